@@ -1,0 +1,1 @@
+"""One command per published figure or proof; each runs real services and prints one line of JSON last."""

@@ -1,0 +1,224 @@
+"""Events a second and milliseconds, end to end on real services, beside an ordinary Faust application in the same run.
+
+1. *Drain*: a backlog is written, then the worker is started. The rate is answers a second from the end of the first
+tenth
+   (threads and caches are warm) to the last answer, by the broker's clock.
+2. The same without a model (`MILLRACE_MODEL_ENGINE=none`), and the same with `benchmarks.idiomatic_app`.
+3. *Steady state* at 10, 40 and 70 % of the drain rate: for every answer the time from its event's append to its own
+append,
+   by the broker's clock alone (`benchmarks.latency`). Load generator and services share the machine's cores.
+
+The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import click
+from confluent_kafka import KafkaException
+
+from benchmarks.latency import Appends, drain_rate, percentiles, read_appends
+from benchmarks.load import fill
+from benchmarks.offsets import end_offsets, record_count
+from benchmarks.origin import ROOT, origin
+from benchmarks.processes import Fleet, FleetError, die_on_sigterm, log_tail, run_python
+from benchmarks.progress import Teller, teller
+from benchmarks.space import MODEL, PARTITIONS, Space
+from benchmarks.workload import Workload
+from stream_app.errors import ServiceError
+from stream_app.events import ANSWER_TOPICS
+from stream_app.services import real
+
+__all__ = ["main"]
+
+_LOADS = (10, 40, 70)  # percent of the drain rate
+_BACKLOG_SPAN_MS = 3_600_000  # event times of a backlog cover the hour before now
+_SECOND_MS = 1_000
+_WARM_UP_MS = 3_000  # of a steady phase: the jump in rate itself is not steady state
+_SETTLE_S = 30.0
+_POLL_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much to measure.
+
+    Attributes:
+        events: Backlog of the drain with the model; half as much again without it would finish as soon.
+        idiomatic_events: Backlog of the ordinary application, which does some hundreds a second.
+        steady_s: Length of each steady phase.
+        drain_limit_s: After so long a drain is measured by what has come until then.
+        workers: Millrace's worker processes.
+    """
+
+    events: int
+    idiomatic_events: int
+    steady_s: float
+    drain_limit_s: float
+    workers: int
+
+
+FULL = Plan(events=150_000, idiomatic_events=4_000, steady_s=20.0, drain_limit_s=60.0, workers=1)
+QUICK = Plan(events=40_000, idiomatic_events=1_200, steady_s=8.0, drain_limit_s=20.0, workers=1)
+
+
+@dataclass(slots=True)
+class Bench:
+    """One run of all measurements on `services`."""
+
+    plan: Plan
+    tell: Teller
+    self_exits: int = 0
+
+    def run(self) -> dict[str, Any]:
+        """Measure everything and return the figures."""
+        services = real.up(ROOT, self.tell.say)
+        spaces = {
+            kind: Space.fresh(f"bench-{kind}-", services, ROOT, extra)
+            for kind, extra in (("model", {}), ("bare", {"MILLRACE_MODEL_ENGINE": "none"}), ("idiomatic", {}))
+        }
+        try:
+            rate, latency = self._with_model(spaces["model"])
+            bare = self._drain_of_workers(spaces["bare"], "without the model")
+            idiomatic = self._idiomatic(spaces["idiomatic"])
+        finally:
+            for space in spaces.values():
+                space.remove()
+        return {
+            "events_per_s": round(rate, 1),
+            "events_per_s_no_model": round(bare, 1),
+            "idiomatic_events_per_s": round(idiomatic, 1),
+            "ratio": round(rate / idiomatic, 1),
+            "latency_ms": {load: phase["latency_ms"] for load, phase in latency.items()},
+            "steady": {load: {k: v for k, v in phase.items() if k != "latency_ms"} for load, phase in latency.items()},
+            "clock": "broker, LogAppendTime at both ends",
+            "events": self.plan.events,
+            "workers": self.plan.workers,
+            "partitions": PARTITIONS,
+            "worker_restarts": self.self_exits,
+            **origin(),
+        }
+
+    def _with_model(self, space: Space) -> tuple[float, dict[str, dict[str, Any]]]:
+        with Fleet(space.folder) as fleet:
+            rate = self._drain(space, fleet, self.plan.events, lambda: self._start_workers(space, fleet), "with the model")
+            phases = {str(load): self._steady(space, fleet, rate * load / 100, load) for load in _LOADS}
+            self.self_exits += fleet.self_exits
+        return rate, phases
+
+    def _drain_of_workers(self, space: Space, what: str) -> float:
+        with Fleet(space.folder) as fleet:
+            rate = self._drain(space, fleet, self.plan.events, lambda: self._start_workers(space, fleet), what)
+            self.self_exits += fleet.self_exits
+        return rate
+
+    def _idiomatic(self, space: Space) -> float:
+        arguments = [
+            *("benchmarks.idiomatic_app", "--bootstrap", space.services.kafka.bootstrap),
+            *("--redis-url", space.services.redis.url, "--prefix", space.topic_prefix),
+            *("--model", str(MODEL)),
+        ]
+        with Fleet(space.folder) as fleet:
+
+            def start() -> None:
+                fleet.start("idiomatic", arguments, {})
+
+            return self._drain(space, fleet, self.plan.idiomatic_events, start, "ordinary Faust application")
+
+    def _start_workers(self, space: Space, fleet: Fleet) -> None:
+        for number in range(self.plan.workers):
+            settings = {**space.settings(), "MILLRACE_WORKER_INSTANCE": f"bench-{number}"}
+            fleet.start(f"worker-{number}", ["stream_app", "worker"], settings)
+
+    def _drain(self, space: Space, fleet: Fleet, count: int, start: Callable[[], None], what: str) -> float:
+        """Write a backlog of `count` events, start the workers, return the rate they answer at."""
+        space.create_topics()
+        admin = space.admin()
+        workload = Workload(time.time_ns() // 1_000_000 - _BACKLOG_SPAN_MS, _BACKLOG_SPAN_MS / count)
+        filled = fill(space.services.kafka.bootstrap, space.topic_prefix, workload, count)
+        self.tell.say(f"{what}: backlog of {count:,} events written at {filled:,.0f} a second")
+        start()
+        labels = [space.topic("intent-labels")]
+        answered = self._await_answers(space, fleet, count, self.plan.drain_limit_s, what)
+        ends = end_offsets(admin, labels, PARTITIONS)
+        if not answered:
+            logs = "\n".join(log_tail(log) for log in sorted(space.folder.glob("*.log")))
+            raise FleetError(f"{what}: no answer within {self.plan.drain_limit_s:.0f} s; the ends of the logs:\n{logs}")
+        appends = read_appends(space.services.kafka.bootstrap, {}, ends)
+        rate = drain_rate(appends.answer_ms)
+        self.tell.say(f"{what}: {rate:,.0f} events a second over {answered:,} events")
+        return rate
+
+    def _await_answers(self, space: Space, fleet: Fleet, count: int, limit_s: float, what: str) -> int:
+        """Wait until `count` labels stand in their topic, or `limit_s` seconds after the first; return how many do."""
+        admin = space.admin()
+        deadline, answered = time.monotonic() + limit_s, 0
+        while answered < count and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+            fleet.tend()
+            before = answered
+            answered = record_count(admin, [space.topic("intent-labels")], PARTITIONS) or answered
+            if answered and not before:
+                deadline = time.monotonic() + limit_s  # start-up (compilation, loading) is not the drain's
+            self.tell.at(what, answered, count)
+        return answered
+
+    def _steady(self, space: Space, fleet: Fleet, rate: float, load: int) -> dict[str, Any]:
+        """Send `rate` events a second to the running workers and return latencies of their answers."""
+        admin, bootstrap = space.admin(), space.services.kafka.bootstrap
+        topics = [space.topic(name) for name in ANSWER_TOPICS]
+        before = end_offsets(admin, topics, PARTITIONS)
+        labels_before = record_count(admin, [space.topic("intent-labels")], PARTITIONS) or 0
+        arguments = ["--bootstrap", bootstrap, "--prefix", space.topic_prefix, "--rate", f"{rate:.1f}"]
+        arguments += ["--seconds", f"{self.plan.steady_s:.1f}", "--seed", str(load)]
+        out = run_python(["benchmarks.load", *arguments], {}, space.folder / "load.log", self.plan.steady_s * 4 + 60)
+        sent = json.loads(out.splitlines()[-1])
+        wanted = labels_before + sent["sent"]
+        answered = self._await_answers(space, fleet, wanted, _SETTLE_S, f"{load} % load")
+        appends = read_appends(bootstrap, before, end_offsets(admin, topics, PARTITIONS))
+        latency = percentiles(appends, _WARM_UP_MS)
+        self.tell.say(f"{load} % load ({sent['rate']:,.0f} a second): {latency}")
+        return {
+            "latency_ms": latency,
+            "asked_per_s": round(rate, 1),
+            "sent_per_s": sent["rate"],
+            "generator_lag_ms": sent["lag_ms"],
+            "held_rate": sent["rate"] >= 0.98 * rate,
+            "answers": _count(appends),
+            "unanswered": wanted - answered,
+        }
+
+
+def _count(appends: Appends) -> int:
+    return len(appends.answer_ms)
+
+
+@click.command()
+@click.option("--events", type=click.IntRange(1_000), help="Backlog of the drain; default 150,000, with --quick 40,000.")
+@click.option("--workers", type=click.IntRange(1, PARTITIONS), default=1, show_default=True, help="Worker processes.")
+@click.option("--quick", is_flag=True, help="About 90 s in place of 6 minutes; coarser figures.")
+def main(events: int | None, workers: int, quick: bool) -> None:
+    """Measure drain rate and latency on real Kafka and Redis; the last line is JSON.
+
+    Example: python -m benchmarks.bench --quick
+    """
+    die_on_sigterm()
+    base = QUICK if quick else FULL
+    plan = Plan(events or base.events, base.idiomatic_events, base.steady_s, base.drain_limit_s, workers)
+    tell = teller()
+    try:
+        figures = Bench(plan, tell).run()
+    except (FleetError, ServiceError, KafkaException, ValueError) as err:
+        raise click.ClickException(str(err)) from err
+    finally:
+        tell.close()
+    click.echo(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""The verdict on a finished run: answers against source records, source records against raw files, state against the oracle."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.compare import Comparison, compare_states
+from benchmarks.ledger import ALERTS, CANDIDATES, DEAD, LABELS, LATE, Books, Place, Problems
+from benchmarks.offsets import end_offsets
+from benchmarks.oracle import RawEvent, expected_states
+from benchmarks.outputs import Record, TopicReader
+from benchmarks.rawfiles import Files, card_events, taobao_events
+from benchmarks.space import ID_KEY, PARTITIONS, Space
+from benchmarks.stored import Bookkeeping, read_store
+from stream_app.events import SOURCE_TOPICS
+
+__all__ = ["SourceRecords", "Verdict", "judge_sources", "verify"]
+
+SHARED = frozenset({"device", "ip"})
+
+
+@dataclass(slots=True)
+class SourceRecords:
+    """The source topics as read back.
+
+    Attributes:
+        places: Of every record.
+        group_of: User (the record's key) -> partition.
+        counts: (topic, user) -> records.
+        faults: A user in two partitions: its state would be split.
+    """
+
+    places: list[Place]
+    group_of: dict[str, int]
+    counts: Counter[tuple[str, str]]
+    faults: list[str]
+
+
+@dataclass(slots=True)
+class Verdict:
+    """Everything that was found."""
+
+    events: int
+    books: Books
+    problems: Problems
+    state: Comparison
+    import_faults: list[str]
+    store_faults: list[str]
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing is missing, nothing differs, and everything adds up."""
+        return not (self.problems.counts or self.state.differences or self.import_faults or self.store_faults)
+
+    def figures(self) -> dict[str, Any]:
+        """Return the counts; documented in docs/runbook.md."""
+        topics = self.books.topics
+        counts = self.problems.counts
+        return {
+            "ok": self.good,
+            "events": self.events,
+            "answers": {name: len(topics[name].answers) for name in (ALERTS, LABELS, CANDIDATES)},
+            "missing": counts["missing"],
+            "duplicates": sum(len(book.repeated) for book in topics.values()),
+            "duplicates_differing": counts["differing"],
+            "state_keys_compared": self.state.keys,
+            "state_values_compared": self.state.values,
+            "state_differences": self.state.differences,
+            "sequences_compared": self.state.sequences,
+            "sequences_of_one_topic": self.state.sequences_of_one_topic,
+            "late": len(topics[LATE].answers),
+            "dead_letters": len(topics[DEAD].answers),
+            "needless": counts["needless"],
+            "id_faults": counts["id"],
+            "unreadable": counts["unreadable"],
+            "import_faults": len(self.import_faults),
+            "store_faults": len(self.store_faults),
+        }
+
+    def examples(self) -> list[str]:
+        """Return the first problems of each kind, for people."""
+        lines = [f"{kind}: {text}" for kind, few in self.problems.examples.items() for text in few]
+        lines += [f"state: {text}" for text in self.state.examples]
+        lines += [f"import: {text}" for text in self.import_faults[:5]]
+        return lines + [f"store: {text}" for text in self.store_faults[:5]]
+
+
+def verify(space: Space, files: Files, limits: Mapping[str, int]) -> Verdict:
+    """Read topics and store of `space` and judge them by the raw files.
+
+    Raises:
+        KafkaException: A topic could not be read to its end.
+    """
+    sources, books = _read_topics(space)
+    problems = books.close(sources.places)
+    raw = [*taobao_events(files.taobao, limits["taobao"]), *card_events(files.cards, limits["cards"])]
+    import_faults = judge_sources(sources, raw)
+    came = [event for event in raw if event.user in sources.group_of]  # the others are import faults already
+    stored = read_store(space.services.redis.url, space.name, _describe())
+    state = compare_states(expected_states(came, sources.group_of, ID_KEY), stored.states)
+    store_faults = [*stored.index_faults(SHARED), *_store_faults(space, sources, stored.books)]
+    return Verdict(len(sources.places), books, problems, state, import_faults, store_faults)
+
+
+def judge_sources(sources: SourceRecords, raw: Iterable[RawEvent]) -> list[str]:
+    """Return where the source topics do not hold each raw row once: by topic and user, how many records."""
+    expected = Counter((event.topic, event.user) for event in raw)
+    return sources.faults + [
+        f"{topic} has {sources.counts[topic, user]} records of {user}, the file has {expected[topic, user]} rows"
+        for topic, user in sorted(expected.keys() | sources.counts.keys())
+        if sources.counts[topic, user] != expected[topic, user]
+    ]
+
+
+def _read_topics(space: Space) -> tuple[SourceRecords, Books]:
+    admin, bootstrap = space.admin(), space.services.kafka.bootstrap
+    sources = SourceRecords([], {}, Counter(), [])
+    books = Books(space.topic_prefix)
+    prefix = len(space.topic_prefix)
+    with TopicReader(bootstrap) as reader:
+        for record in reader.read_to(end_offsets(admin, [space.topic(n) for n in SOURCE_TOPICS], PARTITIONS)):
+            _enter_source(sources, record.topic[prefix:], record)
+        answers = [space.topic(name) for name in (ALERTS, LABELS, CANDIDATES, DEAD, LATE)]
+        for record in reader.read_to(end_offsets(admin, answers, PARTITIONS)):
+            books.enter(record.topic[prefix:], record.value)
+    return sources, books
+
+
+def _enter_source(sources: SourceRecords, topic: str, record: Record) -> None:
+    user = record.key.decode()
+    sources.places.append((topic, record.partition, record.offset))
+    sources.counts[topic, user] += 1
+    if sources.group_of.setdefault(user, record.partition) != record.partition:
+        sources.faults.append(f"{user} is in partitions {sources.group_of[user]} and {record.partition}")
+
+
+def _store_faults(space: Space, sources: SourceRecords, books: Bookkeeping) -> list[str]:
+    """Return where the store's position is not the end of the topics, and what else it holds."""
+    ends: Counter[tuple[str, int]] = Counter()
+    for topic, partition, offset in sources.places:
+        ends[topic, partition] = max(ends[topic, partition], offset + 1)
+    fronts = {(topic.removeprefix(space.topic_prefix), group): front for (topic, group), front in books.fronts.items()}
+    faults = [
+        f"the front of {topic} in group {group} is {fronts.get((topic, group))}, the topic ends at {end}"
+        for (topic, group), end in sorted(ends.items())
+        if fronts.get((topic, group)) != end
+    ]
+    faults += [f"group {group} has {count} commits in its outbox" for group, count in sorted(books.outbox.items())]
+    return faults + [f"unknown key {key}" for key in books.unknown]
+
+
+def _describe() -> Any:  # noqa: ANN401  # FeatureEngine.describe: kind, bytes -> mapping
+    from stream_app.features.catalog import CATALOGUE
+    from stream_app.features.engine import FeatureEngine
+
+    return FeatureEngine(CATALOGUE, allowed_lateness_ms=86_400_000).describe

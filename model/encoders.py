@@ -1,0 +1,156 @@
+"""Encoders: raw tensors of the contract in, floats of a sane range out. Every one is finite for any input.
+
+A feature may be NaN or infinite, a code may be out of its vocabulary, a sequence may be all padding: the graph answers
+something finite for that row and leaves the other rows of the batch alone.
+
+Shapes: B rows, F dense features, L sequence positions, D embedding width, A attention heads.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from model.contract import SEQUENCE_LENGTH
+
+__all__ = ["ContextEncoder", "DenseEncoder", "ItemEncoder", "SequenceEncoder"]
+
+# Rows of the context tables, in the order of contract.CONTEXT_COLUMNS: kind, scene, platform, hour. More than the
+# vocabularies hold today, because those may be appended to and an unknown code must not fall off the table.
+CONTEXT_ROWS: Final = (16, 32, 16, 24)
+KIND_ROWS: Final = CONTEXT_ROWS[0] + 1  # the sequence holds kind + 1, so that 0 is padding
+
+SCALED_LIMIT: Final = 6.0  # scaled features are cut here: an outlier of 6 interquartile ranges says all it has to say
+LARGEST: Final = 1e15  # stands for infinity: log1p of it is 34.5, far beyond any real count or amount
+
+# Knees of the time-gap encoding, in log(1 + seconds): 0 s, 10 s, 1 min, 5 min, 1 h, 6 h, 1 day, 7 days.
+GAP_KNEES: Final = tuple(math.log1p(s) for s in (0, 10, 60, 300, 3_600, 21_600, 86_400, 604_800))
+GAP_UNIT: Final = 1.0 / math.log1p(86_400)  # keeps the encoding near 1 at one day
+
+# Added to the score of a padded position. Finite on purpose: a row of padding only must not become 0/0 in the softmax.
+PADDING_SCORE: Final = -1e4
+
+
+class DenseEncoder(nn.Module):
+    """Scale raw features inside the graph: sign(x) log(1 + |x|), minus its median, over its spread, cut at a limit.
+
+    Median and spread are buffers, so they travel with the weights and the worker sends raw features. NaN becomes the
+    median ("nothing unusual"), an infinity the limit.
+    """
+
+    median: Tensor
+    spread: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("median", torch.zeros(features))  # (F,) of the log values
+        self.register_buffer("spread", torch.ones(features))  # (F,) > 0
+
+    def forward(self, dense: Tensor) -> Tensor:
+        """(B, F) float32 raw -> (B, F) float32 within [-SCALED_LIMIT, SCALED_LIMIT]."""
+        missing = torch.isnan(dense)  # (B, F)
+        x = torch.where(missing, torch.zeros_like(dense), dense).clamp(-LARGEST, LARGEST)
+        x = torch.sign(x) * torch.log1p(torch.abs(x))
+        x = ((x - self.median) / self.spread).clamp(-SCALED_LIMIT, SCALED_LIMIT)
+        return torch.where(missing, torch.zeros_like(x), x)
+
+
+class ContextEncoder(nn.Module):
+    """One small embedding for each context code, side by side."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.tables = nn.ModuleList(nn.Embedding(rows, width) for rows in CONTEXT_ROWS)
+
+    def forward(self, context: Tensor) -> Tensor:
+        """(B, 4) int32 -> (B, 4 * width) float32."""
+        parts = [
+            table(context[:, column].clamp(0, CONTEXT_ROWS[column] - 1))
+            for column, table in enumerate(self.tables)
+        ]
+        return torch.cat(parts, dim=1)
+
+
+class ItemEncoder(nn.Module):
+    """Hashed item and category embeddings, shared by the event, the sequence and the item vectors of retrieval.
+
+    They are summed: an item nobody has seen starts near zero, so its category speaks for it.
+    """
+
+    def __init__(self, item_buckets: int, category_buckets: int, width: int) -> None:
+        super().__init__()
+        self.items = nn.Embedding(item_buckets, width, padding_idx=0)
+        self.categories = nn.Embedding(category_buckets, width, padding_idx=0)
+        for table, deviation in ((self.items, 0.02), (self.categories, 0.1)):
+            nn.init.normal_(table.weight, std=deviation)
+            with torch.no_grad():
+                table.weight[0].zero_()
+
+    def forward(self, item: Tensor, category: Tensor) -> Tensor:
+        """(...) int32 and (...) int32 bucket numbers, 0 = none -> (..., D) float32."""
+        item = item.clamp(0, self.items.num_embeddings - 1)
+        category = category.clamp(0, self.categories.num_embeddings - 1)
+        embedded: Tensor = self.items(item) + self.categories(category)
+        return embedded
+
+
+class SequenceEncoder(nn.Module):
+    """What the user's last interactions say, asked from the newest of them and the event.
+
+    Only one position asks, so this is O(L) where self-attention is O(L^2). And with one position asking, the key and
+    value projections need not be applied to all L positions: q . (K x) = (K' q) . x, and the weighted sum of V x is V
+    of the weighted sum. So both are folded into the query and the output layer, and the L positions are touched by
+    look-ups and two small products alone.
+    """
+
+    def __init__(self, width: int, heads: int, out: int) -> None:
+        super().__init__()
+        self.heads, self.width = heads, width
+        self.kinds = nn.Embedding(KIND_ROWS, width, padding_idx=0)
+        self.gaps = nn.Linear(len(GAP_KNEES), width, bias=False)
+        self.places = nn.Parameter(torch.zeros(SEQUENCE_LENGTH, width))
+        self.query = nn.Linear(2 * width, heads * width)
+        self.mix = nn.Linear((heads + 2) * width, out)
+        self.norm = nn.LayerNorm(out)
+        self.deepen = nn.Linear(out, out)
+        self.register_buffer("knees", torch.tensor(GAP_KNEES), persistent=False)
+        nn.init.normal_(self.kinds.weight, std=0.1)
+        with torch.no_grad():
+            self.kinds.weight[0].zero_()
+
+    knees: Tensor
+
+    def embed_kinds(self, kinds: Tensor) -> Tensor:
+        """(...) int32 kind + 1, 0 = padding -> (..., D) float32."""
+        embedded: Tensor = self.kinds(kinds.clamp(0, KIND_ROWS - 1))
+        return embedded
+
+    def forward(self, items: Tensor, kinds: Tensor, gaps: Tensor, event: Tensor) -> Tensor:
+        """Answer (B, out) float32.
+
+        Args:
+            items: (B, L, D) float32, item and category of each position, oldest first, padding in front.
+            kinds: (B, L) int32, kind + 1 of each position, 0 = padding.
+            gaps: (B, L) float32, seconds from each position to the event.
+            event: (B, D) float32, the event's own token.
+        """
+        real = (kinds > 0).to(items.dtype)  # (B, L) 1 or 0
+        past = torch.where(torch.isnan(gaps), torch.zeros_like(gaps), gaps).clamp(0.0, LARGEST)
+        past = torch.log1p(past).unsqueeze(-1)  # (B, L, 1)
+        bend = torch.relu(past - self.knees) * GAP_UNIT  # (B, L, knees): piecewise linear in log time
+        x = items + self.embed_kinds(kinds) + self.gaps(bend) + self.places  # (B, L, D)
+
+        newest = x[:, -1] * real[:, -1:]  # (B, D), zero where there is no history
+        asks = torch.cat([newest, event], dim=1)  # (B, 2D)
+        q = self.query(asks).reshape(-1, self.heads, self.width)  # (B, A, D)
+        scores = torch.matmul(q, x.transpose(1, 2)) * self.width**-0.5  # (B, A, L)
+        scores = scores + (1.0 - real).unsqueeze(1) * PADDING_SCORE
+        weights = torch.softmax(scores, dim=-1) * real.unsqueeze(1)  # (B, A, L), all 0 for a row of padding
+        read = torch.matmul(weights, x).reshape(-1, self.heads * self.width)  # (B, A*D)
+
+        y = self.norm(self.mix(torch.cat([read, asks], dim=1)))  # (B, out)
+        answer: Tensor = y + torch.relu(self.deepen(y))
+        return answer

@@ -1,0 +1,38 @@
+"""Heads: one task's shared vector in, its logits out. Probabilities are made once, at the end of the serving graph."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Tower", "UserVectorHead"]
+
+
+class Tower(nn.Module):
+    """Two layers: one task's logits from its shared vector."""
+
+    def __init__(self, width: int, hidden: int, out: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(width, hidden)
+        self.out = nn.Linear(hidden, out)
+
+    def forward(self, shared: Tensor) -> Tensor:
+        """(B, width) float32 -> (B, out) float32 logits; (B,) when out is 1."""
+        logits: Tensor = self.out(torch.relu(self.hidden(shared)))
+        return logits.squeeze(1) if self.out.out_features == 1 else logits
+
+
+class UserVectorHead(nn.Module):
+    """The user's side of retrieval. Its last coordinate is 1, where an item's vector holds the item's own bias.
+
+    So one inner product gives taste and popularity together, and any index of inner products can serve it.
+    """
+
+    def __init__(self, width: int, hidden: int, dim: int) -> None:
+        super().__init__()
+        self.taste = Tower(width, hidden, dim - 1)
+
+    def forward(self, shared: Tensor) -> Tensor:
+        """(B, width) float32 -> (B, dim) float32."""
+        taste = self.taste(shared)  # (B, dim - 1)
+        return torch.cat([taste, torch.ones_like(taste[:, :1])], dim=1)

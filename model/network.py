@@ -1,0 +1,143 @@
+"""The multi-task network, top to bottom: encoders -> mixture of experts -> one tower for each task.
+
+    dense (B, F) ---- scaled ---------------------------.
+    context (B, 4) -- embeddings -----------------------+-- trunk (B, H) -- MMoE --+-- fraud        (B,)
+    item (B, 2) ----- item + category + kind -- token --+                          +-- intent       (B, 4)
+    sequence_ids (B, 32, 3), sequence_gaps (B, 32)      |                          +-- next_action  (B, 7)
+                      attention from the newest --------'                          +-- click        (B,)
+                                                                                   '-- user_vector  (B, 32)
+
+`MultiTaskNetwork` answers logits, which losses want; `ServingNetwork` wraps it and answers probabilities in the order
+of `contract.OUTPUTS`, which is what is exported. A row's answer depends on that row alone.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from model.contract import CONTEXT_COLUMNS, OUTPUTS, SEQUENCE_LENGTH, USER_VECTOR_DIM
+from model.encoders import ContextEncoder, DenseEncoder, ItemEncoder, SequenceEncoder
+from model.heads import Tower, UserVectorHead
+from model.presets import NetworkShape
+from model.sharing import MixtureOfExperts
+
+__all__ = ["Logits", "MultiTaskNetwork", "ServingNetwork", "example_inputs"]
+
+_SIZES: Final = {spec.name: spec.shape[0] if spec.shape else 1 for spec in OUTPUTS}
+
+
+class Logits(NamedTuple):
+    """Answers before sigmoid and softmax, one field for each task, in the order of `contract.OUTPUTS`."""
+
+    fraud: Tensor  # (B,)
+    intent: Tensor  # (B, 4)
+    next_action: Tensor  # (B, 7)
+    click: Tensor  # (B,)
+    user_vector: Tensor  # (B, USER_VECTOR_DIM)
+
+
+class MultiTaskNetwork(nn.Module):
+    """One pass, all tasks. Build it from a preset's shape and the catalogue's number of features."""
+
+    def __init__(self, shape: NetworkShape, features: int) -> None:
+        super().__init__()
+        self.shape, self.features = shape, features
+        self.dense = DenseEncoder(features)
+        self.context = ContextEncoder(shape.context)
+        self.items = ItemEncoder(shape.item_buckets, shape.category_buckets, shape.embedding)
+        self.sequence = SequenceEncoder(shape.embedding, shape.attention_heads, shape.sequence)
+        trunk = features + len(CONTEXT_COLUMNS) * shape.context + shape.embedding + shape.sequence
+        self.sharing = MixtureOfExperts(
+            trunk, shape.experts, shape.expert_hidden, shape.expert_out, tasks=len(Logits._fields)
+        )
+        self.fraud = Tower(shape.expert_out, shape.tower, _SIZES["fraud"])
+        self.intent = Tower(shape.expert_out, shape.tower, _SIZES["intent"])
+        self.next_action = Tower(shape.expert_out, shape.tower, _SIZES["next_action"])
+        self.click = Tower(shape.expert_out, shape.tower, _SIZES["click"])
+        self.user_vector = UserVectorHead(shape.expert_out, shape.tower, USER_VECTOR_DIM)
+        # The item's side of retrieval; not part of the served graph, its answers are written to items.npz.
+        self.item_taste = nn.Linear(shape.embedding, USER_VECTOR_DIM - 1)
+        self.item_bias = nn.Embedding(shape.item_buckets, 1)
+        nn.init.zeros_(self.item_bias.weight)
+
+    def forward(
+        self, dense: Tensor, context: Tensor, item: Tensor, sequence_ids: Tensor, sequence_gaps: Tensor
+    ) -> Logits:
+        """Answer logits; arguments as `contract.INPUTS`, each with the batch B in front."""
+        kind = context[:, 0] + 1  # (B,) as the sequence counts kinds
+        event = self.items(item[:, 0], item[:, 1]) + self.sequence.embed_kinds(kind)  # (B, D)
+        past = self.items(sequence_ids[:, :, 0], sequence_ids[:, :, 1])  # (B, L, D)
+        history = self.sequence(past, sequence_ids[:, :, 2], sequence_gaps, event)  # (B, S)
+        trunk = torch.cat([self.dense(dense), self.context(context), event, history], dim=1)  # (B, H)
+        by_task = self.sharing(trunk)  # (B, 5, E)
+        return Logits(
+            fraud=self.fraud(by_task[:, 0]),
+            intent=self.intent(by_task[:, 1]),
+            next_action=self.next_action(by_task[:, 2]),
+            click=self.click(by_task[:, 3]),
+            user_vector=self.user_vector(by_task[:, 4]),
+        )
+
+    def item_vectors(self, item: Tensor, category: Tensor) -> Tensor:
+        """Vectors to set against user vectors by inner product.
+
+        Args:
+            item: (N,) int32 item buckets.
+            category: (N,) int32 category buckets.
+
+        Returns:
+            (N, USER_VECTOR_DIM) float32; the last coordinate is the item's bias.
+        """
+        taste = self.item_taste(self.items(item, category))  # (N, dim - 1)
+        bias = self.item_bias(item.clamp(0, self.item_bias.num_embeddings - 1))  # (N, 1)
+        return torch.cat([taste, bias], dim=1)
+
+
+class ServingNetwork(nn.Module):
+    """Probabilities instead of logits: what is exported, in the order of `contract.OUTPUTS`.
+
+    Args:
+        network: the trained network.
+        fraud_shift: added to the fraud logit. Training weighs frauds up by w; adding -log(w) takes that back, so the
+            probability means what it says (King and Zeng, "Logistic Regression in Rare Events Data", 2001).
+    """
+
+    def __init__(self, network: MultiTaskNetwork, fraud_shift: float = 0.0) -> None:
+        super().__init__()
+        self.network, self.fraud_shift = network, fraud_shift
+
+    def forward(
+        self, dense: Tensor, context: Tensor, item: Tensor, sequence_ids: Tensor, sequence_gaps: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Answer (fraud, intent, next_action, click, user_vector) for inputs as `contract.INPUTS`."""
+        logits: Logits = self.network(dense, context, item, sequence_ids, sequence_gaps)
+        return (
+            torch.sigmoid(logits.fraud + self.fraud_shift),
+            torch.softmax(logits.intent, dim=-1),
+            torch.softmax(logits.next_action, dim=-1),
+            torch.sigmoid(logits.click),
+            logits.user_vector,
+        )
+
+
+def example_inputs(features: int, rows: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return random, valid inputs as `contract.INPUTS` for export and tests: B = rows, F = features."""
+    draw = torch.Generator().manual_seed(seed)
+
+    def codes(below: int, *shape: int) -> Tensor:
+        return torch.randint(0, below, shape, generator=draw, dtype=torch.int32)
+
+    real = codes(SEQUENCE_LENGTH + 1, rows, 1) > torch.arange(SEQUENCE_LENGTH - 1, -1, -1)  # (B, L), padding in front
+    ids = torch.stack([codes(4096, rows, SEQUENCE_LENGTH) for _ in range(3)], dim=2)  # (B, L, 3)
+    ids = ids % torch.tensor([4096, 512, 6], dtype=torch.int32) + 1
+    gaps = torch.rand(rows, SEQUENCE_LENGTH, generator=draw) * 86_400.0
+    return (
+        torch.randn(rows, features, generator=draw) * 10.0,
+        torch.stack([codes(below, rows) for below in (6, 10, 6, 24)], dim=1),
+        torch.stack([codes(4096, rows), codes(512, rows)], dim=1),
+        ids * real.unsqueeze(2).to(torch.int32),
+        gaps.sort(dim=1, descending=True).values * real,
+    )

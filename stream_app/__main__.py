@@ -1,0 +1,124 @@
+"""The command `millrace`: finds the sub-command, turns our own errors into one message and an exit status.
+
+`millrace --help` imports no sub-command, so it is fast whatever they need. Exit status: 0 done, 1 something is wrong
+(the message says what), 2 wrong usage, settings or local services, 130 interrupted by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from stream_app import __version__
+from stream_app.cli import COMMANDS
+from stream_app.errors import ConfigError, MillraceError, ServiceError
+
+__all__ = ["main", "millrace", "run"]
+
+_USAGE_STATUS: Final = 2
+_INTERRUPTED_STATUS: Final = 130  # 128 + SIGINT, what shells expect
+
+
+class LazyGroup(click.Group):
+    """A group that imports the module of a sub-command only to run it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the sub-commands whose module is there, in the order of the table."""
+        return [name for name, (module, _) in COMMANDS.items() if importlib.util.find_spec(f"stream_app.cli.{module}")]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module of `cmd_name` and return the click command of that name, or None when there is none."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        module = importlib.import_module(f"stream_app.cli.{COMMANDS[cmd_name][0]}")
+        found = [item for item in vars(module).values() if isinstance(item, click.Command) and item.name == cmd_name]
+        assert found, f"{module.__name__} holds no click command named {cmd_name!r}"
+        return found[0]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table of sub-commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 (click's signature)
+        """Run the sub-command; our own errors become a message on stderr and an exit status."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            ctx.exit(0)  # the reader (`| head`) has seen enough
+        except MillraceError as err:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"millrace: {err}", err=True)
+            ctx.exit(_USAGE_STATUS if isinstance(err, ConfigError | ServiceError) else 1)
+
+
+def _show_settings(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if not wanted or ctx.resilient_parsing:
+        return
+    from stream_app.config import setting_docs
+
+    for item in setting_docs():
+        click.echo(f"{item.env} ({item.key}, {item.type}, default {item.default!r})\n    {item.doc}")
+    ctx.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="""\b
+Examples:
+  millrace demo --seconds 30        everything on this machine, nothing to install
+  millrace services up              a real Kafka and Redis on this machine
+  millrace topics create            then: millrace worker
+  millrace tail fraud-alerts        what the fraud team sees
+  millrace doctor                   what is wrong, and what to do
+
+Settings (millrace.toml, MILLRACE_* variables): millrace --settings""",
+)
+@click.version_option(__version__, prog_name="millrace")
+@click.option("--config", type=click.Path(path_type=Path), help="Settings file (TOML); else MILLRACE_CONFIG, ./millrace.toml.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option("--settings", is_flag=True, is_eager=True, expose_value=False, callback=_show_settings, help="List every setting.")
+def millrace(config: Path | None, debug: bool) -> None:
+    """Score shop events in real time: one event, one pass, three answers."""
+
+
+def run(args: Sequence[str] | None = None) -> int:
+    """Run one command line (None: the process's own) and return its exit status.
+
+    Raises:
+        MillraceError: Only with `--debug`.
+    """
+    try:
+        status = millrace.main(args, prog_name="millrace", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as err:
+        err.show()
+        return err.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _INTERRUPTED_STATUS
+    except BrokenPipeError:
+        status = 0
+    return status if isinstance(status, int) else 0
+
+
+def main() -> None:
+    """Run the command line of this process and exit."""
+    status = run()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still buffered has no reader; without this the interpreter complains about it at exit.
+        sys.stdout = open("/dev/null", "w", encoding="utf-8")  # noqa: SIM115, PTH123
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

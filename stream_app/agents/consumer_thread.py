@@ -1,0 +1,192 @@
+"""The consumer's own thread: claims, seeks and fetches, all on aiokafka's event loop.
+
+Invariant: every record handed over was fetched after the seek of the current assignment, and the ranges of one partition join without
+a gap. It holds because the token of an assignment is drawn before the seek and compared after every fetch, and because the fetcher's
+position is read in the same instant (no await between) as the records.
+
+Leans on private parts of aiokafka and Faust that `tests/unit/stream_app/agents/test_private_methods.py` pins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import aiokafka
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError
+from faust.transport.drivers import aiokafka as driver
+
+from stream_app.agents.chunks import Chunk
+from stream_app.agents.ports import LogPosition, TopicPartition
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable, Mapping
+
+    from faust.types import TP
+
+    from stream_app.agents.transport import ChunkConsumer
+
+__all__ = ["ChunkThread", "StartPositions"]
+
+T = TypeVar("T")
+
+
+class StartPositions(dict[TopicPartition, int]):
+    """Where each partition of an assignment was sought to; `committed` holds Kafka's offsets for those that have one."""
+
+    committed: dict[TopicPartition, int]
+
+
+class ChunkThread(driver.AIOKafkaConsumerThread):
+    """aiokafka's consumer in its thread, fetching chunks in place of records."""
+
+    _generation = 0  # assignments so far in this process
+    _token = 0  # the assignment that `_positions` belongs to; 0 while there is none
+    _positions: dict[aiokafka.TopicPartition, int]  # first offset not yet handed over
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._positions = {}
+
+    def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
+        # Faust's own hard-codes read_uncommitted and a fetch wait of 1.5 s, and picks an assignor that does not keep partition p of
+        # all topics together when it has no tables. Range does, for topics of equal partition counts.
+        conf, options = self.app.conf, self._chunk_consumer.options
+        self._assignor = RangePartitionAssignor
+        return aiokafka.AIOKafkaConsumer(
+            client_id=conf.broker_client_id,
+            group_id=conf.id,
+            group_instance_id=conf.consumer_group_instance_id,
+            bootstrap_servers=driver.server_list(transport.url, transport.default_port),
+            partition_assignment_strategy=[self._assignor],
+            enable_auto_commit=False,
+            auto_offset_reset="none",  # never jump silently: starting points are chosen in `_seek`
+            max_poll_interval_ms=int((conf.broker_max_poll_interval or 0) * 1000),
+            max_partition_fetch_bytes=conf.consumer_max_fetch_size,
+            fetch_max_wait_ms=options.fetch_max_wait_ms,
+            request_timeout_ms=int(conf.broker_request_timeout * 1000),
+            check_crcs=conf.broker_check_crcs,
+            session_timeout_ms=options.session_timeout_ms,
+            rebalance_timeout_ms=options.rebalance_timeout_ms,
+            heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
+            isolation_level="read_committed",
+            metadata_max_age_ms=conf.consumer_metadata_max_age_ms,
+            connections_max_idle_ms=conf.consumer_connections_max_idle_ms,
+            **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
+        )
+
+    @property
+    def _chunk_consumer(self) -> ChunkConsumer:
+        return cast("ChunkConsumer", self.consumer)
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        self._token = 0
+        self._positions.clear()
+        await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        self._generation += 1
+        token = self._token = self._generation
+        self._positions.clear()
+        consumer = self._chunk_consumer
+        try:
+            fronts = await self._on_app_loop(consumer.claim(_plain(assigned), token))
+            starts = await self._choose_starts(_plain(assigned), fronts)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it ends the worker
+            await self._on_app_loop(consumer.fail("assignment", error))
+            return
+        kafka = self._ensure_consumer()
+        for place, offset in starts.items():
+            tp = aiokafka.TopicPartition(*place)
+            kafka.seek(tp, offset)  # also throws away what was fetched from elsewhere
+            self._positions[tp] = offset
+        await self._on_app_loop(consumer.begin(token, starts))
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    async def _choose_starts(self, assigned: frozenset[TopicPartition], fronts: Mapping[TopicPartition, int]) -> StartPositions:
+        """The lower of the store's front and Kafka's offset; the one that exists; else the beginning of the log."""
+        kafka = self._ensure_consumer()
+        tps = {place: aiokafka.TopicPartition(*place) for place in assigned}
+        starts = StartPositions()
+        starts.committed = {}
+        if not tps:
+            return starts
+        beginnings = await kafka.beginning_offsets(list(tps.values()))
+        ends = await kafka.end_offsets(list(tps.values()))
+        offsets = await asyncio.gather(*(kafka.committed(tp) for tp in tps.values()))
+        for (place, tp), committed in zip(tps.items(), offsets, strict=True):
+            if committed is not None:
+                starts.committed[place] = committed
+            known = [offset for offset in (fronts.get(place), committed) if offset is not None]
+            start = min(known, default=beginnings[tp])
+            if not beginnings[tp] <= start <= ends[tp]:
+                position = LogPosition(start, beginnings[tp], ends[tp])
+                start = await self._on_app_loop(self._chunk_consumer.hooks.on_out_of_range(place, position))
+            starts[place] = start
+        return starts
+
+    async def fetch(self, active: frozenset[TopicPartition], max_records: int, wait_ms: int) -> list[Chunk]:
+        """Take what has been fetched, waiting for it at most `wait_ms`. Call it on this thread's loop.
+
+        Raises:
+            ConsumerStoppedError: The consumer is closed.
+            OffsetOutOfRangeError: The broker has deleted what was to be read next.
+        """
+        kafka, token = self._ensure_consumer(), self._token
+        fetcher = kafka._fetcher  # noqa: SLF001
+        if kafka._closed or fetcher._closed:  # noqa: SLF001
+            raise ConsumerStoppedError
+        tps = frozenset(aiokafka.TopicPartition(*place) for place in active) & self._positions.keys()
+        if not tps:
+            return []
+        with fetcher._subscriptions.fetch_context():  # noqa: SLF001
+            records = await fetcher.fetched_records(tps, timeout=wait_ms / 1000, max_records=max_records)
+        # No await from here on: the positions below belong to these records.
+        if token != self._token:
+            return []  # fetched before the seek of a newer assignment, which starts at or before these records
+        return self._cut(kafka, token, records)
+
+    def _cut(self, kafka: aiokafka.AIOKafkaConsumer, token: int, records: Mapping[Any, list[Any]]) -> list[Chunk]:
+        subscription = kafka._subscription.subscription  # noqa: SLF001
+        assignment = subscription and subscription.assignment
+        size = self._chunk_consumer.options.chunk_events
+        chunks: list[Chunk] = []
+        for tp, start in self._positions.items():
+            state = assignment.state_value(tp) if assignment and tp in assignment.tps else None
+            if state is None or not state.has_valid_position:
+                continue
+            fetched, stop = records.get(tp, []), state.position
+            if fetched and fetched[0].offset < start:
+                msg = f"{tp.topic}-{tp.partition}: fetched offset {fetched[0].offset}, but {start} is next; restart the worker"
+                raise IllegalStateError(msg)
+            highwater = -1 if state.highwater is None else state.highwater
+            while start < stop:  # without records, only markers or holes: an empty chunk moves the front over them
+                part, fetched = fetched[:size], fetched[size:]
+                end = part[-1].offset + 1 if fetched else stop
+                chunks.append(Chunk(tp.topic, tp.partition, start, end, token, part, more=True, highwater=highwater))
+                start = end
+            self._positions[tp] = stop
+        if chunks:
+            chunks[-1] = replace(chunks[-1], more=False)
+        return chunks
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        # The position that counts lives in the store, so a commit that fails is no reason to stop: the next one says it again.
+        kafka = self._ensure_consumer()
+        owned = kafka.assignment()
+        wanted = {aiokafka.TopicPartition(*tp): offset for tp, offset in offsets.items()}
+        try:
+            await kafka.commit({tp: offset for tp, offset in wanted.items() if tp in owned})
+        except (KafkaError, IllegalStateError) as error:
+            self.log.warning("offsets not committed, will be tried again: %s", error)
+            return False
+        return True
+
+    async def _on_app_loop(self, work: Coroutine[Any, Any, T]) -> T:
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self.parent_loop))
+
+
+def _plain(tps: Iterable[TP]) -> frozenset[TopicPartition]:
+    return frozenset(TopicPartition(tp.topic, tp.partition) for tp in tps)

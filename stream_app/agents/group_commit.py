@@ -1,0 +1,209 @@
+"""Group commit: everything that waits becomes the next batch, several batches run at once, and they are retired in order.
+
+At low rates a batch is small and leaves at once; at high rates batches grow up to the limit and their fixed costs are shared. There is
+no timer: the pace of the handler is the pace of the batches.
+
+Invariants: a batch never mixes assignments; chunks of one partition keep their order; batch n + 1 is acknowledged after batch n; a batch
+that fails before its commit takes all later batches of its assignment with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from stream_app.errors import AbandonedError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from stream_app.agents.chunks import Chunk
+    from stream_app.agents.ports import BatchHandler
+
+__all__ = ["Delivery", "Lane", "OrderedTurn"]
+
+log = logging.getLogger(__name__)
+EventType = TypeVar("EventType")
+
+
+class Delivery(Generic[EventType]):
+    """A chunk and what acknowledges it."""
+
+    __slots__ = ("chunk", "event")
+
+    def __init__(self, chunk: Chunk, event: EventType) -> None:
+        self.chunk = chunk
+        self.event = event
+
+
+class OrderedTurn:
+    """A batch's place in the order of commits (the port `stream_app.agents.ports.Turn`)."""
+
+    def __init__(self, previous: OrderedTurn | None) -> None:
+        self._previous = previous
+        self._done = asyncio.Event()
+        self._ok = False
+
+    async def wait_previous_committed(self) -> None:
+        """Block until the batch before has committed.
+
+        Raises:
+            AbandonedError: It failed before it did.
+        """
+        if self._previous is None:
+            return
+        await self._previous._done.wait()
+        if not self._previous._ok:
+            msg = "the batch before failed before its commit, so this one was given up"
+            raise AbandonedError(msg)
+        self._previous = None  # let go of the chain
+
+    def committed(self) -> None:
+        """Let the next batch go on."""
+        self._ok = True
+        self._done.set()
+
+    def finish(self, *, ok: bool) -> None:
+        """The handler has returned (ok) or raised: nobody may wait for this turn any longer."""
+        self._ok = self._ok or ok
+        self._done.set()
+
+
+class Lane(Generic[EventType]):
+    """The batches of one assignment.
+
+    Args:
+        generation: The assignment's number.
+        handler: Called once a batch, at most `in_flight` times at once.
+        acknowledge: Called for each delivery of a retired batch, in order.
+        take: Called for each chunk as it leaves the queue of waiting ones.
+        batch_events: Most records in a batch (one chunk may be larger).
+        in_flight: Most batches between `handler` and retirement.
+    """
+
+    def __init__(
+        self,
+        generation: int,
+        handler: BatchHandler,
+        *,
+        acknowledge: Callable[[EventType], Awaitable[None]],
+        take: Callable[[Chunk], None],
+        batch_events: int,
+        in_flight: int,
+    ) -> None:
+        self.generation = generation
+        self._handler = handler
+        self._acknowledge = acknowledge
+        self._take = take
+        self._batch_events = batch_events
+        self._slots = asyncio.Semaphore(in_flight)
+        self._waiting: deque[Delivery[EventType]] = deque()
+        self._waiting_events = 0
+        self._ripe = False  # the chunks that waited are worth a batch: the last fetch is in, or the batch is full
+        self._wake = asyncio.Event()
+        self._closed = False
+        self._running: deque[tuple[list[Delivery[EventType]], asyncio.Task[None]]] = deque()
+        self._started = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def put(self, delivery: Delivery[EventType]) -> None:
+        """Queue a chunk; ignored once the lane is closed."""
+        if not self._closed:
+            self._waiting.append(delivery)
+            self._waiting_events += len(delivery.chunk)
+            if not delivery.chunk.more or self._waiting_events >= self._batch_events:
+                self._ripe = True
+                self._wake.set()
+
+    def close(self) -> None:
+        """Begin no further batch and forget what waits; batches in flight go on."""
+        self._closed = True
+        self._waiting.clear()
+        self._wake.set()
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Close, then wait for the batches in flight; whether all were retired in time."""
+        self.close()
+        try:
+            await asyncio.wait_for(self._idle.wait(), timeout_s)
+        except TimeoutError:
+            log.warning("%d batches of assignment %d still run after %.1f s", len(self._running), self.generation, timeout_s)
+            return False
+        return True
+
+    async def run(self) -> None:
+        """Form, start and retire batches until closed and drained.
+
+        Raises:
+            FencedError: Another worker owns the partitions; nothing more of this lane will be acknowledged.
+            Exception: Whatever the handler raised for the first batch that failed.
+        """
+        starter = asyncio.create_task(self._start_batches(), name=f"start batches {self.generation}")
+        try:
+            await self._retire_batches(starter)
+        finally:
+            self.close()
+            starter.cancel()
+            for _, task in self._running:
+                task.cancel()
+            self._running.clear()
+            self._idle.set()
+
+    async def _start_batches(self) -> None:
+        turn: OrderedTurn | None = None
+        while not self._closed:
+            await self._slots.acquire()
+            while not self._ripe and not self._closed:
+                self._wake.clear()
+                await self._wake.wait()
+            batch = self._form_batch()
+            if not batch:
+                break
+            turn = OrderedTurn(turn)
+            task = asyncio.create_task(self._handle(batch, turn), name=f"batch of assignment {self.generation}")
+            self._idle.clear()
+            self._running.append((batch, task))
+            self._started.set()
+        self._started.set()
+
+    def _form_batch(self) -> list[Delivery[EventType]]:
+        batch: list[Delivery[EventType]] = []
+        events = 0
+        while self._waiting and (not batch or events + len(self._waiting[0].chunk) <= self._batch_events):
+            delivery = self._waiting.popleft()
+            self._take(delivery.chunk)
+            events += len(delivery.chunk)
+            batch.append(delivery)
+        self._waiting_events -= events
+        self._ripe = bool(self._waiting)
+        return batch
+
+    async def _handle(self, batch: Sequence[Delivery[EventType]], turn: OrderedTurn) -> None:
+        ok = False
+        try:
+            await self._handler.handle([delivery.chunk for delivery in batch], turn)
+            ok = True
+        finally:
+            turn.finish(ok=ok)
+
+    async def _retire_batches(self, starter: asyncio.Task[None]) -> None:
+        while True:
+            while not self._running:
+                self._idle.set()
+                if starter.done():
+                    return starter.result()
+                self._started.clear()
+                await self._started.wait()
+            batch, task = self._running[0]
+            await asyncio.wait([task])
+            if task.cancelled():
+                msg = "the batch handler was cancelled from inside"
+                raise AbandonedError(msg)
+            task.result()
+            for delivery in batch:
+                await self._acknowledge(delivery.event)
+            self._running.popleft()
+            self._slots.release()

@@ -1,0 +1,208 @@
+"""From chunks to acknowledged answers: the order that the guarantee rests on.
+
+    plan      cut off what the store has applied (redelivery, rewind)
+    prepare   decode, columns                                       while earlier batches are still under way
+    wait      the batch before has committed its state
+    score     read, fold, model, decide
+    commit    answers into the outbox + state + front, one script a group
+    publish   await the broker's acknowledgement of every answer
+    mark      the commit may leave the outbox (with the group's next step, or when the group is handed over)
+
+A crash between any two lines loses nothing: before `commit` nothing has happened, after it the answers are in the outbox and are
+published again, byte for byte, by whoever claims the group next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from stream_app.agents.ports import LogPosition, TopicPartition
+from stream_app.codec.outbox import decode_outbox
+from stream_app.errors import ContractError, FencedError, StoreSteppedBackError
+from stream_app.pipeline import Pipeline, Span
+from stream_app.store.port import CommitStatus, GroupStep, Store
+
+if TYPE_CHECKING:
+    from stream_app.agents.chunks import Chunk
+    from stream_app.agents.ports import Turn
+    from stream_app.agents.publisher import Publisher
+    from stream_app.codec.answers import SourceRecord
+    from stream_app.metrics import Metrics
+    from stream_app.store.ledger import Ledger
+
+__all__ = ["ScoringHandler"]
+
+log = logging.getLogger(__name__)
+
+
+class ScoringHandler:
+    """BatchHandler and AssignmentHooks of the worker (see `stream_app.agents.ports`)."""
+
+    def __init__(
+        self,
+        *,
+        pipeline: Pipeline,
+        store: Store,
+        ledger: Ledger,
+        publisher: Publisher,
+        metrics: Metrics,
+        topic_prefix: str,
+        owner: str,
+    ) -> None:
+        self._pipeline = pipeline
+        self._store = store
+        self._ledger = ledger
+        self._publisher = publisher
+        self._metrics = metrics
+        self._topic_prefix = topic_prefix
+        self._owner = owner
+        self._fresh: set[tuple[str, int]] = set()  # (topic, group) of which the store has applied nothing
+
+    # --- assignment ------------------------------------------------------------------------------------------------------
+
+    async def on_assigned(self, partitions: frozenset[TopicPartition], generation: int) -> Mapping[TopicPartition, int]:
+        """Claim each partition group, publish again what its outbox holds, and say where to read on."""
+        groups = sorted({place.partition for place in partitions})
+        self._ledger.release(list(self._ledger.owned()))
+        await self._publisher.start()
+        await asyncio.gather(*(self._claim(group) for group in groups))
+        self._metrics.groups_owned.set(len(groups))
+        fronts: dict[TopicPartition, int] = {}
+        self._fresh.clear()
+        for place in partitions:
+            topic = self._name(place.topic)
+            front = self._ledger.owned()[place.partition].fronts.get(topic)
+            if front is None:
+                self._fresh.add((topic, place.partition))
+            # Nothing applied means: from the beginning, whatever Kafka's commits say; the position lives with the state.
+            fronts[place] = front or 0
+        log.info("assignment %d: owns groups %s", generation, groups)
+        return fronts
+
+    async def _claim(self, group: int) -> None:
+        claim = await self._store.claim(group, self._owner)
+        self._ledger.claimed(group, claim)
+        if claim.outbox:
+            messages = [(group, decode_outbox(payload).with_journal(commit)) for commit, payload in claim.outbox.items()]
+            counts = await self._publisher.publish(messages)
+            self._metrics.republished.inc(sum(counts.values()))
+            log.info("group %d: published again %s from %d commits of its outbox", group, counts, len(claim.outbox))
+            await self._store.mark_published(group, claim.epoch, list(claim.outbox))
+
+    async def on_revoked(self, partitions: frozenset[TopicPartition], generation: int) -> None:
+        """Clear the outbox of what is published, so that the next owner does not publish it again."""
+        for ownership in self._ledger.release({place.partition for place in partitions}):
+            await self._store.mark_published(ownership.group, ownership.epoch, ownership.published)
+        self._metrics.groups_owned.set(len(self._ledger.owned()))
+        log.info("assignment %d revoked", generation)
+
+    async def on_out_of_range(self, place: TopicPartition, position: LogPosition) -> int:
+        """Start a group that has applied nothing at the oldest record there is; refuse anything else."""
+        topic = self._name(place.topic)
+        if (topic, place.partition) in self._fresh and position.wanted < position.beginning:
+            return position.beginning
+        raise ContractError(
+            f"{place.topic}-{place.partition}: the store has applied all offsets below {position.wanted}, but the log holds "
+            f"[{position.beginning}, {position.end}). Operator action: if the topic was made anew, give the worker a new "
+            "redis.prefix (or delete the old keys); if records expired before they were read, they are lost: lengthen the "
+            "topic's retention, then delete the group's `front:` field in Redis to go on at the oldest record."
+        )
+
+    def _name(self, topic: str) -> str:
+        return topic.removeprefix(self._topic_prefix)
+
+    # --- batches ---------------------------------------------------------------------------------------------------------
+
+    async def handle(self, batch: Sequence[Chunk], turn: Turn) -> None:
+        """Score one batch, commit it, publish its answers."""
+        lap = _Laps(self._metrics)
+        spans, records = self._plan(batch)
+        if not spans:
+            await turn.wait_previous_committed()
+            turn.committed()
+            return
+        prepared = self._pipeline.prepare(spans, records)
+        lap("prepare")
+        await turn.wait_previous_committed()
+        lap("wait")
+        steps = await self._pipeline.score(prepared)
+        lap("score")
+        applied = await self._commit(steps)
+        turn.committed()
+        lap("commit")
+        counts = await self._publisher.publish(
+            (step.group, decode_outbox(step.payload).with_journal(commit)) for step, commit in applied
+        )
+        lap("publish")
+        for step, commit in applied:
+            self._ledger.published(step.group, step.epoch, commit)
+        self._count(batch, counts, len(records))
+        if len(applied) < len(steps):
+            raise FencedError(f"{len(steps) - len(applied)} of {len(steps)} groups have another owner now")
+
+    def _plan(self, batch: Sequence[Chunk]) -> tuple[list[Span], list[tuple[str, SourceRecord]]]:
+        spans: dict[tuple[int, str], Span] = {}
+        records: list[tuple[str, SourceRecord]] = []
+        for chunk in batch:
+            topic, group = self._name(chunk.topic), chunk.partition
+            planned = self._ledger.plan(group, topic, chunk.start, chunk.end)
+            if planned is None:
+                self._metrics.skipped.inc(len(chunk.records))
+                continue
+            ownership, start = planned
+            earlier = spans.get((group, topic))
+            spans[group, topic] = Span(group, ownership.epoch, topic, earlier.start if earlier else start, chunk.end)
+            fresh = [(topic, record) for record in chunk.records if record.offset >= start]
+            self._metrics.skipped.inc(len(chunk.records) - len(fresh))
+            records.extend(fresh)
+        return list(spans.values()), records
+
+    async def _commit(self, steps: Sequence[GroupStep]) -> list[tuple[GroupStep, int]]:
+        """Commit the steps; return those that were applied, with their commit numbers."""
+        published = self._ledger.take_published([step.group for step in steps])
+        steps = [replace(step, published=published.get(step.group, ())) for step in steps]
+        applied: list[tuple[GroupStep, int]] = []
+        for step, result in zip(steps, await self._store.commit(steps), strict=True):
+            if result.status is CommitStatus.APPLIED:
+                applied.append((step, result.commit))
+            elif result.status is CommitStatus.FENCED:
+                self._metrics.fenced.inc()
+                log.warning("group %d: step refused, %s", step.group, result.detail)
+            elif result.status is CommitStatus.BEHIND:
+                raise StoreSteppedBackError(
+                    f"group {step.group}: the store stands behind this worker ({result.detail}); it has lost writes or was "
+                    "restored. The worker starts again from the store's front; Kafka has the rest."
+                )
+            else:
+                raise ContractError(
+                    f"group {step.group}: the step was applied before, under this very epoch ({result.detail}). "
+                    "Operator action: restart the worker; if this repeats, report it."
+                )
+        self._metrics.last_commit_time.set_to_current_time()
+        return applied
+
+    def _count(self, batch: Sequence[Chunk], counts: Mapping[str, int], events: int) -> None:
+        for chunk in batch:
+            if chunk.records:
+                self._metrics.events.labels(self._name(chunk.topic)).inc(len(chunk.records))
+        for topic, count in counts.items():
+            self._metrics.answers.labels(topic).inc(count)
+        self._metrics.batch_events.observe(events)
+
+
+class _Laps:
+    """Times the hops of one batch."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._last = time.perf_counter()
+
+    def __call__(self, hop: str) -> None:
+        now = time.perf_counter()
+        self._metrics.batch_seconds.labels(hop).observe(now - self._last)
+        self._last = now

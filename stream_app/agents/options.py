@@ -1,0 +1,60 @@
+"""Plain values that the agents are built from; `stream_app.wiring` fills them from the settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["AgentOptions"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentOptions:
+    """Everything the Faust side of a worker needs to know.
+
+    Attributes:
+        bootstrap: `host:port` of a broker; several separated by commas.
+        group: Consumer group.
+        topics: Source topics; equal partition counts, so that one worker owns partition p of all of them.
+        instance: Static group member id; empty = dynamic membership (leaves the group at once when it stops).
+        client_id: Name shown in the broker's logs and quotas.
+        session_timeout_ms: How long the broker waits for a silent worker before it gives its partitions away.
+        rebalance_timeout_ms: How long a rebalance waits for members that still drain; above `drain_timeout_ms`.
+        commit_interval_ms: Time between two offset commits.
+        drain_timeout_ms: How long a revoke or a SIGTERM waits for the batches in flight.
+        shutdown_timeout_ms: After a crash or a signal the process is ended hard when it has not stopped by then.
+        fetch_pause_ms: Least time between two hand-overs from the fetcher: small chunks at low rates cost more than they bring.
+        fetch_max_wait_ms: How long the broker may hold an empty fetch; an embedded broker always waits this long.
+        chunk_events: Most records in a chunk.
+        buffer_chunks: Chunks that may wait in Faust's own buffer.
+        buffer_events: Records that may wait, over all partitions, before fetching pauses: bounds memory.
+        batch_events: Most records in a batch; a batch always holds at least one whole chunk.
+        in_flight: Batches that may be in the handler at the same time.
+        web_host: Address of the web server.
+        web_port: Port of /healthz and /metrics; 0 = no web server.
+        work_dir: Folder for Faust's own files; None = a temporary one, removed at exit.
+    """
+
+    bootstrap: str
+    group: str
+    topics: tuple[str, ...]
+    instance: str = ""
+    client_id: str = "millrace"
+    session_timeout_ms: int = 10_000
+    rebalance_timeout_ms: int = 60_000
+    commit_interval_ms: int = 1_000
+    drain_timeout_ms: int = 5_000
+    shutdown_timeout_ms: int = 20_000
+    fetch_pause_ms: int = 10
+    fetch_max_wait_ms: int = 100
+    chunk_events: int = 256
+    buffer_chunks: int = 1024
+    buffer_events: int = 16_384
+    batch_events: int = 512
+    in_flight: int = 3
+    web_host: str = "127.0.0.1"
+    web_port: int = 0
+    work_dir: Path | None = None

@@ -1,0 +1,96 @@
+"""Runs a worker in this process until SIGTERM, SIGINT or a crash, and says how it ended.
+
+Invariant: the process never outlives a crash or a signal by more than the shutdown timeout: a worker that hangs while stopping would
+keep its partitions (its heartbeats have a thread of their own) and serve nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import faust
+
+from stream_app.agents.app_options import source_app
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stream_app.agents.options import AgentOptions
+    from stream_app.agents.ports import AssignmentHooks, BatchHandler
+
+__all__ = ["run_sources"]
+
+log = logging.getLogger(__name__)
+
+_HUNG = 70  # EX_SOFTWARE
+
+
+class _QuietWorker(faust.Worker):
+    """Faust's worker without spinner, process title and logging set-up: those belong to our own command line."""
+
+    def __init__(self, app: faust.App, *, on_stopping: Callable[[], None], **kwargs: Any) -> None:
+        super().__init__(app, quiet=True, override_logging=False, redirect_stdouts=False, **kwargs)
+        self.spinner = None
+        self._on_stopping = on_stopping
+
+    def _setproctitle(self, info: str, *, ident: str = "") -> None:
+        """Keep the process's name."""
+
+    def _on_sigint(self) -> None:
+        self._on_stopping()
+        super()._on_sigint()
+
+    def _on_sigterm(self) -> None:
+        self._on_stopping()
+        super()._on_sigterm()
+
+    def _crash(self, reason: BaseException) -> None:
+        self._on_stopping()
+        super()._crash(reason)
+
+
+def run_sources(options: AgentOptions, hooks: AssignmentHooks, handler: BatchHandler) -> int:
+    """Run the worker's Faust side in the main thread; blocks until it has stopped.
+
+    Logging must have been set up before. SIGTERM and SIGINT drain what is in flight (at most `drain_timeout_ms`), commit and stop.
+
+    Returns:
+        The exit status: 0 after a signal, 1 after a crash.
+    """
+    if options.work_dir is not None:
+        options.work_dir.mkdir(parents=True, exist_ok=True)
+        return _run(options, hooks, handler, options.work_dir)
+    with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
+        return _run(options, hooks, handler, Path(folder))
+
+
+def _run(options: AgentOptions, hooks: AssignmentHooks, handler: BatchHandler, folder: Path) -> int:
+    deadline = threading.Timer(options.shutdown_timeout_ms / 1000, _end_hard, [options.shutdown_timeout_ms])
+    deadline.daemon = True
+
+    def on_stopping() -> None:
+        if not deadline.is_alive() and not deadline.finished.is_set():
+            deadline.start()
+
+    app = source_app(options, hooks, handler, folder)
+    worker = _QuietWorker(app, on_stopping=on_stopping, loglevel=None, workdir=Path.cwd())
+    try:
+        worker.execute_from_commandline()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 1
+    finally:
+        deadline.cancel()
+    if worker.crash_reason is not None:
+        log.critical("the worker ended with an error: %s: %s", type(worker.crash_reason).__name__, worker.crash_reason)
+        return status or 1
+    return status
+
+
+def _end_hard(timeout_ms: int) -> None:
+    log.critical("the worker did not stop in %d ms; ending the process", timeout_ms)
+    os._exit(_HUNG)

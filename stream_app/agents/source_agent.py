@@ -1,0 +1,113 @@
+"""The one Faust agent: it reads all source topics and feeds the lane of the current assignment.
+
+One agent, not one per topic: a batch then holds whatever waits in any of them, and partition p of all topics commits in one order.
+Crash-only: an error of the current assignment ends the worker, nothing of the failed batch is acknowledged, and the process manager
+starts it again from the store's front. Only a fence is survived: it means that the group has moved on without us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, cast
+
+from stream_app.agents.group_commit import Delivery, Lane
+from stream_app.agents.transport import RawSchema
+from stream_app.errors import ContractError, FencedError
+
+if TYPE_CHECKING:
+    import faust
+    from faust.types import EventT, StreamT
+
+    from stream_app.agents.chunks import Chunk
+    from stream_app.agents.options import AgentOptions
+    from stream_app.agents.ports import BatchHandler
+    from stream_app.agents.transport import ChunkConsumer
+
+__all__ = ["SourceAgent"]
+
+log = logging.getLogger(__name__)
+
+_LOOK_S = 0.1
+
+
+class SourceAgent:
+    """Registers the agent on the app and runs one lane per assignment."""
+
+    def __init__(self, app: faust.App, options: AgentOptions, handler: BatchHandler) -> None:
+        self._app = app
+        self._options = options
+        self._handler = handler
+        self._lane: Lane[EventT[Any]] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stream: StreamT[Chunk] | None = None
+        source = app.topic(*options.topics, schema=RawSchema())
+        app.agent(source, name="millrace.sources")(self._consume)
+
+    @property
+    def _consumer(self) -> ChunkConsumer:
+        return cast("ChunkConsumer", self._app.consumer)
+
+    async def _consume(self, stream: StreamT[Chunk]) -> None:
+        self._stream = stream
+        self._consumer.drainer = self.drain
+        try:
+            async for event in stream.noack().events():
+                chunk = cast("Chunk", event.value)
+                if chunk.generation == self._consumer.generation:  # else: it slipped through a rebalance and is read again
+                    self._lane_of(chunk.generation).put(Delivery(chunk, event))
+        finally:
+            for task in self._tasks:
+                task.cancel()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Begin no further batch and wait for those in flight."""
+        if self._lane is not None:
+            await self._lane.drain(timeout_s)
+
+    def _lane_of(self, generation: int) -> Lane[EventT[Any]]:
+        if self._lane is None or self._lane.generation != generation:
+            self._lane = Lane(
+                generation,
+                self._handler,
+                acknowledge=self._acknowledge,
+                take=self._consumer.take,
+                batch_events=self._options.batch_events,
+                in_flight=self._options.in_flight,
+            )
+            task = asyncio.create_task(self._run(self._lane), name=f"lane {generation}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return self._lane
+
+    async def _acknowledge(self, event: EventT[Any]) -> None:
+        if self._stream is not None:
+            await self._stream.ack(event)
+
+    async def _run(self, lane: Lane[EventT[Any]]) -> None:
+        try:
+            await lane.run()
+        except FencedError as error:
+            log.warning("fenced, waiting for a new assignment: %s", error)
+            await self._expect_new_assignment(lane.generation, error)
+        except Exception as error:  # whatever it is, it ends the worker
+            if lane.generation != self._consumer.generation:
+                log.warning("a batch of the past assignment %d failed, its records are read again: %r", lane.generation, error)
+                return
+            log.exception("a batch failed")
+            await self._consumer.fail("a batch", error)
+
+    async def _expect_new_assignment(self, generation: int, fence: FencedError) -> None:
+        # The broker tells a worker that it has lost its partitions at its next heartbeat or when it rejoins.
+        patience_s = 2 * self._options.session_timeout_ms / 1000 + 5
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience_s):
+                while self._consumer.generation == generation:
+                    await asyncio.sleep(_LOOK_S)
+            return
+        msg = (
+            f"the store has given this worker's partitions to another ({fence}), but group {self._options.group!r} did not rebalance in "
+            f"{patience_s:.0f} s: check that no two workers share an instance id and no two groups share a store prefix"
+        )
+        await self._consumer.fail("fencing", ContractError(msg))

@@ -1,0 +1,32 @@
+"""Runs a live worker in this process: build, serve until a signal, report how it ended."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+
+from stream_app import wiring
+from stream_app.agents.run import run_sources
+from stream_app.config import Settings
+
+__all__ = ["run_worker"]
+
+log = logging.getLogger(__name__)
+
+
+def run_worker(settings: Settings) -> int:
+    """Serve until SIGTERM, SIGINT or a crash; blocks.
+
+    Returns:
+        Exit status: 0 after a signal, another one after a crash (a process manager then starts it again).
+
+    Raises:
+        ConfigError: The settings do not fit this machine.
+        ContractError: Model, catalogue or topics do not fit each other.
+    """
+    worker = wiring.build_worker(settings)
+    try:
+        return run_sources(worker.options, worker.handler, worker.handler)
+    finally:
+        if worker.options.work_dir is not None:
+            shutil.rmtree(worker.options.work_dir, ignore_errors=True)

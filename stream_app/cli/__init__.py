@@ -1,0 +1,26 @@
+"""The sub-commands of `millrace`, each a thin module of this package that is imported only when it is called.
+
+`COMMANDS` is what `millrace --help` shows, so that showing it imports none of them. A module holds one click command
+with the sub-command's name; it parses, loads the settings, and calls the package that does the work.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["COMMANDS"]
+
+# sub-command -> (module of this package, one line of help), in the order in which a newcomer needs them
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "demo": ("demo", "Run everything on this machine and watch live answers."),
+    "services": ("services", "Start, stop and show the local Kafka and Redis."),
+    "topics": ("topics", "Create, describe or check the Kafka topics."),
+    "worker": ("worker", "Score events: Kafka in, three answers out."),
+    "simulate": ("simulate", "Produce the events of a simulated shop, with its fraud."),
+    "import": ("import_", "Produce the events of a log file (CSV or Parquet)."),
+    "tail": ("tail", "Show the records of a topic as they come."),
+    "doctor": ("doctor", "Check services, topics, model and versions; say what to do."),
+    "features": ("features", "Show the features, and a user's values."),
+    "warm": ("warm", "Compile and load once, so that the next start is fast."),
+    "docs": ("docs", "Write the generated documents, or check that they are fresh."),
+}

@@ -1,0 +1,67 @@
+"""`millrace doctor`: what is wrong here, and what to do."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from stream_app.cli.settings import cli_settings
+
+if TYPE_CHECKING:
+    from stream_app.config import Settings
+    from stream_app.console.doctor import Check
+
+__all__ = ["doctor"]
+
+
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON.")
+@click.pass_context
+def doctor(ctx: click.Context, as_json: bool) -> None:
+    r"""Check Python, packages, Kafka, topics, Redis, model and compiled code; exit status 1 if anything fails.
+
+    \b
+    Examples:
+      millrace doctor
+      millrace doctor --json
+    """
+    from stream_app.console.doctor import checks_table, failed
+
+    settings = cli_settings(announce=not as_json)
+    checks = _all_checks(settings)
+    if as_json:
+        click.echo(json.dumps({"failed": failed(checks), "checks": [asdict(check) for check in checks]}))
+    else:
+        from rich.console import Console
+
+        Console().print(checks_table(checks))
+    ctx.exit(1 if failed(checks) else 0)
+
+
+def _all_checks(settings: Settings) -> list[Check]:
+    from stream_app.config import DEVELOPMENT_ID_KEY
+    from stream_app.console.doctor import Check, examined
+    from stream_app.console.doctor_model import check_cache, check_model, check_versions
+    from stream_app.console.doctor_services import check_kafka, check_redis
+
+    kafka, redis = settings.kafka, settings.redis
+    checks = examined("versions", check_versions)
+    if settings.privacy.id_key.reveal() == DEVELOPMENT_ID_KEY:
+        checks.append(Check("privacy", "WARN", "the public development key", "set MILLRACE_PRIVACY_ID_KEY in production"))
+    checks += examined(
+        "kafka",
+        lambda: check_kafka(
+            kafka.bootstrap,
+            kafka.client_api_version,
+            partitions=kafka.partitions,
+            replication=kafka.replication,
+            prefix=kafka.topic_prefix,
+        ),
+    )
+    checks += examined("redis", lambda: check_redis(redis.url, redis.prefix, kafka.partitions, redis.timeout_ms))
+    checks += examined("model", lambda: check_model(Path(settings.model.path), settings.features.allowed_lateness_ms))
+    return checks + examined("compiled code", check_cache)

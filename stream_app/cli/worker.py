@@ -1,0 +1,81 @@
+"""`millrace worker`: score events until told to stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+import time
+from types import FrameType
+from typing import Final
+
+import click
+
+from stream_app.cli.settings import cli_settings
+from stream_app.errors import ContractError
+
+__all__ = ["worker"]
+
+_RESTARTABLE_AFTER_S: Final = 30.0  # a worker that lived so long has recovered; its next crash starts with a short pause again
+_PAUSES_S: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
+_NOT_RESTARTED: Final = (0, 2)  # stopped on purpose; wrong settings
+
+
+@click.command(
+    "worker",
+    epilog="""\b
+Examples:
+  millrace worker                       one worker; run one a core, they share the partitions
+  millrace worker --restart             start again after a crash (a process manager does the same)
+  MILLRACE_WORKER_WEB_PORT=8080 millrace worker      with /metrics and /healthz""",
+)
+@click.option("--restart", is_flag=True, help="Run the worker in a child process and start it again when it crashes.")
+@click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]), help="Least level logged.")
+def worker(restart: bool, log_level: str) -> None:
+    """Score events: Kafka in, three answers out.
+
+    Crash-only: a worker that cannot go on ends with a non-zero status, and whoever starts it again goes on where the store
+    stands. SIGTERM and Ctrl-C finish what is in flight.
+    """
+    if restart:
+        sys.exit(_supervise([sys.executable, "-m", "stream_app", "worker", "--log-level", log_level]))
+    settings = cli_settings()
+    logging.basicConfig(level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for chatty in ("faust", "mode", "aiokafka"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    from stream_app.app import run_worker
+
+    sys.exit(run_worker(settings))
+
+
+def _supervise(command: list[str]) -> int:
+    """Run `command` again after each crash; a signal is passed on and ends it."""
+    stopping = False
+    child: subprocess.Popen[bytes] | None = None
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        nonlocal stopping
+        stopping = True
+        if child is not None and child.poll() is None:
+            child.send_signal(number)
+
+    signal.signal(signal.SIGTERM, pass_on)
+    signal.signal(signal.SIGINT, pass_on)
+    failures = 0
+    while not stopping:
+        started = time.monotonic()
+        child = subprocess.Popen(command, start_new_session=True)
+        status = child.wait()
+        if stopping or status in _NOT_RESTARTED:
+            return max(status, 0)
+        failures = 1 if time.monotonic() - started > _RESTARTABLE_AFTER_S else failures + 1
+        if failures > len(_PAUSES_S):
+            raise ContractError(
+                f"the worker ended with status {status} {failures} times in a row. Operator action: read its last lines above, "
+                "then run `millrace doctor`."
+            )
+        pause = _PAUSES_S[failures - 1]
+        click.echo(f"millrace: the worker ended with status {status}; starting it again in {pause:.0f} s", err=True)
+        time.sleep(pause)
+    return 0

@@ -1,0 +1,218 @@
+"""From scored rows to the answers' JSON. One place builds every answer, live and in replay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from stream_app.events import (
+    INTENTS,
+    NEXT_ACTIONS,
+    Candidate,
+    DeadLetter,
+    Event,
+    FraudAlert,
+    IntentLabel,
+    LateEvent,
+    Order,
+    Reason,
+    RecommendationCandidates,
+    Source,
+)
+
+__all__ = ["AnswerEncoder", "ScoredRows", "SourceRecord", "answer_id"]
+
+Floats = npt.NDArray[np.float32]
+
+
+class SourceRecord(Protocol):
+    """A record as a consumer hands it over (aiokafka's ConsumerRecord is one). `topic` may carry a prefix."""
+
+    @property
+    def topic(self) -> str: ...  # noqa: D102
+    @property
+    def partition(self) -> int: ...  # noqa: D102
+    @property
+    def offset(self) -> int: ...  # noqa: D102
+    @property
+    def timestamp(self) -> int: ...  # noqa: D102
+    @property
+    def key(self) -> bytes | None: ...  # noqa: D102
+    @property
+    def value(self) -> bytes | None: ...  # noqa: D102
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...  # noqa: D102
+
+
+def answer_id(topic: str, partition: int, offset: int) -> str:
+    """Return the id of the answers to the event at these coordinates: a function of nothing else."""
+    return f"{topic}-{partition}-{offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRows:
+    """The model's answers as Python lists, rounded to five decimals (a probability needs no more; JSON stays short).
+
+    Attributes:
+        fraud: B probabilities.
+        intent: B lists over events.INTENTS.
+        next_action: B codes of events.NEXT_ACTIONS, the most probable one.
+        click: B probabilities.
+        items: B lists of item ids, best first.
+        item_scores: B lists of scores.
+    """
+
+    fraud: list[float]
+    intent: list[list[float]]
+    next_action: list[int]
+    click: list[float]
+    items: list[list[str]]
+    item_scores: list[list[float]]
+
+    @classmethod
+    def from_outputs(
+        cls,
+        outputs: dict[str, Floats],
+        items: list[list[str]],
+        item_scores: Floats,
+    ) -> ScoredRows:
+        """Turn arrays into lists: `outputs` by model.contract.OUTPUTS' names, `item_scores` (B, k)."""
+        return cls(
+            fraud=_rounded(outputs["fraud"]),
+            intent=_rounded(outputs["intent"]),
+            next_action=outputs["next_action"].argmax(axis=1).tolist(),
+            click=_rounded(outputs["click"]),
+            items=items,
+            item_scores=_rounded(item_scores),
+        )
+
+
+def _rounded(values: Floats) -> list:  # type: ignore[type-arg]  # nested as deep as the array
+    rounded: list[object] = np.round(values.astype(np.float64), 5).tolist()
+    return rounded
+
+
+class AnswerEncoder:
+    """Builds answers that carry one pair of versions.
+
+    Args:
+        model_version: Of the model that scores.
+        features_version: Hash of the catalogue.
+        threshold: Fraud probability from which an event is an alert; alerts show it.
+    """
+
+    def __init__(self, *, model_version: str, features_version: str, threshold: float) -> None:
+        self.model_version = model_version
+        self.features_version = features_version
+        self._threshold = threshold
+        self._encode = msgspec.json.Encoder().encode
+
+    def answers(
+        self, event: Event, source: Source, times_ms: tuple[int, int], row: int, scored: ScoredRows, *, alert: bool
+    ) -> tuple[bytes, bytes]:
+        """Encode the two answers that every event gets: intent label, recommendation candidates.
+
+        Args:
+            event: The event itself.
+            source: Its coordinates.
+            times_ms: Kafka timestamp of the source record, and time of scoring.
+            row: Its row in `scored`.
+            scored: All rows of the batch.
+            alert: Whether it gets a fraud alert as well.
+        """
+        ingest_time_ms, scored_time_ms = times_ms
+        identifier = answer_id(source.topic, source.partition, source.offset)
+        intent = scored.intent[row]
+        label = IntentLabel(
+            answer_id=identifier,
+            event_id=event.event_id,
+            user=event.user,
+            source=source,
+            event_time_ms=event.event_time_ms,
+            ingest_time_ms=ingest_time_ms,
+            scored_time_ms=scored_time_ms,
+            model_version=self.model_version,
+            features_version=self.features_version,
+            intent=INTENTS[intent.index(max(intent))],
+            probabilities=dict(zip(INTENTS, intent, strict=True)),
+            next_action=NEXT_ACTIONS[scored.next_action[row]],
+            click_probability=scored.click[row],
+            fraud_probability=scored.fraud[row],
+            fraud_alert=alert,
+        )
+        candidates = RecommendationCandidates(
+            answer_id=identifier,
+            event_id=event.event_id,
+            user=event.user,
+            source=source,
+            event_time_ms=event.event_time_ms,
+            ingest_time_ms=ingest_time_ms,
+            scored_time_ms=scored_time_ms,
+            model_version=self.model_version,
+            features_version=self.features_version,
+            items=[
+                Candidate(item, score, "model") for item, score in zip(scored.items[row], scored.item_scores[row], strict=True)
+            ],
+        )
+        return self._encode(label), self._encode(candidates)
+
+    def alert(
+        self,
+        event: Event,
+        source: Source,
+        times_ms: tuple[int, int],
+        probability: float,
+        why: tuple[list[str], list[Reason]],
+    ) -> bytes:
+        """Encode a fraud alert; `why` is the rules that fired and the features that stood out."""
+        return self._encode(
+            FraudAlert(
+                answer_id=answer_id(source.topic, source.partition, source.offset),
+                event_id=event.event_id,
+                user=event.user,
+                source=source,
+                event_time_ms=event.event_time_ms,
+                ingest_time_ms=times_ms[0],
+                scored_time_ms=times_ms[1],
+                model_version=self.model_version,
+                features_version=self.features_version,
+                probability=probability,
+                threshold=self._threshold,
+                rules=why[0],
+                reasons=why[1],
+                amount=event.amount if isinstance(event, Order) else 0.0,
+                currency=event.currency if isinstance(event, Order) else "",
+            )
+        )
+
+    def dead_letter(self, record: SourceRecord, topic: str, reason: str, place: str) -> bytes:
+        """Encode a record that is no valid event, with its original bytes and headers."""
+        return self._encode(
+            DeadLetter(
+                answer_id=answer_id(topic, record.partition, record.offset),
+                reason=reason,
+                place=place,
+                source=Source(topic, record.partition, record.offset),
+                ingest_time_ms=record.timestamp,
+                key=record.key,
+                value=record.value,
+                headers=list(record.headers),
+            )
+        )
+
+    def late_event(self, source: Source, value: bytes, late_by_ms: int, allowed_ms: int) -> bytes:
+        """Encode a valid event that came too late."""
+        return self._encode(
+            LateEvent(
+                answer_id=answer_id(source.topic, source.partition, source.offset),
+                source=source,
+                late_by_ms=late_by_ms,
+                allowed_lateness_ms=allowed_ms,
+                event=msgspec.Raw(value),
+            )
+        )

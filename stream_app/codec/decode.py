@@ -1,0 +1,61 @@
+"""Bytes of a source record to a typed event, or the reason why they are none.
+
+Nothing here decides what happens to an invalid record; `decode` raises InvalidEventError with a sentence for a person, and the
+pipeline sends the original to `dead-letters`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from stream_app.errors import InvalidEventError
+from stream_app.events import Click, Event, Order, Search
+
+__all__ = ["EVENT_TYPES", "Decoder"]
+
+EVENT_TYPES: Final[dict[str, type[Event]]] = {"searches": Search, "clicks": Click, "orders": Order}
+
+
+class Decoder:
+    """Decodes and checks source records.
+
+    Args:
+        future_skew_ms: How far an event time may lie after the record's own Kafka timestamp. An event from the far future would
+            expire all tiles of its user, and every honest event after it would be late.
+    """
+
+    def __init__(self, *, future_skew_ms: int) -> None:
+        self._future_skew_ms = future_skew_ms
+        self._decoders: dict[str, Callable[[bytes], Event]] = {
+            topic: msgspec.json.Decoder(kind).decode for topic, kind in EVENT_TYPES.items()
+        }
+
+    def decode(self, topic: str, key: bytes | None, value: bytes | None, timestamp_ms: int) -> Event:
+        """Decode one record of a source topic (its name without prefix).
+
+        Raises:
+            InvalidEventError: The bytes are no event of this topic; the message says why.
+        """
+        if not value:
+            raise InvalidEventError(f"the record has no value; {topic} carries one JSON object a record")
+        try:
+            event = self._decoders[topic](value)
+        except msgspec.ValidationError as err:
+            raise InvalidEventError(f"not a valid {EVENT_TYPES[topic].__name__.lower()} for {topic}: {err}") from err
+        except (msgspec.DecodeError, UnicodeDecodeError) as err:
+            raise InvalidEventError(f"not JSON: {err}") from err
+        except RecursionError as err:
+            raise InvalidEventError("the JSON is nested too deeply") from err
+        if key != event.user.encode():
+            shown = "none" if key is None else repr(key[:64])
+            raise InvalidEventError(f"the record's key must be the user id: key {shown}, user {event.user!r}")
+        if timestamp_ms >= 0 and event.event_time_ms > timestamp_ms + self._future_skew_ms:
+            ahead_ms = event.event_time_ms - timestamp_ms
+            raise InvalidEventError(
+                f"event_time_ms {event.event_time_ms} is {ahead_ms} ms after the record's Kafka timestamp {timestamp_ms}; "
+                f"at most {self._future_skew_ms} is allowed: check the producer's clock and unit (milliseconds)"
+            )
+        return event

@@ -1,0 +1,61 @@
+"""The outbox's payload: all messages that one commit decided for one partition group, in MessagePack.
+
+A commit's answers are published from these bytes, the first time and after a crash alike, so a repeated answer is the same
+to the byte. The journal line waits here too; its commit number is drawn by the store and filled in when it is published.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct
+
+from stream_app.events import JournalLine
+
+__all__ = ["Messages", "OutboxBatch", "decode_outbox", "encode_outbox"]
+
+
+class Messages(Struct, array_like=True):
+    """Messages of one topic: `keys[i]` with `values[i]`."""
+
+    keys: list[bytes | None]
+    values: list[bytes]
+
+    def add(self, key: bytes | None, value: bytes) -> None:
+        """Append one message."""
+        self.keys.append(key)
+        self.values.append(value)
+
+
+class OutboxBatch(Struct, array_like=True):
+    """What one commit publishes. All of it goes to partition `group` of its topic."""
+
+    group: int
+    topics: dict[str, Messages]
+    journal: JournalLine
+
+    def add(self, topic: str, key: bytes | None, value: bytes) -> None:
+        """Append one message to a topic (its name without prefix)."""
+        messages = self.topics.get(topic)
+        if messages is None:
+            messages = self.topics[topic] = Messages([], [])
+        messages.add(key, value)
+
+    def with_journal(self, commit: int) -> dict[str, Messages]:
+        """All messages, the journal line with its commit number among them."""
+        line = msgspec.structs.replace(self.journal, commit=commit)
+        return {**self.topics, "journal": Messages([str(self.group).encode()], [_json.encode(line)])}
+
+
+_json = msgspec.json.Encoder()
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(OutboxBatch)
+
+
+def encode_outbox(batch: OutboxBatch) -> bytes:
+    """Pack a commit's messages."""
+    return _encoder.encode(batch)
+
+
+def decode_outbox(payload: bytes) -> OutboxBatch:
+    """Unpack what `encode_outbox` packed."""
+    return _decoder.decode(payload)

@@ -1,0 +1,262 @@
+"""The settings: one frozen tree, built once from defaults, a TOML file and the environment, checked as a whole.
+
+Order of precedence, lowest first: the defaults below; the local services' state file (only where a command asks for it,
+and only when neither `kafka.bootstrap` nor `redis.url` is named elsewhere: who names one runs services of their own);
+the TOML file (`MILLRACE_CONFIG`, else `./millrace.toml` if it is there); `MILLRACE_<SECTION>_<KEY>`. Everything that is
+wrong is reported at once in one `ConfigError`. Nothing else reads the environment; only `cli`, `app` and `wiring`
+receive `Settings`, and what lies below them gets plain values. Secrets print as stars. Durations are in milliseconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from stream_app.config_sources import Found, Rule, Secret, masked, read_all
+from stream_app.errors import ConfigError
+
+__all__ = [
+    "DEVELOPMENT_ID_KEY",
+    "FeaturesSettings",
+    "KafkaSettings",
+    "ModelSettings",
+    "PrivacySettings",
+    "RedisSettings",
+    "Secret",
+    "SettingDoc",
+    "Settings",
+    "WorkerSettings",
+    "describe",
+    "environ_from",
+    "load_settings",
+    "setting_docs",
+]
+
+T = TypeVar("T")
+
+DEVELOPMENT_ID_KEY: Final = "development-only-key"
+_NAME = r"[A-Za-z0-9._-]"  # what Kafka allows in topic and group names; also safe in keys and metrics
+_BOOTSTRAP = r"[^\s,:\[\]]+:\d{1,5}(,[^\s,:\[\]]+:\d{1,5})*"
+
+
+def _key(default: T, doc: str, rule: Rule | None = None, *, shown: bool = True) -> T:
+    # A dataclass field with its documentation and bounds; typed as its value, which is what a type checker should see.
+    return field(default=default, repr=shown, metadata={"doc": doc, "rule": rule or Rule()})
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaSettings:
+    """Where the events come from and the answers go."""
+
+    bootstrap: str = _key(
+        "127.0.0.1:9092", "Brokers to connect to first, `host:port`, comma separated.", Rule(pattern=_BOOTSTRAP)
+    )
+    group: str = _key("millrace", "Consumer group of the workers.", Rule(pattern=rf"{_NAME}{{1,200}}"))
+    partitions: int = _key(
+        8,
+        "Partitions of every topic, the same for all; one worker owns partition p of all sources. State is bound to "
+        "it: choose it once.",
+        Rule(1, 1024),
+    )
+    session_timeout_ms: int = _key(
+        10_000,
+        "A worker that is silent for so long loses its partitions. Brokers refuse less than 6 s by default.",
+        Rule(6_000, 1_800_000),
+    )
+    client_api_version: str = _key(
+        "",
+        "Protocol version to speak, as `2.3`; empty: ask the broker. The embedded broker needs `2.3`.",
+        Rule(pattern=r"(\d+(\.\d+){1,3})?"),
+    )
+    replication: int = _key(1, "Replicas of each partition that `millrace topics create` makes.", Rule(1, 16))
+    topic_prefix: str = _key("", "Put before every topic name, as `staging.`.", Rule(pattern=rf"{_NAME}{{0,100}}"))
+
+
+@dataclass(frozen=True, slots=True)
+class RedisSettings:
+    """Where the state lives."""
+
+    url: str = _key(
+        "redis://127.0.0.1:6379/0",
+        "Server and database: `redis://`, `rediss://` (TLS) or `unix://`.",
+        Rule(pattern=r"(rediss?|unix)://\S+"),
+        shown=False,  # it may hold a password
+    )
+    prefix: str = _key("mr", "First part of every key.", Rule(pattern=rf"{_NAME}{{1,32}}"))
+    timeout_ms: int = _key(5_000, "How long to wait for an answer before the batch is tried again.", Rule(10, 600_000))
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """How one worker process batches its work."""
+
+    batch_events: int = _key(512, "Most events scored in one step. More: faster, but later answers.", Rule(1, 65_536))
+    in_flight: int = _key(3, "Batches between decoding and publishing at one time.", Rule(1, 16))
+    fetch_pause_ms: int = _key(10, "Pause between two fetches that brought nothing.", Rule(0, 10_000))
+    buffer_chunks: int = _key(1_024, "Fetched chunks that may wait in memory; then fetching stops.", Rule(1, 1_000_000))
+    chunk_events: int = _key(256, "Most events of one partition handed over at once.", Rule(1, 65_536))
+    web_port: int = _key(0, "Port of `/metrics` and `/healthz`; 0 opens none.", Rule(0, 65_535))
+    instance: str = _key("", "This worker's name in metrics and logs; empty: host and pid.", Rule(pattern=rf"{_NAME}{{0,64}}"))
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """Which model scores, and on what."""
+
+    path: str = _key("model/artifacts/demo", "Folder with `model.onnx` and `manifest.json`.", Rule(pattern=r".+"))
+    engine: str = _key(
+        "auto",
+        "What runs it. `auto`: TensorRT where the library and a GPU are there, else ONNX Runtime. `none`: no model, for measurements.",
+        Rule(choices=("auto", "onnxruntime", "tensorrt", "none")),
+    )
+    fraud_threshold: float = _key(
+        -1.0, "Probability from which an event is an alert; negative: the one in the model's manifest.", Rule(-1.0, 1.0)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FeaturesSettings:
+    """Which event times still count."""
+
+    allowed_lateness_ms: int = _key(
+        86_400_000,
+        "An event this much older than its user's newest one goes to `late-events` and changes nothing.",
+        Rule(0, 30 * 86_400_000),
+    )
+    future_skew_ms: int = _key(
+        86_400_000,
+        "An event whose time is this far ahead of its Kafka timestamp goes to `dead-letters`: it would age all others.",
+        Rule(0, 366 * 86_400_000),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PrivacySettings:
+    """How identifiers are hidden."""
+
+    id_key: Secret = _key(  # noqa: RUF009 (a field, and its default is immutable)
+        Secret(DEVELOPMENT_ID_KEY),
+        "Key of the hash that turns identifiers into state keys; at least 16 characters. A new key starts with empty "
+        "state. The default is for development only.",
+        Rule(pattern=r"[\s\S]{16,}"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All sections, and where each value came from (`origins`: "kafka.bootstrap" -> "default", a file, a variable)."""
+
+    kafka: KafkaSettings = field(default_factory=KafkaSettings)
+    redis: RedisSettings = field(default_factory=RedisSettings)
+    worker: WorkerSettings = field(default_factory=WorkerSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    features: FeaturesSettings = field(default_factory=FeaturesSettings)
+    privacy: PrivacySettings = field(default_factory=PrivacySettings)
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    def topic(self, name: str) -> str:
+        """Return the topic's name at the broker: `name` with `kafka.topic_prefix` before it."""
+        return self.kafka.topic_prefix + name
+
+
+@dataclass(frozen=True, slots=True)
+class SettingDoc:
+    """One setting as the documentation shows it; `key` is "section.name"."""
+
+    key: str
+    env: str
+    type: str
+    default: str
+    bounds: str
+    doc: str
+
+
+def load_settings(
+    environ: Mapping[str, str] | None = None, file: Path | None = None, services_file: Path | None = None
+) -> Settings:
+    """Build the settings from defaults < `services_file` < TOML `file` < `environ`.
+
+    Args:
+        environ: Variables to read; None: the process's own.
+        file: TOML file that must exist; None: the one `MILLRACE_CONFIG` names, else `./millrace.toml` if there is one.
+        services_file: State file of local services to fall back on; None, or no such file: none.
+
+    Raises:
+        ConfigError: Anything is unknown, mistyped, or out of range; the message lists all of it, with the fix.
+    """
+    found, problems = read_all(os.environ if environ is None else environ, file, services_file, _rules())
+    if problems:
+        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+        msg = f"the settings have {count}:\n" + "\n".join(f"  - {problem}" for problem in problems)
+        raise ConfigError(msg)
+    return _settings_from(found)
+
+
+def environ_from(settings: Settings) -> dict[str, str]:
+    """Return all settings as variables, secrets in clear, so that a child process gets the very same tree."""
+    return {
+        _env_name(section, item.name): value.reveal() if isinstance(value, Secret) else str(value)
+        for section, item, value in _items(settings)
+    }
+
+
+def describe(settings: Settings) -> str:
+    """Return what was chosen and where it came from; a development key announces itself on a second line."""
+    always = ("kafka.bootstrap", "redis.url", "model.path")
+    parts = []
+    for section, item, value in _items(settings):
+        key = f"{section}.{item.name}"
+        origin = settings.origins.get(key, "default")
+        if origin != "default" or key in always:
+            parts.append(f"{key}={masked(str(value))} ({origin})")
+    line = "millrace: " + ", ".join(parts) + "; all else by default"
+    if settings.privacy.id_key.reveal() == DEVELOPMENT_ID_KEY:
+        line += (
+            "\nmillrace: privacy.id_key is the public development key: THIS IS NOT FOR PRODUCTION; set MILLRACE_PRIVACY_ID_KEY"
+        )
+    return line
+
+
+def setting_docs() -> list[SettingDoc]:
+    """Return every setting with its variable, type, default, bounds and meaning, in order."""
+    return [
+        SettingDoc(
+            f"{section}.{item.name}",
+            _env_name(section, item.name),
+            "secret" if isinstance(value, Secret) else type(value).__name__,
+            DEVELOPMENT_ID_KEY if isinstance(value, Secret) else str(value),
+            item.metadata["rule"].text(),
+            item.metadata["doc"],
+        )
+        for section, item, value in _items(Settings())
+    ]
+
+
+def _items(settings: Settings) -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
+    for section in dataclasses.fields(settings):
+        if section.name != "origins":
+            tree = getattr(settings, section.name)
+            for item in dataclasses.fields(tree):
+                yield section.name, item, getattr(tree, item.name)
+
+
+def _env_name(section: str, name: str) -> str:
+    return f"MILLRACE_{section}_{name}".upper()
+
+
+def _rules() -> dict[str, tuple[type, Rule]]:
+    return {f"{section}.{item.name}": (type(value), item.metadata["rule"]) for section, item, value in _items(Settings())}
+
+
+def _settings_from(found: Mapping[str, Found]) -> Settings:
+    sections = {}
+    for section in dataclasses.fields(Settings):
+        if section.name != "origins":
+            prefix = section.name + "."
+            values = {key.removeprefix(prefix): item.value for key, item in found.items() if key.startswith(prefix)}
+            sections[section.name] = dataclasses.replace(getattr(Settings(), section.name), **values)
+    return Settings(**sections, origins={key: item.origin for key, item in found.items()})

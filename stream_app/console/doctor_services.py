@@ -1,0 +1,80 @@
+"""The doctor's look at Kafka and Redis: do they answer, are they set up as the guarantee needs, do they fit each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from stream_app.console.broker import connect, read_topics
+from stream_app.console.doctor import Check
+from stream_app.console.positions import groups_with_state, redis_client, refuse_state_of_other_count
+from stream_app.console.topics import differences, plan_topics
+
+__all__ = ["check_kafka", "check_redis", "redis_findings"]
+
+_OLDEST_REDIS: Final = (6, 2)  # what the store's scripts are tested with
+
+
+def check_kafka(bootstrap: str, client_api_version: str, *, partitions: int, replication: int, prefix: str) -> Iterator[Check]:
+    """Yield whether the broker answers and whether the topics are as configured.
+
+    Raises:
+        BrokerUnavailableError: It does not answer.
+    """
+    plans = plan_topics(partitions, replication, prefix)
+    embedded = bool(client_api_version)
+    with connect(bootstrap, client_api_version) as admin:
+        states = read_topics(admin, [plan.name for plan in plans], with_configs=not embedded)
+    yield Check("kafka", "OK", f"answers at {bootstrap}" + (", embedded" if embedded else ""))
+    found = differences(plans, states)
+    for line in found:
+        finding, _, action = line.partition("; ")
+        # Settings that differ may be an operator's choice; a missing topic or another count stops the worker.
+        wrong = "does not exist" in finding or "partitions" in finding
+        yield Check("topics", "FAIL" if wrong else "WARN", finding, action)
+    if not found:
+        yield Check("topics", "OK", f"all {len(plans)} there, {partitions} partitions each")
+
+
+def check_redis(url: str, prefix: str, partitions: int, timeout_ms: int) -> Iterator[Check]:
+    """Yield whether the server answers, keeps what it is given, and holds state of these partitions only.
+
+    Raises:
+        StoreUnavailableError: It does not answer.
+        ContractError: It holds state of other groups.
+    """
+    with redis_client(url, timeout_ms) as client:
+        info = client.info()
+        yield from redis_findings(info)
+        refuse_state_of_other_count(client, prefix, partitions)
+        count = len(groups_with_state(client, prefix))
+    yield Check("state", "OK", f"{count} of {partitions} partition groups have state under redis.prefix {prefix}")
+
+
+def redis_findings(info: Mapping[str, Any]) -> Iterator[Check]:
+    """Yield what the server's INFO says about version, eviction and persistence."""
+    text = str(info.get("redis_version", "0"))
+    version = tuple(int(part) for part in text.split(".")[:2])
+    if version < _OLDEST_REDIS:
+        yield Check("redis", "FAIL", f"answers, version {text}", "upgrade to 6.2 or newer")
+    else:
+        yield Check("redis", "OK", f"answers, version {text}")
+    policy = str(info.get("maxmemory_policy", "noeviction"))
+    if policy != "noeviction":
+        yield Check(
+            "redis memory",
+            "WARN",
+            f"maxmemory-policy is {policy}: when memory is full, users lose their history without a sign",
+            "set maxmemory-policy noeviction; the worker then waits and says so",
+        )
+    else:
+        yield Check("redis memory", "OK", "never evicts")
+    if info.get("aof_enabled"):
+        yield Check("redis persistence", "OK", "append-only file")
+    else:
+        yield Check(
+            "redis persistence",
+            "WARN",
+            "no append-only file: a restart steps back to the last snapshot, and Kafka is read again from there",
+            "set appendonly yes; keep Kafka's retention longer than the oldest snapshot",
+        )

@@ -1,0 +1,64 @@
+"""The store's positions as the console sees them: which partition groups hold state under a prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from stream_app.errors import ContractError, StoreUnavailableError
+
+__all__ = ["groups_with_state", "redis_client", "refuse_state_of_other_count"]
+
+_MOST_GROUPS: Final = 1_024  # the bound of kafka.partitions
+
+
+@contextmanager
+def redis_client(url: str, timeout_ms: int) -> Iterator[Any]:
+    """Yield a connected synchronous client and close it after.
+
+    Raises:
+        StoreUnavailableError: The server does not answer in time, or refuses what is asked inside.
+    """
+    import redis
+
+    from stream_app.config_sources import masked
+
+    timeout_s = timeout_ms / 1000
+    client = redis.Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
+    try:
+        client.ping()
+        yield client
+    except (redis.RedisError, OSError) as err:
+        msg = (
+            f"Redis at {masked(url)} did not answer as expected ({err}); start one with `millrace services up`, or set "
+            "redis.url (MILLRACE_REDIS_URL) to one that runs"
+        )
+        raise StoreUnavailableError(msg) from err
+    finally:
+        client.close()
+
+
+def groups_with_state(client: Any, prefix: str) -> list[int]:  # noqa: ANN401 (redis-py's client)
+    """Return the partition groups that have a record under `prefix` (key `<prefix>:{g<group>}:meta`), ascending."""
+    pipeline = client.pipeline(transaction=False)
+    for group in range(_MOST_GROUPS):
+        pipeline.exists(f"{prefix}:{{g{group}}}:meta")
+    return [group for group, there in enumerate(pipeline.execute()) if there]
+
+
+def refuse_state_of_other_count(client: Any, prefix: str, partitions: int) -> None:  # noqa: ANN401
+    """Do nothing if the state under `prefix` fits `partitions`, or if there is none.
+
+    Raises:
+        ContractError: There is state of groups that would have no partition.
+    """
+    beyond = [group for group in groups_with_state(client, prefix) if group >= partitions]
+    if beyond:
+        msg = (
+            f"redis.prefix {prefix} holds state of partition groups up to {beyond[-1]}, but kafka.partitions is {partitions}: "
+            f"the state of {len(beyond)} groups would never be read again.\n"
+            f"Operator action: set kafka.partitions to the count this state was made with (at least {beyond[-1] + 1}), or choose "
+            "a new redis.prefix."
+        )
+        raise ContractError(msg)

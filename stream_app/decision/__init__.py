@@ -1,0 +1,1 @@
+"""From probabilities and rules to decisions."""

@@ -1,0 +1,70 @@
+"""Rules: conditions over features by name that raise an alert whatever the model says.
+
+A rule fires when every one of its conditions holds. It exists for what is known for certain and must not wait for a model; each
+names its reason. They are compared with the features of the event's own past, so a rule never sees the event it judges.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from stream_app.errors import ContractError
+
+__all__ = ["SHIPPED_RULES", "Condition", "Rule", "RuleSet"]
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """`feature` is at least `at_least`."""
+
+    feature: str
+    at_least: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A named conjunction of conditions, for events of the given kinds only (codes of events.KINDS)."""
+
+    name: str
+    conditions: tuple[Condition, ...]
+    kinds: tuple[int, ...]
+
+
+# Card testing tries many stolen cards from one account in a short time; six instruments and eight orders are far beyond what a
+# shopper does in an hour (Fraud Detection Handbook, "velocity checks").
+SHIPPED_RULES: Final = (
+    Rule(
+        "card_testing_velocity",
+        (Condition("user_distinct_instruments_7d", 6.0), Condition("user_orders_1h", 8.0)),
+        kinds=(5,),
+    ),
+)
+
+
+class RuleSet:
+    """Rules compiled against a catalogue's feature names."""
+
+    def __init__(self, rules: tuple[Rule, ...], feature_names: tuple[str, ...]) -> None:
+        position = {name: index for index, name in enumerate(feature_names)}
+        unknown = sorted({c.feature for rule in rules for c in rule.conditions} - position.keys())
+        if unknown:
+            raise ContractError(
+                f"rules name features that the catalogue does not have: {', '.join(unknown)}. "
+                "Operator action: correct stream_app/decision/rules.py, or add them to the catalogue."
+            )
+        self.names = [rule.name for rule in rules]
+        self._rules = [(rule, [(position[c.feature], c.at_least) for c in rule.conditions]) for rule in rules]
+
+    def fired(self, dense: npt.NDArray[np.float32], kinds: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+        """Which rules fire: (B, R) bool, from features (B, F) and event kinds (B,)."""
+        hits = np.zeros((len(dense), len(self._rules)), np.bool_)
+        for column, (rule, conditions) in enumerate(self._rules):
+            hit = np.isin(kinds, rule.kinds)
+            for index, at_least in conditions:
+                hit &= dense[:, index] >= at_least
+            hits[:, column] = hit
+        return hits

@@ -1,0 +1,76 @@
+"""Every error Millrace raises on purpose, grouped by what the worker does next.
+
+    MillraceError
+    |-- ConfigError            exit 2 before any event is read; the message lists every problem at once
+    |-- InvalidEventError      the event goes to `dead-letters`; the worker goes on
+    |-- RetryableError         nothing was applied; wait and try again, or restart from the store's front
+    |   |-- StoreUnavailableError
+    |   |-- BrokerUnavailableError
+    |   |-- AbandonedError      the batch before failed before its commit: this one was given up with it
+    |   `-- StoreSteppedBackError   the store is behind what this worker committed: restart from its front
+    |-- FencedError            another worker owns the partition group now: drop the batch, apply nothing
+    |-- ServiceError           a local Kafka or Redis could not be fetched, started or stopped; the message says how to fix it
+    `-- ContractError          two parts disagree (catalogue and model, topics and store): stop and say how to fix it
+
+Adapters translate the exceptions of third-party clients at their edge; nothing above them names a client library.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AbandonedError",
+    "BrokerUnavailableError",
+    "ConfigError",
+    "ContractError",
+    "FencedError",
+    "InvalidEventError",
+    "MillraceError",
+    "RetryableError",
+    "ServiceError",
+    "StoreSteppedBackError",
+    "StoreUnavailableError",
+]
+
+
+class MillraceError(Exception):
+    """Base of all of them; catch it only to print its message and exit."""
+
+
+class ConfigError(MillraceError):
+    """The settings are wrong. The worker exits before it reads an event."""
+
+
+class InvalidEventError(MillraceError):
+    """The bytes are no event of their topic. The original goes to `dead-letters` with this message as the reason."""
+
+
+class RetryableError(MillraceError):
+    """Nothing was applied; the same step may be tried again."""
+
+
+class StoreUnavailableError(RetryableError):
+    """The store did not answer in time, or closed the connection."""
+
+
+class BrokerUnavailableError(RetryableError):
+    """The broker did not acknowledge in time."""
+
+
+class AbandonedError(RetryableError):
+    """The batch before this one failed before its commit, so this one was not begun; both will be read again."""
+
+
+class StoreSteppedBackError(RetryableError):
+    """The store holds an older state than this worker has committed (lost its last writes, or was restored)."""
+
+
+class FencedError(MillraceError):
+    """The store refused a write: another worker has claimed this partition group since."""
+
+
+class ServiceError(MillraceError):
+    """A local server could not be fetched, started or stopped. Exit 2; the message has the end of the server's log."""
+
+
+class ContractError(MillraceError):
+    """Two parts that must agree do not; going on would give wrong answers. The message has an operator action."""

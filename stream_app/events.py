@@ -1,0 +1,264 @@
+"""What travels on the topics: source events in, answers out, and the topics' names.
+
+Everything here is a frozen msgspec struct; the JSON Schemas and the AsyncAPI document are generated from these types, so
+a bound stands here once. Unknown fields of a source event are ignored (producers may be ahead of us); missing ones, wrong
+types and values out of bounds make it invalid.
+
+Bounds: an identifier is 1 to 128 ASCII letters, digits or ``._:@/+=~|-``. It becomes part of keys, metrics and alerts, where
+spaces, quotes, braces and control characters have caused incidents; an empty string means "unknown" where that is allowed.
+Money is at most 1e9 in the event's currency, at two decimals of precision in state (it is summed in integer cents).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+__all__ = [
+    "ACTIONS",
+    "ANSWER_TOPICS",
+    "INTENTS",
+    "KINDS",
+    "NEXT_ACTIONS",
+    "PLATFORMS",
+    "SCENES",
+    "SIDE_TOPICS",
+    "SOURCE_TOPICS",
+    "Answer",
+    "Candidate",
+    "Click",
+    "DeadLetter",
+    "Event",
+    "FraudAlert",
+    "IntentLabel",
+    "JournalLine",
+    "Label",
+    "LateEvent",
+    "Order",
+    "OrderLine",
+    "Reason",
+    "RecommendationCandidates",
+    "Search",
+    "Source",
+]
+
+# --- topics ------------------------------------------------------------------------------------------------------------
+
+SOURCE_TOPICS: Final = ("searches", "clicks", "orders")
+ANSWER_TOPICS: Final = ("fraud-alerts", "intent-labels", "recommendation-candidates")
+SIDE_TOPICS: Final = ("dead-letters", "late-events", "labels", "journal")
+
+# --- vocabularies: the order is the code the model sees, so only ever append -----------------------------------------------
+
+ACTIONS: Final = ("view", "click", "cart", "favourite")
+KINDS: Final = ("search", "view", "click", "cart", "favourite", "order")  # what an event is, across topics
+SCENES: Final = ("other", "home", "search", "detail", "cart", "live", "recommend", "campaign", "checkout", "service")
+PLATFORMS: Final = ("other", "ios", "android", "web", "mini_program", "pos")
+INTENTS: Final = ("buy", "look", "return", "other")
+NEXT_ACTIONS: Final = ("search", "view", "click", "cart", "favourite", "order", "leave")
+
+# The literals below repeat the tuples above because a type checker needs them spelled out; a test keeps them equal.
+Action = Literal["view", "click", "cart", "favourite"]
+Scene = Literal["other", "home", "search", "detail", "cart", "live", "recommend", "campaign", "checkout", "service"]
+Platform = Literal["other", "ios", "android", "web", "mini_program", "pos"]
+Intent = Literal["buy", "look", "return", "other"]
+NextAction = Literal["search", "view", "click", "cart", "favourite", "order", "leave"]
+SourceTopic = Literal["searches", "clicks", "orders"]
+
+# --- bounded scalars --------------------------------------------------------------------------------------------------------
+
+_ID_CHARS = r"[A-Za-z0-9._:@/+=~|-]"
+# `(?![\s\S])` is "end of text" in Python and in ECMAScript alike; `$` would let a trailing newline through.
+Id = Annotated[str, Meta(min_length=1, max_length=128, pattern=rf"^{_ID_CHARS}+(?![\s\S])")]
+OptionalId = Annotated[str, Meta(max_length=128, pattern=rf"^{_ID_CHARS}*(?![\s\S])")]
+Ip = Annotated[str, Meta(max_length=45, pattern=r"^[0-9A-Fa-f.:]*(?![\s\S])")]
+Country = Annotated[str, Meta(pattern=r"^([A-Z]{2})?(?![\s\S])")]
+Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}(?![\s\S])")]
+Money = Annotated[float, Meta(ge=0.0, le=1e9)]
+EventTimeMs = Annotated[int, Meta(ge=0, le=4_102_444_800_000)]  # 1970 to 2100: beyond it is a unit mistake (us, ns)
+QueryText = Annotated[str, Meta(max_length=512)]
+Position = Annotated[int, Meta(ge=0, le=100_000)]
+DwellMs = Annotated[int, Meta(ge=0, le=86_400_000)]
+Quantity = Annotated[int, Meta(ge=1, le=100_000)]
+
+# --- source events ----------------------------------------------------------------------------------------------------------
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """What every source event carries. The Kafka key is the user id, in UTF-8."""
+
+    event_id: Id
+    user: Id
+    event_time_ms: EventTimeMs
+    session: OptionalId = ""
+    device: OptionalId = ""
+    ip: Ip = ""
+    scene: Scene = "other"
+    platform: Platform = "other"
+
+
+class Search(Event, frozen=True, kw_only=True):
+    """A query and the items that were shown for it (topic `searches`)."""
+
+    query: QueryText
+    items_shown: Annotated[list[Id], Meta(max_length=200)] = []
+
+
+class Click(Event, frozen=True, kw_only=True):
+    """One interaction with one item (topic `clicks`)."""
+
+    action: Action
+    item: Id
+    category: OptionalId = ""
+    price: Money = 0.0
+    position: Position = 0
+    dwell_ms: DwellMs = 0
+
+
+class OrderLine(Struct, frozen=True, kw_only=True):
+    """One item of an order."""
+
+    item: Id
+    category: OptionalId = ""
+    quantity: Quantity = 1
+    unit_price: Money = 0.0
+
+
+class Order(Event, frozen=True, kw_only=True):
+    """A purchase (topic `orders`)."""
+
+    lines: Annotated[list[OrderLine], Meta(min_length=1, max_length=200)]
+    amount: Money
+    currency: Currency
+    payment_instrument: OptionalId = ""
+    shipping_address: OptionalId = ""
+    billing_country: Country = ""
+    shipping_country: Country = ""
+    ip_country: Country = ""
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------------
+
+
+class Source(Struct, frozen=True):
+    """Where the source event stands in Kafka."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Answer(Struct, frozen=True, kw_only=True):
+    """What every answer carries. `answer_id` is a function of the source coordinates alone: drop repeats by it."""
+
+    answer_id: str
+    event_id: str
+    user: str
+    source: Source
+    event_time_ms: int
+    ingest_time_ms: int  # the source record's own Kafka timestamp
+    scored_time_ms: int  # when the answer was decided, worker's clock
+    model_version: str
+    features_version: str
+
+
+class Reason(Struct, frozen=True):
+    """A feature that stood out, its value, and what is usual for it."""
+
+    feature: str
+    value: float
+    usual: float
+
+
+class FraudAlert(Answer, frozen=True, kw_only=True, tag="fraud-alert", tag_field="type"):
+    """An event that needs the fraud team's eyes (topic `fraud-alerts`)."""
+
+    probability: float
+    threshold: float
+    rules: list[str]
+    reasons: list[Reason]
+    amount: float
+    currency: str
+
+
+class IntentLabel(Answer, frozen=True, kw_only=True, tag="intent-label", tag_field="type"):
+    """What the user intends now, for every event (topic `intent-labels`).
+
+    `fraud_alert` tells whether the same event has an alert, so that a subscriber can check that none is missing.
+    """
+
+    intent: Intent
+    probabilities: dict[str, float]
+    next_action: NextAction
+    click_probability: float
+    fraud_probability: float
+    fraud_alert: bool
+
+
+class Candidate(Struct, frozen=True):
+    """One item to show, with the score it was ranked by and where it came from."""
+
+    item: str
+    score: float
+    source: str
+
+
+class RecommendationCandidates(Answer, frozen=True, kw_only=True, tag="recommendation-candidates", tag_field="type"):
+    """What to show next, best first, for every event (topic `recommendation-candidates`)."""
+
+    items: list[Candidate]
+
+
+# --- side topics ------------------------------------------------------------------------------------------------------------
+
+
+class DeadLetter(Struct, frozen=True, kw_only=True):
+    """A record that is no valid event (topic `dead-letters`). Key, value and header values are base64 of the original bytes."""
+
+    answer_id: str
+    reason: str
+    place: str  # the hop that refused it
+    source: Source
+    ingest_time_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+
+
+class LateEvent(Struct, frozen=True, kw_only=True):
+    """A valid event older than the allowed lateness (topic `late-events`). It changed no feature and has no answer."""
+
+    answer_id: str
+    source: Source
+    late_by_ms: int  # beyond the newest event time of its user
+    allowed_lateness_ms: int
+    event: msgspec.Raw  # the original JSON
+
+
+class Label(Struct, frozen=True, kw_only=True):
+    """A truth that comes later (topic `labels`, keyed by user id)."""
+
+    event_id: Id
+    user: Id
+    label_time_ms: EventTimeMs  # when it became known
+    task: Literal["fraud", "intent", "click", "conversion"]
+    value: float
+    kind: str = ""  # e.g. card_testing, account_takeover
+    source: Literal["chargeback", "verdict", "simulator", "import"] = "simulator"
+
+
+class JournalLine(Struct, frozen=True, kw_only=True):
+    """One group's commit of one batch (topic `journal`): enough to replay the live run in its own order.
+
+    `reads` gives, for each partition group, the commit number its shared replicas were read at.
+    """
+
+    group: int
+    commit: int
+    epoch: str
+    ranges: dict[str, tuple[int, int]]  # topic -> [from, to)
+    reads: dict[str, int]
+    model_version: str
+    features_version: str

@@ -1,0 +1,57 @@
+"""What the pipeline knows of a model: named tensors in, named tensors out. No engine is named here.
+
+Tensors are those of `model.contract`. A scorer is used by one thread at a time; it releases the GIL while it computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeAlias
+
+from numpy.typing import NDArray
+
+from model.contract import Manifest
+
+__all__ = ["Scorer", "Tensors"]
+
+Tensors: TypeAlias = Mapping[str, NDArray[Any]]
+
+
+class Scorer(Protocol):
+    """One loaded model."""
+
+    @property
+    def version(self) -> str:
+        """The artefact's version, as it stands in every answer."""
+        ...
+
+    @property
+    def catalogue_hash(self) -> str:
+        """Hash of the feature catalogue the model was trained with."""
+        ...
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the artefact says of itself."""
+        ...
+
+    def score(self, inputs: Tensors) -> Tensors:
+        """Answer for a batch; blocking.
+
+        A row's answer depends on that row alone and, within one engine and machine, is the same to the last bit
+        whatever batch it stands in: replay relies on it.
+
+        Args:
+            inputs: as `contract.INPUTS`, each with the batch B >= 0 in front.
+
+        Returns:
+            As `contract.OUTPUTS`, each (B, ...) float32, owned by the caller.
+
+        Raises:
+            ContractError: A tensor is missing, or has another dtype or shape than the contract's.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the engine; calling it twice is fine."""
+        ...

@@ -1,0 +1,171 @@
+"""Fixtures for all tests: real services, names of one's own on them, and guards against what a test leaves behind.
+
+A test never empties a server: it works under `topic_prefix` and `redis_prefix`, and only what bears those is removed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from stream_app.errors import ServiceError
+from stream_app.services import real
+from stream_app.services.probe import kafka_answers, redis_answers
+from stream_app.services.state import ServicesState, state_path
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+# Pools that live as long as the process, whoever used them first.
+_LASTING_THREADS = re.compile(r"asyncio_\d+|pytest_timeout.*|tqdm.*")
+_THREAD_PATIENCE_S = 5.0
+_ASYNCIO_LEAKS = ("was destroyed but it is pending", "exception was never retrieved")
+
+
+@pytest.fixture(scope="session")
+def real_services() -> Iterator[ServicesState]:
+    """Kafka and Redis of this checkout: those that run already, else started now and stopped at the end."""
+    running = _running()
+    if running is not None:
+        yield running
+        return
+    try:
+        state = real.up(CHECKOUT, lambda _line: None)
+    except ServiceError as err:
+        if os.environ.get("CI"):
+            pytest.fail(f"real services are required in CI: {err}")
+        pytest.skip(f"no real services: {err}")
+    yield state
+    real.down(CHECKOUT)
+
+
+@pytest.fixture
+def topic_prefix(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A prefix for topics and groups that no other test has; its topics are removed afterwards."""
+    prefix = f"t{secrets.token_hex(5)}-"
+    yield prefix
+    if "real_services" in request.fixturenames:
+        state: ServicesState = request.getfixturevalue("real_services")
+        _remove_topics(state.kafka.bootstrap, prefix)
+
+
+@pytest.fixture
+def redis_prefix(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A first part of keys that no other test has; its keys are removed afterwards."""
+    prefix = f"t{secrets.token_hex(5)}"
+    yield prefix
+    if "real_services" in request.fixturenames:
+        state: ServicesState = request.getfixturevalue("real_services")
+        _remove_keys(state.redis.url, prefix)
+
+
+@pytest.fixture
+def redis_url(real_services: ServicesState) -> str:
+    """Address of the real Redis. Take `redis_prefix` beside it: the server is shared."""
+    return real_services.redis.url
+
+
+@pytest.fixture
+def kafka_bootstrap(real_services: ServicesState) -> str:
+    """Address of the real broker. Take `topic_prefix` beside it: the broker is shared."""
+    return real_services.kafka.bootstrap
+
+
+@pytest.fixture(autouse=True)
+def no_leaks() -> Iterator[None]:
+    """Fail a test that leaves a thread, a pending asyncio task or a changed environment variable behind."""
+    environment, threads = _environment(), set(threading.enumerate())
+    with _asyncio_complaints() as complaints:
+        yield
+    leaked_threads = _new_threads(threads)
+    changed = _restore(environment)
+    assert not changed, f"the test left environment variables changed: {changed} (use monkeypatch)"
+    assert not leaked_threads, f"the test left threads running: {leaked_threads}"
+    assert not complaints, f"the test left asyncio tasks behind: {complaints}"
+
+
+def _running() -> ServicesState | None:
+    state = ServicesState.load(state_path(CHECKOUT))
+    if state is None or state.kind != "real":
+        return None
+    kafka_port = int(state.kafka.bootstrap.rpartition(":")[2])
+    redis_port = int(state.redis.url.rpartition(":")[2].partition("/")[0])
+    return state if kafka_answers(kafka_port) and redis_answers(redis_port) else None
+
+
+def _remove_topics(bootstrap: str, prefix: str) -> None:
+    from kafka import KafkaAdminClient
+
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        names = [name for name in admin.list_topics() if name.startswith(prefix)]
+        if names:
+            admin.delete_topics(names)
+    finally:
+        admin.close()
+
+
+def _remove_keys(url: str, prefix: str) -> None:
+    import redis
+
+    with redis.Redis.from_url(url) as client:
+        for key in client.scan_iter(match=f"{prefix}*", count=1000):
+            client.unlink(key)
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+
+
+def _restore(before: dict[str, str]) -> list[str]:
+    after = _environment()
+    changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    for name in changed:
+        if name in before:
+            os.environ[name] = before[name]
+        else:
+            del os.environ[name]
+    return changed
+
+
+def _new_threads(before: set[threading.Thread]) -> list[str]:
+    """Return the names of threads that stay, after some patience: a client's thread may need a moment to end."""
+
+    def left() -> list[str]:
+        new = set(threading.enumerate()) - before
+        return [thread.name for thread in new if thread.is_alive() and not _LASTING_THREADS.fullmatch(thread.name)]
+
+    deadline = time.monotonic() + _THREAD_PATIENCE_S
+    while left() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return left()
+
+
+@contextmanager
+def _asyncio_complaints() -> Iterator[list[str]]:
+    """Collect what asyncio logs when a task is thrown away unfinished, or its exception unseen."""
+    collector = _Collector()
+    logging.getLogger("asyncio").addHandler(collector)
+    try:
+        yield collector.seen
+    finally:
+        logging.getLogger("asyncio").removeHandler(collector)
+
+
+class _Collector(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(level=logging.ERROR)
+        self.seen: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if any(leak in message for leak in _ASYNCIO_LEAKS):
+            self.seen.append(message)

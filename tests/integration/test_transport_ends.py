@@ -1,0 +1,88 @@
+"""How a worker ends: drained after a signal, with an error and a non-zero status after anything it cannot go on from."""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stream_app.services.mock_broker import mock_broker
+from tests.integration.transport_harness import PARTITIONS, SqliteSubject, committed, create_topics, produce, settle, until
+from tests.integration.transport_worker import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stream_app.services.state import ServicesState
+
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+
+
+@pytest.fixture
+def subject(real_services: ServicesState, tmp_path: Path) -> Iterator[SqliteSubject]:
+    bootstrap = real_services.kafka.bootstrap
+    subject = SqliteSubject(bootstrap, f"group-{uuid.uuid4().hex[:10]}", create_topics(bootstrap), tmp_path)
+    yield subject
+    subject.stop_all()
+
+
+def fronts(subject: SqliteSubject) -> dict[tuple[str, int], int]:
+    store = sqlite3.connect(subject.store)
+    try:
+        return {(topic, part): front for topic, part, front in store.execute("SELECT topic, part, front FROM fronts")}
+    finally:
+        store.close()
+
+
+def test_sigterm_finishes_what_is_in_flight_commits_and_leaves_nothing_behind(subject: SqliteSubject) -> None:
+    produce(subject.bootstrap, subject.topics, 600)
+    worker = subject.start(delay_s=1, options={"chunk_events": 20, "batch_events": 60})
+    until(lambda: subject.applied_by(worker) > 0, "the first batch is applied")
+    worker.terminate()
+    assert worker.wait(30) == 0
+    assert max(subject.applied().values()) == 1
+    assert committed(subject.bootstrap, subject.group, subject.topics) == fronts(subject)
+    assert [path.name for path in subject.folder.iterdir() if path.name.startswith("millrace-")] == []
+
+
+def test_an_error_in_the_claim_ends_the_worker_and_says_why(subject: SqliteSubject) -> None:
+    worker = subject.start(die_in="on_assigned")
+    assert worker.wait(60) == 1
+    assert "the claim was refused on purpose" in subject.log(0).read_text()
+
+
+def test_an_error_in_a_batch_ends_the_worker_with_nothing_of_it_committed(subject: SqliteSubject) -> None:
+    produce(subject.bootstrap, subject.topics, 60)
+    worker = subject.start(die_in="handle", options={"commit_interval_ms": 100})
+    assert worker.wait(60) == 1
+    assert "the batch failed on purpose" in subject.log(0).read_text()
+    assert committed(subject.bootstrap, subject.group, subject.topics) == {}
+
+
+def test_a_front_beyond_the_end_of_the_log_ends_the_worker(subject: SqliteSubject) -> None:
+    store = open_store(str(subject.store))
+    store.execute("INSERT INTO fronts VALUES (?, 0, 1000)", [subject.topics[0]])
+    store.close()
+    worker = subject.start()
+    assert worker.wait(60) == 1
+    assert "LogPosition(wanted=1000, beginning=0, end=0)" in subject.log(0).read_text()
+
+
+def test_the_embedded_broker_serves_the_same_worker(tmp_path: Path) -> None:
+    topics = ("searches", "clicks", "orders")
+    with mock_broker(dict.fromkeys(topics, PARTITIONS)) as bootstrap:
+        subject = SqliteSubject(bootstrap, "embedded", topics, tmp_path)
+        try:
+            places = produce(bootstrap, topics, 3_000)
+            worker = subject.start()
+            settle(subject, places)
+            worker.terminate()
+            assert worker.wait(30) == 0
+            places += produce(bootstrap, topics, 300)
+            subject.start()
+            settle(subject, places)
+        finally:
+            subject.stop_all()

@@ -1,0 +1,217 @@
+"""What the fault tests of the transport share: a subject under test, its processes, records in, and the count of what was applied.
+
+The tests say what is done to the workers; a `Subject` says how a worker is started and what it has applied. `SqliteSubject` is the
+small worker of `transport_worker.py`; another subject (the whole worker, judged by its answers) runs the same tests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+__all__ = ["Place", "SqliteSubject", "Subject", "committed", "create_topics", "produce", "produce_aborted", "settle", "until"]
+
+PARTITIONS = 4
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 60.0
+
+
+class Place(NamedTuple):
+    """Coordinates of one record."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Subject(Protocol):
+    """A worker under test, as many processes of it as are started."""
+
+    bootstrap: str
+    group: str
+    topics: tuple[str, ...]
+
+    def start(self, **changes: Any) -> subprocess.Popen[bytes]:
+        """Start one more worker process; `changes` are the subject's own (delay_s, instance, ...)."""
+        ...
+
+    def applied(self) -> Counter[Place]:
+        """How often each record was applied, by whichever worker."""
+        ...
+
+    def applied_by(self, worker: subprocess.Popen[bytes]) -> int:
+        """How many records this process has applied."""
+        ...
+
+    def stop_all(self) -> None:
+        """End every process that was started and still runs."""
+        ...
+
+
+@dataclass
+class SqliteSubject:
+    """The small worker over a SQLite file in `folder`."""
+
+    bootstrap: str
+    group: str
+    topics: tuple[str, ...]
+    folder: Path
+    options: dict[str, Any] = field(default_factory=dict)
+    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def store(self) -> Path:
+        """The store's file."""
+        return self.folder / "store.sqlite"
+
+    def start(self, **changes: Any) -> subprocess.Popen[bytes]:
+        """Start a worker; changes: delay_s, fence, die_in, instance, and any of `AgentOptions` in `options`."""
+        options = {"session_timeout_ms": 6_000, **self.options, **changes.pop("options", {})}
+        settings = {"store": str(self.store), "bootstrap": self.bootstrap, "group": self.group, "topics": self.topics}
+        argument = json.dumps({**settings, "options": options, **changes})
+        with self.log(len(self.workers)).open("wb") as output:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "tests.integration.transport_worker", argument],
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(self.folder)},
+                stdout=output,
+                stderr=output,
+            )
+        self.workers.append(worker)
+        return worker
+
+    def log(self, number: int) -> Path:
+        """Log of the worker started as number `number`, from 0."""
+        return self.folder / f"worker-{number}.log"
+
+    def applied(self) -> Counter[Place]:
+        """Count the rows of the store's log."""
+        rows = self._query("SELECT topic, part, pos, count(*) FROM applied GROUP BY topic, part, pos")
+        return Counter({Place(topic, part, pos): count for topic, part, pos, count in rows})
+
+    def applied_by(self, worker: subprocess.Popen[bytes]) -> int:
+        """Count this process's rows."""
+        return int(sum(row[0] for row in self._query(f"SELECT count(*) FROM applied WHERE pid = {worker.pid}")))
+
+    def _query(self, statement: str) -> list[tuple[Any, ...]]:
+        if not self.store.exists():
+            return []
+        store = sqlite3.connect(self.store, timeout=30)
+        try:
+            return store.execute(statement).fetchall()
+        except sqlite3.OperationalError:  # the first worker has not made the tables yet
+            return []
+        finally:
+            store.close()
+
+    def stop_all(self) -> None:
+        """Kill what still runs."""
+        for worker in self.workers:
+            if worker.poll() is None:
+                worker.send_signal(signal.SIGCONT)
+                worker.kill()
+                worker.wait()
+
+
+def until(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
+    """Poll until the condition holds; fail the test when it does not in time."""
+    deadline = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {patience_s:.0f} s: {what}"
+        time.sleep(0.1)
+
+
+def settle(subject: Subject, expected: Iterable[Place], patience_s: float = PATIENCE_S) -> None:
+    """Wait until everything expected is applied; then assert that nothing is missing, double or foreign."""
+    wanted = set(expected)
+    until(lambda: wanted <= subject.applied().keys(), f"{len(wanted)} records applied", patience_s)
+    applied = subject.applied()
+    assert {place: count for place, count in applied.items() if count > 1} == {}
+    assert sorted(applied.keys() - wanted) == []
+
+
+def create_topics(bootstrap: str, count: int = 3, partitions: int = PARTITIONS) -> tuple[str, ...]:
+    """Create topics with names of their own and wait until their partitions have leaders."""
+    names = tuple(f"transport-{uuid.uuid4().hex[:10]}-{number}" for number in range(count))
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    for future in admin.create_topics([NewTopic(name, partitions, 1) for name in names]).values():
+        future.result(timeout=30)
+
+    def led() -> bool:
+        known = admin.list_topics(timeout=10).topics
+        return all(name in known and len(known[name].partitions) == partitions for name in names)
+
+    until(led, "topics have partitions")
+    return names
+
+
+def produce(bootstrap: str, topics: Sequence[str], count: int, *, partitions: int = PARTITIONS) -> list[Place]:
+    """Append `count` records, spread over topics and partitions; return where they landed."""
+    return _send(Producer({"bootstrap.servers": bootstrap, "linger.ms": 5}), topics, count, partitions)
+
+
+def produce_aborted(bootstrap: str, topics: Sequence[str], count: int, *, partitions: int = PARTITIONS) -> None:
+    """Append `count` records in a transaction and abort it."""
+    producer = _transactional(bootstrap)
+    _send(producer, topics, count, partitions)
+    producer.abort_transaction(30)
+
+
+def produce_committed(bootstrap: str, topics: Sequence[str], count: int, *, partitions: int = PARTITIONS) -> list[Place]:
+    """Append `count` records in a transaction and commit it."""
+    producer = _transactional(bootstrap)
+    places = _send(producer, topics, count, partitions)
+    producer.commit_transaction(30)
+    return places
+
+
+def _transactional(bootstrap: str) -> Producer:
+    producer = Producer({"bootstrap.servers": bootstrap, "transactional.id": uuid.uuid4().hex, "linger.ms": 5})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    return producer
+
+
+def _send(producer: Producer, topics: Sequence[str], count: int, partitions: int) -> list[Place]:
+    places: list[Place] = []
+
+    def delivered(error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            raise KafkaException(error)
+        topic, partition, offset = message.topic(), message.partition(), message.offset()
+        assert topic is not None and partition is not None and offset is not None
+        places.append(Place(topic, partition, offset))
+
+    for number in range(count):
+        topic, partition = topics[number % len(topics)], number // len(topics) % partitions
+        producer.produce(topic, b"%d" % number, key=b"%d" % partition, partition=partition, on_delivery=delivered)
+        producer.poll(0)
+    assert producer.flush(60) == 0
+    assert len(places) == count
+    return places
+
+
+def committed(bootstrap: str, group: str, topics: Sequence[str], partitions: int = PARTITIONS) -> dict[tuple[str, int], int]:
+    """The group's committed offset of each partition that has one."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": group})
+    try:
+        places = [TopicPartition(topic, number) for topic in topics for number in range(partitions)]
+        return {(tp.topic, tp.partition): tp.offset for tp in consumer.committed(places, timeout=30) if tp.offset >= 0}
+    finally:
+        consumer.close()

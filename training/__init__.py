@@ -1,0 +1,1 @@
+"""Train the network on simulated or recorded events: `python -m training --help`."""

@@ -1,0 +1,196 @@
+"""The training set: what the worker would have served for each event, beside what the event turned out to mean.
+
+Features come from the same `FeatureEngine` that serves them, fed in event-time order, so every row holds its entities' past and
+nothing else. The split is by time, within each shop: train, then validation, then test.
+
+Labels are those known at the moment of training, which is the end of the validation range: an event so young that a complaint
+could still come has no fraud label. The test range is judged with all truths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.contract import INPUTS
+from stream_app.codec.identity import Identity
+from stream_app.errors import ContractError
+from stream_app.features.catalog import CATALOGUE
+from stream_app.features.columns import category_bucket, item_bucket
+from stream_app.features.engine import FeatureEngine
+from stream_app.simulator.catalogue import Catalogue as Shop
+from stream_app.simulator.options import SimulatorOptions
+from training.labels import UNKNOWN
+from training.simulated import NEVER_MS, Material, material_from_simulation
+
+__all__ = ["SPLITS", "Dataset", "ItemTable", "build_dataset", "load_dataset", "save_dataset"]
+
+SPLITS: Final = ("train", "validation", "test")
+_TRAIN_UNTIL: Final = 0.70  # shares of each shop's events, in time order
+_VALIDATION_UNTIL: Final = 0.85
+_LATENESS_MS: Final = 86_400_000  # of no effect: events are fed in event-time order
+_LABELS: Final = ("fraud", "intent", "next_action", "click", "next_item")
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class ItemTable:
+    """The items that can be recommended: ids, and their buckets (M,) int32 as the network sees them."""
+
+    ids: list[str]
+    items: NDArray[np.int32]
+    categories: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """N events.
+
+    Attributes:
+        inputs: as `model.contract.INPUTS`, each (N, ...).
+        labels: fraud, intent, next_action, click (N,) int8, next_item (N,) int32 rows of `table`; -1 = unknown.
+        split: (N,) int8, an index of SPLITS.
+        table: the items.
+        feature_names: columns of `inputs["dense"]`.
+        catalogue_hash: of the feature catalogue.
+    """
+
+    inputs: Arrays
+    labels: Arrays
+    split: NDArray[np.int8]
+    table: ItemTable
+    feature_names: list[str]
+    catalogue_hash: str
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self.split)
+
+    def rows(self, split: str) -> NDArray[np.int64]:
+        """Return the row numbers of one of SPLITS, ascending."""
+        return np.flatnonzero(self.split == SPLITS.index(split))
+
+
+def build_dataset(shops: Sequence[SimulatorOptions], progress: Callable[[str], None] = lambda _: None) -> Dataset:
+    """Simulate the shops and compute features and labels of all their events.
+
+    Args:
+        shops: one simulation each. They may differ in everything but the number of items.
+        progress: told what is being done, one sentence at a time.
+    """
+    engine = FeatureEngine(CATALOGUE, allowed_lateness_ms=_LATENESS_MS)
+    table = _item_table(shops)
+    numbers = {item: number for number, item in enumerate(table.ids)}
+    parts: list[tuple[Arrays, Arrays, NDArray[np.int8]]] = []
+    for shop in shops:
+        progress(f"simulating {shop.events or 0:,} events at {shop.events_per_s:g}/s")
+        material = material_from_simulation(shop, numbers)
+        progress(f"computing features of {len(material.events):,} events")
+        split = _split(len(material.events))
+        parts.append((_inputs(engine, material), _labels(material, split), split))
+    return Dataset(
+        inputs=_joined([inputs for inputs, _, _ in parts]),
+        labels=_joined([labels for _, labels, _ in parts]),
+        split=np.concatenate([split for _, _, split in parts]),
+        table=table,
+        feature_names=list(engine.feature_names),
+        catalogue_hash=engine.catalogue_hash,
+    )
+
+
+def save_dataset(dataset: Dataset, path: Path) -> None:
+    """Write it as one `.npz` file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(
+        path,
+        **{f"in_{name}": value for name, value in dataset.inputs.items()},
+        **{f"label_{name}": value for name, value in dataset.labels.items()},
+        split=dataset.split,
+        item_ids=np.array(dataset.table.ids),
+        item_buckets=dataset.table.items,
+        item_categories=dataset.table.categories,
+        feature_names=np.array(dataset.feature_names),
+        catalogue_hash=np.array(dataset.catalogue_hash),
+    )
+
+
+def load_dataset(path: Path) -> Dataset:
+    """Read what `save_dataset` wrote.
+
+    Raises:
+        ContractError: It was made with another feature catalogue than this program has.
+    """
+    with np.load(path, allow_pickle=False) as saved:
+        dataset = Dataset(
+            inputs={spec.name: saved[f"in_{spec.name}"] for spec in INPUTS},
+            labels={name: saved[f"label_{name}"] for name in _LABELS},
+            split=saved["split"],
+            table=ItemTable(
+                [str(item) for item in saved["item_ids"]], saved["item_buckets"], saved["item_categories"]
+            ),
+            feature_names=[str(name) for name in saved["feature_names"]],
+            catalogue_hash=str(saved["catalogue_hash"]),
+        )
+    ours = FeatureEngine(CATALOGUE, allowed_lateness_ms=_LATENESS_MS).catalogue_hash
+    if dataset.catalogue_hash != ours:
+        raise ContractError(
+            f"{path} was made with feature catalogue {dataset.catalogue_hash}, this program has {ours}. "
+            "Operator action: delete the file; it is made again."
+        )
+    return dataset
+
+
+def _item_table(shops: Sequence[SimulatorOptions]) -> ItemTable:
+    counts = {shop.items for shop in shops}
+    if len(counts) != 1:
+        raise ContractError(f"the shops have {sorted(counts)} items; give all the same number, they share one item table.")
+    goods = Shop(shops[0].seed, shops[0].items).items
+    return ItemTable(
+        ids=[item.id for item in goods],
+        items=np.array([item_bucket(item.id) for item in goods], np.int32),
+        categories=np.array([category_bucket(item.category) for item in goods], np.int32),
+    )
+
+
+def _inputs(engine: FeatureEngine, material: Material) -> Arrays:
+    # One partition group and empty state: the whole log is one batch, and the fold goes through it in order.
+    columns = engine.columns(material.events, [0] * len(material.events), Identity(b"training"))
+    rows = engine.rows(columns)
+    own = {kind: engine.unpack(kind, [None] * len(rows[kind])) for kind in rows}
+    folded = engine.fold(columns, rows, own, {})
+    if folded.late.any():
+        raise ContractError(f"{int(folded.late.sum())} events were late in an ordered log; the feature engine is at fault.")
+    return {spec.name: getattr(folded, spec.name) for spec in INPUTS}
+
+
+def _labels(material: Material, split: NDArray[np.int8]) -> Arrays:
+    times = np.array([event.event_time_ms for event in material.events], np.int64)
+    columns = np.array(material.labels, np.int32).reshape(-1, 4)
+    test = split == SPLITS.index("test")
+    trained_at_ms = int(times[~test].max(initial=0))
+    known = (material.fraud_known_ms <= trained_at_ms) | (test & (material.fraud_known_ms < NEVER_MS))
+    mature = test | (times <= trained_at_ms - material.maturity_ms)
+    return {
+        "fraud": np.where(mature, known, UNKNOWN).astype(np.int8),
+        "intent": columns[:, 0].astype(np.int8),
+        "next_action": columns[:, 1].astype(np.int8),
+        "click": columns[:, 2].astype(np.int8),
+        "next_item": columns[:, 3].astype(np.int32),
+    }
+
+
+def _split(count: int) -> NDArray[np.int8]:
+    split = np.zeros(count, np.int8)
+    split[int(count * _TRAIN_UNTIL) :] = SPLITS.index("validation")
+    split[int(count * _VALIDATION_UNTIL) :] = SPLITS.index("test")
+    return split
+
+
+def _joined(parts: Sequence[Mapping[str, NDArray[Any]]]) -> Arrays:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

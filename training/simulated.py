@@ -1,0 +1,103 @@
+"""Simulated shops as training material: events in event-time order, with what was known about them and when.
+
+The truth about fraud is taken from the messages on `labels`, joined by event id, exactly as a real shop would have it: a
+chargeback says which event was a fraud, and when that became known; silence means honest, but only after the longest delay.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_app.events import KINDS, SCENES, Click, Event, Label, Order
+from stream_app.simulator.arrivals import SECOND_OF_TWO
+from stream_app.simulator.options import SimulatorOptions
+from stream_app.simulator.shop import arrivals
+from training.labels import SessionLabel, Step, session_labels
+
+__all__ = ["NEVER_MS", "Material", "material_from_simulation"]
+
+NEVER_MS: Final = 1 << 62  # label time of an event that nobody ever complained about
+_LONGEST_DELAY: Final = 2  # a truth takes at most twice the typical delay (SimulatorOptions.label_delay_ms)
+_BOT: Final = "bot_clicking"
+# A session is over when nothing came for so long. The simulator's people read an item for at most 144 s (twice that in 4 min).
+_SESSION_OVER_MS: Final = 4 * 60_000
+_SCENE_CODES: Final = {scene: code for code, scene in enumerate(SCENES)}
+_KIND_CODES: Final = {kind: code for code, kind in enumerate(KINDS)}
+
+
+@dataclass(frozen=True)
+class Material:
+    """N labelled events of one shop, ascending in event time, but for the last minutes, in which no session is over.
+
+    Attributes:
+        events: the events.
+        labels: what the rest of the session says of each.
+        fraud_known_ms: (N,) int64, when an event became known as fraud; NEVER_MS if never.
+        maturity_ms: an event older than this without a complaint is honest.
+    """
+
+    events: list[Event]
+    labels: list[SessionLabel]
+    fraud_known_ms: NDArray[np.int64]
+    maturity_ms: int
+
+
+def material_from_simulation(options: SimulatorOptions, item_numbers: dict[str, int]) -> Material:
+    """Run one simulation and label its events.
+
+    Args:
+        options: the shop.
+        item_numbers: item id -> its number in the item table.
+    """
+    events: list[Event] = []
+    frauds: dict[str, Label] = {}
+    for arrival in arrivals(options):
+        message = arrival.message
+        if isinstance(message, Label):
+            if message.task == "fraud" and message.value > 0:
+                frauds[message.event_id] = message
+        elif not arrival.damage and arrival.copy != SECOND_OF_TWO:
+            events.append(message)
+    events.sort(key=lambda event: event.event_time_ms)  # stable: equal times stay in order of arrival
+    known_ms = [frauds[e.event_id].label_time_ms if e.event_id in frauds else NEVER_MS for e in events]
+    bots = {event_id for event_id, label in frauds.items() if label.kind == _BOT}
+    over_ms = max((event.event_time_ms for event in events), default=0) - _SESSION_OVER_MS
+    usable = sum(event.event_time_ms < over_ms for event in events)
+    return Material(
+        events=events[:usable],
+        labels=_label_sessions(events, over_ms, bots, item_numbers)[:usable],
+        fraud_known_ms=np.array(known_ms[:usable], np.int64),
+        maturity_ms=_LONGEST_DELAY * options.label_delay_ms,
+    )
+
+
+def _label_sessions(
+    events: list[Event], over_ms: int, bots: set[str], item_numbers: dict[str, int]
+) -> list[SessionLabel]:
+    sessions: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    for place, event in enumerate(events):
+        sessions[event.user, event.session].append(place)
+    labels = [SessionLabel()] * len(events)
+    for places in sessions.values():
+        if events[places[-1]].event_time_ms >= over_ms:
+            continue
+        steps = [_step(events[place], item_numbers) for place in places]
+        found = session_labels(steps, bot=events[places[0]].event_id in bots)
+        for place, label in zip(places, found, strict=True):
+            labels[place] = label
+    return labels
+
+
+def _step(event: Event, item_numbers: dict[str, int]) -> Step:
+    scene = _SCENE_CODES[event.scene]
+    if isinstance(event, Click):
+        return Step(event.event_time_ms, _KIND_CODES[event.action], scene, (item_numbers[event.item],))
+    if isinstance(event, Order):
+        items = tuple(item_numbers[line.item] for line in event.lines)
+        return Step(event.event_time_ms, _KIND_CODES["order"], scene, items)
+    return Step(event.event_time_ms, _KIND_CODES["search"], scene, ())

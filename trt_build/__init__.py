@@ -1,0 +1,1 @@
+"""From a checkpoint to what a worker loads, each step verified against its source."""
