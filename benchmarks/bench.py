@@ -1,12 +1,10 @@
 """Events a second and milliseconds, end to end on real services, beside an ordinary Faust application in the same run.
 
 1. *Drain*: a backlog is written, then the worker is started. The rate is answers a second from the end of the first
-tenth
-   (threads and caches are warm) to the last answer, by the broker's clock.
+   tenth (threads and caches are warm) to the last answer, by the broker's clock.
 2. The same without a model (`MILLRACE_MODEL_ENGINE=none`), and the same with `benchmarks.idiomatic_app`.
 3. *Steady state* at 10, 40 and 70 % of the drain rate: for every answer the time from its event's append to its own
-append,
-   by the broker's clock alone (`benchmarks.latency`). Load generator and services share the machine's cores.
+   append, by the broker's clock alone (`benchmarks.latency`). Load generator and services share the machine's cores.
 
 The last line is JSON.
 """
@@ -17,6 +15,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -42,6 +41,7 @@ _SECOND_MS = 1_000
 _WARM_UP_MS = 3_000  # of a steady phase: the jump in rate itself is not steady state
 _SETTLE_S = 30.0
 _POLL_S = 0.2
+_MAX_CRASHES = 2  # a figure from workers that crash is worth nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +69,18 @@ QUICK = Plan(events=40_000, idiomatic_events=1_200, steady_s=8.0, drain_limit_s=
 
 @dataclass(slots=True)
 class Bench:
-    """One run of all measurements on `services`."""
+    """One run of all measurements on the services of `home`."""
 
     plan: Plan
     tell: Teller
+    home: Path
     self_exits: int = 0
 
     def run(self) -> dict[str, Any]:
         """Measure everything and return the figures."""
-        services = real.up(ROOT, self.tell.say)
+        services = real.up(self.home, self.tell.say)
         spaces = {
-            kind: Space.fresh(f"bench-{kind}-", services, ROOT, extra)
+            kind: Space.fresh(f"bench-{kind}-", services, self.home, extra)
             for kind, extra in (("model", {}), ("bare", {"MILLRACE_MODEL_ENGINE": "none"}), ("idiomatic", {}))
         }
         try:
@@ -105,14 +106,14 @@ class Bench:
         }
 
     def _with_model(self, space: Space) -> tuple[float, dict[str, dict[str, Any]]]:
-        with Fleet(space.folder) as fleet:
+        with Fleet(space.folder, _MAX_CRASHES) as fleet:
             rate = self._drain(space, fleet, self.plan.events, lambda: self._start_workers(space, fleet), "with the model")
             phases = {str(load): self._steady(space, fleet, rate * load / 100, load) for load in _LOADS}
             self.self_exits += fleet.self_exits
         return rate, phases
 
     def _drain_of_workers(self, space: Space, what: str) -> float:
-        with Fleet(space.folder) as fleet:
+        with Fleet(space.folder, _MAX_CRASHES) as fleet:
             rate = self._drain(space, fleet, self.plan.events, lambda: self._start_workers(space, fleet), what)
             self.self_exits += fleet.self_exits
         return rate
@@ -123,7 +124,7 @@ class Bench:
             *("--redis-url", space.services.redis.url, "--prefix", space.topic_prefix),
             *("--model", str(MODEL)),
         ]
-        with Fleet(space.folder) as fleet:
+        with Fleet(space.folder, _MAX_CRASHES) as fleet:
 
             def start() -> None:
                 fleet.start("idiomatic", arguments, {})
@@ -202,7 +203,13 @@ def _count(appends: Appends) -> int:
 @click.option("--events", type=click.IntRange(1_000), help="Backlog of the drain; default 150,000, with --quick 40,000.")
 @click.option("--workers", type=click.IntRange(1, PARTITIONS), default=1, show_default=True, help="Worker processes.")
 @click.option("--quick", is_flag=True, help="About 90 s in place of 6 minutes; coarser figures.")
-def main(events: int | None, workers: int, quick: bool) -> None:
+@click.option(
+    "--home",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=ROOT,
+    help="Folder whose .services holds Kafka and Redis, and the logs; default: the checkout.",
+)
+def main(events: int | None, workers: int, quick: bool, home: Path) -> None:
     """Measure drain rate and latency on real Kafka and Redis; the last line is JSON.
 
     Example: python -m benchmarks.bench --quick
@@ -212,7 +219,7 @@ def main(events: int | None, workers: int, quick: bool) -> None:
     plan = Plan(events or base.events, base.idiomatic_events, base.steady_s, base.drain_limit_s, workers)
     tell = teller()
     try:
-        figures = Bench(plan, tell).run()
+        figures = Bench(plan, tell, home).run()
     except (FleetError, ServiceError, KafkaException, ValueError) as err:
         raise click.ClickException(str(err)) from err
     finally:

@@ -44,8 +44,9 @@ _IMPORT_LIMIT_S = 600.0
 
 @dataclass(slots=True)
 class Run:
-    """One run in its own space."""
+    """One run in its own space, on the services of `home`."""
 
+    home: Path
     space: Space
     files: Files
     limits: dict[str, int]
@@ -81,7 +82,7 @@ class Run:
     def _start_imports(self, imports: Fleet) -> None:
         for mapping, path in (("taobao", self.files.taobao), ("cards", self.files.cards)):
             limit = ["--limit", str(self.limits[mapping])]
-            arguments = ["stream_app", "import", str(path), "--mapping", mapping, *limit]
+            arguments = ["stream_app", "import", str(path), "--mapping", mapping, "--restart", *limit]
             imports.start(f"import-{mapping}", arguments, self.space.settings())
 
     def _replace(self, workers: Fleet, name: str, *, kill: bool) -> None:
@@ -98,7 +99,7 @@ class Run:
             if time.monotonic() > deadline:
                 raise FleetError(f"the imports did not end within {_IMPORT_LIMIT_S:.0f} s; see {self.space.folder}")
             time.sleep(_POLL_S)
-        real.restart_kafka(ROOT, progress=self.tell.say)
+        real.restart_kafka(self.home, progress=self.tell.say)
 
     def _imported(self, imports: Fleet) -> bool:
         """Tell whether both imports have ended, and well."""
@@ -180,6 +181,7 @@ def report(run: Run, schedule: Schedule, self_exits: int, verdict: Verdict) -> d
         "clean_exits": run.clean_exits,
         "workers": len(_WORKERS),
         "data": run.files.kind,
+        "engine": run.space.extra["MILLRACE_MODEL_ENGINE"],
         "seconds": round(time.monotonic() - run.started, 1),
         **origin(),
     }
@@ -195,8 +197,15 @@ def report(run: Run, schedule: Schedule, self_exits: int, verdict: Verdict) -> d
 @click.option("--taobao", type=click.IntRange(1), help=f"Rows of the clickstream; default {_ALL_TAOBAO:,}.")
 @click.option("--cards", type=click.IntRange(1), help=f"Card transactions, the earliest ones; default {_CARDS:,}.")
 @click.option("--short", is_flag=True, help=f"{_SHORT:,} of each; made up where the files are absent, and said so.")
+@click.option("--engine", default="auto", show_default=True, help="MILLRACE_MODEL_ENGINE of the workers; `none`: no model.")
 @click.option("--keep", is_flag=True, help="Leave topics and keys in place when all is well, too.")
-def main(data: Path, taobao: int | None, cards: int | None, short: bool, keep: bool) -> None:
+@click.option(
+    "--home",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=ROOT,
+    help="Folder whose .services holds Kafka and Redis, and the logs; default: the checkout.",
+)
+def main(data: Path, taobao: int | None, cards: int | None, short: bool, engine: str, keep: bool, home: Path) -> None:
     """Prove on real Kafka and Redis that nothing is lost and nothing counted twice; the last line is JSON.
 
     Example: python -m benchmarks.e2e --short
@@ -205,15 +214,15 @@ def main(data: Path, taobao: int | None, cards: int | None, short: bool, keep: b
     limits = {"taobao": taobao or (_SHORT if short else _ALL_TAOBAO), "cards": cards or (_SHORT if short else _CARDS)}
     tell = teller()
     try:
-        services = real.up(ROOT, tell.say)
-        space = Space.fresh("e2e-", services, ROOT)
+        services = real.up(home, tell.say)
+        space = Space.fresh("e2e-", services, home, {"MILLRACE_MODEL_ENGINE": engine})
         files = find_files(data)
         if files is None:
             if not short:
                 raise click.ClickException(f"no real data under {data}: name it with --data, or use --short")
             files = stand_in(space.folder / "data", limits["taobao"], limits["cards"])
             tell.say(f"no real data under {data}: using made-up files of the same shape")
-        run = Run(space, files, limits, tell)
+        run = Run(home, space, files, limits, tell)
         schedule, self_exits = run.go()
         tell.say("all answered; reading everything back")
         verdict = verify(space, files, limits)

@@ -155,7 +155,7 @@ async def _count(store: redis.asyncio.Redis, prefix: str, event: _Event) -> list
 def main(bootstrap: str, redis_url: str, prefix: str, model_folder: Path) -> None:
     """Run the application until SIGTERM."""
     app = build_app(bootstrap, redis_url, prefix, model_folder)
-    faust.Worker(app, loglevel="warning", quiet=True, web_enabled=False).execute_from_commandline()
+    faust.Worker(app, loglevel="warning", quiet=True).execute_from_commandline()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import click
 import numpy as np
 from confluent_kafka import Producer
 
+from benchmarks.offsets import QUIET
 from benchmarks.workload import Record, Workload
 
 __all__ = ["fill", "main"]
@@ -31,6 +32,7 @@ def producer(bootstrap: str) -> Producer:
             "acks": "all",
             "enable.idempotence": True,
             "queue.buffering.max.messages": 1_000_000,
+            **QUIET,
             "partitioner": "murmur2_random",  # as Java's and kafka-python's default: the same user, the same partition
         }
     )

@@ -12,11 +12,12 @@ from typing import Any, TypeAlias
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka import admin as kafka_admin
 
-__all__ = ["Offsets", "end_offsets", "record_count"]
+__all__ = ["QUIET", "Offsets", "end_offsets", "record_count"]
 
 Offsets: TypeAlias = dict[tuple[str, int], int]
 
 _ASK_S = 10.0
+QUIET = {"log_level": 2}  # librdkafka's remarks on a broker that restarts say nothing that the run does not
 
 
 def end_offsets(admin: kafka_admin.AdminClient, topics: Iterable[str], partitions: int) -> Offsets:

@@ -8,11 +8,9 @@ For each entity (a user; a device or an address, one replica for each partition 
 
 - `newest_ms` and `first_ms`: the greatest and the least event time;
 - for each measure and window: the sum over the events of each tile (a tile is [k * tile, (k + 1) * tile) in epoch ms),
-for the
-  tiles that are kept: those with k > floor(newest / tile) - slots, where slots = window / tile + 2;
+  for the tiles that are kept: those with k > floor(newest / tile) - slots, where slots = window / tile + 2;
 - for each distinct count and window: the bits that the tile's values set in a bitmap of 64 * words bits, value v
-setting bit
-  v modulo the bitmap's size; values are hashes above 0;
+  setting bit v modulo the bitmap's size; values are hashes above 0;
 - for a user: the last 32 interactions in order of arrival.
 
 Measures are integers: 1 an event for counts, cents for money. All of it is a function of the set of events, whatever

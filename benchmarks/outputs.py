@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from benchmarks.offsets import Offsets
+from benchmarks.offsets import QUIET, Offsets
 
 __all__ = ["Record", "TopicReader"]
 
@@ -47,6 +47,7 @@ class TopicReader:
                 "auto.offset.reset": "error",
                 "enable.partition.eof": True,
                 "isolation.level": "read_committed",
+                **QUIET,
             }
         )
         self._position: Offsets = {}

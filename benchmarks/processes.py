@@ -21,7 +21,6 @@ from benchmarks.origin import ROOT
 __all__ = ["Fleet", "FleetError", "child_environment", "die_on_sigterm", "log_tail", "run_python"]
 
 _TERMINATE_S = 30.0  # a worker drains what is in flight and commits before it goes; twice what that was seen to take
-_MAX_SELF_EXITS = 20  # beyond it the worker crashes in a loop: stop and show its log
 
 
 class FleetError(Exception):
@@ -84,10 +83,12 @@ class Fleet:
 
     Attributes:
         logs: Folder for one log file a process; what is there is appended to.
+        max_self_exits: Beyond it they crash in a loop: `tend` raises.
         self_exits: How many processes ended by themselves and were started again by `tend`.
     """
 
     logs: Path
+    max_self_exits: int = 20
     self_exits: int = 0
     _commands: dict[str, tuple[list[str], dict[str, str]]] = field(default_factory=dict)
     _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
@@ -133,7 +134,7 @@ class Fleet:
                 continue
             del self._running[name]
             self.self_exits += 1
-            if self.self_exits > _MAX_SELF_EXITS:
+            if self.self_exits > self.max_self_exits:
                 msg = (
                     f"the workers ended by themselves {self.self_exits} times, last {name} with status "
                     f"{process.returncode}; the end of {self.log(name)}:\n{log_tail(self.log(name))}"

@@ -1,11 +1,10 @@
 """The raw files, read and understood by nobody else's code: rows to events as the mappings' comments promise.
 
 - Taobao (`user,item,category,behaviour,epoch_s`, no header): pv is a view, cart and fav are cart and favourite, buy is
-an
-  order of one item.
+  an order of one item without a price.
 - Cards (Parquet: transaction_id, time, customer_id, terminal_id, amount, ...): each row is an order of `amount`; the
-terminal
-  is the device.
+  terminal is the device and the item, the customer's card the instrument. Chargebacks go to another topic and touch no
+  state.
 
 Where the real files are absent, `stand_in` writes files of the same shape, so that a run can go on and say so.
 """
@@ -56,7 +55,7 @@ def taobao_events(path: Path, limit: int) -> Iterator[RawEvent]:
                 return
             kind = _BEHAVIOURS[behaviour]
             topic = "orders" if kind == "order" else "clicks"
-            yield RawEvent(topic, f"tb-{user}", kind, int(epoch_s) * 1000, item=item, category=category)
+            yield RawEvent(topic, f"tb-{user}", kind, int(epoch_s) * 1000, item=f"tb-{item}", category=f"tb-{category}")
 
 
 def card_events(path: Path, limit: int) -> Iterator[RawEvent]:
@@ -67,7 +66,18 @@ def card_events(path: Path, limit: int) -> Iterator[RawEvent]:
     columns = (times_ms, *(table[name].to_numpy() for name in ("customer_id", "terminal_id", "amount")))
     rows = zip(*(column[order].tolist() for column in columns), strict=True)
     for time_ms, customer, terminal, amount in rows:
-        yield RawEvent("orders", f"card-{customer}", "order", time_ms, device=f"card-{terminal}", amount=amount)
+        yield RawEvent(
+            topic="orders",
+            user=f"card-{customer}",
+            kind="order",
+            time_ms=time_ms,
+            device=f"terminal-{terminal}",
+            item=f"terminal-{terminal}",
+            category="card-payment",
+            price=amount,
+            amount=amount,
+            instrument=f"card-{customer}",
+        )
 
 
 def stand_in(folder: Path, taobao_rows: int, card_rows: int, seed: int = 7) -> Files:

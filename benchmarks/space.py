@@ -13,6 +13,7 @@ from pathlib import Path
 import redis
 from confluent_kafka import admin as kafka_admin
 
+from benchmarks.offsets import QUIET
 from benchmarks.origin import ROOT
 from benchmarks.processes import run_python
 from stream_app.events import ANSWER_TOPICS, SIDE_TOPICS, SOURCE_TOPICS
@@ -74,7 +75,7 @@ class Space:
 
     def admin(self) -> kafka_admin.AdminClient:
         """Return a client for administration of the broker."""
-        return kafka_admin.AdminClient({"bootstrap.servers": self.services.kafka.bootstrap})
+        return kafka_admin.AdminClient({"bootstrap.servers": self.services.kafka.bootstrap, **QUIET})
 
     def create_topics(self) -> None:
         """Create all topics with the project's own command.

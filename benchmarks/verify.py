@@ -1,4 +1,4 @@
-"""The verdict on a finished run: answers against source records, source records against raw files, state against the oracle."""
+"""The verdict on a run: answers against source records, those against the raw files, and state against the oracle."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@
     |   |-- AbandonedError      the batch before failed before its commit: this one was given up with it
     |   `-- StoreSteppedBackError   the store is behind what this worker committed: restart from its front
     |-- FencedError            another worker owns the partition group now: drop the batch, apply nothing
+    |-- InputFileError         a file given to a command cannot be read to its end; what was read before it counts
     |-- ServiceError           a local Kafka or Redis could not be fetched, started or stopped; the message says how to fix it
     `-- ContractError          two parts disagree (catalogue and model, topics and store): stop and say how to fix it
 
@@ -23,6 +24,7 @@ __all__ = [
     "ConfigError",
     "ContractError",
     "FencedError",
+    "InputFileError",
     "InvalidEventError",
     "MillraceError",
     "RetryableError",
@@ -66,6 +68,10 @@ class StoreSteppedBackError(RetryableError):
 
 class FencedError(MillraceError):
     """The store refused a write: another worker has claimed this partition group since."""
+
+
+class InputFileError(MillraceError):
+    """A file to import is missing, empty, cut off or not what its mapping expects. The message says where, and the fix."""
 
 
 class ServiceError(MillraceError):

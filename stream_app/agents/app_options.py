@@ -1,19 +1,19 @@
 """A Faust app with the settings that the guarantee and the speed rest on, and our own way to run it.
 
-No file is written outside the work folder; without one a temporary folder is made and removed at exit. The web server is off unless a
-port is given.
+No file is written outside the work folder; without one a temporary folder is made and removed at exit. The web server
+is off unless a port is given.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
 
 import faust
 import mode
 from faust.sensors.prometheus import setup_prometheus_sensors
 
-from typing import TYPE_CHECKING, Any, cast
-
 from stream_app.agents.source_agent import SourceAgent
-from stream_app.agents.transport import ChunkConsumer, build_transport
+from stream_app.agents.transport import build_transport
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from stream_app.agents.options import AgentOptions
     from stream_app.agents.ports import AssignmentHooks, BatchHandler
+    from stream_app.agents.transport import ChunkConsumer
 
 __all__ = ["faust_app", "source_app"]
 
@@ -58,7 +59,8 @@ def faust_app(options: AgentOptions, data_dir: Path) -> faust.App:
         web_enabled=options.web_port != 0,
         web_bind=options.web_host,
         web_port=options.web_port or 6066,
-        web_in_thread=False,
+        web_router_enabled=False,
+        web_tables_enabled=False,
         worker_redirect_stdouts=False,
         debug=False,
     )
@@ -79,8 +81,9 @@ def _add_pages(app: faust.App) -> None:
     setup_prometheus_sensors(app, pattern="/metrics")
 
     @app.page("/healthz")
-    async def healthz(view: View, request: Request) -> Response:  # noqa: ARG001  # Faust's signature
+    async def healthz(view: View, request: Request) -> Response:
         consumer = cast("ChunkConsumer", app.consumer)
-        healthy = not app._crashed.is_set() and not app.should_stop  # noqa: SLF001
-        state: dict[str, Any] = {"healthy": healthy, "assignment": consumer.generation, "commit_age_s": consumer.commit_age_s()}
+        healthy = not app._crashed.is_set() and not app.should_stop
+        state: dict[str, Any] = {"healthy": healthy, "assignment": consumer.generation}
+        state["commit_age_s"] = round(consumer.commit_age_s(), 3)
         return view.json(state, status=200 if healthy else 503)

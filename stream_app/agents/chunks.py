@@ -1,8 +1,9 @@
 """A chunk: the unit in which records travel from the fetcher to a batch.
 
-It covers the half-open offset range [start, end) of one partition. Transaction markers, aborted records and compacted holes belong to
-the range though no record shows them, so consecutive chunks of one assignment always join without a gap: the end of one is the start of
-the next. That is what lets a front (one number per partition) stand in place of a set of acknowledged offsets.
+It covers the half-open offset range [start, end) of one partition. Transaction markers, aborted records and compacted
+holes belong to the range though no record shows them, so consecutive chunks of one assignment always join without a
+gap: the end of one is the start of the next. That is what lets a front (one number per partition) stand in place of a
+set of acknowledged offsets.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The consumer's own thread: claims, seeks and fetches, all on aiokafka's event loop.
 
-Invariant: every record handed over was fetched after the seek of the current assignment, and the ranges of one partition join without
-a gap. It holds because the token of an assignment is drawn before the seek and compared after every fetch, and because the fetcher's
-position is read in the same instant (no await between) as the records.
+Invariant: every record handed over was fetched after the seek of the current assignment, and the ranges of one
+partition join without a gap. It holds because the token of an assignment is drawn before the seek and compared after
+every fetch, and because the fetcher's position is read in the same instant (no await between) as the records.
 
 Leans on private parts of aiokafka and Faust that `tests/unit/stream_app/agents/test_private_methods.py` pins.
 """
@@ -32,9 +32,12 @@ __all__ = ["ChunkThread", "StartPositions"]
 
 T = TypeVar("T")
 
+_IDLE_S = 0.02
+
 
 class StartPositions(dict[TopicPartition, int]):
-    """Where each partition of an assignment was sought to; `committed` holds Kafka's offsets for those that have one."""
+    """Where each partition of an assignment was sought to; `committed` holds Kafka's offsets for those that have
+    one."""
 
     committed: dict[TopicPartition, int]
 
@@ -51,8 +54,8 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
         self._positions = {}
 
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
-        # Faust's own hard-codes read_uncommitted and a fetch wait of 1.5 s, and picks an assignor that does not keep partition p of
-        # all topics together when it has no tables. Range does, for topics of equal partition counts.
+        # Faust's own hard-codes read_uncommitted and a fetch wait of 1.5 s, and picks an assignor that does not keep
+        # partition p of all topics together when it has no tables. Range does, for topics of equal partition counts.
         conf, options = self.app.conf, self._chunk_consumer.options
         self._assignor = RangePartitionAssignor
         return aiokafka.AIOKafkaConsumer(
@@ -65,7 +68,8 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
             auto_offset_reset="none",  # never jump silently: starting points are chosen in `_seek`
             max_poll_interval_ms=int((conf.broker_max_poll_interval or 0) * 1000),
             max_partition_fetch_bytes=conf.consumer_max_fetch_size,
-            fetch_max_wait_ms=options.fetch_max_wait_ms,
+            fetch_min_bytes=options.fetch_min_bytes,
+            fetch_max_wait_ms=options.fetch_pause_ms,
             request_timeout_ms=int(conf.broker_request_timeout * 1000),
             check_crcs=conf.broker_check_crcs,
             session_timeout_ms=options.session_timeout_ms,
@@ -81,12 +85,16 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
     def _chunk_consumer(self) -> ChunkConsumer:
         return cast("ChunkConsumer", self.consumer)
 
+    # Faust's listener calls these two from aiokafka's rebalance, which waits for them.
+
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Stop handing over, then let the app's side drain and commit."""
         self._token = 0
         self._positions.clear()
         await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Claim, choose where to start, seek; only then let the app's side go on."""
         self._generation += 1
         token = self._token = self._generation
         self._positions.clear()
@@ -135,13 +143,14 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
             OffsetOutOfRangeError: The broker has deleted what was to be read next.
         """
         kafka, token = self._ensure_consumer(), self._token
-        fetcher = kafka._fetcher  # noqa: SLF001
-        if kafka._closed or fetcher._closed:  # noqa: SLF001
+        fetcher = kafka._fetcher
+        if kafka._closed or fetcher._closed:
             raise ConsumerStoppedError
         tps = frozenset(aiokafka.TopicPartition(*place) for place in active) & self._positions.keys()
         if not tps:
+            await asyncio.sleep(_IDLE_S)  # the caller asks again at once
             return []
-        with fetcher._subscriptions.fetch_context():  # noqa: SLF001
+        with fetcher._subscriptions.fetch_context():
             records = await fetcher.fetched_records(tps, timeout=wait_ms / 1000, max_records=max_records)
         # No await from here on: the positions below belong to these records.
         if token != self._token:
@@ -149,23 +158,24 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
         return self._cut(kafka, token, records)
 
     def _cut(self, kafka: aiokafka.AIOKafkaConsumer, token: int, records: Mapping[Any, list[Any]]) -> list[Chunk]:
-        subscription = kafka._subscription.subscription  # noqa: SLF001
+        subscription = kafka._subscription.subscription
         assignment = subscription and subscription.assignment
         size = self._chunk_consumer.options.chunk_events
         chunks: list[Chunk] = []
-        for tp, start in self._positions.items():
+        for tp, position in self._positions.items():
             state = assignment.state_value(tp) if assignment and tp in assignment.tps else None
             if state is None or not state.has_valid_position:
                 continue
-            fetched, stop = records.get(tp, []), state.position
+            start, fetched, stop = position, records.get(tp, []), state.position
             if fetched and fetched[0].offset < start:
-                msg = f"{tp.topic}-{tp.partition}: fetched offset {fetched[0].offset}, but {start} is next; restart the worker"
-                raise IllegalStateError(msg)
+                place = f"{tp.topic}-{tp.partition}"
+                raise IllegalStateError(f"{place}: offset {fetched[0].offset} came, {start} is next")
             highwater = -1 if state.highwater is None else state.highwater
             while start < stop:  # without records, only markers or holes: an empty chunk moves the front over them
                 part, fetched = fetched[:size], fetched[size:]
                 end = part[-1].offset + 1 if fetched else stop
-                chunks.append(Chunk(tp.topic, tp.partition, start, end, token, part, more=True, highwater=highwater))
+                chunk = Chunk(tp.topic, tp.partition, start, end, token, part, more=True, highwater=highwater)
+                chunks.append(chunk)
                 start = end
             self._positions[tp] = stop
         if chunks:
@@ -173,7 +183,8 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
         return chunks
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        # The position that counts lives in the store, so a commit that fails is no reason to stop: the next one says it again.
+        # The position that counts lives in the store, so a commit that fails is no reason to stop: the next one says it
+        # again.
         kafka = self._ensure_consumer()
         owned = kafka.assignment()
         wanted = {aiokafka.TopicPartition(*tp): offset for tp, offset in offsets.items()}

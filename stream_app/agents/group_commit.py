@@ -1,10 +1,10 @@
-"""Group commit: everything that waits becomes the next batch, several batches run at once, and they are retired in order.
+"""Group commit: all that waits becomes the next batch, several batches run at once, and they are retired in order.
 
-At low rates a batch is small and leaves at once; at high rates batches grow up to the limit and their fixed costs are shared. There is
-no timer: the pace of the handler is the pace of the batches.
+At low rates a batch is small and leaves at once; at high rates batches grow up to the limit and share their fixed
+costs. There is no timer: the pace of the handler is the pace of the batches.
 
-Invariants: a batch never mixes assignments; chunks of one partition keep their order; batch n + 1 is acknowledged after batch n; a batch
-that fails before its commit takes all later batches of its assignment with it.
+Invariants: a batch never mixes assignments; chunks of one partition keep their order; batch n + 1 is acknowledged after
+batch n; a batch that fails before its commit takes all later batches of its assignment with it.
 """
 
 from __future__ import annotations
@@ -130,7 +130,8 @@ class Lane(Generic[EventType]):
         try:
             await asyncio.wait_for(self._idle.wait(), timeout_s)
         except TimeoutError:
-            log.warning("%d batches of assignment %d still run after %.1f s", len(self._running), self.generation, timeout_s)
+            left = len(self._running)
+            log.warning("%d batches of assignment %d still run after %.1f s", left, self.generation, timeout_s)
             return False
         return True
 

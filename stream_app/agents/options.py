@@ -26,8 +26,9 @@ class AgentOptions:
         commit_interval_ms: Time between two offset commits.
         drain_timeout_ms: How long a revoke or a SIGTERM waits for the batches in flight.
         shutdown_timeout_ms: After a crash or a signal the process is ended hard when it has not stopped by then.
-        fetch_pause_ms: Least time between two hand-overs from the fetcher: small chunks at low rates cost more than they bring.
-        fetch_max_wait_ms: How long the broker may hold an empty fetch; an embedded broker always waits this long.
+        fetch_pause_ms: How long the broker gathers records before it answers a fetch (unless `fetch_min_bytes` are
+            there): tiny chunks cost more than they bring. Gathering there, not by a pause here, halves the wait.
+        fetch_min_bytes: So much and the broker answers at once.
         chunk_events: Most records in a chunk.
         buffer_chunks: Chunks that may wait in Faust's own buffer.
         buffer_events: Records that may wait, over all partitions, before fetching pauses: bounds memory.
@@ -49,7 +50,7 @@ class AgentOptions:
     drain_timeout_ms: int = 5_000
     shutdown_timeout_ms: int = 20_000
     fetch_pause_ms: int = 10
-    fetch_max_wait_ms: int = 100
+    fetch_min_bytes: int = 65_536
     chunk_events: int = 256
     buffer_chunks: int = 1024
     buffer_events: int = 16_384

@@ -4,8 +4,9 @@ The order that every implementation may rely on, for one process:
 
     on_assigned(1) -> batches of assignment 1 -> on_revoked(1) -> on_assigned(2) -> batches of assignment 2 -> ...
 
-A batch never mixes assignments. A batch of assignment n may still be running after on_revoked(n), when it outlasted the drain: its
-writes must be refused by the epoch that on_assigned(n + 1), here or on another worker, has drawn from the store.
+A batch never mixes assignments. A batch of assignment n may still be running after on_revoked(n), when it outlasted the
+drain: its writes must be refused by the epoch that on_assigned(n + 1), here or on another worker, has drawn from the
+store.
 """
 
 from __future__ import annotations
@@ -53,7 +54,10 @@ class AssignmentHooks(Protocol):
         ...
 
     async def on_revoked(self, partitions: frozenset[TopicPartition], generation: int) -> None:
-        """The partitions are about to go: batches in flight have been drained (or the drain timed out) and offsets committed."""
+        """Let the partitions go, at a rebalance or when the worker stops after a signal; not after a crash.
+
+        Batches in flight have been drained (or the drain timed out) and offsets committed.
+        """
         ...
 
     async def on_out_of_range(self, place: TopicPartition, position: LogPosition) -> int:
@@ -90,8 +94,9 @@ class BatchHandler(Protocol):
     async def handle(self, batch: Sequence[Chunk], turn: Turn) -> None:
         """Return when the batch's answers are acknowledged by the broker; only then are its offsets committed.
 
-        Chunks of one partition stand in offset order and join without a gap. Several calls run at the same time, each for a later
-        batch; `turn` puts their commits in order. An exception ends the worker and nothing of this batch or of later ones is
-        acknowledged, except a `FencedError`: another worker owns the partitions, so the batch is dropped and a new assignment awaited.
+        Chunks of one partition stand in offset order and join without a gap. Several calls run at the same time, each
+        for a later batch; `turn` puts their commits in order. An exception ends the worker and nothing of this batch or
+        of later ones is acknowledged, except a `FencedError`: another worker owns the partitions, so the batch is
+        dropped and a new assignment awaited.
         """
         ...

@@ -1,7 +1,7 @@
 """Runs a worker in this process until SIGTERM, SIGINT or a crash, and says how it ended.
 
-Invariant: the process never outlives a crash or a signal by more than the shutdown timeout: a worker that hangs while stopping would
-keep its partitions (its heartbeats have a thread of their own) and serve nobody.
+Invariant: the process never outlives a crash or a signal by more than the shutdown timeout: a worker that hangs while
+stopping would keep its partitions (its heartbeats have a thread of their own) and serve nobody.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _HUNG = 70  # EX_SOFTWARE
 class _QuietWorker(faust.Worker):
     """Faust's worker without spinner, process title and logging set-up: those belong to our own command line."""
 
-    def __init__(self, app: faust.App, *, on_stopping: Callable[[], None], **kwargs: Any) -> None:
+    def __init__(self, app: faust.App, *, on_stopping: Callable[[], None], **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(app, quiet=True, override_logging=False, redirect_stdouts=False, **kwargs)
         self.spinner = None
         self._on_stopping = on_stopping
@@ -57,7 +57,8 @@ class _QuietWorker(faust.Worker):
 def run_sources(options: AgentOptions, hooks: AssignmentHooks, handler: BatchHandler) -> int:
     """Run the worker's Faust side in the main thread; blocks until it has stopped.
 
-    Logging must have been set up before. SIGTERM and SIGINT drain what is in flight (at most `drain_timeout_ms`), commit and stop.
+    Logging must have been set up before. SIGTERM and SIGINT drain what is in flight (at most `drain_timeout_ms`),
+    commit and stop.
 
     Returns:
         The exit status: 0 after a signal, 1 after a crash.

@@ -1,8 +1,9 @@
 """The one Faust agent: it reads all source topics and feeds the lane of the current assignment.
 
-One agent, not one per topic: a batch then holds whatever waits in any of them, and partition p of all topics commits in one order.
-Crash-only: an error of the current assignment ends the worker, nothing of the failed batch is acknowledged, and the process manager
-starts it again from the store's front. Only a fence is survived: it means that the group has moved on without us.
+One agent, not one per topic: a batch then holds whatever waits in any of them, and partition p of all topics commits in
+one order. Crash-only: an error of the current assignment ends the worker, nothing of the failed batch is acknowledged,
+and the process manager starts it again from the store's front. Only a fence is survived: it means that the group has
+moved on without us.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from stream_app.errors import ContractError, FencedError
 
 if TYPE_CHECKING:
     import faust
+    from faust.streams import Stream
     from faust.types import EventT, StreamT
 
     from stream_app.agents.chunks import Chunk
@@ -53,9 +55,10 @@ class SourceAgent:
         self._stream = stream
         self._consumer.drainer = self.drain
         try:
-            async for event in stream.noack().events():
+            async for event in cast("Stream[Chunk]", stream).noack().events():
                 chunk = cast("Chunk", event.value)
-                if chunk.generation == self._consumer.generation:  # else: it slipped through a rebalance and is read again
+                # One of another assignment has slipped through a rebalance and is read again.
+                if chunk.generation == self._consumer.generation:
                     self._lane_of(chunk.generation).put(Delivery(chunk, event))
         finally:
             for task in self._tasks:
@@ -93,7 +96,7 @@ class SourceAgent:
             await self._expect_new_assignment(lane.generation, error)
         except Exception as error:  # whatever it is, it ends the worker
             if lane.generation != self._consumer.generation:
-                log.warning("a batch of the past assignment %d failed, its records are read again: %r", lane.generation, error)
+                log.warning("a batch of the past assignment %d failed, it is read again: %r", lane.generation, error)
                 return
             log.exception("a batch failed")
             await self._consumer.fail("a batch", error)
@@ -103,11 +106,12 @@ class SourceAgent:
         patience_s = 2 * self._options.session_timeout_ms / 1000 + 5
         with suppress(TimeoutError):
             async with asyncio.timeout(patience_s):
-                while self._consumer.generation == generation:
+                while self._consumer.generation == generation:  # noqa: ASYNC110  # Faust sets it, and has no event
                     await asyncio.sleep(_LOOK_S)
             return
         msg = (
-            f"the store has given this worker's partitions to another ({fence}), but group {self._options.group!r} did not rebalance in "
-            f"{patience_s:.0f} s: check that no two workers share an instance id and no two groups share a store prefix"
+            f"the store has given this worker's partitions to another ({fence}), but group {self._options.group!r} "
+            f"did not rebalance in {patience_s:.0f} s: check that no two workers share an instance id "
+            "and no two groups share a store prefix"
         )
         await self._consumer.fail("fencing", ContractError(msg))

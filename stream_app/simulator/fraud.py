@@ -1,7 +1,7 @@
 """Five kinds of fraud rings, each with what gives it away and what hides it.
 
     card_testing      few devices try many stolen cards on small orders, seconds apart
-    account_takeover  a regular's account, suddenly from a new device and address abroad, looks at the account pages, then buys dear things
+    account_takeover  a regular's account, suddenly from a new device abroad, at the account pages, then buying dear things
     device_farm       many fresh accounts on one device and line collect the campaign's discount, all sending to one address
     refund_abuse      a buyer of dear things who asks for the money back soon after, again and again
     bot_clicking      clicks at a machine's pace, place after place, thousandths of a second apart from regular

@@ -30,11 +30,12 @@ class SimulatorOptions:
         duration_ms: Event time after which it ends; None = no limit.
         events_per_s: Mean rate in event time. With `users` it fixes how busy each shopper is.
         rhythm: Whether the rate follows the hour of the day and the day of the week.
-        warm_up_ms: Event time simulated before the start and thrown away, so that sessions are under way at the start.
+        warm_up_ms: Event time simulated before the start and thrown away, so that sessions are under way at the start; 0 is
+            an opening day, on which nobody is in the shop yet.
         fraud_share: Share of events that belong to fraud rings, in [0, 0.5].
         late_share: Share of events that arrive an hour to 36 hours after they happened.
         out_of_order_share: Share of events that arrive half a second to 20 s after they happened.
-        duplicate_share: Share of events that arrive twice, byte for byte, within a minute.
+        duplicate_share: Share of events that arrive twice, byte for byte, within 20 s.
         malformed_share: Broken records added, as a share of the events.
         label_delay_ms: Typical delay of a truth; each takes between a half and twice as long.
         intent_labels: Whether each event's session intent is put on `labels` too (as many labels as events).

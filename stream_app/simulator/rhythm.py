@@ -1,7 +1,7 @@
 """When people shop: quiet nights, busy evenings, fuller weekends.
 
-Arrivals are a Poisson process whose rate follows the hour of the week (UTC), by thinning (Lewis and Shedler, 1979). The factors have
-mean 1 over the week, so that the mean rate is what was asked for.
+Arrivals are a Poisson process whose rate follows the hour of the week (UTC), by thinning (Lewis and Shedler, 1979). The
+factors have mean 1 over the week, so that the mean rate is what was asked for.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How honest shoppers behave: they buy, look around, come back with a parcel, or do something else.
 
 The intent is drawn first and shows in what follows: buyers search narrowly, stay longer, put things in the cart and pay; lookers
-wander; returners go to the service pages; the others watch a live show or a campaign. Some honest behaviour looks odd on purpose (a
-new phone, a hotel's network abroad, a gift to another address, a big basket), so that no single sign means fraud.
+wander; returners go to the service pages; the others watch a live show or a campaign. Some honest behaviour looks odd on
+purpose (a new phone, a hotel's network abroad, a gift to another address, a big basket), so that no single sign means fraud.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from stream_app.simulator.visit import Numbers, Payment, Visit
 from stream_app.simulator.words import CHORES
 
 if TYPE_CHECKING:
-    import random
-
     from stream_app.events import Intent, Scene
     from stream_app.simulator.catalogue import Catalogue, Category, Item
     from stream_app.simulator.shoppers import Population, Shopper

@@ -1,7 +1,7 @@
 """The simulator's front: sessions and rings joined into one stream in time, and that stream as records.
 
-The same options give the same bytes, in the same order. Nothing here reads a clock or does I/O; a live run stamps the wall clock's
-times on with `LiveStamp`.
+The same options give the same bytes, in the same order. Nothing here reads a clock or does I/O; a live run stamps the wall
+clock's times on with `LiveStamp`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from stream_app.events import Click, Label, Order, Search
 
 __all__ = ["LiveStamp", "SimulatedEvent", "SimulatedRecord", "arrivals", "record_from_arrival", "simulate", "simulated_events"]
+
+_RING_WARM_UP_MS: Final = 1_800_000  # most rings last no longer
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -118,13 +120,15 @@ def _happenings(options: SimulatorOptions) -> Iterator[Happening]:
     rings = Rings(options.seed, catalogue, population, numbers)
     per_ms = options.events_per_s / 1_000
     begin_ms = options.start_ms - options.warm_up_ms
+    # Rings go on for longer than sessions, and are few: theirs is begun earlier still.
+    ring_begin_ms = begin_ms - (_RING_WARM_UP_MS if options.warm_up_ms else 0)
     session_times = arrival_times(
         seeded(options.seed, "session times"),
         per_ms * (1 - options.fraud_share) / MEAN_EVENTS,
         begin_ms,
         rhythm=options.rhythm,
     )
-    ring_times = _ring_times(options, begin_ms)
+    ring_times = _ring_times(options, ring_begin_ms)
     next_session, next_ring = next(session_times), next(ring_times)
     waiting: list[tuple[int, int, Happening]] = []
     sequence = 0

@@ -1,8 +1,8 @@
 """Who shops: tastes, price level, devices, addresses and payment instruments.
 
 A shopper is a function of the seed and the index, made when first needed, so that millions of them cost nothing until they come.
-Two neighbours share a household: its address, its line (IP) and its tablet. One household in eight sits behind a carrier's NAT with
-many others, so that a shared IP alone is no sign of fraud.
+Two neighbours share a household: its address, its line (IP) and its tablet. One household in eight sits behind a carrier's
+NAT with many others, so that a shared IP alone is no sign of fraud.
 """
 
 from __future__ import annotations
@@ -70,12 +70,12 @@ class Population:
 
     def visitor(self) -> Shopper:
         """Draw who opens the shop next: mostly one of the regular users, one time in fifty somebody new."""
-        if self._rng.random() < 0.02:  # noqa: PLR2004  # so that a new account alone is no sign of fraud
+        if self._rng.random() < 0.02:  # so that a new account alone is no sign of fraud
             return self.newcomer()
         index = skewed_index(self._rng, self._users)
         visits = self._visits.get(index, 0) + 1
         self._visits[index] = visits
-        if visits == 2:  # noqa: PLR2004  # a second visit: from now on there is a past to compare with
+        if visits == 2:  # a second visit: from now on there is a past to compare with
             self._regulars.append(index)
         return self.shopper(index)
 
@@ -104,9 +104,9 @@ class Population:
         home = seeded(self._seed, f"household:{household}")
         country = COUNTRIES[pick(home, _COUNTRY_SHARES)]
         devices = [f"d{index * 3}"]
-        if rng.random() < 0.5:  # noqa: PLR2004
+        if rng.random() < 0.5:
             devices.append(f"d{index * 3 + 1}")
-        if rng.random() < 0.25:  # noqa: PLR2004
+        if rng.random() < 0.25:
             devices.append(f"d{household * _HOUSEHOLD * 3 + 2}")  # the household's tablet
         favourites = {skewed_index(rng, self._categories, 1.2) for _ in range(between(rng, 2, 5))}
         return Shopper(

@@ -33,11 +33,9 @@ DEPARTMENTS: Final = (
     _department("books", 16.0, "novel,cook book,atlas,comic,dictionary,travel guide,calendar,notebook,crime story,poems"),
     _department("groceries", 9.0, "coffee,tea,chocolate,olive oil,rice,noodles,honey,nuts,juice,spices"),
 )
-BRANDS: Final = tuple(
-    "Alden,Brio,Corvo,Delphi,Elmet,Fjord,Garza,Helio,Indra,Juno,Kestrel,Lumen,Mirador,Nordal,Orsa,Pallas".split(",")
-)
-QUALITIES: Final = tuple(
-    "black,white,red,blue,green,small,large,light,slim,classic,sport,premium,soft,foldable,warm,organic".split(",")
-)
+_BRANDS = "Alden Brio Corvo Delphi Elmet Fjord Garza Helio Indra Juno Kestrel Lumen Mirador Nordal Orsa Pallas"
+_QUALITIES = "black white red blue green small large light slim classic sport premium soft foldable warm organic"
+BRANDS: Final = tuple(_BRANDS.split())
+QUALITIES: Final = tuple(_QUALITIES.split())
 # What people type who did not come to buy.
 CHORES: Final = ("return my order", "refund status", "where is my parcel", "cancel order", "wrong size exchange")

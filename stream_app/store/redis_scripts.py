@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["CLAIM", "COMMIT", "PUBLISHED", "READ"]
+__all__ = ["ANNOUNCE", "CLAIM", "COMMIT", "PUBLISHED", "READ"]
 
 CLAIM: Final = """
 local epochs = redis.call('HINCRBY', KEYS[1], 'epochs', 1)
@@ -26,20 +26,20 @@ redis.call('HSET', KEYS[1], 'epoch', epoch)
 return {epoch, redis.call('HGETALL', KEYS[1]), redis.call('GET', KEYS[2]) or '0', redis.call('HGETALL', KEYS[3])}
 """
 
-# KEYS: meta, commit, outbox, then the state keys.
-# ARGV: epoch, payload, number of topics, (topic, from, to)..., number of published, commit numbers...,
-# (blob, ttl)... per state key
+# KEYS: meta, commit, outbox; the state keys are in the packed argument and bear the same hash tag.
+# ARGV: MessagePack of (epoch, [(topic, from, to)], [published commit], [(key head, ttl ms, [id])]), then the payload,
+# then the blobs of all ids in order.
 COMMIT: Final = """
 local meta, counter, outbox = KEYS[1], KEYS[2], KEYS[3]
-local topics = tonumber(ARGV[3])
-local at = 4
+local step = cmsgpack.unpack(ARGV[1])
+local ranges = step[2]
 -- fence begin
 local epoch = redis.call('HGET', meta, 'epoch')
-if epoch ~= ARGV[1] then return {'fenced', redis.call('GET', counter) or '0', 'epoch ' .. (epoch or 'none')} end
+if epoch ~= step[1] then return {'fenced', redis.call('GET', counter) or '0', 'epoch ' .. (epoch or 'none')} end
 local exact, past = true, true
 local detail = ''
-for i = 0, topics - 1 do
-  local topic, from, to = ARGV[at + 3 * i], ARGV[at + 3 * i + 1], ARGV[at + 3 * i + 2]
+for i = 1, #ranges do
+  local topic, from, to = ranges[i][1], ranges[i][2], ranges[i][3]
   local front = redis.call('HGET', meta, 'front:' .. topic)
   if front then
     if front ~= from then exact = false end
@@ -54,19 +54,30 @@ if not exact then
 end
 -- fence end
 local commit = redis.call('INCR', counter)
-for i = 0, topics - 1 do
-  redis.call('HSET', meta, 'front:' .. ARGV[at + 3 * i], ARGV[at + 3 * i + 2])
+for i = 1, #ranges do
+  redis.call('HSET', meta, 'front:' .. ranges[i][1], ranges[i][3])
 end
-at = at + 3 * topics
 if ARGV[2] ~= '' then redis.call('HSET', outbox, commit, ARGV[2]) end
-local published = tonumber(ARGV[at])
-for i = 1, published do redis.call('HDEL', outbox, ARGV[at + i]) end
-at = at + published + 1
-for i = 4, #KEYS do
-  redis.call('SET', KEYS[i], ARGV[at], 'PX', ARGV[at + 1])
-  at = at + 2
+local published = step[3]
+for i = 1, #published do redis.call('HDEL', outbox, published[i]) end
+local writes, at = step[4], 3
+for w = 1, #writes do
+  local head, ttl, ids = writes[w][1], writes[w][2], writes[w][3]
+  for i = 1, #ids do
+    redis.call('SET', head .. ids[i], ARGV[at], 'PX', ttl)
+    at = at + 1
+  end
 end
 return {'applied', tostring(commit), ''}
+"""
+
+# ARGV: MessagePack of [(index key, group, ttl ms)].
+ANNOUNCE: Final = """
+local new = cmsgpack.unpack(ARGV[1])
+for i = 1, #new do
+  redis.call('SETBIT', new[i][1], new[i][2], 1)
+  redis.call('PEXPIRE', new[i][1], new[i][3])
+end
 """
 
 PUBLISHED: Final = """
@@ -75,40 +86,37 @@ for i = 2, #ARGV do redis.call('HDEL', KEYS[2], ARGV[i]) end
 return 1
 """
 
-# One consistent read. KEYS: commit counters of all groups, then the rows' own keys (all kinds, in order).
-# ARGV: number of groups, prefix, then for each row that is shared: "kind:id" and its own group (they are the last rows of KEYS).
+# One consistent read. KEYS: commit counters of all groups.
+# ARGV: MessagePack of (prefix, [own key], [("kind:id", own group)]); the rows that are shared are the last of the own keys.
 # Returns the counters, the own blobs, and for each shared row the list of the other groups' replicas.
 READ: Final = """
-local function mget(first, last)
-  local out = {}
-  local step = 4000
-  for a = first, last, step do
-    local part = redis.call('MGET', unpack(KEYS, a, math.min(a + step - 1, last)))
-    for i = 1, #part do out[#out + 1] = part[i] end
-  end
-  return out
+local request = cmsgpack.unpack(ARGV[1])
+local prefix, keys, shared = request[1], request[2], request[3]
+local own = {}
+for first = 1, #keys, 4000 do
+  local part = redis.call('MGET', unpack(keys, first, math.min(first + 3999, #keys)))
+  for i = 1, #part do own[#own + 1] = part[i] end
 end
-local groups, prefix = tonumber(ARGV[1]), ARGV[2]
 local others = {}
-for a = 3, #ARGV, 2 do
+for a = 1, #shared do
+  local tail, group = shared[a][1], shared[a][2]
   local found = {}
-  local bits = redis.call('GET', prefix .. ':holders:' .. ARGV[a])
+  local bits = redis.call('GET', prefix .. ':holders:' .. tail)
   if bits then
-    local own = tonumber(ARGV[a + 1])
     for byte = 1, #bits do
       local value = string.byte(bits, byte)
       if value ~= 0 then
         for bit = 0, 7 do
-          local group = (byte - 1) * 8 + bit
-          if math.floor(value / 2 ^ (7 - bit)) % 2 == 1 and group ~= own then
-            local blob = redis.call('GET', prefix .. ':{g' .. group .. '}:' .. ARGV[a])
+          local other = (byte - 1) * 8 + bit
+          if math.floor(value / 2 ^ (7 - bit)) % 2 == 1 and other ~= group then
+            local blob = redis.call('GET', prefix .. ':{g' .. other .. '}:' .. tail)
             if blob then found[#found + 1] = blob end
           end
         end
       end
     end
   end
-  others[#others + 1] = found
+  others[a] = found
 end
-return {mget(1, groups), mget(groups + 1, #KEYS), others}
+return {redis.call('MGET', unpack(KEYS)), own, others}
 """

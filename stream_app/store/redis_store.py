@@ -7,9 +7,12 @@ The layout of the keys is in `redis_scripts`. A commit whose answer was lost wit
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
+import msgspec
 import redis.asyncio as redis_asyncio
 from redis import exceptions as redis_errors
 from redis.asyncio.retry import Retry
@@ -18,25 +21,57 @@ from redis.backoff import NoBackoff
 from stream_app.errors import ContractError, StoreUnavailableError
 from stream_app.features.columns import EntityRows
 from stream_app.store import redis_scripts
-from stream_app.store.port import Claim, CommitResult, CommitStatus, GroupStep, Snapshot
+from stream_app.store.port import Claim, CommitResult, CommitStatus, GroupStep, Snapshot, StateWrite
 
 __all__ = ["RedisStore"]
 
 # A Redis that restarts with an AOF of some hundred MB answers LOADING for seconds; beyond this the worker gives up and restarts.
-_PATIENCE_S: Final = 60.0
+_PATIENCE_MS: Final = 60_000
 _PAUSE_S: Final = 0.25
 _HOLDERS_CACHE: Final = 1_000_000  # (kind, key, group) triples known to be in the index; about 100 bytes each
+# A holder's bit is set again when it was last set a day ago, and then lives for the replica's time and two days: so it outlives
+# every replica written in between, and goes with the last of them.
+_ANNOUNCE_EVERY_S: Final = 86_400.0
+_HOLDERS_EXTRA_MS: Final = 2 * 86_400_000
+# What passes by itself: a connection that broke, a server that loads its data, a failover under way.
+_PASSING: Final = (
+    redis_errors.ConnectionError,
+    redis_errors.TimeoutError,
+    redis_errors.BusyLoadingError,
+    redis_errors.ReadOnlyError,
+    redis_errors.MasterDownError,
+    OSError,
+)
 
 
 class RedisStore:
-    """Store in Redis (see `stream_app.store.port.Store`)."""
+    """Store in Redis (see `stream_app.store.port.Store`).
 
-    def __init__(self, url: str, *, prefix: str, groups: int, shared_kinds: frozenset[str], timeout_ms: int = 5_000) -> None:
+    Args:
+        url: `redis://host:port/database`.
+        prefix: First part of every key.
+        groups: Number of partition groups.
+        shared_kinds: Entity kinds kept as one replica a group.
+        timeout_ms: How long one request may take.
+        patience_ms: How long a request is tried again before StoreUnavailableError.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str,
+        groups: int,
+        shared_kinds: frozenset[str],
+        timeout_ms: int = 5_000,
+        patience_ms: int = _PATIENCE_MS,
+    ) -> None:
         self._prefix = prefix
+        self._patience_ms = patience_ms
         self._groups = groups
         self._shared_kinds = shared_kinds
         self._counter_keys = [self._key(group, "commit") for group in range(groups)]
-        self._known_holders: set[tuple[str, bytes, int]] = set()
+        self._known_holders: dict[tuple[str, bytes, int], float] = {}  # when its bit was set, by the loop's clock
         timeout_s = timeout_ms / 1000
         self._redis = redis_asyncio.Redis.from_url(
             url,
@@ -58,6 +93,7 @@ class RedisStore:
 
     async def claim(self, group: int, owner: str) -> Claim:
         """Draw a new epoch for `group`."""
+        self._known_holders.clear()  # who starts over may have found a server that lost its last writes
         keys = [self._key(group, "meta"), self._key(group, "commit"), self._key(group, "outbox")]
         epoch, meta, commit, outbox = await self._patiently(lambda: self._claim(keys=keys, args=[owner]))
         fields = _pairs(meta)
@@ -70,17 +106,16 @@ class RedisStore:
     async def read(self, rows: Mapping[str, EntityRows]) -> Snapshot:
         """Read the blobs of a batch's entities in one script, hence at one point in time."""
         kinds = sorted(rows, key=lambda kind: kind in self._shared_kinds)  # shared ones last, as the script wants them
-        keys: list[str] = list(self._counter_keys)
-        args: list[str | int] = [self._groups, self._prefix]
+        own_keys: list[str] = []
+        shared: list[tuple[str, int]] = []
         for kind in kinds:
             tails = [f"{kind}:{key.hex()}" for key in rows[kind].keys]
             groups = rows[kind].groups.tolist()
-            keys.extend(f"{self._prefix}:{{g{group}}}:{tail}" for group, tail in zip(groups, tails, strict=True))
+            own_keys.extend(f"{self._prefix}:{{g{group}}}:{tail}" for group, tail in zip(groups, tails, strict=True))
             if kind in self._shared_kinds:
-                for group, tail in zip(groups, tails, strict=True):
-                    args.append(tail)
-                    args.append(group)
-        counters, blobs, replicas = await self._patiently(lambda: self._read(keys=keys, args=args))
+                shared.extend(zip(tails, groups, strict=True))
+        request = _pack((self._prefix, own_keys, shared))
+        counters, blobs, replicas = await self._patiently(lambda: self._read(keys=self._counter_keys, args=[request]))
         own: dict[str, Sequence[bytes | None]] = {}
         others: dict[str, Sequence[Sequence[bytes]]] = {}
         at = replica_at = 0
@@ -95,69 +130,68 @@ class RedisStore:
 
     async def commit(self, steps: Sequence[GroupStep]) -> list[CommitResult]:
         """Apply each step in one script call, all of them in one round trip."""
-        attempts = 0
+        sent = 0
 
         async def attempt() -> list[Any]:
-            nonlocal attempts
-            attempts += 1
-            pipe = self._redis.pipeline(transaction=False)
-            self._announce_holders(pipe, steps)
-            for step in steps:
-                keys, args = self._commit_arguments(step)
-                pipe.evalsha(self._commit.sha, len(keys), *keys, *args)
-            answers: list[Any] = await pipe.execute(raise_on_error=False)
-            answers = answers[len(answers) - len(steps) :]
+            nonlocal sent
+            sent += 1
+            answers = await self._send(steps)
+            if any(isinstance(answer, redis_errors.NoScriptError) for answer in answers):  # the server was restarted
+                await self._redis.script_load(self._commit.script)
+                sent += 1
+                answers = await self._send(steps)
             for answer in answers:
-                if isinstance(answer, redis_errors.NoScriptError):
-                    await self._redis.script_load(
-                        redis_scripts.COMMIT if not hasattr(self._commit, "script") else self._commit.script
-                    )
-                    raise redis_errors.ConnectionError("the server had lost its scripts; loaded again")
                 if isinstance(answer, Exception):
                     raise answer
-            return answers
+            return answers[len(answers) - len(steps) :]
 
-        answers = await self._patiently(attempt)
-        results = [_result(answer) for answer in answers]
-        if attempts > 1:  # only this epoch can have applied it: it was our own first attempt
+        results = [_result(answer) for answer in await self._patiently(attempt)]
+        if sent > 1:  # only this epoch can have applied it: it was our own first attempt
             results = [
-                CommitResult(CommitStatus.APPLIED, result.commit) if result.status is CommitStatus.REPEATED else result
+                replace(result, status=CommitStatus.APPLIED, detail="") if result.status is CommitStatus.REPEATED else result
                 for result in results
             ]
         self._remember_holders(steps)
         return results
 
-    def _commit_arguments(self, step: GroupStep) -> tuple[list[str], list[bytes | str | int]]:
+    async def _send(self, steps: Sequence[GroupStep]) -> list[Any]:
+        pipe = self._redis.pipeline(transaction=False)
+        self._announce_holders(pipe, steps)
+        for step in steps:
+            keys, args = self._commit_arguments(step)
+            pipe.evalsha(self._commit.sha, len(keys), *keys, *args)
+        answers: list[Any] = await pipe.execute(raise_on_error=False)
+        return answers
+
+    def _commit_arguments(self, step: GroupStep) -> tuple[list[str], list[bytes]]:
         keys = [self._key(step.group, "meta"), self._key(step.group, "commit"), self._key(step.group, "outbox")]
-        args: list[bytes | str | int] = [step.epoch, step.payload, len(step.ranges)]
-        for topic, (start, end) in step.ranges.items():
-            args.extend((topic, start, end))
-        args.append(len(step.published))
-        args.extend(step.published)
-        for write in step.writes:
-            head = f"{self._prefix}:{{g{step.group}}}:{write.kind}:"
-            keys.extend(head + key.hex() for key in write.keys)
-            for blob in write.blobs:
-                args.append(blob)
-                args.append(write.ttl_ms)
-        return keys, args
+        head = self._key(step.group, "")
+        writes = [(f"{head}{write.kind}:", write.ttl_ms, [key.hex() for key in write.keys]) for write in step.writes]
+        ranges = [(topic, str(start), str(end)) for topic, (start, end) in step.ranges.items()]
+        blobs = [blob for write in step.writes for blob in write.blobs]  # apart: Redis's MessagePack knows no binary type
+        return keys, [_pack((step.epoch, ranges, step.published, writes)), step.payload, *blobs]
 
     def _announce_holders(self, pipe: Any, steps: Sequence[GroupStep]) -> None:  # noqa: ANN401 - redis-py's pipeline is untyped
         # Before the commit: a bit without a replica costs a read nothing, a replica without its bit would be missed.
-        for step in steps:
-            for write in step.writes:
-                if write.shared:
-                    for key in write.keys:
-                        if (write.kind, key, step.group) not in self._known_holders:
-                            pipe.setbit(f"{self._prefix}:holders:{write.kind}:{key.hex()}", step.group, 1)
+        stale = asyncio.get_running_loop().time() - _ANNOUNCE_EVERY_S
+        new = [
+            (f"{self._prefix}:holders:{write.kind}:{key.hex()}", group, write.ttl_ms + _HOLDERS_EXTRA_MS)
+            for write, group in _shared_writes(steps)
+            for key in write.keys
+            if self._known_holders.get((write.kind, key, group), -math.inf) <= stale
+        ]
+        if new:
+            pipe.eval(redis_scripts.ANNOUNCE, 0, _pack(new))
 
     def _remember_holders(self, steps: Sequence[GroupStep]) -> None:
         if len(self._known_holders) > _HOLDERS_CACHE:
             self._known_holders.clear()
-        for step in steps:
-            for write in step.writes:
-                if write.shared:
-                    self._known_holders.update((write.kind, key, step.group) for key in write.keys)
+        now = asyncio.get_running_loop().time()
+        for write, group in _shared_writes(steps):
+            for key in write.keys:
+                known = self._known_holders.get((write.kind, key, group), -math.inf)
+                if known <= now - _ANNOUNCE_EVERY_S:
+                    self._known_holders[write.kind, key, group] = now
 
     async def mark_published(self, group: int, epoch: str, commits: Sequence[int]) -> None:
         """Drop published answers from the outbox; a stale epoch changes nothing."""
@@ -170,16 +204,16 @@ class RedisStore:
         await self._redis.aclose()
 
     async def _patiently(self, attempt: Any) -> Any:  # noqa: ANN401 - what a script answers has no static type
-        """Run `attempt` until it answers; a server that is down or loading is given `_PATIENCE_S`."""
+        """Run `attempt` until it answers; a server that is down, loading or failing over is given `patience_ms`."""
         loop = asyncio.get_running_loop()
-        give_up = loop.time() + _PATIENCE_S
+        give_up = loop.time() + self._patience_ms / 1000
         while True:
             try:
                 return await attempt()
-            except (redis_errors.ConnectionError, redis_errors.TimeoutError, redis_errors.BusyLoadingError, OSError) as err:
+            except _PASSING as err:
                 if loop.time() >= give_up:
                     raise StoreUnavailableError(
-                        f"Redis gave no answer for {_PATIENCE_S:.0f} s ({err}); is it running, and is redis.url right?"
+                        f"Redis gave no answer for {self._patience_ms} ms ({err}); is it running, and is redis.url right?"
                     ) from err
                 self._known_holders.clear()  # a server that came back may have lost its last writes
                 await asyncio.sleep(_PAUSE_S)
@@ -188,6 +222,13 @@ class RedisStore:
                     f"Redis refused a command: {err}. Operator action: check the server's version (6.2 or later), "
                     "its memory limit (maxmemory-policy must be noeviction) and this user's rights (ACL)."
                 ) from err
+
+
+def _shared_writes(steps: Sequence[GroupStep]) -> Iterator[tuple[StateWrite, int]]:
+    return ((write, step.group) for step in steps for write in step.writes if write.shared)
+
+
+_pack = msgspec.msgpack.Encoder().encode  # one packed argument: redis-py needs 2 us for each, and an event has three
 
 
 def _pairs(flat: Any) -> dict[bytes, bytes]:  # noqa: ANN401 - a list in RESP2 and in scripts, a dict elsewhere

@@ -1,4 +1,4 @@
-"""How a worker ends: drained after a signal, with an error and a non-zero status after anything it cannot go on from."""
+"""How a worker ends: drained after a signal, with an error and a non-zero status after anything worse."""
 
 from __future__ import annotations
 

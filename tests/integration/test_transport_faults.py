@@ -1,7 +1,8 @@
 """Nothing lost and nothing applied twice, whatever is done to the workers, on a real broker.
 
-Each test leaves the records of one topic set applied exactly once. The store of the small worker logs applications without a unique key,
-so a double one is seen, and the tests named `..._without_the_fence_...` show that these faults do bring doubles when nothing stops them.
+Each test leaves the records of one topic set applied exactly once. The store of the small worker logs applications
+without a unique key, so a double one is seen, and the tests named `..._without_the_fence_...` show that these faults do
+bring doubles when nothing stops them.
 """
 
 from __future__ import annotations

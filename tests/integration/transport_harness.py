@@ -1,7 +1,9 @@
-"""What the fault tests of the transport share: a subject under test, its processes, records in, and the count of what was applied.
+"""What the fault tests of the transport share: a subject under test, its processes, records in, and the count of what
+was applied.
 
-The tests say what is done to the workers; a `Subject` says how a worker is started and what it has applied. `SqliteSubject` is the
-small worker of `transport_worker.py`; another subject (the whole worker, judged by its answers) runs the same tests.
+The tests say what is done to the workers; a `Subject` says how a worker is started and what it has applied.
+`SqliteSubject` is the small worker of `transport_worker.py`; another subject (the whole worker, judged by its answers)
+runs the same tests.
 """
 
 from __future__ import annotations
@@ -195,7 +197,9 @@ def _send(producer: Producer, topics: Sequence[str], count: int, partitions: int
         if error is not None:
             raise KafkaException(error)
         topic, partition, offset = message.topic(), message.partition(), message.offset()
-        assert topic is not None and partition is not None and offset is not None
+        assert topic is not None
+        assert partition is not None
+        assert offset is not None
         places.append(Place(topic, partition, offset))
 
     for number in range(count):

@@ -1,9 +1,11 @@
 """A worker as small as can be: the chunked transport over a SQLite store with epochs and fronts.
 
-The store keeps what the real one must keep: one epoch per partition group, drawn at each assignment, and one front per partition. It
-logs every application of an offset in a table without a unique key, so that a double one shows as two rows.
+The store keeps what the real one must keep: one epoch per partition group, drawn at each assignment, and one front per
+partition. It logs every application of an offset in a table without a unique key, so that a double one shows as two
+rows.
 
-Usage: python -m tests.integration.transport_worker '{"store": "...", "bootstrap": "...", "group": "...", "topics": [...], ...}'
+Usage: python -m tests.integration.transport_worker '{"store": "...", "bootstrap": "...", "group": "...", "topics":
+[...], ...}'
 """
 
 from __future__ import annotations

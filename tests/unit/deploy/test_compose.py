@@ -101,7 +101,8 @@ def variables_of(service: dict[str, Any]) -> dict[str, str]:
     for name in service.get("env_file", []):
         lines = [line for line in (CHECKOUT / name).read_text().splitlines() if line and not line.startswith("#")]
         found |= dict(line.split("=", 1) for line in lines)
-    return found | service.get("environment", {})
+    own: dict[str, str] = service.get("environment", {})
+    return found | own
 
 
 def test_it_is_a_compose_file(compose: dict[str, Any]) -> None:

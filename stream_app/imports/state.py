@@ -1,0 +1,88 @@
+"""How far an import is: a small file that is written only after the sink has everything up to its row.
+
+So an import that was killed goes on behind the last row that is certainly there, and repeats at most what was sent since (bearing
+the same event ids). The file is replaced atomically, and removed when the import is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from stream_app.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["ImportState", "StateFile", "head_of"]
+
+_HEAD_BYTES = 65_536
+
+
+class ImportState(msgspec.Struct, kw_only=True):
+    """A position and what had been counted up to it."""
+
+    file: str
+    head: str  # hash of the file's first 64 kB: another file under the same name is not continued
+    rows: int = 0
+    by_topic: dict[str, int] = {}
+    by_reason: dict[str, dict[str, Any]] = {}
+    sink_position: int = 0
+    refused_position: int = 0
+
+
+class StateFile:
+    """The state of one import: the same file, mapping and target find it again.
+
+    Args:
+        folder: Where states are kept; made when needed.
+        path: The imported file.
+        identity: Texts that make it this import (mapping, target).
+    """
+
+    def __init__(self, folder: Path, path: Path, *identity: str) -> None:
+        self._source = path
+        digest = hashlib.sha256("\0".join((str(path.resolve()), *identity)).encode()).hexdigest()[:12]
+        self.path = folder / f"{path.name}-{digest}.json"
+
+    def load(self) -> ImportState | None:
+        """Return the state of an interrupted run, None if there was none.
+
+        Raises:
+            ConfigError: There was one, but of another file, or it cannot be read.
+        """
+        try:
+            state = msgspec.json.decode(self.path.read_bytes(), type=ImportState)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.DecodeError) as err:
+            raise ConfigError(f"the import's state {self.path} cannot be read ({err}). Use --restart to begin anew") from err
+        if state.head != head_of(self._source):
+            raise ConfigError(
+                f"{self._source} is not the file whose import stopped after row {state.rows}: its beginning differs. "
+                "Use --restart to import it from its first row"
+            )
+        return state
+
+    def save(self, state: ImportState) -> None:
+        """Replace the state, so that at any moment the old or the new one is there."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self.path.with_suffix(".tmp")
+        with fresh.open("wb") as file:
+            file.write(msgspec.json.encode(state))
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(self.path)
+
+    def remove(self) -> None:
+        """Forget the state."""
+        self.path.unlink(missing_ok=True)
+
+
+def head_of(path: Path) -> str:
+    """Return a hash of the file's beginning."""
+    with path.open("rb") as file:
+        return hashlib.sha256(file.read(_HEAD_BYTES)).hexdigest()

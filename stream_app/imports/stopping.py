@@ -1,0 +1,32 @@
+"""Ending a long command in order: the first Ctrl-C or SIGTERM asks, a second one breaks off."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import contextmanager
+from threading import Event
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+__all__ = ["stop_on_signals"]
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Event]:
+    """Yield what the first SIGINT or SIGTERM sets; the second raises KeyboardInterrupt. Main thread only."""
+    stop = Event()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,136 @@
+"""From a trained network to a folder a worker can load: model, items, samples, manifest, verified before it is in place.
+
+Everything is written to a folder beside the target and moved there at the end, so that a build that fails leaves the
+artefact that was there.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from model.checkpoint import Checkpoint, save_checkpoint
+from model.contract import INPUTS, ITEMS_FILE, MODEL_FILE, SAMPLES_FILE, Manifest
+from stream_app.errors import ContractError
+from training.dataset import Dataset
+from training.evaluate import item_vectors
+from trt_build.manifest import file_sha256, library_versions, version_of, write_manifest
+from trt_build.onnx_from_checkpoint import onnx_from_checkpoint
+from trt_build.verify import parity, torch_answers, verify_artifact
+
+__all__ = ["Trained", "write_artifact"]
+
+_SAMPLES: Final = 64  # recorded rows: enough for every kind, scene and platform, 30 kB
+_LEAST_SCALE: Final = 1e-6
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training ends with.
+
+    Attributes:
+        checkpoint: the network.
+        threshold: of fraud alerts.
+        metrics: by task, on the test range, floors beside.
+        command: that rebuilds the artefact.
+        trained_on: a description of the data for a person.
+    """
+
+    checkpoint: Checkpoint
+    threshold: float
+    metrics: dict[str, dict[str, float]]
+    command: str
+    trained_on: dict[str, str]
+
+
+def write_artifact(trained: Trained, dataset: Dataset, folder: Path) -> Manifest:
+    """Export, record, describe and verify; replace `folder`.
+
+    Raises:
+        ContractError: What was exported does not answer as the network does. `folder` is as it was.
+    """
+    fresh = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    try:
+        manifest = _write(trained, dataset, fresh)
+        wrong = verify_artifact(fresh, trained.checkpoint)
+        if wrong:
+            raise ContractError(
+                f"the exported model is not the trained one: {'; '.join(wrong)}. Operator action: build with the library "
+                f"versions of the last good manifest; here are {manifest.versions}."
+            )
+        shutil.rmtree(folder, ignore_errors=True)
+        fresh.rename(folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return manifest
+
+
+def _write(trained: Trained, dataset: Dataset, folder: Path) -> Manifest:
+    checkpoint = trained.checkpoint
+    onnx_from_checkpoint(checkpoint, folder / MODEL_FILE)
+    np.savez_compressed(
+        folder / ITEMS_FILE,
+        item_ids=np.array(dataset.table.ids),
+        item_vectors=item_vectors(checkpoint.network, dataset),
+    )
+    test = dataset.rows("test")
+    rows = test[np.linspace(0, len(test) - 1, _SAMPLES).astype(np.int64)]
+    inputs = {spec.name: dataset.inputs[spec.name][rows] for spec in INPUTS}
+    outputs = torch_answers(checkpoint, inputs)
+    np.savez_compressed(
+        folder / SAMPLES_FILE,
+        **{f"in_{name}": value for name, value in inputs.items()},
+        **{f"out_{name}": value for name, value in outputs.items()},
+    )
+    low, middle, high = np.percentile(dataset.inputs["dense"][dataset.rows("train")], [25, 50, 75], axis=0)
+    deviation = dataset.inputs["dense"][dataset.rows("train")].astype(np.float64).std(axis=0)
+    scales = np.where(high > low, high - low, deviation)  # many counts are mostly zero: their quartiles agree
+    gaps = {d.task: d.largest for d in parity(checkpoint, folder / MODEL_FILE, inputs)}
+    manifest = Manifest(
+        name=checkpoint.preset,
+        version=version_of(checkpoint.preset, folder),
+        catalogue_hash=checkpoint.catalogue_hash,
+        feature_names=checkpoint.feature_names,
+        feature_medians=[float(value) for value in middle],
+        feature_scales=[float(value) for value in np.maximum(scales, _LEAST_SCALE)],
+        sha256={name: file_sha256(folder / name) for name in (MODEL_FILE, ITEMS_FILE, SAMPLES_FILE)},
+        fraud_threshold=trained.threshold,
+        preset=checkpoint.preset,
+        command=trained.command,
+        commit=_commit(),
+        trained_on=trained.trained_on,
+        metrics=trained.metrics | {"onnx_largest_difference": gaps},
+        versions=library_versions(),
+        samples=SAMPLES_FILE,
+    )
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def _commit() -> str:
+    """Return the commit of the checkout this code is in, with `+` when files differ from it; "unknown" outside of git."""
+    here = Path(__file__).parent
+    try:
+        said = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=12"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return said.stdout.strip()
+
+
+def keep_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Save the checkpoint for later exports; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(checkpoint, path)
