@@ -67,10 +67,7 @@ class ContextEncoder(nn.Module):
 
     def forward(self, context: Tensor) -> Tensor:
         """(B, 4) int32 -> (B, 4 * width) float32."""
-        parts = [
-            table(context[:, column].clamp(0, CONTEXT_ROWS[column] - 1))
-            for column, table in enumerate(self.tables)
-        ]
+        parts = [table(context[:, column].clamp(0, CONTEXT_ROWS[column] - 1)) for column, table in enumerate(self.tables)]
         return torch.cat(parts, dim=1)
 
 

@@ -50,9 +50,7 @@ class MultiTaskNetwork(nn.Module):
         self.items = ItemEncoder(shape.item_buckets, shape.category_buckets, shape.embedding)
         self.sequence = SequenceEncoder(shape.embedding, shape.attention_heads, shape.sequence)
         trunk = features + len(CONTEXT_COLUMNS) * shape.context + shape.embedding + shape.sequence
-        self.sharing = MixtureOfExperts(
-            trunk, shape.experts, shape.expert_hidden, shape.expert_out, tasks=len(Logits._fields)
-        )
+        self.sharing = MixtureOfExperts(trunk, shape.experts, shape.expert_hidden, shape.expert_out, tasks=len(Logits._fields))
         self.fraud = Tower(shape.expert_out, shape.tower, _SIZES["fraud"])
         self.intent = Tower(shape.expert_out, shape.tower, _SIZES["intent"])
         self.next_action = Tower(shape.expert_out, shape.tower, _SIZES["next_action"])
@@ -63,9 +61,7 @@ class MultiTaskNetwork(nn.Module):
         self.item_bias = nn.Embedding(shape.item_buckets, 1)
         nn.init.zeros_(self.item_bias.weight)
 
-    def forward(
-        self, dense: Tensor, context: Tensor, item: Tensor, sequence_ids: Tensor, sequence_gaps: Tensor
-    ) -> Logits:
+    def forward(self, dense: Tensor, context: Tensor, item: Tensor, sequence_ids: Tensor, sequence_gaps: Tensor) -> Logits:
         """Answer logits; arguments as `contract.INPUTS`, each with the batch B in front."""
         kind = context[:, 0] + 1  # (B,) as the sequence counts kinds
         event = self.items(item[:, 0], item[:, 1]) + self.sequence.embed_kinds(kind)  # (B, D)

@@ -30,6 +30,7 @@ __all__ = [
     "SettingDoc",
     "Settings",
     "WorkerSettings",
+    "child_environ",
     "describe",
     "environ_from",
     "load_settings",
@@ -96,10 +97,11 @@ class WorkerSettings:
 
     batch_events: int = _key(512, "Most events scored in one step. More: faster, but later answers.", Rule(1, 65_536))
     in_flight: int = _key(3, "Batches between decoding and publishing at one time.", Rule(1, 16))
-    fetch_pause_ms: int = _key(10, "Pause between two fetches that brought nothing.", Rule(0, 10_000))
+    fetch_pause_ms: int = _key(10, "How long the broker gathers records before it answers a fetch.", Rule(0, 10_000))
     buffer_chunks: int = _key(1_024, "Fetched chunks that may wait in memory; then fetching stops.", Rule(1, 1_000_000))
     chunk_events: int = _key(256, "Most events of one partition handed over at once.", Rule(1, 65_536))
     web_port: int = _key(0, "Port of `/metrics` and `/healthz`; 0 opens none.", Rule(0, 65_535))
+    web_host: str = _key("127.0.0.1", "Address that `/metrics` and `/healthz` listen on.", Rule(pattern=r"[0-9A-Za-z.:-]{1,253}"))
     instance: str = _key("", "This worker's name in metrics and logs; empty: host and pid.", Rule(pattern=rf"{_NAME}{{0,64}}"))
 
 
@@ -110,7 +112,8 @@ class ModelSettings:
     path: str = _key("model/artifacts/demo", "Folder with `model.onnx` and `manifest.json`.", Rule(pattern=r".+"))
     engine: str = _key(
         "auto",
-        "What runs it. `auto`: TensorRT where the library and a GPU are there, else ONNX Runtime. `none`: no model, for measurements.",
+        "What runs it. `auto`: TensorRT where the library and a GPU are there, else ONNX Runtime. `none`: no model, "
+        "for measurements.",
         Rule(choices=("auto", "onnxruntime", "tensorrt", "none")),
     )
     fraud_threshold: float = _key(
@@ -202,6 +205,11 @@ def environ_from(settings: Settings) -> dict[str, str]:
         _env_name(section, item.name): value.reveal() if isinstance(value, Secret) else str(value)
         for section, item, value in _items(settings)
     }
+
+
+def child_environ(settings: Settings) -> dict[str, str]:
+    """Return this process's own environment with all settings in it, for a child process."""
+    return {**os.environ, **environ_from(settings)}
 
 
 def describe(settings: Settings) -> str:

@@ -139,6 +139,7 @@ def agent_options(settings: Settings) -> AgentOptions:
         buffer_chunks=worker.buffer_chunks,
         batch_events=worker.batch_events,
         in_flight=worker.in_flight,
+        web_host=worker.web_host,
         web_port=worker.web_port,
         work_dir=Path(".millrace") / f"worker-{os.getpid()}",
     )

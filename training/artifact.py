@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -84,11 +84,9 @@ def _write(trained: Trained, dataset: Dataset, folder: Path) -> Manifest:
     rows = test[np.linspace(0, len(test) - 1, _SAMPLES).astype(np.int64)]
     inputs = {spec.name: dataset.inputs[spec.name][rows] for spec in INPUTS}
     outputs = torch_answers(checkpoint, inputs)
-    np.savez_compressed(
-        folder / SAMPLES_FILE,
-        **{f"in_{name}": value for name, value in inputs.items()},
-        **{f"out_{name}": value for name, value in outputs.items()},
-    )
+    samples: dict[str, Any] = {f"in_{name}": value for name, value in inputs.items()}
+    samples |= {f"out_{name}": value for name, value in outputs.items()}
+    np.savez_compressed(folder / SAMPLES_FILE, **samples)
     low, middle, high = np.percentile(dataset.inputs["dense"][dataset.rows("train")], [25, 50, 75], axis=0)
     deviation = dataset.inputs["dense"][dataset.rows("train")].astype(np.float64).std(axis=0)
     scales = np.where(high > low, high - low, deviation)  # many counts are mostly zero: their quartiles agree

@@ -107,17 +107,17 @@ def build_dataset(shops: Sequence[SimulatorOptions], progress: Callable[[str], N
 def save_dataset(dataset: Dataset, path: Path) -> None:
     """Write it as one `.npz` file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(
-        path,
-        **{f"in_{name}": value for name, value in dataset.inputs.items()},
-        **{f"label_{name}": value for name, value in dataset.labels.items()},
-        split=dataset.split,
-        item_ids=np.array(dataset.table.ids),
-        item_buckets=dataset.table.items,
-        item_categories=dataset.table.categories,
-        feature_names=np.array(dataset.feature_names),
-        catalogue_hash=np.array(dataset.catalogue_hash),
-    )
+    arrays: dict[str, Any] = {f"in_{name}": value for name, value in dataset.inputs.items()}
+    arrays |= {f"label_{name}": value for name, value in dataset.labels.items()}
+    arrays |= {
+        "split": dataset.split,
+        "item_ids": np.array(dataset.table.ids),
+        "item_buckets": dataset.table.items,
+        "item_categories": dataset.table.categories,
+        "feature_names": np.array(dataset.feature_names),
+        "catalogue_hash": np.array(dataset.catalogue_hash),
+    }
+    np.savez(path, **arrays)
 
 
 def load_dataset(path: Path) -> Dataset:
@@ -131,9 +131,7 @@ def load_dataset(path: Path) -> Dataset:
             inputs={spec.name: saved[f"in_{spec.name}"] for spec in INPUTS},
             labels={name: saved[f"label_{name}"] for name in _LABELS},
             split=saved["split"],
-            table=ItemTable(
-                [str(item) for item in saved["item_ids"]], saved["item_buckets"], saved["item_categories"]
-            ),
+            table=ItemTable([str(item) for item in saved["item_ids"]], saved["item_buckets"], saved["item_categories"]),
             feature_names=[str(name) for name in saved["feature_names"]],
             catalogue_hash=str(saved["catalogue_hash"]),
         )

@@ -58,9 +58,7 @@ def answers(network: MultiTaskNetwork, fraud_shift: float, dataset: Dataset, row
 def item_vectors(network: MultiTaskNetwork, dataset: Dataset) -> NDArray[np.float32]:
     """Return the vectors (M, D) float32 of all items, in the order of the data set's table."""
     with torch.no_grad():
-        vectors = network.item_vectors(
-            torch.from_numpy(dataset.table.items), torch.from_numpy(dataset.table.categories)
-        )
+        vectors = network.item_vectors(torch.from_numpy(dataset.table.items), torch.from_numpy(dataset.table.categories))
     found: NDArray[np.float32] = vectors.numpy()
     return found
 
@@ -74,9 +72,7 @@ def choose_threshold(network: MultiTaskNetwork, fraud_shift: float, dataset: Dat
     return min(0.999, math.ceil(exact * 1_000) / 1_000)
 
 
-def evaluate(
-    network: MultiTaskNetwork, fraud_shift: float, dataset: Dataset, threshold: float
-) -> dict[str, dict[str, float]]:
+def evaluate(network: MultiTaskNetwork, fraud_shift: float, dataset: Dataset, threshold: float) -> dict[str, dict[str, float]]:
     """Return metrics by task on the test range."""
     rows = dataset.rows("test")
     outputs = answers(network, fraud_shift, dataset, rows)
@@ -118,9 +114,7 @@ def not_beaten(metrics: dict[str, dict[str, float]], floors: dict[str, dict[str,
     return [
         f"{task}: {metric} {metrics[task][metric]:.4f} is no better than {floor} {floors[task][floor]:.4f}"
         for task, metric, floor, higher in MUST_BEAT
-        if not (
-            metrics[task][metric] > floors[task][floor] if higher else metrics[task][metric] < floors[task][floor]
-        )
+        if not (metrics[task][metric] > floors[task][floor] if higher else metrics[task][metric] < floors[task][floor])
     ]
 
 

@@ -63,14 +63,16 @@ def floors(dataset: Dataset, network: MultiTaskNetwork) -> dict[str, dict[str, f
 
 def _known(dataset: Dataset, task: str) -> tuple[Array, Array]:
     known = dataset.labels[task] != UNKNOWN
-    return tuple(rows[known[rows]] for rows in (dataset.rows("train"), dataset.rows("test")))  # type: ignore[return-value]  # two
+    train, test = dataset.rows("train"), dataset.rows("test")
+    return train[known[train]], test[known[test]]
 
 
 def _table(group: Array, labels: Array, train: Array, classes: int) -> Array:
     """Class shares (G, C) by group in the training range, smoothed by one; a group never seen is uniform."""
     counts = np.ones((int(group.max()) + 1, classes))
     np.add.at(counts, (group[train], labels[train]), 1.0)
-    return counts / counts.sum(axis=1, keepdims=True)
+    shares: Array = counts / counts.sum(axis=1, keepdims=True)
+    return shares
 
 
 def _fraud(dataset: Dataset, network: MultiTaskNetwork) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """What each event turned out to mean, read from the rest of its session. The only place where labels are defined.
 
 Everything is a fact about later events, so a session that may still go on has no labels: `UNKNOWN`, which no loss counts.
-To label only what has happened already would teach that everything happens. Fraud is not here; it comes from the topic `labels` (training/simulated.py).
+To label only what has happened already would teach that everything happens. Fraud is not here; it comes from the topic
+`labels` (training/simulated.py).
 
     intent       buy     the session holds an order at or after the event, at most `BUY_WITHIN_MS` later
                  return  else: a visit to the service pages at or after the event

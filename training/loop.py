@@ -94,9 +94,7 @@ def train(
     return network.eval()
 
 
-def batches(
-    dataset: Dataset, rows: NDArray[np.int64], size: int
-) -> Iterator[tuple[tuple[Tensor, ...], dict[str, Tensor]]]:
+def batches(dataset: Dataset, rows: NDArray[np.int64], size: int) -> Iterator[tuple[tuple[Tensor, ...], dict[str, Tensor]]]:
     """Yield (inputs in the order of `contract.INPUTS`, labels by name as int64) for `rows`, `size` at a time."""
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
@@ -138,9 +136,7 @@ def _losses(
 
 
 @torch.no_grad()
-def _validation_losses(
-    network: MultiTaskNetwork, dataset: Dataset, log_q: Tensor, plan: TrainingPlan
-) -> dict[str, float]:
+def _validation_losses(network: MultiTaskNetwork, dataset: Dataset, log_q: Tensor, plan: TrainingPlan) -> dict[str, float]:
     network.eval()
     rows = dataset.rows("validation")
     # In one seeded shuffle, so that every batch holds rows of every shop and sampled softmax means the same each time.

@@ -54,7 +54,10 @@ def sampled_softmax(users: Tensor, items: Tensor, numbers: Tensor, log_q: Tensor
     Source: Yi et al., "Sampling-bias-corrected neural modeling for large corpus item recommendations", RecSys 2019.
 
     Args:
-        users: (B, D). items: (B, D), row b the next item of user b. numbers: (B,) its number, -1 = none. log_q: (B,).
+        users: (B, D).
+        items: (B, D), row b the next item of user b.
+        numbers: (B,) int64, that item's number, -1 = none.
+        log_q: (B,) log of that item's share.
     """
     known = numbers != UNKNOWN
     users, items, numbers, log_q = users[known], items[known], numbers[known], log_q[known]

@@ -19,7 +19,8 @@ def average_precision(scores: Scores, labels: Labels) -> float:
     """Area under precision over recall, by steps; equal scores count as one step. NaN without a positive.
 
     Args:
-        scores: (N,), higher is more likely. labels: (N,) 0 or 1.
+        scores: (N,), higher is more likely.
+        labels: (N,) 0 or 1.
     """
     if not labels.any():
         return float("nan")

@@ -76,9 +76,7 @@ def material_from_simulation(options: SimulatorOptions, item_numbers: dict[str, 
     )
 
 
-def _label_sessions(
-    events: list[Event], over_ms: int, bots: set[str], item_numbers: dict[str, int]
-) -> list[SessionLabel]:
+def _label_sessions(events: list[Event], over_ms: int, bots: set[str], item_numbers: dict[str, int]) -> list[SessionLabel]:
     sessions: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     for place, event in enumerate(events):
         sessions[event.user, event.session].append(place)

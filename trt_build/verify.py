@@ -81,8 +81,7 @@ def parity(checkpoint: Checkpoint, model: Path, inputs: Arrays) -> list[Differen
         wanted = torch_answers(checkpoint, rows)
         for size in _BATCHES:
             batches = [
-                session.run(names, {k: v[at : at + size] for k, v in rows.items()})
-                for at in range(0, len(rows["dense"]), size)
+                session.run(names, {k: v[at : at + size] for k, v in rows.items()}) for at in range(0, len(rows["dense"]), size)
             ]
             for name, parts in zip(names, zip(*batches, strict=True), strict=True):
                 gap = float(np.max(np.abs(np.concatenate(parts) - wanted[name])))

@@ -36,8 +36,7 @@ _IDLE_S = 0.02
 
 
 class StartPositions(dict[TopicPartition, int]):
-    """Where each partition of an assignment was sought to; `committed` holds Kafka's offsets for those that have
-    one."""
+    """Where each partition of an assignment was sought to; `committed`: Kafka's offset of those that have one."""
 
     committed: dict[TopicPartition, int]
 

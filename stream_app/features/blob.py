@@ -24,6 +24,7 @@ from stream_app.features.layout import KindLayout
 __all__ = ["pack_rows", "unpack_rows"]
 
 _TAG, _CHECK = 8, 4
+_CHECKED = np.uint64(0xFFFFFFFF)
 _VARINT = 10  # bytes of the longest varint of 64 bits
 _HASH_START, _HASH_FACTOR = np.uint64(0xCBF29CE484222325), np.uint64(0x9E3779B97F4A7C15)
 
@@ -153,8 +154,18 @@ def _unpack(
     start = 0
     for r in range(rows.shape[0]):
         end = ends[r]
-        if end > start and not _unpack_one(data, start, end, relative, tag, rows[r]):
-            return r
+        if end > start:
+            at = start + _TAG + _CHECK
+            if at > end:
+                return r
+            same = True
+            for b in range(_TAG):
+                same &= data[start + b] == tag[b]
+            check = np.uint64(0)
+            for b in range(_CHECK):
+                check |= np.uint64(data[start + _TAG + b]) << np.uint64(8 * b)
+            if same and not _unpack_one(data, at, end, relative, check, rows[r]):
+                return r
         start = end
     return -1
 
@@ -165,18 +176,11 @@ def _unpack_one(
     at: int,
     end: int,
     relative: NDArray[np.bool_],
-    tag: NDArray[np.uint8],
+    check: np.uint64,
     row: NDArray[np.int64],
 ) -> bool:
-    if end - at < _TAG + _CHECK:
-        return False
-    for b in range(_TAG):
-        if data[at + b] != tag[b]:
-            return True  # another layout
-    check = at + _TAG
-    at = check + _CHECK
     hashed = _HASH_START
-    c, width = 0, row.shape[0]
+    c, width = np.int64(0), row.shape[0]
     while at < end:
         token = np.uint64(data[at])
         if token < np.uint64(128):
@@ -202,7 +206,4 @@ def _unpack_one(
             hashed = _mix(hashed, value)
             row[c] = row[0] + 1 - np.int64(value) if relative[c] else np.int64(value)
             c += 1
-    for b in range(_CHECK):
-        if data[check + b] != np.uint8((hashed >> np.uint64(8 * b)) & np.uint64(255)):
-            return False
-    return True
+    return hashed & _CHECKED == check

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Final, cast
+from typing import Final
 from zlib import crc32
 
 import numpy as np
@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from model.contract import CATEGORY_BUCKETS, CONTEXT_COLUMNS, ITEM_BUCKETS
 from stream_app.codec.identity import DIGEST_BYTES, Identity
 from stream_app.events import KINDS, PLATFORMS, SCENES, Click, Event, Order
-from stream_app.features.declare import Catalogue, IdField
+from stream_app.features.declare import Catalogue
 
 __all__ = ["ColumnReader", "EntityRows", "EventColumns", "category_bucket", "entity_rows", "item_bucket"]
 
 _HOUR_MS: Final = 3_600_000
-_ATTRIBUTES: Final[dict[IdField, str]] = {
+_ATTRIBUTES: Final[dict[str, str]] = {
     "user": "user",
     "device": "device",
     "ip": "ip",
@@ -106,8 +106,8 @@ class ColumnReader:
     def __init__(self, catalogue: Catalogue) -> None:
         self._kinds = tuple(kind.name for kind in catalogue.kinds)
         self._measures = catalogue.measures
-        counted = [cast("IdField", m.field) for m in catalogue.measures if m.field in _ATTRIBUTES]
-        self._id_fields = tuple(dict.fromkeys([*self._kinds, *counted]))
+        counted = [m.field for m in catalogue.measures if m.field in _ATTRIBUTES]
+        self._id_fields: tuple[str, ...] = tuple(dict.fromkeys([*self._kinds, *counted]))
         # (M, kinds): 1 where a measure takes events of the kind.
         self._masks = np.array(
             [[int(not m.kinds or kind in m.kinds) for kind in KINDS] for m in catalogue.measures], np.int64
@@ -135,14 +135,14 @@ class ColumnReader:
             keys={kind_name: keys[kind_name] for kind_name in self._kinds},
         )
 
-    def _values(self, table: NDArray[np.int64], keys: dict[IdField, list[bytes]]) -> NDArray[np.int64]:
+    def _values(self, table: NDArray[np.int64], keys: dict[str, list[bytes]]) -> NDArray[np.int64]:
         values = np.empty((len(table), len(self._measures)), np.int64)
         fields: dict[str, NDArray[np.int64] | int] = {
             "one": 1, "amount": table[:, 4], "price": table[:, 5], "category": table[:, 7],
         }  # fmt: skip
         for m, measure in enumerate(self._measures):
             if measure.field not in fields:
-                fields[measure.field] = _numbers(keys[cast("IdField", measure.field)])
+                fields[measure.field] = _numbers(keys[measure.field])
             values[:, m] = fields[measure.field]
         return values * self._masks.T[table[:, 1]]
 
@@ -162,7 +162,7 @@ def _scalars(event: Event) -> tuple[int, int, int, int, int, int, int, int]:
     return event.event_time_ms, _SEARCH, scene, platform, 0, 0, 0, 0
 
 
-def _digests(events: Sequence[Event], field: IdField, identity: Identity) -> list[bytes]:
+def _digests(events: Sequence[Event], field: str, identity: Identity) -> list[bytes]:
     digest, name = identity.hasher(field), _ATTRIBUTES[field]
     if field in _ORDER_ONLY:
         return [digest(getattr(event, name, "")) for event in events]

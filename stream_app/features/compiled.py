@@ -22,6 +22,9 @@ def compiled(function: F) -> F:
 
 
 def inlined(function: F) -> F:
-    """Compile a part of a hot loop into its caller. Left to itself LLVM stops inlining at some size, and passing a plan's arrays by
-    value then costs more than the loop (measured: 5.4 against 2.4 us an event)."""
+    """Compile a part of a hot loop into its caller.
+
+    Left to itself LLVM stops inlining at some size, and passing a plan's arrays by value then costs more than the loop (measured
+    on a Xeon, 37 features: 5.4 against 2.4 us an event).
+    """
     return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)(function))

@@ -37,12 +37,12 @@ _PER: Final = frozenset({"mean", "rate", "ratio"})
 class EntityKind:
     """What history hangs on.
 
-    `name` says which identifier of the event it is. A `shared` kind is written by several partition groups, each into its own
+    `name` says which identifier of the event it is, one of IdField. A `shared` kind is written by several partition groups, each into its own
     replica; they are merged when read. `sequence` keeps the last interactions; only a kind that is not shared can have one,
     because a sequence is in order of arrival and has no merge. The state of an entity without events expires after `ttl_ms`.
     """
 
-    name: IdField
+    name: str
     meaning: str
     shared: bool
     ttl_ms: int
@@ -51,8 +51,10 @@ class EntityKind:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A length of event time, kept in tiles. `spare_tiles` are kept beyond it, so that an event that comes as many tiles out of
-    order still reads a whole window."""
+    """A length of event time, kept in tiles.
+
+    `spare_tiles` are kept beyond it, so that an event that comes as many tiles out of order still reads a whole window.
+    """
 
     name: str
     length_ms: int

@@ -5,9 +5,9 @@
      "distinct": {"category/1d": {1699999200000: [3, 77]}},
      "sequence": [{"time_ms": ..., "item": 812, "category": 17, "kind": "view"}, ...]}
 
-Keys of tiles are the tiles' starts in ms; empty tiles are left out. Sums are integers (money in cents); a distinct count shows the
-bits that are set. The sequence is in order of arrival, oldest first; only kinds that keep one have it. An entity without a past
-has None for both times.
+Keys of tiles are the tiles' starts in ms; empty tiles are left out. Sums are integers (money in cents); a distinct count shows
+the bits that are set. The sequence is in order of arrival, oldest first; only kinds that keep one have it. An entity without a
+past has None for both times.
 """
 
 from __future__ import annotations

@@ -14,10 +14,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from typing import NamedTuple
+
 from stream_app.features.compiled import compiled, inlined
 from stream_app.features.layout import KindPlan
 
-__all__ = ["SEQUENCE", "fold_kind", "merge_rows"]
+__all__ = ["SEQUENCE", "Batch", "Out", "State", "fold_kind", "merge_rows"]
 
 SEQUENCE = 32  # model.contract.SEQUENCE_LENGTH; a literal, so that the compiler can unroll; the engine checks that they agree
 _ENTRY = 4  # columns of one entry: time_ms + 1, item bucket, category bucket, kind + 1
@@ -36,6 +38,39 @@ def _join(into: NDArray[np.int64], at: int, record: NDArray[np.int64], start: in
         into[at + c] += record[start + c]
     for c in range(sums, width):
         into[at + c] |= record[start + c]
+
+
+class Batch(NamedTuple):
+    """B events: times (B,) ms, values (B, M), ids (B, 3) int32 item bucket, category bucket, kind + 1."""
+
+    times: NDArray[np.int64]
+    values: NDArray[np.int64]
+    ids: NDArray[np.int32]
+
+
+class State(NamedTuple):
+    """N entities of one kind.
+
+    rows (B,) int32: each event's entity, -1 for none. own (N, W): this group's state. others (N, W): what other replicas hold, only
+    read; (0, W) for none. touched (N,): set for what changed.
+    """
+
+    rows: NDArray[np.int32]
+    own: NDArray[np.int64]
+    others: NDArray[np.int64]
+    touched: NDArray[np.bool_]
+
+
+class Out(NamedTuple):
+    """Tensors of B events, zeros before the first kind.
+
+    late_by (B,) int64 ms, dense (B, F) float32, sequence_ids (B, 32, 3) int32, sequence_gaps (B, 32) float32 seconds.
+    """
+
+    late_by: NDArray[np.int64]
+    dense: NDArray[np.float32]
+    sequence_ids: NDArray[np.int32]
+    sequence_gaps: NDArray[np.float32]
 
 
 @inlined
@@ -128,27 +163,34 @@ def _value(
 ) -> float:
     """One feature from the joined windows. `newest` and `first` are -1 for an entity without a past."""
     code = plan.codes[f, _CODE]
-    if code == _SUM:
-        return joined[plan.codes[f, _HERE]] * plan.reals[f, _SCALE]
-    scale, default = plan.reals[f, _SCALE], plan.reals[f, _DEFAULT]
     here, per = plan.codes[f, _HERE], plan.codes[f, _PER]
     own = values[plan.codes[f, _MEASURE]]
-    if code == _MEAN:
-        return joined[here] * scale / joined[per] if joined[per] > 0 else default
-    if code == _RATE:
-        return (joined[here] * scale + plan.reals[f, _PRIOR_UP]) / (joined[per] + plan.reals[f, _PRIOR_DOWN])
-    if code == _RATIO:
+    scale = plan.reals[f, _SCALE]
+    value = plan.reals[f, _DEFAULT]
+    if code == _SUM:
+        value = joined[here] * scale
+    elif code == _MEAN:
+        if joined[per] > 0:
+            value = joined[here] * scale / joined[per]
+    elif code == _RATE:
+        value = (joined[here] * scale + plan.reals[f, _PRIOR_UP]) / (joined[per] + plan.reals[f, _PRIOR_DOWN])
+    elif code == _RATIO:
         if own == 0:
-            return 0.0
-        # own / (sum / n), the scale cancels out
-        return own * np.float64(joined[per]) / joined[here] if joined[here] > 0 else default
-    if code == _DISTINCT:
-        return plan.estimates[plan.codes[f, _ESTIMATE], _set_bits(joined, here, per)]
-    if code == _RECENCY:
-        return max(t - newest, 0) / 1000.0 if newest >= 0 else default
-    if code == _AGE:
-        return max(t - first, 0) / 1000.0 if first >= 0 else default
-    return own * scale
+            value = 0.0
+        elif joined[here] > 0:
+            value = own * np.float64(joined[per]) / joined[here]  # own / (sum / n); the scale cancels out
+    elif code == _DISTINCT:
+        value = plan.estimates[plan.codes[f, _ESTIMATE], _set_bits(joined, here, per)]
+    elif code == _RECENCY:
+        if newest >= 0:
+            value = max(t - newest, 0) / 1000.0
+    elif code == _AGE:
+        if first >= 0:
+            value = max(t - first, 0) / 1000.0
+    else:
+        value = own * scale
+    low, high = plan.reals[f, _LOW], plan.reals[f, _HIGH]
+    return low if value < low else high if value > high else value
 
 
 @inlined
@@ -175,42 +217,28 @@ def _sequence_add(row: NDArray[np.int64], start: int, t: int, ids: NDArray[np.in
 
 
 @compiled
-def fold_kind(
-    plan: KindPlan,
-    times: NDArray[np.int64],
-    values: NDArray[np.int64],
-    ids: NDArray[np.int32],
-    rows: NDArray[np.int32],
-    own: NDArray[np.int64],
-    others: NDArray[np.int64],
-    lateness_ms: int,
-    late_by: NDArray[np.int64],
-    dense: NDArray[np.float32],
-    sequence_ids: NDArray[np.int32],
-    sequence_gaps: NDArray[np.float32],
-    touched: NDArray[np.bool_],
-) -> None:
-    """Fold a batch into the entities of one kind, in the order of its events; all outputs are written in place.
+def fold_kind(plan: KindPlan, batch: Batch, state: State, out: Out, lateness_ms: int) -> None:
+    """Fold a batch into the entities of one kind, in the order of its events; outputs are written in place.
+
+    An event without such an entity reads as one without a past. A late event neither reads nor changes anything.
 
     Args:
         plan: the compiled kind.
-        times, values, ids: (B,) ms, (B, M), (B, 3) item bucket, category bucket, kind + 1.
-        rows: (B,) the event's row of `own`, -1 for none: it reads as an entity without a past.
-        own: (N, W) state, changed. others: (N, W) what other replicas hold, only read; (0, W) for none.
-        lateness_ms: events older than this before their entity's newest are late; -1: `late_by` is given, not judged here.
-        late_by: (B,) 0, or how late the event is. A late event neither reads nor changes anything.
-        dense: (B, F) this kind's columns are written. sequence_ids, sequence_gaps: (B, 32, 3), (B, 32), zeros before.
-        touched: (N,) set for rows that changed.
+        batch: the events.
+        state: the entities; `own` and `touched` are changed.
+        out: the tensors; this kind's columns of `dense` are written.
+        lateness_ms: events older than this before their entity's newest are late; -1: `out.late_by` is given, not judged here.
     """
     joined = np.zeros(plan.cells.shape[0], np.int64)
-    for e in range(times.shape[0]):
-        i, t = rows[e], times[e]
+    own, others = state.own, state.others
+    for e in range(batch.times.shape[0]):
+        i, t = state.rows[e], batch.times[e]
         newest, first = np.int64(-1), np.int64(-1)
         if i >= 0:
             newest, first = own[i, 0] - 1, own[i, 1] - 1
         if lateness_ms >= 0 and newest >= 0 and t < newest - lateness_ms:
-            late_by[e] = newest - t
-        if late_by[e] > 0:
+            out.late_by[e] = newest - t
+        if out.late_by[e] > 0:
             continue
         joined[:] = 0
         if i >= 0:
@@ -220,15 +248,13 @@ def fold_kind(
                 _read(others[i], newest, t, plan, joined)
             _read(own[i], newest, t, plan, joined)
         for f in range(plan.codes.shape[0]):
-            value = _value(f, plan, joined, values[e], t, newest, first)
-            low, high = plan.reals[f, _LOW], plan.reals[f, _HIGH]
-            dense[e, plan.codes[f, _COLUMN]] = low if value < low else high if value > high else value
+            out.dense[e, plan.codes[f, _COLUMN]] = _value(f, plan, joined, batch.values[e], t, newest, first)
         if i >= 0:
             if plan.sequence >= 0:
-                _sequence_out(own[i], plan.sequence, t, sequence_ids[e], sequence_gaps[e])
-                _sequence_add(own[i], plan.sequence, t, ids[e])
-            _add(own[i], t, values[e], plan)
-            touched[i] = True
+                _sequence_out(own[i], plan.sequence, t, out.sequence_ids[e], out.sequence_gaps[e])
+                _sequence_add(own[i], plan.sequence, t, batch.ids[e])
+            _add(own[i], t, batch.values[e], plan)
+            state.touched[i] = True
 
 
 @compiled

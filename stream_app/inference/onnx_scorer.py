@@ -111,10 +111,9 @@ class OnnxScorer:
             allowed = _SELF_TEST_TOLERANCE.get(spec.name, _SELF_TEST_TOLERANCE_OTHERS)
             if not difference <= allowed:  # also when it is NaN
                 raise ContractError(
-                    f"self-test of {self.version}: output {spec.name} differs from the recorded one by "
-                    f"{difference:.3g}, allowed is {allowed:.0e}. Operator action: compare the onnxruntime version with the manifest's "
-                    f"({self._manifest.versions.get('onnxruntime', 'unknown')}, here {ort.__version__}); if it is the "
-                    "same, restore the artefact from a good copy."
+                    f"self-test of {self.version}: output {spec.name} differs from the recorded one by {difference:.3g}, "
+                    f"allowed is {allowed:.0e}. Operator action: if the manifest's onnxruntime ({self._built_with()}) is not "
+                    f"the one here ({ort.__version__}), install that; else restore the artefact from a good copy."
                 )
             worst = max(worst, difference)
         return worst
@@ -135,10 +134,13 @@ class OnnxScorer:
             return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except _ORT_FAILURES as error:
             raise ContractError(
-                f"{self._folder / MODEL_FILE} cannot be loaded by onnxruntime {ort.__version__}: {error}. "
-                f"Operator action: install the version it was built with ({self._manifest.versions.get('onnxruntime', 'unknown')}), "
-                f"or build the artefact again: {self._manifest.command}"
+                f"{self._folder / MODEL_FILE} cannot be loaded by onnxruntime {ort.__version__}: {error}. Operator action: "
+                f"install the version it was built with ({self._built_with()}), or build the artefact again: "
+                f"{self._manifest.command}"
             ) from error
+
+    def _built_with(self) -> str:
+        return self._manifest.versions.get("onnxruntime", "unknown")
 
     def _check_tensors(self, session: ort.InferenceSession) -> None:
         features = len(self._manifest.feature_names)

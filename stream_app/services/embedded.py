@@ -24,7 +24,7 @@ from stream_app.services.process import wait_until
 from stream_app.services.redis_server import IN_MEMORY, redis_conf
 from stream_app.services.state import KafkaService, RedisService, ServicesState
 
-__all__ = ["embedded_services"]
+__all__ = ["die_with_parent", "embedded_services"]
 
 _PREFIX = "embedded-"
 _PATIENCE_S = 30.0
@@ -61,6 +61,11 @@ def embedded_services(topics: Mapping[str, int], *, root: Path | None = None) ->
             yield ServicesState(KafkaService(bootstrap, os.getpid()), redis, "embedded")
 
 
+def die_with_parent() -> list[str]:
+    """Return what to put before a command line, so that the kernel kills the process when the calling thread ends."""
+    return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())]
+
+
 @contextmanager
 def _redis(folder: Path) -> Iterator[RedisService]:
     binary = bundled_redis() or shutil.which("redis-server")
@@ -84,10 +89,9 @@ def _redis(folder: Path) -> Iterator[RedisService]:
 @contextmanager
 def _child(argv: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process that ends with the block, or with this process."""
-    launcher = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())]
     with log.open("ab") as output:
         child = subprocess.Popen(
-            [*launcher, *argv],
+            [*die_with_parent(), *argv],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

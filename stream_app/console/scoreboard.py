@@ -1,0 +1,102 @@
+"""Counts what comes out of a running worker, and how soon, and how right its alerts are against the simulator's truth.
+
+Pure arithmetic over records: no clock and no client. An alert is judged right when a label says that its event was fraud. A truth
+comes later than its event, so alerts younger than `label_delay_ms` are not judged yet: they are left out, not counted as wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from stream_app.events import ANSWER_TOPICS, FraudAlert, IntentLabel, Label
+
+__all__ = ["Scoreboard", "Summary"]
+
+_LATENCIES: Final = 200_000  # newest answers that percentiles are taken over: minutes at a demo's rate, bounded memory
+_SHOWN: Final = 6  # alerts on the screen
+
+_decode_label = msgspec.json.Decoder(Label).decode
+_decode_alert = msgspec.json.Decoder(FraudAlert).decode
+_decode_intent = msgspec.json.Decoder(IntentLabel).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Figures so far. Latency is from the event's Kafka timestamp to the reader's hands; None where nothing was seen yet."""
+
+    answers: dict[str, int]
+    p50_ms: float | None
+    p99_ms: float | None
+    alerts_judged: int
+    alerts_right: int
+    fraud_known: int
+
+    @property
+    def precision(self) -> float | None:
+        """Share of judged alerts that were right."""
+        return self.alerts_right / self.alerts_judged if self.alerts_judged else None
+
+    @property
+    def recall(self) -> float | None:
+        """Share of known fraud events that had an alert."""
+        return self.alerts_right / self.fraud_known if self.fraud_known else None
+
+
+@dataclass
+class Scoreboard:
+    """Takes records of the answer and side topics, in any order."""
+
+    label_delay_ms: int
+    counts: Counter[str] = field(default_factory=Counter)
+    intents: Counter[str] = field(default_factory=Counter)
+    latest_alerts: deque[FraudAlert] = field(default_factory=lambda: deque(maxlen=_SHOWN))
+    _latencies_ms: deque[int] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
+    _alerts: dict[str, int] = field(default_factory=dict)  # event id -> ingest time
+    _truth: dict[str, float] = field(default_factory=dict)  # event id -> fraud
+
+    def take(self, topic: str, value: bytes, seen_ms: int) -> None:
+        """Count one record of `topic` (its name without prefix), read at `seen_ms`."""
+        if topic == "labels":
+            label = _decode_label(value)
+            if label.task == "fraud":
+                self._truth[label.event_id] = label.value
+            return
+        self.counts[topic] += 1
+        if topic == "intent-labels":
+            answer = _decode_intent(value)
+            self.intents[answer.intent] += 1
+            self._latencies_ms.append(seen_ms - answer.ingest_time_ms)
+        elif topic == "fraud-alerts":
+            alert = _decode_alert(value)
+            self.latest_alerts.append(alert)
+            self._alerts[alert.event_id] = alert.ingest_time_ms
+
+    def truth_of(self, event_id: str) -> float | None:
+        """Return what is known of an event: 1.0 fraud, 0.0 honest, None not known."""
+        return self._truth.get(event_id)
+
+    def summary(self, now_ms: int) -> Summary:
+        """Return the figures as of `now_ms`."""
+        latencies = sorted(self._latencies_ms)
+        judged = [event for event, ingest_ms in self._alerts.items() if ingest_ms + self.label_delay_ms <= now_ms]
+        frauds = {event for event, value in self._truth.items() if value >= 0.5}
+        return Summary(
+            answers={topic: self.counts[topic] for topic in ANSWER_TOPICS},
+            p50_ms=_percentile(latencies, 0.50),
+            p99_ms=_percentile(latencies, 0.99),
+            alerts_judged=len(judged),
+            alerts_right=sum(event in frauds for event in judged),
+            fraud_known=len(frauds),
+        )
+
+
+def _percentile(ascending: list[int], share: float) -> float | None:
+    # Nearest rank: the smallest value that at least `share` of all values do not exceed.
+    if not ascending:
+        return None
+    return float(ascending[max(0, math.ceil(share * len(ascending)) - 1)])

@@ -1,0 +1,226 @@
+"""A partition log, a Redis prefix and workers on them, all in one process: faults happen exactly where a test puts them.
+
+Kafka is played: `World.committed` are the group's offsets, a worker is given chunks by hand. Redis, store, handler, ledger and pipeline
+are the real ones. `World(fence=False)` takes the fence out of the store and shows what it is good for.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import redis
+from prometheus_client import CollectorRegistry
+
+from stream_app.agents.chunks import Chunk
+from stream_app.agents.handler import ScoringHandler
+from stream_app.agents.ports import TopicPartition
+from stream_app.codec.outbox import Messages
+from stream_app.errors import ContractError, FencedError, StoreSteppedBackError
+from stream_app.events import SOURCE_TOPICS, Event
+from stream_app.features.columns import EntityRows
+from stream_app.metrics import Metrics
+from stream_app.store import redis_scripts
+from stream_app.store.ledger import Ledger
+from stream_app.store.port import Claim
+from stream_app.store.redis_store import RedisStore
+from tests.chaos.oracle import AnswerLog, check_answers, check_journal, check_state, joined
+from tests.scoring import Record, TickingClock, make_events, record_of, scoring_engine, scoring_pipeline, topic_of
+
+__all__ = ["FreeTurn", "Killed", "UnfencedStore", "Worker", "World", "unfenced"]
+
+GROUPS = 3
+SHARED = frozenset(kind.name for kind in scoring_engine().kinds if kind.shared)
+Range = tuple[str, int, int, int]  # topic, partition, [from, to)
+
+
+def unfenced(script: str) -> str:
+    """The script without its fence."""
+    head, _, rest = script.partition("-- fence begin")
+    _, found, tail = rest.partition("-- fence end")
+    assert found, "the script has no fence to take away"
+    return head + tail
+
+
+class UnfencedStore(RedisStore):
+    """A Redis store that takes every step and has forgotten every position: what the guarantee would be without the fence."""
+
+    def __init__(self, url: str, **arguments: Any) -> None:
+        super().__init__(url, **arguments)
+        self._commit = self._redis.register_script(unfenced(redis_scripts.COMMIT))
+
+    async def claim(self, group: int, owner: str) -> Claim:
+        """Draw an epoch, and forget the fronts."""
+        return replace(await super().claim(group, owner), fronts={})
+
+
+class Killed(BaseException):
+    """The process is gone: nothing that catches errors sees it."""
+
+
+class FreeTurn:
+    """The turn of a batch that waits for nobody."""
+
+    async def wait_previous_committed(self) -> None:
+        """Go on at once."""
+
+    def committed(self) -> None:
+        """Nobody waits."""
+
+
+class CapturingPublisher:
+    """Keeps what would go to Kafka."""
+
+    def __init__(self, log: AnswerLog) -> None:
+        self._log = log
+
+    async def start(self) -> None:
+        """Nothing to connect."""
+
+    async def publish(self, groups: Iterable[tuple[int, Mapping[str, Messages]]]) -> dict[str, int]:
+        """Append every message to the log."""
+        counts: dict[str, int] = {}
+        for group, topics in groups:
+            for topic, messages in topics.items():
+                counts[topic] = len(messages.values)
+                self._log.extend((topic, group, key, value) for key, value in zip(messages.keys, messages.values, strict=True))
+        return counts
+
+
+class Worker:
+    """One worker process's handler, fed by hand. Parts may be put in place of `pipeline`'s (a ranker that waits, ...)."""
+
+    def __init__(self, world: World, **parts: Any) -> None:
+        self._world = world
+        self.store: Any = world.open_store()
+        self.publisher: Any = CapturingPublisher(world.published)
+        self.pipeline = scoring_pipeline(self.store, world.clock, **parts)
+        self.handler = ScoringHandler(
+            pipeline=self.pipeline,
+            store=self.store,
+            ledger=Ledger(),
+            publisher=self.publisher,
+            metrics=Metrics(CollectorRegistry()),
+            topic_prefix="",
+            owner=f"worker-{len(world.workers)}",
+        )
+        self.assignments = 0
+        world.workers.append(self)
+
+    async def claim(self) -> Mapping[TopicPartition, int]:
+        """Be assigned everything; returns where to read on, as the real consumer chooses it."""
+        self.assignments += 1
+        places = frozenset(TopicPartition(topic, group) for topic in SOURCE_TOPICS for group in range(GROUPS))
+        fronts = await self.handler.on_assigned(places, self.assignments)
+        committed = self._world.committed
+        if not self._world.fence:  # without a position in the store, Kafka's is all there is
+            return {place: committed[place] for place in places}
+        return {place: min(fronts[place], committed.get(place, fronts[place])) for place in places}
+
+    async def hand_over(self) -> None:
+        """Lose everything in good order."""
+        places = frozenset(TopicPartition(topic, group) for topic in SOURCE_TOPICS for group in range(GROUPS))
+        await self.handler.on_revoked(places, self.assignments)
+
+    async def deliver(self, *ranges: Range, commit_offsets: bool = True) -> None:
+        """Be given one batch; afterwards its offsets are committed to Kafka, unless that is what fails."""
+        chunks = [Chunk(t, p, start, end, self.assignments, self._world.log[t, p][start:end]) for t, p, start, end in ranges]
+        await self.handler.handle(chunks, FreeTurn())
+        if commit_offsets:
+            for chunk in chunks:
+                self._world.committed[TopicPartition(chunk.topic, chunk.partition)] = chunk.end
+
+
+class World:
+    """Events of a few users, who share devices over all partitions, in three topics of `GROUPS` partitions."""
+
+    def __init__(self, url: str, prefix: str, *, fence: bool, count: int = 120) -> None:
+        self.fence = fence
+        self.clock = TickingClock()
+        self.workers: list[Worker] = []
+        self.published: AnswerLog = []
+        self.committed: dict[TopicPartition, int] = defaultdict(int)
+        self.log: dict[tuple[str, int], list[Record]] = defaultdict(list)
+        self.events: dict[str, Event] = {}  # by the id of their answers
+        self.decided_again = False
+        self._url, self._prefix = url, prefix
+        self._reader = self.open_store()
+        users = [f"u-{number}" for number in range(8)]
+        for event in make_events(count, users=users, devices=["d-1", "d-2", "d-3"]):
+            group, topic = users.index(event.user) % GROUPS, topic_of(event)
+            offset = len(self.log[topic, group])
+            self.log[topic, group].append(record_of(event, group, offset))
+            self.events[f"{topic}-{group}-{offset}"] = event
+
+    def open_store(self) -> RedisStore:
+        """A store of one worker."""
+        kind = RedisStore if self.fence else UnfencedStore
+        return kind(self._url, prefix=self._prefix, groups=GROUPS, shared_kinds=SHARED)
+
+    def batch(self, number: int, *, size: int = 3) -> list[Range]:
+        """The `number`-th batch: the next `size` offsets of each topic and partition."""
+        start = number * size
+        return [(t, p, start, min(start + size, len(log))) for (t, p), log in sorted(self.log.items()) if start < len(log)]
+
+    async def run_to_end(self, *, size: int = 5) -> Worker:
+        """A worker reads on to the end of the log, and is started again where the store tells it so."""
+        for _ in range(3):
+            worker = Worker(self)
+            positions = dict(await worker.claim())
+            try:
+                while ranges := self._next_ranges(positions, size):
+                    await worker.deliver(*ranges)
+                    positions.update({TopicPartition(topic, group): end for topic, group, _, end in ranges})
+            except (StoreSteppedBackError, FencedError, ContractError):
+                continue
+            return worker
+        raise AssertionError("three workers in a row gave up")
+
+    def _next_ranges(self, positions: Mapping[TopicPartition, int], size: int) -> list[Range]:
+        starts = [
+            (topic, group, positions[TopicPartition(topic, group)], log) for (topic, group), log in sorted(self.log.items())
+        ]
+        return [(topic, group, start, min(start + size, len(log))) for topic, group, start, log in starts if start < len(log)]
+
+    async def check(self) -> None:
+        """Assert the guarantee: state counts every event once, every answer is published, repeats are the same to the byte."""
+        for kind in ("user", "device", "ip"):
+            by_entity: dict[str, list[Event]] = defaultdict(list)
+            for event in self.events.values():
+                by_entity[getattr(event, kind)].append(event)
+            for entity, events in by_entity.items():
+                check_state(f"{kind} {entity}", events, await self._state(kind, entity), sequence=kind == "user")
+        check_answers(self.events, self.published, decided_again=self.decided_again)
+        if not self.decided_again:
+            check_journal({place: len(log) for place, log in self.log.items()}, self.published)
+
+    async def _state(self, kind: str, entity: str) -> dict[str, Any]:
+        digest = self.workers[0].pipeline.identity.digest(kind, entity)
+        rows = EntityRows(np.arange(GROUPS, dtype=np.int32), [digest] * GROUPS, np.arange(GROUPS, dtype=np.int32))
+        snapshot = await self._reader.read({kind: rows})
+        return joined([scoring_engine().describe(kind, blob) for blob in snapshot.own[kind] if blob is not None])
+
+    def snapshot(self) -> Mapping[bytes, tuple[bytes, int]]:
+        """All of the prefix's keys, as Redis would dump them."""
+        with redis.Redis.from_url(self._url) as client:
+            keys: Sequence[bytes] = list(client.scan_iter(f"{self._prefix}*", count=1_000))
+            dumps: list[Any] = [(client.dump(key), client.pttl(key)) for key in keys]
+        return dict(zip(keys, dumps, strict=True))
+
+    def restore(self, snapshot: Mapping[bytes, tuple[bytes, int]]) -> None:
+        """Put the prefix back to what it was."""
+        with redis.Redis.from_url(self._url) as client:
+            for key in client.scan_iter(f"{self._prefix}*", count=1_000):
+                client.delete(key)
+            for key, (dump, ttl_ms) in snapshot.items():
+                client.restore(key, max(ttl_ms, 0), dump)
+
+    async def close(self) -> None:
+        """Release what the workers hold."""
+        await self._reader.close()
+        for worker in self.workers:
+            worker.pipeline.model_thread.shutdown()
+            await worker.store.close()
