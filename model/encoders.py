@@ -74,11 +74,14 @@ class ContextEncoder(nn.Module):
 class ItemEncoder(nn.Module):
     """Hashed item and category embeddings, shared by the event, the sequence and the item vectors of retrieval.
 
-    They are summed: an item nobody has seen starts near zero, so its category speaks for it.
+    They are summed: an item nobody has seen starts near zero, so its category speaks for it. While training, items are
+    forgotten at random (`forget`), so that the network learns to do with the category, and cannot recognise the single
+    session whose outcome it has seen by the items in it.
     """
 
-    def __init__(self, item_buckets: int, category_buckets: int, width: int) -> None:
+    def __init__(self, item_buckets: int, category_buckets: int, width: int, forget: float) -> None:
         super().__init__()
+        self.forget = forget
         self.items = nn.Embedding(item_buckets, width, padding_idx=0)
         self.categories = nn.Embedding(category_buckets, width, padding_idx=0)
         for table, deviation in ((self.items, 0.02), (self.categories, 0.1)):
@@ -87,6 +90,12 @@ class ItemEncoder(nn.Module):
                 table.weight[0].zero_()
 
     def forward(self, item: Tensor, category: Tensor) -> Tensor:
+        """(...) int32 and (...) int32 bucket numbers, 0 = none -> (..., D) float32; forgetful while training."""
+        if self.training and self.forget > 0.0:
+            item = item * (torch.rand(item.shape, device=item.device) >= self.forget)
+        return self.embed(item, category)
+
+    def embed(self, item: Tensor, category: Tensor) -> Tensor:
         """(...) int32 and (...) int32 bucket numbers, 0 = none -> (..., D) float32."""
         item = item.clamp(0, self.items.num_embeddings - 1)
         category = category.clamp(0, self.categories.num_embeddings - 1)

@@ -11,14 +11,15 @@ __all__ = ["Tower", "UserVectorHead"]
 class Tower(nn.Module):
     """Two layers: one task's logits from its shared vector."""
 
-    def __init__(self, width: int, hidden: int, out: int) -> None:
+    def __init__(self, width: int, hidden: int, out: int, dropout: float) -> None:
         super().__init__()
+        self.drop = nn.Dropout(dropout)
         self.hidden = nn.Linear(width, hidden)
         self.out = nn.Linear(hidden, out)
 
     def forward(self, shared: Tensor) -> Tensor:
         """(B, width) float32 -> (B, out) float32 logits; (B,) when out is 1."""
-        logits: Tensor = self.out(torch.relu(self.hidden(shared)))
+        logits: Tensor = self.out(self.drop(torch.relu(self.hidden(shared))))
         return logits.squeeze(1) if self.out.out_features == 1 else logits
 
 
@@ -28,9 +29,9 @@ class UserVectorHead(nn.Module):
     So one inner product gives taste and popularity together, and any index of inner products can serve it.
     """
 
-    def __init__(self, width: int, hidden: int, dim: int) -> None:
+    def __init__(self, width: int, hidden: int, dim: int, dropout: float) -> None:
         super().__init__()
-        self.taste = Tower(width, hidden, dim - 1)
+        self.taste = Tower(width, hidden, dim - 1, dropout)
 
     def forward(self, shared: Tensor) -> Tensor:
         """(B, width) float32 -> (B, dim) float32."""

@@ -47,15 +47,19 @@ class MultiTaskNetwork(nn.Module):
         self.shape, self.features = shape, features
         self.dense = DenseEncoder(features)
         self.context = ContextEncoder(shape.context)
-        self.items = ItemEncoder(shape.item_buckets, shape.category_buckets, shape.embedding)
+        self.items = ItemEncoder(shape.item_buckets, shape.category_buckets, shape.embedding, shape.forget)
         self.sequence = SequenceEncoder(shape.embedding, shape.attention_heads, shape.sequence)
         trunk = features + len(CONTEXT_COLUMNS) * shape.context + shape.embedding + shape.sequence
-        self.sharing = MixtureOfExperts(trunk, shape.experts, shape.expert_hidden, shape.expert_out, tasks=len(Logits._fields))
-        self.fraud = Tower(shape.expert_out, shape.tower, _SIZES["fraud"])
-        self.intent = Tower(shape.expert_out, shape.tower, _SIZES["intent"])
-        self.next_action = Tower(shape.expert_out, shape.tower, _SIZES["next_action"])
-        self.click = Tower(shape.expert_out, shape.tower, _SIZES["click"])
-        self.user_vector = UserVectorHead(shape.expert_out, shape.tower, USER_VECTOR_DIM)
+        shared, tower, drop = shape.expert_out, shape.tower, shape.dropout
+        self.sharing = MixtureOfExperts(trunk, shape.experts, shape.expert_hidden, shared, len(Logits._fields), drop)
+        self.fraud = Tower(shared, tower, _SIZES["fraud"], drop)
+        # Wide beside deep: what one feature says of fraud alone needs no expert (Cheng et al., "Wide & Deep", 2016).
+        self.fraud_wide = nn.Linear(features, 1, bias=False)
+        nn.init.zeros_(self.fraud_wide.weight)
+        self.intent = Tower(shared, tower, _SIZES["intent"], drop)
+        self.next_action = Tower(shared, tower, _SIZES["next_action"], drop)
+        self.click = Tower(shared, tower, _SIZES["click"], drop)
+        self.user_vector = UserVectorHead(shared, tower, USER_VECTOR_DIM, drop)
         # The item's side of retrieval; not part of the served graph, its answers are written to items.npz.
         self.item_taste = nn.Linear(shape.embedding, USER_VECTOR_DIM - 1)
         self.item_bias = nn.Embedding(shape.item_buckets, 1)
@@ -67,10 +71,11 @@ class MultiTaskNetwork(nn.Module):
         event = self.items(item[:, 0], item[:, 1]) + self.sequence.embed_kinds(kind)  # (B, D)
         past = self.items(sequence_ids[:, :, 0], sequence_ids[:, :, 1])  # (B, L, D)
         history = self.sequence(past, sequence_ids[:, :, 2], sequence_gaps, event)  # (B, S)
-        trunk = torch.cat([self.dense(dense), self.context(context), event, history], dim=1)  # (B, H)
+        scaled = self.dense(dense)  # (B, F)
+        trunk = torch.cat([scaled, self.context(context), event, history], dim=1)  # (B, H)
         by_task = self.sharing(trunk)  # (B, 5, E)
         return Logits(
-            fraud=self.fraud(by_task[:, 0]),
+            fraud=self.fraud(by_task[:, 0]) + self.fraud_wide(scaled).squeeze(1),
             intent=self.intent(by_task[:, 1]),
             next_action=self.next_action(by_task[:, 2]),
             click=self.click(by_task[:, 3]),
@@ -87,7 +92,7 @@ class MultiTaskNetwork(nn.Module):
         Returns:
             (N, USER_VECTOR_DIM) float32; the last coordinate is the item's bias.
         """
-        taste = self.item_taste(self.items(item, category))  # (N, dim - 1)
+        taste = self.item_taste(self.items.embed(item, category))  # (N, dim - 1)
         bias = self.item_bias(item.clamp(0, self.item_bias.num_embeddings - 1))  # (N, 1)
         return torch.cat([taste, bias], dim=1)
 

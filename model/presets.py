@@ -27,6 +27,8 @@ class NetworkShape:
         expert_hidden: width of an expert's first layer.
         expert_out: width of an expert's answer.
         tower: hidden width of each task's tower.
+        dropout: share of the experts' and towers' hidden values that are dropped while training.
+        forget: share of items that are read as "none" while training.
         item_buckets: rows of the item table; ids at or above it are read as 0 ("none").
         category_buckets: rows of the category table, likewise.
     """
@@ -38,7 +40,9 @@ class NetworkShape:
     experts: int = 4
     expert_hidden: int = 128
     expert_out: int = 64
-    tower: int = 32
+    tower: int = 48
+    dropout: float = 0.1
+    forget: float = 0.3
     item_buckets: int = ITEM_BUCKETS
     category_buckets: int = CATEGORY_BUCKETS
 

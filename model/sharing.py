@@ -20,8 +20,9 @@ class MixtureOfExperts(nn.Module):
     The experts' layers are held as one tensor, so they run as one product instead of one for each expert.
     """
 
-    def __init__(self, width: int, experts: int, hidden: int, out: int, tasks: int) -> None:
+    def __init__(self, width: int, experts: int, hidden: int, out: int, tasks: int, dropout: float) -> None:
         super().__init__()
+        self.drop = nn.Dropout(dropout)
         self.experts, self.hidden, self.tasks = experts, hidden, tasks
         self.first = nn.Linear(width, experts * hidden)
         second = [nn.Linear(hidden, out) for _ in range(experts)]  # for PyTorch's own initialisation
@@ -31,7 +32,7 @@ class MixtureOfExperts(nn.Module):
 
     def forward(self, trunk: Tensor) -> Tensor:
         """(B, width) float32 -> (B, tasks, out) float32."""
-        hidden = torch.relu(self.first(trunk)).reshape(-1, self.experts, self.hidden)  # (B, X, hidden)
+        hidden = self.drop(torch.relu(self.first(trunk))).reshape(-1, self.experts, self.hidden)  # (B, X, hidden)
         answers = torch.matmul(hidden.transpose(0, 1), self.second) + self.second_bias  # (X, B, out)
         answers = torch.relu(answers).transpose(0, 1)  # (B, X, out)
         gates = torch.softmax(self.gates(trunk).reshape(-1, self.tasks, self.experts), dim=-1)  # (B, T, X)

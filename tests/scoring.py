@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from stream_app import wiring
 from stream_app.clock import Clock
 from stream_app.config import FeaturesSettings, ModelSettings, Settings
-from stream_app.events import Click, Event, Order, OrderLine, Search
+from stream_app.events import ACTIONS, Click, Event, Order, OrderLine, Search
 from stream_app.features.engine import FeatureEngine
 from stream_app.metrics import Metrics
 from stream_app.pipeline import Pipeline
@@ -100,10 +100,10 @@ def _search(draw: random.Random, who: Mapping[str, Any]) -> Event:
 
 
 def _click(draw: random.Random, who: Mapping[str, Any]) -> Event:
-    action = draw.choice(["view", "click", "cart", "favourite"])
+    action = draw.choice(ACTIONS)
     return Click(
         **who,
-        action=action,
+        action=action,  # type: ignore[arg-type]  # ACTIONS and its type are kept equal by a test
         item=f"i-{draw.randrange(9)}",
         category=f"c-{draw.randrange(3)}",
         price=draw.randrange(1, 9_999) / 100,

@@ -81,7 +81,7 @@ def build_dataset(shops: Sequence[SimulatorOptions], progress: Callable[[str], N
     """Simulate the shops and compute features and labels of all their events.
 
     Args:
-        shops: one simulation each. They may differ in everything but the number of items.
+        shops: one simulation each. They may differ in everything but the goods (`shop_seed`, `items`).
         progress: told what is being done, one sentence at a time.
     """
     engine = FeatureEngine(CATALOGUE, allowed_lateness_ms=_LATENESS_MS)
@@ -145,10 +145,10 @@ def load_dataset(path: Path) -> Dataset:
 
 
 def _item_table(shops: Sequence[SimulatorOptions]) -> ItemTable:
-    counts = {shop.items for shop in shops}
+    counts = {(shop.shop_seed, shop.items) for shop in shops}
     if len(counts) != 1:
-        raise ContractError(f"the shops have {sorted(counts)} items; give all the same number, they share one item table.")
-    goods = Shop(shops[0].seed, shops[0].items).items
+        raise ContractError(f"the shops differ in (shop_seed, items): {counts}; give all the same, they share one item table.")
+    goods = Shop(shops[0].shop_seed or shops[0].seed, shops[0].items).items
     return ItemTable(
         ids=[item.id for item in goods],
         items=np.array([item_bucket(item.id) for item in goods], np.int32),

@@ -40,7 +40,7 @@ class TrainingPlan:
     weight_decay: float = 1e-4
     balance: Literal["fixed", "uncertainty"] = "fixed"
     weights: dict[str, float] = field(
-        default_factory=lambda: {"fraud": 2.0, "intent": 1.0, "next_action": 1.0, "click": 0.5, "user_vector": 0.3}
+        default_factory=lambda: {"fraud": 2.0, "intent": 1.0, "next_action": 1.0, "click": 0.5, "user_vector": 1.0}
     )
     fraud_weight: float = 5.0
     alert_precision: float = 0.85
@@ -51,6 +51,7 @@ def _shop(seed: int, events: int, events_per_s: float, label_delay_ms: int, star
     return replace(
         base,
         seed=seed,
+        shop_seed=base.seed,
         events=events,
         events_per_s=events_per_s,
         label_delay_ms=label_delay_ms,
@@ -62,8 +63,8 @@ def _shop(seed: int, events: int, events_per_s: float, label_delay_ms: int, star
 
 PLANS: Final[dict[str, TrainingPlan]] = {
     # A week of a calm shop, in which users have a past; an afternoon of a busy one; and minutes of shops under load, as in a
-    # demo or a benchmark, where nobody has a past and addresses are crowded. The seeds are not the simulator's default:
-    # a demo shows the model shoppers and rings that it has not been trained on.
+    # demo or a benchmark, where nobody has a past and addresses are crowded. The shop is the simulator's default one, its
+    # visitors are not: a demo shows the model shoppers and rings that it has not been trained on.
     "demo": TrainingPlan(
         preset="demo",
         shops=(

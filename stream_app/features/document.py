@@ -33,7 +33,8 @@ def features_markdown(catalogue: Catalogue) -> str:
     lines = [_INTRODUCTION.format(hash=catalogue_hash(catalogue), count=len(catalogue.features))]
     lines += ["## Windows", "", "| window | tile | slots kept |", "| --- | --- | --- |"]
     lines += [f"| {w.name} | {_duration(w.tile_ms)} | {w.slots} |" for w in catalogue.windows]
-    lines += ["", "## Entities", "", "| entity | what | replicas | expires after | columns of state |", "| --- | --- | --- | --- | --- |"]
+    lines += ["", "## Entities", "", "| entity | what | replicas | expires after | columns of state |"]
+    lines.append("| --- | --- | --- | --- | --- |")
     for kind in catalogue.kinds:
         replicas = "one per partition group, merged when read" if kind.shared else "one"
         columns = kind_layout(catalogue, kind).plan.width

@@ -22,14 +22,14 @@ from stream_app.features.blob import pack_rows, unpack_rows
 from stream_app.features.columns import ColumnReader, EntityRows, EventColumns, entity_rows
 from stream_app.features.declare import EVENT, Catalogue
 from stream_app.features.describe import describe_row
-from stream_app.features.fold import SEQUENCE, fold_kind, merge_rows
+from stream_app.features.fold import SEQUENCE, Batch, Out, State, fold_kind, merge_rows
 from stream_app.features.layout import KindLayout, catalogue_hash, kind_layout
 
 __all__ = ["FeatureEngine", "FoldResult"]
 
 _JUDGED_BEFORE: Final = -1  # lateness was judged with the first kind
 
-# Empty: what a kind without replicas elsewhere, or without a sequence, passes in place of an array.
+# What a fold without a sequence passes in place of one.
 _NO_IDS, _NO_GAPS = np.zeros((0, 0, 3), np.int32), np.zeros((0, 0), np.float32)
 
 
@@ -114,33 +114,36 @@ class FeatureEngine:
         """Read every event's features and add it to its entities, in the order of the columns.
 
         Args:
-            columns: B events. rows: `self.rows(columns)`.
-            own: per kind (N, W), changed in place. others: per kind (N, W), only read; a kind may be missing.
+            columns: B events.
+            rows: `self.rows(columns)`.
+            own: per kind (N, W), changed in place.
+            others: per kind (N, W), only read; a kind may be missing.
         """
         count = len(columns)
-        dense = np.zeros((count, len(self.feature_names)), np.float32)
-        sequence_ids = np.zeros((count, SEQUENCE_LENGTH, 3), np.int32)
-        sequence_gaps = np.zeros((count, SEQUENCE_LENGTH), np.float32)
-        late_by = np.zeros(count, np.int64)
+        batch = Batch(columns.time_ms, columns.values, columns.ids)
+        out = Out(
+            late_by=np.zeros(count, np.int64),
+            dense=np.zeros((count, len(self.feature_names)), np.float32),
+            sequence_ids=np.zeros((count, SEQUENCE_LENGTH, 3), np.int32),
+            sequence_gaps=np.zeros((count, SEQUENCE_LENGTH), np.float32),
+        )
         touched: dict[str, NDArray[np.bool_]] = {}
         lateness_ms = self.allowed_lateness_ms
         for name, layout in self._layouts.items():
-            width = layout.plan.width
-            touched[name] = np.zeros(len(rows[name]), np.bool_)
-            fold_kind(
-                layout.plan, columns.time_ms, columns.values, columns.ids, rows[name].row,
-                _rows_like(own[name], len(rows[name]), width, name), others.get(name, np.zeros((0, width), np.int64)),
-                lateness_ms, late_by, dense, sequence_ids, sequence_gaps, touched[name],
-            )  # fmt: skip
+            needed = (len(rows[name]), layout.plan.width)
+            elsewhere = _checked(others[name], needed, name) if name in others else _no_rows(layout)
+            state = State(rows[name].row, _checked(own[name], needed, name), elsewhere, np.zeros(len(rows[name]), np.bool_))
+            fold_kind(layout.plan, batch, state, out, lateness_ms)
+            touched[name] = state.touched
             lateness_ms = _JUDGED_BEFORE
         return FoldResult(
-            dense=dense,
+            dense=out.dense,
             context=columns.context,
             item=np.ascontiguousarray(columns.ids[:, :2]),
-            sequence_ids=sequence_ids,
-            sequence_gaps=sequence_gaps,
-            late=late_by > 0,
-            late_by_ms=late_by,
+            sequence_ids=out.sequence_ids,
+            sequence_gaps=out.sequence_gaps,
+            late=out.late_by > 0,
+            late_by_ms=out.late_by,
             touched=touched,
         )
 
@@ -161,11 +164,11 @@ class FeatureEngine:
         wanted = [(f.name, column) for f, column in zip(layout.features, layout.columns, strict=True) if f.entity != EVENT]
         dense = np.zeros((count, len(self.feature_names)), np.float32)
         times = np.ascontiguousarray(np.broadcast_to(np.asarray(at_ms, np.int64), (count,)))
-        fold_kind(
-            layout.plan._replace(sequence=-1), times, np.zeros((count, max(1, len(self.catalogue.measures))), np.int64),
-            np.zeros((count, 3), np.int32), np.arange(count, dtype=np.int32), own, np.zeros((0, layout.plan.width), np.int64),
-            _JUDGED_BEFORE, np.zeros(count, np.int64), dense, _NO_IDS, _NO_GAPS, np.zeros(count, np.bool_),
-        )  # fmt: skip
+        # One event without values for each entity; the fold adds it to the decoded copy, which is dropped.
+        batch = Batch(times, np.zeros((count, len(self.catalogue.measures)), np.int64), np.zeros((count, 3), np.int32))
+        state = State(np.arange(count, dtype=np.int32), own, _no_rows(layout), np.zeros(count, np.bool_))
+        out = Out(np.zeros(count, np.int64), dense, _NO_IDS, _NO_GAPS)
+        fold_kind(layout.plan._replace(sequence=-1), batch, state, out, _JUDGED_BEFORE)
         return tuple(name for name, _ in wanted), dense[:, [column for _, column in wanted]]
 
     def describe(self, kind: str, blob: bytes | None) -> dict[str, object]:
@@ -191,10 +194,12 @@ class FeatureEngine:
             self.read_features(name, blobs, 4)
 
 
-def _rows_like(state: NDArray[np.int64], count: int, width: int, kind: str) -> NDArray[np.int64]:
+def _checked(state: NDArray[np.int64], needed: tuple[int, int], kind: str) -> NDArray[np.int64]:
     # The compiled loop checks no bounds: a matrix of another shape would be read beyond its end.
-    if state.shape != (count, width):
-        raise ContractError(
-            f"the state of {kind} is {state.shape}, the batch needs {(count, width)}; unpack the rows of this batch"
-        )
+    if state.shape != needed:
+        raise ContractError(f"the state of {kind} is {state.shape}, the batch needs {needed}; unpack the rows of this batch")
     return state
+
+
+def _no_rows(layout: KindLayout) -> NDArray[np.int64]:
+    return np.zeros((0, layout.plan.width), np.int64)

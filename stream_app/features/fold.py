@@ -11,10 +11,10 @@ this file (why: compiled.py).
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
-
-from typing import NamedTuple
 
 from stream_app.features.compiled import compiled, inlined
 from stream_app.features.layout import KindPlan
@@ -31,15 +31,6 @@ _SCALE, _PRIOR_UP, _PRIOR_DOWN, _DEFAULT, _LOW, _HIGH = 0, 1, 2, 3, 4, 5
 _SUM, _MEAN, _RATE, _RATIO, _DISTINCT, _RECENCY, _AGE = 0, 1, 2, 3, 4, 5, 6  # layout.AGGREGATION_CODES
 
 
-@compiled
-def _join(into: NDArray[np.int64], at: int, record: NDArray[np.int64], start: int, sums: int, width: int) -> None:
-    """Merge one record into another: sums add, bitmaps unite."""
-    for c in range(sums):
-        into[at + c] += record[start + c]
-    for c in range(sums, width):
-        into[at + c] |= record[start + c]
-
-
 class Batch(NamedTuple):
     """B events: times (B,) ms, values (B, M), ids (B, 3) int32 item bucket, category bucket, kind + 1."""
 
@@ -51,8 +42,8 @@ class Batch(NamedTuple):
 class State(NamedTuple):
     """N entities of one kind.
 
-    rows (B,) int32: each event's entity, -1 for none. own (N, W): this group's state. others (N, W): what other replicas hold, only
-    read; (0, W) for none. touched (N,): set for what changed.
+    rows (B,) int32: each event's entity, -1 for none. own (N, W): this group's state. others (N, W): what other replicas hold,
+    only read; (0, W) for none. touched (N,): set for what changed.
     """
 
     rows: NDArray[np.int32]
@@ -74,7 +65,16 @@ class Out(NamedTuple):
 
 
 @inlined
-def _read(row: NDArray[np.int64], newest: int, t: int, plan: KindPlan, joined: NDArray[np.int64]) -> None:
+def _join(into: NDArray[np.int64], at: int, record: NDArray[np.int64], start: np.int64, sums: np.int64, width: np.int64) -> None:
+    """Merge one record into another: sums add, bitmaps unite."""
+    for c in range(sums):
+        into[at + c] += record[start + c]
+    for c in range(sums, width):
+        into[at + c] |= record[start + c]
+
+
+@inlined
+def _read(row: NDArray[np.int64], newest: np.int64, t: np.int64, plan: KindPlan, joined: NDArray[np.int64]) -> None:
     """Join the tiles of every window at time t into `joined` (A,). `newest` is the entity's, over all replicas."""
     if row[0] == 0:
         return
@@ -87,25 +87,19 @@ def _read(row: NDArray[np.int64], newest: int, t: int, plan: KindPlan, joined: N
         own_head = (row[0] - 1) // block[_TILE_MS]
         first = max(now - block[_TILES], head - slots + 1, 0)
         last = min(now, own_head)
-        sums = block[_SUMS]
         if first <= last:
-            slot = first % slots
-            x = block[_OFFSET] + slot * width
+            start = block[_OFFSET] + (first % slots) * width
             end = block[_OFFSET] + slots * width
             for _ in range(last - first + 1):
-                if x == end:
-                    x = block[_OFFSET]
-                for c in range(sums):
-                    joined[at + c] += row[x]
-                    x += 1
-                for c in range(sums, width):
-                    joined[at + c] |= row[x]
-                    x += 1
+                if start == end:  # the ring wraps
+                    start = block[_OFFSET]
+                _join(joined, at, row, start, block[_SUMS], width)
+                start += width
         at += width
 
 
 @compiled
-def _advance(row: NDArray[np.int64], t: int, plan: KindPlan) -> None:
+def _advance(row: NDArray[np.int64], t: np.int64, plan: KindPlan) -> None:
     """Move the entity's newest time to t: clear the tiles that are skipped, in every window. Does nothing if t is not newer."""
     if row[0] != 0 and t > row[0] - 1:
         for b in range(plan.blocks.shape[0]):
@@ -120,7 +114,7 @@ def _advance(row: NDArray[np.int64], t: int, plan: KindPlan) -> None:
 
 
 @inlined
-def _add(row: NDArray[np.int64], t: int, values: NDArray[np.int64], plan: KindPlan) -> None:
+def _add(row: NDArray[np.int64], t: np.int64, values: NDArray[np.int64], plan: KindPlan) -> None:
     """Add one event to its tile of every window where that tile is still kept."""
     _advance(row, t, plan)
     if row[1] == 0 or t + 1 < row[1]:
@@ -146,7 +140,7 @@ def _add(row: NDArray[np.int64], t: int, values: NDArray[np.int64], plan: KindPl
 
 
 @inlined
-def _set_bits(words: NDArray[np.int64], start: int, count: int) -> int:
+def _set_bits(words: NDArray[np.int64], start: np.int64, count: np.int64) -> np.int64:
     total = np.uint64(0)
     for i in range(start, start + count):
         w = np.uint64(words[i])  # the classic sum of neighbouring fields; the compiler knows it and emits one instruction
@@ -159,8 +153,14 @@ def _set_bits(words: NDArray[np.int64], start: int, count: int) -> int:
 
 @inlined
 def _value(
-    f: int, plan: KindPlan, joined: NDArray[np.int64], values: NDArray[np.int64], t: int, newest: int, first: int
-) -> float:
+    f: int,
+    plan: KindPlan,
+    joined: NDArray[np.int64],
+    values: NDArray[np.int64],
+    t: np.int64,
+    newest: np.int64,
+    first: np.int64,
+) -> np.float64:
     """One feature from the joined windows. `newest` and `first` are -1 for an entity without a past."""
     code = plan.codes[f, _CODE]
     here, per = plan.codes[f, _HERE], plan.codes[f, _PER]
@@ -194,7 +194,7 @@ def _value(
 
 
 @inlined
-def _sequence_out(row: NDArray[np.int64], start: int, t: int, ids: NDArray[np.int32], gaps: NDArray[np.float32]) -> None:
+def _sequence_out(row: NDArray[np.int64], start: int, t: np.int64, ids: NDArray[np.int32], gaps: NDArray[np.float32]) -> None:
     """Write the last interactions, oldest first and right-aligned: ids (32, 3), gaps (32,) in seconds, not below 0."""
     total = row[start]
     for back in range(1, min(total, SEQUENCE) + 1):
@@ -207,7 +207,7 @@ def _sequence_out(row: NDArray[np.int64], start: int, t: int, ids: NDArray[np.in
 
 
 @inlined
-def _sequence_add(row: NDArray[np.int64], start: int, t: int, ids: NDArray[np.int32]) -> None:
+def _sequence_add(row: NDArray[np.int64], start: int, t: np.int64, ids: NDArray[np.int32]) -> None:
     entry = start + 1 + (row[start] % SEQUENCE) * _ENTRY
     row[entry] = t + 1
     row[entry + 1] = ids[0]

@@ -23,6 +23,8 @@ class SimulatorOptions:
 
     Attributes:
         seed: The same seed and options give the same bytes.
+        shop_seed: Of the items, their prices and the result pages; None = `seed`. Other shoppers in the same shop: another
+            `seed`, the same `shop_seed`.
         users: Regular shoppers; first-time shoppers and those of rings come on top.
         items: Items of the catalogue, over up to 120 categories.
         start_ms: Event time of the beginning.
@@ -43,6 +45,7 @@ class SimulatorOptions:
     """
 
     seed: int = 7
+    shop_seed: int | None = None
     users: int = 20_000
     items: int = 4_000
     start_ms: int = _START_MS

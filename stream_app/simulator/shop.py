@@ -113,7 +113,7 @@ def _shifted(message: Search | Click | Order | Label, shift_ms: int, now_ms: int
 
 def _happenings(options: SimulatorOptions) -> Iterator[Happening]:
     """Yield everything that happens from the start on, ascending in time, without end."""
-    catalogue = Catalogue(options.seed, options.items)
+    catalogue = Catalogue(options.seed if options.shop_seed is None else options.shop_seed, options.items)
     population = Population(options.seed, options.users, len(catalogue.categories))
     numbers = Numbers(options.prefix)
     sessions = Sessions(options.seed, catalogue, population, numbers)

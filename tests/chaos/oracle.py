@@ -14,7 +14,7 @@ import msgspec
 
 from stream_app.events import Click, Event, Order, Search
 
-__all__ = ["AnswerLog", "check_answers", "check_journal", "check_state", "expected_state", "joined"]
+__all__ = ["AnswerLog", "check_answers", "check_journal", "check_state", "expected_tiles", "joined"]
 
 _TILE_MS: Final = {"10m": 60_000, "1h": 300_000, "1d": 3_600_000, "7d": 43_200_000, "30d": 172_800_000}
 
@@ -38,9 +38,8 @@ _MEASURES: Final[dict[str, Callable[[Event], int]]] = {
 State = dict[str, Any]
 
 
-def expected_state(events: Iterable[Event], name: str) -> State:
-    """What one entity's state must hold, from all its events: `{"tiles": {measure/window: {start: sum}}, ...}` for `name`s present."""
-    events = list(events)
+def expected_tiles(events: Iterable[Event], name: str) -> dict[int, int]:
+    """The tiles `name` ("measure/window") of an entity, from all its events: start of the tile -> sum."""
     measure, _, window = name.partition("/")
     tiles: Counter[int] = Counter()
     for event in events:
@@ -51,7 +50,7 @@ def expected_state(events: Iterable[Event], name: str) -> State:
 
 
 def joined(replicas: Sequence[Mapping[str, Any]]) -> State:
-    """One entity's described replicas as one: sums add; the distinct counts stay out (a repeated event leaves no trace in them)."""
+    """One entity's described replicas as one; distinct counts stay out, a repeated event leaves no trace in them."""
     tiles: dict[str, Counter[int]] = defaultdict(Counter)
     for replica in replicas:
         for name, found in replica["tiles"].items():
@@ -69,7 +68,7 @@ def check_state(entity: str, events: Sequence[Event], found: State, *, sequence:
     """Assert that the state of `entity` is that of each of its events applied once."""
     times = sorted(event.event_time_ms for event in events)
     for name, tiles in found["tiles"].items():
-        wanted = expected_state(events, name)
+        wanted = expected_tiles(events, name)
         assert tiles == wanted, f"miscounted: {entity} {name} holds {tiles}, its events make {wanted}"
     counted = sum(found["tiles"].get("events/10m", {}).values())
     assert counted == len(events), f"miscounted: {entity} holds {counted} events of {len(events)}"
@@ -95,8 +94,7 @@ def check_answers(wanted: Mapping[str, Event], published: AnswerLog, *, decided_
         assert key == answer["user"].encode(), f"the key of {topic} {answer['answer_id']} is {key!r}"
         if decided_again:
             answer.pop("scored_time_ms")
-            value = msgspec.json.encode(answer)
-        seen[topic, answer["answer_id"]].add(value)
+        seen[topic, answer["answer_id"]].add(msgspec.json.encode(answer) if decided_again else value)
     answers = {(topic, identifier) for topic in ("intent-labels", "recommendation-candidates") for identifier in wanted}
     missing, foreign = answers - seen.keys(), seen.keys() - answers
     assert not missing, f"missing: {len(missing)} answers were never published, as {sorted(missing)[:3]}"
@@ -106,7 +104,7 @@ def check_answers(wanted: Mapping[str, Event], published: AnswerLog, *, decided_
 
 
 def check_journal(ends: Mapping[tuple[str, int], int], published: AnswerLog) -> None:
-    """Assert that the journal's lines, repeats left out, cover each offset below `ends` once, in the order of the commit numbers."""
+    """Assert that the journal's lines, without repeats and by commit number, cover each offset below `ends` once."""
     lines = sorted({value for topic, _, _, value in published if topic == "journal"}, key=_commit_number)
     fronts: dict[tuple[str, int], int] = dict.fromkeys(ends, 0)
     for line in map(msgspec.json.decode, lines):

@@ -1,7 +1,7 @@
 """A partition log, a Redis prefix and workers on them, all in one process: faults happen exactly where a test puts them.
 
-Kafka is played: `World.committed` are the group's offsets, a worker is given chunks by hand. Redis, store, handler, ledger and pipeline
-are the real ones. `World(fence=False)` takes the fence out of the store and shows what it is good for.
+Kafka is played: `World.committed` are the group's offsets, a worker is given chunks by hand. Redis, store, handler, ledger and
+pipeline are the real ones. `World(fence=False)` takes the fence out of the store and shows what it is good for.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from stream_app.agents.chunks import Chunk
 from stream_app.agents.handler import ScoringHandler
 from stream_app.agents.ports import TopicPartition
+from stream_app.agents.publisher import Publisher
 from stream_app.codec.outbox import Messages
 from stream_app.errors import ContractError, FencedError, StoreSteppedBackError
 from stream_app.events import SOURCE_TOPICS, Event
@@ -71,10 +72,11 @@ class FreeTurn:
         """Nobody waits."""
 
 
-class CapturingPublisher:
+class CapturingPublisher(Publisher):
     """Keeps what would go to Kafka."""
 
     def __init__(self, log: AnswerLog) -> None:
+        super().__init__("", topic_prefix="", client_id="")
         self._log = log
 
     async def start(self) -> None:

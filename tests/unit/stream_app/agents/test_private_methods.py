@@ -19,7 +19,8 @@ from faust.app.base import App
 from faust.tables.recovery import Recovery
 from faust.transport.conductor import Conductor
 from faust.transport.consumer import Consumer as BaseConsumer
-from faust.transport.consumer import ConsumerThread, Fetcher as FaustFetcher
+from faust.transport.consumer import ConsumerThread
+from faust.transport.consumer import Fetcher as FaustFetcher
 from faust.transport.drivers import aiokafka as driver
 from faust.worker import Worker
 from mode.services import Service

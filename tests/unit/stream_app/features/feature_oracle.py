@@ -1,7 +1,7 @@
 """The definition of a feature, straight from its sentences: raw events are kept and scanned again for every read.
 
-Shares no code with the engine; it reads the same declared catalogue (declare.py says what the words mean), and nothing else of the
-package. Slow on purpose.
+Shares no code with the engine; it reads the same declared catalogue (declare.py says what the words mean), and nothing else of
+the package. Slow on purpose.
 """
 
 from __future__ import annotations

@@ -49,7 +49,12 @@ def check_states(run: Run, oracle: Oracle) -> None:
 
 
 @checked
-@given(all_events=batches_of_events, size=st.integers(1, 12), groups=st.integers(1, 3), lateness=st.sampled_from([0, LATENESS_MS, ALL_ORDERS_MS]))
+@given(
+    all_events=batches_of_events,
+    size=st.integers(1, 12),
+    groups=st.integers(1, 3),
+    lateness=st.sampled_from([0, LATENESS_MS, ALL_ORDERS_MS]),
+)
 def test_every_event_reads_what_the_oracle_reads_and_leaves_the_state_it_leaves(
     all_events: list[Event], size: int, groups: int, lateness: int
 ) -> None:

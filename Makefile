@@ -1,0 +1,84 @@
+# Everything lives in this folder: the environment in .venv, services in .services, logs in .millrace.
+
+PYTHON  ?= $(shell command -v python3.11 || command -v python3)
+BIN     := .venv/bin
+PIP     := $(BIN)/python -m pip install --quiet --no-cache-dir --disable-pip-version-check
+DATA    ?= ../shared/data
+SECONDS ?=
+RATE    ?= 400
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-unit lint fmt up down e2e e2e-short bench docs lock clean
+
+help: ## Show this list
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# --- environments: .venv holds the default install; `make test` and `make lint` add what they need to it ------------------
+
+.venv/.default: requirements/default.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Millrace needs Python 3.11 to 3.13, this is {v[0]}.{v[1]}; name another one: make PYTHON=python3.11 ...")'
+	@echo "installing the default environment into .venv (no torch) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(PIP) --require-hashes -r requirements/default.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.test: .venv/.default requirements/test.txt
+	@echo "installing what tests and training need into .venv (torch: some minutes, 5 GB) ..."
+	@$(PIP) --require-hashes -r requirements/test.txt
+	@touch $@
+
+# --- look -----------------------------------------------------------------------------------------------------------------
+
+demo: .venv/.default ## Run everything on this machine and watch live answers (SECONDS=30 RATE=400)
+	@$(BIN)/millrace demo --rate $(RATE) $(if $(SECONDS),--seconds $(SECONDS))
+
+# --- check ----------------------------------------------------------------------------------------------------------------
+
+test: .venv/.test ## All tests, on a real Kafka and Redis that they start themselves
+	@$(BIN)/python -m pytest
+
+test-unit: .venv/.test ## Only the tests that need no service
+	@$(BIN)/python -m pytest -m "not kafka and not redis and not slow" tests/unit tests/contract
+
+lint: .venv/.test ## ruff, mypy --strict, import rules, generated documents
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/millrace docs --check
+
+fmt: .venv/.test ## Format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+docs: .venv/.test ## Write the generated documents
+	@$(BIN)/millrace docs
+
+# --- real services without Docker -----------------------------------------------------------------------------------------
+
+up: .venv/.default ## Start a real Kafka and Redis on this machine
+	@$(BIN)/millrace services up
+
+down: ## Stop them
+	@test ! -x $(BIN)/millrace || $(BIN)/millrace services down
+
+# --- prove ----------------------------------------------------------------------------------------------------------------
+
+e2e: .venv/.test ## All real events through real services with kills; compares the state with brute force (DATA=../shared/data)
+	@$(BIN)/python -m benchmarks.e2e --data $(DATA)
+
+e2e-short: .venv/.test ## The same with a few thousand events
+	@$(BIN)/python -m benchmarks.e2e --data $(DATA) --short
+
+bench: .venv/.test ## Events per second and latency, beside an idiomatic Faust application
+	@$(BIN)/python -m benchmarks.bench
+
+# --- keep -----------------------------------------------------------------------------------------------------------------
+
+lock: ## Pin all requirements again, with hashes (needs uv)
+	@uv pip compile --python-version 3.11 --generate-hashes --no-header --quiet pyproject.toml -o requirements/default.txt
+	@uv pip compile --python-version 3.11 --generate-hashes --no-header --quiet pyproject.toml --extra data --extra train --extra dev -c requirements/default.txt -o requirements/test.txt
+
+clean: down ## Remove environment, services and logs
+	@rm -rf .venv .services .millrace
