@@ -23,7 +23,6 @@ from confluent_kafka import KafkaException
 
 from benchmarks.latency import Appends, drain_rate, percentiles, read_appends
 from benchmarks.load import fill
-from benchmarks.offsets import end_offsets, record_count
 from benchmarks.origin import ROOT, origin
 from benchmarks.processes import Fleet, FleetError, die_on_sigterm, log_tail, run_python
 from benchmarks.progress import Teller, teller
@@ -139,14 +138,13 @@ class Bench:
     def _drain(self, space: Space, fleet: Fleet, count: int, start: Callable[[], None], what: str) -> float:
         """Write a backlog of `count` events, start the workers, return the rate they answer at."""
         space.create_topics()
-        admin = space.admin()
         workload = Workload(time.time_ns() // 1_000_000 - _BACKLOG_SPAN_MS, _BACKLOG_SPAN_MS / count)
         filled = fill(space.services.kafka.bootstrap, space.topic_prefix, workload, count)
         self.tell.say(f"{what}: backlog of {count:,} events written at {filled:,.0f} a second")
         start()
         labels = [space.topic("intent-labels")]
         answered = self._await_answers(space, fleet, count, self.plan.drain_limit_s, what)
-        ends = end_offsets(admin, labels, PARTITIONS)
+        ends = space.meter().ends(labels)
         if not answered:
             logs = "\n".join(log_tail(log) for log in sorted(space.folder.glob("*.log")))
             raise FleetError(f"{what}: no answer within {self.plan.drain_limit_s:.0f} s; the ends of the logs:\n{logs}")
@@ -157,13 +155,13 @@ class Bench:
 
     def _await_answers(self, space: Space, fleet: Fleet, count: int, limit_s: float, what: str) -> int:
         """Wait until `count` labels stand in their topic, or `limit_s` seconds after the first; return how many do."""
-        admin = space.admin()
+        meter, labels = space.meter(), space.topic("intent-labels")
         deadline, answered = time.monotonic() + limit_s, 0
         while answered < count and time.monotonic() < deadline:
             time.sleep(_POLL_S)
             fleet.tend()
             before = answered
-            answered = record_count(admin, [space.topic("intent-labels")], PARTITIONS) or answered
+            answered = meter.count(labels) or answered
             if answered and not before:
                 deadline = time.monotonic() + limit_s  # start-up (compilation, loading) is not the drain's
             self.tell.at(what, answered, count)
@@ -171,17 +169,17 @@ class Bench:
 
     def _steady(self, space: Space, fleet: Fleet, rate: float, load: int) -> dict[str, Any]:
         """Send `rate` events a second to the running workers and return latencies of their answers."""
-        admin, bootstrap = space.admin(), space.services.kafka.bootstrap
+        meter, bootstrap = space.meter(), space.services.kafka.bootstrap
         topics = [space.topic(name) for name in ANSWER_TOPICS]
-        before = end_offsets(admin, topics, PARTITIONS)
-        labels_before = record_count(admin, [space.topic("intent-labels")], PARTITIONS) or 0
+        before = meter.ends(topics)
+        labels_before = meter.count(space.topic("intent-labels")) or 0
         arguments = ["--bootstrap", bootstrap, "--prefix", space.topic_prefix, "--rate", f"{rate:.1f}"]
         arguments += ["--seconds", f"{self.plan.steady_s:.1f}", "--seed", str(load)]
         out = run_python(["benchmarks.load", *arguments], {}, space.folder / "load.log", self.plan.steady_s * 4 + 60)
         sent = json.loads(out.splitlines()[-1])
         wanted = labels_before + sent["sent"]
         answered = self._await_answers(space, fleet, wanted, _SETTLE_S, f"{load} % load")
-        appends = read_appends(bootstrap, before, end_offsets(admin, topics, PARTITIONS))
+        appends = read_appends(bootstrap, before, meter.ends(topics))
         latency = percentiles(appends, _WARM_UP_MS)
         self.tell.say(f"{load} % load ({sent['rate']:,.0f} a second): {latency}")
         return {

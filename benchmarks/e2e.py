@@ -21,7 +21,7 @@ import click
 from confluent_kafka import KafkaException
 
 from benchmarks.disturbances import Disturbance, Schedule
-from benchmarks.offsets import end_offsets, record_count
+from benchmarks.offsets import Meter
 from benchmarks.origin import ROOT, origin
 from benchmarks.processes import Fleet, FleetError, die_on_sigterm, log_tail
 from benchmarks.progress import Teller, teller
@@ -115,13 +115,13 @@ class Run:
 
     def _watch(self, workers: Fleet, imports: Fleet, schedule: Schedule) -> None:
         """Poll until every event is answered, doing what is due on the way."""
-        admin, total = self.space.admin(), sum(self.limits.values())
-        answers = [self.space.topic("intent-labels")]
+        meter, total = self.space.meter(), sum(self.limits.values())
+        labels = self.space.topic("intent-labels")
         last, moved = 0, time.monotonic()
         while True:
             imported = self._imported(imports)
             workers.tend()
-            answered = record_count(admin, answers, PARTITIONS)
+            answered = meter.count(labels)
             if answered is not None and answered != last:
                 last, moved = answered, time.monotonic()
             self.tell.at("answered", min(last, total), total)
@@ -129,33 +129,32 @@ class Run:
             if due is not None:
                 self.tell.say(f"{due.what} at {last:,} of {total:,} answers")
                 moved = time.monotonic()
-            elif imported and not schedule.waiting and self._settled(last):
+            elif imported and not schedule.waiting and self._settled(meter, last):
                 return
             if time.monotonic() - moved > _IDLE_LIMIT_S:
-                raise FleetError(self._stuck(last, total))
+                raise FleetError(self._stuck(meter, last, total))
             time.sleep(_POLL_S)
 
-    def _settled(self, answered: int) -> bool:
+    def _settled(self, meter: Meter, answered: int) -> bool:
         """Tell whether every record is applied by the store, and there are as many answers.
 
         Repeats count as answers, but what is applied and not yet published is in a worker's hands and comes before it
         ends.
         """
-        admin, topic, redis_url = self.space.admin(), self.space.topic, self.space.services.redis.url
-        candidates = record_count(admin, [topic("recommendation-candidates")], PARTITIONS)
-        refused = record_count(admin, [topic("dead-letters"), topic("late-events")], PARTITIONS)
+        topic, redis_url = self.space.topic, self.space.services.redis.url
+        candidates = meter.count(topic("recommendation-candidates"))
+        refused = meter.count(topic("dead-letters"), topic("late-events"))
         if candidates is None or refused is None:
             return False
-        ends = end_offsets(admin, [topic(name) for name in SOURCE_TOPICS], PARTITIONS)
+        ends = meter.ends([topic(name) for name in SOURCE_TOPICS])
         fronts = read_fronts(redis_url, self.space.name, PARTITIONS)
         applied = {(topic(name.removeprefix(self.space.topic_prefix)), group): at for (name, group), at in fronts.items()}
         behind = any(applied.get(where, 0) < end for where, end in ends.items())
         return not behind and min(answered, candidates) + refused >= sum(ends.values())
 
-    def _stuck(self, answered: int, total: int) -> str:
-        admin = self.space.admin()
-        sources = end_offsets(admin, [self.space.topic(name) for name in SOURCE_TOPICS], PARTITIONS)
-        labels = end_offsets(admin, [self.space.topic("intent-labels")], PARTITIONS)
+    def _stuck(self, meter: Meter, answered: int, total: int) -> str:
+        sources = meter.ends([self.space.topic(name) for name in SOURCE_TOPICS])
+        labels = meter.ends([self.space.topic("intent-labels")])
         lines = []
         for group in range(PARTITIONS):
             events = sum(end for (_, partition), end in sources.items() if partition == group)

@@ -13,7 +13,7 @@ from pathlib import Path
 import redis
 from confluent_kafka import admin as kafka_admin
 
-from benchmarks.offsets import QUIET
+from benchmarks.offsets import QUIET, Meter
 from benchmarks.origin import ROOT
 from benchmarks.processes import run_python
 from stream_app.events import ANSWER_TOPICS, SIDE_TOPICS, SOURCE_TOPICS
@@ -73,9 +73,9 @@ class Space:
             **self.extra,
         }
 
-    def admin(self) -> kafka_admin.AdminClient:
-        """Return a client for administration of the broker."""
-        return kafka_admin.AdminClient({"bootstrap.servers": self.services.kafka.bootstrap, **QUIET})
+    def meter(self) -> Meter:
+        """Return what asks for end offsets of this run's topics."""
+        return Meter(self.services.kafka.bootstrap, PARTITIONS)
 
     def create_topics(self) -> None:
         """Create all topics with the project's own command.
@@ -87,7 +87,7 @@ class Space:
 
     def remove(self) -> None:
         """Delete the topics, the consumer group and the state keys of this run."""
-        admin = self.admin()
+        admin = kafka_admin.AdminClient({"bootstrap.servers": self.services.kafka.bootstrap, **QUIET})
         there = set(admin.list_topics(timeout=_ASK_S).topics)
         ours = [self.topic(name) for name in (*SOURCE_TOPICS, *ANSWER_TOPICS, *SIDE_TOPICS)]
         for future in admin.delete_topics([name for name in ours if name in there], operation_timeout=_ASK_S).values():

@@ -9,11 +9,10 @@ from typing import Any
 
 from benchmarks.compare import Comparison, compare_states
 from benchmarks.ledger import ALERTS, CANDIDATES, DEAD, LABELS, LATE, Books, Place, Problems
-from benchmarks.offsets import end_offsets
 from benchmarks.oracle import RawEvent, expected_states
 from benchmarks.outputs import Record, TopicReader
 from benchmarks.rawfiles import Files, card_events, taobao_events
-from benchmarks.space import ID_KEY, PARTITIONS, Space
+from benchmarks.space import ID_KEY, Space
 from benchmarks.stored import Bookkeeping, read_store
 from stream_app.events import SOURCE_TOPICS
 
@@ -116,15 +115,15 @@ def judge_sources(sources: SourceRecords, raw: Iterable[RawEvent]) -> list[str]:
 
 
 def _read_topics(space: Space) -> tuple[SourceRecords, Books]:
-    admin, bootstrap = space.admin(), space.services.kafka.bootstrap
+    meter, bootstrap = space.meter(), space.services.kafka.bootstrap
     sources = SourceRecords([], {}, Counter(), [])
     books = Books(space.topic_prefix)
     prefix = len(space.topic_prefix)
     with TopicReader(bootstrap) as reader:
-        for record in reader.read_to(end_offsets(admin, [space.topic(n) for n in SOURCE_TOPICS], PARTITIONS)):
+        for record in reader.read_to(meter.ends([space.topic(n) for n in SOURCE_TOPICS])):
             _enter_source(sources, record.topic[prefix:], record)
         answers = [space.topic(name) for name in (ALERTS, LABELS, CANDIDATES, DEAD, LATE)]
-        for record in reader.read_to(end_offsets(admin, answers, PARTITIONS)):
+        for record in reader.read_to(meter.ends(answers)):
             books.enter(record.topic[prefix:], record.value)
     return sources, books
 

@@ -11,6 +11,7 @@ __all__ = ["PLANS", "TrainingPlan"]
 
 _HOUR_MS: Final = 3_600_000
 _MINUTE_MS: Final = 60_000
+_RUSH_DELAY_MS: Final = 5_000  # truths within seconds: a rush is over in minutes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,7 @@ class TrainingPlan:
 
 
 def _shop(seed: int, events: int, events_per_s: float, label_delay_ms: int, start_hour: int = 0) -> SimulatorOptions:
+    """A shop with the default goods, and visitors of its own; each event comes once and whole, as the model sees it."""
     base = SimulatorOptions()
     return replace(
         base,
@@ -56,8 +58,16 @@ def _shop(seed: int, events: int, events_per_s: float, label_delay_ms: int, star
         events_per_s=events_per_s,
         label_delay_ms=label_delay_ms,
         start_ms=base.start_ms + start_hour * _HOUR_MS,
-        malformed_share=0.0,  # never scored
-        duplicate_share=0.0,  # decided once
+        malformed_share=0.0,
+        duplicate_share=0.0,
+    )
+
+
+def _rush(seed: int, events: int, events_per_s: float, start_hour: int) -> SimulatorOptions:
+    """A shop under load that has just been connected, like `millrace simulate` live: sessions are under way, nobody has a past."""
+    users = max(20_000, int(100 * events_per_s))
+    return replace(
+        _shop(seed, events, events_per_s, _RUSH_DELAY_MS, start_hour), users=users, rhythm=False, warm_up_ms=10 * _MINUTE_MS
     )
 
 
@@ -70,8 +80,9 @@ PLANS: Final[dict[str, TrainingPlan]] = {
         shops=(
             _shop(101, 200_000, 0.33, 3 * _HOUR_MS),
             _shop(102, 100_000, 5.0, 5 * _MINUTE_MS, 11),
-            _shop(103, 160_000, 150.0, 10_000, 19),
-            _shop(104, 180_000, 300.0, 5_000, 34),
+            _rush(103, 100_000, 150.0, 19),
+            _rush(104, 160_000, 400.0, 34),
+            _rush(105, 200_000, 600.0, 60),
         ),
     ),
     "tiny": TrainingPlan(

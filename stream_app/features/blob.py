@@ -206,4 +206,4 @@ def _unpack_one(
             hashed = _mix(hashed, value)
             row[c] = row[0] + 1 - np.int64(value) if relative[c] else np.int64(value)
             c += 1
-    return hashed & _CHECKED == check
+    return bool(hashed & _CHECKED == check)

@@ -152,6 +152,18 @@ def _set_bits(words: NDArray[np.int64], start: np.int64, count: np.int64) -> np.
 
 
 @inlined
+def _seconds(since: np.int64, t: np.int64) -> np.float64:
+    return np.float64(t - since if t > since else 0) / 1000.0
+
+
+@inlined
+def _clipped(value: np.float64, low: np.float64, high: np.float64) -> np.float64:
+    if value < low:
+        return low
+    return high if value > high else value
+
+
+@inlined
 def _value(
     f: int,
     plan: KindPlan,
@@ -183,14 +195,13 @@ def _value(
         value = plan.estimates[plan.codes[f, _ESTIMATE], _set_bits(joined, here, per)]
     elif code == _RECENCY:
         if newest >= 0:
-            value = max(t - newest, 0) / 1000.0
+            value = _seconds(newest, t)
     elif code == _AGE:
         if first >= 0:
-            value = max(t - first, 0) / 1000.0
+            value = _seconds(first, t)
     else:
         value = own * scale
-    low, high = plan.reals[f, _LOW], plan.reals[f, _HIGH]
-    return low if value < low else high if value > high else value
+    return _clipped(value, plan.reals[f, _LOW], plan.reals[f, _HIGH])
 
 
 @inlined
@@ -203,7 +214,7 @@ def _sequence_out(row: NDArray[np.int64], start: int, t: np.int64, ids: NDArray[
         ids[to, 0] = row[entry + 1]
         ids[to, 1] = row[entry + 2]
         ids[to, 2] = row[entry + 3]
-        gaps[to] = max(t - (row[entry] - 1), 0) / 1000.0
+        gaps[to] = _seconds(row[entry] - 1, t)
 
 
 @inlined

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 
 import msgspec
 
@@ -165,11 +165,15 @@ class JsonlSink:
 
     def __init__(self, path: Path, resume_at: int | None = None) -> None:
         try:
-            self._file = path.open("wb" if resume_at is None else "r+b")
-            if resume_at is not None:
-                _cut(self._file, path, resume_at)
+            self._file: BinaryIO = path.open("wb" if resume_at is None else "r+b")
         except OSError as err:
             raise ConfigError(f"cannot write {path}: {err.strerror}. Name a file in a folder that exists") from err
+        length = self._file.seek(0, 2)
+        if resume_at is not None and length < resume_at:
+            self._file.close()
+            raise ConfigError(f"{path} has {length} bytes, less than the {resume_at} of its import. Use --restart")
+        self._file.seek(resume_at or 0)
+        self._file.truncate()
         self._encode = msgspec.json.Encoder().encode
 
     def __enter__(self) -> JsonlSink:
@@ -212,13 +216,6 @@ def read_jsonl(path: Path) -> list[tuple[str, bytes, bytes, int]]:
             value = line["value"].encode() if "value" in line else base64.b64decode(line["value_base64"])
             records.append((line["topic"], line["key"].encode(), value, line["time_ms"]))
     return records
-
-
-def _cut(file: Any, path: Path, length: int) -> None:  # noqa: ANN401 (an open binary file)
-    if file.seek(0, 2) < length:
-        raise ConfigError(f"{path} has {file.tell()} bytes, less than the {length} of its import. Use --restart")
-    file.seek(length)
-    file.truncate()
 
 
 class _Silence:
