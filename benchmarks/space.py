@@ -90,8 +90,10 @@ class Space:
         admin = kafka_admin.AdminClient({"bootstrap.servers": self.services.kafka.bootstrap, **QUIET})
         there = set(admin.list_topics(timeout=_ASK_S).topics)
         ours = [self.topic(name) for name in (*SOURCE_TOPICS, *ANSWER_TOPICS, *SIDE_TOPICS)]
-        for future in admin.delete_topics([name for name in ours if name in there], operation_timeout=_ASK_S).values():
-            future.result()
+        present = [name for name in ours if name in there]
+        if present:
+            for future in admin.delete_topics(present, operation_timeout=_ASK_S).values():
+                future.result()
         with redis.Redis.from_url(self.services.redis.url) as client:
             batch = []
             for key in client.scan_iter(match=f"{self.name}:*", count=_SCAN):

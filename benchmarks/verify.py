@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.compare import Comparison, compare_states
+from benchmarks.journal import Journal
 from benchmarks.ledger import ALERTS, CANDIDATES, DEAD, LABELS, LATE, Books, Place, Problems
 from benchmarks.oracle import RawEvent, expected_states
 from benchmarks.outputs import Record, TopicReader
@@ -48,14 +49,17 @@ class Verdict:
     state: Comparison
     import_faults: list[str]
     store_faults: list[str]
+    journal_faults: list[str]
+    commits: int
 
     @property
     def good(self) -> bool:
         """Whether nothing is missing, nothing differs, and everything adds up."""
-        return not (self.problems.counts or self.state.differences or self.import_faults or self.store_faults)
+        faults = (self.import_faults, self.store_faults, self.journal_faults)
+        return not (self.problems.counts or self.state.differences or any(faults))
 
     def figures(self) -> dict[str, Any]:
-        """Return the counts; documented in docs/runbook.md."""
+        """Return the counts; their meaning stands in benchmarks/e2e.py."""
         topics = self.books.topics
         counts = self.problems.counts
         return {
@@ -77,6 +81,8 @@ class Verdict:
             "unreadable": counts["unreadable"],
             "import_faults": len(self.import_faults),
             "store_faults": len(self.store_faults),
+            "journal_faults": len(self.journal_faults),
+            "commits": self.commits,
         }
 
     def examples(self) -> list[str]:
@@ -84,7 +90,8 @@ class Verdict:
         lines = [f"{kind}: {text}" for kind, few in self.problems.examples.items() for text in few]
         lines += [f"state: {text}" for text in self.state.examples]
         lines += [f"import: {text}" for text in self.import_faults[:5]]
-        return lines + [f"store: {text}" for text in self.store_faults[:5]]
+        lines += [f"store: {text}" for text in self.store_faults[:5]]
+        return lines + [f"journal: {text}" for text in self.journal_faults[:5]]
 
 
 def verify(space: Space, files: Files, limits: Mapping[str, int]) -> Verdict:
@@ -93,15 +100,25 @@ def verify(space: Space, files: Files, limits: Mapping[str, int]) -> Verdict:
     Raises:
         KafkaException: A topic could not be read to its end.
     """
-    sources, books = _read_topics(space)
+    sources, books, journal = _read_topics(space)
+    ends = _ends(sources)
     problems = books.close(sources.places)
     raw = [*taobao_events(files.taobao, limits["taobao"]), *card_events(files.cards, limits["cards"])]
     import_faults = judge_sources(sources, raw)
     came = [event for event in raw if event.user in sources.group_of]  # the others are import faults already
     stored = read_store(space.services.redis.url, space.name, _describe())
     state = compare_states(expected_states(came, sources.group_of, ID_KEY), stored.states)
-    store_faults = [*stored.index_faults(SHARED), *_store_faults(space, sources, stored.books)]
-    return Verdict(len(sources.places), books, problems, state, import_faults, store_faults)
+    store_faults = [*stored.index_faults(SHARED), *_store_faults(space, ends, stored.books)]
+    return Verdict(
+        events=len(sources.places),
+        books=books,
+        problems=problems,
+        state=state,
+        import_faults=import_faults,
+        store_faults=store_faults,
+        journal_faults=journal.faults(ends),
+        commits=journal.commits(),
+    )
 
 
 def judge_sources(sources: SourceRecords, raw: Iterable[RawEvent]) -> list[str]:
@@ -114,10 +131,10 @@ def judge_sources(sources: SourceRecords, raw: Iterable[RawEvent]) -> list[str]:
     ]
 
 
-def _read_topics(space: Space) -> tuple[SourceRecords, Books]:
+def _read_topics(space: Space) -> tuple[SourceRecords, Books, Journal]:
     meter, bootstrap = space.meter(), space.services.kafka.bootstrap
     sources = SourceRecords([], {}, Counter(), [])
-    books = Books(space.topic_prefix)
+    books, journal = Books(space.topic_prefix), Journal(space.topic_prefix)
     prefix = len(space.topic_prefix)
     with TopicReader(bootstrap) as reader:
         for record in reader.read_to(meter.ends([space.topic(n) for n in SOURCE_TOPICS])):
@@ -125,7 +142,9 @@ def _read_topics(space: Space) -> tuple[SourceRecords, Books]:
         answers = [space.topic(name) for name in (ALERTS, LABELS, CANDIDATES, DEAD, LATE)]
         for record in reader.read_to(meter.ends(answers)):
             books.enter(record.topic[prefix:], record.value)
-    return sources, books
+        for record in reader.read_to(meter.ends([space.topic("journal")])):
+            journal.enter(record.value)
+    return sources, books, journal
 
 
 def _enter_source(sources: SourceRecords, topic: str, record: Record) -> None:
@@ -136,11 +155,16 @@ def _enter_source(sources: SourceRecords, topic: str, record: Record) -> None:
         sources.faults.append(f"{user} is in partitions {sources.group_of[user]} and {record.partition}")
 
 
-def _store_faults(space: Space, sources: SourceRecords, books: Bookkeeping) -> list[str]:
-    """Return where the store's position is not the end of the topics, and what else it holds."""
-    ends: Counter[tuple[str, int]] = Counter()
+def _ends(sources: SourceRecords) -> dict[tuple[str, int], int]:
+    """Return (topic, partition) -> one more than its last offset."""
+    ends: dict[tuple[str, int], int] = {}
     for topic, partition, offset in sources.places:
-        ends[topic, partition] = max(ends[topic, partition], offset + 1)
+        ends[topic, partition] = max(ends.get((topic, partition), 0), offset + 1)
+    return ends
+
+
+def _store_faults(space: Space, ends: Mapping[tuple[str, int], int], books: Bookkeeping) -> list[str]:
+    """Return where the store's position is not the end of the topics, and what else it holds."""
     fronts = {(topic.removeprefix(space.topic_prefix), group): front for (topic, group), front in books.fronts.items()}
     faults = [
         f"the front of {topic} in group {group} is {fronts.get((topic, group))}, the topic ends at {end}"

@@ -29,11 +29,18 @@ class UserVectorHead(nn.Module):
     So one inner product gives taste and popularity together, and any index of inner products can serve it.
     """
 
-    def __init__(self, width: int, hidden: int, dim: int, dropout: float) -> None:
+    def __init__(self, width: int, seen: int, hidden: int, dim: int, dropout: float) -> None:
         super().__init__()
-        self.taste = Tower(width, hidden, dim - 1, dropout)
+        self.taste = Tower(width + seen, hidden, dim - 1, dropout)
+        self.near = nn.Linear(seen, dim - 1, bias=False)
 
-    def forward(self, shared: Tensor) -> Tensor:
-        """(B, width) float32 -> (B, dim) float32."""
-        taste = self.taste(shared)  # (B, dim - 1)
+    def forward(self, shared: Tensor, seen: Tensor) -> Tensor:
+        """Answer (B, dim) float32.
+
+        Args:
+            shared: (B, width) float32, the task's answer of the mixture.
+            seen: (B, seen) float32, the event's and the sequence's encodings: what comes next is near to what was seen, and
+                that needs no detour over the experts.
+        """
+        taste = self.taste(torch.cat([shared, seen], dim=1)) + self.near(seen)  # (B, dim - 1)
         return torch.cat([taste, torch.ones_like(taste[:, :1])], dim=1)

@@ -59,7 +59,7 @@ class MultiTaskNetwork(nn.Module):
         self.intent = Tower(shared, tower, _SIZES["intent"], drop)
         self.next_action = Tower(shared, tower, _SIZES["next_action"], drop)
         self.click = Tower(shared, tower, _SIZES["click"], drop)
-        self.user_vector = UserVectorHead(shared, tower, USER_VECTOR_DIM, drop)
+        self.user_vector = UserVectorHead(shared, shape.embedding + shape.sequence, tower, USER_VECTOR_DIM, drop)
         # The item's side of retrieval; not part of the served graph, its answers are written to items.npz.
         self.item_taste = nn.Linear(shape.embedding, USER_VECTOR_DIM - 1)
         self.item_bias = nn.Embedding(shape.item_buckets, 1)
@@ -72,14 +72,15 @@ class MultiTaskNetwork(nn.Module):
         past = self.items(sequence_ids[:, :, 0], sequence_ids[:, :, 1])  # (B, L, D)
         history = self.sequence(past, sequence_ids[:, :, 2], sequence_gaps, event)  # (B, S)
         scaled = self.dense(dense)  # (B, F)
-        trunk = torch.cat([scaled, self.context(context), event, history], dim=1)  # (B, H)
+        seen = torch.cat([event, history], dim=1)  # (B, D + S)
+        trunk = torch.cat([scaled, self.context(context), seen], dim=1)  # (B, H)
         by_task = self.sharing(trunk)  # (B, 5, E)
         return Logits(
             fraud=self.fraud(by_task[:, 0]) + self.fraud_wide(scaled).squeeze(1),
             intent=self.intent(by_task[:, 1]),
             next_action=self.next_action(by_task[:, 2]),
             click=self.click(by_task[:, 3]),
-            user_vector=self.user_vector(by_task[:, 4]),
+            user_vector=self.user_vector(by_task[:, 4], seen),
         )
 
     def item_vectors(self, item: Tensor, category: Tensor) -> Tensor:

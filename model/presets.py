@@ -41,8 +41,8 @@ class NetworkShape:
     expert_hidden: int = 128
     expert_out: int = 64
     tower: int = 48
-    dropout: float = 0.1
-    forget: float = 0.3
+    dropout: float = 0.2
+    forget: float = 0.4
     item_buckets: int = ITEM_BUCKETS
     category_buckets: int = CATEGORY_BUCKETS
 

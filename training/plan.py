@@ -67,7 +67,7 @@ def _rush(seed: int, events: int, events_per_s: float, start_hour: int) -> Simul
     """A shop under load that has just been connected, like `millrace simulate` live: sessions are under way, nobody has a past."""
     users = max(20_000, int(100 * events_per_s))
     return replace(
-        _shop(seed, events, events_per_s, _RUSH_DELAY_MS, start_hour), users=users, rhythm=False, warm_up_ms=10 * _MINUTE_MS
+        _shop(seed, events, events_per_s, _RUSH_DELAY_MS, start_hour), users=users, rhythm=False, warm_up_ms=3 * _MINUTE_MS
     )
 
 
@@ -78,10 +78,10 @@ PLANS: Final[dict[str, TrainingPlan]] = {
     "demo": TrainingPlan(
         preset="demo",
         shops=(
-            _shop(101, 200_000, 0.33, 3 * _HOUR_MS),
-            _shop(102, 100_000, 5.0, 5 * _MINUTE_MS, 11),
-            _rush(103, 100_000, 150.0, 19),
-            _rush(104, 160_000, 400.0, 34),
+            _shop(101, 300_000, 0.5, 3 * _HOUR_MS),
+            _shop(102, 120_000, 5.0, 5 * _MINUTE_MS, 11),
+            _rush(103, 120_000, 150.0, 19),
+            _rush(104, 180_000, 400.0, 34),
             _rush(105, 200_000, 600.0, 60),
         ),
     ),

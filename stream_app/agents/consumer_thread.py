@@ -84,6 +84,17 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
     def _chunk_consumer(self) -> ChunkConsumer:
         return cast("ChunkConsumer", self.consumer)
 
+    async def on_thread_stop(self) -> None:
+        """Stop aiokafka's consumer; leave the group if membership is dynamic."""
+        try:
+            await super().on_thread_stop()
+        except asyncio.CancelledError:
+            # aiokafka cancels a fetch that backs off and lets that escape from the middle of its stop. Faust would then
+            # wait for this thread for ever.
+            kafka = self._ensure_consumer()
+            await kafka._coordinator.close()
+            await kafka._client.close()
+
     # Faust's listener calls these two from aiokafka's rebalance, which waits for them.
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
@@ -149,8 +160,13 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
         if not tps:
             await asyncio.sleep(_IDLE_S)  # the caller asks again at once
             return []
-        with fetcher._subscriptions.fetch_context():
-            records = await fetcher.fetched_records(tps, timeout=wait_ms / 1000, max_records=max_records)
+        try:
+            with fetcher._subscriptions.fetch_context():
+                records = await fetcher.fetched_records(tps, timeout=wait_ms / 1000, max_records=max_records)
+        except KafkaError:
+            if token != self._token:
+                return []  # the fetcher asked for positions of a new assignment before it was sought
+            raise
         # No await from here on: the positions below belong to these records.
         if token != self._token:
             return []  # fetched before the seek of a newer assignment, which starts at or before these records

@@ -121,6 +121,9 @@ class ChunkConsumer(driver.Consumer):
         await self._drain_and_commit()
         await self._let_go()
 
+    def close(self) -> None:
+        """Faust calls this at a rebalance while it stops, from the wrong loop; the thread's own stop closes all."""
+
     def _crashed_app(self) -> bool:
         return cast("faust.App", self.app)._crashed.is_set()
 

@@ -24,9 +24,15 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _STATES: Final = Path(".millrace/imports")
+_EXAMPLES: Final = """\b
+Examples:
+  millrace import user_behavior.csv.gz --mapping taobao
+  millrace import transactions.parquet --mapping cards --limit 200000
+  millrace import visits.csv --mapping visits.toml --to visits.jsonl --refused refused.jsonl
+"""
 
 
-@click.command("import")
+@click.command("import", epilog=_EXAMPLES)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--mapping", "mapping_name", required=True, help="`taobao`, `cards`, or a TOML file of your own (docs/imports.md).")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many rows.")
@@ -41,15 +47,8 @@ _STATES: Final = Path(".millrace/imports")
 def command(
     file: Path, mapping_name: str, limit: int | None, rate: float, target: str, refused: Path | None, resume: bool
 ) -> None:
-    r"""Produce the events of a log file (CSV, gzip or not, or Parquet).
-
-    \b
-    Examples:
-      millrace import user_behavior.csv.gz --mapping taobao
-      millrace import transactions.parquet --mapping cards --limit 200000
-      millrace import visits.csv --mapping visits.toml --to visits.jsonl --refused refused.jsonl
-    """
-    from stream_app.imports.importer import ImportPlan, import_file
+    """Produce the events of a log file (CSV, gzip or not, or Parquet)."""
+    from stream_app.imports.importer import ImportPlan, check_file, import_file
     from stream_app.imports.mapping import load_mapping
     from stream_app.imports.pace import Pace
     from stream_app.imports.progress import ProgressLine
@@ -57,7 +56,7 @@ def command(
     from stream_app.imports.stopping import stop_on_signals
 
     mapping = load_mapping(mapping_name)
-    _check_readable(file)
+    check_file(file, mapping)  # before a broker is asked or a file is begun
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals())
         place, opener = _target(target, mapping)
@@ -86,13 +85,6 @@ def command(
     if not summary.complete:
         click.echo(f"stopped after row {summary.rows:,}; run the same command again to go on", err=True)
     click.echo(json.dumps(summary.line()))
-
-
-def _check_readable(file: Path) -> None:
-    from stream_app.errors import InputFileError
-
-    if not file.is_file():
-        raise InputFileError(f"there is no file {file}; name a CSV or Parquet file (the folder is {Path.cwd()})")
 
 
 def _target(target: str, mapping: Mapping) -> tuple[str, Callable[[ImportState | None], AbstractContextManager[Sink]]]:

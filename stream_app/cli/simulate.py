@@ -38,6 +38,7 @@ _WARM_UP_EVENTS: Final = 150_000  # but no more than one or two seconds of work
 @dataclass
 class _Sent:
     by_topic: Counter[str] = field(default_factory=Counter)
+    begin_s: float = 0.0
     malformed: int = 0
     duplicates: int = 0
     fraud: Counter[str] = field(default_factory=Counter)
@@ -47,8 +48,13 @@ class _Sent:
         """Records on the source topics."""
         return self.by_topic.total() - self.by_topic["labels"]
 
+    def seconds(self) -> float:
+        """Return the time since the first record."""
+        return time.monotonic() - self.begin_s if self.begin_s else 0.0
+
     def count(self, arrival: Arrival) -> None:
         """Count one record of a source topic."""
+        self.begin_s = self.begin_s or time.monotonic()
         self.by_topic[arrival.topic] += 1
         self.malformed += bool(arrival.damage)
         self.duplicates += arrival.copy == 2
@@ -56,7 +62,15 @@ class _Sent:
             self.fraud[arrival.fraud_kind] += 1
 
 
-@click.command("simulate")
+_EXAMPLES: Final = """\b
+Examples:
+  millrace simulate --rate 500 --seconds 60
+  millrace simulate --to shop.jsonl --events 100000 --rate 0 --seed 7
+  millrace simulate --rate 2000 --fraud-share 0.05 --malformed-share 0.01
+"""
+
+
+@click.command("simulate", epilog=_EXAMPLES)
 @click.option(
     "--rate", type=click.FloatRange(min=0), default=500.0, show_default=True, help="Events a second; 0: as fast as it goes."
 )
@@ -89,14 +103,7 @@ class _Sent:
 )
 @click.option("--intent-labels", is_flag=True, help="Put each event's intent on `labels` too.")
 def command(**given: Any) -> None:  # noqa: ANN401 (the options above, by name)
-    r"""Produce the events of a simulated shop, with its fraud and the truth about it.
-
-    \b
-    Examples:
-      millrace simulate --rate 500 --seconds 60
-      millrace simulate --to shop.jsonl --events 100000 --rate 0 --seed 7
-      millrace simulate --rate 2000 --fraud-share 0.05 --malformed-share 0.01
-    """
+    """Produce the events of a simulated shop, with its fraud and the truth about it."""
     from stream_app.imports.pace import Pace
     from stream_app.imports.progress import ProgressLine
     from stream_app.imports.stopping import stop_on_signals
@@ -105,16 +112,14 @@ def command(**given: Any) -> None:  # noqa: ANN401 (the options above, by name)
     live = given["target"] == "kafka" if given["live"] is None else bool(given["live"])
     options = _options(given, live=live)
     sent = _Sent()
-    begin_s = time.monotonic()
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals())
         sink = _sink(str(given["target"]), stack)
         progress = stack.enter_context(ProgressLine("simulating", "events", _total(given), sys.stderr))
-        end_s = None if given["seconds"] is None else time.monotonic() + given["seconds"]
-        ended = _ended(stop, end_s)
+        ended = _ended(stop, given["seconds"])
         _produce(arrivals(options, ended), sink, sent, Pace(given["rate"]), progress, live=live)
         sink.flush()
-    seconds = time.monotonic() - begin_s
+        seconds = sent.seconds()
     click.echo(json.dumps(_summary(sent, seconds, interrupted=stop.is_set(), live=live, seed=options.seed)))
 
 
@@ -180,10 +185,18 @@ def _total(given: dict[str, Any]) -> int | None:
     return min(ends, default=None)
 
 
-def _ended(stop: Event, end_s: float | None) -> Callable[[], bool]:
-    if end_s is None:
+def _ended(stop: Event, seconds: float | None) -> Callable[[], bool]:
+    if seconds is None:
         return stop.is_set
-    return lambda: stop.is_set() or time.monotonic() >= end_s
+    end_s: float | None = None
+
+    def ended() -> bool:
+        nonlocal end_s
+        if end_s is None:  # asked before the first event: the time to get there does not count
+            end_s = time.monotonic() + seconds
+        return stop.is_set() or time.monotonic() >= end_s
+
+    return ended
 
 
 def _summary(sent: _Sent, seconds: float, *, interrupted: bool, live: bool, seed: int) -> dict[str, object]:

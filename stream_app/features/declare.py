@@ -29,6 +29,7 @@ IdField = Literal["user", "device", "ip", "session", "instrument", "address"]
 Field = Literal["one", "amount", "price", "category", "user", "device", "ip", "session", "instrument", "address"]
 
 _MONEY: Final = frozenset({"amount", "price"})
+_SUMMABLE: Final = _MONEY | {"one"}
 _WINDOWED: Final = frozenset({"count", "sum", "mean", "rate", "ratio", "distinct"})
 _PER: Final = frozenset({"mean", "rate", "ratio"})
 
@@ -37,9 +38,10 @@ _PER: Final = frozenset({"mean", "rate", "ratio"})
 class EntityKind:
     """What history hangs on.
 
-    `name` says which identifier of the event it is, one of IdField. A `shared` kind is written by several partition groups, each into its own
-    replica; they are merged when read. `sequence` keeps the last interactions; only a kind that is not shared can have one,
-    because a sequence is in order of arrival and has no merge. The state of an entity without events expires after `ttl_ms`.
+    `name` says which identifier of the event it is, one of IdField. A `shared` kind is written by several partition groups, each
+    into its own replica; they are merged when read. `sequence` keeps the last interactions; only a kind that is not shared can
+    have one, because a sequence is in order of arrival and has no merge. The state of an entity without events expires after
+    `ttl_ms`.
     """
 
     name: str
@@ -96,7 +98,7 @@ class Feature:
 
     What `aggregation` gives, over `window` of `entity`'s past, with value v of `measure` and n of `per`:
     count, sum: sum of v. mean: sum of v / sum of n. rate: (sum of v + prior[0]) / (sum of n + prior[1]). ratio: the event's own
-    v / the mean of the past (0 if the event has no v). distinct: number of different v, by linear counting over 64 * `words`
+    v / the mean of the past (`default` if there is none; 0 if the event has no v). distinct: number of different v, by linear counting over 64 * `words`
     bits. recency, age: seconds since the entity's newest and first event (0 if that is after this event). own: v itself.
     `default` is the value where the entity has no past (or the event has no such entity). Values are clipped to [low, high].
     """
@@ -162,6 +164,9 @@ class Catalogue:
             )
         if not self.kinds or self.kinds[0].shared:
             yield "the first entity kind must exist and not be shared: lateness is judged by it"
+        bitmaps = {(f.entity, f.measure, f.window, f.words) for f in self.features if f.aggregation == "distinct"}
+        if len(bitmaps) != len({bitmap[:3] for bitmap in bitmaps}):
+            yield "two distinct counts of one measure, entity and window differ in words; they share one bitmap"
         for kind in self.kinds:
             if kind.name not in get_args(IdField):
                 yield f"entity kind {kind.name!r} is none of {', '.join(get_args(IdField))}"
@@ -190,7 +195,15 @@ class Catalogue:
         yield from known("denominator", feature.per, measures, feature.aggregation in _PER)
         if not feature.low <= feature.default <= feature.high:
             yield f"feature {feature.name!r}: default {feature.default} is outside [{feature.low}, {feature.high}]"
-        if feature.aggregation == "rate" and not feature.prior[1] > 0:
-            yield f"feature {feature.name!r}: a rate needs a prior with a positive denominator, not {feature.prior}"
+        up, down = feature.prior
+        if feature.aggregation == "rate" and (down <= 0 or feature.default != up / down):
+            yield f"feature {feature.name!r}: a rate's default {feature.default} must be its prior's {up} / {down}, denominator above 0"
+        by_name = {m.name: m.field for m in self.measures}
+        summed = [m for m in (feature.measure, feature.per) if m and feature.aggregation != "distinct"]
+        yield from (
+            f"feature {feature.name!r} adds up the hashes of measure {m!r}; only {', '.join(sorted(_SUMMABLE))} can be"
+            for m in summed
+            if by_name.get(m, "one") not in _SUMMABLE
+        )
         if (feature.aggregation == "distinct") != (1 <= feature.words <= 16):
             yield f"feature {feature.name!r}: distinct needs 1 to 16 words of bitmap, other aggregations 0, not {feature.words}"

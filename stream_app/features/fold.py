@@ -164,6 +164,14 @@ def _clipped(value: np.float64, low: np.float64, high: np.float64) -> np.float64
 
 
 @inlined
+def _ratio(own: np.int64, total: np.int64, count: np.int64, default: np.float64) -> np.float64:
+    """The event's own value over total / count: both amounts are in cents, so the unit cancels out."""
+    if own == 0:
+        return np.float64(0.0)
+    return own * np.float64(count) / total if total > 0 else default
+
+
+@inlined
 def _value(
     f: int,
     plan: KindPlan,
@@ -173,35 +181,29 @@ def _value(
     newest: np.int64,
     first: np.int64,
 ) -> np.float64:
-    """One feature from the joined windows. `newest` and `first` are -1 for an entity without a past."""
+    """One feature from the joined windows. `newest` and `first` are -1 for an entity without a past.
+
+    Written with early returns: assigning to one variable let the compiler compute every branch and choose (3 us an event more).
+    """
     code = plan.codes[f, _CODE]
+    scale, default = plan.reals[f, _SCALE], plan.reals[f, _DEFAULT]
     here, per = plan.codes[f, _HERE], plan.codes[f, _PER]
     own = values[plan.codes[f, _MEASURE]]
-    scale = plan.reals[f, _SCALE]
-    value = plan.reals[f, _DEFAULT]
     if code == _SUM:
-        value = joined[here] * scale
-    elif code == _MEAN:
-        if joined[per] > 0:
-            value = joined[here] * scale / joined[per]
-    elif code == _RATE:
-        value = (joined[here] * scale + plan.reals[f, _PRIOR_UP]) / (joined[per] + plan.reals[f, _PRIOR_DOWN])
-    elif code == _RATIO:
-        if own == 0:
-            value = 0.0
-        elif joined[here] > 0:
-            value = own * np.float64(joined[per]) / joined[here]  # own / (sum / n); the scale cancels out
-    elif code == _DISTINCT:
-        value = plan.estimates[plan.codes[f, _ESTIMATE], _set_bits(joined, here, per)]
-    elif code == _RECENCY:
-        if newest >= 0:
-            value = _seconds(newest, t)
-    elif code == _AGE:
-        if first >= 0:
-            value = _seconds(first, t)
-    else:
-        value = own * scale
-    return _clipped(value, plan.reals[f, _LOW], plan.reals[f, _HIGH])
+        return np.float64(joined[here] * scale)
+    if code == _MEAN:
+        return np.float64(joined[here] * scale / joined[per]) if joined[per] > 0 else default
+    if code == _RATE:
+        return np.float64((joined[here] * scale + plan.reals[f, _PRIOR_UP]) / (joined[per] + plan.reals[f, _PRIOR_DOWN]))
+    if code == _RATIO:
+        return _ratio(own, joined[here], joined[per], default)
+    if code == _DISTINCT:
+        return np.float64(plan.estimates[plan.codes[f, _ESTIMATE], _set_bits(joined, here, per)])
+    if code == _RECENCY:
+        return _seconds(newest, t) if newest >= 0 else default
+    if code == _AGE:
+        return _seconds(first, t) if first >= 0 else default
+    return np.float64(own * scale)
 
 
 @inlined
@@ -259,7 +261,8 @@ def fold_kind(plan: KindPlan, batch: Batch, state: State, out: Out, lateness_ms:
                 _read(others[i], newest, t, plan, joined)
             _read(own[i], newest, t, plan, joined)
         for f in range(plan.codes.shape[0]):
-            out.dense[e, plan.codes[f, _COLUMN]] = _value(f, plan, joined, batch.values[e], t, newest, first)
+            value = _value(f, plan, joined, batch.values[e], t, newest, first)
+            out.dense[e, plan.codes[f, _COLUMN]] = _clipped(value, plan.reals[f, _LOW], plan.reals[f, _HIGH])
         if i >= 0:
             if plan.sequence >= 0:
                 _sequence_out(own[i], plan.sequence, t, out.sequence_ids[e], out.sequence_gaps[e])

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stream_app.imports.rules import Cells
     from stream_app.imports.sink import Sink
 
-__all__ = ["ImportPlan", "ImportSummary", "import_file", "mapping_columns"]
+__all__ = ["ImportPlan", "ImportSummary", "check_file", "import_file", "mapping_columns"]
 
 _CHUNK_ROWS: Final = 2_000
 _CHECKPOINT_S: Final = 1.0
@@ -84,6 +84,16 @@ def mapping_columns(mapping: Mapping) -> list[str]:
         found.update(dict.fromkeys(record.where))
         found.update(dict.fromkeys(used_columns(record.fields)))
     return list(found)
+
+
+def check_file(path: Path, mapping: Mapping) -> None:
+    """Check that a file is there, is of the mapping's format and has its columns; reads no row.
+
+    Raises:
+        InputFileError: It is not, with the fix.
+        ConfigError: An extra is needed to read it.
+    """
+    open_rows(path, mapping, mapping_columns(mapping)).close()
 
 
 def import_file(

@@ -28,14 +28,14 @@ class Pace:
         self._gap_s = 1.0 / per_s if per_s else 0.0
         self._now_s = now_s
         self._sleep = sleep
-        self._due_s = now_s()
+        self._due_s: float | None = None  # the first one goes at once, whenever it comes
 
     def wait(self, units: int = 1) -> None:
         """Wait until the next `units` may be sent."""
         if not self._gap_s:
             return
         now_s = self._now_s()
-        self._due_s = max(self._due_s, now_s - _FORGIVEN_S)
-        if self._due_s > now_s:
-            self._sleep(self._due_s - now_s)
-        self._due_s += units * self._gap_s
+        due_s = now_s if self._due_s is None else max(self._due_s, now_s - _FORGIVEN_S)
+        if due_s > now_s:
+            self._sleep(due_s - now_s)
+        self._due_s = due_s + units * self._gap_s

@@ -75,7 +75,7 @@ def open_rows(path: Path, mapping: Mapping, used: list[str]) -> RowSource:
         with path.open("rb") as file:
             magic = file.read(4)
     except OSError as err:
-        raise InputFileError(f"cannot read {path}: {err.strerror}. Name a CSV or Parquet file that exists") from err
+        raise InputFileError(f"cannot read {path}: {err.strerror}. Name a CSV or Parquet file") from err
     if not magic:
         raise InputFileError(f"{path} is empty (0 bytes); was its download cut off?")
     form = mapping.source.format or ("parquet" if magic == _PARQUET_MAGIC else "csv")

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from model.contract import SEQUENCE_LENGTH
 from stream_app.events import Click, Event, Order, Search
 
 __all__ = ["AnswerLog", "check_answers", "check_journal", "check_state", "expected_tiles", "joined"]
@@ -73,6 +74,7 @@ def check_state(entity: str, events: Sequence[Event], found: State, *, sequence:
     counted = sum(found["tiles"].get("events/10m", {}).values())
     assert counted == len(events), f"miscounted: {entity} holds {counted} events of {len(events)}"
     assert (found["first_ms"], found["newest_ms"]) == (times[0], times[-1]), f"miscounted: first and newest of {entity}"
+    sequence = sequence and len(events) <= SEQUENCE_LENGTH
     assert not sequence or found["sequence"] == times, f"miscounted: {entity}'s sequence holds {found['sequence']}, not {times}"
 
 
@@ -87,10 +89,11 @@ def check_answers(wanted: Mapping[str, Event], published: AnswerLog, *, decided_
         decided_again: Redis went back in time: what it forgot was decided a second time, and may differ in the time of scoring.
     """
     seen: dict[tuple[str, str], set[bytes]] = defaultdict(set)
-    for topic, _, key, value in published:
+    for topic, partition, key, value in published:
         if topic == "journal":
             continue
         answer = msgspec.json.decode(value)
+        assert partition == answer["source"]["partition"], f"{topic} {answer['answer_id']} stands in partition {partition}"
         assert key == answer["user"].encode(), f"the key of {topic} {answer['answer_id']} is {key!r}"
         if decided_again:
             answer.pop("scored_time_ms")

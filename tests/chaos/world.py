@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,38 +23,17 @@ from stream_app.errors import ContractError, FencedError, StoreSteppedBackError
 from stream_app.events import SOURCE_TOPICS, Event
 from stream_app.features.columns import EntityRows
 from stream_app.metrics import Metrics
-from stream_app.store import redis_scripts
 from stream_app.store.ledger import Ledger
-from stream_app.store.port import Claim
 from stream_app.store.redis_store import RedisStore
 from tests.chaos.oracle import AnswerLog, check_answers, check_journal, check_state, joined
+from tests.chaos.unfenced import UnfencedStore
 from tests.scoring import Record, TickingClock, make_events, record_of, scoring_engine, scoring_pipeline, topic_of
 
-__all__ = ["FreeTurn", "Killed", "UnfencedStore", "Worker", "World", "unfenced"]
+__all__ = ["FreeTurn", "Killed", "Worker", "World"]
 
 GROUPS = 3
 SHARED = frozenset(kind.name for kind in scoring_engine().kinds if kind.shared)
 Range = tuple[str, int, int, int]  # topic, partition, [from, to)
-
-
-def unfenced(script: str) -> str:
-    """The script without its fence."""
-    head, _, rest = script.partition("-- fence begin")
-    _, found, tail = rest.partition("-- fence end")
-    assert found, "the script has no fence to take away"
-    return head + tail
-
-
-class UnfencedStore(RedisStore):
-    """A Redis store that takes every step and has forgotten every position: what the guarantee would be without the fence."""
-
-    def __init__(self, url: str, **arguments: Any) -> None:
-        super().__init__(url, **arguments)
-        self._commit = self._redis.register_script(unfenced(redis_scripts.COMMIT))
-
-    async def claim(self, group: int, owner: str) -> Claim:
-        """Draw an epoch, and forget the fronts."""
-        return replace(await super().claim(group, owner), fronts={})
 
 
 class Killed(BaseException):

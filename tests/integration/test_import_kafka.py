@@ -101,9 +101,7 @@ def taps(folder: Path, rows: int) -> None:
     (folder / "taps.csv").write_text("who,at,thing\n" + "\n".join(lines))
 
 
-def test_an_import_that_was_killed_goes_on_and_no_row_is_missing(
-    tmp_path: Path, kafka_bootstrap: str, topics: str
-) -> None:
+def test_an_import_that_was_killed_goes_on_and_no_row_is_missing(tmp_path: Path, kafka_bootstrap: str, topics: str) -> None:
     taps(tmp_path, 12_000)
     args = ("import", "taps.csv", "--mapping", "taps.toml")
     killed = command(tmp_path, kafka_bootstrap, topics, *args, "--rate", "2000")
@@ -156,9 +154,7 @@ def test_a_simulation_reaches_its_topics_keyed_by_user_where_other_clients_put_t
             assert msgspec.json.decode(value, type=Label).user.encode() == key
 
 
-def test_a_live_simulation_ends_in_order_on_ctrl_c_with_its_summary(
-    tmp_path: Path, kafka_bootstrap: str, topics: str
-) -> None:
+def test_a_live_simulation_ends_in_order_on_ctrl_c_with_its_summary(tmp_path: Path, kafka_bootstrap: str, topics: str) -> None:
     process = command(tmp_path, kafka_bootstrap, topics, "simulate", "--rate", "300")
     wait_for(lambda: bool(read_all(kafka_bootstrap, [f"{topics}clicks"])), process)
     process.send_signal(signal.SIGINT)

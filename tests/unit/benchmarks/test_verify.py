@@ -33,18 +33,19 @@ def test_a_record_of_a_user_that_no_row_has_is_a_fault() -> None:
 
 
 def verdict() -> Verdict:
-    return Verdict(3, Books(), Problems(), Comparison(keys=1), [], [])
+    return Verdict(3, Books(), Problems(), Comparison(keys=1), [], [], [], 1)
 
 
 def test_a_verdict_is_good_only_without_any_fault() -> None:
     assert verdict().good
-    damaged = [verdict() for _ in range(4)]
+    damaged = [verdict() for _ in range(5)]
     damaged[0].problems.add("missing", "intent-labels: none for x")
     damaged[1].state.differences = 1
     damaged[2].import_faults.append("orders has 2 records of b, the file has 1 rows")
     damaged[3].store_faults.append("the front is behind")
-    assert [v.good for v in damaged] == [False] * 4
-    assert [len(v.examples()) for v in damaged] == [1, 0, 1, 1]
+    damaged[4].journal_faults.append("a hole")
+    assert [v.good for v in damaged] == [False] * 5
+    assert [len(v.examples()) for v in damaged] == [1, 0, 1, 1, 1]
 
 
 def test_the_figures_have_every_key_that_the_documents_name() -> None:

@@ -39,7 +39,7 @@ def test_the_versions_are_the_ones_the_transport_was_written_for() -> None:
     assert version("aiokafka") == "0.14.0"
 
 
-OVERRIDDEN = {
+OVERRIDDEN: dict[type, dict[str, list[str]]] = {
     driver.AIOKafkaConsumerThread: {
         "__post_init__": ["self"],
         "_create_worker_consumer": ["self", "transport"],
@@ -63,7 +63,7 @@ OVERRIDDEN = {
     Worker: {"_setproctitle": ["self", "info", "ident"], "_on_sigint": ["self"], "_on_sigterm": ["self"]},
     Service: {"_crash": ["self", "reason"]},
 }
-CALLED = {
+CALLED: dict[type, dict[str, list[str]]] = {
     driver.Consumer: {"stop_flow": ["self"], "commit": ["self", "topics", "start_new_transaction"]},
     BaseConsumer: {"_get_active_partitions": ["self"], "_filter_tps_with_pending_acks": ["self", "topics"]},
     driver.AIOKafkaConsumerThread: {"_ensure_consumer": ["self"]},

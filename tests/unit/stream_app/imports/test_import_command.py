@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from tests.unit.stream_app.imports.mappings_for_tests import VISITS, visits
 
 from stream_app.__main__ import millrace
 from stream_app.imports.sink import read_jsonl
+from tests.unit.stream_app.imports.mappings_for_tests import VISITS, visits
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_import_writes_a_file_and_prints_its_summary_last(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (("none.csv", "--mapping", "taobao"), "there is no file none.csv"),
+        (("none.csv", "--mapping", "taobao"), "cannot read none.csv: No such file"),
         (("visits.csv", "--mapping", "none"), "cards, taobao"),
         (("visits.csv", "--mapping", "cards"), "no Parquet file"),
         (("visits.csv", "--mapping", "visits.toml", "--to", "nowhere/out.jsonl"), "folder that exists"),

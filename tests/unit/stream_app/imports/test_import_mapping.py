@@ -3,11 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.unit.stream_app.imports.mappings_for_tests import VISITS, mapping_from
 
 from stream_app.errors import ConfigError
 from stream_app.imports.importer import mapping_columns
 from stream_app.imports.mapping import load_mapping, packaged_mappings
+from tests.unit.stream_app.imports.mappings_for_tests import VISITS, mapping_from
 
 
 @pytest.mark.parametrize("name", packaged_mappings())
@@ -90,5 +90,5 @@ def test_a_mapping_that_is_no_toml_says_where(tmp_path: Path) -> None:
 
 
 def test_a_mapping_without_records_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no \\[\\[record\\]\\]"):
+    with pytest.raises(ConfigError, match=r"no \[\[record\]\]"):
         mapping_from(tmp_path, VISITS.split("[[record]]")[0])

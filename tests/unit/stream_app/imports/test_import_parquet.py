@@ -5,10 +5,10 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
-from tests.unit.stream_app.imports.mappings_for_tests import VISITS, mapping_from
 
 from stream_app.errors import ConfigError, InputFileError
 from stream_app.imports.parquet_rows import ParquetRows
+from tests.unit.stream_app.imports.mappings_for_tests import VISITS, mapping_from
 
 pa = pytest.importorskip("pyarrow", reason="Parquet needs the extra `data`")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -53,7 +53,7 @@ def test_chunks_after_a_position_are_the_rest_of_the_rows(tmp_path: Path, skip: 
 
 
 def test_missing_columns_are_named_beside_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(InputFileError, match="lacks the columns what .* it has who, when, day, price"):
+    with pytest.raises(InputFileError, match=r"lacks the columns what .* it has who, when, day, price"):
         open_(write(tmp_path / "x.parquet"), "who", "what")
 
 
@@ -67,5 +67,5 @@ def test_a_file_that_was_cut_says_so(tmp_path: Path) -> None:
 def test_without_pyarrow_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "x.parquet")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ConfigError, match="millrace\\[data\\]"):
+    with pytest.raises(ConfigError, match=r"millrace\[data\]"):
         open_(path, "who")

@@ -40,7 +40,7 @@ def test_a_file_that_can_not_be_written_or_is_too_short_says_so(tmp_path: Path) 
 
 def test_where_no_broker_answers_the_error_names_the_address_and_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stream_app.imports.sink._CONNECT_S", 0.2)
-    with pytest.raises(BrokerUnavailableError, match="127.0.0.1:1 .*millrace services up"):
+    with pytest.raises(BrokerUnavailableError, match=r"127.0.0.1:1 .*millrace services up"):
         KafkaSink("127.0.0.1:1", ["clicks"])
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.unit.stream_app.imports.mappings_for_tests import VISITS, mapping_from, visits
 
 from stream_app.errors import BrokerUnavailableError, ConfigError, InputFileError
 from stream_app.events import Click, Order
@@ -14,6 +13,7 @@ from stream_app.imports.importer import ImportPlan, ImportSummary, import_file
 from stream_app.imports.pace import Pace
 from stream_app.imports.sink import JsonlSink, read_jsonl
 from stream_app.imports.state import StateFile
+from tests.unit.stream_app.imports.mappings_for_tests import VISITS, mapping_from, visits
 
 
 class ListSink:

@@ -19,7 +19,7 @@ def test_the_week_has_mean_one_with_quiet_nights_and_fuller_saturdays() -> None:
 
 
 def test_arrivals_follow_the_hours_and_keep_the_mean_rate() -> None:
-    times = [t for t in islice(arrival_times(seeded(1, "t"), 0.0001, MONDAY_MS, rhythm=True), 200_000)]
+    times = list(islice(arrival_times(seeded(1, "t"), 0.0001, MONDAY_MS, rhythm=True), 200_000))
     week = [t for t in times if t < MONDAY_MS + 7 * 24 * HOUR_MS]
     assert len(week) == pytest.approx(0.0001 * 7 * 24 * HOUR_MS, rel=0.03)
     by_hour = [sum(1 for t in week if (t - MONDAY_MS) // HOUR_MS == hour) for hour in (3, 20)]

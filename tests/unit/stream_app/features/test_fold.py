@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from feature_cases import DAY_MS, KEY, LATENESS_MS, NOON, TIMES, Run, events, group_of, new_run, tensors
-from feature_oracle import Expected, Oracle, identifier
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_app.events import Click, Event, Order, OrderLine, Search
 from stream_app.features.catalog import CATALOGUE
 from stream_app.features.engine import FoldResult
+from tests.unit.stream_app.features.cases import DAY_MS, KEY, LATENESS_MS, NOON, TIMES, Run, events, group_of, new_run, tensors
+from tests.unit.stream_app.features.oracle import Expected, Oracle, identifier
 
 # The state is integer and must agree exactly; a feature may differ by the last bit of its last operation in float64, before it
 # is rounded to float32.

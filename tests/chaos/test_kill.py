@@ -1,0 +1,134 @@
+"""Whole workers on real Kafka and Redis, killed, stopped and crowded: nothing is lost, and nothing counts twice."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.deployment import Deployment
+from tests.integration.transport_harness import committed, until
+
+pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow]
+
+SLOW_BATCHES = {"buffer_events": 160, "drain_timeout_ms": 2_000}
+# A static member that comes back under its name need not wait until the broker has missed it.
+SAME = "the-same"
+
+
+@pytest.fixture
+def deployment(
+    kafka_bootstrap: str, redis_url: str, topic_prefix: str, redis_prefix: str, tmp_path: Path
+) -> Iterator[Deployment]:
+    deployment = Deployment(kafka_bootstrap, redis_url, topic_prefix, redis_prefix, tmp_path)
+    yield deployment
+    deployment.stop_all()
+
+
+KILLS = {
+    "prepared": ["read-before"],
+    "scored": ["commit-before"],
+    "committed": ["commit-after"],
+    "half published": ["publish-half"],
+    "published": ["publish-after"],
+    "published again, not marked": ["commit-after", "mark_published-before"],
+    "published again and marked": ["commit-after", "mark_published-after"],
+    "not acknowledged": ["handle-after"],
+    "offsets not committed": ["offsets-before"],
+    "offsets committed": ["offsets-after"],
+}
+
+
+@pytest.mark.parametrize("points", KILLS.values(), ids=KILLS.keys())
+def test_a_worker_killed_between_two_steps(deployment: Deployment, points: list[str]) -> None:
+    deployment.produce(300)
+    kill_at(deployment, points)
+    deployment.produce(30)
+    deployment.start(instance=SAME)
+    deployment.settle()
+    deployment.check_journal()
+
+
+@pytest.mark.parametrize("points", [["commit-after"], ["publish-half"], ["handle-after"]], ids=lambda points: points[0])
+def test_without_the_fence_a_killed_worker_counts_twice(deployment: Deployment, points: list[str]) -> None:
+    deployment.produce(300)
+    kill_at(deployment, points, fence=False)
+    deployment.start(instance=SAME, fence=False)
+    with pytest.raises(AssertionError, match=r"^(miscounted|differing): "):
+        deployment.settle()
+
+
+def kill_at(deployment: Deployment, points: list[str], *, fence: bool = True) -> None:
+    for number, point in enumerate(points):
+        worker = deployment.start(instance=SAME, kill=[point, 1 if number else 2], fence=fence)
+        assert worker.wait(40) == -signal.SIGKILL, f"the worker never passed {point}"
+
+
+def test_a_worker_stopped_beyond_its_session_and_continued(deployment: Deployment) -> None:
+    zombie, heir = stop_and_continue(deployment, fence=True)
+    assert zombie.poll() is None, "the fence is no reason to end: the group gives it new partitions"
+    deployment.produce(60)
+    deployment.settle()
+    assert (zombie.returncode, heir.returncode) == (0, 0)
+
+
+def test_without_the_fence_a_zombie_counts_twice(deployment: Deployment) -> None:
+    stop_and_continue(deployment, fence=False)
+    with pytest.raises(AssertionError, match=r"^(miscounted|differing): "):
+        deployment.settle()
+
+
+def stop_and_continue(deployment: Deployment, *, fence: bool) -> tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]]:
+    deployment.produce(300)
+    zombie = deployment.start(delay_s=1, fence=fence, options=SLOW_BATCHES)
+    until(lambda: deployment.commits() > 0, "the first batch is committed")
+    zombie.send_signal(signal.SIGSTOP)  # with batches in flight
+    heir = deployment.start(fence=fence)
+    until(lambda: deployment.answered() >= len(deployment.events), "the heir has answered all")
+    before = deployment.commits()
+    zombie.send_signal(signal.SIGCONT)
+    if not fence:
+        until(lambda: deployment.commits() > before, "the zombie has written")
+    return zombie, heir
+
+
+def test_slow_batches_with_workers_joining_leaving_and_killed(deployment: Deployment) -> None:
+    # A batch of 3 s outlasts the drain of 2 s: at each rebalance batches of the old assignment are still running.
+    deployment.produce(400)
+    first = deployment.start(delay_s=3, options=SLOW_BATCHES)
+    until(lambda: deployment.commits() > 0, "the first has committed")
+    second = deployment.start(delay_s=3, options=SLOW_BATCHES)
+    joined = deployment.log(1)
+    until(lambda: "owns groups" in joined.read_text(), "the second has joined")
+    deployment.start(options=SLOW_BATCHES)
+    first.terminate()
+    second.kill()
+    deployment.settle()
+    assert first.returncode == 0
+
+
+def test_a_rebalance_before_the_first_commit(deployment: Deployment) -> None:
+    never = {"commit_interval_ms": 600_000}
+    deployment.produce(400)
+    first = deployment.start(delay_s=0.2, options=never)
+    until(lambda: deployment.commits() > 0, "the first has applied something")
+    first.kill()
+    topics = [deployment.settings.topic(name) for name in ("searches", "clicks", "orders")]
+    assert committed(deployment.bootstrap, deployment.settings.kafka.group, topics) == {}
+    deployment.start(options=never)
+    deployment.start(options=never)
+    deployment.settle()
+
+
+def test_aborted_transactions_are_never_scored(deployment: Deployment) -> None:
+    deployment.produce(60)
+    deployment.start()
+    for _ in range(2):
+        deployment.produce_in_transaction(150, commit=False)
+        deployment.produce_in_transaction(100, commit=True)
+    deployment.produce_in_transaction(60, commit=False)
+    deployment.settle()
+    deployment.check_journal()
