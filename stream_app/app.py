@@ -26,7 +26,7 @@ def run_worker(settings: Settings) -> int:
     """
     worker = wiring.build_worker(settings)
     try:
-        return run_sources(worker.options, worker.handler, worker.handler)
+        return run_sources(worker.options, worker.handler, worker.handler, worker.handler.close)
     finally:
         if worker.options.work_dir is not None:
             shutil.rmtree(worker.options.work_dir, ignore_errors=True)

@@ -61,7 +61,6 @@ class ScoringHandler:
         self._metrics = metrics
         self._topic_prefix = topic_prefix
         self._owner = owner
-        self._fresh: set[tuple[str, int]] = set()  # (topic, group) of which the store has applied nothing
 
     # --- assignment ------------------------------------------------------------------------------------------------------
 
@@ -72,15 +71,8 @@ class ScoringHandler:
         await self._publisher.start()
         await asyncio.gather(*(self._claim(group) for group in groups))
         self._metrics.groups_owned.set(len(groups))
-        fronts: dict[TopicPartition, int] = {}
-        self._fresh.clear()
-        for place in partitions:
-            topic = self._name(place.topic)
-            front = self._ledger.owned()[place.partition].fronts.get(topic)
-            if front is None:
-                self._fresh.add((topic, place.partition))
-            # Nothing applied means: from the beginning, whatever Kafka's commits say; the position lives with the state.
-            fronts[place] = front or 0
+        # Nothing applied means: from the beginning, whatever Kafka's commits say; the position lives with the state.
+        fronts = {place: self._front(place) or 0 for place in partitions}
         log.info("assignment %d: owns groups %s", generation, groups)
         return fronts
 
@@ -101,17 +93,26 @@ class ScoringHandler:
         self._metrics.groups_owned.set(len(self._ledger.owned()))
         log.info("assignment %d revoked", generation)
 
+    async def close(self) -> None:
+        """Disconnect from broker and store; call it when no batch runs any longer."""
+        await self._publisher.stop()
+        await self._store.close()
+
     async def on_out_of_range(self, place: TopicPartition, position: LogPosition) -> int:
-        """Start a group that has applied nothing at the oldest record there is; refuse anything else."""
-        topic = self._name(place.topic)
-        if (topic, place.partition) in self._fresh and position.wanted < position.beginning:
+        """Start at the oldest record there is when none that is gone was still to be applied; refuse anything else."""
+        front = self._front(place)
+        if position.wanted < position.beginning and (front is None or front >= position.beginning):
             return position.beginning
         raise ContractError(
-            f"{place.topic}-{place.partition}: the store has applied all offsets below {position.wanted}, but the log holds "
-            f"[{position.beginning}, {position.end}). Operator action: if the topic was made anew, give the worker a new "
-            "redis.prefix (or delete the old keys); if records expired before they were read, they are lost: lengthen the "
-            "topic's retention, then delete the group's `front:` field in Redis to go on at the oldest record."
+            f"{place.topic}-{place.partition}: the store has applied all offsets below {front or 0}, but the log holds "
+            f"[{position.beginning}, {position.end}), and reading was to begin at {position.wanted}. Operator action: if the "
+            "topic was made anew, give the worker a new redis.prefix (or delete the old keys); if records expired before they "
+            "were read, they are lost: lengthen the topic's retention, then delete the group's `front:` field in Redis to go on "
+            "at the oldest record."
         )
+
+    def _front(self, place: TopicPartition) -> int | None:
+        return self._ledger.owned()[place.partition].fronts.get(self._name(place.topic))
 
     def _name(self, topic: str) -> str:
         return topic.removeprefix(self._topic_prefix)

@@ -18,10 +18,12 @@ import faust
 from stream_app.agents.app_options import source_app
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from stream_app.agents.options import AgentOptions
     from stream_app.agents.ports import AssignmentHooks, BatchHandler
+
+    Close = Callable[[], Awaitable[None]]
 
 __all__ = ["run_sources"]
 
@@ -33,10 +35,24 @@ _HUNG = 70  # EX_SOFTWARE
 class _QuietWorker(faust.Worker):
     """Faust's worker without spinner, process title and logging set-up: those belong to our own command line."""
 
-    def __init__(self, app: faust.App, *, on_stopping: Callable[[], None], **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        app: faust.App,
+        *,
+        on_stopping: Callable[[], None],
+        close: Close | None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
         super().__init__(app, quiet=True, override_logging=False, redirect_stdouts=False, **kwargs)
         self.spinner = None
         self._on_stopping = on_stopping
+        self._close = close
+
+    async def on_shutdown(self) -> None:
+        """Faust calls this when the app has stopped and the loop still runs."""
+        await super().on_shutdown()
+        if self._close is not None:
+            await self._close()
 
     def _setproctitle(self, info: str, *, ident: str = "") -> None:
         """Keep the process's name."""
@@ -54,23 +70,23 @@ class _QuietWorker(faust.Worker):
         super()._crash(reason)
 
 
-def run_sources(options: AgentOptions, hooks: AssignmentHooks, handler: BatchHandler) -> int:
+def run_sources(options: AgentOptions, hooks: AssignmentHooks, handler: BatchHandler, close: Close | None = None) -> int:
     """Run the worker's Faust side in the main thread; blocks until it has stopped.
 
     Logging must have been set up before. SIGTERM and SIGINT drain what is in flight (at most `drain_timeout_ms`),
-    commit and stop.
+    commit and stop; `close` is awaited when nothing of it is used any longer.
 
     Returns:
         The exit status: 0 after a signal, 1 after a crash.
     """
     if options.work_dir is not None:
         options.work_dir.mkdir(parents=True, exist_ok=True)
-        return _run(options, hooks, handler, options.work_dir)
+        return _run(source_app(options, hooks, handler, options.work_dir), options, close)
     with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
-        return _run(options, hooks, handler, Path(folder))
+        return _run(source_app(options, hooks, handler, Path(folder)), options, close)
 
 
-def _run(options: AgentOptions, hooks: AssignmentHooks, handler: BatchHandler, folder: Path) -> int:
+def _run(app: faust.App, options: AgentOptions, close: Close | None) -> int:
     deadline = threading.Timer(options.shutdown_timeout_ms / 1000, _end_hard, [options.shutdown_timeout_ms])
     deadline.daemon = True
 
@@ -78,8 +94,7 @@ def _run(options: AgentOptions, hooks: AssignmentHooks, handler: BatchHandler, f
         if not deadline.is_alive() and not deadline.finished.is_set():
             deadline.start()
 
-    app = source_app(options, hooks, handler, folder)
-    worker = _QuietWorker(app, on_stopping=on_stopping, loglevel=None, workdir=Path.cwd())
+    worker = _QuietWorker(app, on_stopping=on_stopping, close=close, loglevel=None, workdir=Path.cwd())
     try:
         worker.execute_from_commandline()
     except SystemExit as end:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
 import click
@@ -48,8 +47,7 @@ def docs(ctx: click.Context, check: bool, root: Path) -> None:
 
 def _other_pages() -> dict[str, str]:
     # A package that documents itself has a function for its page; the engine is imported here, since it is heavy.
-    pages = {}
-    features = importlib.import_module("stream_app.features")
-    if hasattr(features, "features_markdown"):
-        pages["docs/features.md"] = features.features_markdown()
-    return pages
+    from stream_app.features.catalog import CATALOGUE
+    from stream_app.features.document import features_markdown
+
+    return {"docs/features.md": features_markdown(CATALOGUE)}

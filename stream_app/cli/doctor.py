@@ -44,9 +44,9 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
 
 def _all_checks(settings: Settings) -> list[Check]:
     from stream_app.config import DEVELOPMENT_ID_KEY
-    from stream_app.console.doctor import Check, examined
+    from stream_app.console.doctor import Check, examined, failed
     from stream_app.console.doctor_model import check_cache, check_model, check_versions
-    from stream_app.console.doctor_services import check_kafka, check_redis
+    from stream_app.console.doctor_services import check_kafka, check_positions, check_redis
 
     kafka, redis = settings.kafka, settings.redis
     checks = examined("versions", check_versions)
@@ -63,5 +63,8 @@ def _all_checks(settings: Settings) -> list[Check]:
         ),
     )
     checks += examined("redis", lambda: check_redis(redis.url, redis.prefix, kafka.partitions, redis.timeout_ms))
+    if not failed(checks):  # both answer
+        addresses = (kafka.bootstrap, kafka.client_api_version, kafka.topic_prefix, redis.url, redis.prefix)
+        checks += examined("positions", lambda: check_positions(*addresses, redis.timeout_ms))
     checks += examined("model", lambda: check_model(Path(settings.model.path), settings.features.allowed_lateness_ms))
     return checks + examined("compiled code", check_cache)

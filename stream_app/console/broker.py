@@ -6,6 +6,7 @@ kafka-python is imported only inside, since it costs a tenth of a second that `-
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any, Final
 
 from stream_app.errors import BrokerUnavailableError
 
-__all__ = ["TopicState", "api_version", "connect", "read_topics", "speaking_to"]
+__all__ = ["TopicState", "closed_on_failure", "connect", "log_bounds", "read_topics", "speaking_to", "version_option"]
 
 _CONNECT_MS: Final = 5_000  # a broker that is there answers in milliseconds; a person waits for this
 
@@ -28,9 +29,29 @@ class TopicState:
     configs: dict[str, str]
 
 
-def api_version(text: str) -> tuple[int, ...] | None:
-    """Return "2.3" as (2, 3), and an empty text as None: ask the broker."""
-    return tuple(int(part) for part in text.split(".")) if text else None
+def version_option(text: str) -> dict[str, tuple[int, ...]]:
+    """Return the option of a kafka-python client that speaks version "2.3"; an empty text gives none: ask the broker."""
+    return {"api_version": tuple(int(part) for part in text.split("."))} if text else {}
+
+
+@contextmanager
+def closed_on_failure(kind: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 (KafkaAdminClient or KafkaConsumer)
+    """Yield options for making a client of `kind`: wait a bounded time, and leave no thread behind if that fails.
+
+    kafka-python 3.0 starts a thread before it connects, and does not end it when connecting fails.
+    """
+    inner = []
+
+    def made(**options: Any) -> Any:  # noqa: ANN401
+        inner.append(kind.DEFAULT_CONFIG["kafka_client"](**options))
+        return inner[0]
+
+    try:
+        yield {"kafka_client": made, "bootstrap_timeout_ms": _CONNECT_MS}
+    except BaseException:
+        for client in inner:
+            client.close()
+        raise
 
 
 @contextmanager
@@ -44,6 +65,7 @@ def speaking_to(bootstrap: str) -> Iterator[None]:
 
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # the error below says it once, in words
     try:
+        _require_listener(bootstrap)
         yield
     except (KafkaError, OSError) as err:
         why = str(err) or type(err).__name__
@@ -52,6 +74,20 @@ def speaking_to(bootstrap: str) -> Iterator[None]:
             "set kafka.bootstrap (MILLRACE_KAFKA_BOOTSTRAP) to one that runs"
         )
         raise BrokerUnavailableError(msg) from err
+
+
+def _require_listener(bootstrap: str) -> None:
+    # A broker that is not there is told at once; kafka-python would try again for seconds, and leaves sockets open.
+    refusals = []
+    for address in bootstrap.split(","):
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=_CONNECT_MS / 1000).close()
+        except OSError as err:
+            refusals.append(str(err))
+        else:
+            return
+    raise ConnectionError("; ".join(refusals))
 
 
 @contextmanager
@@ -68,13 +104,13 @@ def connect(bootstrap: str, client_api_version: str = "") -> Iterator[Any]:
     with speaking_to(bootstrap):
         from kafka.admin import KafkaAdminClient
 
-        options = {"api_version": version} if (version := api_version(client_api_version)) else {}
-        admin = KafkaAdminClient(
-            bootstrap_servers=bootstrap.split(","),
-            bootstrap_timeout_ms=_CONNECT_MS,
-            request_timeout_ms=2 * _CONNECT_MS,
-            **options,
-        )
+        with closed_on_failure(KafkaAdminClient) as options:
+            admin = KafkaAdminClient(
+                bootstrap_servers=bootstrap.split(","),
+                request_timeout_ms=2 * _CONNECT_MS,
+                **options,
+                **version_option(client_api_version),
+            )
         try:
             yield admin
         finally:
@@ -93,6 +129,26 @@ def read_topics(admin: Any, names: Sequence[str], *, with_configs: bool = True) 
         replicas = min((len(partition["replica_nodes"]) for partition in partitions), default=0)
         states[topic["name"]] = TopicState(topic["name"], len(partitions), replicas, configs.get(topic["name"], {}))
     return states
+
+
+def log_bounds(bootstrap: str, client_api_version: str, topics: Sequence[str]) -> dict[tuple[str, int], tuple[int, int]]:
+    """Return the first offset and the end of each partition of those of `topics` that exist, by (topic, partition).
+
+    Raises:
+        BrokerUnavailableError: The broker does not answer.
+    """
+    with speaking_to(bootstrap):
+        from kafka import KafkaConsumer, TopicPartition
+
+        with closed_on_failure(KafkaConsumer) as options:
+            consumer = KafkaConsumer(bootstrap_servers=bootstrap.split(","), **options, **version_option(client_api_version))
+        try:
+            existing = consumer.topics() & set(topics)
+            places = [TopicPartition(name, number) for name in existing for number in consumer.partitions_for_topic(name)]
+            first, end = consumer.beginning_offsets(places), consumer.end_offsets(places)
+        finally:
+            consumer.close()
+    return {(place.topic, place.partition): (first[place], end[place]) for place in places}
 
 
 def _configs(admin: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:  # noqa: ANN401

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from stream_app.console.broker import connect, read_topics
+from stream_app.console.broker import connect, log_bounds, read_topics
 from stream_app.console.doctor import Check
-from stream_app.console.positions import groups_with_state, redis_client, refuse_state_of_other_count
+from stream_app.console.positions import fronts, groups_with_state, redis_client, refuse_state_of_other_count
 from stream_app.console.topics import differences, plan_topics
+from stream_app.events import SOURCE_TOPICS
 
-__all__ = ["check_kafka", "check_redis", "redis_findings"]
+__all__ = ["check_kafka", "check_positions", "check_redis", "position_findings", "redis_findings"]
 
 _OLDEST_REDIS: Final = (6, 2)  # what the store's scripts are tested with
 
@@ -49,6 +50,49 @@ def check_redis(url: str, prefix: str, partitions: int, timeout_ms: int) -> Iter
         refuse_state_of_other_count(client, prefix, partitions)
         count = len(groups_with_state(client, prefix))
     yield Check("state", "OK", f"{count} of {partitions} partition groups have state under redis.prefix {prefix}")
+
+
+def position_findings(
+    applied: Mapping[tuple[str, int], int], bounds: Mapping[tuple[str, int], tuple[int, int]]
+) -> Iterator[Check]:
+    """Yield whether the store's positions lie within Kafka's logs, and how many events wait.
+
+    Args:
+        applied: By (topic, partition), the offset below which the state holds everything.
+        bounds: By (topic, partition), first offset and end of the log, of the source topics.
+    """
+    waiting = 0
+    outside = []
+    for place, (first, end) in sorted(bounds.items()):
+        front = applied.get(place, first)
+        waiting += max(0, end - max(front, first))
+        if not first <= front <= end:
+            outside.append(f"{place[0]}-{place[1]}: the state holds all below {front}, the log is {first} to {end}")
+    if outside:
+        more = f", and {len(outside) - 1} more" if len(outside) > 1 else ""
+        yield Check(
+            "positions",
+            "FAIL",
+            outside[0] + more,
+            "if the topics were made anew, choose a new redis.prefix; if events expired unread, lengthen retention",
+        )
+    else:
+        yield Check("positions", "OK", f"within the logs; {waiting} events wait to be scored")
+
+
+def check_positions(
+    bootstrap: str, client_api_version: str, topic_prefix: str, url: str, redis_prefix: str, timeout_ms: int
+) -> Iterator[Check]:
+    """Yield whether store and Kafka fit each other.
+
+    Raises:
+        RetryableError: One of them does not answer.
+    """
+    bounds = log_bounds(bootstrap, client_api_version, [topic_prefix + name for name in SOURCE_TOPICS])
+    with redis_client(url, timeout_ms) as client:
+        applied = fronts(client, redis_prefix, groups_with_state(client, redis_prefix))
+    unprefixed = {(topic.removeprefix(topic_prefix), number): span for (topic, number), span in bounds.items()}
+    yield from position_findings(applied, unprefixed)
 
 
 def redis_findings(info: Mapping[str, Any]) -> Iterator[Check]:

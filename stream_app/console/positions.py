@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
 from stream_app.errors import ContractError, StoreUnavailableError
 
-__all__ = ["groups_with_state", "redis_client", "refuse_state_of_other_count"]
+__all__ = ["fronts", "groups_with_state", "redis_client", "refuse_state_of_other_count"]
 
 _MOST_GROUPS: Final = 1_024  # the bound of kafka.partitions
 
@@ -45,6 +45,16 @@ def groups_with_state(client: Any, prefix: str) -> list[int]:  # noqa: ANN401 (r
     for group in range(_MOST_GROUPS):
         pipeline.exists(f"{prefix}:{{g{group}}}:meta")
     return [group for group, there in enumerate(pipeline.execute()) if there]
+
+
+def fronts(client: Any, prefix: str, groups: Sequence[int]) -> dict[tuple[str, int], int]:  # noqa: ANN401
+    """Return, by (topic without prefix, group), the offset below which the state of `groups` holds everything."""
+    found = {}
+    for group in groups:
+        for name, value in client.hgetall(f"{prefix}:{{g{group}}}:meta").items():
+            if name.startswith(b"front:"):
+                found[name.removeprefix(b"front:").decode(), group] = int(value)
+    return found
 
 
 def refuse_state_of_other_count(client: Any, prefix: str, partitions: int) -> None:  # noqa: ANN401

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 from rich.text import Text
 
-from stream_app.console.broker import api_version, speaking_to
+from stream_app.console.broker import closed_on_failure, speaking_to, version_option
 from stream_app.errors import ContractError
 
 __all__ = ["TailedRecord", "json_line", "pretty_line", "records"]
@@ -51,14 +51,15 @@ def records(
     with speaking_to(bootstrap):
         from kafka import KafkaConsumer, TopicPartition
 
-        options = {"api_version": version} if (version := api_version(client_api_version)) else {}
-        consumer = KafkaConsumer(
-            bootstrap_servers=bootstrap.split(","),
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-            max_partition_fetch_bytes=_LARGEST_BYTES,
-            **options,
-        )
+        with closed_on_failure(KafkaConsumer) as options:
+            consumer = KafkaConsumer(
+                bootstrap_servers=bootstrap.split(","),
+                enable_auto_commit=False,
+                isolation_level="read_committed",
+                max_partition_fetch_bytes=_LARGEST_BYTES,
+                **options,
+                **version_option(client_api_version),
+            )
         try:
             name = prefix + topic
             # Asking for a missing topic by name might create it, so all are listed.

@@ -96,10 +96,13 @@ class Measure:
 class Feature:
     """One number of the feature vector.
 
-    What `aggregation` gives, over `window` of `entity`'s past, with value v of `measure` and n of `per`:
-    count, sum: sum of v. mean: sum of v / sum of n. rate: (sum of v + prior[0]) / (sum of n + prior[1]). ratio: the event's own
-    v / the mean of the past (`default` if there is none; 0 if the event has no v). distinct: number of different v, by linear counting over 64 * `words`
-    bits. recency, age: seconds since the entity's newest and first event (0 if that is after this event). own: v itself.
+    What `aggregation` gives over `window` of `entity`'s past, where events have v of `measure` and n of `per`:
+
+    - count, sum: the sum of v. mean: the sum of v / the sum of n. rate: (sum of v + prior[0]) / (sum of n + prior[1]).
+    - ratio: the event's own v / the mean of the past; `default` if there is no such mean, 0 if the event has no v.
+    - distinct: how many different v, by linear counting over 64 * `words` bits.
+    - recency, age: seconds since the entity's newest and first event; 0 if that is after this event. own: the event's v.
+
     `default` is the value where the entity has no past (or the event has no such entity). Values are clipped to [low, high].
     """
 
@@ -197,7 +200,7 @@ class Catalogue:
             yield f"feature {feature.name!r}: default {feature.default} is outside [{feature.low}, {feature.high}]"
         up, down = feature.prior
         if feature.aggregation == "rate" and (down <= 0 or feature.default != up / down):
-            yield f"feature {feature.name!r}: a rate's default {feature.default} must be its prior's {up} / {down}, denominator above 0"
+            yield f"feature {feature.name!r}: a rate's default {feature.default} must be its prior's {up} / {down}, with {down} > 0"
         by_name = {m.name: m.field for m in self.measures}
         summed = [m for m in (feature.measure, feature.per) if m and feature.aggregation != "distinct"]
         yield from (

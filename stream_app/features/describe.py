@@ -50,8 +50,9 @@ def _records(block: Block, row: NDArray[np.int64]) -> dict[int, NDArray[np.int64
     tile_ms, slots = block.window.tile_ms, block.window.slots
     head = (int(row[0]) - 1) // tile_ms
     kept = range(max(0, head - slots + 1), head + 1)
-    starts = {k: block.offset + (k % slots) * block.width for k in kept}
-    return {k * tile_ms: row[start : start + block.width] for k, start in starts.items()}
+    table = row[block.offset : block.offset + slots * block.width].reshape(slots, block.width)
+    used = table.any(axis=1).tolist()  # most tiles are empty, and looking at each would take most of the time
+    return {k * tile_ms: table[k % slots] for k in kept if used[k % slots]}
 
 
 def _bits(words: NDArray[np.int64]) -> list[int]:

@@ -188,7 +188,6 @@ def _value(
     code = plan.codes[f, _CODE]
     scale, default = plan.reals[f, _SCALE], plan.reals[f, _DEFAULT]
     here, per = plan.codes[f, _HERE], plan.codes[f, _PER]
-    own = values[plan.codes[f, _MEASURE]]
     if code == _SUM:
         return np.float64(joined[here] * scale)
     if code == _MEAN:
@@ -196,14 +195,14 @@ def _value(
     if code == _RATE:
         return np.float64((joined[here] * scale + plan.reals[f, _PRIOR_UP]) / (joined[per] + plan.reals[f, _PRIOR_DOWN]))
     if code == _RATIO:
-        return _ratio(own, joined[here], joined[per], default)
+        return _ratio(values[plan.codes[f, _MEASURE]], joined[here], joined[per], default)
     if code == _DISTINCT:
         return np.float64(plan.estimates[plan.codes[f, _ESTIMATE], _set_bits(joined, here, per)])
     if code == _RECENCY:
         return _seconds(newest, t) if newest >= 0 else default
     if code == _AGE:
         return _seconds(first, t) if first >= 0 else default
-    return np.float64(own * scale)
+    return np.float64(values[plan.codes[f, _MEASURE]] * scale)
 
 
 @inlined

@@ -61,7 +61,8 @@ class ProgressLine:
         """Show `count` if the last time is long enough ago; cheap enough to call for every hundred units."""
         now_s = time.monotonic()
         if self._first is None:
-            self._first = count  # what an earlier run did is not this run's rate
+            # What an earlier run did, and the time to get here, are not this run's rate.
+            self._first, self._begin_s = count, now_s
         if now_s < self._next_s:
             return
         rate = f"{(count - self._first) / max(now_s - self._begin_s, 1e-6):,.0f} {self._unit}/s"

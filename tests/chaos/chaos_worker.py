@@ -133,7 +133,7 @@ def main(argument: str) -> int:
         handler._pipeline = replace(pipeline, ranker=SlowRanker(pipeline.ranker, chaos["delay_s"]))
     _arm(handler, Fuse(*chaos.get("kill", ("", 0))))
     options = replace(worker.options, **{"commit_interval_ms": 200, **chaos.get("options", {})})
-    return run_sources(options, handler, handler)
+    return run_sources(options, handler, handler, handler.close)
 
 
 if __name__ == "__main__":

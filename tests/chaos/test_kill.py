@@ -64,7 +64,7 @@ def test_without_the_fence_a_killed_worker_counts_twice(deployment: Deployment, 
 def kill_at(deployment: Deployment, points: list[str], *, fence: bool = True) -> None:
     for number, point in enumerate(points):
         worker = deployment.start(instance=SAME, kill=[point, 1 if number else 2], fence=fence)
-        assert worker.wait(40) == -signal.SIGKILL, f"the worker never passed {point}"
+        assert worker.wait(60) == -signal.SIGKILL, f"the worker never passed {point}"
 
 
 def test_a_worker_stopped_beyond_its_session_and_continued(deployment: Deployment) -> None:

@@ -212,6 +212,27 @@ def test_doctor_finds_what_is_missing_and_is_content_when_it_is_there(millrace: 
     assert {checks[name] for name in ("kafka", "topics", "redis", "state", "python", "packages")} == {"OK"}
 
 
+def test_doctor_finds_state_that_belongs_to_other_topics(
+    millrace: Millrace, kafka_bootstrap: str, topic_prefix: str, redis_url: str, redis_prefix: str
+) -> None:
+    import redis
+
+    assert millrace("topics", "create").returncode == 0
+    produce(kafka_bootstrap, f"{topic_prefix}clicks", [b"{}", b"{}"])
+    with redis.Redis.from_url(redis_url) as client:
+        client.hset(f"{redis_prefix}:{{g1}}:meta", "epoch", "1")
+        assert _positions(millrace) == ("OK", "within the logs; 2 events wait to be scored")
+        client.hset(f"{redis_prefix}:{{g1}}:meta", "front:clicks", "700")
+    status, finding = _positions(millrace)
+    assert status == "FAIL"
+    assert finding.startswith("clicks-1: the state holds all below 700, the log is 0 to ")
+
+
+def _positions(millrace: Millrace) -> tuple[str, str]:
+    checks = {check["name"]: check for check in last_json(millrace("doctor", "--json"))["checks"]}
+    return checks["positions"]["status"], checks["positions"]["finding"]
+
+
 def test_doctor_says_which_service_does_not_answer(millrace: Millrace) -> None:
     done = millrace("doctor", "--json", MILLRACE_KAFKA_BOOTSTRAP="127.0.0.1:1", MILLRACE_REDIS_URL="redis://127.0.0.1:1/0")
     checks = {check["name"]: check for check in last_json(done)["checks"]}

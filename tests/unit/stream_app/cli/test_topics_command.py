@@ -20,6 +20,7 @@ def test_the_embedded_brokers_topics_are_said_to_be_made_elsewhere(capsys: pytes
     assert "embedded broker" in capsys.readouterr().err
 
 
-def test_the_services_of_this_folder_are_the_ones_spoken_to(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["topics", "check"]) == 1
+@pytest.mark.parametrize("command", [["topics", "check"], ["tail", "clicks"]])
+def test_the_services_of_this_folder_are_the_ones_spoken_to(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command) == 1
     assert "the broker at 127.0.0.1:1 did not answer" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from rich.console import Console
 from stream_app.console import doctor_model
 from stream_app.console.doctor import Check, checks_table, examined, failed
 from stream_app.console.doctor_model import PINNED, check_cache, check_model, check_versions
-from stream_app.console.doctor_services import redis_findings
+from stream_app.console.doctor_services import position_findings, redis_findings
 from stream_app.console.positions import groups_with_state, refuse_state_of_other_count
 from stream_app.errors import ContractError
 
@@ -97,6 +97,20 @@ def test_redis_is_judged_by_version_eviction_and_persistence(info: dict[str, Any
     found = list(redis_findings(info))
     assert [check.status for check in found] == statuses
     assert all(check.action for check in found if check.status != "OK")
+
+
+def test_positions_within_the_logs_are_fine_and_what_waits_is_counted() -> None:
+    bounds = {("clicks", 0): (0, 10), ("clicks", 1): (5, 8), ("orders", 0): (0, 0)}
+    (found,) = position_findings({("clicks", 0): 4}, bounds)
+    assert (found.status, found.finding) == ("OK", "within the logs; 9 events wait to be scored")
+
+
+@pytest.mark.parametrize("front", [4, 11])
+def test_a_position_outside_its_log_is_a_failure_with_both_sides_named(front: int) -> None:
+    (found,) = position_findings({("clicks", 0): front}, {("clicks", 0): (5, 10)})
+    assert found.status == "FAIL"
+    assert found.finding == f"clicks-0: the state holds all below {front}, the log is 5 to 10"
+    assert "redis.prefix" in found.action
 
 
 def test_state_of_more_groups_than_partitions_is_refused() -> None:

@@ -7,7 +7,7 @@ import pytest
 from kafka.errors import TopicAlreadyExistsError
 from rich.console import Console
 
-from stream_app.console.broker import TopicState, api_version
+from stream_app.console.broker import TopicState, version_option
 from stream_app.console.topics import create_topics, differences, plan_topics
 from stream_app.console.topics_table import topics_table
 from stream_app.errors import ContractError
@@ -137,4 +137,4 @@ def test_the_table_shows_what_is_missing_and_how_long_records_are_kept() -> None
 
 
 def test_the_protocol_version_is_read_or_left_to_the_broker() -> None:
-    assert (api_version(""), api_version("2.3")) == (None, (2, 3))
+    assert (version_option(""), version_option("2.3")) == ({}, {"api_version": (2, 3)})

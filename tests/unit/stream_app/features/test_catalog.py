@@ -18,8 +18,8 @@ from stream_app.features.layout import catalogue_hash, kind_layout
 PAGE = Path(__file__).parents[4] / "docs" / "features.md"
 
 
-def with_feature(name: str, **changes: object) -> Catalogue:
-    features = tuple(replace(f, **changes) if f.name == name else f for f in CATALOGUE.features)  # type: ignore[arg-type]
+def with_feature(of: str, **changes: object) -> Catalogue:
+    features = tuple(replace(f, **changes) if f.name == of else f for f in CATALOGUE.features)  # type: ignore[arg-type]
     return replace(CATALOGUE, features=features)
 
 

@@ -1,0 +1,51 @@
+"""What was decided is published from the outbox's bytes, so they must give back exactly what went in."""
+
+from __future__ import annotations
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream_app.codec.outbox import Messages, OutboxBatch, decode_outbox, encode_outbox
+from stream_app.events import JournalLine
+
+LINE = JournalLine(
+    group=3,
+    commit=0,
+    epoch="7:host-1",
+    ranges={"clicks": (5, 9), "orders": (2**40, 2**40 + 1)},
+    reads={"0": 4, "3": 2**33},
+    model_version="m",
+    features_version="f",
+)
+topics = st.dictionaries(
+    st.sampled_from(["intent-labels", "fraud-alerts", "dead-letters"]),
+    st.lists(st.tuples(st.none() | st.binary(max_size=40), st.binary(max_size=400)), min_size=1, max_size=5),
+)
+
+
+@given(topics)
+def test_every_message_comes_back_in_its_place(wanted: dict[str, list[tuple[bytes | None, bytes]]]) -> None:
+    batch = OutboxBatch(3, {}, LINE)
+    for topic, messages in wanted.items():
+        for key, value in messages:
+            batch.add(topic, key, value)
+    payload = encode_outbox(batch)
+    found = decode_outbox(payload)
+    assert {topic: list(zip(m.keys, m.values, strict=True)) for topic, m in found.topics.items()} == wanted
+    assert (found.group, found.journal) == (3, LINE)
+    assert encode_outbox(found) == payload
+
+
+def test_the_journal_line_gets_its_commit_number_when_it_is_published() -> None:
+    batch = OutboxBatch(3, {"intent-labels": Messages([b"u"], [b"{}"])}, LINE)
+    first, again = (decode_outbox(encode_outbox(batch)).with_journal(41) for _ in range(2))
+    assert first == again
+    assert first["intent-labels"] == Messages([b"u"], [b"{}"])
+    [key], [value] = first["journal"].keys, first["journal"].values
+    assert key == b"3"
+    assert msgspec.json.decode(value, type=JournalLine) == msgspec.structs.replace(LINE, commit=41)
+
+
+def test_a_batch_of_no_answers_still_has_its_journal_line() -> None:
+    assert list(decode_outbox(encode_outbox(OutboxBatch(0, {}, LINE))).with_journal(1)) == ["journal"]

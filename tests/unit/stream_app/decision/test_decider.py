@@ -1,0 +1,50 @@
+"""An event is an alert from the threshold on or when a rule fires, and an alert says why."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stream_app.decision.decide import Decider, Decisions
+from stream_app.decision.rules import Condition, Rule, RuleSet
+from stream_app.events import Reason
+
+NAMES = tuple(f"f{number}" for number in range(8))
+ORDER = 5
+DECIDER = Decider(
+    threshold=0.8,
+    rules=RuleSet((Rule("many", (Condition("f7", 100.0),), kinds=(ORDER,)),), NAMES),
+    medians=np.arange(8, dtype=np.float32),
+    scales=np.full(8, 2.0, np.float32),
+    feature_names=NAMES,
+)
+USUAL = list(range(8))
+
+
+def decide(fraud: list[float], dense: list[list[float]]) -> Decisions:
+    kinds = np.full(len(fraud), ORDER, np.int32)
+    return DECIDER.decide(np.array(fraud, np.float32), np.array(dense, np.float32).reshape(-1, 8), kinds)
+
+
+def test_the_threshold_belongs_to_the_alerts() -> None:
+    assert decide([0.79, 0.81, np.float32(0.8), 0.0], [USUAL] * 4).alert.tolist() == [False, True, True, False]
+
+
+def test_a_rule_raises_an_alert_whatever_the_model_says() -> None:
+    decided = decide([0.0, 0.99, 0.99], [[*USUAL[:7], 100.0], [*USUAL[:7], 100.0], USUAL])
+    assert decided.alert.tolist() == [True, True, True]
+    assert decided.rules == {0: ["many"], 1: ["many"], 2: []}
+
+
+def test_reasons_are_what_stands_out_most_with_what_is_usual_beside_it() -> None:
+    decided = decide([0.9, 0.1], [[0, 1, 2, 13, 0, 5, 6, 8], USUAL])
+    assert decided.reasons == {0: [Reason("f3", 13.0, 3.0), Reason("f4", 0.0, 4.0), Reason("f7", 8.0, 7.0)]}
+
+
+def test_there_are_at_most_five_reasons_and_none_for_the_usual() -> None:
+    decided = decide([0.9, 0.9], [[50.0] * 8, USUAL])
+    assert [len(decided.reasons[row]) for row in (0, 1)] == [5, 0]
+
+
+def test_a_batch_of_none_decides_nothing() -> None:
+    decided = decide([], [])
+    assert (decided.alert.tolist(), decided.rules, decided.reasons) == ([], {}, {})

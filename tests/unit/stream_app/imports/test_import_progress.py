@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import io
+import os
+import signal
+
+import pytest
+
+from stream_app.imports.progress import ProgressLine
+from stream_app.imports.stopping import stop_on_signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_asks_and_the_second_breaks_off_and_then_all_is_as_before(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with stop_on_signals() as stop:
+        assert not stop.is_set()
+        os.kill(os.getpid(), number)
+        assert stop.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+    assert signal.getsignal(number) == before
+
+
+def test_where_there_is_no_terminal_progress_is_plain_lines_and_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = [100.0]
+    monkeypatch.setattr("stream_app.imports.progress.time.monotonic", lambda: now_s[0])
+    out = io.StringIO()
+    with ProgressLine("importing visits", "rows", 1_200, out) as line:
+        for count in range(0, 1_200, 100):
+            line.show(count)
+            now_s[0] += 1.0
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "importing visits: 500 of 1,200 rows, 100 rows/s"
+    assert len(lines) == 2
+    assert "\x1b" not in out.getvalue()
