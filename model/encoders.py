@@ -39,13 +39,17 @@ class DenseEncoder(nn.Module):
 
     Median and spread are buffers, so they travel with the weights and the worker sends raw features. NaN becomes the
     median ("nothing unusual"), an infinity the limit.
+
+    While training, `noise` (a standard deviation, in spreads) is added: sums of money to the cent and ages to the millisecond
+    are the fingerprint of one session, and its outcome would be learnt by heart.
     """
 
     median: Tensor
     spread: Tensor
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, features: int, noise: float = 0.0) -> None:
         super().__init__()
+        self.noise = noise
         self.register_buffer("median", torch.zeros(features))  # (F,) of the log values
         self.register_buffer("spread", torch.ones(features))  # (F,) > 0
 
@@ -54,6 +58,8 @@ class DenseEncoder(nn.Module):
         missing = torch.isnan(dense)  # (B, F)
         x = torch.where(missing, torch.zeros_like(dense), dense).clamp(-LARGEST, LARGEST)
         x = torch.sign(x) * torch.log1p(torch.abs(x))
+        if self.training and self.noise > 0.0:
+            x = x + self.noise * self.spread * torch.randn_like(x)
         x = ((x - self.median) / self.spread).clamp(-SCALED_LIMIT, SCALED_LIMIT)
         return torch.where(missing, torch.zeros_like(x), x)
 

@@ -45,7 +45,7 @@ class MultiTaskNetwork(nn.Module):
     def __init__(self, shape: NetworkShape, features: int) -> None:
         super().__init__()
         self.shape, self.features = shape, features
-        self.dense = DenseEncoder(features)
+        self.dense = DenseEncoder(features, shape.noise)
         self.context = ContextEncoder(shape.context)
         self.items = ItemEncoder(shape.item_buckets, shape.category_buckets, shape.embedding, shape.forget)
         self.sequence = SequenceEncoder(shape.embedding, shape.attention_heads, shape.sequence)

@@ -29,6 +29,7 @@ class NetworkShape:
         tower: hidden width of each task's tower.
         dropout: share of the experts' and towers' hidden values that are dropped while training.
         forget: share of items that are read as "none" while training.
+        noise: added to scaled features while training, in their spreads.
         item_buckets: rows of the item table; ids at or above it are read as 0 ("none").
         category_buckets: rows of the category table, likewise.
     """
@@ -43,6 +44,7 @@ class NetworkShape:
     tower: int = 48
     dropout: float = 0.2
     forget: float = 0.4
+    noise: float = 0.1
     item_buckets: int = ITEM_BUCKETS
     category_buckets: int = CATEGORY_BUCKETS
 

@@ -64,7 +64,7 @@ def item_vectors(network: MultiTaskNetwork, dataset: Dataset) -> NDArray[np.floa
 
 
 def choose_threshold(network: MultiTaskNetwork, fraud_shift: float, dataset: Dataset, precision: float) -> float:
-    """Return the lowest fraud threshold with at least `precision` on the validation range, to three decimals upwards."""
+    """Return the best fraud threshold with at least `precision` on the validation range, to three decimals upwards."""
     rows = dataset.rows("validation")
     rows = rows[dataset.labels["fraud"][rows] != UNKNOWN]
     scores = answers(network, fraud_shift, dataset, rows)["fraud"]

@@ -28,7 +28,7 @@ class TrainingPlan:
         balance: `fixed` takes `weights`; `uncertainty` learns them (Kendall et al., CVPR 2018).
         weights: of each task's loss.
         fraud_weight: of a fraudulent row against an honest one. Taken back in the served probability.
-        alert_precision: the fraud threshold is the lowest with at least this precision on validation.
+        alert_precision: the fraud threshold is the best one with at least this precision on validation.
     """
 
     preset: str

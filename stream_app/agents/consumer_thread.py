@@ -33,6 +33,7 @@ __all__ = ["ChunkThread", "StartPositions"]
 T = TypeVar("T")
 
 _IDLE_S = 0.02
+_RETRY_BACKOFF_MS = 250  # aiokafka logs several lines a try while a broker is away
 
 
 class StartPositions(dict[TopicPartition, int]):
@@ -64,6 +65,7 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
             bootstrap_servers=driver.server_list(transport.url, transport.default_port),
             partition_assignment_strategy=[self._assignor],
             enable_auto_commit=False,
+            retry_backoff_ms=_RETRY_BACKOFF_MS,
             auto_offset_reset="none",  # never jump silently: starting points are chosen in `_seek`
             max_poll_interval_ms=int((conf.broker_max_poll_interval or 0) * 1000),
             max_partition_fetch_bytes=conf.consumer_max_fetch_size,
@@ -203,10 +205,11 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
         kafka = self._ensure_consumer()
         owned = kafka.assignment()
         wanted = {aiokafka.TopicPartition(*tp): offset for tp, offset in offsets.items()}
+        patience_s = self._chunk_consumer.options.drain_timeout_ms / 1000  # else it tries while the broker is away
         try:
-            await kafka.commit({tp: offset for tp, offset in wanted.items() if tp in owned})
-        except (KafkaError, IllegalStateError) as error:
-            self.log.warning("offsets not committed, will be tried again: %s", error)
+            await asyncio.wait_for(kafka.commit({tp: offset for tp, offset in wanted.items() if tp in owned}), patience_s)
+        except (KafkaError, IllegalStateError, TimeoutError) as error:
+            self.log.warning("offsets not committed, will be tried again: %s %s", type(error).__name__, error)
             return False
         return True
 

@@ -67,7 +67,7 @@ class _QuietWorker(faust.Worker):
 
     def _crash(self, reason: BaseException) -> None:
         self._on_stopping()
-        super()._crash(reason)
+        super()._crash(self.crash_reason or reason)  # the first one; what follows are its consequences
 
 
 def run_sources(options: AgentOptions, hooks: AssignmentHooks, handler: BatchHandler, close: Close | None = None) -> int:
@@ -99,10 +99,11 @@ def _run(app: faust.App, options: AgentOptions, close: Close | None) -> int:
         worker.execute_from_commandline()
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1
+        reason = worker.crash_reason or end.__context__  # the latter: it never came to run
     finally:
         deadline.cancel()
-    if worker.crash_reason is not None:
-        log.critical("the worker ended with an error: %s: %s", type(worker.crash_reason).__name__, worker.crash_reason)
+    if reason is not None:
+        log.critical("the worker ended with an error: %s: %s", type(reason).__name__, reason)
         return status or 1
     return status
 

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
+from aiokafka.errors import ConsumerStoppedError, KafkaError
 from faust.serializers.schemas import Schema
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
@@ -37,7 +39,7 @@ __all__ = ["ChunkConsumer", "ChunkTransport", "RawSchema", "build_transport"]
 
 _IDLE_S = 0.02  # between two looks when nothing may be fetched
 _FETCH_WAIT_MS = 1_000
-_NEVER = -1
+_TWIN, _TWIN_S = 10, 60.0  # so many assignments in so many seconds: no scaling does that
 
 
 class ChunkConsumer(driver.Consumer):
@@ -53,6 +55,7 @@ class ChunkConsumer(driver.Consumer):
         self._claimed: frozenset[TopicPartition] = frozenset()
         self._fronts: dict[TP, int] = {}
         self._waiting_events = 0
+        self._assigned_s: deque[float] = deque(maxlen=_TWIN)
         self.last_commit_s = time.monotonic()
 
     def _new_consumer_thread(self) -> ChunkThread:
@@ -62,9 +65,21 @@ class ChunkConsumer(driver.Consumer):
 
     async def claim(self, partitions: frozenset[TopicPartition], generation: int) -> Mapping[TopicPartition, int]:
         """Claim the partitions in the store and return the fronts it knows."""
+        self._refuse_a_twin()
         fronts = await self.hooks.on_assigned(partitions, generation)
         self._claimed = partitions
         return fronts
+
+    def _refuse_a_twin(self) -> None:
+        """Two processes with one static instance id take the partitions from each other for ever."""
+        now_s = time.monotonic()
+        self._assigned_s.append(now_s)
+        if self.options.instance and len(self._assigned_s) == _TWIN and now_s - self._assigned_s[0] < _TWIN_S:
+            msg = (
+                f"{_TWIN} assignments in {now_s - self._assigned_s[0]:.0f} s: another worker of group "
+                f"{self.options.group!r} seems to run with instance id {self.options.instance!r}; give each its own"
+            )
+            raise ContractError(msg)
 
     async def begin(self, generation: int, starts: StartPositions) -> None:
         """From now on acknowledgements of this assignment count, from these starts."""
@@ -110,11 +125,8 @@ class ChunkConsumer(driver.Consumer):
     async def _drain_and_commit(self) -> None:
         if self.drainer is not None and not self._crashed_app():
             await self.drainer(self.options.drain_timeout_ms / 1000)
-        try:
-            # A commit tries again for as long as the broker is away; the store has the position anyway.
-            await asyncio.wait_for(self.commit(), self.options.drain_timeout_ms / 1000)
-        except TimeoutError:
-            self.log.warning("no offsets committed in %d ms; the store has them", self.options.drain_timeout_ms)
+        if self.generation:
+            await self.commit()
 
     async def wait_empty(self) -> None:
         """Faust calls this on SIGTERM, before it cancels the agents."""
@@ -152,7 +164,13 @@ class ChunkConsumer(driver.Consumer):
             return []
         thread: ChunkThread = self._thread  # type: ignore[assignment]  # made by _new_consumer_thread
         fetch = thread.fetch(active, room, _FETCH_WAIT_MS)
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(fetch, thread.thread_loop))
+        try:
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(fetch, thread.thread_loop))
+        except KafkaError as error:
+            if isinstance(error, ConsumerStoppedError):
+                raise  # Faust knows what to do
+            await self.fail("fetching", error)
+            return []
 
     def _message(self, tp: TP, chunk: Chunk) -> ConsumerMessage:
         return ConsumerMessage(

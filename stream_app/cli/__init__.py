@@ -20,7 +20,6 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "import": ("import_", "Produce the events of a log file (CSV or Parquet)."),
     "tail": ("tail", "Show the records of a topic as they come."),
     "doctor": ("doctor", "Check services, topics, model and versions; say what to do."),
-    "features": ("features", "Show the features, and a user's values."),
     "warm": ("warm", "Compile and load once, so that the next start is fast."),
     "docs": ("docs", "Write the generated documents, or check that they are fresh."),
 }

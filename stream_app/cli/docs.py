@@ -19,7 +19,7 @@ __all__ = ["docs"]
 )
 @click.pass_context
 def docs(ctx: click.Context, check: bool, root: Path) -> None:
-    r"""Write asyncapi.yaml, docs/topics.md, docs/schemas/, docs/configuration.md and docs/features.md.
+    """Write asyncapi.yaml, docs/topics.md, docs/schemas/, docs/configuration.md and docs/features.md.
 
     \b
     Examples:

@@ -22,7 +22,7 @@ __all__ = ["doctor"]
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON.")
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
-    r"""Check Python, packages, Kafka, topics, Redis, model and compiled code; exit status 1 if anything fails.
+    """Check Python, packages, Kafka, topics, Redis, model and compiled code; exit status 1 if anything fails.
 
     \b
     Examples:
@@ -66,5 +66,9 @@ def _all_checks(settings: Settings) -> list[Check]:
     if not failed(checks):  # both answer
         addresses = (kafka.bootstrap, kafka.client_api_version, kafka.topic_prefix, redis.url, redis.prefix)
         checks += examined("positions", lambda: check_positions(*addresses, redis.timeout_ms))
-    checks += examined("model", lambda: check_model(Path(settings.model.path), settings.features.allowed_lateness_ms))
+    if settings.model.engine == "none":
+        checks.append(Check("model", "WARN", "model.engine is none: nothing is scored", "set model.engine auto"))
+    else:
+        lateness_ms = settings.features.allowed_lateness_ms
+        checks += examined("model", lambda: check_model(Path(settings.model.path), lateness_ms))
     return checks + examined("compiled code", check_cache)

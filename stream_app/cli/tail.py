@@ -23,7 +23,7 @@ _TOPICS: Final = (*ANSWER_TOPICS, *SOURCE_TOPICS, *SIDE_TOPICS)
 @click.option("--no-follow", is_flag=True, help="Stop where the topic ends now.")
 @click.option("--json", "as_json", is_flag=True, help="The values as they are, one JSON line each.")
 def tail(topic: str, start: str, limit: int | None, user: str | None, no_follow: bool, as_json: bool) -> None:
-    r"""Show the records of TOPIC as they come, until Ctrl-C.
+    """Show the records of TOPIC as they come, until Ctrl-C.
 
     \b
     Examples:

@@ -25,7 +25,7 @@ _EMBEDDED = (
 
 @click.group("topics")
 def topics() -> None:
-    r"""Create, describe or check the Kafka topics.
+    """Create, describe or check the Kafka topics.
 
     \b
     Examples:
@@ -46,6 +46,8 @@ def create(update: bool, as_json: bool) -> None:
     settings = cli_settings(announce=False)
     if settings.kafka.client_api_version:
         click.echo(_EMBEDDED.format(version=settings.kafka.client_api_version), err=True)
+        if as_json:
+            click.echo(json.dumps({"created": [], "embedded": True}))
         return
     _refuse_state_of_other_count(settings)
     with connect(settings.kafka.bootstrap) as admin:

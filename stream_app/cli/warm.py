@@ -13,7 +13,7 @@ __all__ = ["warm"]
 
 @click.command("warm")
 def warm() -> None:
-    r"""Compile the feature engine into its cache and load the model once.
+    """Compile the feature engine into its cache and load the model once.
 
     \b
     Example:

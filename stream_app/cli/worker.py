@@ -13,6 +13,7 @@ from typing import Final
 import click
 
 from stream_app.cli.settings import cli_settings
+from stream_app.config import child_environ
 from stream_app.errors import ContractError
 
 __all__ = ["worker"]
@@ -38,9 +39,10 @@ def worker(restart: bool, log_level: str) -> None:
     Crash-only: a worker that cannot go on ends with a non-zero status, and whoever starts it again goes on where the store
     stands. SIGTERM and Ctrl-C finish what is in flight.
     """
-    if restart:
-        sys.exit(_supervise([sys.executable, "-m", "stream_app", "worker", "--log-level", log_level]))
     settings = cli_settings()
+    if restart:
+        command = [sys.executable, "-m", "stream_app", "worker", "--log-level", log_level]
+        sys.exit(_supervise(command, child_environ(settings)))
     logging.basicConfig(level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for chatty in ("faust", "mode", "aiokafka"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -49,7 +51,7 @@ def worker(restart: bool, log_level: str) -> None:
     sys.exit(run_worker(settings))
 
 
-def _supervise(command: list[str]) -> int:
+def _supervise(command: list[str], environ: dict[str, str]) -> int:
     """Run `command` again after each crash; a signal is passed on and ends it."""
     stopping = False
     child: subprocess.Popen[bytes] | None = None
@@ -62,10 +64,12 @@ def _supervise(command: list[str]) -> int:
 
     signal.signal(signal.SIGTERM, pass_on)
     signal.signal(signal.SIGINT, pass_on)
+    from stream_app.services.embedded import die_with_parent
+
     failures = 0
     while not stopping:
         started = time.monotonic()
-        child = subprocess.Popen(command, start_new_session=True)
+        child = subprocess.Popen([*die_with_parent(), *command], env=environ, start_new_session=True)
         status = child.wait()
         if stopping or status in _NOT_RESTARTED:
             return max(status, 0)

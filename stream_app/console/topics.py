@@ -7,6 +7,7 @@ which has none of the user's state; so an existing topic with another count is r
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +18,7 @@ from stream_app.errors import ContractError
 
 __all__ = ["CreatedTopics", "TopicPlan", "create_topics", "differences", "plan_topics"]
 
+_LOOK_AGAIN_S: Final = 0.1
 _READY_MS: Final = 30_000  # a broker under load takes seconds to elect the leaders of 80 partitions
 
 
@@ -107,14 +109,19 @@ def _request(plan: TopicPlan) -> dict[str, Any]:
 def _update(admin: Any, plans: Sequence[TopicPlan], states: Mapping[str, TopicState]) -> list[str]:  # noqa: ANN401
     from kafka.admin import ConfigResource, ConfigResourceType
 
-    stale = [
-        plan
-        for plan in plans
-        if plan.name in states and any(states[plan.name].configs.get(key) != value for key, value in plan.configs.items())
-    ]
+    stale = _stale(plans, states)
     if stale:
         admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, plan.name, plan.configs) for plan in stale])
+        # A KRaft broker says yes before it has read the change from its controller's log.
+        deadline = time.monotonic() + _READY_MS / 1000
+        while _stale(stale, read_topics(admin, [plan.name for plan in stale])) and time.monotonic() < deadline:
+            time.sleep(_LOOK_AGAIN_S)
     return [plan.name for plan in stale]
+
+
+def _stale(plans: Sequence[TopicPlan], states: Mapping[str, TopicState]) -> list[TopicPlan]:
+    # Those that exist with other settings than planned.
+    return [plan for plan in plans if plan.name in states and not plan.configs.items() <= states[plan.name].configs.items()]
 
 
 def _refuse_other_counts(plans: Sequence[TopicPlan], states: Mapping[str, TopicState]) -> None:

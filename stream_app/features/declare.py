@@ -200,7 +200,7 @@ class Catalogue:
             yield f"feature {feature.name!r}: default {feature.default} is outside [{feature.low}, {feature.high}]"
         up, down = feature.prior
         if feature.aggregation == "rate" and (down <= 0 or feature.default != up / down):
-            yield f"feature {feature.name!r}: a rate's default {feature.default} must be its prior's {up} / {down}, with {down} > 0"
+            yield f"feature {feature.name!r}: prior {up} / {down} must have a denominator above 0 and give {feature.default}"
         by_name = {m.name: m.field for m in self.measures}
         summed = [m for m in (feature.measure, feature.per) if m and feature.aggregation != "distinct"]
         yield from (

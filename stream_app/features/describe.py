@@ -51,7 +51,9 @@ def _records(block: Block, row: NDArray[np.int64]) -> dict[int, NDArray[np.int64
     head = (int(row[0]) - 1) // tile_ms
     kept = range(max(0, head - slots + 1), head + 1)
     table = row[block.offset : block.offset + slots * block.width].reshape(slots, block.width)
-    used = table.any(axis=1).tolist()  # most tiles are empty, and looking at each would take most of the time
+    used: list[bool] = np.asarray(
+        table.any(axis=1)
+    ).tolist()  # most tiles are empty, and looking at each would take most of the time
     return {k * tile_ms: table[k % slots] for k in kept if used[k % slots]}
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
 
+from stream_app.services import real
 from stream_app.services.mock_broker import mock_broker
 from tests.integration.transport_harness import PARTITIONS, SqliteSubject, committed, create_topics, produce, settle, until
 from tests.integration.transport_worker import open_store
@@ -69,6 +73,43 @@ def test_a_front_beyond_the_end_of_the_log_ends_the_worker(subject: SqliteSubjec
     worker = subject.start()
     assert worker.wait(60) == 1
     assert "LogPosition(wanted=1000, beginning=0, end=0)" in subject.log(0).read_text()
+
+
+def test_records_that_expire_before_they_are_read_end_the_worker(subject: SqliteSubject) -> None:
+    places = produce(subject.bootstrap, subject.topics, 120)
+    worker = subject.start()
+    settle(subject, places)
+    worker.send_signal(signal.SIGSTOP)
+    produce(subject.bootstrap, subject.topics, 120)
+    admin = AdminClient({"bootstrap.servers": subject.bootstrap})
+    [deleted] = admin.delete_records([TopicPartition(subject.topics[0], 0, 15)]).values()
+    deleted.result(timeout=30)
+    worker.send_signal(signal.SIGCONT)
+    assert worker.wait(60) == 1
+    assert "OffsetOutOfRangeError" in subject.log(0).read_text()
+
+
+def test_two_workers_with_one_instance_id_apply_nothing_twice_and_one_of_them_says_so(subject: SqliteSubject) -> None:
+    subject.options = {"chunk_events": 20, "batch_events": 40, "instance": "the-same"}
+    places = produce(subject.bootstrap, subject.topics, 600)
+    twins = [subject.start(delay_s=0.2), subject.start(delay_s=0.2)]
+    until(lambda: any(twin.poll() is not None for twin in twins), "one twin has ended")
+    assert any("seems to run with instance id 'the-same'" in subject.log(number).read_text() for number in (0, 1))
+    subject.stop_all()
+    subject.start()
+    settle(subject, places)
+
+
+def test_sigterm_without_a_broker_ends_the_worker_in_time(subject: SqliteSubject, real_services: ServicesState) -> None:
+    root = Path(real_services.kafka.log).parents[2]
+    worker = subject.start(options={"drain_timeout_ms": 1_000})
+    settle(subject, produce(subject.bootstrap, subject.topics, 60))
+    real.stop_kafka(root)
+    try:
+        worker.terminate()
+        assert worker.wait(60) == 0
+    finally:
+        real.start_kafka(root)
 
 
 def test_the_embedded_broker_serves_the_same_worker(tmp_path: Path) -> None:

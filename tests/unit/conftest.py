@@ -56,9 +56,7 @@ def untrained(made_up_dataset: Dataset) -> Checkpoint:
 
 
 @pytest.fixture(scope="session")
-def built_artifact(
-    tmp_path_factory: pytest.TempPathFactory, made_up_dataset: Dataset, untrained: Checkpoint
-) -> Path:
+def built_artifact(tmp_path_factory: pytest.TempPathFactory, made_up_dataset: Dataset, untrained: Checkpoint) -> Path:
     """The artefact of `untrained`: look, do not touch."""
     from training.artifact import Trained, write_artifact
 

@@ -49,9 +49,7 @@ def test_parity_holds_on_rows_that_are_as_bad_as_rows_can_be(
     assert all(difference.fine for difference in differences), differences
 
 
-def test_parity_is_broken_by_one_changed_weight(
-    built_artifact: Path, untrained: Checkpoint, made_up_dataset: Dataset
-) -> None:
+def test_parity_is_broken_by_one_changed_weight(built_artifact: Path, untrained: Checkpoint, made_up_dataset: Dataset) -> None:
     weight = untrained.network.click.out.bias
     with torch.no_grad():
         weight += 0.01

@@ -169,7 +169,8 @@ def test_a_line_inside_an_order_is_checked_too() -> None:
 
 
 ODD = [
-    "a b", " a", "a ", "a\n", "\n", "a\tb", "a\0b", "a\x7fb", "a\u2028b", "ä", "用户", "😀", "a\u200bb", "a\u0301", "a'b", 'a"b', "a\\b",
+    "a b", " a", "a ", "a\n", "\n", "a\tb", "a\0b", "a\x7fb", "a\u2028b", "ä", "用户", "😀", "a\u200bb", "a\u0301",
+    "a'b", 'a"b', "a\\b",
     "a{b}", "a,b", "a;b", "a<b>", "a$b", "a%b", "a&b", "a*b", "a?b", "a#b", "a!b", "a^b", "a`b", "a(b)", "a[b]",
 ]  # fmt: skip
 

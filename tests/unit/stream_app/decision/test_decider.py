@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from stream_app.decision.decide import Decider, Decisions
@@ -20,13 +22,13 @@ DECIDER = Decider(
 USUAL = list(range(8))
 
 
-def decide(fraud: list[float], dense: list[list[float]]) -> Decisions:
+def decide(fraud: Sequence[float], dense: Sequence[Sequence[float]]) -> Decisions:
     kinds = np.full(len(fraud), ORDER, np.int32)
     return DECIDER.decide(np.array(fraud, np.float32), np.array(dense, np.float32).reshape(-1, 8), kinds)
 
 
 def test_the_threshold_belongs_to_the_alerts() -> None:
-    assert decide([0.79, 0.81, np.float32(0.8), 0.0], [USUAL] * 4).alert.tolist() == [False, True, True, False]
+    assert decide([0.79, 0.81, float(np.float32(0.8)), 0.0], [USUAL] * 4).alert.tolist() == [False, True, True, False]
 
 
 def test_a_rule_raises_an_alert_whatever_the_model_says() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -21,13 +23,13 @@ RULES = RuleSet(
 )
 
 
-def fired(features: list[list[float]], kinds: list[int]) -> list[list[bool]]:
+def fired(features: Sequence[Sequence[float]], kinds: list[int]) -> list[list[bool]]:
     found: list[list[bool]] = RULES.fired(np.array(features, np.float32).reshape(-1, 3), np.array(kinds, np.int32)).tolist()
     return found
 
 
 def test_every_condition_must_hold_and_the_bound_belongs_to_it() -> None:
-    rows = [[1, 0, 2], [1, 0, 1.99], [0.99, 0, 2], [9, 9, 9]]
+    rows: list[list[float]] = [[1, 0, 2], [1, 0, 1.99], [0.99, 0, 2], [9, 9, 9]]
     assert fired(rows, [ORDER] * 4) == [[True, False], [False, False], [False, False], [True, True]]
 
 
@@ -40,7 +42,7 @@ def test_a_batch_of_none_fires_nothing() -> None:
 
 
 def test_a_rule_over_an_unknown_feature_is_refused_and_named() -> None:
-    with pytest.raises(ContractError, match="nosuch.*Operator action"):
+    with pytest.raises(ContractError, match=r"nosuch.*Operator action"):
         RuleSet((Rule("r", (Condition("nosuch", 1.0),), kinds=(ORDER,)),), NAMES)
 
 

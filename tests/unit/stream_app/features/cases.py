@@ -79,7 +79,10 @@ class Run:
                     [held[g, key] for g in range(self.groups) if g != group and (g, key) in held] for group, key in pairs
                 ]
                 others[kind.name] = engine.merge(kind.name, elsewhere)
+        before = {name: state.copy() for name, state in others.items()}
         result = engine.fold(columns, rows, own, others)
+        for name, state in others.items():
+            np.testing.assert_array_equal(state, before[name], err_msg="other groups' replicas are only read")
         for name in rows:
             pairs = list(zip(rows[name].groups.tolist(), rows[name].keys, strict=True))
             packed = engine.pack(name, own[name])

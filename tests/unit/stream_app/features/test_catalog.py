@@ -73,7 +73,7 @@ WRONG: dict[str, tuple[Callable[[], Catalogue], str]] = {
     "an unknown measure": (lambda: with_feature("user_carts_1d", measure="x"), "unknown measure 'x'"),
     "an unknown entity": (lambda: with_feature("user_carts_1d", entity="shop"), "unknown entity 'shop'"),
     "a default out of range": (lambda: with_feature("amount", default=-1.0), "outside"),
-    "a rate whose default is not its prior": (lambda: with_feature("user_cart_rate_1d", default=0.5), "must be its prior's"),
+    "a rate whose default is not its prior": (lambda: with_feature("user_cart_rate_1d", default=0.5), "and give 0.5"),
     "a distinct count without a bitmap": (lambda: with_feature("ip_distinct_users_1d", words=0), "1 to 16 words"),
     "a sum of hashes": (lambda: with_feature("user_carts_1d", measure="device"), "adds up the hashes"),
     "a tile that does not divide": (lambda: with_tile(70_000), "no multiple of its tile"),

@@ -1,0 +1,214 @@
+"""What is no event lands in `dead-letters`, with its original bytes and a reason, and the worker goes on: by the real command.
+
+The valid events before, between and behind them are answered as if the others had not been there.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from stream_app.codec.examples import EXAMPLES
+from stream_app.config import KafkaSettings, ModelSettings, RedisSettings, Settings, environ_from
+from stream_app.console.broker import connect
+from stream_app.console.topics import create_topics, plan_topics
+from stream_app.events import SOURCE_TOPICS
+from tests.integration.transport_harness import until
+
+pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow]
+
+PARTITIONS = 2
+ROOT = Path(__file__).resolve().parents[2]
+HEADERS: list[tuple[str, bytes | None]] = [("trace", bytes(range(256))), ("empty", b""), ("none", None), ("trace", b"twice")]
+
+
+@dataclass
+class Bad:
+    """A record that is no event, and a word that its reason must have."""
+
+    topic: str
+    value: bytes | None
+    says: str
+    key: bytes | None = b"u-1042"
+
+
+def example(topic: str, **changes: Any) -> bytes:
+    made: dict[str, Any] = json.loads(msgspec.json.encode(EXAMPLES[topic]))
+    made.update(changes)
+    return json.dumps({name: value for name, value in made.items() if value is not ...}).encode()
+
+
+ODD = [
+    "a b",
+    "a\n",
+    "a\tb",
+    "a\0b",
+    "\x7f",
+    "ä",
+    "用户",
+    "😀",
+    "a\u200b",
+    "'",
+    '"',
+    "\\",
+    "{",
+    "}",
+    ",",
+    ";",
+    "<",
+    "$",
+    "%",
+    "*",
+    "#",
+]
+BAD = [
+    Bad("clicks", b"{broken", "not JSON"),
+    Bad("clicks", bytes(range(256)), "not JSON"),
+    Bad("clicks", b"", "no value"),
+    Bad("orders", None, "no value"),
+    Bad("orders", b"[" * 50_000, "array"),
+    Bad("searches", b'{"x":' * 50_000, "nested too deeply"),
+    Bad("clicks", example("clicks", price="9.99"), "$.price"),
+    Bad("clicks", example("clicks", user=17), "$.user"),
+    Bad("clicks", example("clicks", item=...), "item"),
+    Bad("orders", example("orders", lines=...), "lines"),
+    Bad("clicks", example("clicks", price=1e300), "$.price"),
+    Bad("clicks", example("clicks", position=10**30), "$.position"),
+    Bad("searches", example("orders"), "query"),
+    Bad("orders", example("clicks"), "lines"),
+    Bad("searches", example("searches", query="x" * 1_000_000), "$.query"),
+    Bad("searches", example("searches", query="用" * 1_000_000).replace(b"\\u7528", "用".encode())[:1_000_000], "JSON"),
+    Bad("orders", example("orders", amount=123456).replace(b"123456", b"NaN"), "not JSON"),
+    Bad("orders", example("orders", amount=123456).replace(b"123456", b"-1e400"), "$.amount"),
+    Bad("orders", example("orders", amount=-1.0), "$.amount"),
+    Bad("clicks", example("clicks", event_time_ms=-1), "$.event_time_ms"),
+    Bad("clicks", example("clicks", event_time_ms=1_748_736_000_000_000), "$.event_time_ms"),
+    Bad("clicks", example("clicks", event_time_ms=4_000_000_000_000), "producer's clock"),
+    Bad("clicks", example("clicks"), "key", key=None),
+    Bad("clicks", example("clicks"), "key", key=b"u-1"),
+    Bad("clicks", example("clicks"), "key", key=bytes(range(128, 256))),
+    *(Bad("clicks", example("clicks", user=odd), "$.user", key=odd.encode()) for odd in ODD),
+    *(Bad("orders", example("orders", device=odd), "$.device") for odd in ODD),
+]
+
+
+class Shop:
+    """A worker of the command line, its topics, and what it says."""
+
+    def __init__(self, bootstrap: str, redis_url: str, prefixes: tuple[str, str], folder: Path) -> None:
+        self.settings = Settings(
+            kafka=KafkaSettings(bootstrap=bootstrap, group=f"{prefixes[0]}g", partitions=PARTITIONS, topic_prefix=prefixes[0]),
+            redis=RedisSettings(url=redis_url, prefix=prefixes[1]),
+            model=ModelSettings(engine="none"),
+        )
+        with connect(bootstrap) as admin:
+            create_topics(admin, plan_topics(PARTITIONS, prefix=prefixes[0]))
+        self.producer = Producer({"bootstrap.servers": bootstrap, "message.max.bytes": 1_500_000})
+        self.consumer = Consumer(
+            {"bootstrap.servers": bootstrap, "group.id": uuid.uuid4().hex, "fetch.message.max.bytes": 8_000_000}
+        )
+        topics = [self.settings.topic(name) for name in ("dead-letters", "intent-labels")]
+        self.consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for topic in topics for p in range(PARTITIONS)])
+        self.said: dict[str, dict[str, Any]] = {}  # answer id -> the message, with its topic and key
+        self.log = folder / "worker.log"
+        with self.log.open("wb") as output:
+            self.worker = subprocess.Popen(
+                [sys.executable, "-m", "stream_app", "worker"],
+                cwd=folder,
+                env={**os.environ, **environ_from(self.settings), "PYTHONPATH": str(ROOT)},
+                stdout=output,
+                stderr=output,
+            )
+
+    def send(self, records: Sequence[tuple[str, bytes | None, bytes | None]]) -> list[str]:
+        """Append records with `HEADERS`, wait for the broker, and return the ids of their answers."""
+        ids: dict[int, str] = {}
+
+        def delivered(number: int, topic: str) -> Any:
+            def note(error: KafkaError | None, message: Message) -> None:
+                if error is not None:
+                    raise KafkaException(error)
+                ids[number] = f"{topic}-{message.partition()}-{message.offset()}"
+
+            return note
+
+        for number, (topic, key, value) in enumerate(records):
+            name, partition = self.settings.topic(topic), number % PARTITIONS
+            headers: Any = HEADERS
+            self.producer.produce(name, value, key, partition, delivered(number, topic), headers=headers)
+        assert self.producer.flush(30) == 0
+        return [ids[number] for number in range(len(records))]
+
+    def hears(self, ids: Sequence[str]) -> bool:
+        """Read on, and tell whether all of these have been said."""
+        assert self.worker.poll() is None, f"the worker has ended:\n{self.log.read_text()[-3_000:]}"
+        for message in self.consumer.consume(1_000, 0.2):
+            if message.error():
+                raise KafkaException(message.error())
+            value = message.value()
+            assert isinstance(value, bytes)
+            said = json.loads(value)
+            assert said["answer_id"] not in self.said, "one fate an offset"
+            self.said[said["answer_id"]] = {**said, "topic": message.topic(), "message_key": message.key()}
+        return all(identifier in self.said for identifier in ids)
+
+    def stop(self) -> None:
+        if self.worker.poll() is None:
+            self.worker.kill()
+        self.worker.wait()
+        self.consumer.close()
+
+
+@pytest.fixture
+def shop(kafka_bootstrap: str, redis_url: str, topic_prefix: str, redis_prefix: str, tmp_path: Path) -> Iterator[Shop]:
+    shop = Shop(kafka_bootstrap, redis_url, (topic_prefix, redis_prefix), tmp_path)
+    yield shop
+    shop.stop()
+
+
+def original(said: Mapping[str, Any], name: str) -> bytes | None:
+    text = said[name]
+    return None if text is None else base64.b64decode(text)
+
+
+def test_what_is_no_event_is_kept_with_its_reason_and_the_worker_goes_on(shop: Shop) -> None:
+    good: list[tuple[str, bytes | None, bytes | None]] = [
+        (topic, b"u-1042", example(topic)) for topic in SOURCE_TOPICS for _ in range(PARTITIONS)
+    ]
+    before = shop.send(good)
+    between: list[str] = []
+    bad: list[str] = []
+    for at in range(0, len(BAD), 5):
+        bad += shop.send([(record.topic, record.key, record.value) for record in BAD[at : at + 5]])
+        between += shop.send(good[:2])
+    until(lambda: shop.hears([*before, *between, *bad]), "every record has its fate")
+    behind = shop.send(good)
+    until(lambda: shop.hears(behind), "events behind them are answered")
+    for identifier in [*before, *between, *behind]:
+        assert shop.said[identifier]["topic"] == shop.settings.topic("intent-labels")
+    for identifier, record in zip(bad, BAD, strict=True):
+        said = shop.said[identifier]
+        assert said["topic"] == shop.settings.topic("dead-letters"), f"{record} was taken for an event"
+        assert record.says in said["reason"], f"{said['reason']!r} does not say {record.says!r}"
+        assert len(said["reason"]) < 600
+        assert (original(said, "key"), original(said, "value")) == (record.key, record.value)
+        headers = [(name, None if value is None else base64.b64decode(value)) for name, value in said["headers"]]
+        assert headers == HEADERS
+        assert said["message_key"] == record.key
+        assert said["place"] == "codec.decode"
+    shop.worker.send_signal(signal.SIGTERM)
+    assert shop.worker.wait(30) == 0
+    assert "Unclosed" not in shop.log.read_text()

@@ -1,0 +1,320 @@
+"""The handler's order: nothing is published before it is committed, nothing leaves the outbox before it is published."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from stream_app.agents.chunks import Chunk
+from stream_app.agents.handler import ScoringHandler
+from stream_app.agents.ports import LogPosition, TopicPartition
+from stream_app.agents.publisher import Publisher
+from stream_app.clock import SettableClock
+from stream_app.codec.outbox import Messages
+from stream_app.errors import AbandonedError, BrokerUnavailableError, ContractError, FencedError, StoreSteppedBackError
+from stream_app.metrics import Metrics
+from stream_app.store.ledger import Ledger
+from stream_app.store.memory import MemoryStore
+from stream_app.store.port import CommitResult, CommitStatus, GroupStep
+from tests.scoring import make_events, record_of, scoring_engine, scoring_pipeline
+
+PREFIX = "pre-"
+CLICKS, ORDERS = TopicPartition("pre-clicks", 0), TopicPartition("pre-orders", 0)
+EVENTS = make_events(40, users=["u-1"], devices=["d"])
+RECORDS = [record_of(event, 0, 0) for event in EVENTS]
+SHARED = frozenset(kind.name for kind in scoring_engine().kinds if kind.shared)
+
+
+@dataclass
+class Desk:
+    """A handler over a store in memory, and a log of what it does to its neighbours."""
+
+    store: MemoryStore = field(default_factory=lambda: MemoryStore(2, SHARED))
+    did: list[str] = field(default_factory=list)
+    published: list[tuple[str, bytes]] = field(default_factory=list)
+    broken: type[Exception] | None = None  # what publishing raises
+
+    def __post_init__(self) -> None:
+        self.metrics = Metrics(CollectorRegistry())
+        self.pipeline = scoring_pipeline(self.store, SettableClock(5))
+        self.handler = ScoringHandler(
+            pipeline=self.pipeline,
+            store=self.store,
+            ledger=Ledger(),
+            publisher=_NotedPublisher(self),
+            metrics=self.metrics,
+            topic_prefix=PREFIX,
+            owner="w",
+        )
+        commit = self.store.commit
+
+        async def noted(steps: Sequence[GroupStep]) -> list[CommitResult]:
+            self.did.append("commit")
+            return await commit(steps)
+
+        self.store.commit = noted  # type: ignore[method-assign]  # the very method, with a note
+
+    async def assigned(self, *places: TopicPartition, generation: int = 1) -> Mapping[TopicPartition, int]:
+        return await self.handler.on_assigned(frozenset(places or (CLICKS, ORDERS)), generation)
+
+    async def handle(self, *chunks: Chunk) -> None:
+        await self.handler.handle(chunks, _Turn(self))
+
+    async def outbox(self) -> list[int]:
+        return list((await self.store.claim(0, "looks")).outbox)
+
+    def count(self, name: str) -> float:
+        found = self.metrics.__dict__[name]._value.get()
+        return float(found)
+
+
+class _NotedPublisher(Publisher):
+    def __init__(self, desk: Desk) -> None:
+        super().__init__("", topic_prefix="", client_id="")
+        self._desk = desk
+
+    async def start(self) -> None:
+        self._desk.did.append("start")
+
+    async def stop(self) -> None:
+        self._desk.did.append("stop")
+
+    async def publish(self, groups: Iterable[tuple[int, Mapping[str, Messages]]]) -> dict[str, int]:
+        self._desk.did.append("publish")
+        if self._desk.broken is not None:
+            raise self._desk.broken("on purpose")
+        counts: dict[str, int] = {}
+        for _, topics in groups:
+            for topic, messages in topics.items():
+                counts[topic] = counts.get(topic, 0) + len(messages.values)
+                self._desk.published.extend((topic, value) for value in messages.values)
+        return counts
+
+
+class _Turn:
+    def __init__(self, desk: Desk, *, abandoned: bool = False) -> None:
+        self._desk, self._abandoned = desk, abandoned
+
+    async def wait_previous_committed(self) -> None:
+        self._desk.did.append("wait")
+        if self._abandoned:
+            raise AbandonedError("on purpose")
+
+    def committed(self) -> None:
+        self._desk.did.append("committed")
+
+
+def chunk(topic: str, start: int, end: int) -> Chunk:
+    """Offsets [start, end) of group 0, each with a valid event."""
+    kind = "click" if topic == "clicks" else "order"
+    fitting = [event for event in EVENTS if type(event).__name__.lower() == kind]
+    records: list[Any] = [record_of(fitting[offset % len(fitting)], 0, offset) for offset in range(start, end)]
+    return Chunk(PREFIX + topic, 0, start, end, 1, records)
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    made = Desk()
+    yield made
+    made.pipeline.model_thread.shutdown()
+
+
+def ran(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(scenario())
+
+
+def test_the_steps_come_in_the_order_that_the_guarantee_rests_on(desk: Desk) -> None:
+    async def scenario() -> None:
+        assert await desk.assigned() == {CLICKS: 0, ORDERS: 0}
+        await desk.handle(chunk("clicks", 0, 3), chunk("orders", 0, 2))
+
+    ran(scenario)
+    assert desk.did == ["start", "wait", "commit", "committed", "publish"]
+    assert sorted(topic for topic, _ in desk.published) == ["intent-labels"] * 5 + ["journal"] + ["recommendation-candidates"] * 5
+
+
+def test_answers_stay_in_the_outbox_until_the_next_step_of_their_group(desk: Desk) -> None:
+    async def scenario() -> None:
+        await desk.assigned()
+        await desk.handle(chunk("clicks", 0, 3))
+        assert list(desk.store._groups[0].outbox) == [1]
+        await desk.handle(chunk("clicks", 3, 5))
+        assert list(desk.store._groups[0].outbox) == [2]
+        await desk.handler.on_revoked(frozenset({CLICKS, ORDERS}), 1)
+        assert list(desk.store._groups[0].outbox) == []
+
+    ran(scenario)
+
+
+def test_what_was_not_published_is_published_by_the_next_owner_byte_for_byte(desk: Desk) -> None:
+    async def scenario() -> None:
+        await desk.assigned()
+        desk.broken = BrokerUnavailableError
+        with pytest.raises(BrokerUnavailableError):
+            await desk.handle(chunk("clicks", 0, 3))
+        [payload] = desk.store._groups[0].outbox.values()
+        desk.broken = None
+        assert await desk.assigned(generation=2) == {CLICKS: 3, ORDERS: 0}
+        assert len(desk.published) == 7
+        assert all(value in payload for topic, value in desk.published if topic != "journal")
+        assert await desk.outbox() == []
+        assert desk.count("republished") == 7
+
+    ran(scenario)
+
+
+def test_what_the_store_has_applied_is_skipped_and_the_rest_of_a_chunk_is_not(desk: Desk) -> None:
+    async def scenario() -> None:
+        await desk.assigned()
+        await desk.handle(chunk("clicks", 0, 3))
+        desk.published.clear()
+        await desk.handle(chunk("clicks", 0, 3))
+        assert desk.published == []
+        await desk.handle(chunk("clicks", 1, 5))
+        assert (
+            sorted(topic for topic, _ in desk.published)
+            == ["intent-labels"] * 2 + ["journal"] + ["recommendation-candidates"] * 2
+        )
+        assert desk.store._groups[0].fronts == {"clicks": 5}
+        assert desk.count("skipped") == 5
+
+    ran(scenario)
+
+
+def test_a_batch_with_nothing_new_keeps_its_place_in_the_order(desk: Desk) -> None:
+    async def scenario() -> None:
+        await desk.assigned()
+        await desk.handle(chunk("clicks", 0, 3))
+        desk.did.clear()
+        await desk.handle(chunk("clicks", 0, 3))
+
+    ran(scenario)
+    assert desk.did == ["wait", "committed"]
+
+
+def test_chunks_of_one_partition_are_one_range(desk: Desk) -> None:
+    async def scenario() -> None:
+        await desk.assigned()
+        await desk.handle(
+            chunk("clicks", 0, 3), chunk("orders", 0, 1), chunk("clicks", 3, 6), Chunk("pre-clicks", 0, 6, 9, 1, [])
+        )
+        assert desk.store._groups[0].fronts == {"clicks": 9, "orders": 1}
+        assert desk.store._groups[0].commit == 1
+
+    ran(scenario)
+
+
+def test_a_hole_between_two_chunks_ends_the_worker(desk: Desk) -> None:
+    async def scenario() -> None:
+        await desk.assigned()
+        with pytest.raises(ContractError, match="offsets are missing"):
+            await desk.handle(chunk("clicks", 0, 3), chunk("clicks", 4, 6))
+
+    ran(scenario)
+    assert desk.published == []
+    assert "commit" not in desk.did
+
+
+def test_an_abandoned_batch_reads_nothing_and_writes_nothing(desk: Desk) -> None:
+    async def scenario() -> None:
+        await desk.assigned()
+        with pytest.raises(AbandonedError):
+            await desk.handler.handle([chunk("clicks", 0, 3)], _Turn(desk, abandoned=True))
+
+    ran(scenario)
+    assert desk.did == ["start", "wait"]
+
+
+def test_a_fenced_group_is_dropped_and_the_others_are_still_published(desk: Desk) -> None:
+    other = TopicPartition("pre-clicks", 1)
+
+    async def scenario() -> None:
+        await desk.assigned(CLICKS, other)
+        await desk.store.claim(0, "heir")
+        here = chunk("clicks", 0, 2)
+        there = Chunk("pre-clicks", 1, 0, 2, 1, [record_of(EVENTS[0], 1, 0, topic="clicks"), record_of(EVENTS[1], 1, 1)])
+        with pytest.raises(FencedError, match="1 of 2 groups"):
+            await desk.handle(here, there)
+
+    ran(scenario)
+    assert desk.did[-2:] == ["committed", "publish"]
+    assert {b'"partition":1' in value for topic, value in desk.published if topic != "journal"} == {True}
+    assert desk.store._groups[0].commit == 0
+    assert desk.count("fenced") == 1
+
+
+def test_a_store_that_went_back_in_time_ends_the_worker_before_anything_is_published(desk: Desk) -> None:
+    async def scenario() -> None:
+        await desk.assigned()
+        await desk.handle(chunk("clicks", 0, 3))
+        desk.store._groups[0].fronts["clicks"] = 1
+        desk.published.clear()
+        with pytest.raises(StoreSteppedBackError, match="front 1"):
+            await desk.handle(chunk("clicks", 3, 5))
+
+    ran(scenario)
+    assert desk.published == []
+    assert desk.did[-1] == "commit", "the next batch must not go on"
+
+
+def test_a_step_that_was_applied_before_under_our_epoch_is_an_error_of_ours(desk: Desk) -> None:
+    async def scenario() -> None:
+        await desk.assigned()
+
+        async def repeated(steps: Sequence[GroupStep]) -> list[CommitResult]:
+            return [CommitResult(CommitStatus.REPEATED, 1, "fronts") for _ in steps]
+
+        desk.store.commit = repeated  # type: ignore[method-assign]
+        with pytest.raises(ContractError, match="Operator action"):
+            await desk.handle(chunk("clicks", 0, 3))
+
+    ran(scenario)
+
+
+def test_closing_disconnects(desk: Desk) -> None:
+    ran(desk.handler.close)
+    assert desk.did == ["stop"]
+
+
+@pytest.mark.parametrize(
+    ("front", "position", "start"),
+    [
+        (None, LogPosition(0, 40, 90), 40),  # nothing applied, the beginning has expired
+        (50, LogPosition(0, 40, 90), 40),  # an operator went back beyond the beginning
+        (40, LogPosition(3, 40, 90), 40),
+    ],
+)
+def test_a_log_that_has_lost_only_what_is_applied_is_read_from_its_beginning(
+    desk: Desk, front: int | None, position: LogPosition, start: int
+) -> None:
+    async def scenario() -> None:
+        if front is not None:
+            desk.store._groups[0].fronts["clicks"] = front
+        await desk.assigned()
+        assert await desk.handler.on_out_of_range(CLICKS, position) == start
+
+    ran(scenario)
+
+
+@pytest.mark.parametrize(
+    ("front", "position"),
+    [
+        (30, LogPosition(30, 40, 90)),  # ten records have expired unread
+        (100, LogPosition(100, 0, 90)),  # the topic is another one
+        (None, LogPosition(100, 0, 90)),
+    ],
+)
+def test_a_log_that_has_lost_more_ends_the_worker(desk: Desk, front: int | None, position: LogPosition) -> None:
+    async def scenario() -> None:
+        if front is not None:
+            desk.store._groups[0].fronts["clicks"] = front
+        await desk.assigned()
+        with pytest.raises(ContractError, match=rf"below {front or 0}, .*\[{position.beginning}, 90\).*Operator action"):
+            await desk.handler.on_out_of_range(CLICKS, position)
+
+    ran(scenario)

@@ -1,0 +1,280 @@
+"""The way of one event: every offset has one fate, and how a log is cut into batches changes nothing.
+
+Runs the worker's own pipeline, without a model, over the store in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from stream_app.clock import SettableClock
+from stream_app.codec.answers import ScoredRows
+from stream_app.codec.outbox import OutboxBatch, decode_outbox
+from stream_app.decision.decide import Decider
+from stream_app.decision.rules import RuleSet
+from stream_app.events import DeadLetter, Event, Order
+from stream_app.inference.ranker import PriorRanker
+from stream_app.pipeline import Pipeline, Span
+from stream_app.store.memory import MemoryStore
+from stream_app.store.port import CommitStatus
+from tests.scoring import BASE_MS, Record, make_events, record_of, scoring_engine, scoring_pipeline, topic_of
+
+GROUPS = 3
+USERS = [f"u-{number}" for number in range(9)]
+SHARED = frozenset(kind.name for kind in scoring_engine().kinds if kind.shared)
+
+
+class NotingRanker(PriorRanker):
+    """Keeps the tensors it is shown."""
+
+    def __init__(self) -> None:
+        self.seen: list[Mapping[str, NDArray[Any]]] = []
+
+    def rank(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[ScoredRows, NDArray[np.float32]]:
+        self.seen.append({name: value.copy() for name, value in inputs.items()})
+        return super().rank(inputs)
+
+
+@dataclass
+class Run:
+    """A pipeline over a store of its own, and what came of it."""
+
+    pipeline: Pipeline
+    store: MemoryStore
+    ranker: NotingRanker
+    outboxes: list[OutboxBatch] = field(default_factory=list)
+    features: dict[str, Sequence[bytes]] = field(default_factory=dict)  # event id -> the bytes of its tensors
+
+    async def batch(self, records: Sequence[Record]) -> None:
+        """Score and commit one batch, as a worker that owns all groups."""
+        spans = spans_of(records, {group: (await self.store.claim(group, "w")).epoch for group in range(GROUPS)})
+        prepared = self.pipeline.prepare(spans, [(record.topic, record) for record in records])
+        scored = len(self.ranker.seen)
+        steps = await self.pipeline.score(prepared)
+        for result in await self.store.commit(steps):
+            assert result.status is CommitStatus.APPLIED, result.detail
+        self.outboxes.extend(decode_outbox(step.payload) for step in steps)
+        if len(self.ranker.seen) > scored:
+            inputs = self.ranker.seen[-1]
+            for row, event in enumerate(prepared.events):
+                self.features[event.event_id] = [inputs[name][row].tobytes() for name in sorted(inputs)]
+
+    def messages(self) -> list[tuple[str, dict[str, Any]]]:
+        """All that would be published, with its topic."""
+        return [
+            (topic, msgspec.json.decode(value))
+            for outbox in self.outboxes
+            for topic, found in outbox.topics.items()
+            for value in found.values
+        ]
+
+    def state(self) -> dict[tuple[int, str, bytes], bytes]:
+        """Every blob of every group."""
+        return {(group, *key): blob for group, held in enumerate(self.store._groups) for key, blob in held.blobs.items()}
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    made = new_run()
+    yield made
+    made.pipeline.model_thread.shutdown()
+
+
+def new_run(**parts: Any) -> Run:
+    store, ranker = MemoryStore(GROUPS, SHARED), NotingRanker()
+    return Run(scoring_pipeline(store, SettableClock(77), ranker=ranker, **parts), store, ranker)
+
+
+def spans_of(records: Sequence[Record], epochs: Mapping[int, str]) -> list[Span]:
+    offsets: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for record in records:
+        offsets[record.topic, record.partition].append(record.offset)
+    return [Span(group, epochs[group], topic, min(found), max(found) + 1) for (topic, group), found in offsets.items()]
+
+
+def log_of(events: Sequence[Event]) -> list[Record]:
+    """The events' records, each user in one partition, in order of time."""
+    ends: Counter[tuple[str, int]] = Counter()
+    records = []
+    for event in sorted(events, key=lambda event: event.event_time_ms):
+        place = (topic_of(event), int(event.user.removeprefix("u-")) % GROUPS)
+        records.append(record_of(event, place[1], ends[place]))
+        ends[place] += 1
+    return records
+
+
+def played(records: Sequence[Record], sizes: Sequence[int]) -> Run:
+    run, at = new_run(), 0
+    for size in sizes:
+        asyncio.run(run.batch(records[at : at + size]))
+        at += size
+    assert at >= len(records)
+    run.pipeline.model_thread.shutdown()
+    return run
+
+
+def test_single_events_and_batches_of_any_size_give_the_same_features_and_state() -> None:
+    # One device a user: what another group has done meanwhile is seen at the next batch only, which is no part of this promise.
+    records = log_of(
+        [msgspec.structs.replace(e, device=f"of-{e.user}", ip="") for e in make_events(200, users=USERS, devices=["d"])]
+    )
+    single = played(records, [1] * 200)
+    draw = random.Random(4)
+    for sizes in ([200], [64, 64, 64, 64], [draw.randrange(1, 30) for _ in range(60)]):
+        batched = played(records, sizes)
+        assert batched.features == single.features
+        assert batched.state() == single.state()
+    assert len(single.features) == 200
+
+
+def test_one_group_shares_its_devices_and_still_does_not_depend_on_the_batches() -> None:
+    records = log_of(make_events(200, users=["u-0", "u-3", "u-6"], devices=["d-1", "d-2"]))
+    single, batched = played(records, [1] * 200), played(records, [37] * 6)
+    assert batched.features == single.features
+    assert batched.state() == single.state()
+
+
+def test_a_shared_device_is_seen_over_all_groups(run: Run) -> None:
+    events = [msgspec.structs.replace(e, device="d", ip="") for e in make_events(30, users=USERS, devices=["d"])]
+    records = log_of(events)
+    last = records[-1]
+    asyncio.run(run.batch(records[:-1]))
+    asyncio.run(run.batch([last]))
+    column = scoring_engine().feature_names.index("device_events_10m")
+    before = [e for e in events if last.timestamp - 5 - 600_000 < e.event_time_ms]
+    assert run.ranker.seen[-1]["dense"][0, column] == len(before) - 1
+
+
+def test_every_offset_has_exactly_one_fate(run: Run) -> None:
+    events = make_events(120, users=USERS, devices=["d-1", "d-2"])
+    old = [msgspec.structs.replace(e, event_time_ms=e.event_time_ms - 90_000_000) for e in events[-20:]]
+    records = log_of([*events, *old])
+    records = [
+        *(r for r in records if r.timestamp >= BASE_MS),
+        *(r for r in records if r.timestamp < BASE_MS),
+    ]  # the late come last
+    ends: Counter[tuple[str, int]] = Counter()
+    mixed: list[Record] = []
+    for number, record in enumerate(records):
+        place = (record.topic, record.partition)
+        bad = number % 7 == 3
+        mixed.append(
+            replace(record, offset=ends[place], value=b"{broken" if bad else record.value, headers=[("h", b"\xff"), ("n", None)])
+        )
+        ends[place] += 1
+    for at in range(0, len(mixed), 25):
+        asyncio.run(run.batch(mixed[at : at + 25]))
+    fates: dict[tuple[str, int, int], list[str]] = defaultdict(list)
+    for topic, message in run.messages():
+        source = message["source"]
+        fates[source["topic"], source["partition"], source["offset"]].append(topic)
+        assert message["answer_id"] == f"{source['topic']}-{source['partition']}-{source['offset']}"
+    assert fates.keys() == {(r.topic, r.partition, r.offset) for r in mixed}
+    kinds = Counter(tuple(sorted(topics)) for topics in fates.values())
+    assert kinds.keys() == {("intent-labels", "recommendation-candidates"), ("dead-letters",), ("late-events",)}
+    broken = {(r.topic, r.partition, r.offset) for r in mixed if r.value == b"{broken"}
+    assert {place for place, topics in fates.items() if topics == ["dead-letters"]} == broken
+    assert kinds["late-events",] > 10
+
+
+def test_a_late_event_changes_no_state_and_tells_how_late_it_is(run: Run) -> None:
+    record = record_of(make_events(1, users=["u-0"], devices=["d"])[0], 0, 0)
+    asyncio.run(run.batch([record]))
+    before = run.state()
+    event = make_events(1, users=["u-0"], devices=["d"])[0]
+    late = msgspec.structs.replace(event, event_time_ms=event.event_time_ms - 86_400_001)
+    late_record = replace(record_of(late, 0, 1), timestamp=event.event_time_ms)
+    asyncio.run(run.batch([late_record]))
+    assert run.state() == before
+    [(topic, message)] = run.messages()[2:]
+    assert topic == "late-events"
+    assert (message["late_by_ms"], message["allowed_lateness_ms"]) == (86_400_001, 86_400_000)
+    assert msgspec.json.encode(message["event"]) == late_record.value
+
+
+def test_a_dead_letter_keeps_the_original_to_the_byte(run: Run) -> None:
+    every = bytes(range(256))
+    record = Record("clicks", 1, 0, BASE_MS, every, every, [("trace", every), ("none", None)])
+    asyncio.run(run.batch([record]))
+    [outbox] = run.outboxes
+    [value] = outbox.topics["dead-letters"].values
+    assert outbox.topics["dead-letters"].keys == [every]
+    letter = msgspec.json.decode(value, type=DeadLetter)
+    assert (letter.key, letter.value, letter.headers) == (every, every, [("trace", every), ("none", None)])
+    assert letter.reason.startswith("not JSON")
+    assert (letter.place, letter.ingest_time_ms) == ("codec.decode", BASE_MS)
+
+
+def test_a_batch_of_markers_alone_still_moves_the_front(run: Run) -> None:
+    async def moved() -> Mapping[str, int]:
+        epoch = (await run.store.claim(1, "w")).epoch
+        steps = await run.pipeline.score(run.pipeline.prepare([Span(1, epoch, "clicks", 0, 5)], []))
+        assert [result.status for result in await run.store.commit(steps)] == [CommitStatus.APPLIED]
+        return (await run.store.claim(1, "w")).fronts
+
+    assert asyncio.run(moved()) == {"clicks": 5}
+    assert run.ranker.seen == [], "no model call for nothing"
+
+
+def test_the_journal_tells_ranges_reads_and_versions_of_every_step(run: Run) -> None:
+    records = log_of(make_events(60, users=USERS, devices=["d"]))
+    asyncio.run(run.batch(records[:30]))
+    asyncio.run(run.batch(records[30:]))
+    first, second = run.outboxes[:GROUPS], run.outboxes[GROUPS:]
+    for outboxes, reads in ((first, 0), (second, 1)):
+        for outbox in outboxes:
+            line = outbox.journal
+            assert line.group == outbox.group
+            assert line.reads == {str(group): reads for group in range(GROUPS)}
+            assert (line.model_version, line.features_version) == ("none", scoring_engine().catalogue_hash)
+    for one, next_one in zip(first, second, strict=True):
+        for topic, (start, _) in next_one.journal.ranges.items():
+            assert start == one.journal.ranges.get(topic, (0, 0))[1]
+
+
+class FraudRanker(PriorRanker):
+    """Finds every order a fraud."""
+
+    def rank(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[ScoredRows, NDArray[np.float32]]:
+        scored, _ = super().rank(inputs)
+        amount = inputs["dense"][:, scoring_engine().feature_names.index("amount")]
+        fraud = (amount > 0).astype(np.float32)
+        return replace(scored, fraud=fraud.tolist()), fraud
+
+
+def test_an_alert_carries_the_order_and_its_label_says_that_there_is_one() -> None:
+    names = scoring_engine().feature_names
+    zeros, scales = np.zeros(len(names), np.float32), np.full(len(names), 1e9, np.float32)
+    scales[names.index("amount")] = 1.0  # so that it stands out most
+    decider = Decider(threshold=0.5, rules=RuleSet((), names), medians=zeros, scales=scales, feature_names=names)
+    store = MemoryStore(GROUPS, SHARED)
+    pipeline = scoring_pipeline(store, SettableClock(77), ranker=FraudRanker(), decider=decider)
+    run = Run(pipeline, store, NotingRanker())
+    events = make_events(40, users=USERS, devices=["d"])
+    asyncio.run(run.batch(log_of(events)))
+    pipeline.model_thread.shutdown()
+    orders = {e.event_id: e for e in events if isinstance(e, Order)}
+    alerts = {m["event_id"]: m for topic, m in run.messages() if topic == "fraud-alerts"}
+    labels = {m["event_id"]: m["fraud_alert"] for topic, m in run.messages() if topic == "intent-labels"}
+    assert alerts.keys() == orders.keys()
+    assert labels == {e.event_id: e.event_id in orders for e in events}
+    for identifier, alert in alerts.items():
+        assert (alert["amount"], alert["currency"], alert["probability"]) == (orders[identifier].amount, "EUR", 1.0)
+        assert {"feature": "amount", "usual": 0.0, "value": pytest.approx(alert["amount"], abs=0.01)} in alert["reasons"]
+
+
+def test_the_model_runs_in_its_own_thread(run: Run) -> None:
+    assert isinstance(run.pipeline.model_thread, ThreadPoolExecutor)
+    asyncio.run(run.batch(log_of(make_events(3, users=USERS, devices=["d"]))))
+    assert run.pipeline.model_thread._max_workers == 1

@@ -1,0 +1,108 @@
+"""The training set: repeatable, point in time, and with no label that could not have been known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.contract import INPUTS
+from stream_app.errors import ContractError
+from stream_app.events import KINDS
+from stream_app.simulator.options import SimulatorOptions
+from training.dataset import Dataset, build_dataset, load_dataset, save_dataset
+from training.labels import UNKNOWN
+from training.simulated import NEVER_MS, material_from_simulation
+
+SHOP = SimulatorOptions(
+    seed=5, users=40, items=200, events=1_500, events_per_s=0.5, fraud_share=0.2, label_delay_ms=120_000, malformed_share=0.0
+)
+NUMBERS = {f"i{n}": n for n in range(SHOP.items)}
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return build_dataset([SHOP])
+
+
+def test_the_tensors_are_the_contracts(dataset: Dataset) -> None:
+    features = len(dataset.feature_names)
+    for spec in INPUTS:
+        shape = tuple(features if size == -1 else size for size in spec.shape)
+        assert dataset.inputs[spec.name].shape == (len(dataset), *shape)
+        assert dataset.inputs[spec.name].dtype == spec.dtype
+    assert np.isfinite(dataset.inputs["dense"]).all()
+
+
+def test_the_same_shop_gives_the_same_bytes(dataset: Dataset) -> None:
+    again = build_dataset([SHOP])
+    for one, other in ((dataset.inputs, again.inputs), (dataset.labels, again.labels)):
+        assert {name: value.tobytes() for name, value in one.items()} == {name: value.tobytes() for name, value in other.items()}
+
+
+def test_an_events_features_do_not_know_what_comes_after_it(dataset: Dataset) -> None:
+    longer = build_dataset([replace(SHOP, events=1_800, late_share=0.0, out_of_order_share=0.0)])
+    shorter = build_dataset([replace(SHOP, late_share=0.0, out_of_order_share=0.0)])
+    for name, value in shorter.inputs.items():
+        assert np.array_equal(value, longer.inputs[name][: len(shorter)]), name
+
+
+def test_the_newest_of_the_sequence_stands_last_with_the_smallest_gap(dataset: Dataset) -> None:
+    kinds, gaps = dataset.inputs["sequence_ids"][:, :, 2], dataset.inputs["sequence_gaps"]
+    real = kinds > 0
+    assert (np.diff(real.astype(int), axis=1) >= 0).all()  # padding in front
+    assert (np.diff(gaps, axis=1)[real[:, :-1]] <= 0).all()
+    assert kinds.max() <= len(KINDS)
+
+
+def test_the_split_is_by_time(dataset: Dataset) -> None:
+    material = material_from_simulation(SHOP, NUMBERS)
+    times = np.array([event.event_time_ms for event in material.events])
+    train, validation, test = (times[dataset.rows(split)] for split in ("train", "validation", "test"))
+    assert train.max() <= validation.min() <= validation.max() <= test.min()
+    assert len(train) > len(validation) > 0
+    assert len(test) > 0
+
+
+def test_fraud_is_unknown_while_a_complaint_could_still_come(dataset: Dataset) -> None:
+    material = material_from_simulation(SHOP, NUMBERS)
+    times = np.array([event.event_time_ms for event in material.events])
+    past, fraud = dataset.split < 2, dataset.labels["fraud"]
+    now_ms = times[past].max()
+    young = past & (times > now_ms - 2 * SHOP.label_delay_ms)
+    assert young.sum() > 0
+    assert (fraud[young] == UNKNOWN).all()
+    assert (fraud[~young] != UNKNOWN).all()
+    known_later = past & (material.fraud_known_ms > now_ms) & (material.fraud_known_ms < NEVER_MS)
+    assert (fraud[known_later & ~young] == 0).all()  # nobody had complained yet
+    assert np.array_equal(fraud[~past] == 1, material.fraud_known_ms[~past] < NEVER_MS)
+    assert (fraud == 1).sum() > 50
+
+
+def test_every_session_that_is_over_has_labels_and_no_other(dataset: Dataset) -> None:
+    intent, action = dataset.labels["intent"], dataset.labels["next_action"]
+    assert ((intent == UNKNOWN) == (action == UNKNOWN)).all()
+    assert (intent != UNKNOWN).mean() > 0.9
+    views = dataset.inputs["context"][:, 0] == KINDS.index("view")
+    assert np.array_equal(dataset.labels["click"] != UNKNOWN, views & (intent != UNKNOWN))
+
+
+def test_a_saved_set_is_the_same_when_it_is_loaded(dataset: Dataset, tmp_path: Path) -> None:
+    save_dataset(dataset, tmp_path / "set.npz")
+    loaded = load_dataset(tmp_path / "set.npz")
+    assert loaded.table.ids == dataset.table.ids
+    for name, value in (dataset.inputs | dataset.labels).items():
+        assert np.array_equal(value, (loaded.inputs | loaded.labels)[name])
+
+
+def test_a_saved_set_of_another_catalogue_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+    save_dataset(replace(dataset, catalogue_hash="fedcba9876543210"), tmp_path / "set.npz")
+    with pytest.raises(ContractError, match=r"fedcba9876543210, this program has .*delete the file"):
+        load_dataset(tmp_path / "set.npz")
+
+
+def test_shops_with_different_goods_are_refused() -> None:
+    with pytest.raises(ContractError, match="share one item table"):
+        build_dataset([SHOP, replace(SHOP, items=300)])
