@@ -52,5 +52,5 @@ class NetworkShape:
 PRESETS: Final[dict[str, NetworkShape]] = {
     "demo": NetworkShape(),
     # For tests: the same graph, small enough to export in a second or two.
-    "tiny": NetworkShape(embedding=8, context=4, sequence=16, experts=2, expert_hidden=16, expert_out=8, tower=8),
+    "tiny": NetworkShape(embedding=16, context=4, sequence=16, experts=2, expert_hidden=32, expert_out=16, tower=16),
 }

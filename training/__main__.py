@@ -32,7 +32,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--seed", type=int, help="Of initial weights and batch order, in place of the preset's.")
 @click.option("--balance", type=click.Choice(["fixed", "uncertainty"]), help="How task losses are added up.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="More only pays on idle cores.")
-def main(  # noqa: PLR0913  # one parameter for each option
+def main(  # noqa: PLR0913, PLR0917  # one parameter for each option
     preset: str,
     out: Path,
     runs: Path,

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import Final
 
@@ -16,7 +17,7 @@ from stream_app.cli.settings import cli_settings
 from stream_app.config import child_environ
 from stream_app.errors import ContractError
 
-__all__ = ["worker"]
+__all__ = ["supervise", "worker"]
 
 _RESTARTABLE_AFTER_S: Final = 30.0  # a worker that lived so long has recovered; its next crash starts with a short pause again
 _PAUSES_S: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
@@ -42,7 +43,7 @@ def worker(restart: bool, log_level: str) -> None:
     settings = cli_settings()
     if restart:
         command = [sys.executable, "-m", "stream_app", "worker", "--log-level", log_level]
-        sys.exit(_supervise(command, child_environ(settings)))
+        sys.exit(supervise(command, child_environ(settings)))
     logging.basicConfig(level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for chatty in ("faust", "mode", "aiokafka"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -51,8 +52,12 @@ def worker(restart: bool, log_level: str) -> None:
     sys.exit(run_worker(settings))
 
 
-def _supervise(command: list[str], environ: dict[str, str]) -> int:
-    """Run `command` again after each crash; a signal is passed on and ends it."""
+def supervise(command: Sequence[str], environ: Mapping[str, str], pauses_s: Sequence[float] = _PAUSES_S) -> int:
+    """Run `command` again after each crash, after a longer pause each time; a signal is passed on and ends it.
+
+    Raises:
+        ContractError: It crashed more often in a row than there are pauses.
+    """
     stopping = False
     child: subprocess.Popen[bytes] | None = None
 
@@ -62,8 +67,8 @@ def _supervise(command: list[str], environ: dict[str, str]) -> int:
         if child is not None and child.poll() is None:
             child.send_signal(number)
 
-    signal.signal(signal.SIGTERM, pass_on)
-    signal.signal(signal.SIGINT, pass_on)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, pass_on)
     from stream_app.services.embedded import die_with_parent
 
     failures = 0
@@ -74,12 +79,12 @@ def _supervise(command: list[str], environ: dict[str, str]) -> int:
         if stopping or status in _NOT_RESTARTED:
             return max(status, 0)
         failures = 1 if time.monotonic() - started > _RESTARTABLE_AFTER_S else failures + 1
-        if failures > len(_PAUSES_S):
+        if failures > len(pauses_s):
             raise ContractError(
                 f"the worker ended with status {status} {failures} times in a row. Operator action: read its last lines above, "
                 "then run `millrace doctor`."
             )
-        pause = _PAUSES_S[failures - 1]
+        pause = pauses_s[failures - 1]
         click.echo(f"millrace: the worker ended with status {status}; starting it again in {pause:.0f} s", err=True)
         time.sleep(pause)
     return 0

@@ -6,6 +6,7 @@ Events go in as real ones; the verdict is `oracle`'s: state counts each once, ev
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -209,14 +210,15 @@ class Deployment:
         engine, identity = scoring_engine(), Identity(self.settings.privacy.id_key.reveal().encode())
         kinds = wiring.shared_kinds(engine)
         store = RedisStore(self.redis_url, prefix=self.redis_prefix, groups=PARTITIONS, shared_kinds=kinds)
-        for kind in ("user", "device", "ip"):
-            by_entity: dict[str, list[Event]] = defaultdict(list)
-            for event in self.events.values():
-                by_entity[getattr(event, kind)].append(event)
-            for entity, events in by_entity.items():
-                every = np.arange(PARTITIONS, dtype=np.int32)
-                rows = EntityRows(every, [identity.digest(kind, entity)] * PARTITIONS, every)
-                blobs = (await store.read({kind: rows})).own[kind]
-                found = joined([engine.describe(kind, blob) for blob in blobs if blob is not None])
-                check_state(f"{kind} {entity}", events, found, sequence=kind == "user")
-        await store.close()
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(store.close)
+            for kind in ("user", "device", "ip"):
+                by_entity: dict[str, list[Event]] = defaultdict(list)
+                for event in self.events.values():
+                    by_entity[getattr(event, kind)].append(event)
+                for entity, events in by_entity.items():
+                    every = np.arange(PARTITIONS, dtype=np.int32)
+                    rows = EntityRows(every, [identity.digest(kind, entity)] * PARTITIONS, every)
+                    blobs = (await store.read({kind: rows})).own[kind]
+                    found = joined([engine.describe(kind, blob) for blob in blobs if blob is not None])
+                    check_state(f"{kind} {entity}", events, found, sequence=kind == "user")

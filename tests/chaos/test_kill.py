@@ -28,44 +28,42 @@ def deployment(
     deployment.stop_all()
 
 
-# What each worker of a row dies at: [point, n] = when it passes this point for the n-th time.
-KILLS = {
-    "prepared": [["read-before", 2]],
-    "scored": [["commit-before", 2]],
-    "committed": [["commit-after", 2]],
-    "half published": [["publish-half", 2]],
-    "published": [["publish-after", 2]],
-    "published again, not marked": [["commit-after", 2], ["mark_published-before", 1]],
-    "published again and marked": [["commit-after", 2], ["mark_published-after", 1]],
-    "not acknowledged": [["handle-after", 1]],
-    "offsets not committed": [["offsets-before", 1]],
-    "offsets committed": [["offsets-after", 1]],
+# Each row is a succession of workers, each of which dies at [point, n]: when it passes this point for the n-th time. With the last
+# worker, which lives, they pass every place between two steps of: prepare, commit, publish, mark, acknowledge, commit of offsets.
+DEATHS = {
+    "prepared, scored, half published, published": [
+        ["read-before", 2],
+        ["commit-before", 2],
+        ["publish-half", 2],
+        ["publish-after", 2],
+    ],
+    "committed, published again, marked": [["commit-after", 2], ["mark_published-before", 1], ["mark_published-after", 1]],
+    "not acknowledged, offsets not committed, committed": [["handle-after", 1], ["offsets-before", 1], ["offsets-after", 1]],
 }
 
 
-@pytest.mark.parametrize("points", KILLS.values(), ids=KILLS.keys())
-def test_a_worker_killed_between_two_steps(deployment: Deployment, points: list[list[object]]) -> None:
-    deployment.produce(300)
-    kill_at(deployment, points)
-    deployment.produce(30)
+@pytest.mark.parametrize("deaths", DEATHS.values(), ids=DEATHS.keys())
+def test_workers_killed_between_every_two_steps(deployment: Deployment, deaths: list[list[object]]) -> None:
+    deployment.produce(200)
+    for death in deaths:
+        die(deployment, death)
+        deployment.produce(100)
     deployment.start(instance=SAME)
     deployment.settle()
     deployment.check_journal()
 
 
-@pytest.mark.parametrize("step", ["committed", "half published", "not acknowledged"])
-def test_without_the_fence_a_killed_worker_counts_twice(deployment: Deployment, step: str) -> None:
-    deployment.produce(300)
-    kill_at(deployment, KILLS[step], fence=False)
+def test_without_the_fence_a_killed_worker_counts_twice(deployment: Deployment) -> None:
+    deployment.produce(200)
+    die(deployment, ["commit-after", 2], fence=False)
     deployment.start(instance=SAME, fence=False)
     with pytest.raises(AssertionError, match=r"^(miscounted|differing): "):
         deployment.settle()
 
 
-def kill_at(deployment: Deployment, points: list[list[object]], *, fence: bool = True) -> None:
-    for point in points:
-        worker = deployment.start(instance=SAME, kill=point, fence=fence)
-        assert worker.wait(60) == -signal.SIGKILL, f"the worker never passed {point}"
+def die(deployment: Deployment, death: list[object], *, fence: bool = True) -> None:
+    worker = deployment.start(instance=SAME, kill=death, fence=fence)
+    assert worker.wait(60) == -signal.SIGKILL, f"the worker never passed {death}"
 
 
 def test_a_worker_stopped_beyond_its_session_and_continued(deployment: Deployment) -> None:

@@ -114,8 +114,7 @@ def entries() -> list[Entry]:
     block: list[str] = []
 
     def close() -> None:
-        for quoted in _QUOTED.findall("\n".join(block)):
-            found.append(Entry(error, module, " ".join(quoted.split())))
+        found.extend(Entry(error, module, " ".join(quoted.split())) for quoted in _QUOTED.findall("\n".join(block)))
         block.clear()
 
     for line in RUNBOOK.read_text().splitlines():
@@ -150,8 +149,9 @@ def test_the_errors_are_found_at_all() -> None:
 def test_every_error_that_an_operator_can_meet_has_an_entry(raised: Raised) -> None:
     under = [entry.quoted for entry in ENTRIES if (entry.error, entry.module) == (raised.error, raised.module)]
     assert any(quoted in raised.message for quoted in under), (
-        f"docs/runbook.md has no entry for {raised.error} of {raised.module}, line {raised.line}. Add under '### {raised.error}', "
-        f"'#### {raised.module}': - **`a piece of the message`** Means: ... Do: ...\nThe message is: {raised.message}"
+        f"docs/runbook.md has no entry for {raised.error} of {raised.module}, line {raised.line}. Add under "
+        f"'### {raised.error}', '#### {raised.module}': - **`a piece of the message`** Means: ... Do: ...\n"
+        f"The message is: {raised.message}"
     )
 
 

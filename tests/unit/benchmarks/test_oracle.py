@@ -17,9 +17,9 @@ from benchmarks.oracle import (
 )
 from benchmarks.stored import state_from_description
 from stream_app.codec.identity import Identity
-from stream_app.events import Action, Click, Event, Order, OrderLine, Search
 from stream_app.features.catalog import CATALOGUE
 from stream_app.features.engine import FeatureEngine
+from tests.unit.benchmarks.typed_events import typed
 
 KEY = "a key for tests only"
 DAY_MS = 86_400_000
@@ -140,17 +140,6 @@ def raw_events(count: int, seed: int) -> list[RawEvent]:
         extra = money if kind == "order" else {}
         events.append(RawEvent(topic, f"u{rng.randrange(6)}", kind, time_ms, **places, **item, **extra))  # type: ignore[arg-type]
     return events
-
-
-def typed(raw: RawEvent) -> Event:
-    head = {"event_id": "e", "user": raw.user, "event_time_ms": raw.time_ms, "device": raw.device, "ip": raw.ip}
-    if raw.kind == "search":
-        return Search(**head, query="q")  # type: ignore[arg-type]
-    if raw.kind == "order":
-        lines = [OrderLine(item=raw.item, category=raw.category, unit_price=raw.price)]
-        return Order(**head, lines=lines, amount=raw.amount, currency="EUR", payment_instrument=raw.instrument)  # type: ignore[arg-type]
-    action: Action = raw.kind  # type: ignore[assignment]
-    return Click(**head, action=action, item=raw.item, category=raw.category, price=raw.price)  # type: ignore[arg-type]
 
 
 def test_oracle_and_engine_agree_on_every_state_of_a_long_disordered_log() -> None:

@@ -51,7 +51,7 @@ def test_the_fraud_shift_moves_the_odds_by_its_exponential() -> None:
 def test_the_gradient_of_each_head_reaches_every_encoder(task: str) -> None:
     network = make_network().train()
     logits: torch.Tensor = getattr(network(*example_inputs(FEATURES, 32)), task)
-    logits.square().sum().backward()
+    logits.square().sum().backward()  # type: ignore[no-untyped-call]  # torch has no types for it
     reached = {
         name.split(".")[0]
         for name, weight in network.named_parameters()
@@ -70,7 +70,7 @@ def test_item_vectors_share_the_events_embeddings_and_end_with_a_bias() -> None:
     vectors = network.item_vectors(items, categories)
     assert vectors.shape == (3, USER_VECTOR_DIM)
     assert vectors[1, -1].item() == 7.0
-    vectors.sum().backward()
+    vectors.sum().backward()  # type: ignore[no-untyped-call]  # torch has no types for it
     assert network.items.items.weight.grad is not None
     users = ServingNetwork(network)(*example_inputs(FEATURES, 4))[4]
     assert users[:, -1].tolist() == [1.0] * 4  # where the bias is taken as it is

@@ -29,7 +29,7 @@ def test_a_row_without_a_label_has_no_gradient() -> None:
     logits, labels, items, log_q = made_up()
     losses = task_losses(logits, labels, items, log_q, fraud_weight=3.0)
     assert tuple(losses) == TASKS
-    torch.stack(list(losses.values())).sum().backward()
+    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]  # torch has no types for it
     for task, name in zip(TASKS, ("fraud", "intent", "next_action", "click", "next_item"), strict=True):
         gradient = getattr(logits, task).grad.reshape(ROWS, -1).abs().sum(dim=1)
         assert ((gradient > 0) == (labels[name] >= 0)).all(), task
@@ -40,7 +40,7 @@ def test_a_batch_without_any_label_has_no_loss_and_no_nan() -> None:
     unknown = {name: torch.full_like(values, -1) for name, values in labels.items()}
     losses = task_losses(logits, unknown, items, log_q, fraud_weight=3.0)
     assert [loss.item() for loss in losses.values()] == [0.0] * len(TASKS)
-    torch.stack(list(losses.values())).sum().backward()
+    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]  # torch has no types for it
 
 
 def test_a_fraud_weighs_as_much_as_it_is_said_to() -> None:

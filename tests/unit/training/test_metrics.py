@@ -6,11 +6,12 @@ import math
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from training.metrics import accuracy, average_precision, log_loss, macro_f1, precision_recall, roc_auc, threshold_for
 
 
-def some(seed: int, ties: bool) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def some(seed: int, ties: bool) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     rng = np.random.default_rng(seed)
     scores = rng.integers(0, 8, 60) / 8.0 if ties else rng.random(60)
     return scores, rng.integers(0, 2, 60)

@@ -52,12 +52,12 @@ def test_parity_holds_on_rows_that_are_as_bad_as_rows_can_be(
 def test_parity_is_broken_by_one_changed_weight(built_artifact: Path, untrained: Checkpoint, made_up_dataset: Dataset) -> None:
     weight = untrained.network.click.out.bias
     with torch.no_grad():
-        weight += 0.01
+        weight.add_(0.01)
     try:
         wrong = [d.task for d in parity(untrained, built_artifact / MODEL_FILE, made_up_dataset.inputs) if not d.fine]
     finally:
         with torch.no_grad():
-            weight -= 0.01
+            weight.sub_(0.01)
     assert wrong == ["click"]
 
 
