@@ -47,6 +47,7 @@ class TopicReader:
                 "auto.offset.reset": "error",
                 "enable.partition.eof": True,
                 "isolation.level": "read_committed",
+                "fetch.wait.max.ms": 50,  # at the end of a topic there is nothing to wait for
                 **QUIET,
             }
         )

@@ -44,7 +44,7 @@ class NetworkShape:
     tower: int = 48
     dropout: float = 0.2
     forget: float = 0.4
-    noise: float = 0.1
+    noise: float = 0.15
     item_buckets: int = ITEM_BUCKETS
     category_buckets: int = CATEGORY_BUCKETS
 

@@ -1,7 +1,8 @@
 """The training set: what the worker would have served for each event, beside what the event turned out to mean.
 
-Features come from the same `FeatureEngine` that serves them, fed in event-time order, so every row holds its entities' past and
-nothing else. The split is by time, within each shop: train, then validation, then test.
+Features come from the same `FeatureEngine` that serves them, fed in order of arrival as the worker is, so every row holds what
+was known of its entities when it came, and nothing else. Events beyond the allowed lateness are left out: they are not scored.
+The split is by time, within each shop: train, then validation, then test.
 
 Labels are those known at the moment of training, which is the end of the validation range: an event so young that a complaint
 could still come has no fraud label. The test range is judged with all truths.
@@ -33,7 +34,7 @@ __all__ = ["SPLITS", "Dataset", "ItemTable", "build_dataset", "load_dataset", "s
 SPLITS: Final = ("train", "validation", "test")
 _TRAIN_UNTIL: Final = 0.70  # shares of each shop's events, in time order
 _VALIDATION_UNTIL: Final = 0.85
-_LATENESS_MS: Final = 86_400_000  # of no effect: events are fed in event-time order
+_LATENESS_MS: Final = 86_400_000  # the worker's default (stream_app/config.py)
 _LABELS: Final = ("fraud", "intent", "next_action", "click", "next_item")
 
 Arrays = dict[str, NDArray[Any]]
@@ -92,8 +93,10 @@ def build_dataset(shops: Sequence[SimulatorOptions], progress: Callable[[str], N
         progress(f"simulating {shop.events or 0:,} events at {shop.events_per_s:g}/s")
         material = material_from_simulation(shop, numbers)
         progress(f"computing features of {len(material.events):,} events")
+        inputs, scored = _inputs(engine, material)
         split = _split(len(material.events))
-        parts.append((_inputs(engine, material), _labels(material, split), split))
+        labels = _labels(material, split)
+        parts.append((_only(scored, inputs), _only(scored, labels), split[scored]))
     return Dataset(
         inputs=_joined([inputs for inputs, _, _ in parts]),
         labels=_joined([labels for _, labels, _ in parts]),
@@ -156,19 +159,18 @@ def _item_table(shops: Sequence[SimulatorOptions]) -> ItemTable:
     )
 
 
-def _inputs(engine: FeatureEngine, material: Material) -> Arrays:
+def _inputs(engine: FeatureEngine, material: Material) -> tuple[Arrays, NDArray[np.bool_]]:
+    """Return the tensors of all events, and which of them are scored."""
     # One partition group and empty state: the whole log is one batch, and the fold goes through it in order.
     columns = engine.columns(material.events, [0] * len(material.events), Identity(b"training"))
     rows = engine.rows(columns)
     own = {kind: engine.unpack(kind, [None] * len(rows[kind])) for kind in rows}
     folded = engine.fold(columns, rows, own, {})
-    if folded.late.any():
-        raise ContractError(f"{int(folded.late.sum())} events were late in an ordered log; the feature engine is at fault.")
-    return {spec.name: getattr(folded, spec.name) for spec in INPUTS}
+    return {spec.name: getattr(folded, spec.name) for spec in INPUTS}, ~folded.late
 
 
 def _labels(material: Material, split: NDArray[np.int8]) -> Arrays:
-    times = np.array([event.event_time_ms for event in material.events], np.int64)
+    times = material.arrival_ms
     columns = np.array(material.labels, np.int32).reshape(-1, 4)
     test = split == SPLITS.index("test")
     trained_at_ms = int(times[~test].max(initial=0))
@@ -188,6 +190,10 @@ def _split(count: int) -> NDArray[np.int8]:
     split[int(count * _TRAIN_UNTIL) :] = SPLITS.index("validation")
     split[int(count * _VALIDATION_UNTIL) :] = SPLITS.index("test")
     return split
+
+
+def _only(rows: NDArray[np.bool_], arrays: Arrays) -> Arrays:
+    return {name: value[rows] for name, value in arrays.items()}
 
 
 def _joined(parts: Sequence[Mapping[str, NDArray[Any]]]) -> Arrays:

@@ -1,4 +1,4 @@
-"""Simulated shops as training material: events in event-time order, with what was known about them and when.
+"""Simulated shops as training material: events in the order they arrive, with what was known about them and when.
 
 The truth about fraud is taken from the messages on `labels`, joined by event id, exactly as a real shop would have it: a
 chargeback says which event was a fraud, and when that became known; silence means honest, but only after the longest delay.
@@ -32,16 +32,18 @@ _KIND_CODES: Final = {kind: code for code, kind in enumerate(KINDS)}
 
 @dataclass(frozen=True)
 class Material:
-    """N labelled events of one shop, ascending in event time, but for the last minutes, in which no session is over.
+    """N labelled events of one shop in order of arrival, but for the last minutes, in which no session is over.
 
     Attributes:
         events: the events.
+        arrival_ms: (N,) int64, ascending; later than the event's time for those that came late or out of order.
         labels: what the rest of the session says of each.
         fraud_known_ms: (N,) int64, when an event became known as fraud; NEVER_MS if never.
         maturity_ms: an event older than this without a complaint is honest.
     """
 
     events: list[Event]
+    arrival_ms: NDArray[np.int64]
     labels: list[SessionLabel]
     fraud_known_ms: NDArray[np.int64]
     maturity_ms: int
@@ -55,6 +57,7 @@ def material_from_simulation(options: SimulatorOptions, item_numbers: dict[str, 
         item_numbers: item id -> its number in the item table.
     """
     events: list[Event] = []
+    arrived_ms: list[int] = []
     frauds: dict[str, Label] = {}
     for arrival in arrivals(options):
         message = arrival.message
@@ -63,27 +66,30 @@ def material_from_simulation(options: SimulatorOptions, item_numbers: dict[str, 
                 frauds[message.event_id] = message
         elif not arrival.damage and arrival.copy != SECOND_OF_TWO:
             events.append(message)
-    events.sort(key=lambda event: event.event_time_ms)  # stable: equal times stay in order of arrival
+            arrived_ms.append(arrival.arrival_ms)
+    arrival_ms = np.array(arrived_ms, np.int64)
     known_ms = [frauds[e.event_id].label_time_ms if e.event_id in frauds else NEVER_MS for e in events]
     bots = {event_id for event_id, label in frauds.items() if label.kind == _BOT}
-    over_ms = max((event.event_time_ms for event in events), default=0) - _SESSION_OVER_MS
-    usable = sum(event.event_time_ms < over_ms for event in events)
+    usable = int(np.searchsorted(arrival_ms, arrival_ms.max(initial=0) - _SESSION_OVER_MS))
     return Material(
         events=events[:usable],
-        labels=_label_sessions(events, over_ms, bots, item_numbers)[:usable],
+        arrival_ms=arrival_ms[:usable],
+        labels=_label_sessions(events, usable, bots, item_numbers)[:usable],
         fraud_known_ms=np.array(known_ms[:usable], np.int64),
         maturity_ms=_LONGEST_DELAY * options.label_delay_ms,
     )
 
 
-def _label_sessions(events: list[Event], over_ms: int, bots: set[str], item_numbers: dict[str, int]) -> list[SessionLabel]:
+def _label_sessions(events: list[Event], usable: int, bots: set[str], item_numbers: dict[str, int]) -> list[SessionLabel]:
+    """Label the sessions whose last event is among the first `usable`; the others may go on."""
     sessions: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     for place, event in enumerate(events):
         sessions[event.user, event.session].append(place)
     labels = [SessionLabel()] * len(events)
     for places in sessions.values():
-        if events[places[-1]].event_time_ms >= over_ms:
+        if places[-1] >= usable:
             continue
+        places.sort(key=lambda place: events[place].event_time_ms)  # what a person did, not when we heard of it
         steps = [_step(events[place], item_numbers) for place in places]
         found = session_labels(steps, bot=events[places[0]].event_id in bots)
         for place, label in zip(places, found, strict=True):

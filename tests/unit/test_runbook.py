@@ -110,7 +110,8 @@ def all_raised() -> list[Raised]:
 
 
 def entries() -> list[Entry]:
-    found, error, module = [], "", ""
+    found: list[Entry] = []
+    error, module = "", ""
     block: list[str] = []
 
     def close() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from model.contract import INPUTS
 from stream_app.errors import ContractError
@@ -17,7 +18,16 @@ from training.labels import UNKNOWN
 from training.simulated import NEVER_MS, material_from_simulation
 
 SHOP = SimulatorOptions(
-    seed=5, users=40, items=200, events=1_500, events_per_s=0.5, fraud_share=0.2, label_delay_ms=120_000, malformed_share=0.0
+    seed=5,
+    users=40,
+    items=200,
+    events=1_500,
+    events_per_s=0.5,
+    fraud_share=0.2,
+    label_delay_ms=120_000,
+    malformed_share=0.0,
+    late_share=0.0,
+    out_of_order_share=0.0,
 )
 NUMBERS = {f"i{n}": n for n in range(SHOP.items)}
 
@@ -25,6 +35,13 @@ NUMBERS = {f"i{n}": n for n in range(SHOP.items)}
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
     return build_dataset([SHOP])
+
+
+def arrivals_of(dataset: Dataset) -> NDArray[np.int64]:
+    material = material_from_simulation(SHOP, NUMBERS)
+    assert len(material.events) == len(dataset)  # in this shop nothing comes late
+    assert (np.diff(material.arrival_ms) >= 0).all()
+    return material.arrival_ms
 
 
 def test_the_tensors_are_the_contracts(dataset: Dataset) -> None:
@@ -43,10 +60,15 @@ def test_the_same_shop_gives_the_same_bytes(dataset: Dataset) -> None:
 
 
 def test_an_events_features_do_not_know_what_comes_after_it(dataset: Dataset) -> None:
-    longer = build_dataset([replace(SHOP, events=1_800, late_share=0.0, out_of_order_share=0.0)])
-    shorter = build_dataset([replace(SHOP, late_share=0.0, out_of_order_share=0.0)])
-    for name, value in shorter.inputs.items():
-        assert np.array_equal(value, longer.inputs[name][: len(shorter)]), name
+    longer = build_dataset([replace(SHOP, events=1_800)])
+    for name, value in dataset.inputs.items():
+        assert np.array_equal(value, longer.inputs[name][: len(dataset)]), name
+
+
+def test_an_event_that_comes_too_late_is_not_in_the_set() -> None:
+    shop = replace(SHOP, late_share=0.2)  # up to 36 hours; the worker allows 24
+    material = material_from_simulation(shop, NUMBERS)
+    assert 0 < len(material.events) - len(build_dataset([shop])) < 0.2 * len(material.events)
 
 
 def test_the_newest_of_the_sequence_stands_last_with_the_smallest_gap(dataset: Dataset) -> None:
@@ -58,8 +80,7 @@ def test_the_newest_of_the_sequence_stands_last_with_the_smallest_gap(dataset: D
 
 
 def test_the_split_is_by_time(dataset: Dataset) -> None:
-    material = material_from_simulation(SHOP, NUMBERS)
-    times = np.array([event.event_time_ms for event in material.events])
+    times = arrivals_of(dataset)
     train, validation, test = (times[dataset.rows(split)] for split in ("train", "validation", "test"))
     assert train.max() <= validation.min() <= validation.max() <= test.min()
     assert len(train) > len(validation) > 0
@@ -68,7 +89,7 @@ def test_the_split_is_by_time(dataset: Dataset) -> None:
 
 def test_fraud_is_unknown_while_a_complaint_could_still_come(dataset: Dataset) -> None:
     material = material_from_simulation(SHOP, NUMBERS)
-    times = np.array([event.event_time_ms for event in material.events])
+    times = arrivals_of(dataset)
     past, fraud = dataset.split < 2, dataset.labels["fraud"]
     now_ms = times[past].max()
     young = past & (times > now_ms - 2 * SHOP.label_delay_ms)
