@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from pathlib import Path
 
 from stream_app import wiring
 from stream_app.agents.run import run_sources
@@ -25,8 +26,16 @@ def run_worker(settings: Settings) -> int:
         ContractError: Model, catalogue or topics do not fit each other.
     """
     worker = wiring.build_worker(settings)
+    _sweep(wiring.WORK_ROOT)
     try:
         return run_sources(worker.options, worker.handler, worker.handler, worker.handler.close)
     finally:
         if worker.options.work_dir is not None:
             shutil.rmtree(worker.options.work_dir, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed workers have left: a process that ends on its own removes its folder itself."""
+    for old in folder.glob("worker-*"):
+        if not Path(f"/proc/{old.name.removeprefix('worker-')}").exists():
+            shutil.rmtree(old, ignore_errors=True)

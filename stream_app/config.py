@@ -102,7 +102,12 @@ class WorkerSettings:
     chunk_events: int = _key(256, "Most events of one partition handed over at once.", Rule(1, 65_536))
     web_port: int = _key(0, "Port of `/metrics` and `/healthz`; 0 opens none.", Rule(0, 65_535))
     web_host: str = _key("127.0.0.1", "Address that `/metrics` and `/healthz` listen on.", Rule(pattern=r"[0-9A-Za-z.:-]{1,253}"))
-    instance: str = _key("", "This worker's name in metrics and logs; empty: host and pid.", Rule(pattern=rf"{_NAME}{{0,64}}"))
+    instance: str = _key(
+        "",
+        "Static member id in the consumer group: a worker that comes back under it within the session timeout gets its "
+        "partitions back without a rebalance. No two workers may share one. Empty: a dynamic member.",
+        Rule(pattern=rf"{_NAME}{{0,64}}"),
+    )
 
 
 @dataclass(frozen=True, slots=True)

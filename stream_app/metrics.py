@@ -30,7 +30,8 @@ class Metrics:
         self.fenced = Counter("millrace_fenced_steps", "Steps refused by the store's epoch", registry=registry)
         # Counter: answers published again from the outbox after an assignment.
         self.republished = Counter("millrace_republished_answers", "Answers published again from the outbox", registry=registry)
-        # Histogram (s): one batch's time by hop: prepare, wait, read, fold, score, encode, commit, publish.
+        # Histogram (s): one batch's time by hop: prepare, wait (for the batch before), score (read, fold, model, decide),
+        # commit, publish.
         self.batch_seconds = Histogram(
             "millrace_batch_seconds", "Time of one batch by hop", ["hop"], buckets=_SECONDS, registry=registry
         )

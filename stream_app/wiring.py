@@ -35,8 +35,9 @@ from stream_app.store.ledger import Ledger
 from stream_app.store.port import Store
 from stream_app.store.redis_store import RedisStore
 
-__all__ = ["Worker", "agent_options", "build_engine", "build_pipeline", "build_worker"]
+__all__ = ["WORK_ROOT", "Worker", "agent_options", "build_engine", "build_pipeline", "build_worker"]
 
+WORK_ROOT: Final = Path(".millrace")  # below the current folder; Faust wants one of its own
 _CANDIDATES: Final = 20  # two screens of a phone
 
 
@@ -141,5 +142,5 @@ def agent_options(settings: Settings) -> AgentOptions:
         in_flight=worker.in_flight,
         web_host=worker.web_host,
         web_port=worker.web_port,
-        work_dir=Path(".millrace") / f"worker-{os.getpid()}",
+        work_dir=WORK_ROOT / f"worker-{os.getpid()}",
     )

@@ -47,6 +47,7 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
 
     _generation = 0  # assignments so far in this process
     _token = 0  # the assignment that `_positions` belongs to; 0 while there is none
+    _fetching: asyncio.Future[list[Chunk]] | None = None
     _positions: dict[aiokafka.TopicPartition, int]  # first offset not yet handed over
 
     def __post_init__(self) -> None:
@@ -101,15 +102,14 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Stop handing over, then let the app's side drain and commit."""
-        self._token = 0
-        self._positions.clear()
+        await self._stop_fetching()
         await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Claim, choose where to start, seek; only then let the app's side go on."""
+        await self._stop_fetching()
         self._generation += 1
         token = self._token = self._generation
-        self._positions.clear()
         consumer = self._chunk_consumer
         try:
             fronts = await self._on_app_loop(consumer.claim(_plain(assigned), token))
@@ -154,25 +154,38 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
             ConsumerStoppedError: The consumer is closed.
             OffsetOutOfRangeError: The broker has deleted what was to be read next.
         """
-        kafka, token = self._ensure_consumer(), self._token
-        fetcher = kafka._fetcher
-        if kafka._closed or fetcher._closed:
+        kafka = self._ensure_consumer()
+        if kafka._closed or kafka._fetcher._closed:
             raise ConsumerStoppedError
         tps = frozenset(aiokafka.TopicPartition(*place) for place in active) & self._positions.keys()
         if not tps:
             await asyncio.sleep(_IDLE_S)  # the caller asks again at once
             return []
+        self._fetching = task = asyncio.ensure_future(self._take(kafka, tps, max_records, wait_ms))
         try:
-            with fetcher._subscriptions.fetch_context():
-                records = await fetcher.fetched_records(tps, timeout=wait_ms / 1000, max_records=max_records)
-        except KafkaError:
-            if token != self._token:
-                return []  # the fetcher asked for positions of a new assignment before it was sought
-            raise
-        # No await from here on: the positions below belong to these records.
+            await asyncio.wait([task])
+        finally:
+            task.cancel()
+        return [] if task.cancelled() else task.result()
+
+    async def _take(
+        self, kafka: aiokafka.AIOKafkaConsumer, tps: frozenset[aiokafka.TopicPartition], max_records: int, wait_ms: int
+    ) -> list[Chunk]:
+        fetcher, token = kafka._fetcher, self._token
+        with fetcher._subscriptions.fetch_context():
+            records = await fetcher.fetched_records(tps, timeout=wait_ms / 1000, max_records=max_records)
+        # No await from here on: the positions in `_cut` belong to these records.
         if token != self._token:
-            return []  # fetched before the seek of a newer assignment, which starts at or before these records
+            raise IllegalStateError(f"a fetch of assignment {token} outlived it, assignment {self._token} lost records")
         return self._cut(kafka, token, records)
+
+    async def _stop_fetching(self) -> None:
+        """End the fetch in flight. It would take records of the next assignment, and nobody would be given them."""
+        self._token = 0
+        self._positions.clear()  # from here on `fetch` begins nothing
+        if self._fetching is not None and not self._fetching.done():
+            self._fetching.cancel()
+            await asyncio.wait([self._fetching])
 
     def _cut(self, kafka: aiokafka.AIOKafkaConsumer, token: int, records: Mapping[Any, list[Any]]) -> list[Chunk]:
         subscription = kafka._subscription.subscription

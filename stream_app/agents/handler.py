@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -99,10 +100,12 @@ class ScoringHandler:
         await self._store.close()
 
     async def on_out_of_range(self, place: TopicPartition, position: LogPosition) -> int:
-        """Start at the oldest record there is when none that is gone was still to be applied; refuse anything else."""
+        """Start a group that has applied nothing at the oldest record there is; refuse a front that the log does not reach."""
         front = self._front(place)
-        if position.wanted < position.beginning and (front is None or front >= position.beginning):
+        if front is None and position.wanted < position.beginning:
             return position.beginning
+        if front is not None and position.beginning <= front <= position.end:
+            return front  # only Kafka's committed offset, the lower of the two, has expired; all below the front is applied
         raise ContractError(
             f"{place.topic}-{place.partition}: the store has applied all offsets below {front or 0}, but the log holds "
             f"[{position.beginning}, {position.end}), and reading was to begin at {position.wanted}. Operator action: if the "
@@ -142,7 +145,7 @@ class ScoringHandler:
         lap("publish")
         for step, commit in applied:
             self._ledger.published(step.group, step.epoch, commit)
-        self._count(batch, counts, len(records))
+        self._count(records, counts)
         if len(applied) < len(steps):
             raise FencedError(f"{len(steps) - len(applied)} of {len(steps)} groups have another owner now")
 
@@ -187,13 +190,12 @@ class ScoringHandler:
         self._metrics.last_commit_time.set_to_current_time()
         return applied
 
-    def _count(self, batch: Sequence[Chunk], counts: Mapping[str, int], events: int) -> None:
-        for chunk in batch:
-            if chunk.records:
-                self._metrics.events.labels(self._name(chunk.topic)).inc(len(chunk.records))
+    def _count(self, records: Sequence[tuple[str, SourceRecord]], counts: Mapping[str, int]) -> None:
+        for topic, count in Counter(topic for topic, _ in records).items():
+            self._metrics.events.labels(topic).inc(count)
         for topic, count in counts.items():
             self._metrics.answers.labels(topic).inc(count)
-        self._metrics.batch_events.observe(events)
+        self._metrics.batch_events.observe(len(records))
 
 
 class _Laps:

@@ -1,0 +1,1 @@
+"""Bytes to events and answers to bytes; names of topics; generated schemas."""
