@@ -1,8 +1,8 @@
 """The consumer's own thread: claims, seeks and fetches, all on aiokafka's event loop.
 
 Invariant: every record handed over was fetched after the seek of the current assignment, and the ranges of one
-partition join without a gap. It holds because the token of an assignment is drawn before the seek and compared after
-every fetch, and because the fetcher's position is read in the same instant (no await between) as the records.
+partition join without a gap. It holds because the fetch in flight is ended before partitions go and before they are
+sought, and because the fetcher's position is read in the same instant (no await between) as the records.
 
 Leans on private parts of aiokafka and Faust that `tests/unit/stream_app/agents/test_private_methods.py` pins.
 """

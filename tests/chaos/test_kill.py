@@ -28,7 +28,7 @@ def deployment(
     deployment.stop_all()
 
 
-# Each row is a succession of workers, each of which dies at [point, n]: when it passes this point for the n-th time. With the last
+# A row is a succession of workers, each of which dies at [point, n]: when it passes this point for the n-th time. With the last
 # worker, which lives, they pass every place between two steps of: prepare, commit, publish, mark, acknowledge, commit of offsets.
 DEATHS = {
     "prepared, scored, half published, published": [

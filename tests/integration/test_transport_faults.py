@@ -80,6 +80,22 @@ def test_quick_batches_with_workers_killed_again_and_again(subject: SqliteSubjec
     settle(subject, places)
 
 
+def test_rebalances_in_quick_succession(subject: SqliteSubject) -> None:
+    # A fetch that outlives a rebalance must not take the first records of the next assignment and lose them.
+    subject.options = {"chunk_events": 20, "batch_events": 40, "commit_interval_ms": 200}
+    places = produce(subject.bootstrap, subject.topics, 300)
+    lasting = subject.start(delay_s=0.05)
+    wait_for_first(subject, lasting)
+    for _ in range(6):
+        guest = subject.start(delay_s=0.05)
+        until(lambda: "starts at" in subject.log(len(subject.workers) - 1).read_text(), "the guest has partitions")
+        places += produce(subject.bootstrap, subject.topics, 240)
+        guest.terminate()
+        places += produce(subject.bootstrap, subject.topics, 240)
+        assert guest.wait(30) == 0
+    settle(subject, places)
+
+
 def test_a_worker_stopped_beyond_its_session_and_continued(subject: SqliteSubject) -> None:
     zombie, _ = stop_and_continue(subject, fence=True)
     assert zombie.poll() is None, "the fence is no reason to end: the group gives it new partitions"

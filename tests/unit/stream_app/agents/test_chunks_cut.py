@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import nullcontext
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiokafka import TopicPartition
@@ -17,12 +17,15 @@ from stream_app.agents.chunks import Chunk
 from stream_app.agents.consumer_thread import ChunkThread
 from stream_app.agents.ports import TopicPartition as Place
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 TP = TopicPartition("clicks", 3)
 
 
 def make_thread(position: int, chunk_events: int) -> ChunkThread:
     thread = ChunkThread.__new__(ChunkThread)  # only the cutting is under test: no loop, no broker
-    thread._positions = {TP: position}
+    thread._token, thread._positions = 7, {TP: position}
     thread.consumer = SimpleNamespace(options=SimpleNamespace(chunk_events=chunk_events))  # type: ignore[assignment]
     return thread
 
@@ -89,27 +92,48 @@ def test_over_many_fetches_ranges_join_and_every_record_comes_once(
     assert (seen, edge) == (offsets, end)
 
 
-@pytest.mark.parametrize("meanwhile", ["nothing", "a new assignment"])
-def test_what_was_fetched_before_a_seek_is_not_handed_over_after_it(meanwhile: str) -> None:
-    thread = make_thread(10, 5)
-    thread._token = 1
-    state = SimpleNamespace(has_valid_position=True, position=11, highwater=11)
+def make_kafka(fetched_records: Callable[..., Any], stop: int) -> Any:
+    state = SimpleNamespace(has_valid_position=True, position=stop, highwater=stop)
     assignment = SimpleNamespace(tps=frozenset({TP}), state_value=lambda _tp: state)
-
-    async def fetched_records(*_: Any, **__: Any) -> dict[TopicPartition, list[Any]]:
-        if meanwhile == "a new assignment":
-            thread._token = 2
-            thread._positions[TP] = 4
-        return {TP: [SimpleNamespace(offset=10)]}
-
-    kafka: Any = SimpleNamespace(
+    subscriptions = SimpleNamespace(fetch_context=nullcontext)
+    return SimpleNamespace(
         _closed=False,
         _subscription=SimpleNamespace(subscription=SimpleNamespace(assignment=assignment)),
-        _fetcher=SimpleNamespace(
-            _closed=False, _subscriptions=SimpleNamespace(fetch_context=nullcontext), fetched_records=fetched_records
-        ),
+        _fetcher=SimpleNamespace(_closed=False, _subscriptions=subscriptions, fetched_records=fetched_records),
     )
-    thread._consumer = kafka
-    chunks = asyncio.run(thread.fetch(frozenset({Place(*TP)}), 100, 0))
-    assert ranges(chunks) == ([(10, 11, 1)] if meanwhile == "nothing" else [])
-    assert thread._positions[TP] == (11 if meanwhile == "nothing" else 4)
+
+
+def test_a_fetch_hands_over_what_is_there() -> None:
+    thread = make_thread(10, 5)
+
+    async def fetched_records(*_: Any, **__: Any) -> dict[TopicPartition, list[Any]]:
+        return {TP: [SimpleNamespace(offset=10)]}
+
+    thread._consumer = make_kafka(fetched_records, 11)
+    assert ranges(asyncio.run(thread.fetch(frozenset({Place(*TP)}), 100, 0))) == [(10, 11, 1)]
+
+
+def test_a_fetch_in_flight_ends_with_its_assignment_and_takes_nothing_of_the_next() -> None:
+    # It would wait for the next assignment inside aiokafka, take its first records and give them to nobody.
+    thread = make_thread(10, 5)
+    taken: list[str] = []
+
+    async def scenario() -> list[Chunk]:
+        next_assignment = asyncio.Event()
+
+        async def fetched_records(*_: Any, **__: Any) -> dict[TopicPartition, list[Any]]:
+            await next_assignment.wait()
+            taken.append("records of the next assignment")
+            return {TP: [SimpleNamespace(offset=4)]}
+
+        thread._consumer = make_kafka(fetched_records, 5)
+        fetch = asyncio.create_task(thread.fetch(frozenset({Place(*TP)}), 100, 1_000))
+        await asyncio.sleep(0)
+        await thread._stop_fetching()
+        thread._token, thread._positions[TP] = 8, 4  # assigned and sought
+        next_assignment.set()
+        return await fetch
+
+    assert asyncio.run(scenario()) == []
+    assert taken == []
+    assert thread._positions[TP] == 4

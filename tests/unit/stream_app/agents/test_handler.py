@@ -285,11 +285,11 @@ def test_closing_disconnects(desk: Desk) -> None:
     ("front", "position", "start"),
     [
         (None, LogPosition(0, 40, 90), 40),  # nothing applied, the beginning has expired
-        (50, LogPosition(0, 40, 90), 40),  # an operator went back beyond the beginning
+        (50, LogPosition(0, 40, 90), 50),  # an operator went back beyond the beginning
         (40, LogPosition(3, 40, 90), 40),
     ],
 )
-def test_a_log_that_has_lost_only_what_is_applied_is_read_from_its_beginning(
+def test_a_log_that_has_lost_only_what_is_applied_is_read_from_where_work_is_left(
     desk: Desk, front: int | None, position: LogPosition, start: int
 ) -> None:
     async def scenario() -> None:
