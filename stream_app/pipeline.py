@@ -126,8 +126,8 @@ class Pipeline:
             self._add_answers(batch, folded, scored, decisions, outboxes)
             writes = self._state_writes(batch.rows, own, folded)
         for record, topic, reason in batch.dead:
-            letter = self.encoder.dead_letter(record, topic, reason, "codec.decode")
-            outboxes[record.partition].add("dead-letters", record.key, letter)
+            key, letter = self.encoder.dead_letter(record, topic, reason, "codec.decode")
+            outboxes[record.partition].add("dead-letters", key, letter)
             self.metrics.dead_letters.labels(topic).inc()
         return [
             GroupStep(

@@ -57,6 +57,7 @@ class Dataset:
         inputs: as `model.contract.INPUTS`, each (N, ...).
         labels: fraud, intent, next_action, click (N,) int8, next_item (N,) int32 rows of `table`; -1 = unknown.
         split: (N,) int8, an index of SPLITS.
+        shop: (N,) int8, which of the shops the event is of.
         table: the items.
         feature_names: columns of `inputs["dense"]`.
         catalogue_hash: of the feature catalogue.
@@ -65,6 +66,7 @@ class Dataset:
     inputs: Arrays
     labels: Arrays
     split: NDArray[np.int8]
+    shop: NDArray[np.int8]
     table: ItemTable
     feature_names: list[str]
     catalogue_hash: str
@@ -101,6 +103,7 @@ def build_dataset(shops: Sequence[SimulatorOptions], progress: Callable[[str], N
         inputs=_joined([inputs for inputs, _, _ in parts]),
         labels=_joined([labels for _, labels, _ in parts]),
         split=np.concatenate([split for _, _, split in parts]),
+        shop=np.repeat(np.arange(len(parts), dtype=np.int8), [len(split) for _, _, split in parts]),
         table=table,
         feature_names=list(engine.feature_names),
         catalogue_hash=engine.catalogue_hash,
@@ -114,6 +117,7 @@ def save_dataset(dataset: Dataset, path: Path) -> None:
     arrays |= {f"label_{name}": value for name, value in dataset.labels.items()}
     arrays |= {
         "split": dataset.split,
+        "shop": dataset.shop,
         "item_ids": np.array(dataset.table.ids),
         "item_buckets": dataset.table.items,
         "item_categories": dataset.table.categories,
@@ -134,6 +138,7 @@ def load_dataset(path: Path) -> Dataset:
             inputs={spec.name: saved[f"in_{spec.name}"] for spec in INPUTS},
             labels={name: saved[f"label_{name}"] for name in _LABELS},
             split=saved["split"],
+            shop=saved["shop"],
             table=ItemTable([str(item) for item in saved["item_ids"]], saved["item_buckets"], saved["item_categories"]),
             feature_names=[str(name) for name in saved["feature_names"]],
             catalogue_hash=str(saved["catalogue_hash"]),

@@ -30,6 +30,7 @@ __all__ = ["EpochReport", "batches", "fit_scaling", "popularity_log", "train"]
 _WARM_UP_SHARE: Final = 0.05  # of all steps, while the learning rate rises
 _LARGEST_GRADIENT: Final = 5.0
 _VALIDATION_BATCH: Final = 4_096
+_LEAST_LOSS: Final = 1e-6
 _LEAST_SPREAD: Final = 0.1  # in log units: a feature that is nearly always the same must not be blown up
 _SPREADS_IN_RANGE: Final = 1.35  # interquartile range of a normal distribution, in standard deviations
 
@@ -68,6 +69,7 @@ def train(
     per_epoch = math.ceil(len(rows) / plan.batch)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, per_epoch * plan.epochs))
     best, best_weights, waited = math.inf, copy.deepcopy(network.state_dict()), 0
+    first: dict[str, float] = {}
     for epoch in range(plan.epochs):
         network.train()
         sums = dict.fromkeys(TASKS, 0.0)
@@ -82,7 +84,9 @@ def train(
                 sums[task] += loss.item()
             progress(epoch * per_epoch + step + 1, per_epoch * plan.epochs)
         validation = _validation_losses(network, dataset, log_q, plan)
-        total = sum(plan.weights[task] * validation[task] for task in TASKS)
+        # Each task against its own first epoch: else the one with the largest numbers, retrieval, would choose alone.
+        first = first or {task: max(loss, _LEAST_LOSS) for task, loss in validation.items()}
+        total = sum(plan.weights[task] * validation[task] / first[task] for task in TASKS)
         improved, waited = (total < best), (0 if total < best else waited + 1)
         if improved:
             best, best_weights = total, copy.deepcopy(network.state_dict())

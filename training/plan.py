@@ -22,13 +22,13 @@ class TrainingPlan:
         preset: the network's, see `model.presets`.
         shops: simulations to train on.
         seed: of initial weights and of the order of batches.
-        epochs: at most so many passes; fewer when the validation loss stops falling for `patience` of them.
+        epochs: at most so many passes; fewer when the validation losses stop falling for `patience` of them.
         batch: rows a step.
         learning_rate: the highest; it rises over the first steps and falls to zero over the rest (cosine).
         balance: `fixed` takes `weights`; `uncertainty` learns them (Kendall et al., CVPR 2018).
         weights: of each task's loss.
         fraud_weight: of a fraudulent row against an honest one. Taken back in the served probability.
-        alert_precision: the fraud threshold is the best one with at least this precision on validation.
+        alert_precision: least precision of alerts on the validation range of each shop; decides the fraud threshold.
     """
 
     preset: str
@@ -44,7 +44,7 @@ class TrainingPlan:
         default_factory=lambda: {"fraud": 2.0, "intent": 1.0, "next_action": 1.0, "click": 0.5, "user_vector": 1.0}
     )
     fraud_weight: float = 5.0
-    alert_precision: float = 0.85
+    alert_precision: float = 0.9
 
 
 def _shop(seed: int, events: int, events_per_s: float, label_delay_ms: int, start_hour: int = 0) -> SimulatorOptions:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 import numpy as np
@@ -24,6 +24,10 @@ from stream_app.events import (
     RecommendationCandidates,
     Source,
 )
+
+# A dead letter and its key stay below their topic's limit of 4 MB. Only a compressed batch can hold a record that is larger.
+_MOST_BYTES: Final = 4_000_000
+_CUT_BYTES: Final = 65_536
 
 __all__ = ["AnswerEncoder", "ScoredRows", "SourceRecord", "answer_id"]
 
@@ -190,20 +194,28 @@ class AnswerEncoder:
             )
         )
 
-    def dead_letter(self, record: SourceRecord, topic: str, reason: str, place: str) -> bytes:
-        """Encode a record that is no valid event, with its original bytes and headers."""
-        return self._encode(
-            DeadLetter(
-                answer_id=answer_id(topic, record.partition, record.offset),
-                reason=reason,
-                place=place,
-                source=Source(topic, record.partition, record.offset),
-                ingest_time_ms=record.timestamp,
-                key=record.key,
-                value=record.value,
-                headers=list(record.headers),
-            )
+    def dead_letter(self, record: SourceRecord, topic: str, reason: str, place: str) -> tuple[bytes | None, bytes]:
+        """Encode a record that is no valid event, with its original bytes and headers; of a giant only the beginning.
+
+        Returns:
+            The letter's key, which is the record's, and the letter.
+        """
+        letter = DeadLetter(
+            answer_id=answer_id(topic, record.partition, record.offset),
+            reason=reason,
+            place=place,
+            source=Source(topic, record.partition, record.offset),
+            ingest_time_ms=record.timestamp,
+            key=record.key,
+            value=record.value,
+            headers=list(record.headers),
         )
+        encoded = self._encode(letter)
+        if len(encoded) + len(record.key or b"") <= _MOST_BYTES:
+            return record.key, encoded
+        note = f"; the record is a giant: only the first {_CUT_BYTES} bytes of its key and value are kept, and no header"
+        key, value = record.key and record.key[:_CUT_BYTES], record.value and record.value[:_CUT_BYTES]
+        return key, self._encode(msgspec.structs.replace(letter, reason=reason + note, key=key, value=value, headers=[]))
 
     def late_event(self, source: Source, value: bytes, late_by_ms: int, allowed_ms: int) -> bytes:
         """Encode a valid event that came too late."""

@@ -16,6 +16,9 @@ from stream_app.events import Click, Event, Order, Search
 
 __all__ = ["EVENT_TYPES", "Decoder"]
 
+# Kafka's own limit of a record batch; a compressed one may unfold to records far beyond it.
+_MOST_BYTES: Final = 1_048_576
+
 EVENT_TYPES: Final[dict[str, type[Event]]] = {"searches": Search, "clicks": Click, "orders": Order}
 
 
@@ -41,6 +44,8 @@ class Decoder:
         """
         if not value:
             raise InvalidEventError(f"the record has no value; {topic} carries one JSON object a record")
+        if len(value) > _MOST_BYTES:
+            raise InvalidEventError(f"the record has {len(value)} bytes; an event has at most {_MOST_BYTES}")
         try:
             event = self._decoders[topic](value)
         except msgspec.ValidationError as err:

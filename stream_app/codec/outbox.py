@@ -1,4 +1,4 @@
-"""The outbox's payload: all messages that one commit decided for one partition group, in MessagePack.
+"""The outbox's payload: all messages that one commit decided for one partition group: MessagePack in an LZ4 block.
 
 A commit's answers are published from these bytes, the first time and after a crash alike, so a repeated answer is the same
 to the byte. The journal line waits here too; its commit number is drawn by the store and filled in when it is published.
@@ -6,6 +6,7 @@ to the byte. The journal line waits here too; its commit number is drawn by the 
 
 from __future__ import annotations
 
+import lz4.block
 import msgspec
 from msgspec import Struct
 
@@ -53,9 +54,10 @@ _decoder = msgspec.msgpack.Decoder(OutboxBatch)
 
 def encode_outbox(batch: OutboxBatch) -> bytes:
     """Pack a commit's messages."""
-    return _encoder.encode(batch)
+    packed: bytes = lz4.block.compress(_encoder.encode(batch))
+    return packed
 
 
 def decode_outbox(payload: bytes) -> OutboxBatch:
     """Unpack what `encode_outbox` packed."""
-    return _decoder.decode(payload)
+    return _decoder.decode(lz4.block.decompress(payload))

@@ -89,34 +89,50 @@ return 1
 # One consistent read. KEYS: commit counters of all groups.
 # ARGV: MessagePack of (prefix, [own key], [("kind:id", own group)]); the rows that are shared are the last of the own keys.
 # Returns the counters, the own blobs, and for each shared row the list of the other groups' replicas.
+#
+# A call from Lua costs more than what GET does, so the script makes few of them: all keys of a kind of question in one MGET.
 READ: Final = """
 local request = cmsgpack.unpack(ARGV[1])
 local prefix, keys, shared = request[1], request[2], request[3]
-local own = {}
-for first = 1, #keys, 4000 do
-  local part = redis.call('MGET', unpack(keys, first, math.min(first + 3999, #keys)))
-  for i = 1, #part do own[#own + 1] = part[i] end
+
+local function mget(names)
+  local out = {}
+  for first = 1, #names, 4000 do
+    local part = redis.call('MGET', unpack(names, first, math.min(first + 3999, #names)))
+    for i = 1, #part do out[first + i - 1] = part[i] end
+  end
+  return out
 end
-local others = {}
+
+local indexes = {}
+for a = 1, #shared do indexes[a] = prefix .. ':holders:' .. shared[a][1] end
+local bitmaps = mget(indexes)
+local replicas, owner = {}, {}
 for a = 1, #shared do
-  local tail, group = shared[a][1], shared[a][2]
-  local found = {}
-  local bits = redis.call('GET', prefix .. ':holders:' .. tail)
+  local tail, group, bits = ':' .. shared[a][1], shared[a][2], bitmaps[a]
   if bits then
     for byte = 1, #bits do
       local value = string.byte(bits, byte)
-      if value ~= 0 then
-        for bit = 0, 7 do
-          local other = (byte - 1) * 8 + bit
-          if math.floor(value / 2 ^ (7 - bit)) % 2 == 1 and other ~= group then
-            local blob = redis.call('GET', prefix .. ':{g' .. other .. '}:' .. tail)
-            if blob then found[#found + 1] = blob end
-          end
+      local other = byte * 8
+      while value > 0 do
+        other = other - 1
+        if value % 2 == 1 and other ~= group then
+          replicas[#replicas + 1] = prefix .. ':{g' .. other .. '}' .. tail
+          owner[#owner + 1] = a
         end
+        value = math.floor(value / 2)
       end
     end
   end
-  others[a] = found
 end
-return {redis.call('MGET', unpack(KEYS)), own, others}
+local blobs = mget(replicas)
+local others = {}
+for a = 1, #shared do others[a] = {} end
+for i = 1, #replicas do
+  if blobs[i] then
+    local found = others[owner[i]]
+    found[#found + 1] = blobs[i]
+  end
+end
+return {redis.call('MGET', unpack(KEYS)), mget(keys), others}
 """

@@ -32,6 +32,7 @@ from stream_app.events import SOURCE_TOPICS, Event
 from stream_app.features.columns import EntityRows
 from stream_app.store.redis_store import RedisStore
 from tests.chaos.oracle import AnswerLog, check_answers, check_journal, check_state, joined
+from tests.chaos.redis_past import Snapshot, restore
 from tests.integration.transport_harness import until
 from tests.scoring import make_events, record_of, scoring_engine, topic_of
 
@@ -56,6 +57,7 @@ class Deployment:
     events: dict[str, Event] = field(default_factory=dict)  # by the id of their answers
     answers: AnswerLog = field(default_factory=list)  # read so far
     seeds: int = 0
+    decided_again: bool = False
 
     def __post_init__(self) -> None:
         self.settings = Settings(
@@ -168,6 +170,11 @@ class Deployment:
             self.answers.append((topic.removeprefix(self.topic_prefix), partition, key, value))
         return len({json.loads(value)["answer_id"] for topic, _, _, value in self.answers if topic == "intent-labels"})
 
+    def go_back(self, taken: Snapshot) -> None:
+        """Redis goes back to `taken`; what it forgets will be decided a second time."""
+        restore(self.redis_url, self.redis_prefix, taken)
+        self.decided_again = True
+
     def settle(self, *, patience_s: float = 60.0) -> None:
         """Wait until every event is answered, stop the workers in good order, and give the verdict."""
         until(lambda: self.answered() >= len(self.events), f"{len(self.events)} events answered", patience_s)
@@ -182,7 +189,7 @@ class Deployment:
     def check(self) -> None:
         """Assert the guarantee on what Redis and the answer topics hold."""
         asyncio.run(self._check_state())
-        check_answers(self.events, self.answers)
+        check_answers(self.events, self.answers, decided_again=self.decided_again)
 
     def check_journal(self) -> None:
         """Assert that the journal covers the logs once, markers and aborted records included."""

@@ -82,7 +82,6 @@ async def redis_restored_to_two_seconds_ago(world: World) -> None:
     await worker.deliver(*world.batch(1))
     await worker.deliver(*world.batch(2))
     world.restore(snapshot)
-    world.decided_again = True
     with refused_if_fenced(world, StoreSteppedBackError):
         await worker.deliver(*world.batch(3))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.deployment import Deployment
+from tests.chaos.redis_past import snapshot
 from tests.integration.transport_harness import committed, until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow]
@@ -131,3 +132,18 @@ def test_aborted_transactions_are_never_scored(deployment: Deployment) -> None:
     deployment.produce_in_transaction(60, commit=False)
     deployment.settle()
     deployment.check_journal()
+
+
+def test_redis_goes_back_in_time_under_a_running_worker(deployment: Deployment) -> None:
+    deployment.produce(100)
+    worker = deployment.start()
+    until(lambda: deployment.answered() == 100, "the first hundred are answered")
+    taken = snapshot(deployment.redis_url, deployment.redis_prefix)
+    deployment.produce(100)
+    until(lambda: deployment.answered() == 200, "the second hundred are answered")
+    deployment.go_back(taken)
+    deployment.produce(100)
+    assert worker.wait(60) == 1, "it must not go on from a position that the store does not have"
+    assert "has lost writes or was restored" in deployment.log(0).read_text()
+    deployment.start()
+    deployment.settle()

@@ -7,11 +7,10 @@ pipeline are the real ones. `World(fence=False)` takes the fence out of the stor
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-import redis
 from prometheus_client import CollectorRegistry
 
 from stream_app.agents.chunks import Chunk
@@ -26,6 +25,7 @@ from stream_app.metrics import Metrics
 from stream_app.store.ledger import Ledger
 from stream_app.store.redis_store import RedisStore
 from tests.chaos.oracle import AnswerLog, check_answers, check_journal, check_state, joined
+from tests.chaos.redis_past import Snapshot, restore, snapshot
 from tests.chaos.unfenced import UnfencedStore
 from tests.scoring import Record, TickingClock, make_events, record_of, scoring_engine, scoring_pipeline, topic_of
 
@@ -183,20 +183,14 @@ class World:
         snapshot = await self._reader.read({kind: rows})
         return joined([scoring_engine().describe(kind, blob) for blob in snapshot.own[kind] if blob is not None])
 
-    def snapshot(self) -> Mapping[bytes, tuple[bytes, int]]:
-        """All of the prefix's keys, as Redis would dump them."""
-        with redis.Redis.from_url(self._url) as client:
-            keys: Sequence[bytes] = list(client.scan_iter(f"{self._prefix}*", count=1_000))
-            dumps: list[Any] = [(client.dump(key), client.pttl(key)) for key in keys]
-        return dict(zip(keys, dumps, strict=True))
+    def snapshot(self) -> Snapshot:
+        """What Redis holds now."""
+        return snapshot(self._url, self._prefix)
 
-    def restore(self, snapshot: Mapping[bytes, tuple[bytes, int]]) -> None:
-        """Put the prefix back to what it was."""
-        with redis.Redis.from_url(self._url) as client:
-            for key in client.scan_iter(f"{self._prefix}*", count=1_000):
-                client.delete(key)
-            for key, (dump, ttl_ms) in snapshot.items():
-                client.restore(key, max(ttl_ms, 0), dump)
+    def restore(self, taken: Snapshot) -> None:
+        """Redis goes back to `taken`; what it forgets will be decided a second time."""
+        restore(self._url, self._prefix, taken)
+        self.decided_again = True
 
     async def close(self) -> None:
         """Release what the workers hold."""

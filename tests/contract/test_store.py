@@ -399,6 +399,26 @@ async def test_a_commit_whose_connection_breaks_under_way_counts_once(
 
 
 @pytest.mark.redis
+async def test_calls_that_are_cancelled_leave_no_answer_for_the_next(runner: asyncio.Runner, redis_store: RedisStore) -> None:
+    # A batch that is given up is cancelled wherever it waits; its connection must not hand its answer to another call.
+    epoch = (await redis_store.claim(0, "w")).epoch
+    await redis_store.commit([step(epoch, ranges={"orders": (0, 1)}, writes=[write("user", (b"fixed", b"value"))])])
+    for turns in range(60):
+        front = dict((await redis_store.claim(1, "w")).fronts).get("clicks", 0)
+        mine = (await redis_store.claim(1, "w")).epoch
+        made = step(mine, group=1, ranges={"clicks": (front, front + 1)}, payload=b"p" * 50_000)
+        calls = [asyncio.create_task(redis_store.commit([made])), asyncio.create_task(redis_store.read(rows("user", (0, b"?"))))]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        assert await user_blob(redis_store, key=b"fixed") == b"value"
+        claim = await redis_store.claim(1, "w")
+        assert claim.fronts.get("clicks", 0) == claim.commit == len(claim.outbox)
+
+
+@pytest.mark.redis
 async def test_a_repeated_commit_of_another_call_is_no_success(
     runner: asyncio.Runner, redis_url: str, open_store: Callable[..., RedisStore]
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,9 +24,9 @@ pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
 
 @pytest.fixture
-def subject(real_services: ServicesState, tmp_path: Path) -> Iterator[SqliteSubject]:
+def subject(real_services: ServicesState, topic_prefix: str, tmp_path: Path) -> Iterator[SqliteSubject]:
     bootstrap = real_services.kafka.bootstrap
-    subject = SqliteSubject(bootstrap, f"group-{uuid.uuid4().hex[:10]}", create_topics(bootstrap), tmp_path)
+    subject = SqliteSubject(bootstrap, f"{topic_prefix}group", create_topics(bootstrap, topic_prefix), tmp_path)
     yield subject
     subject.stop_all()
 

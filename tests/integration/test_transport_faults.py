@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,9 +38,9 @@ SLOW_BATCHES = {"chunk_events": 20, "batch_events": 60, "buffer_events": 240, "d
 
 
 @pytest.fixture
-def subject(real_services: ServicesState, tmp_path: Path) -> Iterator[SqliteSubject]:
+def subject(real_services: ServicesState, topic_prefix: str, tmp_path: Path) -> Iterator[SqliteSubject]:
     bootstrap = real_services.kafka.bootstrap
-    subject = SqliteSubject(bootstrap, f"group-{uuid.uuid4().hex[:10]}", create_topics(bootstrap), tmp_path)
+    subject = SqliteSubject(bootstrap, f"{topic_prefix}group", create_topics(bootstrap, topic_prefix), tmp_path)
     yield subject
     subject.stop_all()
 

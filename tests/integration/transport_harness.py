@@ -149,9 +149,9 @@ def settle(subject: Subject, expected: Iterable[Place], patience_s: float = PATI
     assert sorted(applied.keys() - wanted) == []
 
 
-def create_topics(bootstrap: str, count: int = 3, partitions: int = PARTITIONS) -> tuple[str, ...]:
-    """Create topics with names of their own and wait until their partitions have leaders."""
-    names = tuple(f"transport-{uuid.uuid4().hex[:10]}-{number}" for number in range(count))
+def create_topics(bootstrap: str, prefix: str, count: int = 3, partitions: int = PARTITIONS) -> tuple[str, ...]:
+    """Create topics `<prefix>0`, `<prefix>1`, ... and wait until their partitions are known."""
+    names = tuple(f"{prefix}{number}" for number in range(count))
     admin = AdminClient({"bootstrap.servers": bootstrap})
     for future in admin.create_topics([NewTopic(name, partitions, 1) for name in names]).values():
         future.result(timeout=30)

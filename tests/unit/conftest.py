@@ -31,6 +31,7 @@ def made_up_dataset() -> Dataset:
         inputs={s.name: t.numpy() for s, t in zip(INPUTS, example_inputs(FEATURES, rows), strict=True)},
         labels={name: rng.integers(-1, count, rows).astype(np.int32) for name, count in classes.items()},
         split=np.repeat(np.array([0, 1, 2], np.int8), [64, 32, 32]),
+        shop=np.zeros(rows, np.int8),
         table=ItemTable(
             [f"i{n}" for n in range(ITEMS)],
             np.arange(1, ITEMS + 1, dtype=np.int32),

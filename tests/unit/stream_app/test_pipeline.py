@@ -216,6 +216,19 @@ def test_a_dead_letter_keeps_the_original_to_the_byte(run: Run) -> None:
     assert (letter.place, letter.ingest_time_ms) == ("codec.decode", BASE_MS)
 
 
+@pytest.mark.parametrize(("key", "value"), [(b"u", b"{" * 5_000_000), (b"k" * 5_000_000, b"{"), (b"u", b"\x01" * 3_100_000)])
+def test_a_dead_letter_of_a_giant_fits_its_topic_and_says_what_was_cut(run: Run, key: bytes, value: bytes) -> None:
+    asyncio.run(run.batch([Record("clicks", 1, 0, BASE_MS, key, value, [("trace", b"1")])]))
+    [outbox] = run.outboxes
+    [message_key], [message] = outbox.topics["dead-letters"].keys, outbox.topics["dead-letters"].values
+    assert message_key is not None
+    assert len(message) + len(message_key) < 4 * 1_048_576
+    letter = msgspec.json.decode(message, type=DeadLetter)
+    assert "is a giant" in letter.reason
+    assert key.startswith(letter.key or b"?")
+    assert value.startswith(letter.value or b"?")
+
+
 def test_a_batch_of_markers_alone_still_moves_the_front(run: Run) -> None:
     async def moved() -> Mapping[str, int]:
         epoch = (await run.store.claim(1, "w")).epoch

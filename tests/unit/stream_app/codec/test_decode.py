@@ -81,6 +81,11 @@ def test_bytes_that_are_no_json_object(topic: str, value: bytes | None, says: st
     assert says in refused(topic, value)
 
 
+def test_a_giant_is_refused_by_its_size() -> None:
+    value = json.dumps(example("clicks", from_the_future="x" * 1_100_000)).encode()
+    assert f"{len(value)} bytes" in refused("clicks", value)
+
+
 def test_two_events_in_one_record_are_none() -> None:
     assert "not JSON" in refused("clicks", json.dumps(example("clicks")).encode() * 2)
 
