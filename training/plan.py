@@ -44,7 +44,7 @@ class TrainingPlan:
         default_factory=lambda: {"fraud": 2.0, "intent": 1.0, "next_action": 1.0, "click": 0.5, "user_vector": 1.0}
     )
     fraud_weight: float = 5.0
-    alert_precision: float = 0.9
+    alert_precision: float = 0.95
 
 
 def _shop(seed: int, events: int, events_per_s: float, label_delay_ms: int, start_hour: int = 0) -> SimulatorOptions:
@@ -83,6 +83,8 @@ PLANS: Final[dict[str, TrainingPlan]] = {
             _rush(103, 120_000, 150.0, 19),
             _rush(104, 180_000, 400.0, 34),
             _rush(105, 200_000, 600.0, 60),
+            _rush(106, 130_000, 400.0, 85),
+            _rush(107, 310_000, 1_000.0, 10),
         ),
     ),
     # Enough to beat every floor, in seconds: for tests.

@@ -1,0 +1,54 @@
+"""The artefact that ships: whole, small, of this checkout's features, and better than its floors by its own report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stream_app.features.catalog import CATALOGUE
+from stream_app.features.engine import FeatureEngine
+from stream_app.inference.artifact import check_catalogue, load_items, load_manifest
+from stream_app.inference.candidates import CandidateIndex
+from stream_app.inference.onnx_scorer import OnnxScorer
+from trt_build.verify import verify_artifact
+
+FOLDER = Path(__file__).resolve().parents[3] / "model" / "artifacts" / "demo"
+
+
+def test_it_is_whole_and_answers_as_recorded() -> None:
+    assert verify_artifact(FOLDER) == []
+    assert OnnxScorer(FOLDER).self_test() < 1e-4
+
+
+def test_it_was_trained_with_the_features_of_this_checkout() -> None:
+    engine = FeatureEngine(CATALOGUE, allowed_lateness_ms=0)
+    check_catalogue(load_manifest(FOLDER), engine.catalogue_hash, engine.feature_names)
+
+
+def test_it_is_small_enough_to_ship() -> None:
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 5_000_000
+    assert (FOLDER / "model.onnx").stat().st_size <= 3_000_000
+
+
+def test_its_items_make_an_index() -> None:
+    assert len(CandidateIndex(*load_items(FOLDER))) == 4_000
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "floor"),
+    [
+        ("fraud", "average_precision", "floor_logistic_average_precision"),
+        ("intent", "accuracy", "floor_table_accuracy"),
+        ("next_action", "accuracy", "floor_table_accuracy"),
+        ("click", "auc", "floor_scene_table_auc"),
+        ("user_vector", "recall_at_20", "floor_category_popularity_recall_at_20"),
+    ],
+)
+def test_it_reports_to_have_learnt_something(task: str, metric: str, floor: str) -> None:
+    metrics = load_manifest(FOLDER).metrics[task]
+    assert metrics[metric] > metrics[floor]
+
+
+def test_its_manifest_names_the_command_that_rebuilds_it() -> None:
+    assert load_manifest(FOLDER).command == "python -m training --preset demo --out model/artifacts/demo"
