@@ -108,7 +108,9 @@ def build_pipeline(settings: Settings, engine: FeatureEngine, store: Store, cloc
         manifest = scorer.manifest
         check_catalogue(manifest, engine.catalogue_hash, names)
         scorer.self_test()
-        ranker, version = ModelRanker(scorer, CandidateIndex(*load_items(folder, manifest)), _CANDIDATES), scorer.version
+        ranked = ModelRanker(scorer, CandidateIndex(*load_items(folder, manifest)), _CANDIDATES)
+        ranked.warm()
+        ranker, version = ranked, scorer.version
         threshold = settings.model.fraud_threshold if settings.model.fraud_threshold >= 0 else manifest.fraud_threshold
         medians = np.asarray(manifest.feature_medians, np.float32)
         scales = np.asarray(manifest.feature_scales, np.float32)

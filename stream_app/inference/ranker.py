@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.contract import OUTPUTS
+from model.contract import INPUTS, OUTPUTS
 from stream_app.codec.answers import ScoredRows
 from stream_app.inference.candidates import CandidateIndex
 from stream_app.inference.port import Scorer
@@ -33,6 +33,13 @@ class ModelRanker:
         self._scorer = scorer
         self._index = index
         self._k = min(k, len(index))
+
+    def warm(self) -> None:
+        """Rank one empty row, so that the first event waits for no compiler and no first run of the engine."""
+        features = len(self._scorer.manifest.feature_names)
+        self.rank(
+            {spec.name: np.zeros((1, *(features if size == -1 else size for size in spec.shape)), spec.dtype) for spec in INPUTS}
+        )
 
     def rank(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[ScoredRows, NDArray[np.float32]]:
         """Score B events; see `stream_app.pipeline.Ranker`."""

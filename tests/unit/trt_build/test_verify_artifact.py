@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -50,14 +51,10 @@ def test_parity_holds_on_rows_that_are_as_bad_as_rows_can_be(
 
 
 def test_parity_is_broken_by_one_changed_weight(built_artifact: Path, untrained: Checkpoint, made_up_dataset: Dataset) -> None:
-    weight = untrained.network.click.out.bias
+    changed = copy.deepcopy(untrained)
     with torch.no_grad():
-        weight.add_(0.01)
-    try:
-        wrong = [d.task for d in parity(untrained, built_artifact / MODEL_FILE, made_up_dataset.inputs) if not d.fine]
-    finally:
-        with torch.no_grad():
-            weight.sub_(0.01)
+        changed.network.click.out.bias.add_(0.01)
+    wrong = [d.task for d in parity(changed, built_artifact / MODEL_FILE, made_up_dataset.inputs) if not d.fine]
     assert wrong == ["click"]
 
 

@@ -1,0 +1,53 @@
+"""Rankers: one call, answers for every row; the shipped artefact is the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.contract import INPUTS
+from stream_app.inference.artifact import load_items
+from stream_app.inference.candidates import CandidateIndex
+from stream_app.inference.onnx_scorer import OnnxScorer
+from stream_app.inference.ranker import ModelRanker, PriorRanker
+
+_ARTIFACT = Path(__file__).resolve().parents[4] / "model" / "artifacts" / "demo"
+
+
+def inputs(rows: int, features: int) -> dict[str, np.ndarray]:  # type: ignore[type-arg]  # of several dtypes
+    return {
+        spec.name: np.zeros((rows, *(features if size == -1 else size for size in spec.shape)), spec.dtype) for spec in INPUTS
+    }
+
+
+@pytest.fixture(scope="module")
+def ranker() -> ModelRanker:
+    ranker = ModelRanker(OnnxScorer(_ARTIFACT), CandidateIndex(*load_items(_ARTIFACT)), 20)
+    ranker.warm()
+    return ranker
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7])
+def test_every_row_gets_probabilities_and_distinct_candidates_best_first(ranker: ModelRanker, rows: int) -> None:
+    scored, fraud = ranker.rank(inputs(rows, 37))
+    assert fraud.shape == (rows,)
+    assert [len(values) for values in (scored.fraud, scored.intent, scored.click, scored.items)] == [rows] * 4
+    for row in range(rows):
+        assert 0 <= scored.fraud[row] <= 1
+        assert sum(scored.intent[row]) == pytest.approx(1, abs=1e-3)
+        assert len(set(scored.items[row])) == 20
+        assert scored.item_scores[row] == sorted(scored.item_scores[row], reverse=True)
+
+
+def test_more_candidates_than_items_gives_all_items() -> None:
+    few = ModelRanker(OnnxScorer(_ARTIFACT), CandidateIndex(["a", "b"], np.eye(2, 32, dtype=np.float32)), 20)
+    scored, _ = few.rank(inputs(1, 37))
+    assert sorted(scored.items[0]) == ["a", "b"]
+
+
+def test_without_a_model_nothing_is_claimed() -> None:
+    scored, fraud = PriorRanker().rank(inputs(3, 37))
+    assert fraud.tolist() == [0, 0, 0]
+    assert scored.items == [[], [], []]
