@@ -73,14 +73,10 @@ def precision_recall(scores: Scores, labels: Labels, threshold: float) -> tuple[
 
 
 def threshold_for(scores: Scores, labels: Labels, precision: float) -> float:
-    """Return the threshold of the best F1 among those whose alerts have at least this precision.
-
-    The lowest such threshold would catch a little more and be close to the edge: where frauds stand far apart from the
-    rest, precision holds far down on one sample and falls steeply on the next. The highest score if none is as precise.
-    """
+    """Return the lowest threshold whose alerts have at least this precision; the highest score if none has."""
     hits, alerts = _cumulative(scores, labels)
-    f1 = np.where(hits >= precision * alerts, 2.0 * hits / (alerts + labels.sum()), -1.0)
-    return float(np.unique(scores)[::-1][int(f1.argmax()) if f1.max() >= 0.0 else 0])
+    fine = np.flatnonzero(hits >= precision * alerts)
+    return float(np.unique(scores)[::-1][fine[-1] if len(fine) else 0])
 
 
 def _cumulative(scores: Scores, labels: Labels) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

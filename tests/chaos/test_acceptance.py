@@ -185,12 +185,13 @@ async def killed_before_the_offsets_are_committed(world: World) -> None:
 
 
 async def killed_while_publishing_again(world: World) -> None:
-    """The heir dies with half of the outbox published; the next one publishes it from the beginning."""
+    """The heirs die when they have published none, and one part, of the outbox; the next one publishes all of it."""
     await killed_after_the_commit(world)
-    heir = Worker(world)
-    heir.publisher.publish = dying(heir.publisher.publish, after=True)
-    with pytest.raises(Killed):
-        await heir.claim()
+    for after in (False, True):
+        heir = Worker(world)
+        heir.publisher.publish = dying(heir.publisher.publish, after=after)
+        with pytest.raises(Killed):
+            await heir.claim()
 
 
 def refused_if_fenced(world: World, error: type[Exception]) -> contextlib.AbstractContextManager[Any]:

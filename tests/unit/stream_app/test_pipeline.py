@@ -138,6 +138,16 @@ def test_single_events_and_batches_of_any_size_give_the_same_features_and_state(
     assert len(single.features) == 200
 
 
+def test_a_batch_is_folded_in_order_of_time_whatever_came_first() -> None:
+    # Topics and partitions are fetched as they come: orders may stand before the clicks that led to them.
+    records = log_of(make_events(100, users=["u-0", "u-3"], devices=["d"]))
+    mixed = [record for at in range(0, 100, 25) for record in sorted(records[at : at + 25], key=lambda r: (r.topic, -r.offset))]
+    assert mixed != records
+    ordered, unordered = played(records, [25] * 4), played(mixed, [25] * 4)
+    assert unordered.features == ordered.features
+    assert unordered.state() == ordered.state()
+
+
 def test_one_group_shares_its_devices_and_still_does_not_depend_on_the_batches() -> None:
     records = log_of(make_events(200, users=["u-0", "u-3", "u-6"], devices=["d-1", "d-2"]))
     single, batched = played(records, [1] * 200), played(records, [37] * 6)
@@ -193,7 +203,7 @@ def test_a_late_event_changes_no_state_and_tells_how_late_it_is(run: Run) -> Non
     asyncio.run(run.batch([record]))
     before = run.state()
     event = make_events(1, users=["u-0"], devices=["d"])[0]
-    late = msgspec.structs.replace(event, event_time_ms=event.event_time_ms - 86_400_001)
+    late = msgspec.structs.replace(event, event_time_ms=event.event_time_ms - 86_400_001, device="never-seen")
     late_record = replace(record_of(late, 0, 1), timestamp=event.event_time_ms)
     asyncio.run(run.batch([late_record]))
     assert run.state() == before
