@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+
+from stream_app.store.redis_store import RedisStore
+from tests.contract.steps import GROUPS, SHARED
 
 
 @pytest.fixture
@@ -26,3 +29,23 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     assert isinstance(runner, asyncio.Runner)
     runner.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in wanted}))
     return True
+
+
+@pytest.fixture
+def open_store(redis_prefix: str, runner: asyncio.Runner) -> Iterator[Callable[..., RedisStore]]:
+    """Opens stores over a given server, to be closed at the end."""
+    opened: list[RedisStore] = []
+
+    def new(url: str, patience_ms: int = 60_000) -> RedisStore:
+        store = RedisStore(url, prefix=redis_prefix, groups=GROUPS, shared_kinds=SHARED, patience_ms=patience_ms)
+        opened.append(store)
+        return store
+
+    yield new
+    for store in opened:
+        runner.run(store.close())
+
+
+@pytest.fixture
+def redis_store(redis_url: str, open_store: Callable[..., RedisStore]) -> RedisStore:
+    return open_store(redis_url)
