@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from stream_app.agents.group_commit import Delivery, Lane
 from stream_app.agents.transport import RawSchema
@@ -34,6 +34,13 @@ log = logging.getLogger(__name__)
 _LOOK_S = 0.1
 
 
+class Receipt(NamedTuple):
+    """What acknowledges a chunk; the last chunk of a haul acknowledges Faust's message as well."""
+
+    chunk: Chunk
+    haul: EventT[Any] | None
+
+
 class SourceAgent:
     """Registers the agent on the app and runs one lane per assignment."""
 
@@ -41,9 +48,9 @@ class SourceAgent:
         self._app = app
         self._options = options
         self._handler = handler
-        self._lane: Lane[EventT[Any]] | None = None
+        self._lane: Lane[Receipt] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._stream: StreamT[Chunk] | None = None
+        self._stream: StreamT[list[Chunk]] | None = None
         source = app.topic(*options.topics, schema=RawSchema())
         app.agent(source, name="millrace.sources")(self._consume)
 
@@ -51,15 +58,17 @@ class SourceAgent:
     def _consumer(self) -> ChunkConsumer:
         return cast("ChunkConsumer", self._app.consumer)
 
-    async def _consume(self, stream: StreamT[Chunk]) -> None:
+    async def _consume(self, stream: StreamT[list[Chunk]]) -> None:
         self._stream = stream
         self._consumer.drainer = self.drain
         try:
-            async for event in cast("Stream[Chunk]", stream).noack().events():
-                chunk = cast("Chunk", event.value)
-                # One of another assignment has slipped through a rebalance and is read again.
-                if chunk.generation == self._consumer.generation:
-                    self._lane_of(chunk.generation).put(Delivery(chunk, event))
+            async for event in cast("Stream[list[Chunk]]", stream).noack().events():
+                chunks = cast("list[Chunk]", event.value)
+                # A haul of another assignment has slipped through a rebalance and is read again.
+                if chunks[0].generation == self._consumer.generation:
+                    lane = self._lane_of(chunks[0].generation)
+                    for chunk in chunks:  # retired in this order, so the last one ends the haul
+                        lane.put(Delivery(chunk, Receipt(chunk, event if chunk is chunks[-1] else None)))
         finally:
             for task in self._tasks:
                 task.cancel()
@@ -69,7 +78,7 @@ class SourceAgent:
         if self._lane is not None:
             await self._lane.drain(timeout_s)
 
-    def _lane_of(self, generation: int) -> Lane[EventT[Any]]:
+    def _lane_of(self, generation: int) -> Lane[Receipt]:
         if self._lane is None or self._lane.generation != generation:
             self._lane = Lane(
                 generation,
@@ -84,11 +93,12 @@ class SourceAgent:
             task.add_done_callback(self._tasks.discard)
         return self._lane
 
-    async def _acknowledge(self, event: EventT[Any]) -> None:
-        if self._stream is not None:
-            await self._stream.ack(event)
+    async def _acknowledge(self, receipt: Receipt) -> None:
+        self._consumer.done(receipt.chunk)
+        if receipt.haul is not None and self._stream is not None:
+            await self._stream.ack(receipt.haul)
 
-    async def _run(self, lane: Lane[EventT[Any]]) -> None:
+    async def _run(self, lane: Lane[Receipt]) -> None:
         try:
             await lane.run()
         except FencedError as error:
