@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
+import socket
 import sys
 from pathlib import Path
 from typing import Final
@@ -11,6 +13,7 @@ from typing import Final
 from stream_app import wiring
 from stream_app.agents.run import run_sources
 from stream_app.config import Settings
+from stream_app.console.topics import plan_topics, require_topics
 
 __all__ = ["run_worker"]
 
@@ -29,9 +32,14 @@ def run_worker(settings: Settings) -> int:
 
     Raises:
         ConfigError: The settings do not fit this machine.
+        BrokerUnavailableError: No broker answers.
         ContractError: Model, catalogue or topics do not fit each other.
     """
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    kafka = settings.kafka
+    require_topics(
+        kafka.bootstrap, kafka.client_api_version, plan_topics(kafka.partitions, kafka.replication, kafka.topic_prefix)
+    )
     worker = wiring.build_worker(settings)
     _sweep(wiring.WORK_ROOT)
     try:
@@ -42,7 +50,12 @@ def run_worker(settings: Settings) -> int:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed workers have left: a process that ends on its own removes its folder itself."""
-    for old in folder.glob("worker-*"):
-        if not Path(f"/proc/{old.name.removeprefix('worker-')}").exists():
+    """Remove what killed workers of this machine have left: a process that ends on its own removes its folder itself."""
+    mine = f"worker-{socket.gethostname()}-"
+    for old in folder.glob(f"{mine}*"):
+        try:
+            os.kill(int(old.name.removeprefix(mine)), 0)
+        except (ProcessLookupError, ValueError):
             shutil.rmtree(old, ignore_errors=True)
+        except PermissionError:
+            pass  # it runs, as somebody else

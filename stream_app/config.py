@@ -88,14 +88,14 @@ class RedisSettings:
         shown=False,  # it may hold a password
     )
     prefix: str = _key("mr", "First part of every key.", Rule(pattern=rf"{_NAME}{{1,32}}"))
-    timeout_ms: int = _key(5_000, "How long to wait for an answer before the batch is tried again.", Rule(10, 600_000))
+    timeout_ms: int = _key(5_000, "How long to wait for an answer before the batch is tried again.", Rule(10, 30_000))
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
     """How one worker process batches its work."""
 
-    batch_events: int = _key(512, "Most events scored in one step. More: faster, but later answers.", Rule(1, 65_536))
+    batch_events: int = _key(512, "Most events scored in one step. More: faster, but later answers.", Rule(1, 8_192))
     in_flight: int = _key(3, "Batches between decoding and publishing at one time.", Rule(1, 16))
     fetch_pause_ms: int = _key(10, "How long the broker gathers records before it answers a fetch.", Rule(0, 10_000))
     buffer_chunks: int = _key(1_024, "Fetched chunks that may wait in memory; then fetching stops.", Rule(1, 1_000_000))

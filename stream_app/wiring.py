@@ -144,5 +144,5 @@ def agent_options(settings: Settings) -> AgentOptions:
         in_flight=worker.in_flight,
         web_host=worker.web_host,
         web_port=worker.web_port,
-        work_dir=WORK_ROOT / f"worker-{os.getpid()}",
+        work_dir=WORK_ROOT / f"worker-{socket.gethostname()}-{os.getpid()}",
     )

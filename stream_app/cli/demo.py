@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
+from http.client import HTTPException
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Final
@@ -76,8 +77,7 @@ def demo(seconds: float | None, rate: float, seed: int) -> None:
         end_s = None if seconds is None else begin_s + seconds
         _show(reader, begin_s, end_s, stop, {"worker": worker, "shop": shop})
         elapsed_s = time.monotonic() - begin_s
-        shop.send_signal(signal.SIGTERM)
-        shop.wait(timeout=_DRAIN_PATIENCE_S)
+        _end(shop)
         reader.drain(_DRAIN_PATIENCE_S)
         result = _result(reader, elapsed_s)
     click.echo(json.dumps(result))
@@ -123,13 +123,18 @@ def _child(name: str, arguments: list[str], settings: Settings, logs: Path) -> I
     try:
         yield process
     finally:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(timeout=_DRAIN_PATIENCE_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ask the process to end, and make it end when it does not."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(timeout=_DRAIN_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _wait_for_worker(port: int, worker: subprocess.Popen[bytes], logs: Path, stop: threading.Event) -> None:
@@ -138,17 +143,18 @@ def _wait_for_worker(port: int, worker: subprocess.Popen[bytes], logs: Path, sto
     Raises:
         ServiceError: It ended, or was not ready in time; the message has the end of its log.
     """
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever proxy the environment names
     give_up_s = time.monotonic() + _START_PATIENCE_S
     while not stop.is_set():
         if worker.poll() is not None or time.monotonic() > give_up_s:
             tail = (logs / "worker.log").read_text(errors="replace")[-2000:]
             raise ServiceError(f"the worker did not start (status {worker.poll()}); the end of {logs}/worker.log:\n{tail}")
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=2) as answer:
+            with direct.open(f"http://127.0.0.1:{port}/healthz", timeout=2) as answer:
                 if json.load(answer)["assignment"] > 0:
                     return
-        except OSError:
-            pass  # not listening yet
+        except (OSError, HTTPException, ValueError):
+            pass  # not listening yet, or only half
         stop.wait(0.2)
 
 

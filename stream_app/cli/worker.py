@@ -6,6 +6,7 @@ import logging
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from types import FrameType
@@ -58,12 +59,11 @@ def supervise(command: Sequence[str], environ: Mapping[str, str], pauses_s: Sequ
     Raises:
         ContractError: It crashed more often in a row than there are pauses.
     """
-    stopping = False
+    stopping = threading.Event()
     child: subprocess.Popen[bytes] | None = None
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
-        nonlocal stopping
-        stopping = True
+        stopping.set()
         if child is not None and child.poll() is None:
             child.send_signal(number)
 
@@ -72,11 +72,13 @@ def supervise(command: Sequence[str], environ: Mapping[str, str], pauses_s: Sequ
     from stream_app.services.embedded import die_with_parent
 
     failures = 0
-    while not stopping:
+    while not stopping.is_set():
         started = time.monotonic()
         child = subprocess.Popen([*die_with_parent(), *command], env=environ, start_new_session=True)
+        if stopping.is_set():  # the signal came before there was a child to pass it on to
+            child.terminate()
         status = child.wait()
-        if stopping or status in _NOT_RESTARTED:
+        if stopping.is_set() or status in _NOT_RESTARTED:
             return max(status, 0)
         failures = 1 if time.monotonic() - started > _RESTARTABLE_AFTER_S else failures + 1
         if failures > len(pauses_s):
@@ -86,5 +88,5 @@ def supervise(command: Sequence[str], environ: Mapping[str, str], pauses_s: Sequ
             )
         pause = pauses_s[failures - 1]
         click.echo(f"millrace: the worker ended with status {status}; starting it again in {pause:.0f} s", err=True)
-        time.sleep(pause)
+        stopping.wait(pause)
     return 0

@@ -18,6 +18,7 @@ __all__ = ["EVENT_TYPES", "Decoder"]
 
 # Kafka's own limit of a record batch; a compressed one may unfold to records far beyond it.
 _MOST_BYTES: Final = 1_048_576
+_MOST_REASON: Final = 300  # characters
 
 EVENT_TYPES: Final[dict[str, type[Event]]] = {"searches": Search, "clicks": Click, "orders": Order}
 
@@ -49,11 +50,14 @@ class Decoder:
         try:
             event = self._decoders[topic](value)
         except msgspec.ValidationError as err:
-            raise InvalidEventError(f"not a valid {EVENT_TYPES[topic].__name__.lower()} for {topic}: {err}") from err
+            told = _shortened(str(err))
+            raise InvalidEventError(f"not a valid {EVENT_TYPES[topic].__name__.lower()} for {topic}: {told}") from err
         except (msgspec.DecodeError, UnicodeDecodeError) as err:
             raise InvalidEventError(f"not JSON: {err}") from err
         except RecursionError as err:
             raise InvalidEventError("the JSON is nested too deeply") from err
+        if not value.isascii():
+            _require_utf8(value)  # the decoder does not look into fields that it skips; the original may go on to late-events
         if key != event.user.encode():
             shown = "none" if key is None else repr(key[:64])
             raise InvalidEventError(f"the record's key must be the user id: key {shown}, user {event.user!r}")
@@ -64,3 +68,15 @@ class Decoder:
                 f"at most {self._future_skew_ms} is allowed: check the producer's clock and unit (milliseconds)"
             )
         return event
+
+
+def _shortened(reason: str) -> str:
+    """Cut a reason that quotes a huge value: it is for a person, and the original bytes stand beside it."""
+    return reason if len(reason) <= _MOST_REASON else f"{reason[:_MOST_REASON]}... ({len(reason)} characters)"
+
+
+def _require_utf8(value: bytes) -> None:
+    try:
+        value.decode()
+    except UnicodeDecodeError as err:
+        raise InvalidEventError(f"not UTF-8: {err}") from err

@@ -18,8 +18,15 @@ from stream_app.events import ANSWER_TOPICS, FraudAlert, IntentLabel, Label
 __all__ = ["Scoreboard", "Summary"]
 
 _LATENCIES: Final = 200_000  # newest answers that percentiles are taken over: minutes at a demo's rate, bounded memory
+_RECENT: Final = 100_000  # answers by topic among which a repeat is looked for
 _SHOWN: Final = 6  # alerts on the screen
 
+
+class _Identified(msgspec.Struct):
+    answer_id: str
+
+
+_decode_identified = msgspec.json.Decoder(_Identified).decode
 _decode_label = msgspec.json.Decoder(Label).decode
 _decode_alert = msgspec.json.Decoder(FraudAlert).decode
 _decode_intent = msgspec.json.Decoder(IntentLabel).decode
@@ -56,6 +63,7 @@ class Scoreboard:
     intents: Counter[str] = field(default_factory=Counter)
     latest_alerts: deque[FraudAlert] = field(default_factory=lambda: deque(maxlen=_SHOWN))
     _latencies_ms: deque[int] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
+    _recent: dict[str, dict[str, None]] = field(default_factory=dict)  # topic -> answer ids, oldest first
     _alerts: dict[str, int] = field(default_factory=dict)  # event id -> ingest time
     _truth: dict[str, float] = field(default_factory=dict)  # event id -> fraud
 
@@ -66,6 +74,8 @@ class Scoreboard:
             if label.task == "fraud":
                 self._truth[label.event_id] = label.value
             return
+        if self._is_repeat(topic, value):
+            return
         self.counts[topic] += 1
         if topic == "intent-labels":
             answer = _decode_intent(value)
@@ -75,6 +85,16 @@ class Scoreboard:
             alert = _decode_alert(value)
             self.latest_alerts.append(alert)
             self._alerts[alert.event_id] = alert.ingest_time_ms
+
+    def _is_repeat(self, topic: str, value: bytes) -> bool:
+        """Answers are published at least once; a repeat has the id of one of the last."""
+        recent, identifier = self._recent.setdefault(topic, {}), _decode_identified(value).answer_id
+        if identifier in recent:
+            return True
+        recent[identifier] = None
+        if len(recent) > _RECENT:
+            del recent[next(iter(recent))]
+        return False
 
     def truth_of(self, event_id: str) -> float | None:
         """Return what is known of an event: 1.0 fraud, 0.0 honest, None not known."""

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from stream_app.codec.topics import TOPICS
-from stream_app.console.broker import TopicState, read_topics
+from stream_app.console.broker import TopicState, connect, read_topics
 from stream_app.errors import ContractError
 
-__all__ = ["CreatedTopics", "TopicPlan", "create_topics", "differences", "plan_topics"]
+__all__ = ["CreatedTopics", "TopicPlan", "create_topics", "differences", "plan_topics", "require_topics"]
 
 _LOOK_AGAIN_S: Final = 0.1
 _READY_MS: Final = 30_000  # a broker under load takes seconds to elect the leaders of 80 partitions
@@ -100,6 +100,25 @@ def create_topics(admin: Any, plans: Sequence[TopicPlan], *, update: bool = Fals
     after = read_topics(admin, names)
     _refuse_other_counts(plans, after)
     return CreatedTopics([plan.name for plan in missing], sorted(before), updated, differences(plans, after))
+
+
+def require_topics(bootstrap: str, client_api_version: str, plans: Sequence[TopicPlan]) -> None:
+    """Make sure that every topic is there with the planned number of partitions; a worker asks before it joins its group.
+
+    Raises:
+        BrokerUnavailableError: The broker does not answer.
+        ContractError: One is missing or has another count: two workers could own one user, or answers have nowhere to go.
+    """
+    with connect(bootstrap, client_api_version) as admin:
+        states = read_topics(admin, [plan.name for plan in plans], with_configs=False)
+    counts = {plan.name: states[plan.name].partitions if plan.name in states else 0 for plan in plans}
+    wrong = [f"{plan.name} has {counts[plan.name]}" for plan in plans if counts[plan.name] != plan.partitions]
+    if wrong:
+        raise ContractError(
+            f"every topic must have kafka.partitions = {plans[0].partitions} partitions, but {', '.join(wrong)}. "
+            "Operator action: run `millrace topics create` for those that are missing; for another count set kafka.partitions "
+            "to the count the topics have, or choose a new kafka.topic_prefix and redis.prefix."
+        )
 
 
 def _request(plan: TopicPlan) -> dict[str, Any]:

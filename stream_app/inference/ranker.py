@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from model.contract import INPUTS, OUTPUTS
 from stream_app.codec.answers import ScoredRows
+from stream_app.errors import ContractError
 from stream_app.inference.candidates import CandidateIndex
 from stream_app.inference.port import Scorer
 
@@ -44,10 +45,21 @@ class ModelRanker:
     def rank(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[ScoredRows, NDArray[np.float32]]:
         """Score B events; see `stream_app.pipeline.Ranker`."""
         outputs = {name: np.asarray(value, np.float32) for name, value in self._scorer.score(inputs).items()}
+        _require_finite(outputs)
         rows, scores = self._index.top(outputs["user_vector"], self._k)
         ids = self._index.ids
         items = [[ids[row] for row in best] for best in rows.tolist()]
         return ScoredRows.from_outputs(outputs, items, scores), outputs["fraud"]
+
+
+def _require_finite(outputs: Mapping[str, NDArray[np.float32]]) -> None:
+    for name, values in outputs.items():
+        if not np.isfinite(values).all():
+            row = int(np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))[0])
+            raise ContractError(
+                f"the model's output {name} is not finite for row {row} of {len(values)}: {values[row]}; "
+                "no answer can carry that. Operator action: go back to the model that served before (model.path) and have this one trained again."
+            )
 
 
 class PriorRanker:

@@ -67,6 +67,14 @@ def test_precision_judges_only_alerts_whose_truth_had_time_to_come() -> None:
     assert summary.recall == 0.5
 
 
+def test_an_answer_that_is_published_again_counts_once() -> None:
+    board = Scoreboard(_DELAY_MS)
+    for _ in range(3):
+        board.take("intent-labels", intent("e1", 1_000), 1_012)
+    board.take("fraud-alerts", alert("e1", 1_000), 1_012)
+    assert board.counts == {"intent-labels": 1, "fraud-alerts": 1}
+
+
 def test_without_alerts_there_is_no_precision() -> None:
     summary = Scoreboard(_DELAY_MS).summary(0)
     assert (summary.precision, summary.recall, summary.p50_ms) == (None, None, None)

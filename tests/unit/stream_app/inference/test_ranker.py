@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 
 from model.contract import INPUTS
+from stream_app.errors import ContractError
 from stream_app.inference.artifact import load_items
 from stream_app.inference.candidates import CandidateIndex
 from stream_app.inference.onnx_scorer import OnnxScorer
+from stream_app.inference.port import Tensors
 from stream_app.inference.ranker import ModelRanker, PriorRanker
 
 _ARTIFACT = Path(__file__).resolve().parents[4] / "model" / "artifacts" / "demo"
 
 
-def inputs(rows: int, features: int) -> dict[str, np.ndarray]:  # type: ignore[type-arg]  # of several dtypes
+def inputs(rows: int, features: int) -> dict[str, np.ndarray]:
     return {
         spec.name: np.zeros((rows, *(features if size == -1 else size for size in spec.shape)), spec.dtype) for spec in INPUTS
     }
@@ -45,6 +47,19 @@ def test_more_candidates_than_items_gives_all_items() -> None:
     few = ModelRanker(OnnxScorer(_ARTIFACT), CandidateIndex(["a", "b"], np.eye(2, 32, dtype=np.float32)), 20)
     scored, _ = few.rank(inputs(1, 37))
     assert sorted(scored.items[0]) == ["a", "b"]
+
+
+def test_an_output_that_is_not_finite_is_refused_before_anything_is_answered() -> None:
+    class Broken(OnnxScorer):
+        def score(self, inputs: Tensors) -> dict[str, np.ndarray]:
+            outputs = dict(super().score(inputs))
+            if len(outputs["intent"]) == 3:  # not while it warms up
+                outputs["intent"][1, 2] = np.nan
+            return outputs
+
+    broken = ModelRanker(Broken(_ARTIFACT), CandidateIndex(*load_items(_ARTIFACT)), 20)
+    with pytest.raises(ContractError, match="intent is not finite for row 1 of 3"):
+        broken.rank(inputs(3, 37))
 
 
 def test_without_a_model_nothing_is_claimed() -> None:
