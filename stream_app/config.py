@@ -97,7 +97,7 @@ class WorkerSettings:
 
     batch_events: int = _key(512, "Most events scored in one step. More: faster, but later answers.", Rule(1, 8_192))
     in_flight: int = _key(3, "Batches between decoding and publishing at one time.", Rule(1, 16))
-    fetch_pause_ms: int = _key(10, "How long the broker gathers records before it answers a fetch.", Rule(0, 10_000))
+    fetch_pause_ms: int = _key(20, "How long the broker gathers records before it answers a fetch.", Rule(0, 10_000))
     buffer_chunks: int = _key(1_024, "Fetched chunks that may wait in memory; then fetching stops.", Rule(1, 1_000_000))
     chunk_events: int = _key(256, "Most events of one partition handed over at once.", Rule(1, 65_536))
     web_port: int = _key(0, "Port of `/metrics` and `/healthz`; 0 opens none.", Rule(0, 65_535))

@@ -243,3 +243,15 @@ def test_doctor_says_which_service_does_not_answer(millrace: Millrace) -> None:
     for name in ("kafka", "redis"):
         assert checks[name]["status"] == "FAIL"
         assert "millrace services up" in checks[name]["finding"]
+
+
+def test_a_worker_does_not_join_before_all_topics_are_there_with_one_count(millrace: Millrace) -> None:
+    missing = millrace("worker")
+    assert missing.returncode == 1
+    assert "clicks has 0" in missing.stderr
+    assert "millrace topics create" in missing.stderr
+    assert millrace("topics", "create").returncode == 0
+    other = millrace("worker", MILLRACE_KAFKA_PARTITIONS="4")
+    assert other.returncode == 1
+    assert "kafka.partitions = 4" in other.stderr
+    assert "orders has 3" in other.stderr
