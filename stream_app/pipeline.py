@@ -17,6 +17,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,7 +29,7 @@ from stream_app.codec.decode import Decoder
 from stream_app.codec.identity import Identity
 from stream_app.codec.outbox import OutboxBatch, encode_outbox
 from stream_app.decision.decide import Decider, Decisions
-from stream_app.errors import InvalidEventError
+from stream_app.errors import InvalidEventError, StoreSteppedBackError
 from stream_app.events import Event, JournalLine, Source
 from stream_app.features.columns import EntityRows, EventColumns
 from stream_app.features.engine import FeatureEngine, FoldResult
@@ -108,11 +109,25 @@ class Pipeline:
         rows = self.engine.rows(columns) if columns is not None else {}
         return Prepared(spans, events, sources, [entry[5] for entry in decoded], dead, columns, rows)
 
-    async def score(self, batch: Prepared) -> list[GroupStep]:
-        """Read the batch's histories, score it, and say what to commit; changes nothing."""
+    async def score(self, batch: Prepared, known: Mapping[int, int] = MappingProxyType({})) -> list[GroupStep]:
+        """Read the batch's histories, score it, and say what to commit; changes nothing.
+
+        Args:
+            batch: What `prepare` made.
+            known: Group -> commit number that the store has confirmed before.
+
+        Raises:
+            StoreSteppedBackError: The read saw less than `known` of some group, be it of this batch or not.
+        """
         outboxes: dict[int, OutboxBatch] = {}
         writes: dict[int, list[StateWrite]] = {}
         snapshot = await self.store.read(batch.rows)
+        lost = {group: (snapshot.reads[group], commit) for group, commit in known.items() if snapshot.reads[group] < commit}
+        if lost:
+            raise StoreSteppedBackError(
+                f"the store holds fewer commits than it has confirmed (group: found, confirmed): {lost}; it has lost writes or "
+                "was restored. The worker starts again from the store's front; Kafka has the rest."
+            )
         for group in sorted({span.group for span in batch.spans}):
             outboxes[group] = OutboxBatch(group, {}, self._journal_line(group, batch.spans, snapshot))
         if batch.columns is not None:
@@ -136,6 +151,7 @@ class Pipeline:
                 {span.topic: (span.start, span.end) for span in batch.spans if span.group == group},
                 encode_outbox(outbox),
                 writes.get(group, ()),
+                after=snapshot.reads[group],
             )
             for group, outbox in outboxes.items()
         ]

@@ -18,8 +18,9 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError
 from faust.transport.drivers import aiokafka as driver
 
-from stream_app.agents.chunks import Chunk
+from stream_app.agents.chunks import Chunk, measure
 from stream_app.agents.ports import LogPosition, TopicPartition
+from stream_app.agents.record_batches import tolerate_odd_headers
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Mapping
@@ -58,6 +59,7 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
         # Faust's own hard-codes read_uncommitted and a fetch wait of 1.5 s, and picks an assignor that does not keep
         # partition p of all topics together when it has no tables. Range does, for topics of equal partition counts.
         conf, options = self.app.conf, self._chunk_consumer.options
+        tolerate_odd_headers()
         self._assignor = RangePartitionAssignor
         return aiokafka.AIOKafkaConsumer(
             client_id=conf.broker_client_id,
@@ -190,7 +192,7 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
     def _cut(self, kafka: aiokafka.AIOKafkaConsumer, token: int, records: Mapping[Any, list[Any]]) -> list[Chunk]:
         subscription = kafka._subscription.subscription
         assignment = subscription and subscription.assignment
-        size = self._chunk_consumer.options.chunk_events
+        most = self._chunk_consumer.options.chunk_events
         chunks: list[Chunk] = []
         for tp, position in self._positions.items():
             state = assignment.state_value(tp) if assignment and tp in assignment.tps else None
@@ -202,10 +204,10 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
                 raise IllegalStateError(f"{place}: offset {fetched[0].offset} came, {start} is next")
             highwater = -1 if state.highwater is None else state.highwater
             while start < stop:  # without records, only markers or holes: an empty chunk moves the front over them
-                part, fetched = fetched[:size], fetched[size:]
+                count, size_bytes = measure(fetched, most)
+                part, fetched = fetched[:count], fetched[count:]
                 end = part[-1].offset + 1 if fetched else stop
-                chunk = Chunk(tp.topic, tp.partition, start, end, token, part, more=True, highwater=highwater)
-                chunks.append(chunk)
+                chunks.append(Chunk(tp.topic, tp.partition, start, end, token, part, True, highwater, size_bytes))
                 start = end
             self._positions[tp] = stop
         if chunks:

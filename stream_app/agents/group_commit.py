@@ -79,7 +79,7 @@ class Lane(Generic[EventType]):
         handler: Called once a batch, at most `in_flight` times at once.
         acknowledge: Called for each delivery of a retired batch, in order.
         take: Called for each chunk as it leaves the queue of waiting ones.
-        batch_events: Most records in a batch (one chunk may be larger).
+        batch_events: Most weight of a batch, in the unit of `Chunk.weight` (one chunk may be larger).
         in_flight: Most batches between `handler` and retirement.
     """
 
@@ -100,7 +100,7 @@ class Lane(Generic[EventType]):
         self._batch_events = batch_events
         self._slots = asyncio.Semaphore(in_flight)
         self._waiting: deque[Delivery[EventType]] = deque()
-        self._waiting_events = 0
+        self._waiting_weight = 0
         self._ripe = False  # the chunks that waited are worth a batch: the last fetch is in, or the batch is full
         self._wake = asyncio.Event()
         self._closed = False
@@ -113,8 +113,8 @@ class Lane(Generic[EventType]):
         """Queue a chunk; ignored once the lane is closed."""
         if not self._closed:
             self._waiting.append(delivery)
-            self._waiting_events += len(delivery.chunk)
-            if not delivery.chunk.more or self._waiting_events >= self._batch_events:
+            self._waiting_weight += delivery.chunk.weight
+            if not delivery.chunk.more or self._waiting_weight >= self._batch_events:
                 self._ripe = True
                 self._wake.set()
 
@@ -172,13 +172,13 @@ class Lane(Generic[EventType]):
 
     def _form_batch(self) -> list[Delivery[EventType]]:
         batch: list[Delivery[EventType]] = []
-        events = 0
-        while self._waiting and (not batch or events + len(self._waiting[0].chunk) <= self._batch_events):
+        weight = 0
+        while self._waiting and (not batch or weight + self._waiting[0].chunk.weight <= self._batch_events):
             delivery = self._waiting.popleft()
             self._take(delivery.chunk)
-            events += len(delivery.chunk)
+            weight += delivery.chunk.weight
             batch.append(delivery)
-        self._waiting_events -= events
+        self._waiting_weight -= weight
         self._ripe = bool(self._waiting)
         return batch
 

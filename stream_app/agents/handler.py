@@ -9,7 +9,8 @@
     mark      the commit may leave the outbox (with the group's next step, or when the group is handed over)
 
 A crash between any two lines loses nothing: before `commit` nothing has happened, after it the answers are in the outbox and are
-published again, byte for byte, by whoever claims the group next.
+published again, byte for byte, by whoever claims the group next. That takes as long as the broker takes, and no heartbeat is sent
+while a claim runs: so a task of the assignment does it, and the assignment's own answers wait for it.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from typing import TYPE_CHECKING
 
 from stream_app.agents.ports import LogPosition, TopicPartition
 from stream_app.codec.outbox import decode_outbox
-from stream_app.errors import ContractError, FencedError, StoreSteppedBackError
+from stream_app.errors import AbandonedError, ContractError, FencedError, StoreSteppedBackError
 from stream_app.pipeline import Pipeline, Span
-from stream_app.store.port import CommitStatus, GroupStep, Store
+from stream_app.store.port import Claim, CommitStatus, GroupStep, Store
 
 if TYPE_CHECKING:
     from stream_app.agents.chunks import Chunk
@@ -62,40 +63,67 @@ class ScoringHandler:
         self._metrics = metrics
         self._topic_prefix = topic_prefix
         self._owner = owner
+        self._republishing: asyncio.Task[None] | None = None  # the current assignment's
 
     # --- assignment ------------------------------------------------------------------------------------------------------
 
     async def on_assigned(self, partitions: frozenset[TopicPartition], generation: int) -> Mapping[TopicPartition, int]:
-        """Claim each partition group, publish again what its outbox holds, and say where to read on."""
+        """Claim each partition group and say where to read on; what the outboxes hold is published again from now on."""
         groups = sorted({place.partition for place in partitions})
+        await self._stop_republishing()
         self._ledger.release(list(self._ledger.owned()))
         await self._publisher.start()
-        await asyncio.gather(*(self._claim(group) for group in groups))
+        claims = dict(zip(groups, await asyncio.gather(*(self._store.claim(g, self._owner) for g in groups)), strict=True))
+        for group, claim in claims.items():
+            self._ledger.claimed(group, claim)
+        self._republishing = asyncio.create_task(self._republish(claims), name=f"outbox of assignment {generation}")
         self._metrics.groups_owned.set(len(groups))
         # Nothing applied means: from the beginning, whatever Kafka's commits say; the position lives with the state.
         fronts = {place: self._front(place) or 0 for place in partitions}
         log.info("assignment %d: owns groups %s", generation, groups)
         return fronts
 
-    async def _claim(self, group: int) -> None:
-        claim = await self._store.claim(group, self._owner)
-        self._ledger.claimed(group, claim)
-        if claim.outbox:
-            messages = [(group, decode_outbox(payload).with_journal(commit)) for commit, payload in claim.outbox.items()]
-            counts = await self._publisher.publish(messages)
-            self._metrics.republished.inc(sum(counts.values()))
-            log.info("group %d: published again %s from %d commits of its outbox", group, counts, len(claim.outbox))
-            await self._store.mark_published(group, claim.epoch, list(claim.outbox))
+    async def _republish(self, claims: Mapping[int, Claim]) -> None:
+        for group, claim in claims.items():
+            for commit, payload in claim.outbox.items():  # marked one by one: what is done stays done
+                counts = await self._publisher.publish([(group, decode_outbox(payload).with_journal(commit))])
+                await self._store.mark_published(group, claim.epoch, [commit])
+                self._metrics.republished.inc(sum(counts.values()))
+                log.info("group %d: published again %s of commit %d", group, counts, commit)
+
+    async def republished(self) -> None:
+        """Return when all that this assignment's claims found in the outboxes is published.
+
+        Raises:
+            AbandonedError: The partitions went before it was.
+            MillraceError: It could not be published, or not be marked.
+        """
+        task = self._republishing
+        if task is None:
+            return
+        await asyncio.wait([task])
+        if task.cancelled():
+            raise AbandonedError("the partitions went while their outbox was published again; the next owner goes on with it")
+        task.result()
+
+    async def _stop_republishing(self) -> None:
+        task, self._republishing = self._republishing, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])  # if it has failed, what it left is still in the outbox
 
     async def on_revoked(self, partitions: frozenset[TopicPartition], generation: int) -> None:
         """Clear the outbox of what is published, so that the next owner does not publish it again."""
-        for ownership in self._ledger.release({place.partition for place in partitions}):
+        released = self._ledger.release({place.partition for place in partitions})
+        await self._stop_republishing()
+        for ownership in released:
             await self._store.mark_published(ownership.group, ownership.epoch, ownership.published)
         self._metrics.groups_owned.set(len(self._ledger.owned()))
         log.info("assignment %d revoked", generation)
 
     async def close(self) -> None:
         """Disconnect from broker and store; call it when no batch runs any longer."""
+        await self._stop_republishing()
         await self._publisher.stop()
         await self._store.close()
 
@@ -134,11 +162,12 @@ class ScoringHandler:
         lap("prepare")
         await turn.wait_previous_committed()
         lap("wait")
-        steps = await self._pipeline.score(prepared)
+        steps = await self._pipeline.score(prepared, self._ledger.commits())
         lap("score")
         applied = await self._commit(steps)
         turn.committed()
         lap("commit")
+        await self.republished()
         counts = await self._publisher.publish(
             (step.group, decode_outbox(step.payload).with_journal(commit)) for step, commit in applied
         )
@@ -168,11 +197,11 @@ class ScoringHandler:
 
     async def _commit(self, steps: Sequence[GroupStep]) -> list[tuple[GroupStep, int]]:
         """Commit the steps; return those that were applied, with their commit numbers."""
-        published = self._ledger.take_published([step.group for step in steps])
-        steps = [replace(step, published=published.get(step.group, ())) for step in steps]
+        steps = [replace(step, published=self._ledger.to_mark(step.group, step.epoch)) for step in steps]
         applied: list[tuple[GroupStep, int]] = []
         for step, result in zip(steps, await self._store.commit(steps), strict=True):
             if result.status is CommitStatus.APPLIED:
+                self._ledger.applied(step.group, step.epoch, result.commit, step.published)
                 applied.append((step, result.commit))
             elif result.status is CommitStatus.FENCED:
                 self._metrics.fenced.inc()

@@ -29,10 +29,12 @@ class AgentOptions:
         fetch_pause_ms: How long the broker gathers records before it answers a fetch (unless `fetch_min_bytes` are
             there): tiny chunks cost more than they bring. Gathering there, not by a pause here, halves the wait.
         fetch_min_bytes: So much and the broker answers at once.
-        chunk_events: Most records in a chunk.
+        chunk_events: Most weight of a chunk; a chunk always holds at least one record. The unit here and in the two below is
+            a record or 4 KiB of keys and values, whichever is more (`stream_app.agents.chunks`): bounds bytes too.
         buffer_chunks: Chunks that may wait in Faust's own buffer.
-        buffer_events: Records that may wait, over all partitions, before fetching pauses: bounds memory.
-        batch_events: Most records in a batch; a batch always holds at least one whole chunk.
+        buffer_events: Weight that may wait, over all partitions, before fetching pauses: bounds memory (16,384 are 64 MiB,
+            and what one fetch brings beyond it).
+        batch_events: Most weight of a batch (512 are 2 MiB); a batch always holds at least one whole chunk.
         in_flight: Batches that may be in the handler at the same time.
         web_host: Address of the web server.
         web_port: Port of /healthz and /metrics; 0 = no web server.

@@ -53,6 +53,16 @@ class AssignmentHooks(Protocol):
         """
         ...
 
+    async def republished(self) -> None:
+        """Return when what the claims have left to do in the background is done.
+
+        Awaited once an assignment, beside its batches.
+
+        Raises:
+            Exception: It failed; the worker ends with this, unless the assignment is over.
+        """
+        ...
+
     async def on_revoked(self, partitions: frozenset[TopicPartition], generation: int) -> None:
         """Let the partitions go, at a rebalance or when the worker stops after a signal; not after a crash.
 

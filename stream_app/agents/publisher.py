@@ -2,17 +2,28 @@
 
 `create_batch` + `send_batch` cost a fifth of `send` (docs/architecture.md, "publish"). All messages of a group go to the
 partition with the group's number, so that one user's answers stay in order and in one place on every topic.
+
+Invariant: of one partition only one record batch is under way, and the next follows when it is acknowledged, within a call
+and from call to call. It keeps the order, also when a batch is sent again. And aiokafka counts the time that a batch waits
+behind others of its partition many times over: some 75 at once, and its half minute has run out after 0.6 s.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Final, NoReturn
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import (
+    BrokerNotAvailableError,
+    BrokerResponseError,
+    KafkaError,
+    ProducerClosed,
+    UnknownError,
+    UnknownTopicOrPartitionError,
+)
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from stream_app.codec.outbox import Messages
@@ -26,9 +37,21 @@ log = logging.getLogger(__name__)
 # (a dead letter) travels alone in its batch; its topic allows 4 MB.
 _BATCH_BYTES: Final = 900_000
 _REQUEST_BYTES: Final = 8_000_000
-# A broker restart takes 4-16 s here; after this the answers stay in the outbox and the worker starts over.
+# A broker restart takes 4-16 s here, a repair longer; after this without one acknowledgement the answers stay in the outbox
+# and the worker starts over.
 _PATIENCE_S: Final = 90.0
 _PAUSE_S: Final = 0.5
+# How long aiokafka waits for one answer, and sends again by itself before it asks us: a broker that hangs is tried several
+# times within our patience, and giving up comes at most this much late.
+_ATTEMPT_MS: Final = 20_000
+# May pass by itself, as a topic does that a starting broker does not know yet; a refusal when our patience ends. (aiokafka
+# names every error code younger than itself UnknownError.)
+_DOUBTFUL: Final = (BrokerNotAvailableError, UnknownError, UnknownTopicOrPartitionError)
+_OPERATOR_ACTION: Final = (
+    "Operator action: run `millrace topics check` (partition counts, max.message.bytes) and check this client's rights (ACL)."
+)
+
+Place = tuple[str, int]  # topic, with its prefix, and partition
 
 
 class Publisher:
@@ -45,6 +68,7 @@ class Publisher:
         self._topic_prefix = topic_prefix
         self._client_id = client_id
         self._producer: AIOKafkaProducer | None = None
+        self._last: dict[Place, asyncio.Future[bool]] = {}  # by place: the end of the last call that publishes there
 
     async def start(self) -> None:
         """Connect; does nothing when connected.
@@ -61,7 +85,7 @@ class Publisher:
             linger_ms=0,
             max_batch_size=_BATCH_BYTES,
             max_request_size=_REQUEST_BYTES,
-            request_timeout_ms=30_000,
+            request_timeout_ms=_ATTEMPT_MS,
         )
         try:
             await producer.start()
@@ -79,54 +103,138 @@ class Publisher:
     async def publish(self, groups: Iterable[tuple[int, Mapping[str, Messages]]]) -> dict[str, int]:
         """Publish the messages of each group to its partition; return when the broker has them all.
 
-        Sending again after an error may repeat messages; they are the same to the byte.
+        Calls keep their order: of one partition, a later call's messages come after those of an earlier one. Sending again
+        after an error may repeat messages; they are the same to the byte.
 
         Returns:
             Topic (without prefix) -> number of messages.
 
         Raises:
-            BrokerUnavailableError: No acknowledgement in time. The answers are still in the outbox.
+            BrokerUnavailableError: No acknowledgement in time, here or in an earlier call. The answers are still in the outbox.
+            ContractError: The broker refuses a message or does not have the partition; sending again will not help.
         """
-        counts: dict[str, int] = {}
-        pending: list[tuple[str, int, BatchBuilder]] = []
         assert self._producer is not None, "start() comes first"
+        counts: dict[str, int] = {}
+        courses: dict[Place, list[BatchBuilder]] = {}
         for group, topics in groups:
             for topic, messages in topics.items():
                 counts[topic] = counts.get(topic, 0) + len(messages.values)
-                batches = _batches(self._producer, messages)
-                pending.extend((self._topic_prefix + topic, group, batch) for batch in batches)
-        await asyncio.gather(*(self._deliver(topic, group, batch) for topic, group, batch in pending))
+                if messages.values:
+                    _fill(self._producer, courses.setdefault((self._topic_prefix + topic, group), []), messages)
+        if courses:  # nothing has been awaited up to here: calls queue in the order in which they were made
+            await self._take_turn(courses)
         return counts
 
-    async def _deliver(self, topic: str, partition: int, batch: BatchBuilder) -> None:
-        assert self._producer is not None, "start() comes first"
+    async def _take_turn(self, courses: Mapping[Place, list[BatchBuilder]]) -> None:
+        """Deliver after the earlier calls that have a place in common with this one."""
+        before = {self._last[place] for place in courses if place in self._last}
+        over: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._last.update(dict.fromkeys(courses, over))
+        ok = True
+        try:
+            await _wait_for(before)
+            for number in range(max(map(len, courses.values()))):
+                await self._deliver({place: batches[number] for place, batches in courses.items() if number < len(batches)})
+        except Exception:
+            ok = False  # a cancelled call holds up nobody: its batch was abandoned
+            raise
+        finally:
+            waiting = [earlier for earlier in before if not earlier.done()]
+            if waiting:  # cancelled: those behind still have to wait for those before
+                asyncio.gather(*waiting).add_done_callback(lambda _: self._leave(courses, over, ok=ok))
+            else:
+                self._leave(courses, over, ok=ok)
+
+    def _leave(self, places: Iterable[Place], over: asyncio.Future[bool], *, ok: bool) -> None:
+        if not over.done():  # it is when the loop is being closed
+            over.set_result(ok)
+        for place in places:
+            if self._last.get(place) is over:
+                del self._last[place]
+
+    async def _deliver(self, batches: Mapping[Place, BatchBuilder]) -> None:
+        """Send until all are acknowledged, one for each place."""
         loop = asyncio.get_running_loop()
         give_up = loop.time() + _PATIENCE_S
-        while True:
-            try:
-                delivery = await self._producer.send_batch(batch, topic, partition=partition)
-                await delivery
-            except KafkaError as err:
-                if not getattr(err, "retriable", False) and not isinstance(err, (ConnectionError, TimeoutError)):
-                    raise ContractError(
-                        f"the broker refuses answers for {topic}-{partition}: {err!r}. Operator action: run `millrace "
-                        "topics check` (partition counts, max.message.bytes) and check this client's rights (ACL)."
-                    ) from err
-                if loop.time() >= give_up:
-                    raise BrokerUnavailableError(
-                        f"no acknowledgement for {topic}-{partition} within {_PATIENCE_S:.0f} s: {err!r}"
-                    ) from err
-                log.warning("publishing to %s-%d again after %r", topic, partition, err)
-                await asyncio.sleep(_PAUSE_S)
-            else:
-                return
+        while errors := await self._send(batches):
+            for place, error in errors.items():
+                _raise_if_final(place, error, out_of_patience=loop.time() >= give_up)
+            (topic, partition), error = next(iter(errors.items()))
+            log.warning("publishing to %d partitions again; %s-%d: %r", len(errors), topic, partition, error)
+            batches = {place: batches[place] for place in errors}
+            await asyncio.sleep(_PAUSE_S)
+
+    async def _send(self, batches: Mapping[Place, BatchBuilder]) -> dict[Place, KafkaError]:
+        """Send each once, without a task for each (they are many and small), and return those that failed."""
+        sent: dict[Place, asyncio.Future[object]] = {}
+        errors: dict[Place, KafkaError] = {}
+        try:
+            for place, batch in batches.items():
+                try:
+                    sent[place] = await self._hand_over(place, batch)
+                except KafkaError as error:
+                    # The others would wait as long for the same thing, one after the other.
+                    errors = {place: error} | {other: error for other in batches if other not in sent and other != place}
+                    break
+            if sent:
+                await asyncio.wait(sent.values())
+        except BaseException:
+            for delivery in sent.values():
+                delivery.cancel()  # its outcome interests nobody
+            raise
+        for place, delivery in sent.items():
+            failure = delivery.exception()
+            if isinstance(failure, KafkaError):
+                errors[place] = failure
+            elif failure is not None:
+                raise failure
+        return errors
+
+    async def _hand_over(self, place: Place, batch: BatchBuilder) -> asyncio.Future[object]:
+        assert self._producer is not None, "start() comes first"
+        topic, partition = place
+        try:
+            delivery: asyncio.Future[object] = await self._producer.send_batch(batch, topic, partition=partition)
+        except AssertionError as error:  # so aiokafka says that it does not know the partition
+            await self._producer.client.force_metadata_update()  # it may be a new one
+            known = self._producer.client.cluster.partitions_for_topic(topic) or set()
+            if partition not in known:
+                raise ContractError(
+                    f"topic {topic} has no partition {partition}, only {len(known)} partitions; the source topics have more. "
+                    f"{_OPERATOR_ACTION}"
+                ) from error
+            delivery = await self._producer.send_batch(batch, topic, partition=partition)
+        return delivery
 
 
-def _batches(producer: AIOKafkaProducer, messages: Messages) -> Sequence[BatchBuilder]:
-    batches = [producer.create_batch()]
+async def _wait_for(earlier: set[asyncio.Future[bool]]) -> None:
+    if earlier:
+        await asyncio.wait(earlier)
+    if not all(call.result() for call in earlier):
+        raise BrokerUnavailableError("answers that come before these were not acknowledged; these keep their place behind them")
+
+
+def _raise_if_final(place: Place, error: KafkaError, *, out_of_patience: bool) -> None:
+    """Raise for what sending again will not change; timeouts and lost connections do not come from a broker's answer."""
+    doubtful = isinstance(error, _DOUBTFUL)
+    if isinstance(error, BrokerResponseError) and (out_of_patience if doubtful else not error.retriable):
+        _refused(place, error)
+    if out_of_patience or isinstance(error, ProducerClosed):
+        raise BrokerUnavailableError(
+            f"no acknowledgement for {place[0]}-{place[1]} within {_PATIENCE_S:.0f} s, or the publisher was stopped: {error!r}"
+        ) from error
+
+
+def _refused(place: Place, error: KafkaError) -> NoReturn:
+    raise ContractError(f"the broker refuses answers for {place[0]}-{place[1]}: {error!r}. {_OPERATOR_ACTION}") from error
+
+
+def _fill(producer: AIOKafkaProducer, batches: list[BatchBuilder], messages: Messages) -> None:
+    """Append to the last batch and, when it is full, to new ones."""
+    if not batches:
+        batches.append(producer.create_batch())
     for key, value in zip(messages.keys, messages.values, strict=True):
         if batches[-1].append(key=key, value=value, timestamp=None) is None:
             batches.append(producer.create_batch())
             appended = batches[-1].append(key=key, value=value, timestamp=None)
             assert appended is not None, "an empty batch takes any message"
-    return batches

@@ -55,7 +55,7 @@ class ChunkConsumer(driver.Consumer):
         self.generation = 0  # assignment whose acknowledgements count; 0 = none
         self._claimed: frozenset[TopicPartition] = frozenset()
         self._fronts: dict[TP, int] = {}
-        self._waiting_events = 0
+        self._waiting_weight = 0
         self._assigned_s: deque[float] = deque(maxlen=_TWIN)
         self.last_commit_s = time.monotonic()
 
@@ -90,10 +90,19 @@ class ChunkConsumer(driver.Consumer):
         self._read_offset.update(self._fronts)
         self._committed_offset.clear()
         self._committed_offset.update({TP(*place): offset for place, offset in starts.committed.items()})
-        self._waiting_events = 0
+        self._waiting_weight = 0
         self.generation = generation
         shown = {f"{topic}-{partition}": offset for (topic, partition), offset in sorted(starts.items())}
         self.log.info("assignment %d starts at %s", generation, shown)
+        self.add_future(self._watch_background(generation))
+
+    async def _watch_background(self, generation: int) -> None:
+        """An error of what the hooks do in the background ends the worker, also when no batch comes that could raise it."""
+        try:
+            await self.hooks.republished()
+        except Exception as error:  # noqa: BLE001  # whatever it is, it ends the worker
+            if generation == self.generation:
+                await self.fail("publishing the outbox again", error)
 
     async def fail(self, what: str, error: BaseException) -> None:
         """End the worker with this error."""
@@ -151,14 +160,14 @@ class ChunkConsumer(driver.Consumer):
         for chunk in chunks:
             if chunk.highwater >= 0:
                 self.app.monitor.track_tp_end_offset(TP(chunk.topic, chunk.partition), chunk.highwater)
-            self._waiting_events += _weight(chunk)
+            self._waiting_weight += _weight(chunk)
         message = self._message(chunks)
         yield message.tp, message
 
     async def _next_chunks(self) -> list[Chunk]:
         if not self.flow_active:
             await self.wait(self.can_resume_flow)  # type: ignore[arg-type]  # an asyncio.Event, as in Faust itself
-        room = self.options.buffer_events - self._waiting_events
+        room = self.options.buffer_events - self._waiting_weight
         active = frozenset(TopicPartition(tp.topic, tp.partition) for tp in self._get_active_partitions())
         if self.should_stop or not active or room <= 0 or not self.generation:
             await asyncio.sleep(_IDLE_S)
@@ -194,7 +203,7 @@ class ChunkConsumer(driver.Consumer):
     def take(self, chunk: Chunk) -> None:
         """The chunk has left the queue of waiting ones: there is room to fetch more."""
         if chunk.generation == self.generation:
-            self._waiting_events -= _weight(chunk)
+            self._waiting_weight -= _weight(chunk)
 
     def commit_age_s(self) -> float:
         """Seconds since offsets were last committed."""
@@ -289,4 +298,4 @@ def build_transport(app: faust.App, options: AgentOptions, hooks: AssignmentHook
 
 
 def _weight(chunk: Chunk) -> int:
-    return max(len(chunk), 1)
+    return max(chunk.weight, 1)  # empty ones take memory too

@@ -58,7 +58,8 @@ def _require_finite(outputs: Mapping[str, NDArray[np.float32]]) -> None:
             row = int(np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))[0])
             raise ContractError(
                 f"the model's output {name} is not finite for row {row} of {len(values)}: {values[row]}; "
-                "no answer can carry that. Operator action: go back to the model that served before (model.path) and have this one trained again."
+                "no answer can carry that. Operator action: go back to the model that served before (model.path) and have this "
+                "one trained again."
             )
 
 

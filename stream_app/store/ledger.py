@@ -22,6 +22,7 @@ class Ownership:
     group: int
     epoch: str
     fronts: dict[str, int]  # topic -> the offset that the next chunk must start at
+    commit: int = 0  # the group's last commit: the claim's, then that of each step applied under this epoch
     published: list[int] = field(default_factory=list)  # commit numbers to drop from the outbox with the next step
 
 
@@ -33,7 +34,7 @@ class Ledger:
 
     def claimed(self, group: int, claim: Claim) -> Ownership:
         """Take note of a claim; what was known of the group is forgotten."""
-        ownership = Ownership(group, claim.epoch, dict(claim.fronts))
+        ownership = Ownership(group, claim.epoch, dict(claim.fronts), claim.commit)
         self._owned[group] = ownership
         return ownership
 
@@ -69,17 +70,29 @@ class Ledger:
         ownership.fronts[topic] = end
         return ownership, front
 
-    def take_published(self, groups: Sequence[int]) -> dict[int, list[int]]:
-        """Hand over, group by group, the commit numbers that may leave the outbox."""
-        taken: dict[int, list[int]] = {}
-        for group in groups:
-            ownership = self._owned.get(group)
-            if ownership is not None and ownership.published:
-                taken[group], ownership.published = ownership.published, []
-        return taken
+    def commits(self) -> dict[int, int]:
+        """Group -> its last commit: a read that comes later must not see less."""
+        return {group: ownership.commit for group, ownership in self._owned.items()}
+
+    def applied(self, group: int, epoch: str, commit: int, marked: Sequence[int]) -> None:
+        """The store has applied a step as number `commit`, and dropped the numbers `marked` from the outbox."""
+        ownership = self._of(group, epoch)
+        if ownership is not None:
+            ownership.commit = commit
+            ownership.published = [number for number in ownership.published if number not in marked]
 
     def published(self, group: int, epoch: str, commit: int) -> None:
         """The broker has acknowledged all answers of a commit."""
-        ownership = self._owned.get(group)
-        if ownership is not None and ownership.epoch == epoch:
+        ownership = self._of(group, epoch)
+        if ownership is not None:
             ownership.published.append(commit)
+
+    def to_mark(self, group: int, epoch: str) -> tuple[int, ...]:
+        """The commit numbers that may leave the outbox with a step of this epoch; kept until such a step is `applied`."""
+        ownership = self._of(group, epoch)
+        return tuple(ownership.published) if ownership is not None else ()
+
+    def _of(self, group: int, epoch: str) -> Ownership | None:
+        # Numbers of an older epoch may have been drawn a second time since.
+        ownership = self._owned.get(group)
+        return ownership if ownership is not None and ownership.epoch == epoch else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -33,7 +34,7 @@ class MemoryStore:
         """Draw a new epoch for `group`."""
         state = self._groups[group]
         state.epochs_drawn += 1
-        state.epoch = f"{state.epochs_drawn}:{owner}"
+        state.epoch = f"{state.epochs_drawn}:{owner}:{secrets.token_hex(8)}"
         return Claim(state.epoch, dict(state.fronts), state.commit, dict(state.outbox))
 
     async def read(self, rows: Mapping[str, EntityRows]) -> Snapshot:
@@ -57,12 +58,15 @@ class MemoryStore:
 
     def _refusal(self, state: _Group, step: GroupStep) -> CommitResult | None:
         if state.epoch != step.epoch:
-            return CommitResult(CommitStatus.FENCED, state.commit, f"epoch {state.epoch!r} owns it, not {step.epoch!r}")
+            lost = _number(state.epoch) < _number(step.epoch)
+            status = CommitStatus.BEHIND if lost else CommitStatus.FENCED
+            return CommitResult(status, state.commit, f"epoch {state.epoch or 'none'}, step of {step.epoch}")
         fronts = {topic: state.fronts.get(topic, start) for topic, (start, _) in step.ranges.items()}
-        if all(fronts[topic] == start for topic, (start, _) in step.ranges.items()):
+        if state.commit == step.after and all(fronts[topic] == start for topic, (start, _) in step.ranges.items()):
             return None
-        detail = ", ".join(f"{topic}: front {fronts[topic]}, step {span}" for topic, span in step.ranges.items())
-        if all(fronts[topic] >= end for topic, (_, end) in step.ranges.items()):
+        detail = f"commit {state.commit}, step after {step.after}; "
+        detail += ", ".join(f"{topic}: front {fronts[topic]}, step {span}" for topic, span in step.ranges.items())
+        if state.commit > step.after and all(fronts[topic] >= end for topic, (_, end) in step.ranges.items()):
             return CommitResult(CommitStatus.REPEATED, state.commit, detail)
         return CommitResult(CommitStatus.BEHIND, state.commit, detail)
 
@@ -73,10 +77,11 @@ class MemoryStore:
             return refusal
         state.commit += 1
         state.fronts.update({topic: end for topic, (_, end) in step.ranges.items()})
+        for number in step.published:
+            if number < state.commit:
+                state.outbox.pop(number, None)
         if step.payload:
             state.outbox[state.commit] = step.payload
-        for number in step.published:
-            state.outbox.pop(number, None)
         for write in step.writes:
             for key, blob in zip(write.keys, write.blobs, strict=True):
                 state.blobs[write.kind, key] = blob
@@ -85,11 +90,16 @@ class MemoryStore:
         return CommitResult(CommitStatus.APPLIED, state.commit)
 
     async def mark_published(self, group: int, epoch: str, commits: Sequence[int]) -> None:
-        """Drop published answers from the outbox; a stale epoch changes nothing."""
+        """Drop published answers from the outbox; a stale epoch, or a number not drawn yet, changes nothing."""
         state = self._groups[group]
-        if state.epoch == epoch:
+        if state.epoch == epoch and all(number <= state.commit for number in commits):
             for number in commits:
                 state.outbox.pop(number, None)
 
     async def close(self) -> None:
         """Nothing to release."""
+
+
+def _number(epoch: str) -> int:
+    head = epoch.partition(":")[0]
+    return int(head) if head.isdecimal() else 0

@@ -3,13 +3,15 @@
 A *partition group* is partition p of every source topic; one worker owns it at a time. For each group the store keeps
 
 - `front` per topic: all offsets below it are applied;
-- `epoch`: who may write, drawn anew at each claim;
-- `commit`: how many batches have been applied;
+- `epoch`: who may write, drawn anew at each claim and never twice: `<how many were drawn>:<owner>:<random token>`;
+- `commit`: how many steps have been applied;
 - the *outbox*: answers decided and not yet known to be published, by commit number;
 - a packed blob per entity of the group: its users, and its own replicas of shared entities (device, ip, ...).
 
-`commit` takes a step from `front = a` to `front = b` only from the current epoch and only at `a`. So a redelivery, a hole and a
-zombie's write are refused by one comparison, whatever Kafka, Faust or the worker believe.
+`commit` takes a step from `front = a` to `front = b` only from the current epoch, only after the commit that the step was read
+at, and only at `a`. So a redelivery, a hole, a zombie's write and a store that lost its last writes are seen by one comparison,
+whatever Kafka, Faust or the worker believe. The commit number is part of it because a step names only the topics it has records
+of: the front of another topic may have stepped back unseen.
 
 Two implementations pass one contract suite (tests/contract/test_store.py): `MemoryStore`, the reference, and `RedisStore`.
 """
@@ -18,7 +20,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from stream_app.features.columns import EntityRows
@@ -70,6 +72,7 @@ class GroupStep:
         ranges: Topic -> [from, to): the offsets this step applies.
         payload: What goes to the outbox under the new commit number; empty for none.
         published: Commit numbers whose answers the broker has acknowledged; they leave the outbox.
+        after: The group's commit number that the step follows: what the batch's read saw.
     """
 
     group: int
@@ -77,7 +80,8 @@ class GroupStep:
     ranges: Mapping[str, tuple[int, int]]
     payload: bytes
     writes: Sequence[StateWrite]
-    published: Sequence[int] = field(default=())
+    published: Sequence[int] = ()
+    after: int = 0
 
 
 class CommitStatus(enum.Enum):
@@ -86,7 +90,7 @@ class CommitStatus(enum.Enum):
     APPLIED = "applied"
     REPEATED = "repeated"  # all of it was applied before: nothing changed
     FENCED = "fenced"  # another worker owns the group: nothing changed
-    BEHIND = "behind"  # the store stands before the step (a hole, or it lost writes): nothing changed
+    BEHIND = "behind"  # the store stands before the step or the claim (a hole, or it lost writes): nothing changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,11 @@ class Store(Protocol):
     """State of all groups. One instance a worker; every method may raise StoreUnavailableError, nothing applied."""
 
     async def claim(self, group: int, owner: str) -> Claim:
-        """Draw a new epoch for `group`; every earlier epoch can no longer write."""
+        """Draw a new epoch for `group`; every earlier epoch can no longer write.
+
+        Raises:
+            ContractError: A part of the group's position is missing in the store.
+        """
         ...
 
     async def read(self, rows: Mapping[str, EntityRows]) -> Snapshot:
@@ -114,7 +122,10 @@ class Store(Protocol):
         ...
 
     async def mark_published(self, group: int, epoch: str, commits: Sequence[int]) -> None:
-        """Drop published answers from the outbox without a step (when the group is idle or handed over)."""
+        """Drop published answers from the outbox without a step (when the group is idle or handed over).
+
+        A stale epoch, or a number that the store has not drawn yet (it lost the commit), changes nothing.
+        """
         ...
 
     async def close(self) -> None:

@@ -3,7 +3,7 @@
 Keys (`P` = configured prefix, `g` = partition group; the braces are Redis Cluster's hash tag, so that all a group owns is on
 one shard):
 
-    P:{g3}:meta          hash    epoch, epochs (drawn so far), front:<topic>
+    P:{g3}:meta          hash    epoch (<number>:<owner>:<token>), epochs (drawn so far), front:<topic>
     P:{g3}:commit        string  how many steps were applied
     P:{g3}:outbox        hash    commit number -> payload
     P:{g3}:<kind>:<id>   string  packed state of one entity (its own users; its replica of a shared entity), with a TTL
@@ -19,25 +19,39 @@ from typing import Final
 
 __all__ = ["ANNOUNCE", "CLAIM", "COMMIT", "PUBLISHED", "READ"]
 
+# KEYS: meta, commit, outbox. ARGV: owner, token of this claim (a claim that is asked again under its token draws nothing).
+# An empty epoch in the answer: meta or commit is gone and the other is not; nothing was written.
 CLAIM: Final = """
-local epochs = redis.call('HINCRBY', KEYS[1], 'epochs', 1)
-local epoch = epochs .. ':' .. ARGV[1]
-redis.call('HSET', KEYS[1], 'epoch', epoch)
-return {epoch, redis.call('HGETALL', KEYS[1]), redis.call('GET', KEYS[2]) or '0', redis.call('HGETALL', KEYS[3])}
+local meta, counter, token = KEYS[1], KEYS[2], ARGV[2]
+local commit, fields = redis.call('GET', counter), redis.call('HLEN', meta)
+if (commit and fields == 0) or (not commit and fields > 2) then
+  return {'', redis.call('HGETALL', meta), commit or '0', {}}
+end
+local epoch = redis.call('HGET', meta, 'epoch')
+if not epoch or string.sub(epoch, -#token) ~= token then
+  epoch = redis.call('HINCRBY', meta, 'epochs', 1) .. ':' .. ARGV[1] .. ':' .. token
+  redis.call('HSET', meta, 'epoch', epoch)
+end
+return {epoch, redis.call('HGETALL', meta), commit or '0', redis.call('HGETALL', KEYS[3])}
 """
 
 # KEYS: meta, commit, outbox; the state keys are in the packed argument and bear the same hash tag.
-# ARGV: MessagePack of (epoch, [(topic, from, to)], [published commit], [(key head, ttl ms, [id])]), then the payload,
-# then the blobs of all ids in order.
+# ARGV: MessagePack of (epoch, [(topic, from, to)], [published commit], [(key head, ttl ms, [id])], commit number that the step
+# follows), then the payload, then the blobs of all ids in order.
 COMMIT: Final = """
 local meta, counter, outbox = KEYS[1], KEYS[2], KEYS[3]
 local step = cmsgpack.unpack(ARGV[1])
 local ranges = step[2]
 -- fence begin
+local count, after = tonumber(redis.call('GET', counter) or '0'), step[5]
 local epoch = redis.call('HGET', meta, 'epoch')
-if epoch ~= step[1] then return {'fenced', redis.call('GET', counter) or '0', 'epoch ' .. (epoch or 'none')} end
-local exact, past = true, true
-local detail = ''
+if epoch ~= step[1] then
+  local drawn = tonumber(string.match(epoch or '', '^%d+') or '0')
+  local lost = drawn < tonumber(string.match(step[1], '^%d+') or '0')
+  return {lost and 'behind' or 'fenced', tostring(count), 'epoch ' .. (epoch or 'none') .. ', step of ' .. step[1]}
+end
+local exact, past = count == after, count > after
+local detail = 'commit ' .. count .. ', step after ' .. after .. '; '
 for i = 1, #ranges do
   local topic, from, to = ranges[i][1], ranges[i][2], ranges[i][3]
   local front = redis.call('HGET', meta, 'front:' .. topic)
@@ -50,16 +64,18 @@ for i = 1, #ranges do
   end
 end
 if not exact then
-  return {past and 'repeated' or 'behind', redis.call('GET', counter) or '0', detail}
+  return {past and 'repeated' or 'behind', tostring(count), detail}
 end
 -- fence end
 local commit = redis.call('INCR', counter)
 for i = 1, #ranges do
   redis.call('HSET', meta, 'front:' .. ranges[i][1], ranges[i][3])
 end
-if ARGV[2] ~= '' then redis.call('HSET', outbox, commit, ARGV[2]) end
 local published = step[3]
-for i = 1, #published do redis.call('HDEL', outbox, published[i]) end
+for i = 1, #published do
+  if published[i] < commit then redis.call('HDEL', outbox, published[i]) end
+end
+if ARGV[2] ~= '' then redis.call('HSET', outbox, commit, ARGV[2]) end
 local writes, at = step[4], 3
 for w = 1, #writes do
   local head, ttl, ids = writes[w][1], writes[w][2], writes[w][3]
@@ -80,8 +96,14 @@ for i = 1, #new do
 end
 """
 
+# KEYS: meta, outbox, commit. ARGV: epoch, then commit numbers. A number above the counter is one that the store has lost and
+# will draw again, for other answers.
 PUBLISHED: Final = """
 if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return 0 end
+local count = tonumber(redis.call('GET', KEYS[3]) or '0')
+for i = 2, #ARGV do
+  if tonumber(ARGV[i]) > count then return 0 end
+end
 for i = 2, #ARGV do redis.call('HDEL', KEYS[2], ARGV[i]) end
 return 1
 """

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -27,6 +29,8 @@ __all__ = ["RedisStore"]
 
 # A Redis that restarts with an AOF of some hundred MB answers LOADING for seconds; beyond this the worker gives up and restarts.
 _PATIENCE_MS: Final = 60_000
+# No heartbeat is sent while a worker claims (session: 10 s), so it must know early that it cannot.
+_CLAIM_PATIENCE_MS: Final = 4_000
 _PAUSE_S: Final = 0.25
 _HOLDERS_CACHE: Final = 1_000_000  # (kind, key, group) triples known to be in the index; about 100 bytes each
 # A holder's bit is set again when it was last set a day ago, and then lives for the replica's time and two days: so it outlives
@@ -42,6 +46,8 @@ _PASSING: Final = (
     redis_errors.MasterDownError,
     OSError,
 )
+# Refusals that pass as well, alone or in a script's error: no disk, a long script, too few replicas, a failover, no memory.
+_REFUSED: Final = re.compile(r"\b(MISCONF|BUSY|NOREPLICAS|CLUSTERDOWN|OOM)\b")
 
 
 class RedisStore:
@@ -54,6 +60,7 @@ class RedisStore:
         shared_kinds: Entity kinds kept as one replica a group.
         timeout_ms: How long one request may take.
         patience_ms: How long a request is tried again before StoreUnavailableError.
+        claim_patience_ms: The same for a claim; must stay well below Kafka's session timeout.
     """
 
     def __init__(
@@ -65,9 +72,11 @@ class RedisStore:
         shared_kinds: frozenset[str],
         timeout_ms: int = 5_000,
         patience_ms: int = _PATIENCE_MS,
+        claim_patience_ms: int = _CLAIM_PATIENCE_MS,
     ) -> None:
         self._prefix = prefix
         self._patience_ms = patience_ms
+        self._claim_patience_ms = min(claim_patience_ms, patience_ms)
         self._groups = groups
         self._shared_kinds = shared_kinds
         self._counter_keys = [self._key(group, "commit") for group in range(groups)]
@@ -95,11 +104,18 @@ class RedisStore:
         """Draw a new epoch for `group`."""
         self._known_holders.clear()  # who starts over may have found a server that lost its last writes
         keys = [self._key(group, "meta"), self._key(group, "commit"), self._key(group, "outbox")]
-        epoch, meta, commit, outbox = await self._patiently(lambda: self._claim(keys=keys, args=[owner]))
-        fields = _pairs(meta)
-        fronts = {
-            name.removeprefix(b"front:").decode(): int(value) for name, value in fields.items() if name.startswith(b"front:")
-        }
+        token = secrets.token_hex(8)  # one for all tries: a try whose answer was lost must not fence the next
+        epoch, meta, commit, outbox = await self._patiently(
+            lambda: self._claim(keys=keys, args=[owner, token]), self._claim_patience_ms
+        )
+        fields = {name.decode(): value for name, value in _pairs(meta).items()}
+        if not epoch:
+            raise ContractError(
+                f"group {group}: {keys[1]} says {commit.decode()} commits, {keys[0]} has the fields {sorted(fields)}: "
+                "one of the two keys was deleted or evicted. Operator action: set maxmemory-policy to noeviction, then restore "
+                "Redis from a copy, or delete all keys of this redis.prefix to decide everything that Kafka holds anew."
+            )
+        fronts = {name.removeprefix("front:"): int(value) for name, value in fields.items() if name.startswith("front:")}
         answers = {int(number): payload for number, payload in _pairs(outbox).items()}
         return Claim(epoch.decode(), fronts, int(commit), dict(sorted(answers.items())))
 
@@ -148,8 +164,10 @@ class RedisStore:
         results = [_result(answer) for answer in await self._patiently(attempt)]
         if sent > 1:  # only this epoch can have applied it: it was our own first attempt
             results = [
-                replace(result, status=CommitStatus.APPLIED, detail="") if result.status is CommitStatus.REPEATED else result
-                for result in results
+                replace(result, status=CommitStatus.APPLIED, detail="")
+                if result.status is CommitStatus.REPEATED and result.commit == step.after + 1
+                else result
+                for step, result in zip(steps, results, strict=True)
             ]
         self._remember_holders(steps)
         return results
@@ -169,7 +187,7 @@ class RedisStore:
         writes = [(f"{head}{write.kind}:", write.ttl_ms, [key.hex() for key in write.keys]) for write in step.writes]
         ranges = [(topic, str(start), str(end)) for topic, (start, end) in step.ranges.items()]
         blobs = [blob for write in step.writes for blob in write.blobs]  # apart: Redis's MessagePack knows no binary type
-        return keys, [_pack((step.epoch, ranges, step.published, writes)), step.payload, *blobs]
+        return keys, [_pack((step.epoch, ranges, step.published, writes, step.after)), step.payload, *blobs]
 
     def _announce_holders(self, pipe: Any, steps: Sequence[GroupStep]) -> None:  # noqa: ANN401 - redis-py's pipeline is untyped
         # Before the commit: a bit without a replica costs a read nothing, a replica without its bit would be missed.
@@ -194,34 +212,52 @@ class RedisStore:
                     self._known_holders[write.kind, key, group] = now
 
     async def mark_published(self, group: int, epoch: str, commits: Sequence[int]) -> None:
-        """Drop published answers from the outbox; a stale epoch changes nothing."""
+        """Drop published answers from the outbox; a stale epoch, or a number not drawn yet, changes nothing."""
         if commits:
-            keys = [self._key(group, "meta"), self._key(group, "outbox")]
+            keys = [self._key(group, "meta"), self._key(group, "outbox"), self._key(group, "commit")]
             await self._patiently(lambda: self._published(keys=keys, args=[epoch, *commits]))
 
     async def close(self) -> None:
         """Close the connections."""
         await self._redis.aclose()
 
-    async def _patiently(self, attempt: Any) -> Any:  # noqa: ANN401 - what a script answers has no static type
-        """Run `attempt` until it answers; a server that is down, loading or failing over is given `patience_ms`."""
+    async def _patiently(self, attempt: Any, patience_ms: int | None = None) -> Any:  # noqa: ANN401 - scripts have no types
+        """Run `attempt` until it answers; what passes by itself is given `patience_ms` and not longer."""
         loop = asyncio.get_running_loop()
-        give_up = loop.time() + self._patience_ms / 1000
+        patience_ms = self._patience_ms if patience_ms is None else patience_ms
+        give_up = loop.time() + patience_ms / 1000
         while True:
             try:
-                return await attempt()
+                async with asyncio.timeout_at(give_up):
+                    return await attempt()
             except _PASSING as err:
                 if loop.time() >= give_up:
                     raise StoreUnavailableError(
-                        f"Redis gave no answer for {self._patience_ms} ms ({err}); is it running, and is redis.url right?"
+                        f"Redis gave no answer for {patience_ms} ms ({_named(err)}); is it running, and is redis.url right?"
                     ) from err
                 self._known_holders.clear()  # a server that came back may have lost its last writes
                 await asyncio.sleep(_PAUSE_S)
             except redis_errors.RedisError as err:
+                if _passes(err):
+                    if loop.time() < give_up:
+                        await asyncio.sleep(_PAUSE_S)
+                        continue
+                    raise StoreUnavailableError(
+                        f"Redis refused every try for {patience_ms} ms ({_named(err)}); give it what it lacks"
+                    ) from err
                 raise ContractError(
                     f"Redis refused a command: {err}. Operator action: check the server's version (6.2 or later), "
                     "its memory limit (maxmemory-policy must be noeviction) and this user's rights (ACL)."
                 ) from err
+
+
+def _named(err: Exception) -> str:
+    return f"{type(err).__name__}: {err}"  # some say nothing but their class
+
+
+def _passes(err: redis_errors.RedisError) -> bool:
+    # redis-py takes the first word off some messages and makes a class of it.
+    return isinstance(err, redis_errors.OutOfMemoryError | redis_errors.ClusterDownError) or bool(_REFUSED.search(str(err)))
 
 
 def _shared_writes(steps: Sequence[GroupStep]) -> Iterator[tuple[StateWrite, int]]:

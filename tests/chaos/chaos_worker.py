@@ -6,6 +6,7 @@ Usage: python -m tests.chaos.chaos_worker '{"kill": ["commit-after", 2], ...}'
     kill      [point, n]: SIGKILL at the n-th time this point is passed; points: see `_arm`
     delay_s   how long the model takes for a batch
     fence     false: the store takes every step and keeps no position
+    refused   true: the broker refuses every answer
     options   changes to `AgentOptions`
 """
 
@@ -32,6 +33,7 @@ from stream_app.agents.run import run_sources
 from stream_app.codec.answers import ScoredRows
 from stream_app.codec.outbox import Messages
 from stream_app.config import Settings, load_settings
+from stream_app.errors import ContractError
 from stream_app.pipeline import Ranker
 from tests.chaos.unfenced import UnfencedStore
 
@@ -119,6 +121,10 @@ def _without_fence(handler: ScoringHandler, settings: Settings) -> None:
     handler.__class__ = UnfencedHandler
 
 
+async def _refuse(groups: Iterable[tuple[int, Mapping[str, Messages]]]) -> dict[str, int]:
+    raise ContractError(f"the broker refuses {len(list(groups))} groups, on purpose")
+
+
 def main(argument: str) -> int:
     """Run the worker that the JSON argument describes."""
     chaos = json.loads(argument)
@@ -131,6 +137,8 @@ def main(argument: str) -> int:
     if chaos.get("delay_s"):
         pipeline = handler._pipeline
         handler._pipeline = replace(pipeline, ranker=SlowRanker(pipeline.ranker, chaos["delay_s"]))
+    if chaos.get("refused"):
+        handler._publisher.publish = _refuse  # type: ignore[method-assign]  # in place of the very method
     _arm(handler, Fuse(*chaos.get("kill", ("", 0))))
     options = replace(worker.options, **{"commit_interval_ms": 200, **chaos.get("options", {})})
     return run_sources(options, handler, handler, handler.close)

@@ -86,6 +86,37 @@ async def redis_restored_to_two_seconds_ago(world: World) -> None:
         await worker.deliver(*world.batch(3))
 
 
+async def another_topic_follows_the_lost_step(world: World) -> None:
+    """The step of clicks is lost, the next one holds orders only: their front fits, and only the commit number tells.
+
+    The store loses it between read and commit, as the read would see it, too.
+    """
+    worker = await start(world)
+    await worker.deliver(*world.batch(0))
+    snapshot = world.snapshot()
+    await worker.deliver(*world.batch_of("clicks", 1))
+    commit = worker.store.commit
+
+    async def lose_and_commit(steps: Any) -> Any:
+        world.restore(snapshot)
+        return await commit(steps)
+
+    worker.store.commit = lose_and_commit
+    with refused_if_fenced(world, StoreSteppedBackError):
+        await worker.deliver(*world.batch_of("orders", 1))
+
+
+async def a_group_without_events_has_lost_its_step(world: World) -> None:
+    """Group 0 steps back and is idle: any batch that is read tells the worker."""
+    worker = await start(world)
+    await worker.deliver(*world.batch(0))
+    snapshot = world.snapshot()
+    await worker.deliver(*(found for found in world.batch(1) if found[1] == 0))
+    world.restore(snapshot)
+    with refused_if_fenced(world, StoreSteppedBackError):
+        await worker.deliver(*(found for found in world.batch(1) if found[1] == 1))
+
+
 class WaitingRanker(PriorRanker):
     """A model that answers when it is let go."""
 
@@ -206,6 +237,8 @@ CASES: list[Case] = [
     a_hole_that_only_the_store_sees,
     a_replay_across_a_bucket_boundary,
     redis_restored_to_two_seconds_ago,
+    another_topic_follows_the_lost_step,
+    a_group_without_events_has_lost_its_step,
     two_workers_that_both_believe_they_own_a_partition,
     two_workers_that_take_turns,
     an_operator_rewinds_the_group,

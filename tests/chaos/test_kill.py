@@ -54,6 +54,18 @@ def test_workers_killed_between_every_two_steps(deployment: Deployment, deaths: 
     deployment.check_journal()
 
 
+def test_an_outbox_that_the_broker_refuses_ends_a_worker_that_has_nothing_else_to_do(deployment: Deployment) -> None:
+    deployment.produce(40)
+    deployment.start(instance=SAME)
+    until(lambda: deployment.answered() == 40, "all are answered")
+    deployment.workers[0].kill()  # the last answers of each group are still in its outbox
+    idle = deployment.start(instance=SAME, refused=True)
+    assert idle.wait(60) == 1
+    assert "refuses 1 groups, on purpose" in deployment.log(1).read_text()
+    deployment.start(instance=SAME)
+    deployment.settle()
+
+
 def test_without_the_fence_a_killed_worker_counts_twice(deployment: Deployment) -> None:
     deployment.produce(200)
     die(deployment, ["commit-after", 2], fence=False)

@@ -95,6 +95,7 @@ class Worker:
         self.assignments += 1
         places = frozenset(TopicPartition(topic, group) for topic in SOURCE_TOPICS for group in range(GROUPS))
         fronts = await self.handler.on_assigned(places, self.assignments)
+        await self.handler.republished()
         committed = self._world.committed
         if not self._world.fence:  # without a position in the store, Kafka's is all there is
             return {place: committed[place] for place in places}
@@ -144,6 +145,10 @@ class World:
         """The `number`-th batch: the next `size` offsets of each topic and partition."""
         start = number * size
         return [(t, p, start, min(start + size, len(log))) for (t, p), log in sorted(self.log.items()) if start < len(log)]
+
+    def batch_of(self, topic: str, number: int) -> list[Range]:
+        """The part of the `number`-th batch that is of one topic."""
+        return [found for found in self.batch(number) if found[0] == topic]
 
     async def run_to_end(self, *, size: int = 5) -> Worker:
         """A worker reads on to the end of the log, and is started again where the store tells it so."""
@@ -197,4 +202,4 @@ class World:
         await self._reader.close()
         for worker in self.workers:
             worker.pipeline.model_thread.shutdown()
-            await worker.store.close()
+            await worker.handler.close()

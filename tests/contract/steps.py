@@ -52,8 +52,9 @@ def step(
     payload: bytes = b"",
     writes: Sequence[StateWrite] = (),
     published: Sequence[int] = (),
+    after: int = 0,
 ) -> GroupStep:
-    return GroupStep(group, epoch, ranges or {"clicks": (0, 10)}, payload, writes, published)
+    return GroupStep(group, epoch, ranges or {"clicks": (0, 10)}, payload, writes, published, after)
 
 
 async def commit(store: Store, *steps: GroupStep) -> list[CommitStatus]:

@@ -19,7 +19,20 @@ from stream_app.services.redis_server import DURABLE, redis_conf
 from stream_app.store.port import CommitResult
 from stream_app.store.redis_store import RedisStore
 from tests.contract.lossy_proxy import LossyProxy
-from tests.contract.steps import APPLIED, DEVICE, REPEATED, TTL_MS, USER, commit, rows, step, user_blob, write
+from tests.contract.steps import (
+    APPLIED,
+    DEVICE,
+    GROUPS,
+    REPEATED,
+    SHARED,
+    TTL_MS,
+    USER,
+    commit,
+    rows,
+    step,
+    user_blob,
+    write,
+)
 
 
 @pytest.fixture
@@ -53,7 +66,7 @@ async def test_a_holder_is_announced_again_after_a_day(
     epoch = (await redis_store.claim(3, "w")).epoch
 
     async def write_at(at: int) -> None:
-        made = step(epoch, group=3, ranges={"clicks": (at, at + 1)}, writes=[write("device", (DEVICE, b"d"))])
+        made = step(epoch, group=3, ranges={"clicks": (at, at + 1)}, writes=[write("device", (DEVICE, b"d"))], after=at)
         assert await commit(redis_store, made) == [APPLIED]
 
     await write_at(0)
@@ -76,7 +89,8 @@ async def test_a_server_without_our_scripts_gets_them_again(
     epoch = (await redis_store.claim(0, "w")).epoch
     for at in range(3):
         admin.script_flush()
-        made = step(epoch, ranges={"clicks": (at, at + 1)}, payload=b"p", writes=[write("user", (USER, b"%d" % at))])
+        writes = [write("user", (USER, b"%d" % at))]
+        made = step(epoch, ranges={"clicks": (at, at + 1)}, payload=b"p", writes=writes, after=at)
         assert await redis_store.commit([made]) == [CommitResult(APPLIED, at + 1)]
         admin.script_flush()
         assert await user_blob(redis_store) == b"%d" % at
@@ -93,7 +107,7 @@ async def test_connections_that_were_killed_are_replaced(
     epoch = (await redis_store.claim(0, "w")).epoch
     for at in range(3):
         admin.client_kill_filter(_id=str(await redis_store._redis.client_id()))
-        assert await commit(redis_store, step(epoch, ranges={"clicks": (at, at + 1)})) == [APPLIED]
+        assert await commit(redis_store, step(epoch, ranges={"clicks": (at, at + 1)}, after=at)) == [APPLIED]
     assert (await redis_store.claim(0, "w")).commit == 3
 
 
@@ -111,7 +125,10 @@ async def test_a_commit_whose_connection_breaks_under_way_counts_once(
         ]
         await store.commit(steps)
         proxy.lose_next(lost)
-        steps = [step(first, ranges={"clicks": (10, 20)}, payload=b"r"), step(second, group=1, ranges={"clicks": (10, 11)})]
+        steps = [
+            step(first, ranges={"clicks": (10, 20)}, payload=b"r", after=1),
+            step(second, group=1, ranges={"clicks": (10, 11)}, after=1),
+        ]
         assert await store.commit(steps) == [CommitResult(APPLIED, 2), CommitResult(APPLIED, 2)]
         assert proxy.lost == 1
         claim = await store.claim(0, "w")
@@ -126,7 +143,7 @@ async def test_calls_that_are_cancelled_leave_no_answer_for_the_next(runner: asy
     for turns in range(60):
         front = dict((await redis_store.claim(1, "w")).fronts).get("clicks", 0)
         mine = (await redis_store.claim(1, "w")).epoch
-        made = step(mine, group=1, ranges={"clicks": (front, front + 1)}, payload=b"p" * 50_000)
+        made = step(mine, group=1, ranges={"clicks": (front, front + 1)}, payload=b"p" * 50_000, after=front)
         calls = [asyncio.create_task(redis_store.commit([made])), asyncio.create_task(redis_store.read(rows("user", (0, b"?"))))]
         for _ in range(turns):
             await asyncio.sleep(0)
@@ -149,6 +166,35 @@ async def test_a_repeated_commit_of_another_call_is_no_success(
         proxy.lose_next("reply")
         assert await commit(store, step(epoch)) == [APPLIED]
         assert await commit(store, step(epoch)) == [REPEATED]
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("lost", ["request", "reply"])
+async def test_a_claim_whose_connection_breaks_under_way_draws_once(
+    runner: asyncio.Runner, redis_url: str, open_store: Callable[..., RedisStore], lost: str
+) -> None:
+    async with LossyProxy(redis_url) as proxy:
+        store = open_store(proxy.url)
+        await store.read({})  # connected
+        await store.claim(1, "w")  # the script is loaded
+        proxy.lose_next(lost)
+        assert (await store.claim(0, "w")).epoch.startswith("1:w:")
+        assert proxy.lost == 1
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("gone", ["meta", "commit"])
+async def test_a_position_of_which_a_part_is_gone_is_refused(
+    runner: asyncio.Runner, redis_store: RedisStore, admin: redis.Redis, redis_prefix: str, gone: str
+) -> None:
+    epoch = (await redis_store.claim(0, "w")).epoch
+    await redis_store.commit([step(epoch, payload=b"p")])
+    admin.delete(f"{redis_prefix}:{{g0}}:{gone}")
+    left = admin.dump(f"{redis_prefix}:{{g0}}:{'commit' if gone == 'meta' else 'meta'}")
+    with pytest.raises(ContractError, match=r"g0.*evicted.*Operator action"):
+        await redis_store.claim(0, "w")
+    assert not admin.exists(f"{redis_prefix}:{{g0}}:{gone}")
+    assert admin.dump(f"{redis_prefix}:{{g0}}:{'commit' if gone == 'meta' else 'meta'}") == left
 
 
 @pytest.mark.redis
@@ -176,6 +222,20 @@ async def test_a_server_that_is_away_is_waited_for_and_then_reported(
         await store.mark_published(0, "1:w", [1])
 
 
+async def test_a_claim_gives_up_earlier_than_a_commit(runner: asyncio.Runner, redis_prefix: str) -> None:
+    # No heartbeat is sent while it waits. The server accepts the connection and says nothing.
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(listen, "127.0.0.1", 0) as server:
+        url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
+        store = RedisStore(url, prefix=redis_prefix, groups=GROUPS, shared_kinds=SHARED, claim_patience_ms=300)
+        with pytest.raises(StoreUnavailableError, match="no answer for 300 ms"):
+            await store.claim(0, "w")
+        await store.close()
+
+
 class OwnServer:
     """A durable redis-server of this test alone, to be killed and started again."""
 
@@ -199,6 +259,43 @@ class OwnServer:
 
 
 @pytest.mark.redis
+@pytest.mark.parametrize(
+    ("setting", "refusing", "word"), [("min-replicas-to-write", "1", "NOREPLICAS"), ("maxmemory", "1", "OOM|OutOfMemory")]
+)
+async def test_a_refusal_that_passes_is_waited_for_and_then_named(
+    runner: asyncio.Runner,
+    real_services: object,
+    open_store: Callable[..., RedisStore],
+    tmp_path: Path,
+    setting: str,
+    refusing: str,
+    word: str,
+) -> None:
+    server = OwnServer(tmp_path)
+    server.start()
+    try:
+        store = open_store(server.url)
+        epoch = (await store.claim(0, "w")).epoch
+        with redis.Redis.from_url(server.url) as admin:
+            admin.config_set(setting, refusing)
+            with pytest.raises(StoreUnavailableError, match=word):
+                await open_store(server.url, patience_ms=300).commit([step(epoch, payload=b"p")])
+            before = _scripts_run(admin)
+            waiting = asyncio.create_task(store.commit([step(epoch, payload=b"p", writes=[write("user", (USER, b"one"))])]))
+            await asyncio.to_thread(wait_until, lambda: _scripts_run(admin) > before + 1, 20)
+            admin.config_set(setting, "0")
+        assert await waiting == [CommitResult(APPLIED, 1)]
+        assert await user_blob(store) == b"one"
+    finally:
+        server.kill()
+
+
+def _scripts_run(admin: redis.Redis) -> int:
+    calls: dict[str, dict[str, int]] = admin.info("commandstats")
+    return calls.get("cmdstat_evalsha", {}).get("calls", 0)
+
+
+@pytest.mark.redis
 async def test_a_server_that_is_killed_and_started_again_goes_on(
     runner: asyncio.Runner, real_services: object, open_store: Callable[..., RedisStore], tmp_path: Path
 ) -> None:
@@ -210,7 +307,7 @@ async def test_a_server_that_is_killed_and_started_again_goes_on(
         await store.commit([step(epoch, payload=b"p", writes=[write("user", (USER, b"one"))])])
         server.kill()
         waiting = asyncio.create_task(
-            store.commit([step(epoch, ranges={"clicks": (10, 11)}, writes=[write("user", (USER, b"two"))])])
+            store.commit([step(epoch, ranges={"clicks": (10, 11)}, writes=[write("user", (USER, b"two"))], after=1)])
         )
         await asyncio.to_thread(server.start)
         assert await waiting == [CommitResult(APPLIED, 2)]

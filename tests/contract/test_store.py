@@ -43,6 +43,14 @@ async def test_each_claim_draws_an_epoch_that_nobody_had(store: Store, runner: a
     assert len(set(epochs)) == 4
 
 
+async def test_an_epoch_does_not_repeat_when_the_store_has_lost_its_claim(store: Store, runner: asyncio.Runner) -> None:
+    # Another group stands for a store that has drawn nothing yet: same number, same owner.
+    first, second = (await store.claim(3, "w")).epoch, (await store.claim(4, "w")).epoch
+    assert first.startswith("1:w:")
+    assert second.startswith("1:w:")
+    assert first != second
+
+
 async def test_a_group_that_nobody_has_written_has_nothing(store: Store, runner: asyncio.Runner) -> None:
     claim = await store.claim(3, "w")
     assert (dict(claim.fronts), claim.commit, dict(claim.outbox)) == ({}, 0, {})
@@ -52,8 +60,8 @@ async def test_a_claim_tells_fronts_commit_number_and_the_outbox_in_order(store:
     epoch = (await store.claim(0, "w")).epoch
     for number in range(12):  # beyond 9, so that the order is one of numbers and not of text
         span = (number * 10, number * 10 + 10)
-        await store.commit([step(epoch, ranges={"clicks": span}, payload=b"answers %d" % number)])
-    await store.commit([step(epoch, ranges={"orders": (5, 6)})])
+        await store.commit([step(epoch, ranges={"clicks": span}, payload=b"answers %d" % number, after=number)])
+    await store.commit([step(epoch, ranges={"orders": (5, 6)}, after=12)])
     claim = await store.claim(0, "heir")
     assert dict(claim.fronts) == {"clicks": 120, "orders": 6}
     assert claim.commit == 13
@@ -88,7 +96,7 @@ async def test_a_repeated_step_changes_nothing(store: Store, runner: asyncio.Run
 async def test_a_step_beyond_the_front_is_refused(store: Store, runner: asyncio.Runner) -> None:
     epoch = (await store.claim(0, "w")).epoch
     await store.commit([step(epoch, ranges={"clicks": (0, 10)})])
-    hole = step(epoch, ranges={"clicks": (20, 30)}, payload=b"p", writes=[write("user", (USER, b"x"))])
+    hole = step(epoch, ranges={"clicks": (20, 30)}, payload=b"p", writes=[write("user", (USER, b"x"))], after=1)
     [result] = await store.commit([hole])
     assert (result.status, result.commit) == (BEHIND, 1)
     assert await user_blob(store) is None
@@ -106,7 +114,7 @@ async def test_a_step_that_is_half_applied_is_refused_whole(
 ) -> None:
     epoch = (await store.claim(0, "w")).epoch
     await store.commit([step(epoch, ranges={"clicks": (0, 10), "orders": (0, 3)})])
-    assert await commit(store, step(epoch, ranges=ranges, writes=[write("user", (USER, b"x"))])) == [BEHIND]
+    assert await commit(store, step(epoch, ranges=ranges, writes=[write("user", (USER, b"x"))], after=1)) == [BEHIND]
     assert await user_blob(store) is None
     assert dict((await store.claim(0, "w")).fronts) == {"clicks": 10, "orders": 3}
 
@@ -115,7 +123,8 @@ async def test_the_first_step_of_a_topic_may_begin_anywhere(store: Store, runner
     # Retention has taken the beginning of a log before anybody read it.
     epoch = (await store.claim(0, "w")).epoch
     assert await commit(store, step(epoch, ranges={"clicks": (7_000_000_000, 7_000_000_005)})) == [APPLIED]
-    assert await commit(store, step(epoch, ranges={"orders": (3, 4), "clicks": (7_000_000_005, 7_000_000_006)})) == [APPLIED]
+    both = step(epoch, ranges={"orders": (3, 4), "clicks": (7_000_000_005, 7_000_000_006)}, after=1)
+    assert await commit(store, both) == [APPLIED]
     assert dict((await store.claim(0, "w")).fronts) == {"clicks": 7_000_000_006, "orders": 4}
 
 
@@ -128,12 +137,49 @@ async def test_an_older_epoch_can_no_longer_write(store: Store, runner: asyncio.
     assert (result.status, result.commit) == (FENCED, 1)
     assert new in result.detail
     assert await user_blob(store) is None
-    assert await commit(store, step(new, ranges={"clicks": (10, 20)})) == [APPLIED]
+    assert await commit(store, step(new, ranges={"clicks": (10, 20)}, after=1)) == [APPLIED]
 
 
 async def test_without_a_claim_nothing_is_written(store: Store, runner: asyncio.Runner) -> None:
-    assert await commit(store, step("1:nobody", writes=[write("user", (USER, b"x"))])) == [FENCED]
+    assert await commit(store, step("1:nobody", writes=[write("user", (USER, b"x"))])) == [BEHIND]
     assert await user_blob(store) is None
+
+
+async def test_a_store_that_has_lost_the_claim_stands_behind(store: Store, runner: asyncio.Runner) -> None:
+    # Not `fenced`: no new assignment would come, for nobody else owns the group.
+    here = (await store.claim(0, "w")).epoch
+    later = here.replace("1:", "2:", 1)
+    [result] = await store.commit([step(later)])
+    assert (result.status, result.commit) == (BEHIND, 0)
+    assert here in result.detail
+    assert later in result.detail
+
+
+async def test_a_step_of_another_topic_does_not_fit_when_a_step_was_lost(store: Store, runner: asyncio.Runner) -> None:
+    # The fronts of `orders` fit; that the step of `clicks` before it is gone shows in the commit number alone.
+    epoch = (await store.claim(0, "w")).epoch
+    await store.commit([step(epoch, ranges={"clicks": (0, 10), "orders": (0, 3)}, payload=b"first")])
+    made = step(epoch, ranges={"orders": (3, 5)}, payload=b"x", writes=[write("user", (USER, b"x"))], published=[1, 2], after=2)
+    [result] = await store.commit([made])
+    assert (result.status, result.commit) == (BEHIND, 1)
+    assert "commit 1, step after 2" in result.detail
+    assert await user_blob(store) is None
+    claim = await store.claim(0, "heir")
+    assert (dict(claim.fronts), dict(claim.outbox)) == ({"clicks": 10, "orders": 3}, {1: b"first"})
+
+
+async def test_a_step_that_was_read_before_another_commit_is_refused(store: Store, runner: asyncio.Runner) -> None:
+    epoch = (await store.claim(0, "w")).epoch
+    assert await commit(store, step(epoch, ranges={"clicks": (0, 10)})) == [APPLIED]
+    assert await commit(store, step(epoch, ranges={"orders": (0, 3)}, after=0)) == [BEHIND]
+    assert await commit(store, step(epoch, ranges={"clicks": (0, 10)}, after=1)) == [BEHIND]
+
+
+async def test_a_step_never_drops_its_own_answers(store: Store, runner: asyncio.Runner) -> None:
+    epoch = (await store.claim(0, "w")).epoch
+    await store.commit([step(epoch, payload=b"first")])
+    await store.commit([step(epoch, ranges={"clicks": (10, 11)}, payload=b"second", published=[1, 2, 3], after=1)])
+    assert dict((await store.claim(0, "w")).outbox) == {2: b"second"}
 
 
 async def test_groups_do_not_depend_on_each_other(store: Store, runner: asyncio.Runner) -> None:
@@ -157,12 +203,14 @@ async def test_groups_do_not_depend_on_each_other(store: Store, runner: asyncio.
 async def test_the_outbox_holds_answers_until_they_are_marked(store: Store, runner: asyncio.Runner) -> None:
     epoch = (await store.claim(0, "w")).epoch
     for at in range(4):
-        await store.commit([step(epoch, ranges={"clicks": (at, at + 1)}, payload=b"p%d" % at)])
+        await store.commit([step(epoch, ranges={"clicks": (at, at + 1)}, payload=b"p%d" % at, after=at)])
     await store.mark_published(0, epoch, [1, 3])
     await store.mark_published(0, epoch, [])
     claim = await store.claim(0, "w")
     assert dict(claim.outbox) == {2: b"p1", 4: b"p3"}
-    await store.commit([step(claim.epoch, ranges={"clicks": (4, 5)}, published=[2, 4])])  # marked with the group's next step
+    await store.commit(
+        [step(claim.epoch, ranges={"clicks": (4, 5)}, published=[2, 4], after=4)]
+    )  # marked with the group's next step
     assert dict((await store.claim(0, "w")).outbox) == {}
 
 
@@ -171,6 +219,14 @@ async def test_a_stale_epoch_marks_nothing(store: Store, runner: asyncio.Runner)
     await store.commit([step(stale, payload=b"p")])
     await store.claim(0, "heir")
     await store.mark_published(0, stale, [1])
+    assert dict((await store.claim(0, "w")).outbox) == {1: b"p"}
+
+
+async def test_numbers_that_the_store_has_not_drawn_mark_nothing(store: Store, runner: asyncio.Runner) -> None:
+    # It has lost commit 2 and will draw the number again, for other answers; whoever says this stands beside the store.
+    epoch = (await store.claim(0, "w")).epoch
+    await store.commit([step(epoch, payload=b"p")])
+    await store.mark_published(0, epoch, [1, 2])
     assert dict((await store.claim(0, "w")).outbox) == {1: b"p"}
 
 
@@ -195,7 +251,7 @@ async def test_a_read_of_nothing_still_tells_the_commit_numbers(store: Store, ru
     for group, commits in ((0, 2), (5, 1)):
         epoch = (await store.claim(group, "w")).epoch
         for at in range(commits):
-            await store.commit([step(epoch, group=group, ranges={"clicks": (at, at + 1)})])
+            await store.commit([step(epoch, group=group, ranges={"clicks": (at, at + 1)}, after=at)])
     reads = dict((await store.read({})).reads)
     assert reads == {**dict.fromkeys(range(GROUPS), 0), 0: 2, 5: 1}
 

@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from kafka import KafkaProducer
 
 from stream_app.codec.examples import EXAMPLES
 from stream_app.config import KafkaSettings, ModelSettings, RedisSettings, Settings, environ_from
@@ -219,3 +220,35 @@ def test_what_is_no_event_is_kept_with_its_reason_and_the_worker_goes_on(shop: S
     shop.worker.send_signal(signal.SIGTERM)
     assert shop.worker.wait(30) == 0
     assert "Unclosed" not in shop.log.read_text()
+
+
+class OddName(str):
+    """A header name as only a producer that does not care for UTF-8 writes it."""
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return b"\xff\xfe"
+
+
+def send_odd(shop: Shop, values: Sequence[bytes]) -> list[str]:
+    """Append to `clicks` with an odd header name; return the ids of the answers."""
+    producer = KafkaProducer(bootstrap_servers=shop.settings.kafka.bootstrap)
+    headers = [(OddName("odd"), b"1"), ("trace", b"2")]
+    try:
+        sent = [producer.send(shop.settings.topic("clicks"), value, b"u-1042", headers, partition=0) for value in values]
+        return [f"clicks-0-{future.get(30).offset}" for future in sent]
+    finally:
+        producer.close()
+
+
+def test_a_header_name_that_is_no_text_stops_nothing(shop: Shop) -> None:
+    good = ("clicks", b"u-1042", example("clicks"))
+    before = shop.send([good] * 4)
+    scored, dead = send_odd(shop, [example("clicks"), b"{broken"])
+    behind = shop.send([good] * 4)
+    until(lambda: shop.hears([*before, scored, dead, *behind]), "every record has its fate")
+    for identifier in [*before, scored, *behind]:
+        assert shop.said[identifier]["topic"] == shop.settings.topic("intent-labels")
+    assert shop.said[dead]["topic"] == shop.settings.topic("dead-letters")
+    assert [name for name, _ in shop.said[dead]["headers"]] == ["\\xff\\xfe", "trace"]

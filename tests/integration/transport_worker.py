@@ -74,6 +74,9 @@ class SqliteWorker:
         log.info("claimed %s for assignment %d", sorted(epochs), generation)
         return {place: front for place, front in known.items() if place in partitions}
 
+    async def republished(self) -> None:
+        """Nothing is left to do after a claim."""
+
     async def on_revoked(self, partitions: frozenset[TopicPartition], generation: int) -> None:
         log.info("revoked %s of assignment %d", sorted(partitions), generation)
 

@@ -30,11 +30,15 @@ def make_thread(position: int, chunk_events: int) -> ChunkThread:
     return thread
 
 
-def cut(thread: ChunkThread, offsets: list[int], stop: int) -> list[Chunk]:
+def make_record(offset: int, size: int = 300) -> Any:
+    return SimpleNamespace(offset=offset, serialized_key_size=-1, serialized_value_size=size)
+
+
+def cut(thread: ChunkThread, offsets: list[int], stop: int, size: int = 300) -> list[Chunk]:
     state = SimpleNamespace(has_valid_position=True, position=stop, highwater=stop + 5)
     assignment = SimpleNamespace(tps=frozenset({TP}), state_value=lambda _tp: state)
     kafka: Any = SimpleNamespace(_subscription=SimpleNamespace(subscription=SimpleNamespace(assignment=assignment)))
-    return thread._cut(kafka, 7, {TP: [SimpleNamespace(offset=offset) for offset in offsets]} if offsets else {})
+    return thread._cut(kafka, 7, {TP: [make_record(offset, size) for offset in offsets]} if offsets else {})
 
 
 def ranges(chunks: list[Chunk]) -> list[tuple[int, int, int]]:
@@ -46,6 +50,22 @@ def test_records_are_cut_into_chunks_of_the_limit() -> None:
     assert ranges(chunks) == [(10, 12, 2), (12, 14, 2), (14, 15, 1)]
     assert [chunk.more for chunk in chunks] == [True, True, False]
     assert {(chunk.generation, chunk.highwater) for chunk in chunks} == {(7, 20)}
+
+
+def test_large_records_make_small_chunks_of_at_least_one() -> None:
+    mb = 1_000_000
+    chunks = cut(make_thread(10, 256), list(range(10, 20)), 20, mb)
+    assert ranges(chunks) == [(offset, offset + 1, 1) for offset in range(10, 20)]
+    assert [chunk.weight for chunk in chunks] == [mb // 4096] * 10
+    chunks = cut(make_thread(10, 256), list(range(10, 20)), 20, mb // 4)
+    assert [len(chunk) for chunk in chunks] == [4, 4, 2]
+    assert all(chunk.size_bytes == len(chunk) * (mb // 4 - 1) for chunk in chunks)
+    assert [len(chunk) for chunk in cut(make_thread(10, 256), [10, 11], 12, 9 * mb)] == [1, 1]
+
+
+def test_events_of_the_usual_size_weigh_one_each() -> None:
+    (chunk,) = cut(make_thread(0, 256), list(range(256)), 256, 4096)
+    assert (len(chunk), chunk.weight) == (256, 256)
 
 
 def test_holes_and_markers_belong_to_a_range() -> None:
@@ -107,7 +127,7 @@ def test_a_fetch_hands_over_what_is_there() -> None:
     thread = make_thread(10, 5)
 
     async def fetched_records(*_: Any, **__: Any) -> dict[TopicPartition, list[Any]]:
-        return {TP: [SimpleNamespace(offset=10)]}
+        return {TP: [make_record(10)]}
 
     thread._consumer = make_kafka(fetched_records, 11)
     assert ranges(asyncio.run(thread.fetch(frozenset({Place(*TP)}), 100, 0))) == [(10, 11, 1)]
@@ -124,7 +144,7 @@ def test_a_fetch_in_flight_ends_with_its_assignment_and_takes_nothing_of_the_nex
         async def fetched_records(*_: Any, **__: Any) -> dict[TopicPartition, list[Any]]:
             await next_assignment.wait()
             taken.append("records of the next assignment")
-            return {TP: [SimpleNamespace(offset=4)]}
+            return {TP: [make_record(4)]}
 
         thread._consumer = make_kafka(fetched_records, 5)
         fetch = asyncio.create_task(thread.fetch(frozenset({Place(*TP)}), 100, 1_000))

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from stream_app.agents.ports import Turn
 
 
-def make_chunk(start: int, events: int, *, more: bool = False) -> Chunk:
-    return Chunk("clicks", 0, start, start + max(events, 1), 1, [None] * events, more=more)
+def make_chunk(start: int, events: int, *, more: bool = False, size_bytes: int = 0) -> Chunk:
+    records: list[Any] = [None] * events
+    return Chunk("clicks", 0, start, start + max(events, 1), 1, records, more=more, size_bytes=size_bytes)
 
 
 class RecordingHandler:
@@ -80,6 +81,20 @@ async def settle() -> None:
     """Let every task go as far as it can."""
     for _ in range(50):
         await asyncio.sleep(0)
+
+
+def test_bytes_bound_a_batch_as_records_do() -> None:
+    async def scenario() -> None:
+        bench = Bench(batch_events=10, in_flight=1)
+        for start, size_bytes in enumerate((3 * 4096, 7 * 4096, 4096, 50 * 4096, 4095)):
+            bench.lane.put(Delivery(make_chunk(start, 1, size_bytes=size_bytes), start))
+        running = asyncio.create_task(bench.lane.run())
+        await settle()
+        bench.lane.close()
+        await running
+        assert bench.handler.begun == [[0, 1], [2], [3], [4]]
+
+    run(scenario)
 
 
 def test_a_batch_is_whatever_waits_up_to_the_limit() -> None:

@@ -38,6 +38,7 @@ class Desk:
     did: list[str] = field(default_factory=list)
     published: list[tuple[str, bytes]] = field(default_factory=list)
     broken: type[Exception] | None = None  # what publishing raises
+    held: asyncio.Event | None = None  # what publishing waits for
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(CollectorRegistry())
@@ -86,6 +87,8 @@ class _NotedPublisher(Publisher):
 
     async def publish(self, groups: Iterable[tuple[int, Mapping[str, Messages]]]) -> dict[str, int]:
         self._desk.did.append("publish")
+        if self._desk.held is not None:
+            await self._desk.held.wait()
         if self._desk.broken is not None:
             raise self._desk.broken("on purpose")
         counts: dict[str, int] = {}
@@ -160,6 +163,7 @@ def test_what_was_not_published_is_published_by_the_next_owner_byte_for_byte(des
         [payload] = desk.store._groups[0].outbox.values()
         desk.broken = None
         assert await desk.assigned(generation=2) == {CLICKS: 3, ORDERS: 0}
+        await desk.handler.republished()
         assert len(desk.published) == 7
         wanted = decode_outbox(payload).with_journal(1)
         assert desk.published == [(topic, value) for topic, messages in wanted.items() for value in messages.values]
@@ -261,6 +265,106 @@ def test_a_store_that_went_back_in_time_ends_the_worker_before_anything_is_publi
     ran(scenario)
     assert desk.published == []
     assert desk.did[-1] == "commit", "the next batch must not go on"
+
+
+def test_an_idle_group_that_went_back_in_time_is_seen_by_a_batch_of_another(desk: Desk) -> None:
+    other = TopicPartition("pre-clicks", 1)
+
+    async def scenario() -> None:
+        await desk.assigned(CLICKS, other)
+        await desk.handle(chunk("clicks", 0, 3))
+        desk.store._groups[0].commit = 0
+        desk.did.clear()
+        there = Chunk("pre-clicks", 1, 0, 1, 1, [record_of(EVENTS[0], 1, 0, topic="clicks")])
+        with pytest.raises(StoreSteppedBackError, match=r"\{0: \(0, 1\)\}"):
+            await desk.handle(there)
+
+    ran(scenario)
+    assert "commit" not in desk.did
+
+
+async def done(desk: Desk, what: str) -> None:
+    while what not in desk.did:  # noqa: ASYNC110  # the desk's log has no event
+        await asyncio.sleep(0)
+
+
+async def left_in_the_outbox(desk: Desk, commits: int) -> None:
+    """Another worker has committed and published nothing."""
+    await desk.assigned()
+    desk.broken = BrokerUnavailableError
+    for number in range(commits):
+        with pytest.raises(BrokerUnavailableError):
+            await desk.handle(chunk("clicks", 3 * number, 3 * number + 3))
+    desk.broken = None
+    desk.did.clear()
+
+
+def test_a_claim_does_not_wait_for_the_broker_but_the_answers_of_its_batches_do(desk: Desk) -> None:
+    async def scenario() -> None:
+        await left_in_the_outbox(desk, 1)
+        desk.held = asyncio.Event()
+        await desk.assigned(generation=2)
+        batch = asyncio.create_task(desk.handle(chunk("clicks", 3, 5)))
+        await done(desk, "committed")
+        assert desk.published == []
+        desk.held.set()
+        await batch
+        journal = [value for topic, value in desk.published if topic == "journal"]
+        assert [b'"commit":1,' in value for value in journal] == [True, False]
+
+    ran(scenario)
+    assert desk.did.count("publish") == 2
+
+
+def test_what_is_published_again_is_marked_commit_by_commit(desk: Desk) -> None:
+    async def scenario() -> None:
+        await left_in_the_outbox(desk, 3)
+        publish = desk.handler._publisher.publish
+
+        async def once(groups: Iterable[tuple[int, Mapping[str, Messages]]]) -> dict[str, int]:
+            if "publish" in desk.did:
+                desk.broken = BrokerUnavailableError
+            return await publish(groups)
+
+        desk.handler._publisher.publish = once  # type: ignore[method-assign]
+        await desk.assigned(generation=2)
+        with pytest.raises(BrokerUnavailableError):
+            await desk.handler.republished()
+        assert list(desk.store._groups[0].outbox) == [2, 3]
+
+    ran(scenario)
+
+
+def test_an_outbox_that_cannot_be_published_is_said_by_every_batch_and_to_who_waits(desk: Desk) -> None:
+    async def scenario() -> None:
+        await left_in_the_outbox(desk, 1)
+        desk.broken = BrokerUnavailableError
+        await desk.assigned(generation=2)
+        for number in (1, 2):
+            with pytest.raises(BrokerUnavailableError):
+                await desk.handle(chunk("clicks", 3 * number, 3 * number + 3))
+        with pytest.raises(BrokerUnavailableError):
+            await desk.handler.republished()
+        await desk.handler.on_revoked(frozenset({CLICKS, ORDERS}), 2)
+        assert await desk.outbox() == [1, 2, 3]
+
+    ran(scenario)
+
+
+def test_an_outbox_still_to_be_published_is_left_to_the_next_owner(desk: Desk) -> None:
+    async def scenario() -> None:
+        await left_in_the_outbox(desk, 1)
+        desk.held = asyncio.Event()
+        await desk.assigned(generation=2)
+        batch = asyncio.create_task(desk.handle(chunk("clicks", 3, 5)))
+        await done(desk, "committed")
+        await desk.handler.on_revoked(frozenset({CLICKS, ORDERS}), 2)
+        with pytest.raises(AbandonedError, match="next owner"):
+            await batch
+        assert await desk.outbox() == [1, 2]
+
+    ran(scenario)
+    assert desk.published == []
 
 
 def test_a_step_that_was_applied_before_under_our_epoch_is_an_error_of_ours(desk: Desk) -> None:

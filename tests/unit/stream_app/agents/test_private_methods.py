@@ -7,14 +7,18 @@ When one of these fails: read what changed upstream, adapt `stream_app/agents`, 
 from __future__ import annotations
 
 import inspect
+import re
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiokafka import AIOKafkaProducer, ConsumerRecord
 from aiokafka.consumer.consumer import AIOKafkaConsumer
-from aiokafka.consumer.fetcher import Fetcher, FetchResult
+from aiokafka.consumer.fetcher import Fetcher, FetchResult, PartitionRecords
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import Assignment, SubscriptionState, TopicPartitionState
+from aiokafka.errors import KafkaTimeoutError
+from aiokafka.producer.message_accumulator import BatchBuilder
 from faust.app.base import App
 from faust.tables.recovery import Recovery
 from faust.transport.conductor import Conductor
@@ -101,6 +105,26 @@ def test_the_position_is_moved_in_the_same_step_in_which_records_are_taken() -> 
     assert "_update_position" in inspect.getsource(FetchResult.getall)
     source = inspect.getsource(Fetcher.fetched_records)
     assert "await" not in source[source.index("res_or_error.getall(") : source.index("if drained or not timeout")]
+
+
+def test_the_fetcher_reads_a_fetch_response_through_the_name_we_replace() -> None:
+    source = inspect.getsource(Fetcher._proc_fetch_request)
+    assert "records = MemoryRecords(part_data[-1])" in source
+    assert set(re.findall(r"\brecords\.(\w+)", source)) == {"has_next", "size_in_bytes"}
+    source = inspect.getsource(PartitionRecords._unpack_records)
+    assert set(re.findall(r"\brecords\.(\w+)", source)) == {"has_next", "next_batch"}
+    assert "if record.offset < self.next_fetch_offset:" in source  # a batch may be read again from its start
+
+
+def test_a_record_knows_its_sizes() -> None:
+    assert {"serialized_key_size", "serialized_value_size"} <= set(ConsumerRecord.__dataclass_fields__)
+
+
+def test_the_producer_and_its_batches_are_as_the_publisher_needs_them() -> None:
+    assert names(AIOKafkaProducer.send_batch) == ["self", "batch", "topic", "partition"]
+    assert '"Unrecognized partition"' in inspect.getsource(AIOKafkaProducer._partition)
+    assert "if self._buffer is None:" in inspect.getsource(BatchBuilder._build)  # a batch may be sent again
+    assert not getattr(KafkaTimeoutError, "retriable", False)
 
 
 def test_a_seek_throws_away_what_was_fetched_from_elsewhere() -> None:

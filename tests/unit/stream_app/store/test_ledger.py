@@ -72,20 +72,37 @@ def test_a_new_claim_forgets_what_was_planned() -> None:
     assert (planned[0].epoch, planned[1]) == ("2:w", 20)
 
 
-def test_published_commits_are_handed_over_once() -> None:
+def test_published_commits_are_named_until_a_step_has_marked_them() -> None:
     owned = ledger()
     owned.claimed(1, Claim("1:v", {}, 0, {}))
     owned.published(0, "1:w", 4)
     owned.published(0, "1:w", 5)
     owned.published(1, "1:v", 9)
-    assert owned.take_published([0]) == {0: [4, 5]}
-    assert owned.take_published([0, 1, 2]) == {1: [9]}
-    assert owned.take_published([0, 1]) == {}
+    named = owned.to_mark(0, "1:w")
+    assert named == (4, 5)
+    owned.published(0, "1:w", 6)  # while the step is under way; the step may also be refused
+    assert owned.to_mark(0, "1:w") == (4, 5, 6)
+    owned.applied(0, "1:w", 7, named)
+    assert owned.to_mark(0, "1:w") == (6,)
+    assert owned.to_mark(1, "1:v") == (9,)
+    assert owned.to_mark(2, "1:w") == ()
 
 
-def test_a_commit_of_an_older_epoch_is_not_marked_by_this_one() -> None:
+def test_commits_of_an_older_epoch_are_not_marked_by_this_one() -> None:
     owned = ledger()
+    owned.published(0, "1:w", 5)
     owned.claimed(0, Claim("2:w", {}, 4, {}))
     owned.published(0, "1:w", 4)
     owned.published(3, "1:w", 4)
-    assert owned.take_published([0, 3]) == {}
+    assert owned.to_mark(0, "2:w") == ()
+    owned.published(0, "2:w", 5)
+    assert owned.to_mark(0, "1:w") == (), "this number is another commit than that epoch's"
+
+
+def test_the_last_commit_is_the_claims_and_then_that_of_each_step() -> None:
+    owned = ledger()
+    owned.claimed(1, Claim("2:w", {}, 40, {}))
+    owned.applied(1, "2:w", 41, ())
+    owned.applied(1, "1:old", 99, ())
+    owned.applied(7, "1:w", 3, ())
+    assert owned.commits() == {0: 0, 1: 41}
