@@ -48,7 +48,7 @@ async def test_state_expires_and_the_index_of_holders_outlives_it(
     epoch = (await redis_store.claim(3, "w")).epoch
     writes = [write("user", (USER, b"u")), write("device", (DEVICE, b"d"))]
     await redis_store.commit([step(epoch, group=3, payload=b"p", writes=writes)])
-    left = {key.removeprefix(redis_prefix.encode()): admin.pttl(key) for key in admin.scan_iter(f"{redis_prefix}*")}
+    left = {key.removeprefix(redis_prefix.encode()): admin.pttl(key) for key in admin.scan_iter(f"{redis_prefix}*", count=10_000)}
     state = {key: ttl for key, ttl in left.items() if USER.hex().encode() in key or DEVICE.hex().encode() in key}
     index = state.pop(b":holders:device:" + DEVICE.hex().encode())
     assert len(state) == 2
