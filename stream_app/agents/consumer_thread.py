@@ -23,7 +23,7 @@ from stream_app.agents.ports import LogPosition, TopicPartition
 from stream_app.agents.record_batches import tolerate_odd_headers
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable, Mapping
+    from collections.abc import Awaitable, Coroutine, Iterable, Mapping
 
     from faust.types import TP
 
@@ -49,6 +49,7 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
     _generation = 0  # assignments so far in this process
     _token = 0  # the assignment that `_positions` belongs to; 0 while there is none
     _fetching: asyncio.Future[list[Chunk]] | None = None
+    _failing: asyncio.Future[None] | None = None  # keeps the task alive
     _positions: dict[aiokafka.TopicPartition, int]  # first offset not yet handed over
 
     def __post_init__(self) -> None:
@@ -88,6 +89,21 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
     @property
     def _chunk_consumer(self) -> ChunkConsumer:
         return cast("ChunkConsumer", self.consumer)
+
+    async def on_start(self) -> None:
+        """Start aiokafka's consumer, and hear of what ends its group membership."""
+        await super().on_start()
+        coordinator = self._ensure_consumer()._coordinator
+        push = coordinator._push_error_to_user
+
+        def push_and_fail(error: BaseException) -> Awaitable[Any]:
+            # aiokafka leaves the error for the next fetch and waits until that has taken it. Between two assignments
+            # nothing is fetched: the worker would stand still for ever, and look alive.
+            self._failing = asyncio.ensure_future(self._on_app_loop(self._chunk_consumer.fail("group membership", error)))
+            waiting: Awaitable[Any] = push(error)
+            return waiting
+
+        coordinator._push_error_to_user = push_and_fail
 
     async def on_thread_stop(self) -> None:
         """Stop aiokafka's consumer; leave the group if membership is dynamic."""

@@ -47,6 +47,7 @@ OVERRIDDEN: dict[type, dict[str, list[str]]] = {
     driver.AIOKafkaConsumerThread: {
         "__post_init__": ["self"],
         "_create_worker_consumer": ["self", "transport"],
+        "on_start": ["self"],
         "on_partitions_revoked": ["self", "revoked"],
         "on_partitions_assigned": ["self", "assigned", "generation_id"],
         "_commit": ["self", "offsets"],
@@ -71,6 +72,7 @@ CALLED: dict[type, dict[str, list[str]]] = {
     driver.Consumer: {"stop_flow": ["self"], "commit": ["self", "topics", "start_new_transaction"]},
     BaseConsumer: {"_get_active_partitions": ["self"], "_filter_tps_with_pending_acks": ["self", "topics"]},
     driver.AIOKafkaConsumerThread: {"_ensure_consumer": ["self"]},
+    GroupCoordinator: {"_push_error_to_user": ["self", "exc"]},
     Fetcher: {"fetched_records": ["self", "partitions", "timeout", "max_records"]},
     SubscriptionState: {"fetch_context": ["self"]},
     Assignment: {"state_value": ["self", "tp"]},
