@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import secrets
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -29,6 +30,12 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 _LASTING_THREADS = re.compile(r"asyncio_\d+|pytest_timeout.*|tqdm.*")
 _THREAD_PATIENCE_S = 5.0
 _ASYNCIO_LEAKS = ("was destroyed but it is pending", "exception was never retrieved")
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach what tests start: a shell that runs us in the background has it ignored, and children inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
