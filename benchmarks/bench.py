@@ -26,7 +26,7 @@ from benchmarks.load import fill
 from benchmarks.origin import ROOT, origin
 from benchmarks.processes import Fleet, FleetError, die_on_sigterm, log_tail, run_python
 from benchmarks.progress import Teller, teller
-from benchmarks.space import MODEL, PARTITIONS, Space
+from benchmarks.space import MODEL, Space
 from benchmarks.workload import Workload
 from stream_app.errors import ServiceError
 from stream_app.events import ANSWER_TOPICS
@@ -34,6 +34,7 @@ from stream_app.services import real
 
 __all__ = ["main"]
 
+_PARTITIONS = 4  # a machine of two cores; each partition costs the broker an append for every batch and answer topic
 _LOADS = (10, 40, 70)  # percent of the drain rate
 _BACKLOG_SPAN_MS = 3_600_000  # event times of a backlog cover the hour before now
 _SECOND_MS = 1_000
@@ -79,7 +80,7 @@ class Bench:
         """Measure everything and return the figures."""
         services = real.up(self.home, self.tell.say)
         spaces = {
-            kind: Space.fresh(f"bench-{kind}-", services, self.home, extra)
+            kind: Space.fresh(f"bench-{kind}-", services, self.home, extra, partitions=_PARTITIONS)
             for kind, extra in (("model", {}), ("bare", {"MILLRACE_MODEL_ENGINE": "none"}), ("idiomatic", {}))
         }
         try:
@@ -99,7 +100,7 @@ class Bench:
             "clock": "broker, LogAppendTime at both ends",
             "events": self.plan.events,
             "workers": self.plan.workers,
-            "partitions": PARTITIONS,
+            "partitions": _PARTITIONS,
             "worker_restarts": self.self_exits,
             **origin(),
         }
@@ -199,7 +200,7 @@ def _count(appends: Appends) -> int:
 
 @click.command()
 @click.option("--events", type=click.IntRange(1_000), help="Backlog of the drain; default 150,000, with --quick 40,000.")
-@click.option("--workers", type=click.IntRange(1, PARTITIONS), default=1, show_default=True, help="Worker processes.")
+@click.option("--workers", type=click.IntRange(1, _PARTITIONS), default=1, show_default=True, help="Worker processes.")
 @click.option("--quick", is_flag=True, help="About 90 s in place of 6 minutes; coarser figures.")
 @click.option(
     "--home",

@@ -37,18 +37,28 @@ class Space:
         services: Where Kafka and Redis are.
         folder: For logs of this run.
         extra: More `MILLRACE_` settings, for every process of the run.
+        partitions: Of every topic.
     """
 
     name: str
     services: ServicesState
     folder: Path
     extra: Mapping[str, str] = field(default_factory=dict)
+    partitions: int = PARTITIONS
 
     @classmethod
-    def fresh(cls, kind: str, services: ServicesState, root: Path, extra: Mapping[str, str] | None = None) -> Space:
+    def fresh(
+        cls,
+        kind: str,
+        services: ServicesState,
+        root: Path,
+        extra: Mapping[str, str] | None = None,
+        *,
+        partitions: int = PARTITIONS,
+    ) -> Space:
         """Return a space nobody has used; logs go to `root`/.services/logs/."""
         name = f"{kind}{uuid.uuid4().hex[:8]}"
-        return cls(name, services, root / ".services" / "logs" / name, dict(extra or {}))
+        return cls(name, services, root / ".services" / "logs" / name, dict(extra or {}), partitions)
 
     @property
     def topic_prefix(self) -> str:
@@ -64,7 +74,7 @@ class Space:
         return {
             "MILLRACE_KAFKA_BOOTSTRAP": self.services.kafka.bootstrap,
             "MILLRACE_KAFKA_GROUP": self.name,
-            "MILLRACE_KAFKA_PARTITIONS": str(PARTITIONS),
+            "MILLRACE_KAFKA_PARTITIONS": str(self.partitions),
             "MILLRACE_KAFKA_TOPIC_PREFIX": self.topic_prefix,
             "MILLRACE_REDIS_URL": self.services.redis.url,
             "MILLRACE_REDIS_PREFIX": self.name,
@@ -75,7 +85,7 @@ class Space:
 
     def meter(self) -> Meter:
         """Return what asks for end offsets of this run's topics."""
-        return Meter(self.services.kafka.bootstrap, PARTITIONS)
+        return Meter(self.services.kafka.bootstrap, self.partitions)
 
     def create_topics(self) -> None:
         """Create all topics with the project's own command.
