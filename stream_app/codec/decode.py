@@ -6,6 +6,7 @@ pipeline sends the original to `dead-letters`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -19,6 +20,8 @@ __all__ = ["EVENT_TYPES", "Decoder"]
 # Kafka's own limit of a record batch; a compressed one may unfold to records far beyond it.
 _MOST_BYTES: Final = 1_048_576
 _MOST_REASON: Final = 300  # characters
+_PATTERN: Final = re.compile(r"Expected `str` matching regex '(.*)'(?= - at|$)")
+_ID_WORDS: Final = "an identifier (ASCII letters, digits and ._:@/+=~|- only)"
 
 EVENT_TYPES: Final[dict[str, type[Event]]] = {"searches": Search, "clicks": Click, "orders": Order}
 
@@ -50,7 +53,7 @@ class Decoder:
         try:
             event = self._decoders[topic](value)
         except msgspec.ValidationError as err:
-            told = _shortened(str(err))
+            told = _shortened(_readable(str(err)))
             raise InvalidEventError(f"not a valid {EVENT_TYPES[topic].__name__.lower()} for {topic}: {told}") from err
         except (msgspec.DecodeError, UnicodeDecodeError) as err:
             raise InvalidEventError(f"not JSON: {err}") from err
@@ -68,6 +71,15 @@ class Decoder:
                 f"at most {self._future_skew_ms} is allowed: check the producer's clock and unit (milliseconds)"
             )
         return event
+
+
+def _readable(reason: str) -> str:
+    """Say in words what a pattern of stream_app.events means."""
+    found = _PATTERN.search(reason)
+    if found is None:
+        return reason
+    words = _ID_WORDS if "A-Za-z0-9._:" in found[0] else f"text of the form {found[1]}"
+    return reason.replace(found[0], f"Expected {words}")
 
 
 def _shortened(reason: str) -> str:

@@ -22,6 +22,7 @@ from stream_app.errors import ContractError
 __all__ = ["TailedRecord", "json_line", "pretty_line", "records"]
 
 _POLL_MS: Final = 200  # how long Ctrl-C may wait
+_SHOWN: Final = 120  # characters of a value that is shown as it is
 _LARGEST_BYTES: Final = 8_388_608  # above the largest record of any topic
 
 
@@ -88,7 +89,7 @@ def json_line(record: TailedRecord) -> str:
     value = record.value or b""
     try:
         decoded = msgspec.json.decode(value)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return json.dumps({"not_json": base64.b64encode(value).decode("ascii")})
     # Non-ASCII text would print; control characters in it (as U+009B) would not only print.
     return json.dumps(decoded, separators=(",", ":"))
@@ -103,8 +104,8 @@ def pretty_line(record: TailedRecord) -> Text:
     try:
         value = msgspec.json.decode(record.value or b"")
         _TELLERS.get(record.topic, _tell_any)(line, value)
-    except msgspec.DecodeError:
-        line.append(repr(record.value), style="red")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        line.append(_shortened(repr(record.value)), style="red")
     except (KeyError, TypeError, ValueError):  # JSON, but not of its type: shown as it is
         line.right_crop(len(line) - start)
         _tell_any(line, value)
@@ -113,7 +114,7 @@ def pretty_line(record: TailedRecord) -> Text:
 
 def _tell_alert(line: Text, value: dict[str, Any]) -> None:
     line.append(f"{value['user']:<14} ", style="bold")
-    line.append(f"ALERT {value['probability']:.2f} (from {value['threshold']:.2f})", style="bold red")
+    line.append(f"ALERT {value['probability']:.2f} (threshold {value['threshold']:.2f})", style="bold red")
     if value["amount"]:
         line.append(f"  {value['amount']:.2f} {value['currency']}", style="yellow")
     for rule in value["rules"]:
@@ -121,6 +122,18 @@ def _tell_alert(line: Text, value: dict[str, Any]) -> None:
     for reason in value["reasons"]:
         line.append(f"  {reason['feature']} {reason['value']:g} (usual {reason['usual']:g})", style="cyan")
     line.append(f"  {value['answer_id']}", style="dim")
+
+
+def _tell_dead_letter(line: Text, value: dict[str, Any]) -> None:
+    source = value["source"]
+    line.append(f"{source['topic']}-{source['partition']}-{source['offset']} ", style="bold")
+    line.append(value["reason"], style="red")
+    original = base64.b64decode(value["value"] or "")
+    line.append(f"  {len(original)} bytes: {_shortened(repr(original[: 2 * _SHOWN]))}", style="dim")
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... (--json shows all)"
 
 
 def _tell_intent(line: Text, value: dict[str, Any]) -> None:
@@ -145,6 +158,7 @@ def _tell_any(line: Text, value: object) -> None:
 
 _TELLERS: Final[dict[str, Callable[[Text, Any], None]]] = {
     "fraud-alerts": _tell_alert,
+    "dead-letters": _tell_dead_letter,
     "intent-labels": _tell_intent,
     "recommendation-candidates": _tell_candidates,
 }

@@ -1,1 +1,9 @@
 """Models at work: load an artefact, score a batch, find candidates. No torch."""
+
+from __future__ import annotations
+
+import os
+
+# ONNX Runtime's wheel keeps a telemetry queue below the home folder unless this stands in the environment before it is loaded.
+# Millrace sends nothing to anybody and writes nothing outside its folder.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # noqa: TID251 - a library's switch, not a setting of ours

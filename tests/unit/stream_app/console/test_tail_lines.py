@@ -7,6 +7,7 @@ import pytest
 
 from stream_app.codec.examples import EXAMPLES, example
 from stream_app.console.tail import TailedRecord, json_line, pretty_line
+from stream_app.events import DeadLetter, Source
 
 
 def record(topic: str, value: bytes | None) -> TailedRecord:
@@ -54,3 +55,21 @@ def test_json_that_is_no_answer_is_shown_as_it_is() -> None:
 
 def test_bytes_that_are_no_json_can_be_had_back() -> None:
     assert json.loads(json_line(record("clicks", b"{oops"))) == {"not_json": "e29vcHM="}
+
+
+def test_a_dead_letter_is_one_short_line_with_reason_place_and_the_bytes_beginning() -> None:
+    letter = DeadLetter(
+        answer_id="clicks-3-89", reason="not JSON: it ends", place="codec.decode", source=Source("clicks", 3, 89),
+        ingest_time_ms=1,
+        key=b"u-1", value=b'{"query": "' + b"x" * 1_000_000, headers=[],
+    )  # fmt: skip
+    line = pretty_line(record("dead-letters", msgspec.json.encode(letter))).plain
+    assert "clicks-3-89 not JSON: it ends" in line
+    assert "1000011 bytes" in line
+    assert len(line) < 400
+
+
+def test_json_nested_beyond_the_decoder_is_shown_as_bytes() -> None:
+    deep = record("clicks", b"[" * 100_000)
+    assert json_line(deep).startswith('{"not_json"')
+    assert len(pretty_line(deep).plain) < 400
