@@ -25,6 +25,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from tests.integration.transport_worker import open_store
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -77,6 +79,10 @@ class SqliteSubject:
     folder: Path
     options: dict[str, Any] = field(default_factory=dict)
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        # Before any worker: two that change a new file to WAL at the same time lock each other out, whatever their timeout.
+        open_store(str(self.store)).close()
 
     @property
     def store(self) -> Path:
