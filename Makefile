@@ -8,10 +8,10 @@ SECONDS ?=
 RATE    ?= 400
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit lint fmt up down e2e e2e-short bench docs lock clean
+.PHONY: help demo test test-unit lint fmt up down e2e e2e-short bench bench-features docs lock clean
 
 help: ## Show this list
-	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 # --- environments: .venv holds the default install; `make test` and `make lint` add what they need to it ------------------
 
@@ -73,6 +73,9 @@ e2e-short: .venv/.test ## The same with a few thousand events
 
 bench: .venv/.test ## Events per second and latency, beside an idiomatic Faust application
 	@$(BIN)/python -m benchmarks.bench
+
+bench-features: .venv/.test ## The feature engine by itself: events per second in memory and Redis, bytes of a user (DATA=../shared/data)
+	@$(BIN)/python -m benchmarks.bench_features --data $(DATA)
 
 # --- keep -----------------------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,8 @@ keys stay for inspection, and the report above the JSON shows the first examples
 Keys: `events` source records; `answers` distinct ids by topic; `missing` answers; `duplicates` ids published more than
 once; `duplicates_differing` those with other bytes; `needless` answers to nothing; `id_faults`, `unreadable`;
 `state_keys_compared`, `state_values_compared`, `state_differences` (keys); `sequences_compared`, all entry by entry, of
-which `sequences_of_one_topic` have one possible order; `import_faults` rows of a user that are not once in the source
+which `sequences_of_one_topic` have one possible order; `sessions_compared`, of which those `sessions_of_known_order` whole and
+the others by their last event's time; `import_faults` rows of a user that are not once in the source
 topics; `store_faults` position, outbox and index of replicas; `journal_faults` offsets that are not committed exactly
 once; `commits`; `late`, `dead_letters`; `kills`, `sigterms`, `broker_restarts` (done while answers were still to come),
 `disturbed_at` (share of the answers seen), `worker_restarts` (crashes), `clean_exits` (after SIGTERM, of 3); `data` real

@@ -1,279 +1,294 @@
 """What the state must hold after a set of events, by brute force from the documented sentences alone.
 
-Shares no code with the engine, the importer or the store: this file says again, in the plainest way, what
-docs/features.md says, so that a disagreement shows a mistake in one of the two. It is slow, keeps every event, and
-knows no increments.
+Of the package it reads the declared catalogue (which features there are, over which measures and windows) and nothing else: no
+code of the engine, the importer or the store. What the words mean is said again here, in the plainest way, after
+stream_app/features/declare.py, so that a disagreement shows a mistake in one of the two. It is slow, keeps every event, and knows
+no increments.
 
-For each entity (a user; a device or an address, one replica for each partition group that saw it):
+For each entity (a user; a device, an item, ..., one replica for each partition group that saw it):
 
 - `newest_ms` and `first_ms`: the greatest and the least event time;
-- for each measure and window: the sum over the events of each tile (a tile is [k * tile, (k + 1) * tile) in epoch ms),
-  for the tiles that are kept: those with k > floor(newest / tile) - slots, where slots = window / tile + 2;
-- for each distinct count and window: the bits that the tile's values set in a bitmap of 64 * words bits, value v
-  setting bit v modulo the bitmap's size; values are hashes above 0;
-- for a user: the last 32 interactions in order of arrival.
+- for each window and each cell that a feature needs: its value over the events of each tile ([k * tile, (k + 1) * tile) in epoch
+  ms), for the tiles that are kept: those with k > floor(newest / tile) - slots;
+- for each distinct count and window: the different values of each tile, or registers of a HyperLogLog where they are too many;
+- last values and histograms over the entity's whole past;
+- the current session, the last 32 interactions and the last 4 queries.
 
-Measures are integers: 1 an event for counts, cents for money. All of it is a function of the set of events, whatever
-their order, but for the sequence: order of arrival is fixed within one topic and free between two, so a sequence is
-right if its entries of each topic are that topic's last ones, in order (`sequence_fault`).
+All of it is a function of the set of events, whatever their order, but for the last line: order of arrival is fixed within one
+topic and free between two. What is right then: benchmarks/arrival_order.py.
+
+An event whose topic and id are among the last 32 of its user is a duplicate: it changes nothing.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
-from hashlib import blake2b
 from typing import Final, NamedTuple
 
+from benchmarks.values import Entry, Hashes, Query, RawEvent, entry_of, key_of, mixed, query_of, value_of
+from stream_app.features.catalog import CATALOGUE
+from stream_app.features.declare import Catalogue, EntityKind, Feature
+
 __all__ = [
-    "KEPT",
-    "KIND_CODES",
+    "ALL_TOPICS",
+    "SEQUENCE",
+    "Cell",
     "Entity",
-    "Entry",
-    "RawEvent",
+    "Ring",
+    "Session",
     "State",
-    "cents",
-    "entity_key",
+    "Visit",
+    "cells_of",
     "expected_states",
-    "identifier_hash",
-    "sequence_fault",
 ]
 
-_MINUTE, _HOUR, _DAY = 60_000, 3_600_000, 86_400_000
 SEQUENCE: Final = 32
-_ITEM_BUCKETS, _CATEGORY_BUCKETS = 16_384, 2_048
-KIND_CODES: Final = {"search": 1, "view": 2, "click": 3, "cart": 4, "favourite": 5, "order": 6}  # 0 is no event
-
-
-@dataclass(frozen=True, slots=True)
-class RawEvent:
-    """One row of a raw file, as the project should understand it. Money is in units of its currency."""
-
-    topic: str
-    user: str
-    kind: str
-    time_ms: int
-    device: str = ""
-    ip: str = ""
-    item: str = ""
-    category: str = ""
-    price: float = 0.0
-    amount: float = 0.0
-    instrument: str = ""
-
-
-class Window(NamedTuple):
-    """A window and its tiles."""
-
-    name: str
-    length_ms: int
-    tile_ms: int
-
-    @property
-    def slots(self) -> int:
-        """Tiles kept: the window's, one for the head that is not full, one for events out of order."""
-        return self.length_ms // self.tile_ms + 2
-
-
-class Kept(NamedTuple):
-    """What is kept in the tiles of one window of one kind of entity: sums, and bitmaps by their words of 64 bits."""
-
-    window: Window
-    sums: tuple[str, ...]
-    bitmaps: dict[str, int]
-
-
-_10M, _1H = Window("10m", 10 * _MINUTE, _MINUTE), Window("1h", _HOUR, 5 * _MINUTE)
-_1D, _7D = Window("1d", _DAY, _HOUR), Window("7d", 7 * _DAY, 12 * _HOUR)
-_30D = Window("30d", 30 * _DAY, 2 * _DAY)
-
-KEPT: Final[Mapping[str, tuple[Kept, ...]]] = {
-    "user": (
-        Kept(_10M, ("events",), {}),
-        Kept(_1H, ("events", "searches", "views", "clicks", "orders", "spend"), {}),
-        Kept(_1D, ("events", "views", "carts", "favourites", "orders", "spend"), {"category": 2}),
-        Kept(_7D, ("browses", "orders", "spend"), {"device": 2, "instrument": 2}),
-        Kept(_30D, ("orders", "spend"), {}),
-    ),
-    "device": (
-        Kept(_10M, ("events",), {}),
-        Kept(_1D, ("orders", "spend"), {"user": 4}),
-        Kept(_7D, ("orders", "spend"), {"user": 4}),
-    ),
-    "ip": (
-        Kept(_10M, ("events",), {}),
-        Kept(_1H, ("orders",), {}),
-        Kept(_1D, (), {"user": 4, "instrument": 4}),
-    ),
-}
-
-_OF_KIND: Final[Mapping[str, tuple[str, ...]]] = {
-    "searches": ("search",),
-    "views": ("view",),
-    "clicks": ("click",),
-    "browses": ("view", "click"),
-    "carts": ("cart",),
-    "favourites": ("favourite",),
-    "orders": ("order",),
-}
+ALL_TOPICS: Final = ""  # where the order between topics is known
+_QUERIES: Final = 4
+_MOST_SQUARED: Final = 10_000_000  # cents: larger values count as this much where squares are summed
+_SQUARE_UNIT: Final = 128
+_WORD_REGISTERS: Final = 16  # registers of 4 bits in a word of 64
+_STEP: Final = 0x9E3779B97F4A7C15  # splitmix64's
+_MASK: Final = (1 << 64) - 1
 
 Entity = tuple[int, str, str]  # partition group, kind, key in hex
-Entry = tuple[int, int, int, int]  # time_ms, item bucket, category bucket, kind code; what a sequence holds
-Ring = dict[int, int]  # start of a tile in epoch ms -> its sum, or its bitmap as one integer
+Ring = dict[int, int]  # start of a tile in epoch ms -> the cell's value
+Distinct = tuple[str, tuple[int, ...]]  # "values", sorted; or "registers"
+Visit = tuple[int, tuple[int, ...]]  # time_ms, values of the session's measures
+Seen = tuple[int, Mapping[str, int]]  # time_ms, what the event has of each measure, zeros left out
+
+
+class Cell(NamedTuple):
+    """One number (or set, `words` large) that is kept for each tile of a window."""
+
+    op: str
+    measure: str
+    window: str
+    words: int = 0
+
+    @property
+    def name(self) -> str:
+        """Its name in a description of state."""
+        return f"{self.measure}/{self.window}" if self.op == "distinct" else f"{self.op} {self.measure}/{self.window}"
+
+
+class Session(NamedTuple):
+    """Current session; sums by measure."""
+
+    start_ms: int
+    last_ms: int
+    sums: dict[str, int]
 
 
 @dataclass(slots=True)
 class State:
-    """State of one entity. `rings` by "measure/window"; tiles without events are left out, and so are rings without tiles.
+    """State of one entity. Tiles without a value are left out, and so are rings without tiles.
 
-    `arrivals` are a user's interactions by topic, in order (empty for other kinds); `sequence` is what a store holds.
+    Attributes:
+        newest_ms: Greatest event time.
+        first_ms: Least event time.
+        rings: By cell.
+        sets: Distinct sets by cell: start of a tile -> values or registers.
+        lasts: Measure -> (time_ms, value).
+        histograms: Measure -> counts, one a cell.
+        queries: The last 4, oldest first.
+        session: What a store holds.
+        sequence: What a store holds: the last interactions, oldest first.
+        commits: What a store holds: the number of the commit that brought each of them.
+        arrivals: What an oracle knows instead: a user's interactions by topic (or under ALL_TOPICS), each in order.
+        visits: The same for sessions: (time, values of `session_measures`).
+        session_measures: Names of what a session sums up.
+        session_gap_ms: Silence after which a new session begins; 0: no sessions.
     """
 
-    newest_ms: int
-    first_ms: int
+    newest_ms: int | None
+    first_ms: int | None
     rings: dict[str, Ring] = field(default_factory=dict)
-    arrivals: dict[str, list[Entry]] = field(default_factory=dict)
+    sets: dict[str, dict[int, Distinct]] = field(default_factory=dict)
+    lasts: dict[str, tuple[int, int]] = field(default_factory=dict)
+    histograms: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    queries: list[Query] = field(default_factory=list)
+    session: Session | None = None
     sequence: list[Entry] = field(default_factory=list)
+    commits: list[int] = field(default_factory=list)
+    arrivals: dict[str, list[Entry]] = field(default_factory=dict)
+    visits: dict[str, list[Visit]] = field(default_factory=dict)
+    session_measures: tuple[str, ...] = ()
+    session_gap_ms: int = 0
 
 
-def identifier_hash(domain: str, identifier: str, key: str) -> bytes:
-    """Return the 16 bytes that stand for an identifier: BLAKE2b under `key`, personalised with what it names."""
-    return blake2b(identifier.encode(), digest_size=16, key=key.encode(), person=domain.encode()).digest()
+def cells_of(catalogue: Catalogue, kind: str) -> list[Cell]:
+    """Return what is kept in the tiles of a kind: all that its features need, each once."""
+    needed: dict[Cell, None] = {}
+    for feature in catalogue.features:
+        if feature.entity == kind and feature.windowed:
+            needed.update(dict.fromkeys(_cells_of_feature(feature)))
+    return list(needed)
 
 
-def entity_key(domain: str, identifier: str, key: str) -> str:
-    """Return the last part of a state key, in hex."""
-    return identifier_hash(domain, identifier, key).hex()
+def _cells_of_feature(feature: Feature) -> list[Cell]:
+    how, of, window = feature.aggregation, feature.measure, feature.window
+    if how == "distinct":
+        return [Cell("distinct", of, window, feature.words)]
+    if how in ("min", "max"):
+        return [Cell(how, of, window)]
+    cells = [Cell("sum", of, window)]
+    if how == "trend":
+        cells.append(Cell("sum", of, feature.base))
+    if how in ("mean", "rate", "ratio", "std", "zscore"):
+        cells.append(Cell("sum", feature.per, window))
+    if how in ("std", "zscore"):
+        cells.append(Cell("square", of, window))
+    if how == "gap_mean":
+        cells += [Cell("first", of, window), Cell("latest", of, window)]
+    return cells
 
 
-def cents(amount: float) -> int:
-    """Return money in whole cents, the double's exact value rounded half to even."""
-    return round(Fraction(amount) * 100)
-
-
-def expected_states(events: Iterable[RawEvent], group_of: Mapping[str, int], id_key: str) -> dict[Entity, State]:
+def expected_states(
+    events: Iterable[RawEvent],
+    group_of: Mapping[str, int],
+    id_key: str,
+    catalogue: Catalogue = CATALOGUE,
+    *,
+    in_order: bool = False,
+) -> dict[Entity, State]:
     """Return what every entity must hold.
 
     Args:
-        events: In the order of their topic's records, for the events of one user in one topic.
+        events: In the order of their topic's records, for the events of one user in one topic; in order of arrival altogether,
+            for those of a user that has duplicates.
         group_of: User -> its partition.
         id_key: The secret under which identifiers are hashed.
+        catalogue: What is declared.
+        in_order: The events are in order of arrival altogether: sequences and sessions are then compared whole.
 
     Raises:
         KeyError: A user has no partition: none of its events came to the broker.
     """
-    hashed = _Hashes(id_key)
-    of_entity: dict[Entity, list[RawEvent]] = defaultdict(list)
+    hashed = Hashes(id_key)
+    kinds = [kind.name for kind in catalogue.kinds]
+    of_entity: dict[Entity, list[tuple[RawEvent, Seen]]] = defaultdict(list)
+    for event in _without_duplicates(events):
+        values = {measure.name: value_of(event, measure, hashed) for measure in catalogue.measures}
+        seen = (event.time_ms, {name: value for name, value in values.items() if value})
+        for kind in kinds:
+            key = key_of(event, kind, hashed)
+            if key:
+                of_entity[group_of[event.user], kind, key.hex()].append((event, seen))
+    rules = {kind.name: _Rules(catalogue, kind, in_order=in_order) for kind in catalogue.kinds}
+    return {entity: rules[entity[1]].state(pairs) for entity, pairs in of_entity.items()}
+
+
+def _without_duplicates(events: Iterable[RawEvent]) -> Iterable[RawEvent]:
+    last: dict[str, deque[tuple[str, str]]] = defaultdict(lambda: deque(maxlen=SEQUENCE))
     for event in events:
-        group = group_of[event.user]
-        for kind, identifier in (("user", event.user), ("device", event.device), ("ip", event.ip)):
-            if identifier:
-                of_entity[group, kind, hashed(kind, identifier).hex()].append(event)
-    return {entity: _state(entity[1], seen, hashed) for entity, seen in of_entity.items()}
+        known = last[event.user]
+        if event.event_id and (event.topic, event.event_id) in known:
+            continue
+        known.append((event.topic, event.event_id))
+        yield event
 
 
-def sequence_fault(arrivals: Mapping[str, Sequence[Entry]], found: Sequence[Entry]) -> str:
-    """Return what is wrong with a stored sequence, "" if nothing.
+class _Rules:
+    """What is kept of one kind."""
 
-    It must have min(32, all) entries, and those of each topic must be that topic's last ones, in order.
-    """
-    total = sum(len(entries) for entries in arrivals.values())
-    if len(found) != min(SEQUENCE, total):
-        return f"{len(found)} entries, not {min(SEQUENCE, total)}"
-    topic_of = {1: "searches", 6: "orders"}
-    by_topic: dict[str, list[Entry]] = defaultdict(list)
-    for entry in found:
-        by_topic[topic_of.get(entry[3], "clicks")].append(entry)
-    for topic, entries in by_topic.items():
-        last = list(arrivals.get(topic, ()))[-len(entries) :]
-        if entries != last:
-            return f"the last {len(entries)} of {topic} are {entries}, not {last}"
-    return ""
+    def __init__(self, catalogue: Catalogue, kind: EntityKind, *, in_order: bool) -> None:
+        self._in_order = in_order
+        features = [feature for feature in catalogue.features if feature.entity == kind.name]
+        self._kind = kind
+        self._windows = [
+            (window, [c for c in cells_of(catalogue, kind.name) if c.window == window.name]) for window in catalogue.windows
+        ]
+        self._lasts = {f.measure for f in features if f.aggregation in ("last", "changed", "recency") and f.measure}
+        self._histograms = {f.measure: f.cells for f in features if f.cells}
+        sessions = [f for f in features if f.aggregation in ("session_sum", "session_rate")]
+        self._session = tuple(sorted({name for f in sessions for name in (f.measure, f.per) if name}))
 
+    def state(self, pairs: Sequence[tuple[RawEvent, Seen]]) -> State:
+        """Return what an entity with these events must hold."""
+        seen = [pair[1] for pair in pairs]
+        times = [time_ms for time_ms, _ in seen]
+        newest_ms = max(times)
+        state = State(newest_ms, min(times))
+        for window, cells in self._windows:
+            kept = newest_ms // window.tile_ms - window.slots
+            tiles: dict[int, list[Seen]] = defaultdict(list)
+            for one in seen:
+                if one[0] // window.tile_ms > kept:
+                    tiles[one[0] // window.tile_ms * window.tile_ms].append(one)
+            for cell in cells:
+                _keep(state, cell, tiles)
+        state.lasts = {name: last for name in self._lasts if (last := _last(name, seen)) is not None}
+        state.histograms = {name: _histogram(name, cells, seen) for name, cells in self._histograms.items()}
+        self._keep_arrivals(state, pairs)
+        return state
 
-class _Hashes:
-    """Hashes of identifiers, each computed once."""
-
-    def __init__(self, key: str) -> None:
-        self._key = key
-        self._known: dict[tuple[str, str], bytes] = {}
-
-    def __call__(self, domain: str, identifier: str) -> bytes:
-        known = self._known.get((domain, identifier))
-        if known is None:
-            known = self._known[domain, identifier] = identifier_hash(domain, identifier, self._key)
-        return known
-
-    def value(self, domain: str, identifier: str) -> int:
-        """Return the identifier as a measure: first 8 bytes, big-endian, without the last bit; 0 if there is none."""
-        return int.from_bytes(self(domain, identifier)[:8], "big") >> 1 if identifier else 0
-
-
-def _state(kind: str, events: Sequence[RawEvent], hashed: _Hashes) -> State:
-    times = [event.time_ms for event in events]
-    state = State(max(times), min(times))
-    for kept in KEPT[kind]:
-        tile_ms = kept.window.tile_ms
-        oldest = state.newest_ms // tile_ms - kept.window.slots
-        inside = [event for event in events if event.time_ms // tile_ms > oldest]
-        rings = {name: _sums(name, inside, tile_ms) for name in kept.sums}
-        rings |= {name: _bitmaps(name, inside, tile_ms, hashed, words) for name, words in kept.bitmaps.items()}
-        state.rings |= {f"{name}/{kept.window.name}": ring for name, ring in rings.items() if ring}
-    if kind == "user":
-        for event in events:
-            state.arrivals.setdefault(event.topic, []).append(_entry(event))
-    return state
+    def _keep_arrivals(self, state: State, pairs: Sequence[tuple[RawEvent, Seen]]) -> None:
+        state.session_gap_ms, state.session_measures = self._kind.session_gap_ms, self._session
+        for event, (time_ms, values) in pairs:
+            topic = ALL_TOPICS if self._in_order else event.topic
+            if self._kind.sequence:
+                state.arrivals.setdefault(topic, []).append(entry_of(event))
+                if event.kind == "search":
+                    state.queries = [*state.queries, query_of(event)][-_QUERIES:]
+            if self._kind.session_gap_ms:
+                visit = (time_ms, tuple(values.get(name, 0) for name in self._session))
+                state.visits.setdefault(topic, []).append(visit)
 
 
-def _sums(name: str, events: Iterable[RawEvent], tile_ms: int) -> Ring:
+def _keep(state: State, cell: Cell, tiles: Mapping[int, Sequence[Seen]]) -> None:
+    """Note what a cell holds in each tile."""
     ring: Ring = {}
-    for event in events:
-        value = _measure(name, event)
-        if value:
-            start_ms = event.time_ms // tile_ms * tile_ms
-            ring[start_ms] = ring.get(start_ms, 0) + value
-    return ring
+    sets: dict[int, Distinct] = {}
+    for start_ms, seen in tiles.items():
+        having = [(time_ms, values[cell.measure]) for time_ms, values in seen if cell.measure in values]
+        if not having:
+            continue
+        if cell.op == "distinct":
+            sets[start_ms] = _distinct({value for _, value in having}, cell.words)
+        else:
+            ring[start_ms] = _OPERATIONS[cell.op](having)
+    if cell.op in ("sum", "square"):
+        ring = {start_ms: value for start_ms, value in ring.items() if value}
+    if ring:
+        state.rings[cell.name] = ring
+    if sets:
+        state.sets[cell.name] = sets
 
 
-def _bitmaps(name: str, events: Iterable[RawEvent], tile_ms: int, hashed: _Hashes, words: int) -> Ring:
-    ring: Ring = {}
-    for event in events:
-        bit = _bit(name, event, hashed, words)
-        if bit:
-            start_ms = event.time_ms // tile_ms * tile_ms
-            ring[start_ms] = ring.get(start_ms, 0) | bit
-    return ring
+_OPERATIONS: Final[Mapping[str, Callable[[list[tuple[int, int]]], int]]] = {
+    "sum": lambda having: sum(value for _, value in having),
+    "square": lambda having: sum(min(value, _MOST_SQUARED) ** 2 // _SQUARE_UNIT for _, value in having),
+    "max": lambda having: max(value for _, value in having),
+    "min": lambda having: min(value for _, value in having),
+    "first": lambda having: min(time_ms for time_ms, _ in having),
+    "latest": lambda having: max(time_ms for time_ms, _ in having),
+}
 
 
-def _measure(name: str, event: RawEvent) -> int:
-    if name == "events":
-        return 1
-    if name == "spend":
-        return cents(event.amount) if event.kind == "order" else 0
-    return int(event.kind in _OF_KIND[name])
+def _distinct(values: set[int], words: int) -> Distinct:
+    """Return the values themselves while there are at most `words`, else 16 * words - 1 registers."""
+    if len(values) <= words:
+        return "values", tuple(sorted(values))
+    registers = [0] * (_WORD_REGISTERS * words - 1)
+    for value in values:
+        spread = mixed((value + _STEP) & _MASK)
+        low = spread & 0xFFFFFFFF
+        zeros = (low & -low).bit_length() - 1 if low else 15
+        at = (spread >> 32) % len(registers)
+        registers[at] = max(registers[at], min(15, 1 + zeros))
+    return "registers", tuple(registers)
 
 
-def _bit(name: str, event: RawEvent, hashed: _Hashes, words: int) -> int:
-    if name == "category":
-        value = 1 + zlib.crc32(event.category.encode()) if event.category else 0
-    elif name == "instrument":
-        value = hashed.value("instrument", event.instrument) if event.kind == "order" else 0
-    else:
-        value = hashed.value(name, event.user if name == "user" else event.device)
-    return 1 << value % (64 * words) if value else 0
+def _last(name: str, seen: Sequence[Seen]) -> tuple[int, int] | None:
+    return max(((time_ms, values[name]) for time_ms, values in seen if name in values), default=None)
 
 
-def _entry(event: RawEvent) -> Entry:
-    return (
-        event.time_ms,
-        _bucket(event.item, _ITEM_BUCKETS),
-        _bucket(event.category, _CATEGORY_BUCKETS),
-        KIND_CODES[event.kind],
-    )
-
-
-def _bucket(text: str, buckets: int) -> int:
-    return 1 + zlib.crc32(text.encode()) % (buckets - 1) if text else 0
+def _histogram(name: str, cells: int, seen: Sequence[Seen]) -> tuple[int, ...]:
+    counts = [0] * cells
+    for _, values in seen:
+        if name in values:
+            counts[(values[name] - 1) % cells] += 1
+    return tuple(counts)

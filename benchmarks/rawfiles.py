@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.oracle import RawEvent
+from benchmarks.values import RawEvent
 
 __all__ = ["Files", "card_events", "find_files", "stand_in", "taobao_events"]
 
@@ -55,28 +55,40 @@ def taobao_events(path: Path, limit: int) -> Iterator[RawEvent]:
                 return
             kind = _BEHAVIOURS[behaviour]
             topic = "orders" if kind == "order" else "clicks"
-            yield RawEvent(topic, f"tb-{user}", kind, int(epoch_s) * 1000, item=f"tb-{item}", category=f"tb-{category}")
+            yield RawEvent(
+                topic=topic,
+                user=f"tb-{user}",
+                kind=kind,
+                time_ms=int(epoch_s) * 1000,
+                event_id=f"taobao-{number + 1}",
+                item=f"tb-{item}",
+                category=f"tb-{category}",
+                scene="checkout" if kind == "order" else "detail",
+            )
 
 
 def card_events(path: Path, limit: int) -> Iterator[RawEvent]:
     """Yield the first `limit` card transactions by time (of equal times, in the file's order) as orders."""
-    table = pq.read_table(path, columns=["time", "customer_id", "terminal_id", "amount"])
+    table = pq.read_table(path, columns=["transaction_id", "time", "customer_id", "terminal_id", "amount"])
     times_ms = table["time"].cast(pa.timestamp("ms")).cast(pa.int64()).to_numpy()
     order = np.argsort(times_ms, kind="stable")[:limit]
-    columns = (times_ms, *(table[name].to_numpy() for name in ("customer_id", "terminal_id", "amount")))
+    columns = (times_ms, *(table[name].to_numpy() for name in ("transaction_id", "customer_id", "terminal_id", "amount")))
     rows = zip(*(column[order].tolist() for column in columns), strict=True)
-    for time_ms, customer, terminal, amount in rows:
+    for time_ms, transaction, customer, terminal, amount in rows:
         yield RawEvent(
             topic="orders",
             user=f"card-{customer}",
             kind="order",
             time_ms=time_ms,
+            event_id=f"card-{transaction}",
             device=f"terminal-{terminal}",
             item=f"terminal-{terminal}",
             category="card-payment",
             price=amount,
             amount=amount,
             instrument=f"card-{customer}",
+            scene="checkout",
+            platform="pos",
         )
 
 

@@ -1,7 +1,7 @@
 """The state as it stands in Redis, read key by key under a run's prefix and opened with the engine's own `describe`.
 
 Opening the packed bytes is all that is taken from the engine; what they must say is the oracle's business. Keys that
-are no entity's (position, commit counter, outbox, index of holders) are read too: see `Bookkeeping`.
+are no entity's (position, commit counter, outbox, payloads, index of holders, layouts) are read too: see `Bookkeeping`.
 """
 
 from __future__ import annotations
@@ -13,16 +13,21 @@ from typing import Any
 
 import redis
 
-from benchmarks.oracle import KIND_CODES, Entity, State
+from benchmarks.oracle import Entity, Session, State
+from benchmarks.values import KIND_CODES, Entry
 
 __all__ = ["Bookkeeping", "Describe", "Stored", "read_fronts", "read_store", "state_from_description"]
 
 Describe = Callable[[str, bytes], Mapping[str, Any]]
 
 _SCAN, _BATCH = 5_000, 1_000
-_STATE = re.compile(rb"\{g(\d+)\}:([a-z]+):([0-9a-f]{32})")
+_ID = rb"([0-9a-f]{32}(?:[0-9a-f]{16})?)"  # of 16 bytes, or 24 for what belongs to one user
+_STATE = re.compile(rb"\{g(\d+)\}:([a-z_]+):" + _ID)
 _GROUP = re.compile(rb"\{g(\d+)\}:(meta|commit|outbox)")
-_HOLDERS = re.compile(rb"holders:([a-z]+):([0-9a-f]{32})")
+_PAYLOAD = re.compile(rb"\{g(\d+)\}:answers:(\d+)")
+_HOLDERS = re.compile(rb"holders:([a-z_]+):" + _ID)
+_LAYOUTS = b"layouts"
+_FOR_EVER = -1  # what PTTL says of a key without a time to live
 
 
 @dataclass(slots=True)
@@ -32,12 +37,14 @@ class Bookkeeping:
     Attributes:
         fronts: (topic, group) -> all offsets below it are applied.
         outbox: Groups with answers that nobody has marked as published -> how many commits of them.
+        lasting: Payloads that will never expire, although only those in the outbox may last.
         holders: (kind, key in hex) -> groups that hold a replica, as the index says.
         unknown: Keys of no known form.
     """
 
     fronts: dict[tuple[str, int], int] = field(default_factory=dict)
     outbox: dict[int, int] = field(default_factory=dict)
+    lasting: list[str] = field(default_factory=list)
     holders: dict[tuple[str, str], set[int]] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
 
@@ -101,16 +108,30 @@ def _fronts(fields: Mapping[Any, Any], group: int) -> dict[tuple[str, int], int]
 
 
 def state_from_description(described: Mapping[str, Any]) -> State:
-    """Turn what `describe` says of one entity into the oracle's form: bitmaps as integers, empty rings left out."""
+    """Turn what `describe` says of one entity into the oracle's form; empty rings are left out."""
     state = State(described["newest_ms"], described["first_ms"])
     state.rings = {name: dict(ring) for name, ring in described["tiles"].items() if ring}
-    for name, ring in described["distinct"].items():
-        if ring:
-            state.rings[name] = {start_ms: sum(1 << bit for bit in bits) for start_ms, bits in ring.items()}
-    state.sequence = [
-        (entry["time_ms"], entry["item"], entry["category"], KIND_CODES[entry["kind"]]) for entry in described.get("sequence", ())
-    ]
+    state.sets = {
+        name: {start_ms: _distinct(found) for start_ms, found in ring.items()}
+        for name, ring in described["distinct"].items()
+        if ring
+    }
+    state.lasts = {name: (last["time_ms"], last["value"]) for name, last in described.get("last", {}).items()}
+    state.histograms = {name: tuple(counts) for name, counts in described.get("histograms", {}).items()}
+    session = described.get("session")
+    if session is not None:
+        state.session = Session(session["start_ms"], session["last_ms"], dict(session["sums"]))
+    for one in described.get("sequence", ()):
+        kind = KIND_CODES[one["kind"]]
+        state.sequence.append(Entry(one["time_ms"], one["item"], one["category"], kind, one["price"], one["event"]))
+        state.commits.append(one["commit"])
+    state.queries = [(one["time_ms"], tuple(one["codes"])) for one in described.get("queries", ())]
     return state
+
+
+def _distinct(found: Mapping[str, list[int]]) -> tuple[str, tuple[int, ...]]:
+    ((form, numbers),) = found.items()
+    return form, tuple(numbers)
 
 
 def _batches(client: redis.Redis, prefix: str) -> Iterator[list[bytes]]:
@@ -136,10 +157,15 @@ def _read_other(client: redis.Redis, key: bytes, rest: bytes, books: Bookkeeping
         elif what == b"outbox" and client.hlen(key):
             books.outbox[group] = int(client.hlen(key))
         return
+    if _PAYLOAD.fullmatch(rest):
+        if client.pttl(key) == _FOR_EVER:
+            books.lasting.append(key.decode())
+        return
     match = _HOLDERS.fullmatch(rest)
     if match:
         bitmap: Any = client.get(key) or b""
         groups = {8 * at + bit for at, byte in enumerate(bitmap) for bit in range(8) if byte & (0x80 >> bit)}
         books.holders[match[1].decode(), match[2].decode()] = groups
         return
-    books.unknown.append(key.decode(errors="replace"))
+    if rest != _LAYOUTS:
+        books.unknown.append(key.decode(errors="replace"))

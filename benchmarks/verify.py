@@ -10,16 +10,18 @@ from typing import Any
 from benchmarks.compare import Comparison, compare_states
 from benchmarks.journal import Journal
 from benchmarks.ledger import ALERTS, CANDIDATES, DEAD, LABELS, LATE, Books, Place, Problems
-from benchmarks.oracle import RawEvent, expected_states
+from benchmarks.oracle import expected_states
 from benchmarks.outputs import Record, TopicReader
 from benchmarks.rawfiles import Files, card_events, taobao_events
 from benchmarks.space import ID_KEY, Space
 from benchmarks.stored import Bookkeeping, read_store
+from benchmarks.values import RawEvent
 from stream_app.events import SOURCE_TOPICS
+from stream_app.features.catalog import CATALOGUE
 
 __all__ = ["SourceRecords", "Verdict", "judge_sources", "verify"]
 
-SHARED = frozenset({"device", "ip"})
+SHARED = frozenset(kind.name for kind in CATALOGUE.kinds if kind.shared)
 
 
 @dataclass(slots=True)
@@ -74,6 +76,8 @@ class Verdict:
             "state_differences": self.state.differences,
             "sequences_compared": self.state.sequences,
             "sequences_of_one_topic": self.state.sequences_of_one_topic,
+            "sessions_compared": self.state.sessions,
+            "sessions_of_known_order": self.state.sessions_of_known_order,
             "late": len(topics[LATE].answers),
             "dead_letters": len(topics[DEAD].answers),
             "needless": counts["needless"],
@@ -172,11 +176,11 @@ def _store_faults(space: Space, ends: Mapping[tuple[str, int], int], books: Book
         if fronts.get((topic, group)) != end
     ]
     faults += [f"group {group} has {count} commits in its outbox" for group, count in sorted(books.outbox.items())]
+    faults += [f"the answers of {key} never expire" for key in books.lasting]
     return faults + [f"unknown key {key}" for key in books.unknown]
 
 
 def _describe() -> Any:  # noqa: ANN401  # FeatureEngine.describe: kind, bytes -> mapping
-    from stream_app.features.catalog import CATALOGUE
     from stream_app.features.engine import FeatureEngine
 
     return FeatureEngine(CATALOGUE, allowed_lateness_ms=86_400_000).describe

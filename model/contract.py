@@ -20,7 +20,12 @@ __all__ = [
     "MANIFEST_FILE",
     "MODEL_FILE",
     "OUTPUTS",
+    "PRICE_BUCKETS",
+    "QUERIES",
+    "QUERY_BUCKETS",
+    "QUERY_CODES",
     "SAMPLES_FILE",
+    "SEQUENCE_CODES",
     "SEQUENCE_LENGTH",
     "USER_VECTOR_DIM",
     "Manifest",
@@ -35,6 +40,11 @@ SAMPLES_FILE: Final = "samples.npz"  # `in_<input>` and `out_<output>`, R record
 SEQUENCE_LENGTH: Final = 32  # last-K interactions of a user, oldest first, the event itself not among them
 ITEM_BUCKETS: Final = 16_384  # item ids are hashed into 1..16383; 0 = none
 CATEGORY_BUCKETS: Final = 2_048  # categories likewise
+SEQUENCE_CODES: Final = 4  # item bucket, category bucket, kind + 1 (0 = padding), price bucket
+PRICE_BUCKETS: Final = 16  # 0 = no price, else the bits of the price in cents less 4, within 1..15: below 0.32, ... from 2,621.44
+QUERIES: Final = 4  # last queries of a user, oldest first, the event's own not among them
+QUERY_CODES: Final = 4  # a query's codes: the whole of it, and its first three words
+QUERY_BUCKETS: Final = 8_192  # queries and words are hashed into 1..8191; 0 = none
 USER_VECTOR_DIM: Final = 32
 # Codes of stream_app.events; hour of day UTC of the event.
 CONTEXT_COLUMNS: Final = ("kind", "scene", "platform", "hour")
@@ -52,8 +62,11 @@ INPUTS: Final = (
     TensorSpec("dense", "float32", (-1,)),  # features in catalogue order, raw (scaling is inside the graph)
     TensorSpec("context", "int32", (len(CONTEXT_COLUMNS),)),
     TensorSpec("item", "int32", (2,)),  # item bucket, category bucket of the event itself (0, 0 for a search)
-    TensorSpec("sequence_ids", "int32", (SEQUENCE_LENGTH, 3)),  # item bucket, category bucket, kind + 1 (0 = padding)
+    TensorSpec("sequence_ids", "int32", (SEQUENCE_LENGTH, SEQUENCE_CODES)),
     TensorSpec("sequence_gaps", "float32", (SEQUENCE_LENGTH,)),  # seconds between it and the event, >= 0; 0 for padding
+    TensorSpec("query", "int32", (QUERY_CODES,)),  # of the event itself; zeros unless it is a search
+    TensorSpec("query_ids", "int32", (QUERIES, QUERY_CODES)),  # right-aligned, zeros for padding
+    TensorSpec("query_gaps", "float32", (QUERIES,)),  # seconds between it and the event, >= 0; 0 for padding
 )
 
 OUTPUTS: Final = (

@@ -3,7 +3,7 @@
 A feature may be NaN or infinite, a code may be out of its vocabulary, a sequence may be all padding: the graph answers
 something finite for that row and leaves the other rows of the batch alone.
 
-Shapes: B rows, F dense features, L sequence positions, D embedding width, A attention heads.
+Shapes: B rows, F dense features, L sequence positions, D embedding width, A attention heads, R queries, E query width.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from model.contract import SEQUENCE_LENGTH
+from model.contract import PRICE_BUCKETS, QUERY_CODES, SEQUENCE_LENGTH
 
-__all__ = ["ContextEncoder", "DenseEncoder", "ItemEncoder", "SequenceEncoder"]
+__all__ = ["ContextEncoder", "DenseEncoder", "ItemEncoder", "QueryEncoder", "SequenceEncoder"]
 
 # Rows of the context tables, in the order of contract.CONTEXT_COLUMNS: kind, scene, platform, hour. More than the
 # vocabularies hold today, because those may be appended to and an unknown code must not fall off the table.
@@ -55,13 +55,16 @@ class DenseEncoder(nn.Module):
 
     def forward(self, dense: Tensor) -> Tensor:
         """(B, F) float32 raw -> (B, F) float32 within [-SCALED_LIMIT, SCALED_LIMIT]."""
-        missing = torch.isnan(dense)  # (B, F)
-        x = torch.where(missing, torch.zeros_like(dense), dense).clamp(-LARGEST, LARGEST)
-        x = torch.sign(x) * torch.log1p(torch.abs(x))
+        usual = torch.sign(self.median) * torch.expm1(torch.abs(self.median))  # (F,) raw medians: constants when served
+        x = torch.where(torch.isnan(dense), usual, dense).clamp(-LARGEST, LARGEST)
+        sign = (x * LARGEST).clamp(
+            -1.0, 1.0
+        )  # but for |x| < 1e-15, whose log is as good as 0; ONNX Runtime's Sign takes 3 times as long
+        x = sign * torch.log1p(torch.abs(x))
         if self.training and self.noise > 0.0:
             x = x + self.noise * self.spread * torch.randn_like(x)
-        x = ((x - self.median) / self.spread).clamp(-SCALED_LIMIT, SCALED_LIMIT)
-        return torch.where(missing, torch.zeros_like(x), x)
+        scaled: Tensor = ((x - self.median) / self.spread).clamp(-SCALED_LIMIT, SCALED_LIMIT)
+        return scaled
 
 
 class ContextEncoder(nn.Module):
@@ -122,6 +125,7 @@ class SequenceEncoder(nn.Module):
         super().__init__()
         self.heads, self.width = heads, width
         self.kinds = nn.Embedding(KIND_ROWS, width, padding_idx=0)
+        self.prices = nn.Embedding(PRICE_BUCKETS, width, padding_idx=0)
         self.gaps = nn.Linear(len(GAP_KNEES), width, bias=False)
         self.places = nn.Parameter(torch.zeros(SEQUENCE_LENGTH, width))
         self.query = nn.Linear(2 * width, heads * width)
@@ -129,9 +133,10 @@ class SequenceEncoder(nn.Module):
         self.norm = nn.LayerNorm(out)
         self.deepen = nn.Linear(out, out)
         self.register_buffer("knees", torch.tensor(GAP_KNEES), persistent=False)
-        nn.init.normal_(self.kinds.weight, std=0.1)
-        with torch.no_grad():
-            self.kinds.weight[0].zero_()
+        for table in (self.kinds, self.prices):
+            nn.init.normal_(table.weight, std=0.1)
+            with torch.no_grad():
+                table.weight[0].zero_()
 
     knees: Tensor
 
@@ -140,20 +145,30 @@ class SequenceEncoder(nn.Module):
         embedded: Tensor = self.kinds(kinds.clamp(0, KIND_ROWS - 1))
         return embedded
 
-    def forward(self, items: Tensor, kinds: Tensor, gaps: Tensor, event: Tensor) -> Tensor:
+    def embed_steps(self, kinds: Tensor, prices: Tensor) -> Tensor:
+        """(...) int32 kind + 1 and (...) int32 price bucket, 0 = none -> (..., D) float32.
+
+        The two tables are added up row by row first, which is a constant of the served graph: then one look-up does for both.
+        """
+        both = (self.kinds.weight.unsqueeze(1) + self.prices.weight).flatten(0, 1)  # (kinds * prices, D)
+        step = kinds.clamp(0, KIND_ROWS - 1) * PRICE_BUCKETS + prices.clamp(0, PRICE_BUCKETS - 1)
+        return nn.functional.embedding(step, both)
+
+    def forward(self, items: Tensor, kinds: Tensor, prices: Tensor, gaps: Tensor, event: Tensor) -> Tensor:
         """Answer (B, out) float32.
 
         Args:
             items: (B, L, D) float32, item and category of each position, oldest first, padding in front.
             kinds: (B, L) int32, kind + 1 of each position, 0 = padding.
+            prices: (B, L) int32, price bucket of each position, 0 = none.
             gaps: (B, L) float32, seconds from each position to the event.
             event: (B, D) float32, the event's own token.
         """
         real = (kinds > 0).to(items.dtype)  # (B, L) 1 or 0
-        past = torch.where(torch.isnan(gaps), torch.zeros_like(gaps), gaps).clamp(0.0, LARGEST)
-        past = torch.log1p(past).unsqueeze(-1)  # (B, L, 1)
-        bend = torch.relu(past - self.knees) * GAP_UNIT  # (B, L, knees): piecewise linear in log time
-        x = items + self.embed_kinds(kinds) + self.gaps(bend) + self.places  # (B, L, D)
+        x = items + self.embed_steps(kinds, prices) + self.places  # (B, L, D)
+        bends = _bends(gaps, self.knees)
+        # Added by the product itself: another sum over all positions would cost as much as the product.
+        x = torch.addmm(x.flatten(0, 1), bends, self.gaps.weight.T).reshape(x.shape)
 
         newest = x[:, -1] * real[:, -1:]  # (B, D), zero where there is no history
         asks = torch.cat([newest, event], dim=1)  # (B, 2D)
@@ -166,3 +181,65 @@ class SequenceEncoder(nn.Module):
         y = self.norm(self.mix(torch.cat([read, asks], dim=1)))  # (B, out)
         answer: Tensor = y + torch.relu(self.deepen(y))
         return answer
+
+
+class QueryEncoder(nn.Module):
+    """What the user is looking for: the event's own query, and the last ones, weighted by what the event is and by their age.
+
+    A query is the embedding of the whole of it and the mean of its words', from one table: a query nobody has seen starts from
+    its words. While training, whole queries are forgotten at random, as items are.
+    """
+
+    def __init__(self, buckets: int, event: int, width: int, forget: float) -> None:
+        super().__init__()
+        self.forget, self.width = forget, width
+        self.texts = nn.Embedding(buckets, width, padding_idx=0)
+        self.gaps = nn.Linear(len(GAP_KNEES), 1, bias=False)
+        self.ask = nn.Linear(event, width)
+        self.mix = nn.Linear(2 * width, width)
+        self.register_buffer("knees", torch.tensor(GAP_KNEES), persistent=False)
+        nn.init.normal_(self.texts.weight, std=0.1)
+        with torch.no_grad():
+            self.texts.weight[0].zero_()
+
+    knees: Tensor
+
+    def embed(self, codes: Tensor) -> Tensor:
+        """(B, R, 4) int32 codes of queries, 0 = none -> (B, R, E) float32; forgetful while training."""
+        codes = codes.clamp(0, self.texts.num_embeddings - 1)
+        whole, parts = codes[:, :, 0], codes[:, :, 1:]
+        if self.training and self.forget > 0.0:
+            whole = whole * (torch.rand(whole.shape, device=whole.device) >= self.forget)
+        count = (parts > 0).to(torch.float32).sum(dim=2, keepdim=True).clamp(min=1.0)  # (B, R, 1)
+        words = self.texts(parts[:, :, 0])  # added one by one: ONNX Runtime's ReduceSum over them takes twice as long
+        for place in range(1, QUERY_CODES - 1):
+            words = words + self.texts(parts[:, :, place])
+        embedded: Tensor = self.texts(whole) + words / count
+        return embedded
+
+    def forward(self, query: Tensor, query_ids: Tensor, query_gaps: Tensor, event: Tensor) -> Tensor:
+        """Answer (B, E) float32.
+
+        Args:
+            query: (B, 4) int32, codes of the event's own query, zeros if it is no search.
+            query_ids: (B, R, 4) int32, those of the last queries, oldest first, padding in front.
+            query_gaps: (B, R) float32, seconds from each to the event.
+            event: (B, D) float32, the event's own token.
+        """
+        texts = self.embed(torch.cat([query_ids, query.unsqueeze(1)], dim=1))  # (B, R + 1, E)
+        past, own = texts[:, :-1], texts[:, -1]
+        real = (query_ids[:, :, 0] > 0).to(texts.dtype)  # (B, R)
+        scores = (past * self.ask(event).unsqueeze(1)).sum(dim=2) * self.width**-0.5  # (B, R)
+        age = self.gaps(_bends(query_gaps, self.knees)).reshape(real.shape)
+        scores = scores + age + (1.0 - real) * PADDING_SCORE
+        weights = torch.softmax(scores, dim=-1) * real  # (B, R), all 0 without a past query
+        read = (weights.unsqueeze(2) * past).sum(dim=1)  # (B, E)
+        answer: Tensor = self.mix(torch.cat([own, read], dim=1))
+        return answer
+
+
+def _bends(gaps: Tensor, knees: Tensor) -> Tensor:
+    """(B, L) float32 seconds -> (B * L, knees) float32, piecewise linear in log time."""
+    past = torch.log1p(torch.where(torch.isnan(gaps), 0.0, gaps).clamp(0.0, LARGEST)).reshape(-1, 1)
+    unit = torch.full_like(knees, GAP_UNIT).unsqueeze(1)
+    return torch.relu(nn.functional.linear(past, unit, -knees * GAP_UNIT))  # as a product it is faster than as a difference

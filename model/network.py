@@ -3,9 +3,10 @@
     dense (B, F) ---- scaled ---------------------------.
     context (B, 4) -- embeddings -----------------------+-- trunk (B, H) -- MMoE --+-- fraud        (B,)
     item (B, 2) ----- item + category + kind -- token --+                          +-- intent       (B, 4)
-    sequence_ids (B, 32, 3), sequence_gaps (B, 32)      |                          +-- next_action  (B, 7)
-                      attention from the newest --------'                          +-- click        (B,)
-                                                                                   '-- user_vector  (B, 32)
+    sequence_ids (B, 32, 4), sequence_gaps (B, 32)      |                          +-- next_action  (B, 7)
+                      attention from the newest --------+                          +-- click        (B,)
+    query (B, 4), query_ids (B, 4, 4), query_gaps (B, 4)|                          '-- user_vector  (B, 32)
+                      own, and attention over the last -'
 
 `MultiTaskNetwork` answers logits, which losses want; `ServingNetwork` wraps it and answers probabilities in the order
 of `contract.OUTPUTS`, which is what is exported. A row's answer depends on that row alone.
@@ -18,8 +19,8 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from model.contract import CONTEXT_COLUMNS, OUTPUTS, SEQUENCE_LENGTH, USER_VECTOR_DIM
-from model.encoders import ContextEncoder, DenseEncoder, ItemEncoder, SequenceEncoder
+from model.contract import CONTEXT_COLUMNS, OUTPUTS, QUERIES, QUERY_CODES, SEQUENCE_LENGTH, USER_VECTOR_DIM
+from model.encoders import ContextEncoder, DenseEncoder, ItemEncoder, QueryEncoder, SequenceEncoder
 from model.heads import Tower, UserVectorHead
 from model.presets import NetworkShape
 from model.sharing import MixtureOfExperts
@@ -49,7 +50,9 @@ class MultiTaskNetwork(nn.Module):
         self.context = ContextEncoder(shape.context)
         self.items = ItemEncoder(shape.item_buckets, shape.category_buckets, shape.embedding, shape.forget)
         self.sequence = SequenceEncoder(shape.embedding, shape.attention_heads, shape.sequence)
-        trunk = features + len(CONTEXT_COLUMNS) * shape.context + shape.embedding + shape.sequence
+        self.queries = QueryEncoder(shape.query_buckets, shape.embedding, shape.query, shape.forget)
+        seen = shape.embedding + shape.sequence + shape.query
+        trunk = features + len(CONTEXT_COLUMNS) * shape.context + seen
         shared, tower, drop = shape.expert_out, shape.tower, shape.dropout
         self.sharing = MixtureOfExperts(trunk, shape.experts, shape.expert_hidden, shared, len(Logits._fields), drop)
         self.fraud = Tower(shared, tower, _SIZES["fraud"], drop)
@@ -59,20 +62,31 @@ class MultiTaskNetwork(nn.Module):
         self.intent = Tower(shared, tower, _SIZES["intent"], drop)
         self.next_action = Tower(shared, tower, _SIZES["next_action"], drop)
         self.click = Tower(shared, tower, _SIZES["click"], drop)
-        self.user_vector = UserVectorHead(shared, shape.embedding + shape.sequence, tower, USER_VECTOR_DIM, drop)
+        self.user_vector = UserVectorHead(shared, seen, tower, USER_VECTOR_DIM, drop)
         # The item's side of retrieval; not part of the served graph, its answers are written to items.npz.
         self.item_taste = nn.Linear(shape.embedding, USER_VECTOR_DIM - 1)
         self.item_bias = nn.Embedding(shape.item_buckets, 1)
         nn.init.zeros_(self.item_bias.weight)
 
-    def forward(self, dense: Tensor, context: Tensor, item: Tensor, sequence_ids: Tensor, sequence_gaps: Tensor) -> Logits:
+    def forward(  # noqa: PLR0913, PLR0917  # one for each tensor of the contract
+        self,
+        dense: Tensor,
+        context: Tensor,
+        item: Tensor,
+        sequence_ids: Tensor,
+        sequence_gaps: Tensor,
+        query: Tensor,
+        query_ids: Tensor,
+        query_gaps: Tensor,
+    ) -> Logits:
         """Answer logits; arguments as `contract.INPUTS`, each with the batch B in front."""
         kind = context[:, 0] + 1  # (B,) as the sequence counts kinds
         event = self.items(item[:, 0], item[:, 1]) + self.sequence.embed_kinds(kind)  # (B, D)
         past = self.items(sequence_ids[:, :, 0], sequence_ids[:, :, 1])  # (B, L, D)
-        history = self.sequence(past, sequence_ids[:, :, 2], sequence_gaps, event)  # (B, S)
+        history = self.sequence(past, sequence_ids[:, :, 2], sequence_ids[:, :, 3], sequence_gaps, event)  # (B, S)
+        wish = self.queries(query, query_ids, query_gaps, event)  # (B, E)
         scaled = self.dense(dense)  # (B, F)
-        seen = torch.cat([event, history], dim=1)  # (B, D + S)
+        seen = torch.cat([event, history, wish], dim=1)  # (B, D + S + E)
         trunk = torch.cat([scaled, self.context(context), seen], dim=1)  # (B, H)
         by_task = self.sharing(trunk)  # (B, 5, E)
         return Logits(
@@ -111,11 +125,19 @@ class ServingNetwork(nn.Module):
         super().__init__()
         self.network, self.fraud_shift = network, fraud_shift
 
-    def forward(
-        self, dense: Tensor, context: Tensor, item: Tensor, sequence_ids: Tensor, sequence_gaps: Tensor
+    def forward(  # noqa: PLR0913, PLR0917  # one for each tensor of the contract
+        self,
+        dense: Tensor,
+        context: Tensor,
+        item: Tensor,
+        sequence_ids: Tensor,
+        sequence_gaps: Tensor,
+        query: Tensor,
+        query_ids: Tensor,
+        query_gaps: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Answer (fraud, intent, next_action, click, user_vector) for inputs as `contract.INPUTS`."""
-        logits: Logits = self.network(dense, context, item, sequence_ids, sequence_gaps)
+        logits: Logits = self.network(dense, context, item, sequence_ids, sequence_gaps, query, query_ids, query_gaps)
         return (
             torch.sigmoid(logits.fraud + self.fraud_shift),
             torch.softmax(logits.intent, dim=-1),
@@ -125,21 +147,28 @@ class ServingNetwork(nn.Module):
         )
 
 
-def example_inputs(features: int, rows: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def example_inputs(features: int, rows: int, seed: int = 0) -> tuple[Tensor, ...]:
     """Return random, valid inputs as `contract.INPUTS` for export and tests: B = rows, F = features."""
     draw = torch.Generator().manual_seed(seed)
 
     def codes(below: int, *shape: int) -> Tensor:
         return torch.randint(0, below, shape, generator=draw, dtype=torch.int32)
 
-    real = codes(SEQUENCE_LENGTH + 1, rows, 1) > torch.arange(SEQUENCE_LENGTH - 1, -1, -1)  # (B, L), padding in front
-    ids = torch.stack([codes(4096, rows, SEQUENCE_LENGTH) for _ in range(3)], dim=2)  # (B, L, 3)
-    ids = ids % torch.tensor([4096, 512, 6], dtype=torch.int32) + 1
-    gaps = torch.rand(rows, SEQUENCE_LENGTH, generator=draw) * 86_400.0
+    def past(length: int) -> tuple[Tensor, Tensor]:
+        real = codes(length + 1, rows, 1) > torch.arange(length - 1, -1, -1)  # (B, L), padding in front
+        gaps = torch.rand(rows, length, generator=draw) * 86_400.0
+        return real.to(torch.int32).unsqueeze(2), gaps.sort(dim=1, descending=True).values * real
+
+    real, gaps = past(SEQUENCE_LENGTH)
+    ids = torch.stack([1 + codes(below, rows, SEQUENCE_LENGTH) for below in (4096, 512, 6, 15)], dim=2)  # (B, L, 4)
+    searched, query_gaps = past(QUERIES)
     return (
         torch.randn(rows, features, generator=draw) * 10.0,
         torch.stack([codes(below, rows) for below in (6, 10, 6, 24)], dim=1),
         torch.stack([codes(4096, rows), codes(512, rows)], dim=1),
-        ids * real.unsqueeze(2).to(torch.int32),
-        gaps.sort(dim=1, descending=True).values * real,
+        ids * real,
+        gaps,
+        codes(2048, rows, QUERY_CODES) * codes(2, rows, 1),
+        (1 + codes(2048, rows, QUERIES, QUERY_CODES)) * searched,
+        query_gaps,
     )

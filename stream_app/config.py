@@ -41,6 +41,7 @@ T = TypeVar("T")
 
 DEVELOPMENT_ID_KEY: Final = "development-only-key"
 _NAME = r"[A-Za-z0-9._-]"  # what Kafka allows in topic and group names; also safe in keys and metrics
+_TRUTH: Final = Rule(choices=("false", "true"))  # sources give it as text, see _text and _settings_from
 _BOOTSTRAP = r"[^\s,:\[\]]+:\d{1,5}(,[^\s,:\[\]]+:\d{1,5})*"
 
 
@@ -87,8 +88,37 @@ class RedisSettings:
         Rule(pattern=r"(rediss?|unix)://\S+"),
         shown=False,  # it may hold a password
     )
+    cluster: bool = _key(
+        False,
+        "Whether it is a Redis Cluster. Then `url` names some of its nodes, `redis://host:port,host:port`; it tells the others.",
+        _TRUTH,
+    )
     prefix: str = _key("mr", "First part of every key.", Rule(pattern=rf"{_NAME}{{1,32}}"))
     timeout_ms: int = _key(5_000, "How long to wait for an answer before the batch is tried again.", Rule(10, 30_000))
+    max_replicas: int = _key(
+        32,
+        "Most replicas of other partition groups that are read for one shared entity (device, item, ...). More groups hold a "
+        "popular one: its sums are then scaled up from those read. The same for all workers, or they disagree.",
+        Rule(1, 1_024),
+    )
+    answers_kept_ms: int = _key(
+        120_000,
+        "How long published answers stay in Redis, for an event that a producer sends twice: it gets the first answer's content. "
+        "They cost as much memory as the topics of answers grow in that time. 0: not kept.",
+        Rule(0, 86_400_000),
+    )
+    wait_replicas: int = _key(
+        0,
+        "How many copies of the server must have a batch's commits (`WAIT`) before its answers are published. A failover to one "
+        "of them then loses nothing that was acknowledged. 0: none.",
+        Rule(0, 16),
+    )
+    wait_ms: int = _key(
+        1_000,
+        "How long those copies may take before they are asked again. After a minute of this the worker stops; nothing of the batch "
+        "is published.",
+        Rule(1, 30_000),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +237,7 @@ def load_settings(
 def environ_from(settings: Settings) -> dict[str, str]:
     """Return all settings as variables, secrets in clear, so that a child process gets the very same tree."""
     return {
-        _env_name(section, item.name): value.reveal() if isinstance(value, Secret) else str(value)
+        _env_name(section, item.name): value.reveal() if isinstance(value, Secret) else _text(value)
         for section, item, value in _items(settings)
     }
 
@@ -225,7 +255,7 @@ def describe(settings: Settings) -> str:
         key = f"{section}.{item.name}"
         origin = settings.origins.get(key, "default")
         if origin != "default" or key in always:
-            parts.append(f"{key}={masked(str(value))} ({origin})")
+            parts.append(f"{key}={masked(_text(value))} ({origin})")
     line = "millrace: " + ", ".join(parts) + "; all else by default"
     if settings.privacy.id_key.reveal() == DEVELOPMENT_ID_KEY:
         line += (
@@ -241,7 +271,7 @@ def setting_docs() -> list[SettingDoc]:
             f"{section}.{item.name}",
             _env_name(section, item.name),
             "secret" if isinstance(value, Secret) else type(value).__name__,
-            DEVELOPMENT_ID_KEY if isinstance(value, Secret) else str(value),
+            DEVELOPMENT_ID_KEY if isinstance(value, Secret) else _text(value),
             item.metadata["rule"].text(),
             item.metadata["doc"],
         )
@@ -257,12 +287,20 @@ def _items(settings: Settings) -> Iterator[tuple[str, dataclasses.Field[Any], An
                 yield section.name, item, getattr(tree, item.name)
 
 
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _env_name(section: str, name: str) -> str:
     return f"MILLRACE_{section}_{name}".upper()
 
 
 def _rules() -> dict[str, tuple[type, Rule]]:
-    return {f"{section}.{item.name}": (type(value), item.metadata["rule"]) for section, item, value in _items(Settings())}
+    types = {bool: str}
+    return {
+        f"{section}.{item.name}": (types.get(type(value), type(value)), item.metadata["rule"])
+        for section, item, value in _items(Settings())
+    }
 
 
 def _settings_from(found: Mapping[str, Found]) -> Settings:
@@ -270,6 +308,8 @@ def _settings_from(found: Mapping[str, Found]) -> Settings:
     for section in dataclasses.fields(Settings):
         if section.name != "origins":
             prefix = section.name + "."
+            default = getattr(Settings(), section.name)
             values = {key.removeprefix(prefix): item.value for key, item in found.items() if key.startswith(prefix)}
-            sections[section.name] = dataclasses.replace(getattr(Settings(), section.name), **values)
+            values |= {name: value == "true" for name, value in values.items() if isinstance(getattr(default, name), bool)}
+            sections[section.name] = dataclasses.replace(default, **values)
     return Settings(**sections, origins={key: item.origin for key, item in found.items()})

@@ -150,8 +150,13 @@ class Source(Struct, frozen=True):
     offset: int
 
 
-class Answer(Struct, frozen=True, kw_only=True):
-    """What every answer carries. `answer_id` is a function of the source coordinates alone: drop repeats by it."""
+class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What every answer carries. `answer_id` is a function of the source coordinates alone: drop repeats by it.
+
+    `duplicate_of` is there only if the producer sent the event twice (docs/adr/0009-duplicates.md). It names the answers that
+    the first one got, whose content this is: their `answer_id`. If their content is no longer kept, it is
+    `commit-<group>-<number>`, the commit that applied the first one (the journal has its offsets), and the content is of now.
+    """
 
     answer_id: str
     event_id: str
@@ -162,6 +167,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     scored_time_ms: int  # when the answer was decided, worker's clock
     model_version: str
     features_version: str
+    duplicate_of: str = ""
 
 
 class Reason(Struct, frozen=True):

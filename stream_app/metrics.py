@@ -24,6 +24,11 @@ class Metrics:
         self.dead_letters = Counter("millrace_dead_letters", "Records sent to dead-letters", ["topic"], registry=registry)
         # Counter: valid events beyond the allowed lateness. A jump means a producer's clock or a stuck upstream queue.
         self.late_events = Counter("millrace_late_events", "Events sent to late-events", ["topic"], registry=registry)
+        # Counter: events that their producer had sent before, by topic and by what they were answered with: the `first` answers'
+        # content, or scored `again` because that is no longer kept. A jump means that a producer sends again what it has sent.
+        self.duplicates = Counter(
+            "millrace_duplicates", "Events sent twice by their producer", ["topic", "answered"], registry=registry
+        )
         # Counter: records below the front, skipped because they were applied before (redelivery, rewind).
         self.skipped = Counter("millrace_skipped_records", "Records applied before and skipped", registry=registry)
         # Counter: group steps refused because another worker owns the group. More than a few a rebalance: two workers fight.
@@ -45,3 +50,15 @@ class Metrics:
         self.last_commit_time = Gauge(
             "millrace_last_commit_timestamp_seconds", "Time of the last state commit", registry=registry
         )
+        # Gauge (bytes): memory that the store uses, and that it may use (0: no limit), asked every 10 s by every worker. Near the
+        # limit it refuses writes (`noeviction`), or evicts.
+        self.store_memory = Gauge("millrace_store_memory_bytes", "Memory in use by the store", registry=registry)
+        self.store_memory_limit = Gauge("millrace_store_memory_limit_bytes", "Memory the store may use", registry=registry)
+        # Gauge: keys that the store has thrown out since its start for want of memory. Must be 0: each was somebody's history.
+        self.store_evicted = Gauge("millrace_store_evicted_keys", "Keys evicted by the store since its start", registry=registry)
+        # Counter: keys that were thrown out while this worker ran. Above 0: wake somebody; the features are wrong from now on.
+        self.evictions_seen = Counter(
+            "millrace_evictions_seen", "Keys evicted by the store while this worker ran", registry=registry
+        )
+        # Gauge: copies that follow the store now (the fewest of any server). Below what was set up: a failover may lose writes.
+        self.store_replicas = Gauge("millrace_store_replicas", "Replicas of the store", registry=registry)

@@ -33,9 +33,10 @@ from stream_app.metrics import Metrics
 from stream_app.pipeline import Pipeline, Ranker
 from stream_app.store.ledger import Ledger
 from stream_app.store.port import Store
-from stream_app.store.redis_store import RedisStore
+from stream_app.store.redis_cluster import RedisClusterStore
+from stream_app.store.redis_store import RedisOptions, RedisStore
 
-__all__ = ["WORK_ROOT", "Worker", "agent_options", "build_engine", "build_pipeline", "build_worker"]
+__all__ = ["WORK_ROOT", "Worker", "agent_options", "build_engine", "build_pipeline", "build_store", "build_worker"]
 
 WORK_ROOT: Final = Path(".millrace")  # below the current folder; Faust wants one of its own
 _CANDIDATES: Final = 20  # two screens of a phone
@@ -59,6 +60,24 @@ def shared_kinds(engine: FeatureEngine) -> frozenset[str]:
     return frozenset(kind.name for kind in engine.kinds if kind.shared)
 
 
+def build_store(settings: Settings, shared: frozenset[str]) -> Store:
+    """Build the store that the settings name; `shared`: entity kinds kept as a replica a partition group.
+
+    Raises:
+        ConfigError: A cluster's URL names a database, or no host.
+    """
+    chosen = settings.redis
+    options = RedisOptions(
+        timeout_ms=chosen.timeout_ms,
+        max_replicas=chosen.max_replicas,
+        answers_kept_ms=chosen.answers_kept_ms,
+        wait_replicas=chosen.wait_replicas,
+        wait_ms=chosen.wait_ms,
+    )
+    adapter = RedisClusterStore if chosen.cluster else RedisStore
+    return adapter(chosen.url, prefix=chosen.prefix, groups=settings.kafka.partitions, shared_kinds=shared, options=options)
+
+
 def build_worker(settings: Settings) -> Worker:
     """Build everything a live worker needs.
 
@@ -67,13 +86,7 @@ def build_worker(settings: Settings) -> Worker:
         ContractError: The model does not fit the catalogue, or its files are damaged.
     """
     engine = build_engine(settings)
-    store = RedisStore(
-        settings.redis.url,
-        prefix=settings.redis.prefix,
-        groups=settings.kafka.partitions,
-        shared_kinds=shared_kinds(engine),
-        timeout_ms=settings.redis.timeout_ms,
-    )
+    store = build_store(settings, shared_kinds(engine))
     metrics = Metrics()
     owner = f"{socket.gethostname()}-{os.getpid()}"
     handler = ScoringHandler(

@@ -20,7 +20,8 @@ from pathlib import Path
 import pytest
 
 from stream_app.errors import ServiceError
-from stream_app.services import real
+from stream_app.services import cluster, real
+from stream_app.services.cluster import ClusterState
 from stream_app.services.probe import kafka_answers, redis_answers
 from stream_app.services.state import ServicesState, state_path
 
@@ -55,6 +56,23 @@ def real_services() -> Iterator[ServicesState]:
     real.down(CHECKOUT)
 
 
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[ClusterState]:
+    """A Redis Cluster of this checkout: one that runs, else started now and stopped at the end. Kill no node of it."""
+    running = cluster.status(CHECKOUT)
+    if running.ok:
+        yield running
+        return
+    try:
+        state = cluster.up(CHECKOUT, lambda _line: None)
+    except ServiceError as err:
+        if os.environ.get("CI"):
+            pytest.fail(f"a Redis Cluster is required in CI: {err}")
+        pytest.skip(f"no Redis Cluster: {err}")
+    yield state
+    cluster.down(CHECKOUT)
+
+
 @pytest.fixture
 def topic_prefix(request: pytest.FixtureRequest) -> Iterator[str]:
     """A prefix for topics and groups that no other test has; its topics are removed afterwards."""
@@ -73,6 +91,11 @@ def redis_prefix(request: pytest.FixtureRequest) -> Iterator[str]:
     if "real_services" in request.fixturenames:
         state: ServicesState = request.getfixturevalue("real_services")
         _remove_keys(state.redis.url, prefix)
+    if "redis_cluster" in request.fixturenames:
+        of_cluster: ClusterState = request.getfixturevalue("redis_cluster")
+        for node in of_cluster.nodes:
+            if node.role == "primary":
+                _remove_keys(f"redis://127.0.0.1:{node.port}/0", prefix)
 
 
 @pytest.fixture

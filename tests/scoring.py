@@ -20,7 +20,17 @@ from stream_app.metrics import Metrics
 from stream_app.pipeline import Pipeline
 from stream_app.store.port import Store
 
-__all__ = ["BASE_MS", "Record", "TickingClock", "make_events", "record_of", "scoring_engine", "scoring_pipeline", "topic_of"]
+__all__ = [
+    "BASE_MS",
+    "Record",
+    "TickingClock",
+    "make_events",
+    "record_of",
+    "scoring_engine",
+    "scoring_pipeline",
+    "topic_of",
+    "with_own_things",
+]
 
 # Five minutes before a time where tiles of every window begin (1 min to 2 days): events around it cross all their edges.
 BASE_MS = 10_000 * 172_800_000 - 300_000
@@ -87,12 +97,29 @@ def make_events(
         who: dict[str, Any] = {
             "event_id": f"e-{seed}-{number}",
             "user": draw.choice(users),
+            "session": f"s-{number // 20}",
             "device": draw.choice(devices),
             "ip": f"203.0.113.{draw.randrange(4)}",
             "event_time_ms": BASE_MS + number * span_ms // count + draw.randrange(span_ms // count + 1),
         }
         events.append(draw.choice([_search, _click, _order])(draw, who))
     return events
+
+
+def with_own_things(event: Event) -> Event:
+    """The event with a device, items, ... that no other user has, and without an address: nothing is shared between groups."""
+    user = event.user
+    own: dict[str, Any] = {"device": f"of-{user}", "ip": ""}
+    if isinstance(event, Search):
+        own["query"] = f"{event.query} {user}"
+    elif isinstance(event, Click):
+        own |= {"item": f"{event.item}-{user}", "category": f"{event.category}-{user}"}
+    elif isinstance(event, Order):
+        own["lines"] = [
+            msgspec.structs.replace(line, item=f"{line.item}-{user}", category=f"{line.category}-{user}") for line in event.lines
+        ]
+        own["payment_instrument"] = f"{event.payment_instrument}-{user}"
+    return msgspec.structs.replace(event, **own)
 
 
 def _search(draw: random.Random, who: Mapping[str, Any]) -> Event:
@@ -107,10 +134,12 @@ def _click(draw: random.Random, who: Mapping[str, Any]) -> Event:
         item=f"i-{draw.randrange(9)}",
         category=f"c-{draw.randrange(3)}",
         price=draw.randrange(1, 9_999) / 100,
+        dwell_ms=len(action) * 1_000,
     )
 
 
 def _order(draw: random.Random, who: Mapping[str, Any]) -> Event:
     amount = draw.randrange(1, 99_999) / 100
     lines = [OrderLine(item=f"i-{draw.randrange(9)}", category="c-1", unit_price=amount)]
-    return Order(**who, lines=lines, amount=amount, currency="EUR", payment_instrument=f"card-{draw.randrange(3)}")
+    card = f"card-{draw.randrange(3)}"
+    return Order(**who, lines=lines, amount=amount, currency="EUR", payment_instrument=card, shipping_address=f"of-{who['user']}")

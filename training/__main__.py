@@ -128,7 +128,7 @@ def _train(plan: TrainingPlan, dataset: Dataset) -> tuple[Any, int]:
 
 
 def _description(plan: TrainingPlan, dataset: Dataset) -> dict[str, str]:
-    shops = ", ".join(f"seed {shop.seed}: {shop.events:,} at {shop.events_per_s:g}/s" for shop in plan.shops)
+    shops = ", ".join(shop.text() for shop in plan.shops)
     frauds = int((dataset.labels["fraud"] == 1).sum())
     return {
         "events": f"{len(dataset):,} ({frauds:,} known frauds)",

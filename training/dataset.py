@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 from model.contract import INPUTS
 from stream_app.codec.identity import Identity
 from stream_app.errors import ContractError
+from stream_app.events import Event
 from stream_app.features.catalog import CATALOGUE
 from stream_app.features.columns import category_bucket, item_bucket
-from stream_app.features.engine import FeatureEngine
-from stream_app.simulator.catalogue import Catalogue as Shop
-from stream_app.simulator.options import SimulatorOptions
+from stream_app.features.engine import FeatureEngine, FoldResult
+from stream_app.simulator.catalogue import Catalogue as Goods
 from training.labels import UNKNOWN
+from training.plan import Shop
 from training.simulated import NEVER_MS, Material, material_from_simulation
 
 __all__ = ["SPLITS", "Dataset", "ItemTable", "build_dataset", "load_dataset", "save_dataset"]
@@ -35,6 +36,7 @@ SPLITS: Final = ("train", "validation", "test")
 _TRAIN_UNTIL: Final = 0.70  # shares of each shop's events, in time order
 _VALIDATION_UNTIL: Final = 0.85
 _LATENESS_MS: Final = 86_400_000  # the worker's default (stream_app/config.py)
+_CHUNK: Final = 8_192  # events folded at once: what bounds the memory for unpacked state
 _LABELS: Final = ("fraud", "intent", "next_action", "click", "next_item")
 
 Arrays = dict[str, NDArray[Any]]
@@ -80,7 +82,7 @@ class Dataset:
         return np.flatnonzero(self.split == SPLITS.index(split))
 
 
-def build_dataset(shops: Sequence[SimulatorOptions], progress: Callable[[str], None] = lambda _: None) -> Dataset:
+def build_dataset(shops: Sequence[Shop], progress: Callable[[str], None] = lambda _: None) -> Dataset:
     """Simulate the shops and compute features and labels of all their events.
 
     Args:
@@ -92,7 +94,7 @@ def build_dataset(shops: Sequence[SimulatorOptions], progress: Callable[[str], N
     numbers = {item: number for number, item in enumerate(table.ids)}
     parts: list[tuple[Arrays, Arrays, NDArray[np.int8]]] = []
     for shop in shops:
-        progress(f"simulating {shop.events or 0:,} events at {shop.events_per_s:g}/s")
+        progress(f"simulating {shop.text()}")
         material = material_from_simulation(shop, numbers)
         progress(f"computing features of {len(material.events):,} events")
         inputs, scored = _inputs(engine, material)
@@ -152,11 +154,12 @@ def load_dataset(path: Path) -> Dataset:
     return dataset
 
 
-def _item_table(shops: Sequence[SimulatorOptions]) -> ItemTable:
-    counts = {(shop.shop_seed, shop.items) for shop in shops}
+def _item_table(shops: Sequence[Shop]) -> ItemTable:
+    first = shops[0].options
+    counts = {(shop.options.shop_seed, shop.options.items) for shop in shops}
     if len(counts) != 1:
         raise ContractError(f"the shops differ in (shop_seed, items): {counts}; give all the same, they share one item table.")
-    goods = Shop(shops[0].shop_seed or shops[0].seed, shops[0].items).items
+    goods = Goods(first.shop_seed or first.seed, first.items).items
     return ItemTable(
         ids=[item.id for item in goods],
         items=np.array([item_bucket(item.id) for item in goods], np.int32),
@@ -166,12 +169,24 @@ def _item_table(shops: Sequence[SimulatorOptions]) -> ItemTable:
 
 def _inputs(engine: FeatureEngine, material: Material) -> tuple[Arrays, NDArray[np.bool_]]:
     """Return the tensors of all events, and which of them are scored."""
-    # One partition group and empty state: the whole log is one batch, and the fold goes through it in order.
-    columns = engine.columns(material.events, [0] * len(material.events), Identity(b"training"))
+    state: dict[str, dict[bytes, bytes]] = {kind.name: {} for kind in engine.kinds}
+    identity, events = Identity(b"training"), material.events
+    parts = [_folded(engine, identity, events[at : at + _CHUNK], state) for at in range(0, len(events), _CHUNK)]
+    scored = ~np.concatenate([part.late for part in parts])
+    return {spec.name: np.concatenate([getattr(part, spec.name) for part in parts]) for spec in INPUTS}, scored
+
+
+def _folded(
+    engine: FeatureEngine, identity: Identity, events: Sequence[Event], state: dict[str, dict[bytes, bytes]]
+) -> FoldResult:
+    """Fold the next events into the state of one partition group: per kind, key -> blob; changed in place."""
+    columns = engine.columns(events, [0] * len(events), identity)
     rows = engine.rows(columns)
-    own = {kind: engine.unpack(kind, [None] * len(rows[kind])) for kind in rows}
+    own = {kind: engine.unpack(kind, [state[kind].get(key) for key in of_kind.keys]) for kind, of_kind in rows.items()}
     folded = engine.fold(columns, rows, own, {})
-    return {spec.name: getattr(folded, spec.name) for spec in INPUTS}, ~folded.late
+    for kind, of_kind in rows.items():
+        state[kind].update(zip(of_kind.keys, engine.pack(kind, own[kind]), strict=True))
+    return folded
 
 
 def _labels(material: Material, split: NDArray[np.int8]) -> Arrays:

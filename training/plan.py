@@ -7,11 +7,37 @@ from typing import Final, Literal
 
 from stream_app.simulator.options import SimulatorOptions
 
-__all__ = ["PLANS", "TrainingPlan"]
+__all__ = ["PLANS", "Shop", "TrainingPlan"]
 
 _HOUR_MS: Final = 3_600_000
 _MINUTE_MS: Final = 60_000
 _RUSH_DELAY_MS: Final = 5_000  # truths within seconds: a rush is over in minutes
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A simulated shop, and what is heard of it.
+
+    Attributes:
+        options: the shop.
+        hidden: identifiers that its events come without, of `session`, `device` and `ip`.
+        orders_only: whether only its orders are heard of.
+        tills: if above 0, its events come from so many devices, which all shoppers share.
+    """
+
+    options: SimulatorOptions
+    hidden: tuple[str, ...] = ()
+    orders_only: bool = False
+    tills: int = 0
+
+    def text(self) -> str:
+        """Tell a person what it is."""
+        options = self.options
+        parts = [f"seed {options.seed}: {options.events or 0:,} at {options.events_per_s:g}/s"]
+        parts += [f"without {', '.join(self.hidden)}"] if self.hidden else []
+        parts += ["orders only"] if self.orders_only else []
+        parts += [f"{self.tills} tills"] if self.tills else []
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +46,7 @@ class TrainingPlan:
 
     Attributes:
         preset: the network's, see `model.presets`.
-        shops: simulations to train on.
+        shops: what to train on.
         seed: of initial weights and of the order of batches.
         epochs: at most so many passes; fewer when the validation losses stop falling for `patience` of them.
         batch: rows a step.
@@ -32,7 +58,7 @@ class TrainingPlan:
     """
 
     preset: str
-    shops: tuple[SimulatorOptions, ...]
+    shops: tuple[Shop, ...]
     seed: int = 1
     epochs: int = 3
     patience: int = 2
@@ -78,19 +104,19 @@ PLANS: Final[dict[str, TrainingPlan]] = {
     "demo": TrainingPlan(
         preset="demo",
         shops=(
-            _shop(101, 300_000, 0.5, 3 * _HOUR_MS),
-            _shop(102, 120_000, 5.0, 5 * _MINUTE_MS, 11),
-            _rush(103, 120_000, 150.0, 19),
-            _rush(104, 180_000, 400.0, 34),
-            _rush(105, 200_000, 600.0, 60),
-            _rush(106, 130_000, 400.0, 85),
-            _rush(107, 310_000, 1_000.0, 10),
+            Shop(_shop(101, 300_000, 0.5, 3 * _HOUR_MS)),
+            Shop(_shop(102, 120_000, 5.0, 5 * _MINUTE_MS, 11)),
+            Shop(_rush(103, 120_000, 150.0, 19)),
+            Shop(_rush(104, 180_000, 400.0, 34)),
+            Shop(_rush(105, 200_000, 600.0, 60)),
+            Shop(_rush(106, 130_000, 400.0, 85)),
+            Shop(_rush(107, 310_000, 1_000.0, 10)),
         ),
     ),
     # Enough to beat every floor, in seconds: for tests.
     "tiny": TrainingPlan(
         preset="tiny",
-        shops=(replace(_shop(101, 30_000, 2.0, 5 * _MINUTE_MS), users=1_000, items=300, fraud_share=0.05),),
+        shops=(Shop(replace(_shop(101, 30_000, 2.0, 5 * _MINUTE_MS), users=1_000, items=300, fraud_share=0.05)),),
         epochs=5,
         batch=512,
         learning_rate=1e-2,

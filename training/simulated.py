@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import Final
+from zlib import crc32
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from stream_app.events import KINDS, SCENES, Click, Event, Label, Order
 from stream_app.simulator.arrivals import SECOND_OF_TWO
-from stream_app.simulator.options import SimulatorOptions
 from stream_app.simulator.shop import arrivals
 from training.labels import SessionLabel, Step, session_labels
+from training.plan import Shop
 
 __all__ = ["NEVER_MS", "Material", "material_from_simulation"]
 
@@ -49,22 +51,22 @@ class Material:
     maturity_ms: int
 
 
-def material_from_simulation(options: SimulatorOptions, item_numbers: dict[str, int]) -> Material:
-    """Run one simulation and label its events.
+def material_from_simulation(shop: Shop, item_numbers: dict[str, int]) -> Material:
+    """Run one simulation and label its events: those that are heard of, by what is heard of.
 
     Args:
-        options: the shop.
+        shop: the shop.
         item_numbers: item id -> its number in the item table.
     """
     events: list[Event] = []
     arrived_ms: list[int] = []
     frauds: dict[str, Label] = {}
-    for arrival in arrivals(options):
+    for arrival in arrivals(shop.options):
         message = arrival.message
         if isinstance(message, Label):
             if message.task == "fraud" and message.value > 0:
                 frauds[message.event_id] = message
-        elif not arrival.damage and arrival.copy != SECOND_OF_TWO:
+        elif not arrival.damage and arrival.copy != SECOND_OF_TWO and (isinstance(message, Order) or not shop.orders_only):
             events.append(message)
             arrived_ms.append(arrival.arrival_ms)
     arrival_ms = np.array(arrived_ms, np.int64)
@@ -72,12 +74,19 @@ def material_from_simulation(options: SimulatorOptions, item_numbers: dict[str, 
     bots = {event_id for event_id, label in frauds.items() if label.kind == _BOT}
     usable = int(np.searchsorted(arrival_ms, arrival_ms.max(initial=0) - _SESSION_OVER_MS))
     return Material(
-        events=events[:usable],
+        events=[_as_heard(event, shop) for event in events[:usable]],
         arrival_ms=arrival_ms[:usable],
         labels=_label_sessions(events, usable, bots, item_numbers)[:usable],
         fraud_known_ms=np.array(known_ms[:usable], np.int64),
-        maturity_ms=_LONGEST_DELAY * options.label_delay_ms,
+        maturity_ms=_LONGEST_DELAY * shop.options.label_delay_ms,
     )
+
+
+def _as_heard(event: Event, shop: Shop) -> Event:
+    changes = dict.fromkeys(shop.hidden, "")
+    if shop.tills:
+        changes["device"] = f"till-{crc32(event.event_id.encode()) % shop.tills}"
+    return msgspec.structs.replace(event, **changes) if changes else event
 
 
 def _label_sessions(events: list[Event], usable: int, bots: set[str], item_numbers: dict[str, int]) -> list[SessionLabel]:

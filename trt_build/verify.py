@@ -56,9 +56,10 @@ def hard_rows(inputs: Arrays) -> dict[str, NDArray[Any]]:
     hard = {name: value.copy() for name, value in inputs.items()}
     hard["dense"][0, :] = np.nan
     hard["dense"][1, ::2], hard["dense"][1, 1::2] = np.inf, -np.inf
-    hard["sequence_ids"][2], hard["sequence_gaps"][2] = 0, 0.0  # a user without history
-    hard["sequence_gaps"][3] = np.inf
-    hard["context"][4], hard["item"][4] = 10_000, -1  # codes of a newer producer
+    for ids, gaps in (("sequence_ids", "sequence_gaps"), ("query_ids", "query_gaps")):
+        hard[ids][2], hard[gaps][2] = 0, 0.0  # a user without history
+        hard[gaps][3] = np.inf
+    hard["context"][4], hard["item"][4], hard["query"][4] = 10_000, -1, 1_000_000  # codes of a newer producer
     return hard
 
 

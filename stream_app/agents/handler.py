@@ -24,6 +24,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stream_app.agents.ports import LogPosition, TopicPartition
+from stream_app.agents.store_watch import StoreWatch
 from stream_app.codec.outbox import decode_outbox
 from stream_app.errors import AbandonedError, ContractError, FencedError, StoreSteppedBackError
 from stream_app.pipeline import Pipeline, Span
@@ -64,6 +65,7 @@ class ScoringHandler:
         self._topic_prefix = topic_prefix
         self._owner = owner
         self._republishing: asyncio.Task[None] | None = None  # the current assignment's
+        self._watch = StoreWatch(store, metrics)
 
     # --- assignment ------------------------------------------------------------------------------------------------------
 
@@ -73,10 +75,12 @@ class ScoringHandler:
         await self._stop_republishing()
         self._ledger.release(list(self._ledger.owned()))
         await self._publisher.start()
+        await self._pipeline.learn_layouts()
         claims = dict(zip(groups, await asyncio.gather(*(self._store.claim(g, self._owner) for g in groups)), strict=True))
         for group, claim in claims.items():
             self._ledger.claimed(group, claim)
         self._republishing = asyncio.create_task(self._republish(claims), name=f"outbox of assignment {generation}")
+        self._watch.start()
         self._metrics.groups_owned.set(len(groups))
         # Nothing applied means: from the beginning, whatever Kafka's commits say; the position lives with the state.
         fronts = {place: self._front(place) or 0 for place in partitions}
@@ -124,6 +128,7 @@ class ScoringHandler:
     async def close(self) -> None:
         """Disconnect from broker and store; call it when no batch runs any longer."""
         await self._stop_republishing()
+        await self._watch.stop()
         await self._publisher.stop()
         await self._store.close()
 
@@ -162,21 +167,22 @@ class ScoringHandler:
         lap("prepare")
         await turn.wait_previous_committed()
         lap("wait")
-        steps = await self._pipeline.score(prepared, self._ledger.commits())
+        scored = await self._pipeline.score(prepared, self._ledger.commits())
         lap("score")
-        applied = await self._commit(steps)
+        applied = await self._commit(scored.steps)
         turn.committed()
         lap("commit")
         await self.republished()
         counts = await self._publisher.publish(
-            (step.group, decode_outbox(step.payload).with_journal(commit)) for step, commit in applied
+            (step.group, scored.outboxes[step.group].with_journal(commit)) for step, commit in applied
         )
         lap("publish")
         for step, commit in applied:
             self._ledger.published(step.group, step.epoch, commit)
         self._count(records, counts)
-        if len(applied) < len(steps):
-            raise FencedError(f"{len(steps) - len(applied)} of {len(steps)} groups have another owner now")
+        if len(applied) < len(scored.steps):
+            refused = len(scored.steps) - len(applied)
+            raise FencedError(f"{refused} of {len(scored.steps)} groups have another owner now")
 
     def _plan(self, batch: Sequence[Chunk]) -> tuple[list[Span], list[tuple[str, SourceRecord]]]:
         spans: dict[tuple[int, str], Span] = {}

@@ -19,6 +19,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "simulate": ("simulate", "Produce the events of a simulated shop, with its fraud."),
     "import": ("import_", "Produce the events of a log file (CSV or Parquet)."),
     "tail": ("tail", "Show the records of a topic as they come."),
+    "features": ("features", "Show the features: what they are, what a user's are now, what they cost."),
     "doctor": ("doctor", "Check services, topics, model and versions; say what to do."),
     "warm": ("warm", "Compile and load once, so that the next start is fast."),
     "docs": ("docs", "Write the generated documents, or check that they are fresh."),

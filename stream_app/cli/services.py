@@ -1,4 +1,4 @@
-"""`millrace services`: start, stop and look at a local Kafka and Redis. The last line printed is JSON."""
+"""`millrace services`: start, stop and look at a local Kafka and Redis, or Redis Cluster. The last line printed is JSON."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import json
 import signal
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from stream_app.services.cluster import ClusterNode
 
 __all__ = ["command"]
 
@@ -19,6 +23,8 @@ _ROOT = click.option(
     help="Folder whose .services/ holds them; the current one by default.",
 )
 
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print the line of JSON and nothing else.")
+
 
 @click.group(
     "services",
@@ -28,7 +34,8 @@ Examples:
   millrace services status                are they still there?
   millrace services restart kafka --kill  what a worker sees when a broker dies
   millrace services down                  stop just these two
-  millrace services embedded -t clicks:8  in memory, until Ctrl-C""",
+  millrace services embedded -t clicks:8  in memory, until Ctrl-C
+  millrace services cluster up            a Redis Cluster of six nodes""",
 )
 def command() -> None:
     """Kafka and Redis on this machine, without Docker."""
@@ -141,6 +148,104 @@ def embedded(root: Path, topics: tuple[str, ...], state: Path | None) -> None:
                 state.unlink(missing_ok=True)
 
 
+@command.group(
+    "cluster",
+    epilog="""\b
+Examples:
+  millrace services cluster up        start or repair it, wait until it is whole
+  millrace services cluster status    which node has which role now?
+  millrace services cluster fail 0    kill -9 the primary of slot 0, see its replica take over
+  millrace services cluster down      stop just its six nodes""",
+)
+def cluster() -> None:
+    """A Redis Cluster on this machine: three primaries, a replica each."""
+
+
+@cluster.command(
+    "up",
+    epilog="""\b
+Examples:
+  millrace services cluster up
+  MILLRACE_REDIS_CLUSTER=true MILLRACE_REDIS_URL=$(millrace services cluster up --json | jq -r .url) millrace worker""",
+)
+@_ROOT
+@_JSON
+def cluster_up(root: Path, *, as_json: bool) -> None:
+    """Start it, or what is missing of it; prints where it is as JSON when it is whole."""
+    from stream_app.services import cluster as redis_cluster
+
+    click.echo(redis_cluster.up(root, _silent if as_json else _progress).to_json())
+
+
+@cluster.command(
+    "down",
+    epilog="""\b
+Examples:
+  millrace services cluster down
+  millrace services cluster down --wipe""",
+)
+@_ROOT
+@_JSON
+@click.option("--wipe", is_flag=True, help="Remove its keys too; the next `up` forms a new one.")
+def cluster_down(root: Path, *, wipe: bool, as_json: bool) -> None:
+    """Stop its nodes; roles and keys stay for the next `up`."""
+    from stream_app.services import cluster as redis_cluster
+
+    done = redis_cluster.down(root, wipe=wipe)
+    for line in done:
+        (_silent if as_json else _progress)(line)
+    click.echo(json.dumps({"done": done}))
+
+
+@cluster.command(
+    "status",
+    epilog="""\b
+Example:
+  millrace services cluster status""",
+)
+@_ROOT
+@_JSON
+@click.pass_context
+def cluster_status(ctx: click.Context, root: Path, *, as_json: bool) -> None:
+    """Look at its nodes now. Exit code 1 unless it is whole: all answer, all slots served, all replicas linked."""
+    from stream_app.services import cluster as redis_cluster
+
+    state = redis_cluster.status(root)
+    for node in state.nodes:
+        (_silent if as_json else _progress)(_node_line(node))
+    click.echo(state.to_json())
+    if not state.ok:
+        ctx.exit(1)
+
+
+@cluster.command(
+    "fail",
+    epilog="""\b
+Example:
+  millrace services cluster fail 0 && millrace services cluster up""",
+)
+@click.argument("slot", type=click.IntRange(0, 16_383))
+@_ROOT
+@_JSON
+def cluster_fail(root: Path, slot: int, *, as_json: bool) -> None:
+    """Kill the primary of SLOT with SIGKILL and wait until its replica serves. `up` brings the killed node back, as a replica."""
+    from stream_app.services import cluster as redis_cluster
+
+    node = redis_cluster.fail_over(root, slot)
+    (_silent if as_json else _progress)(_node_line(node))
+    click.echo(json.dumps(dataclasses.asdict(node)))
+
+
+def _node_line(node: ClusterNode) -> str:
+    where = f" on 127.0.0.1:{node.port}, pid {node.pid}" if node.pid else ""
+    what = (
+        f"replica of {node.primary}"
+        if node.role == "replica"
+        else f"{node.role} {', '.join('-'.join(map(str, each)) for each in node.slots)}"
+    )
+    return f"node {node.number}: {node.condition}{where}, {what.strip()} (log: {node.log})"
+
+
 def _topic(spec: str) -> tuple[str, int]:
     name, colon, partitions = spec.rpartition(":")
     if not colon or not name or not partitions.isdigit() or int(partitions) < 1:
@@ -151,3 +256,7 @@ def _topic(spec: str) -> tuple[str, int]:
 
 def _progress(line: str) -> None:
     click.echo(line, err=True)
+
+
+def _silent(_line: str) -> None:
+    return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -29,7 +29,7 @@ from stream_app.events import (
 _MOST_BYTES: Final = 4_000_000
 _CUT_BYTES: Final = 65_536
 
-__all__ = ["AnswerEncoder", "ScoredRows", "SourceRecord", "answer_id"]
+__all__ = ["AnswerEncoder", "Origin", "ScoredRows", "SourceRecord", "answer_id"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -56,6 +56,15 @@ class SourceRecord(Protocol):
 def answer_id(topic: str, partition: int, offset: int) -> str:
     """Return the id of the answers to the event at these coordinates: a function of nothing else."""
     return f"{topic}-{partition}-{offset}"
+
+
+class Origin(NamedTuple):
+    """Where the record stands that is answered, its Kafka timestamp, the time of scoring, and whom the answer repeats, if any."""
+
+    source: Source
+    ingest_time_ms: int
+    scored_time_ms: int
+    duplicate_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,20 +125,17 @@ class AnswerEncoder:
         self._threshold = threshold
         self._encode = msgspec.json.Encoder().encode
 
-    def answers(
-        self, event: Event, source: Source, times_ms: tuple[int, int], row: int, scored: ScoredRows, *, alert: bool
-    ) -> tuple[bytes, bytes]:
+    def answers(self, event: Event, origin: Origin, row: int, scored: ScoredRows, *, alert: bool) -> tuple[bytes, bytes]:
         """Encode the two answers that every event gets: intent label, recommendation candidates.
 
         Args:
-            event: The event itself.
-            source: Its coordinates.
-            times_ms: Kafka timestamp of the source record, and time of scoring.
-            row: Its row in `scored`.
+            event: The event whose content is answered.
+            origin: The record it is answered for.
+            row: The event's row in `scored`.
             scored: All rows of the batch.
             alert: Whether it gets a fraud alert as well.
         """
-        ingest_time_ms, scored_time_ms = times_ms
+        source, ingest_time_ms, scored_time_ms, duplicate_of = origin
         identifier = answer_id(source.topic, source.partition, source.offset)
         intent = scored.intent[row]
         label = IntentLabel(
@@ -142,6 +148,7 @@ class AnswerEncoder:
             scored_time_ms=scored_time_ms,
             model_version=self.model_version,
             features_version=self.features_version,
+            duplicate_of=duplicate_of,
             intent=INTENTS[intent.index(max(intent))],
             probabilities=dict(zip(INTENTS, intent, strict=True)),
             next_action=NEXT_ACTIONS[scored.next_action[row]],
@@ -159,21 +166,16 @@ class AnswerEncoder:
             scored_time_ms=scored_time_ms,
             model_version=self.model_version,
             features_version=self.features_version,
+            duplicate_of=duplicate_of,
             items=[
                 Candidate(item, score, "model") for item, score in zip(scored.items[row], scored.item_scores[row], strict=True)
             ],
         )
         return self._encode(label), self._encode(candidates)
 
-    def alert(
-        self,
-        event: Event,
-        source: Source,
-        times_ms: tuple[int, int],
-        probability: float,
-        why: tuple[list[str], list[Reason]],
-    ) -> bytes:
+    def alert(self, event: Event, origin: Origin, probability: float, why: tuple[list[str], list[Reason]]) -> bytes:
         """Encode a fraud alert; `why` is the rules that fired and the features that stood out."""
+        source, ingest_time_ms, scored_time_ms, duplicate_of = origin
         return self._encode(
             FraudAlert(
                 answer_id=answer_id(source.topic, source.partition, source.offset),
@@ -181,10 +183,11 @@ class AnswerEncoder:
                 user=event.user,
                 source=source,
                 event_time_ms=event.event_time_ms,
-                ingest_time_ms=times_ms[0],
-                scored_time_ms=times_ms[1],
+                ingest_time_ms=ingest_time_ms,
+                scored_time_ms=scored_time_ms,
                 model_version=self.model_version,
                 features_version=self.features_version,
+                duplicate_of=duplicate_of,
                 probability=probability,
                 threshold=self._threshold,
                 rules=why[0],

@@ -16,8 +16,8 @@ from stream_app.errors import ConfigError
 __all__ = ["DIGEST_BYTES", "Identity"]
 
 DIGEST_BYTES = 16  # 128 bits: no collision to be expected below 2**64 entities
-# Entries kept for each domain: a hit costs a tenth of a digest, and 65,536 of them are about 13 MB.
-_CACHED = 1 << 16
+# Entries kept for each domain: a hit costs a tenth of a digest, and 32,768 of them are about 7 MB.
+_CACHED = 1 << 15
 
 
 class Identity:
@@ -36,24 +36,29 @@ class Identity:
         if not key:
             raise ConfigError("the identity key is empty; set MILLRACE_PRIVACY_ID_KEY to a secret of at least 16 characters")
         self._key = key if len(key) <= 64 else blake2b(key, digest_size=64).digest()
-        self._hashers: dict[str, Callable[[str], bytes]] = {}
+        self._hashers: dict[tuple[str, Callable[[str], str] | None], Callable[[str], bytes]] = {}
 
-    def hasher(self, domain: str) -> Callable[[str], bytes]:
-        """Return the cached function `identifier -> 16 bytes` of one domain; the empty identifier ("unknown") gives b""."""
-        found = self._hashers.get(domain)
+    def hasher(self, domain: str, reduce: Callable[[str], str] | None = None) -> Callable[[str], bytes]:
+        """Return the cached function `identifier -> 16 bytes` of one domain; the empty identifier ("unknown") gives b"".
+
+        With `reduce`, what that makes of the identifier is digested in its place (the network of an address).
+        """
+        found = self._hashers.get((domain, reduce))
         if found is None:
-            found = self._hashers[domain] = self._new_hasher(domain)
+            found = self._hashers[domain, reduce] = self._new_hasher(domain, reduce)
         return found
 
     def digest(self, domain: str, identifier: str) -> bytes:
         """Digest one identifier, e.g. `digest("user", "u-17")`."""
         return self.hasher(domain)(identifier)
 
-    def _new_hasher(self, domain: str) -> Callable[[str], bytes]:
+    def _new_hasher(self, domain: str, reduce: Callable[[str], str] | None) -> Callable[[str], bytes]:
         key, person = self._key, domain.encode()  # BLAKE2b's personalisation, at most 16 bytes
 
         @lru_cache(maxsize=_CACHED)
         def digest(identifier: str) -> bytes:
+            if reduce is not None and identifier:
+                identifier = reduce(identifier)
             if not identifier:
                 return b""
             return blake2b(identifier.encode(), digest_size=DIGEST_BYTES, key=key, person=person).digest()

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from stream_app.events import JournalLine
 
-__all__ = ["Messages", "OutboxBatch", "decode_outbox", "encode_outbox"]
+__all__ = ["Messages", "OutboxBatch", "decode_outbox", "encode_outbox", "outbox_without"]
 
 
 class Messages(Struct, array_like=True):
@@ -61,3 +61,43 @@ def encode_outbox(batch: OutboxBatch) -> bytes:
 def decode_outbox(payload: bytes) -> OutboxBatch:
     """Unpack what `encode_outbox` packed."""
     return _decoder.decode(lz4.block.decompress(payload))
+
+
+class _When(Struct):
+    """When it happened that a message speaks of: an answer says it itself, a late event inside, a dead letter when it came."""
+
+    event_time_ms: int | None = None
+    event: _When | None = None
+    ingest_time_ms: int = 0
+
+    def at_ms(self) -> int:
+        if self.event_time_ms is not None:
+            return self.event_time_ms
+        return self.event.at_ms() if self.event is not None else self.ingest_time_ms
+
+
+_when = msgspec.json.Decoder(_When)
+
+
+def outbox_without(payload: bytes, key: bytes, before_ms: int) -> bytes | None:
+    """Take out of a commit's messages what they say to one user of the time before `before_ms`.
+
+    Args:
+        payload: What `encode_outbox` packed.
+        key: The messages' key: the user's id in UTF-8.
+        before_ms: Event time from which messages stay.
+
+    Returns:
+        The payload without them, b"" if none but the journal line is left; None if there is no such message.
+    """
+    batch = decode_outbox(payload)
+    rest, count = OutboxBatch(batch.group, {}, batch.journal), 0
+    for topic, messages in batch.topics.items():
+        for other, value in zip(messages.keys, messages.values, strict=True):
+            if other == key and _when.decode(value).at_ms() < before_ms:
+                count += 1
+            else:
+                rest.add(topic, other, value)
+    if not count:
+        return None
+    return encode_outbox(rest) if rest.topics else b""

@@ -2,36 +2,38 @@
 
 Used for live batches, replay and the training export alike; the vocabulary codes and the hash buckets are those of
 stream_app.events and model.contract. Identifiers leave this file only as keyed digests.
+
+What is done for each event in Python are look-ups by C functions (attrgetter, map over caches): 3 us an event (measured).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import attrgetter
-from typing import Final
+from typing import Any, Final, get_args
 from zlib import crc32
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from model.contract import CATEGORY_BUCKETS, CONTEXT_COLUMNS, ITEM_BUCKETS
+from model.contract import CATEGORY_BUCKETS, CONTEXT_COLUMNS, ITEM_BUCKETS, PRICE_BUCKETS, QUERY_CODES, SEQUENCE_CODES
 from stream_app.codec.identity import DIGEST_BYTES, Identity
-from stream_app.events import KINDS, PLATFORMS, SCENES, Click, Event, Order
-from stream_app.features.declare import Catalogue
+from stream_app.events import KINDS, PLATFORMS, SCENES, Click, Event, Order, Search
+from stream_app.features.compiled import allocating
+from stream_app.features.declare import Catalogue, Field, IdField
+from stream_app.features.text import event_hashes, network_of, normalised_query, query_of
 
-__all__ = ["ColumnReader", "EntityRows", "EventColumns", "category_bucket", "entity_rows", "item_bucket"]
+__all__ = ["ColumnReader", "EntityRows", "EventColumns", "category_bucket", "entity_rows", "item_bucket", "rows_of_kinds"]
 
 _HOUR_MS: Final = 3_600_000
-_ATTRIBUTES: Final[dict[str, str]] = {
-    "user": "user",
-    "device": "device",
-    "ip": "ip",
-    "session": "session",
-    "instrument": "payment_instrument",
-    "address": "shipping_address",
-}
-_ORDER_ONLY: Final = frozenset({"instrument", "address"})
+_DAY_MS: Final = 24 * _HOUR_MS
+_THURSDAY: Final = 3  # 1 January 1970, counted from Monday = 0
+_NIGHT_UNTIL: Final = 7  # hours of UTC
+_SATURDAY: Final = 6  # counted from Monday = 1
+_FREE_BITS: Final = 4  # prices below 32 cents share the first bucket; each further bucket doubles
+_HALF: Final = 8  # bytes of a digest that tell two sessions, or two categories, of one user apart
 _UNKNOWN: Final = bytes(DIGEST_BYTES)
 
 _KIND_CODES: Final = {kind: code for code, kind in enumerate(KINDS)}
@@ -39,14 +41,29 @@ _SCENE_CODES: Final = {scene: code for code, scene in enumerate(SCENES)}
 _PLATFORM_CODES: Final = {platform: code for code, platform in enumerate(PLATFORMS)}
 _SEARCH, _ORDER = _KIND_CODES["search"], _KIND_CODES["order"]
 
+# Types of events in order of events.SOURCE_TOPICS.
+_TYPES: Final[dict[type[Event], int]] = {Search: 0, Click: 1, Order: 2}
+_COMMON: Final = attrgetter("event_time_ms", "event_id", "user", "session", "device", "ip", "scene", "platform")
+_OF_CLICK: Final = attrgetter("action", "item", "category", "price", "position", "dwell_ms")
+_OF_ORDER: Final = attrgetter("lines", "amount", "payment_instrument", "shipping_address")
+_COUNTRIES: Final = attrgetter("billing_country", "shipping_country", "ip_country")
+_OF_LINE: Final = attrgetter("item", "category", "unit_price")
+_OF_SEARCH: Final = attrgetter("query", "items_shown")
+
+_FIELDS: Final = {name: at for at, name in enumerate(get_args(Field))}  # rows of _Texts.numbers
+_COMPOSITE: Final = {"session": "session", "user_category": "category"}  # kinds of one user: what tells them apart
+# What is digested of some fields, in place of what the event says.
+_REDUCED: Final[dict[str, Callable[[str], str]]] = {"network": network_of, "query": normalised_query}
+
 
 @dataclass(frozen=True, slots=True)
 class EventColumns:
     """A batch of B events as arrays, in the order of the batch.
 
-    time_ms (B,) int64; kind, group (B,) int32; values (B, M) int64 in order of the catalogue's measures; context (B, 4) int32 and
-    ids (B, 3) int32 (item bucket, category bucket, kind + 1) as in model.contract; keys: per entity kind B digests of 16 bytes,
-    b"" where the event has no such entity.
+    time_ms (B,) int64; kind, group (B,) int32; values (B, M) int64 in order of the catalogue's measures; context (B, 4) int32,
+    ids (B, 4) int32 (item bucket, category bucket, kind + 1, price bucket) and query (B, 4) int32 (zeros unless a search) as in
+    model.contract; event (B,) int64, hash of topic and event id, 1 to 2**48 - 1; keys: per entity kind B keys, b"" where the
+    event has no such entity: digests of 16 bytes, or 24 for what belongs to one user (the user's, and 8 of the other's).
     """
 
     time_ms: NDArray[np.int64]
@@ -55,6 +72,8 @@ class EventColumns:
     values: NDArray[np.int64]
     context: NDArray[np.int32]
     ids: NDArray[np.int32]
+    query: NDArray[np.int32]
+    event: NDArray[np.int64]
     keys: dict[str, list[bytes]]
 
     def __len__(self) -> int:
@@ -63,9 +82,9 @@ class EventColumns:
 
 @dataclass(frozen=True, slots=True)
 class EntityRows:
-    """Which state a batch needs of one kind: N different (group, key) pairs in order of appearance.
+    """Which state a batch needs of one kind: N different (group, key) pairs, groups ascending, in order of appearance in each.
 
-    groups (N,) int32; keys: N digests; row (B,) int32, the event's pair, -1 where it has no such entity.
+    groups (N,) int32; keys: N keys; row (B,) int32, the event's pair, -1 where it has no such entity.
     """
 
     groups: NDArray[np.int32]
@@ -76,100 +95,235 @@ class EntityRows:
         return len(self.keys)
 
 
+@lru_cache(maxsize=1 << 15)
 def item_bucket(item: str) -> int:
     """The item's code for the model: 1..16383, 0 for the empty id (model.contract.ITEM_BUCKETS)."""
     return 1 + crc32(item.encode()) % (ITEM_BUCKETS - 1) if item else 0
 
 
+@lru_cache(maxsize=1 << 13)
+def _category_number(category: str) -> int:
+    return 1 + crc32(category.encode()) if category else 0
+
+
 def category_bucket(category: str) -> int:
     """The category's code for the model: 1..2047, 0 for the empty category (model.contract.CATEGORY_BUCKETS)."""
-    return 1 + crc32(category.encode()) % (CATEGORY_BUCKETS - 1) if category else 0
+    return 1 + (_category_number(category) - 1) % (CATEGORY_BUCKETS - 1) if category else 0
 
 
 def entity_rows(groups: NDArray[np.int32], keys: Sequence[bytes]) -> EntityRows:
-    """Number the different (group, key) pairs in order of appearance."""
-    known: dict[tuple[int, bytes], int] = {}
-    number = known.setdefault
-    rows = [number(pair, len(known)) if pair[1] else -1 for pair in zip(groups.tolist(), keys, strict=True)]
-    return EntityRows(
-        groups=np.array([group for group, _ in known], np.int32),
-        keys=[key for _, key in known],
-        row=np.array(rows, np.int32),
-    )
+    """Number the different (group, key) pairs of B events; `groups` (B,) in any order."""
+    return rows_of_kinds(groups, {"": keys})[""]
+
+
+def rows_of_kinds(groups: NDArray[np.int32], keys: Mapping[str, Sequence[bytes]]) -> dict[str, EntityRows]:
+    """Number the different (group, key) pairs of every kind; `groups` (B,) in any order, B keys for each kind."""
+    order = np.argsort(groups, kind="stable")
+    return {kind: _rows_of_kind(groups, order, of_kind) for kind, of_kind in keys.items()}
+
+
+def _rows_of_kind(groups: NDArray[np.int32], order: NDArray[np.intp], keys: Sequence[bytes]) -> EntityRows:
+    seen = dict.fromkeys(keys)
+    seen.pop(b"", None)
+    different = list(seen)
+    number = dict(zip(seen, range(len(seen)), strict=True))
+    number[b""] = -1
+    of_event = np.fromiter(map(number.__getitem__, keys), np.int32, len(keys))
+    row, chosen, of_group = _number_pairs(groups, order, of_event, len(different))
+    return EntityRows(groups=of_group, keys=[different[key] for key in chosen.tolist()], row=row)
+
+
+@allocating
+def _number_pairs(
+    groups: NDArray[np.int32], order: NDArray[np.intp], keys: NDArray[np.int32], different: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+    """Number the pairs of groups (B,) and keys (B,), -1 = none, taking the events in `order`, which is by group.
+
+    Returns:
+        Each event's pair (B,), and of the N pairs the keys and the groups, (N,).
+    """
+    row = np.full(len(order), -1, np.int32)
+    chosen, of_group = np.empty(len(order), np.int32), np.empty(len(order), np.int32)
+    newest = np.full(different, -1, np.int32)  # the pair that each key was last seen in
+    count = 0
+    for e in order:
+        key = keys[e]
+        if key < 0:
+            continue
+        pair = newest[key]
+        if pair < 0 or of_group[pair] != groups[e]:
+            pair = newest[key] = count
+            chosen[pair], of_group[pair] = key, groups[e]
+            count += 1
+        row[e] = pair
+    return row, chosen[:count].copy(), of_group[:count].copy()
 
 
 class ColumnReader:
     """Reads events into columns for one catalogue: which identifiers and measures are needed is settled once."""
 
-    __slots__ = ("_id_fields", "_kinds", "_masks", "_measures")
+    __slots__ = ("_counted", "_field_rows", "_id_fields", "_kinds", "_masks")
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._kinds = tuple(kind.name for kind in catalogue.kinds)
-        self._measures = catalogue.measures
-        counted = [m.field for m in catalogue.measures if m.field in _ATTRIBUTES]
-        self._id_fields: tuple[str, ...] = tuple(dict.fromkeys([*self._kinds, *counted]))
-        # (M, kinds): 1 where a measure takes events of the kind.
+        ids = get_args(IdField)
+        self._counted = tuple(dict.fromkeys(m.field for m in catalogue.measures if m.field in ids and m.field != "category"))
+        needed = [_COMPOSITE.get(kind, kind) for kind in self._kinds]
+        users = ["user"] if any(kind in _COMPOSITE for kind in self._kinds) else []
+        self._id_fields = tuple(dict.fromkeys([*users, *needed, *self._counted]))
+        self._field_rows = np.array([_FIELDS[m.field] for m in catalogue.measures], np.intp)
+        # (kinds, M): 1 where a measure takes events of the kind.
         self._masks = np.array(
-            [[int(not m.kinds or kind in m.kinds) for kind in KINDS] for m in catalogue.measures], np.int64
-        ).reshape(len(catalogue.measures), len(KINDS))
+            [[int(not m.kinds or kind in m.kinds) for m in catalogue.measures] for kind in KINDS], np.int64
+        ).reshape(len(KINDS), len(catalogue.measures))
 
     def read(self, events: Sequence[Event], groups: Sequence[int], identity: Identity) -> EventColumns:
         """Read B events; `groups` are their partition groups."""
-        table = np.array([_scalars(event) for event in events], np.int64).reshape(len(events), 8)
-        time_ms, kind = np.ascontiguousarray(table[:, 0]), table[:, 1].astype(np.int32)
-        keys = {field: _digests(events, field, identity) for field in self._id_fields}
-        context = np.empty((len(events), len(CONTEXT_COLUMNS)), np.int32)
-        context[:, :3] = table[:, 1:4]
-        context[:, 3] = time_ms // _HOUR_MS % 24
-        ids = np.empty((len(events), 3), np.int32)
-        ids[:, 0] = table[:, 6]
-        ids[:, 1] = np.where(table[:, 7] > 0, (table[:, 7] - 1) % (CATEGORY_BUCKETS - 1) + 1, 0)
-        ids[:, 2] = kind + 1
+        batch = _Batch(events)
+        numbers = batch.numbers
+        digests = {field: list(map(identity.hasher(field, _REDUCED.get(field)), batch.texts[field])) for field in self._id_fields}
+        for field in self._counted:
+            numbers[_FIELDS[field]] = _numbers(digests[field])
+        values = numbers[self._field_rows].T * self._masks[batch.kind]
         return EventColumns(
-            time_ms=time_ms,
-            kind=kind,
+            time_ms=batch.time_ms,
+            kind=batch.kind,
             group=np.array(groups, np.int32),
-            values=self._values(table, keys),
-            context=context,
-            ids=ids,
-            keys={kind_name: keys[kind_name] for kind_name in self._kinds},
+            values=np.ascontiguousarray(values),
+            context=batch.context(),
+            ids=batch.ids(),
+            query=batch.query,
+            event=batch.event,
+            keys={kind: _keys(kind, digests) for kind in self._kinds},
         )
 
-    def _values(self, table: NDArray[np.int64], keys: dict[str, list[bytes]]) -> NDArray[np.int64]:
-        values = np.empty((len(table), len(self._measures)), np.int64)
-        fields: dict[str, NDArray[np.int64] | int] = {
-            "one": 1, "amount": table[:, 4], "price": table[:, 5], "category": table[:, 7],
+
+class _Batch:
+    """B events, type by type: texts of identifiers (lists of B), and all that is a number.
+
+    Attributes:
+        numbers: (fields, B) int64, rows as _FIELDS; those of digests are zeros.
+        texts: per identifier B texts, "" where there is none.
+    """
+
+    def __init__(self, events: Sequence[Event]) -> None:
+        count = len(events)
+        times, event_ids, users, sessions, devices, ips, scenes, platforms = _transposed(map(_COMMON, events), 8)
+        self.time_ms = np.array(times, np.int64)
+        types = np.fromiter(map(_TYPES.__getitem__, map(type, events)), np.int64, count)
+        self.event = event_hashes(event_ids, types)
+        self.kind = np.full(count, _SEARCH, np.int32)
+        self.query = np.zeros((count, QUERY_CODES), np.int32)
+        self.items = np.zeros(count, np.int64)  # buckets
+        self.numbers = np.zeros((len(_FIELDS), count), np.int64)
+        self.texts: dict[str, Sequence[str]] = {
+            "user": users, "session": sessions, "device": devices, "ip": ips, "network": ips,
+            "item": [""] * count, "category": [""] * count, "query": [""] * count,
+            "instrument": [""] * count, "address": [""] * count,
         }  # fmt: skip
-        for m, measure in enumerate(self._measures):
-            if measure.field not in fields:
-                fields[measure.field] = _numbers(keys[measure.field])
-            values[:, m] = fields[measure.field]
-        return values * self._masks.T[table[:, 1]]
+        self._put("one", slice(None), 1)
+        self._put("scene", slice(None), 1 + np.fromiter(map(_SCENE_CODES.__getitem__, scenes), np.int64, count))
+        self._put("platform", slice(None), 1 + np.fromiter(map(_PLATFORM_CODES.__getitem__, platforms), np.int64, count))
+        self._read_clock()
+        for code, read in enumerate((self._read_searches, self._read_clicks, self._read_orders)):
+            at = np.flatnonzero(types == code)
+            if len(at):
+                places = at.tolist()
+                read(at, places, [events[place] for place in places])
+
+    def context(self) -> NDArray[np.int32]:
+        """(B, 4), as model.contract.CONTEXT_COLUMNS."""
+        context = np.empty((len(self.kind), len(CONTEXT_COLUMNS)), np.int32)
+        context[:, 0] = self.kind
+        for column, field in enumerate(("scene", "platform", "hour"), start=1):
+            context[:, column] = self.numbers[_FIELDS[field]] - 1
+        return context
+
+    def ids(self) -> NDArray[np.int32]:
+        """(B, 4), as model.contract.SEQUENCE_CODES."""
+        ids = np.empty((len(self.kind), SEQUENCE_CODES), np.int32)
+        category, price = self.numbers[_FIELDS["category"]], self.numbers[_FIELDS["price"]]
+        ids[:, 0] = self.items
+        ids[:, 1] = np.where(category > 0, (category - 1) % (CATEGORY_BUCKETS - 1) + 1, 0)
+        ids[:, 2] = self.kind + 1
+        bits = np.frexp(price.astype(np.float64))[1]  # of an integer below 2^53: how many bits it has
+        ids[:, 3] = np.where(price > 0, np.clip(bits - _FREE_BITS, 1, PRICE_BUCKETS - 1), 0)
+        return ids
+
+    def _put(self, field: str, at: slice | NDArray[np.intp], values: ArrayLike) -> None:
+        self.numbers[_FIELDS[field], at] = values
+
+    def _read_clock(self) -> None:
+        hour = self.time_ms // _HOUR_MS % 24
+        weekday = (self.time_ms // _DAY_MS + _THURSDAY) % 7 + 1
+        self._put("hour", slice(None), hour + 1)
+        self._put("weekday", slice(None), weekday)
+        self._put("night", slice(None), hour < _NIGHT_UNTIL)
+        self._put("weekend", slice(None), weekday >= _SATURDAY)
+
+    def _read_searches(self, at: NDArray[np.intp], places: list[int], events: Sequence[Event]) -> None:
+        texts, shown = _transposed(map(_OF_SEARCH, events), 2)
+        queries, codes = _transposed(map(query_of, texts), 2)
+        self._put("shown", at, list(map(len, shown)))
+        self._put("query_length", at, list(map(len, queries)))
+        self.query[at] = codes
+        self._put_texts("query", places, queries)
+
+    def _read_clicks(self, at: NDArray[np.intp], places: list[int], events: Sequence[Event]) -> None:
+        actions, items, categories, prices, positions, dwells = _transposed(map(_OF_CLICK, events), 6)
+        self.kind[at] = list(map(_KIND_CODES.__getitem__, actions))
+        self._put("price", at, _cents(prices))
+        self._put("position", at, positions)
+        self._put("dwell", at, dwells)
+        self._put_items(at, places, items, categories)
+
+    def _read_orders(self, at: NDArray[np.intp], places: list[int], events: Sequence[Event]) -> None:
+        orders_lines, amounts, instruments, addresses = _transposed(map(_OF_ORDER, events), 4)
+        # The first line stands for the order in the sequence: the model sees one item an event.
+        items, categories, prices = _transposed([_OF_LINE(lines[0]) for lines in orders_lines], 3)
+        self.kind[at] = _ORDER
+        self._put("amount", at, _cents(amounts))
+        self._put("price", at, _cents(prices))
+        self._put("quantity", at, [sum([line.quantity for line in lines]) for lines in orders_lines])
+        self._put("lines", at, list(map(len, orders_lines)))
+        self._put("foreign", at, [max(0, len({*countries} - {""}) - 1) for countries in map(_COUNTRIES, events)])
+        self._put_items(at, places, items, categories)
+        self._put_texts("instrument", places, instruments)
+        self._put_texts("address", places, addresses)
+
+    def _put_items(self, at: NDArray[np.intp], places: list[int], items: Sequence[str], categories: Sequence[str]) -> None:
+        self.items[at] = list(map(item_bucket, items))
+        self._put("category", at, list(map(_category_number, categories)))
+        self._put_texts("item", places, items)
+        self._put_texts("category", places, categories)
+
+    def _put_texts(self, field: str, places: list[int], texts: Sequence[str]) -> None:
+        column = self.texts[field]
+        assert isinstance(column, list)
+        for place, text in zip(places, texts, strict=True):
+            column[place] = text
 
 
-def _scalars(event: Event) -> tuple[int, int, int, int, int, int, int, int]:
-    # time, kind, scene, platform, amount and price in cents, item bucket, 1 + crc32 of the category
-    scene, platform = _SCENE_CODES[event.scene], _PLATFORM_CODES[event.platform]
-    if type(event) is Click:
-        category = 1 + crc32(event.category.encode()) if event.category else 0
-        kind, price = _KIND_CODES[event.action], round(event.price * 100)
-        return event.event_time_ms, kind, scene, platform, 0, price, item_bucket(event.item), category
-    if type(event) is Order:
-        line = event.lines[0]  # stands for the order in the sequence: the model sees one item an event
-        category = 1 + crc32(line.category.encode()) if line.category else 0
-        amount, price = round(event.amount * 100), round(line.unit_price * 100)
-        return event.event_time_ms, _ORDER, scene, platform, amount, price, item_bucket(line.item), category
-    return event.event_time_ms, _SEARCH, scene, platform, 0, 0, 0, 0
+def _transposed(rows: Iterable[tuple[Any, ...]], width: int) -> list[Sequence[Any]]:
+    return list(zip(*rows, strict=True)) or [()] * width
 
 
-def _digests(events: Sequence[Event], field: str, identity: Identity) -> list[bytes]:
-    digest, name = identity.hasher(field), _ATTRIBUTES[field]
-    if field in _ORDER_ONLY:
-        return [digest(getattr(event, name, "")) for event in events]
-    return [digest(identifier) for identifier in map(attrgetter(name), events)]
+def _cents(money: Sequence[float]) -> NDArray[np.int64]:
+    """Round half to even, as Python's round does."""
+    return np.rint(np.array(money, np.float64) * 100).astype(np.int64)
+
+
+def _keys(kind: str, digests: Mapping[str, list[bytes]]) -> list[bytes]:
+    second = _COMPOSITE.get(kind)
+    if second is None:
+        return digests[kind]
+    return [user + other[:_HALF] if other else b"" for user, other in zip(digests["user"], digests[second], strict=True)]
 
 
 def _numbers(digests: list[bytes]) -> NDArray[np.int64]:
     """The first 8 bytes of each digest, big-endian, shifted right once; 0 for none."""
-    first = np.frombuffer(b"".join([digest or _UNKNOWN for digest in digests]), ">u8").reshape(-1, 2)[:, 0]
+    joined = b"".join(digests)
+    if len(joined) != len(digests) * DIGEST_BYTES:
+        joined = b"".join([digest or _UNKNOWN for digest in digests])
+    first = np.frombuffer(joined, ">u8").reshape(-1, 2)[:, 0] if joined else np.zeros(0, np.uint64)
     return (first >> np.uint64(1)).astype(np.int64)

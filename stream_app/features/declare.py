@@ -6,9 +6,10 @@ A catalogue is data, checked once when it is built; nothing here computes. What 
   this event".
 - A *window* of length L at time t covers `floor((t - L) / tile) * tile <= event time < t` ("sawtooth", as in Chronon: the head
   is exact, the tail is rounded down to a tile's edge). Nothing of [t - L, t) is missed; at most one tile too much is covered.
-  Where an event comes out of order, the tile that holds t may also hold events after t.
+  Where an event comes out of order, the tile that holds t may also hold events after t. Aggregations without a window know the
+  entity's whole past, as long as its state lives.
 - A *feature* is one number read for one event from the past of one of its entities. An event never sees itself, except where
-  the feature is the event's own value (`own`) or compares it with the past (`ratio`).
+  the feature is the event's own value (`own`) or compares it with the past (`ratio`, `zscore`, `changed`, `share`, `rank`).
 """
 
 from __future__ import annotations
@@ -20,28 +21,68 @@ from typing import Final, Literal, get_args
 from stream_app.errors import ContractError
 from stream_app.events import KINDS
 
-__all__ = ["EVENT", "Aggregation", "Catalogue", "EntityKind", "Feature", "Field", "IdField", "Measure", "Window"]
+__all__ = [
+    "ENTITIES",
+    "EVENT",
+    "MOST_SLOTS",
+    "SCALES",
+    "Aggregation",
+    "Catalogue",
+    "EntityKind",
+    "Feature",
+    "Field",
+    "IdField",
+    "Measure",
+    "Window",
+]
 
 EVENT: Final = "event"  # the entity of features that need no past: the event itself
+MOST_SLOTS: Final = 64  # which tiles hold something is one word of bits
 
-Aggregation = Literal["count", "sum", "mean", "rate", "ratio", "distinct", "recency", "age", "own"]
-IdField = Literal["user", "device", "ip", "session", "instrument", "address"]
-Field = Literal["one", "amount", "price", "category", "user", "device", "ip", "session", "instrument", "address"]
+Aggregation = Literal[
+    "count", "sum", "mean", "min", "max", "std", "zscore", "rate", "ratio", "trend", "decayed", "gap_mean", "distinct",
+    "recency", "age", "last", "changed", "share", "top_share", "rank",
+    "session_sum", "session_rate", "session_length", "gap_std", "gap_min", "own",
+]  # fmt: skip
 
-_MONEY: Final = frozenset({"amount", "price"})
-_SUMMABLE: Final = _MONEY | {"one"}
-_WINDOWED: Final = frozenset({"count", "sum", "mean", "rate", "ratio", "distinct"})
-_PER: Final = frozenset({"mean", "rate", "ratio"})
+IdField = Literal["user", "session", "device", "ip", "network", "instrument", "address", "item", "category", "query"]
+# What history can hang on: an identifier, or the user together with one (of which only this user's group has state).
+ENTITIES: Final = (*get_args(IdField), "user_category")
+
+Field = Literal[
+    "one", "amount", "price", "dwell", "position", "quantity", "lines", "shown", "query_length", "night", "weekend", "foreign",
+    "hour", "weekday", "scene", "platform",
+    "user", "session", "device", "ip", "network", "instrument", "address", "item", "category", "query",
+]  # fmt: skip
+
+# Fields that are numbers (they can be added up), with the factor to the unit they are shown in: cents, milliseconds.
+SCALES: Final[dict[str, float]] = {
+    "one": 1.0, "amount": 0.01, "price": 0.01, "dwell": 0.001, "position": 1.0, "quantity": 1.0, "lines": 1.0, "shown": 1.0,
+    "query_length": 1.0, "night": 1.0, "weekend": 1.0, "foreign": 1.0,
+}  # fmt: skip
+
+_WINDOWED: Final = frozenset(
+    {"count", "sum", "mean", "min", "max", "std", "zscore", "rate", "ratio", "trend", "decayed", "gap_mean", "distinct"}
+)
+_PER: Final = frozenset({"mean", "std", "zscore", "rate", "ratio", "session_rate"})
+_PRIOR: Final = frozenset({"rate", "share", "session_rate"})
+_CELLS: Final = frozenset({"share", "top_share", "rank"})
+_SESSION: Final = frozenset({"session_sum", "session_rate", "session_length"})
+_SEQUENCE: Final = frozenset({"gap_std", "gap_min"})
+_NO_MEASURE: Final = frozenset({"age", "session_length", "gap_std", "gap_min"})
+_ANY_MEASURE: Final = frozenset({"distinct", "changed", "recency", "share", "top_share", "rank"})
+_MOST_WORDS: Final = 16
+_MOST_CELLS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class EntityKind:
     """What history hangs on.
 
-    `name` says which identifier of the event it is, one of IdField. A `shared` kind is written by several partition groups, each
-    into its own replica; they are merged when read. `sequence` keeps the last interactions; only a kind that is not shared can
-    have one, because a sequence is in order of arrival and has no merge. The state of an entity without events expires after
-    `ttl_ms`.
+    `name` is one of ENTITIES. A `shared` kind is written by several partition groups, each into its own replica; they are merged
+    when read. `sequence` keeps the last interactions and queries; only the first kind can, because a sequence is in order of
+    arrival and has no merge. `session_gap_ms`: silence in event time after which a new session begins (0: no sessions); only a
+    kind that is not shared can have them. The state of an entity without events expires after `ttl_ms`.
     """
 
     name: str
@@ -49,6 +90,7 @@ class EntityKind:
     shared: bool
     ttl_ms: int
     sequence: bool = False
+    session_gap_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +120,15 @@ class Window:
 class Measure:
     """An integer of an event: of `field`, for events of `kinds` (empty = all), else 0.
 
-    `amount` and `price` are in cents (rounded half to even from the event's float). Identifier fields are the first 8 bytes of
-    the keyed digest (big-endian, shifted right once), `category` is 1 + crc32 of its text: both only to be counted distinctly.
+    - Numbers (SCALES): `one` is 1; `amount` (orders) and `price` (clicks; an order's first line) are in cents, rounded half to
+      even from the event's float; `dwell` in ms and `position` (clicks); `quantity` and `lines` of an order (the quantities' sum,
+      how many lines); `shown` (searches: items shown); `query_length` (searches: characters of the normalised query); `night`
+      is 1 from 00:00 to 06:59 UTC, `weekend` on Saturday and Sunday UTC; `foreign` (orders) how many different countries it names
+      (billing, shipping, ip; unknown ones apart) less one, at least 0.
+    - Codes: `hour` 1..24 and `weekday` 1..7 (from Monday) of the event time in UTC; `scene` and `platform` 1 + their code.
+    - Hashes: identifiers are the first 8 bytes of the keyed digest (big-endian, shifted right once); `category` is 1 + crc32 of
+      its text. `query` is the normalised query, `network` the address's /24 (IPv4) or /48 (IPv6). An order's `item`, `category`
+      and `price` are its first line's.
     """
 
     name: str
@@ -87,21 +136,51 @@ class Measure:
     kinds: tuple[str, ...] = ()
 
     @property
-    def is_money(self) -> bool:
-        """Whether it is in cents; features of it are shown in units of the currency."""
-        return self.field in _MONEY
+    def scale(self) -> float:
+        """Factor from the integer to the unit that features show (currency, seconds); 1 for codes and hashes."""
+        return SCALES.get(self.field, 1.0)
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it may be added up."""
+        return self.field in SCALES
 
 
 @dataclass(frozen=True, slots=True)
 class Feature:
     """One number of the feature vector.
 
-    What `aggregation` gives over `window` of `entity`'s past, where events have v of `measure` and n of `per`:
+    What `aggregation` gives of `entity`'s past, where events have v of `measure`, in the unit of the measure (Measure.scale), and
+    n of `per`. Over `window`:
 
-    - count, sum: the sum of v. mean: the sum of v / the sum of n. rate: (sum of v + prior[0]) / (sum of n + prior[1]).
+    - count, sum: the sum of v. mean: sum of v / sum of n. rate: (sum of v + prior[0]) / (sum of n + prior[1]).
+    - min, max: of v over events with v > 0.
+    - std: sqrt(sum of v^2 / n - (sum of v / n)^2), n the sum of `per` (a count of the events with v), if that is at least 2. v
+      counts in squares as at most 10,000,000 (cents), each is kept in units of 128 rounded down: off by at most 0.12 currency;
+      a square that comes out negative counts as 0.
+      zscore: (the event's own v - mean) / std; `default` without own v, without a std, or with a std of 0.
     - ratio: the event's own v / the mean of the past; `default` if there is no such mean, 0 if the event has no v.
-    - distinct: how many different v, by linear counting over 64 * `words` bits.
-    - recency, age: seconds since the entity's newest and first event; 0 if that is after this event. own: the event's v.
+    - trend: (sum of v in `window` / its length) / (sum of v in `base` / its length); `default` if `base` has none.
+    - decayed: the sum of v * w, w = round(4096 * 2^(-age / half_life)) / 4096, age = whole tiles between the event's and the
+      reading's, in ms.
+    - gap_mean: mean seconds between events with v > 0: (last - first) / (how many - 1); `default` below 2 of them.
+    - distinct: how many different v > 0. Exact while each tile has at most `words` and the window at most 32 of them; above it
+      HyperLogLog with 16 * words - 1 registers of 4 bits: relative standard error 1.04 / sqrt(registers); rounded.
+
+    Over the whole past:
+
+    - recency: seconds since the newest event with v > 0 (without `measure`: the newest event); 0 if that is after this event.
+      age: seconds since the first event. last: v of the newest event with v > 0 (of several at one time, the largest).
+    - changed: 1 if the event's own v > 0 differs from `last`, 0 if it does not; `default` without own v or without a last one.
+    - share: a histogram of v > 0 in `cells` cells, (v - 1) % cells; (count of the cell of the event's own v + prior[0]) / (all +
+      prior[1]); `default` without own v. top_share: share of the `top` fullest cells; `default` without any. rank: 1 + how many
+      cells are fuller than that of the own v; 0 without own v or when its cell is empty.
+    - session_sum: sum of v in the current session (EntityKind.session_gap_ms): sessions end when no event came for longer than
+      the gap. session_rate: (v + prior[0]) / (n + prior[1]) in it. session_length: its seconds until this event. All are
+      `default` when this event begins a new session. An event from before the current session's reach does not count in it.
+    - gap_std, gap_min: population standard deviation and minimum of the seconds between neighbours of the last 32 interactions in
+      order of arrival (absolute values); `default` below 3, 2 of them.
+    - own: the event's v, whatever the past.
 
     `default` is the value where the entity has no past (or the event has no such entity). Values are clipped to [low, high].
     """
@@ -118,8 +197,12 @@ class Feature:
     measure: str = ""
     per: str = ""
     window: str = ""
+    base: str = ""
     prior: tuple[float, float] = (0.0, 0.0)
     words: int = 0
+    half_life_ms: int = 0
+    cells: int = 0
+    top: int = 0
 
     @property
     def windowed(self) -> bool:
@@ -147,6 +230,10 @@ class Catalogue:
         if problems:
             raise ContractError("the feature catalogue contradicts itself; fix it: " + "; ".join(problems))
 
+    def kind(self, name: str) -> EntityKind:
+        """The entity kind of that name."""
+        return next(k for k in self.kinds if k.name == name)
+
     def window(self, name: str) -> Window:
         """The window of that name."""
         return next(w for w in self.windows if w.name == name)
@@ -167,46 +254,104 @@ class Catalogue:
             )
         if not self.kinds or self.kinds[0].shared:
             yield "the first entity kind must exist and not be shared: lateness is judged by it"
-        bitmaps = {(f.entity, f.measure, f.window, f.words) for f in self.features if f.aggregation == "distinct"}
-        if len(bitmaps) != len({bitmap[:3] for bitmap in bitmaps}):
-            yield "two distinct counts of one measure, entity and window differ in words; they share one bitmap"
+        yield from self._problems_of_shared_state()
+        yield from self._problems_of_kinds()
+        yield from self._problems_of_windows()
+        yield from self._problems_of_measures()
+
+    def _problems_of_kinds(self) -> Iterator[str]:
         for kind in self.kinds:
-            if kind.name not in get_args(IdField):
-                yield f"entity kind {kind.name!r} is none of {', '.join(get_args(IdField))}"
+            if kind.name not in ENTITIES:
+                yield f"entity kind {kind.name!r} is none of {', '.join(ENTITIES)}"
             if kind.sequence and kind is not self.kinds[0]:
                 yield f"entity kind {kind.name!r} has a sequence; only the first one can"
+            if kind.session_gap_ms and kind.shared:
+                yield f"entity kind {kind.name!r} is shared and has sessions; replicas cannot tell where one ends"
+            if kind.shared and kind.name in ("session", "user_category"):
+                yield f"entity kind {kind.name!r} belongs to one user; it cannot be shared"
+
+    def _problems_of_windows(self) -> Iterator[str]:
+        spans = [(w.length_ms, w.tile_ms, w.spare_tiles) for w in self.windows]
+        yield from (f"windows of {span} are declared twice; use one" for span in {s for s in spans if spans.count(s) > 1})
         for window in self.windows:
             if window.tile_ms <= 0 or window.spare_tiles < 0 or window.length_ms <= 0 or window.length_ms % window.tile_ms:
                 yield f"window {window.name!r}: {window.length_ms} ms is no multiple of its tile of {window.tile_ms} ms"
+            elif window.slots > MOST_SLOTS:
+                yield f"window {window.name!r} needs {window.slots} tiles, at most {MOST_SLOTS} are kept; use longer tiles"
+
+    def _problems_of_measures(self) -> Iterator[str]:
+        meanings = [(m.field, frozenset(m.kinds)) for m in self.measures]
         for measure in self.measures:
+            if meanings.count((measure.field, frozenset(measure.kinds))) > 1:
+                yield f"measure {measure.name!r} means the same as another one; use that"
             if measure.field not in get_args(Field):
                 yield f"measure {measure.name!r} has unknown field {measure.field!r}"
             yield from (f"measure {measure.name!r} has unknown event kind {k!r}" for k in measure.kinds if k not in KINDS)
 
+    def _problems_of_shared_state(self) -> Iterator[str]:
+        # Features of one entity share sketches and histograms, so they must agree on their sizes.
+        sizes: dict[tuple[str, str, str, str], set[int]] = {}
+        for f in self.features:
+            if f.words:
+                sizes.setdefault(("distinct counts", f.entity, f.measure, f.window), set()).add(f.words)
+            if f.cells:
+                sizes.setdefault(("histograms", f.entity, f.measure, ""), set()).add(f.cells)
+        yield from (
+            f"two {what} of {measure!r} of the {entity} differ in size: {sorted(found)}; they share one state"
+            for (what, entity, measure, _), found in sizes.items()
+            if len(found) > 1
+        )
+
     def _problems_of_feature(self, feature: Feature) -> Iterator[str]:
-        def known(what: str, name: str, names: list[str], needed: bool) -> Iterator[str]:
-            if needed and name not in names:
+        def known(what: str, name: str, names: list[str], needed: bool | None) -> Iterator[str]:
+            if (needed or (needed is None and name)) and name not in names:
                 yield f"feature {feature.name!r} names unknown {what} {name!r}"
-            if not needed and name:
+            if needed is False and name:
                 yield f"feature {feature.name!r} ({feature.aggregation}) takes no {what}, but has {name!r}"
 
-        entities = [EVENT] if feature.aggregation == "own" else [k.name for k in self.kinds]
-        measures = [m.name for m in self.measures]
+        how = feature.aggregation
+        entities = [EVENT] if how == "own" else [k.name for k in self.kinds]
+        measures, windows = [m.name for m in self.measures], [w.name for w in self.windows]
+        yield from known("aggregation", how, list(get_args(Aggregation)), True)
         yield from known("entity", feature.entity, entities, True)
-        yield from known("window", feature.window, [w.name for w in self.windows], feature.windowed)
-        yield from known("measure", feature.measure, measures, feature.windowed or feature.aggregation == "own")
-        yield from known("denominator", feature.per, measures, feature.aggregation in _PER)
+        yield from known("window", feature.window, windows, feature.windowed)
+        yield from known("base window", feature.base, windows, how == "trend")
+        yield from known("measure", feature.measure, measures, None if how == "recency" else how not in _NO_MEASURE)
+        yield from known("denominator", feature.per, measures, how in _PER)
+        yield from self._problems_of_numbers(feature)
+        kinds = {k.name: k for k in self.kinds}
+        kind = kinds.get(feature.entity)
+        if how in _SESSION and kind and not kind.session_gap_ms:
+            yield f"feature {feature.name!r} is of sessions, but {feature.entity} has no session_gap_ms"
+        if how in _SEQUENCE and kind and not kind.sequence:
+            yield f"feature {feature.name!r} reads the last interactions, but {feature.entity} keeps none"
+
+    def _problems_of_numbers(self, feature: Feature) -> Iterator[str]:
+        how = feature.aggregation
         if not feature.low <= feature.default <= feature.high:
             yield f"feature {feature.name!r}: default {feature.default} is outside [{feature.low}, {feature.high}]"
         up, down = feature.prior
-        if feature.aggregation == "rate" and (down <= 0 or feature.default != up / down):
-            yield f"feature {feature.name!r}: prior {up} / {down} must have a denominator above 0 and give {feature.default}"
-        by_name = {m.name: m.field for m in self.measures}
-        summed = [m for m in (feature.measure, feature.per) if m and feature.aggregation != "distinct"]
+        if how in _PRIOR and down <= 0:
+            yield f"feature {feature.name!r}: prior {up} / {down} must have a denominator above 0"
+        if how == "rate" and down > 0 and feature.default != up / down:
+            yield f"feature {feature.name!r}: prior {up} / {down} must give the default {feature.default}"
+        numbers = {m.name: m.is_number for m in self.measures}
+        used = [feature.per] if how in _ANY_MEASURE else [feature.measure, feature.per]
         yield from (
-            f"feature {feature.name!r} adds up the hashes of measure {m!r}; only {', '.join(sorted(_SUMMABLE))} can be"
-            for m in summed
-            if by_name.get(m, "one") not in _SUMMABLE
+            f"feature {feature.name!r} adds up measure {m!r}; only {', '.join(SCALES)} are numbers"
+            for m in used
+            if m and not numbers.get(m, True)
         )
-        if (feature.aggregation == "distinct") != (1 <= feature.words <= 16):
-            yield f"feature {feature.name!r}: distinct needs 1 to 16 words of bitmap, other aggregations 0, not {feature.words}"
+        counted = {m.name for m in self.measures if m.field == "one"}
+        for m in (feature.measure if how == "gap_mean" else "", feature.per if how in ("std", "zscore") else ""):
+            if m and m not in counted:
+                yield f"feature {feature.name!r} ({how}) needs a count of events where it has {m!r}"
+        for what, size, most, needed in (
+            ("words", feature.words, _MOST_WORDS, how == "distinct"),
+            ("cells", feature.cells, _MOST_CELLS, how in _CELLS),
+            ("top", feature.top, max(1, feature.cells), how == "top_share"),
+        ):
+            if needed != (1 <= size <= most):
+                yield f"feature {feature.name!r} ({how}): {what} must be {f'1 to {most}' if needed else 0}, not {size}"
+        if (how == "decayed") != (feature.half_life_ms > 0):
+            yield f"feature {feature.name!r}: half_life_ms is for decayed sums, and must be above 0 there"

@@ -11,35 +11,48 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from model.contract import INPUTS, SEQUENCE_LENGTH
+from model import contract
 from stream_app.codec.identity import Identity
 from stream_app.errors import ContractError
 from stream_app.events import Click, Event, Order, OrderLine, Search
-from stream_app.features.blob import pack_rows, unpack_rows
+from stream_app.features import sequence
+from stream_app.features.blob import FOREIGN, as_blobs, pack_rows, unpack_rows
+from stream_app.features.blobs import Blobs, Replicas
 from stream_app.features.columns import ColumnReader, EntityRows, EventColumns, entity_rows
 from stream_app.features.declare import EVENT, Catalogue
 from stream_app.features.describe import describe_row
-from stream_app.features.fold import SEQUENCE, Batch, Out, State, fold_kind, merge_rows
-from stream_app.features.layout import KindLayout, catalogue_hash, kind_layout
+from stream_app.features.fold import Batch, Out, Scratch, State, fold_kind
+from stream_app.features.layout import KindLayout, catalogue_hash, kind_layout, stateless_layout
+from stream_app.features.migrate import migrate_row
+from stream_app.features.shape import FORMAT, Shape
+from stream_app.features.tiles import merge_replicas
 
-__all__ = ["FeatureEngine", "FoldResult"]
+__all__ = ["FeatureEngine", "FoldResult", "Others"]
 
-_JUDGED_BEFORE: Final = -1  # lateness was judged with the first kind
+_JUDGED_BEFORE: Final = -1  # lateness and repetition were judged with the first kind
 
-# What a fold without a sequence passes in place of one.
-_NO_IDS, _NO_GAPS = np.zeros((0, 0, 3), np.int32), np.zeros((0, 0), np.float32)
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """What other groups hold of N entities, merged: rows (N, W) int64, and which of them hold anything (N,)."""
+
+    rows: NDArray[np.int64]
+    held: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class FoldResult:
     """The tensors of model.contract.INPUTS for B events, and what happened to the state.
 
-    dense (B, F) float32, context (B, 4), item (B, 2), sequence_ids (B, 32, 3) int32, sequence_gaps (B, 32) float32. late (B,):
-    the event is older than the allowed lateness, its tensors are zeros (but for context and item) and it changed nothing;
-    late_by_ms (B,) int64, behind its user's newest event, 0 if not late. touched: per kind (N,) bool, rows to write back.
+    dense (B, F) float32, context (B, 4), item (B, 2), sequence_ids (B, 32, 4) int32, sequence_gaps (B, 32) float32, query (B, 4),
+    query_ids (B, 4, 4) int32, query_gaps (B, 4) float32. late (B,): the event is older than the allowed lateness, its features
+    and sequences are zeros and it changed nothing; late_by_ms (B,) int64, behind its user's newest event, 0 if not late.
+    duplicate_of (B,) int64: the number of the step that applied the event when it first came, -1 if it came for the first time; a
+    duplicate changed nothing. touched: per kind (N,) bool, rows to write back.
     """
 
     dense: NDArray[np.float32]
@@ -47,13 +60,17 @@ class FoldResult:
     item: NDArray[np.int32]
     sequence_ids: NDArray[np.int32]
     sequence_gaps: NDArray[np.float32]
+    query: NDArray[np.int32]
+    query_ids: NDArray[np.int32]
+    query_gaps: NDArray[np.float32]
     late: NDArray[np.bool_]
     late_by_ms: NDArray[np.int64]
+    duplicate_of: NDArray[np.int64]
     touched: dict[str, NDArray[np.bool_]]
 
     def inputs(self) -> dict[str, NDArray[np.float32] | NDArray[np.int32]]:
         """Return the tensors by their names in model.contract.INPUTS."""
-        return {spec.name: getattr(self, spec.name) for spec in INPUTS}
+        return {spec.name: getattr(self, spec.name) for spec in contract.INPUTS}
 
 
 class FeatureEngine:
@@ -70,8 +87,10 @@ class FeatureEngine:
     """
 
     def __init__(self, catalogue: Catalogue, *, allowed_lateness_ms: int) -> None:
-        if SEQUENCE != SEQUENCE_LENGTH:
-            raise ContractError(f"the fold keeps {SEQUENCE} interactions, the model reads {SEQUENCE_LENGTH}; make them equal")
+        kept = (sequence.SEQUENCE, sequence.CODES, sequence.QUERIES, sequence.QUERY_CODES)
+        read = (contract.SEQUENCE_LENGTH, contract.SEQUENCE_CODES, contract.QUERIES, contract.QUERY_CODES)
+        if kept != read:
+            raise ContractError(f"the fold keeps sequences of (events, codes, queries, codes) {kept}, the model reads {read}")
         if allowed_lateness_ms < 0:
             raise ContractError(f"the allowed lateness is {allowed_lateness_ms} ms; it cannot be negative")
         self.catalogue = catalogue
@@ -80,7 +99,50 @@ class FeatureEngine:
         self.kinds = catalogue.kinds
         self.allowed_lateness_ms = allowed_lateness_ms
         self._layouts: dict[str, KindLayout] = {kind.name: kind_layout(catalogue, kind) for kind in catalogue.kinds}
+        self._older: dict[tuple[str, bytes], KindLayout] = {}
+        self._defaults = np.array([feature.default for feature in catalogue.features], np.float32)
         self._reader = ColumnReader(catalogue)
+
+    # --- state that other catalogues wrote -----------------------------------------------------------------------------------
+
+    def layout_records(self) -> dict[str, str]:
+        """Tell what this catalogue's state looks like, to be kept beside it: tag in hex -> JSON."""
+        return {layout.tag.hex(): layout.shape.text() for layout in self._layouts.values()}
+
+    def learn_layouts(self, records: Mapping[str, str]) -> None:
+        """Take note of what state of other catalogues looks like; their blobs are read from now on.
+
+        Raises:
+            ContractError: A record is none.
+        """
+        own = self.layout_records()
+        for tag, text in records.items():
+            if tag in own:
+                continue
+            try:
+                shape = Shape.parse(text)
+            except msgspec.MsgspecError as err:
+                raise ContractError(
+                    f"the store describes the state layout {tag} by {text[:60]!r}, which is no description ({err}). Operator "
+                    "action: restore the key `layouts` of this redis.prefix from a copy, or start with a new prefix."
+                ) from err
+            if shape.format == FORMAT and shape.kind in self._layouts:
+                self._older[shape.kind, bytes.fromhex(tag)] = stateless_layout(shape)
+
+    def _migrate(self, kind: str, blobs: Blobs, rows: NDArray[np.int64], foreign: NDArray[np.int64]) -> None:
+        layout = self._layouts[kind]
+        for number in foreign.tolist():
+            blob = blobs[number]
+            old = self._older.get((kind, blob[:4]))
+            if old is None:
+                raise ContractError(
+                    f"the stored state of {kind} has layout {blob[:4].hex()}, which this worker does not know (its own is "
+                    f"{layout.tag.hex()}): a worker with another catalogue wrote it after this one started. Operator action: "
+                    "restart this worker, it reads the layouts when it starts."
+                )
+            rows[number] = migrate_row(old, unpack_rows(old, Blobs.of([blob]))[0][0], layout)
+
+    # --- a batch ---------------------------------------------------------------------------------------------------------------
 
     def columns(self, events: Sequence[Event], groups: Sequence[int], identity: Identity) -> EventColumns:
         """Read B decoded events, with their partition groups, into columns."""
@@ -90,26 +152,38 @@ class FeatureEngine:
         """Tell, per kind, which entities of which groups the batch needs: what to read from the store."""
         return {name: entity_rows(columns.group, keys) for name, keys in columns.keys.items()}
 
-    def unpack(self, kind: str, blobs: Sequence[bytes | None]) -> NDArray[np.int64]:
-        """Decode the groups' own state, (N, W) int64; None gives zeros. Raises ContractError for a damaged blob."""
-        return unpack_rows(self._layouts[kind], blobs)
+    def unpack(self, kind: str, blobs: Blobs | Sequence[bytes | None]) -> NDArray[np.int64]:
+        """Decode the groups' own state, (N, W) int64; where there is none the row is empty.
 
-    def merge(self, kind: str, replicas: Sequence[Sequence[bytes]]) -> NDArray[np.int64]:
-        """Merge what other groups hold of each of N entities, (N, W) int64; zeros where no other does."""
-        layout = self._layouts[kind]
-        merged = np.zeros((len(replicas), layout.plan.width), np.int64)
-        flat = [blob for of_one in replicas for blob in of_one]
-        if flat:
-            of = np.repeat(np.arange(len(replicas)), [len(of_one) for of_one in replicas])
-            merge_rows(layout.plan, unpack_rows(layout, flat), of, merged)
-        return merged
+        Raises:
+            ContractError: A blob is damaged, or of a layout that is not known.
+        """
+        joined = as_blobs(blobs)
+        rows, status = unpack_rows(self._layouts[kind], joined)
+        foreign = np.flatnonzero(status == FOREIGN)
+        if len(foreign):
+            self._migrate(kind, joined, rows, foreign)
+        return rows
+
+    def merge(self, kind: str, replicas: Replicas | Sequence[Sequence[bytes]]) -> Others:
+        """Merge what other groups hold of each of N entities."""
+        found = replicas if isinstance(replicas, Replicas) else Replicas.of_lists(replicas)
+        layout, count = self._layouts[kind], len(found.held)
+        merged, held = np.empty((count, layout.plan.width), np.int64), np.zeros(count, np.bool_)
+        merged[:, : layout.at.head] = 0
+        held[found.of] = True
+        if len(found.of):
+            rows = self.unpack(kind, found.blobs)
+            merge_replicas(layout.plan, rows, found.of, found.held, found.asked, merged)
+        return Others(merged, held)
 
     def fold(
         self,
         columns: EventColumns,
         rows: Mapping[str, EntityRows],
         own: Mapping[str, NDArray[np.int64]],
-        others: Mapping[str, NDArray[np.int64]],
+        others: Mapping[str, Others],
+        commits: NDArray[np.int64] | None = None,
     ) -> FoldResult:
         """Read every event's features and add it to its entities, in the order of the columns.
 
@@ -117,81 +191,120 @@ class FeatureEngine:
             columns: B events.
             rows: `self.rows(columns)`.
             own: per kind (N, W), changed in place.
-            others: per kind (N, W), only read; a kind may be missing.
+            others: per kind, used up: the rows are changed; a kind may be missing.
+            commits: (B,) the number of the step that will apply each event; 0 where nobody will ask.
         """
-        count = len(columns)
-        batch = Batch(columns.time_ms, columns.values, columns.ids)
-        out = Out(
-            late_by=np.zeros(count, np.int64),
-            dense=np.zeros((count, len(self.feature_names)), np.float32),
-            sequence_ids=np.zeros((count, SEQUENCE_LENGTH, 3), np.int32),
-            sequence_gaps=np.zeros((count, SEQUENCE_LENGTH), np.float32),
-        )
-        touched: dict[str, NDArray[np.bool_]] = {}
-        lateness_ms = self.allowed_lateness_ms
+        states = {}
         for name, layout in self._layouts.items():
             needed = (len(rows[name]), layout.plan.width)
-            elsewhere = _checked(others[name], needed, name) if name in others else _no_rows(layout)
-            state = State(rows[name].row, _checked(own[name], needed, name), elsewhere, np.zeros(len(rows[name]), np.bool_))
-            fold_kind(layout.plan, batch, state, out, lateness_ms)
-            touched[name] = state.touched
+            merged, elsewhere = _no_rows(layout), np.zeros(0, np.bool_)
+            if name in others and others[name].held.any():
+                merged, elsewhere = _checked(others[name].rows, needed, name), others[name].held
+            touched = np.zeros(len(rows[name]), np.bool_)
+            states[name] = State(rows[name].row, _checked(own[name], needed, name), merged, elsewhere, touched)
+        return self._fold(columns, states, commits)
+
+    def _fold(self, columns: EventColumns, states: Mapping[str, State], commits: NDArray[np.int64] | None) -> FoldResult:
+        count = len(columns)
+        commits = np.zeros(count, np.int64) if commits is None else np.ascontiguousarray(commits, np.int64)
+        batch = Batch(columns.time_ms, columns.values, columns.ids, columns.query, columns.event, commits)
+        out = self._out(count)
+        lateness_ms = self.allowed_lateness_ms
+        for name, state in states.items():
+            plan = self._layouts[name].plan
+            fold_kind(plan, batch, state, out, Scratch.of(plan), lateness_ms)
             lateness_ms = _JUDGED_BEFORE
+        late = out.late_by > 0
+        out.dense[late] = 0.0
         return FoldResult(
             dense=out.dense,
             context=columns.context,
             item=np.ascontiguousarray(columns.ids[:, :2]),
             sequence_ids=out.sequence_ids,
             sequence_gaps=out.sequence_gaps,
-            late=out.late_by > 0,
+            query=columns.query,
+            query_ids=out.query_ids,
+            query_gaps=out.query_gaps,
+            late=late,
             late_by_ms=out.late_by,
-            touched=touched,
+            duplicate_of=out.duplicate_of,
+            touched={name: state.touched for name, state in states.items()},
         )
 
-    def pack(self, kind: str, own: NDArray[np.int64]) -> list[bytes]:
-        """Encode state (N, W) for the store. Equal states give equal bytes."""
-        return pack_rows(self._layouts[kind], own)
+    def _out(self, count: int) -> Out:
+        return Out(
+            late_by=np.zeros(count, np.int64),
+            duplicate_of=np.full(count, -1, np.int64),
+            dense=np.repeat(self._defaults[None, :], count, axis=0),
+            sequence_ids=np.zeros((count, sequence.SEQUENCE, sequence.CODES), np.int32),
+            sequence_gaps=np.zeros((count, sequence.SEQUENCE), np.float32),
+            query_ids=np.zeros((count, sequence.QUERIES, sequence.QUERY_CODES), np.int32),
+            query_gaps=np.zeros((count, sequence.QUERIES), np.float32),
+        )
+
+    def pack(self, kind: str, own: NDArray[np.int64], rows: NDArray[np.int64] | None = None) -> Blobs:
+        """Encode state (N, W) for the store, all of it or the rows numbered `rows` (K,). Equal states give equal bytes."""
+        return pack_rows(self._layouts[kind], own, rows)
 
     def read_features(
-        self, kind: str, blobs: Sequence[bytes | None], at_ms: NDArray[np.int64] | int
+        self, kind: str, blobs: Blobs | Sequence[bytes | None] | Others, at_ms: NDArray[np.int64] | int
     ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
         """Read what an event at `at_ms` (one for all, or (N,)) without values of its own would see of N entities.
+
+        Args:
+            kind: The entity kind.
+            blobs: Single states, or replicas that were merged.
+            at_ms: Epoch ms.
 
         Returns:
             The names of the kind's features, and (N, F_kind) float32.
         """
         layout = self._layouts[kind]
-        own, count = unpack_rows(layout, blobs), len(blobs)
+        own = blobs.rows.copy() if isinstance(blobs, Others) else self.unpack(kind, blobs)
+        count = len(own)
         wanted = [(f.name, column) for f, column in zip(layout.features, layout.columns, strict=True) if f.entity != EVENT]
-        dense = np.zeros((count, len(self.feature_names)), np.float32)
         times = np.ascontiguousarray(np.broadcast_to(np.asarray(at_ms, np.int64), (count,)))
         # One event without values for each entity; the fold adds it to the decoded copy, which is dropped.
-        batch = Batch(times, np.zeros((count, len(self.catalogue.measures)), np.int64), np.zeros((count, 3), np.int32))
-        state = State(np.arange(count, dtype=np.int32), own, _no_rows(layout), np.zeros(count, np.bool_))
-        out = Out(np.zeros(count, np.int64), dense, _NO_IDS, _NO_GAPS)
-        fold_kind(layout.plan._replace(sequence=-1), batch, state, out, _JUDGED_BEFORE)
-        return tuple(name for name, _ in wanted), dense[:, [column for _, column in wanted]]
+        batch = Batch(
+            times, np.zeros((count, len(self.catalogue.measures)), np.int64), np.zeros((count, 4), np.int32),
+            np.zeros((count, 4), np.int32), np.zeros(count, np.int64), np.zeros(count, np.int64),
+        )  # fmt: skip
+        state = State(np.arange(count, dtype=np.int32), own, _no_rows(layout), np.zeros(0, np.bool_), np.zeros(count, np.bool_))
+        out = self._out(count)
+        fold_kind(layout.plan, batch, state, out, Scratch.of(layout.plan), _JUDGED_BEFORE)
+        return tuple(name for name, _ in wanted), out.dense[:, [column for _, column in wanted]]
 
     def describe(self, kind: str, blob: bytes | None) -> dict[str, object]:
         """Show one entity's decoded state (stream_app/features/describe.py)."""
-        layout = self._layouts[kind]
-        return describe_row(layout, unpack_rows(layout, [blob])[0])
+        return describe_row(self.catalogue, self._layouts[kind], self.unpack(kind, [blob])[0])
+
+    def describe_others(self, kind: str, others: Others, number: int) -> dict[str, object]:
+        """Show what the replicas of one entity, merged, hold."""
+        return describe_row(self.catalogue, self._layouts[kind], others.rows[number])
+
+    def widths(self) -> dict[str, int]:
+        """Tell how many columns of state an entity of each kind has."""
+        return {name: layout.plan.width for name, layout in self._layouts.items()}
 
     def warm(self) -> None:
-        """Compile, or load from numba's cache, all that a batch needs; seconds the first time on a machine."""
+        """Compile, or load from the cache on disk, all that a batch needs; a minute the first time on a machine."""
         events: list[Event] = [
             Search(event_id="s", user="u", event_time_ms=1, device="d", ip="::1", query="q"),
-            Click(event_id="c", user="u", event_time_ms=2, device="d", ip="::1", action="view", item="i"),
+            Click(event_id="c", user="u", event_time_ms=2, device="d", ip="::1", action="view", item="i", category="c"),
             Order(event_id="o", user="u", event_time_ms=3, lines=[OrderLine(item="i")], amount=1.0, currency="EUR"),
         ]
         columns = self.columns(events, [0, 0, 0], Identity(b"warm"))
         rows = self.rows(columns)
-        own = {name: self.unpack(name, [None] * len(rows[name])) for name in rows}
-        others = {kind.name: self.merge(kind.name, [[]] * len(rows[kind.name])) for kind in self.kinds if kind.shared}
-        self.fold(columns, rows, own, others)
-        for name, state in own.items():
-            blobs = self.pack(name, state)
-            self.merge(name, [blobs])
-            self.read_features(name, blobs, 4)
+        blobs = {name: Blobs.of([None] * len(rows[name])) for name in rows}
+        for _ in range(2):  # the second time over with replicas of other groups
+            own = {name: self.unpack(name, blobs[name]) for name in rows}
+            others = {
+                kind.name: self.merge(kind.name, [[b] for b in blobs[kind.name] if b]) for kind in self.kinds if kind.shared
+            }
+            self.fold(columns, rows, own, {name: other for name, other in others.items() if len(other.held)})
+            blobs = {name: self.pack(name, state) for name, state in own.items()}
+            for name in rows:
+                self.read_features(name, blobs[name], 4)
 
 
 def _checked(state: NDArray[np.int64], needed: tuple[int, int], kind: str) -> NDArray[np.int64]:

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
+import numpy as np
+
+from stream_app.features.blobs import Blobs, Replicas
 from stream_app.features.columns import EntityRows
-from stream_app.store.port import Claim, CommitResult, CommitStatus, GroupStep, Snapshot
+from stream_app.store.holders import asked
+from stream_app.store.port import (
+    Claim,
+    CommitResult,
+    CommitStatus,
+    Erased,
+    GroupStep,
+    Purged,
+    Snapshot,
+    StateWrite,
+    StoreHealth,
+)
 
 __all__ = ["MemoryStore"]
+
+_ANSWERS_KEPT: Final = 1_000  # published payloads a group; a replay's batch has at most as many duplicates to answer
 
 
 @dataclass
@@ -19,16 +36,32 @@ class _Group:
     commit: int = 0
     fronts: dict[str, int] = field(default_factory=dict)
     outbox: dict[int, bytes] = field(default_factory=dict)
-    blobs: dict[tuple[str, bytes], bytes] = field(default_factory=dict)
+    kept: dict[int, bytes] = field(default_factory=dict)
+    blobs: dict[str, dict[bytes, bytes]] = field(default_factory=dict)  # by kind
+
+    def drop(self, number: int) -> None:
+        """Move a published payload from the outbox to those that are kept."""
+        if number in self.outbox:
+            self.kept[number] = self.outbox.pop(number)
+            if len(self.kept) > _ANSWERS_KEPT:
+                del self.kept[next(iter(self.kept))]
 
 
 class MemoryStore:
-    """Store in this process's memory (see `stream_app.store.port.Store`)."""
+    """Store in this process's memory (see `stream_app.store.port.Store`).
 
-    def __init__(self, groups: int, shared_kinds: frozenset[str]) -> None:
+    Args:
+        groups: Number of partition groups.
+        shared_kinds: Entity kinds kept as one replica a group.
+        max_replicas: Most replicas of other groups that are read for one entity.
+    """
+
+    def __init__(self, groups: int, shared_kinds: frozenset[str], *, max_replicas: int = 32) -> None:
         self._groups = [_Group() for _ in range(groups)]
         self._shared_kinds = shared_kinds
-        self._holders: dict[tuple[str, bytes], set[int]] = {}
+        self._max_replicas = max_replicas
+        self._holders: dict[str, dict[bytes, tuple[int, ...]]] = {kind: {} for kind in shared_kinds}
+        self._layouts: dict[str, str] = {}
 
     async def claim(self, group: int, owner: str) -> Claim:
         """Draw a new epoch for `group`."""
@@ -39,18 +72,28 @@ class MemoryStore:
 
     async def read(self, rows: Mapping[str, EntityRows]) -> Snapshot:
         """Read the blobs of a batch's entities."""
-        own: dict[str, list[bytes | None]] = {}
-        others: dict[str, list[list[bytes]]] = {}
-        for kind, entity_rows in rows.items():
-            pairs = list(zip(entity_rows.groups.tolist(), entity_rows.keys, strict=True))
-            own[kind] = [self._groups[group].blobs.get((kind, key)) for group, key in pairs]
-            if kind in self._shared_kinds:
-                others[kind] = [self._replicas_elsewhere(kind, key, group) for group, key in pairs]
+        own = {kind: self._own(kind, wanted) for kind, wanted in rows.items()}
+        others = {kind: self._others(kind, wanted) for kind, wanted in rows.items() if kind in self._shared_kinds}
         return Snapshot(own, others, {number: group.commit for number, group in enumerate(self._groups)})
 
-    def _replicas_elsewhere(self, kind: str, key: bytes, group: int) -> list[bytes]:
-        holders = sorted(self._holders.get((kind, key), ()))
-        return [self._groups[other].blobs[kind, key] for other in holders if other != group]
+    def _own(self, kind: str, rows: EntityRows) -> Blobs:
+        held = [group.blobs.get(kind, {}).get for group in self._groups]
+        return Blobs.of([held[group](key) for group, key in zip(rows.groups.tolist(), rows.keys, strict=True)])
+
+    def _others(self, kind: str, rows: EntityRows) -> Replicas:
+        holders, most = self._holders[kind], self._max_replicas
+        held = [group.blobs.get(kind, {}) for group in self._groups]
+        blobs: list[bytes] = []
+        counts = np.zeros((3, len(rows.keys)), np.int32)  # found, held, asked
+        for row, (group, key) in enumerate(zip(rows.groups.tolist(), rows.keys, strict=True)):
+            groups = holders.get(key, ())
+            if groups and groups != (group,):
+                chosen, known = asked(groups, group, most)
+                found = [held[other][key] for other in chosen if key in held[other]]
+                blobs += found
+                counts[:, row] = len(found), known, len(chosen)
+        of = np.repeat(np.arange(len(rows.keys), dtype=np.int32), counts[0])
+        return Replicas(Blobs.of(blobs), of, counts[1], counts[2])
 
     async def commit(self, steps: Sequence[GroupStep]) -> list[CommitResult]:
         """Apply each step whole or not at all."""
@@ -79,22 +122,78 @@ class MemoryStore:
         state.fronts.update({topic: end for topic, (_, end) in step.ranges.items()})
         for number in step.published:
             if number < state.commit:
-                state.outbox.pop(number, None)
+                state.drop(number)
         if step.payload:
             state.outbox[state.commit] = step.payload
         for write in step.writes:
-            for key, blob in zip(write.keys, write.blobs, strict=True):
-                state.blobs[write.kind, key] = blob
-                if write.shared:
-                    self._holders.setdefault((write.kind, key), set()).add(step.group)
+            self._write(step.group, write)
         return CommitResult(CommitStatus.APPLIED, state.commit)
+
+    def _write(self, group: int, write: StateWrite) -> None:
+        held = self._groups[group].blobs.setdefault(write.kind, {})
+        if write.shared:
+            holders = self._holders.setdefault(write.kind, {})
+            for key in write.keys:
+                if key not in held:
+                    holders[key] = tuple(sorted({*holders.get(key, ()), group}))
+        held.update(zip(write.keys, write.blobs, strict=True))
 
     async def mark_published(self, group: int, epoch: str, commits: Sequence[int]) -> None:
         """Drop published answers from the outbox; a stale epoch, or a number not drawn yet, changes nothing."""
         state = self._groups[group]
         if state.epoch == epoch and all(number <= state.commit for number in commits):
             for number in commits:
-                state.outbox.pop(number, None)
+                state.drop(number)
+
+    async def answers(self, group: int, commits: Sequence[int]) -> dict[int, bytes]:
+        """Payloads of earlier commits: those in the outbox, and the last thousand that were published."""
+        state = self._groups[group]
+        known = {**state.kept, **state.outbox}
+        return {number: known[number] for number in commits if number in known}
+
+    async def layouts(self, known: Mapping[str, str]) -> dict[str, str]:
+        """Write down what blobs look like; returns all that is known."""
+        self._layouts = {**known, **self._layouts}
+        return dict(self._layouts)
+
+    async def erase(self, group: int, user_key: bytes) -> Erased:
+        """Delete the group's blobs whose key begins with `user_key`."""
+        state, counts = self._groups[group], {}
+        for kind, held in state.blobs.items():
+            gone = [key for key in held if key.startswith(user_key)]
+            for key in gone:
+                del held[key]
+            if gone:
+                counts[kind] = len(gone)
+        return Erased(counts, state.commit)
+
+    async def purge_answers(self, group: int, cleaned: Callable[[bytes], bytes | None]) -> Purged:
+        """Take a person out of the kept payloads; those in the outbox wait."""
+        state, count = self._groups[group], 0
+        for number, payload in list(state.kept.items()):
+            rest = cleaned(payload)
+            if rest is None:
+                continue
+            count += 1
+            if rest:
+                state.kept[number] = rest
+            else:
+                del state.kept[number]
+        waiting = tuple(number for number, payload in state.outbox.items() if cleaned(payload) is not None)
+        return Purged(count, waiting)
+
+    async def health(self) -> StoreHealth:
+        """Nothing is ever evicted."""
+        return StoreHealth()
+
+    def state(self) -> dict[tuple[int, str, bytes], bytes]:
+        """All blobs by (group, kind, key)."""
+        return {
+            (number, kind, key): blob
+            for number, group in enumerate(self._groups)
+            for kind, held in group.blobs.items()
+            for key, blob in held.items()
+        }
 
     async def close(self) -> None:
         """Nothing to release."""

@@ -5,9 +5,13 @@ one shard):
 
     P:{g3}:meta          hash    epoch (<number>:<owner>:<token>), epochs (drawn so far), front:<topic>
     P:{g3}:commit        string  how many steps were applied
-    P:{g3}:outbox        hash    commit number -> payload
+    P:{g3}:outbox        hash    commit number -> "" while its payload is not published (before 0.2: -> payload)
+    P:{g3}:answers:<n>   string  payload of commit n: without a TTL while it is in the outbox, with one afterwards
     P:{g3}:<kind>:<id>   string  packed state of one entity (its own users; its replica of a shared entity), with a TTL
     P:holders:<kind>:<id> string bitmap of the groups that hold a replica; only ever added to, so it needs no fence
+    P:layouts            hash    tag -> what blobs that begin with it look like; only ever added to
+
+A read is one MGET and no script: Redis answers that four times as fast as a script that asks for the same keys.
 
 The lines between `fence begin` and `fence end` are what keeps every counter from moving twice; the chaos tests run each
 acceptance case once with and once without them.
@@ -17,33 +21,58 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["ANNOUNCE", "CLAIM", "COMMIT", "PUBLISHED", "READ"]
+__all__ = ["ANNOUNCE", "CLAIM", "COMMIT", "LAYOUTS", "PUBLISHED", "PURGE"]
 
-# KEYS: meta, commit, outbox. ARGV: owner, token of this claim (a claim that is asked again under its token draws nothing).
+# KEYS: meta, commit, outbox. ARGV: owner, token of this claim (a claim that is asked again under its token draws nothing), what
+# the keys of payloads begin with. Returns the epoch, meta, the commit number, the outbox's numbers, their payloads (nil: gone).
 # An empty epoch in the answer: meta or commit is gone and the other is not; nothing was written.
 CLAIM: Final = """
 local meta, counter, token = KEYS[1], KEYS[2], ARGV[2]
 local commit, fields = redis.call('GET', counter), redis.call('HLEN', meta)
 if (commit and fields == 0) or (not commit and fields > 2) then
-  return {'', redis.call('HGETALL', meta), commit or '0', {}}
+  return {'', redis.call('HGETALL', meta), commit or '0', {}, {}}
 end
 local epoch = redis.call('HGET', meta, 'epoch')
 if not epoch or string.sub(epoch, -#token) ~= token then
   epoch = redis.call('HINCRBY', meta, 'epochs', 1) .. ':' .. ARGV[1] .. ':' .. token
   redis.call('HSET', meta, 'epoch', epoch)
 end
-return {epoch, redis.call('HGETALL', meta), commit or '0', redis.call('HGETALL', KEYS[3])}
+local outbox = redis.call('HGETALL', KEYS[3])
+local numbers, payloads = {}, {}
+for i = 1, #outbox, 2 do
+  numbers[#numbers + 1] = outbox[i]
+  payloads[#numbers] = outbox[i + 1] ~= '' and outbox[i + 1] or redis.call('GET', ARGV[3] .. outbox[i])
+end
+return {epoch, redis.call('HGETALL', meta), commit or '0', numbers, payloads}
 """
 
-# KEYS: meta, commit, outbox; the state keys are in the packed argument and bear the same hash tag.
-# ARGV: MessagePack of (epoch, [(topic, from, to)], [published commit], [(key head, ttl ms, [id])], commit number that the step
-# follows), then the payload, then the blobs of all ids in order.
-COMMIT: Final = """
+# Takes `numbers` from the outbox; their payloads stay for `kept` ms.
+_LEAVE: Final = """
+local function leave(outbox, payloads, numbers, kept)
+  for i = 1, #numbers do
+    if redis.call('HDEL', outbox, numbers[i]) == 1 then
+      if kept ~= '0' then
+        redis.call('PEXPIRE', payloads .. numbers[i], kept)
+      else
+        redis.call('UNLINK', payloads .. numbers[i])
+      end
+    end
+  end
+end
+"""
+
+# KEYS: meta, commit, outbox, then the keys of all blobs.
+# ARGV: MessagePack of (epoch, [(topic, from, to)], [published commit], commit number that the step follows, ms that published
+# answers are kept, what the keys of payloads begin with, [(ttl ms, how many blobs)]), then the payload, then the blobs. To cut keys
+# and blobs out of long strings would cost more than arguments do, and numbers that are handed on would be formatted in each call.
+COMMIT: Final = (
+    _LEAVE
+    + """
 local meta, counter, outbox = KEYS[1], KEYS[2], KEYS[3]
 local step = cmsgpack.unpack(ARGV[1])
 local ranges = step[2]
 -- fence begin
-local count, after = tonumber(redis.call('GET', counter) or '0'), step[5]
+local count, after = tonumber(redis.call('GET', counter) or '0'), step[4]
 local epoch = redis.call('HGET', meta, 'epoch')
 if epoch ~= step[1] then
   local drawn = tonumber(string.match(epoch or '', '^%d+') or '0')
@@ -71,90 +100,73 @@ local commit = redis.call('INCR', counter)
 for i = 1, #ranges do
   redis.call('HSET', meta, 'front:' .. ranges[i][1], ranges[i][3])
 end
-local published = step[3]
-for i = 1, #published do
-  if published[i] < commit then redis.call('HDEL', outbox, published[i]) end
+local published = {}
+for i = 1, #step[3] do
+  if step[3][i] < commit then published[#published + 1] = step[3][i] end
 end
-if ARGV[2] ~= '' then redis.call('HSET', outbox, commit, ARGV[2]) end
-local writes, at = step[4], 3
+leave(outbox, step[6], published, step[5])
+if ARGV[2] ~= '' then
+  redis.call('SET', step[6] .. commit, ARGV[2])
+  redis.call('HSET', outbox, commit, '')
+end
+local call, writes, at = redis.call, step[7], 3
 for w = 1, #writes do
-  local head, ttl, ids = writes[w][1], writes[w][2], writes[w][3]
-  for i = 1, #ids do
-    redis.call('SET', head .. ids[i], ARGV[at], 'PX', ttl)
-    at = at + 1
+  local ttl = writes[w][1]
+  for i = at + 1, at + writes[w][2] do
+    call('SET', KEYS[i], ARGV[i - 1], 'PX', ttl)
   end
+  at = at + writes[w][2]
 end
 return {'applied', tostring(commit), ''}
 """
+)
 
-# ARGV: MessagePack of [(index key, group, ttl ms)].
+# ARGV: MessagePack of [(key head, group, ttl ms, digits of an id, count)], then the ids in hex.
 ANNOUNCE: Final = """
-local new = cmsgpack.unpack(ARGV[1])
+local new, ids, at = cmsgpack.unpack(ARGV[1]), ARGV[2], 1
 for i = 1, #new do
-  redis.call('SETBIT', new[i][1], new[i][2], 1)
-  redis.call('PEXPIRE', new[i][1], new[i][3])
+  local head, group, ttl, digits = new[i][1], new[i][2], new[i][3], new[i][4]
+  for _ = 1, new[i][5] do
+    local index = head .. string.sub(ids, at, at + digits - 1)
+    redis.call('SETBIT', index, group, 1)
+    redis.call('PEXPIRE', index, ttl)
+    at = at + digits
+  end
 end
 """
 
-# KEYS: meta, outbox, commit. ARGV: epoch, then commit numbers. A number above the counter is one that the store has lost and
-# will draw again, for other answers.
-PUBLISHED: Final = """
+# KEYS: meta, outbox, commit. ARGV: epoch, what the keys of payloads begin with, ms to keep them, then commit numbers. A number
+# above the counter is one that the store has lost and will draw again, for other answers.
+PUBLISHED: Final = (
+    _LEAVE
+    + """
 if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return 0 end
 local count = tonumber(redis.call('GET', KEYS[3]) or '0')
-for i = 2, #ARGV do
+local numbers = {}
+for i = 4, #ARGV do
   if tonumber(ARGV[i]) > count then return 0 end
+  numbers[i - 3] = ARGV[i]
 end
-for i = 2, #ARGV do redis.call('HDEL', KEYS[2], ARGV[i]) end
+leave(KEYS[2], ARGV[2], numbers, ARGV[3])
 return 1
 """
+)
 
-# One consistent read. KEYS: commit counters of all groups.
-# ARGV: MessagePack of (prefix, [own key], [("kind:id", own group)]); the rows that are shared are the last of the own keys.
-# Returns the counters, the own blobs, and for each shared row the list of the other groups' replicas.
-#
-# A call from Lua costs more than what GET does, so the script makes few of them: all keys of a kind of question in one MGET.
-READ: Final = """
-local request = cmsgpack.unpack(ARGV[1])
-local prefix, keys, shared = request[1], request[2], request[3]
+# KEYS: layouts. ARGV: tag, description, tag, ... Returns all tags with their descriptions.
+LAYOUTS: Final = """
+for i = 1, #ARGV, 2 do redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 1]) end
+return redis.call('HGETALL', KEYS[1])
+"""
 
-local function mget(names)
-  local out = {}
-  for first = 1, #names, 4000 do
-    local part = redis.call('MGET', unpack(names, first, math.min(first + 3999, #names)))
-    for i = 1, #part do out[first + i - 1] = part[i] end
-  end
-  return out
+# KEYS: payload of a commit, outbox. ARGV: commit number, the payload as it was read, what is to stand there instead (or '').
+# Returns 1 if it does so now; 0 if it is gone or was changed in between; -1 if it is in the outbox and was left.
+PURGE: Final = """
+if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 1 then return -1 end
+if redis.call('GET', KEYS[1]) ~= ARGV[2] then return 0 end
+if ARGV[3] == '' then
+  redis.call('UNLINK', KEYS[1])
+else
+  redis.call('SET', KEYS[1], ARGV[3], 'KEEPTTL')
 end
-
-local indexes = {}
-for a = 1, #shared do indexes[a] = prefix .. ':holders:' .. shared[a][1] end
-local bitmaps = mget(indexes)
-local replicas, owner = {}, {}
-for a = 1, #shared do
-  local tail, group, bits = ':' .. shared[a][1], shared[a][2], bitmaps[a]
-  if bits then
-    for byte = 1, #bits do
-      local value = string.byte(bits, byte)
-      local other = byte * 8
-      while value > 0 do
-        other = other - 1
-        if value % 2 == 1 and other ~= group then
-          replicas[#replicas + 1] = prefix .. ':{g' .. other .. '}' .. tail
-          owner[#owner + 1] = a
-        end
-        value = math.floor(value / 2)
-      end
-    end
-  end
-end
-local blobs = mget(replicas)
-local others = {}
-for a = 1, #shared do others[a] = {} end
-for i = 1, #replicas do
-  if blobs[i] then
-    local found = others[owner[i]]
-    found[#found + 1] = blobs[i]
-  end
-end
-return {redis.call('MGET', unpack(KEYS)), mget(keys), others}
+return 1
 """

@@ -1,53 +1,74 @@
-"""The store in one Redis server (6.2 or later): one script reads a batch, one script a group commits it.
+"""The store in one Redis server (6.2 or later): one command reads a batch, one script a group commits it.
 
-The layout of the keys is in `redis_scripts`. A commit whose answer was lost with the connection is asked again: the fence answers
-`repeated` when the first attempt had been applied, and as only this epoch can have applied it, that counts as applied.
+The layout of the keys is in `redis_scripts`, how requests are packed in `redis_layout`. A commit whose answer was lost with the
+connection is asked again: the fence answers `repeated` when the first attempt had been applied, and as only this epoch can have
+applied it, that counts as applied.
+
+With `wait_replicas` a commit counts when so many copies of the server have it, and a claim likewise: before that, nothing of it is
+published.
 """
 
 from __future__ import annotations
 
-import asyncio
-import math
-import re
+import logging
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeVar
 
-import msgspec
 import redis.asyncio as redis_asyncio
 from redis import exceptions as redis_errors
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from stream_app.errors import ContractError, StoreUnavailableError
 from stream_app.features.columns import EntityRows
-from stream_app.store import redis_scripts
-from stream_app.store.port import Claim, CommitResult, CommitStatus, GroupStep, Snapshot, StateWrite
-
-__all__ = ["RedisStore"]
-
-# A Redis that restarts with an AOF of some hundred MB answers LOADING for seconds; beyond this the worker gives up and restarts.
-_PATIENCE_MS: Final = 60_000
-# No heartbeat is sent while a worker claims (session: 10 s), so it must know early that it cannot.
-_CLAIM_PATIENCE_MS: Final = 4_000
-_PAUSE_S: Final = 0.25
-_HOLDERS_CACHE: Final = 1_000_000  # (kind, key, group) triples known to be in the index; about 100 bytes each
-# A holder's bit is set again when it was last set a day ago, and then lives for the replica's time and two days: so it outlives
-# every replica written in between, and goes with the last of them.
-_ANNOUNCE_EVERY_S: Final = 86_400.0
-_HOLDERS_EXTRA_MS: Final = 2 * 86_400_000
-# What passes by itself: a connection that broke, a server that loads its data, a failover under way.
-_PASSING: Final = (
-    redis_errors.ConnectionError,
-    redis_errors.TimeoutError,
-    redis_errors.BusyLoadingError,
-    redis_errors.ReadOnlyError,
-    redis_errors.MasterDownError,
-    OSError,
+from stream_app.store import redis_erase, redis_layout, redis_scripts
+from stream_app.store.known_holders import KnownHolders
+from stream_app.store.port import (
+    Claim,
+    CommitResult,
+    CommitStatus,
+    Erased,
+    GroupStep,
+    Purged,
+    Snapshot,
+    StoreHealth,
 )
-# Refusals that pass as well, alone or in a script's error: no disk, a long script, too few replicas, a failover, no memory.
-_REFUSED: Final = re.compile(r"\b(MISCONF|BUSY|NOREPLICAS|CLUSTERDOWN|OOM)\b")
+from stream_app.store.read_plan import ReadPlan
+from stream_app.store.redis_patience import patiently
+from stream_app.store.redis_wire import Command, exchange
+
+__all__ = ["RedisOptions", "RedisStore", "own_success", "warn_of_eviction"]
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+_WAITED_MS: Final = 60_000  # how long the mark of the last wait stays; nobody reads it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisOptions:
+    """What a deployment may choose.
+
+    Attributes:
+        timeout_ms: How long one request may take.
+        patience_ms: How long a request is tried again before StoreUnavailableError. A Redis that restarts with an append-only
+            file of some hundred MB answers LOADING for seconds; beyond this the worker gives up and restarts.
+        claim_patience_ms: The same for a claim. No heartbeat is sent while a worker claims (session: 10 s), so it must know
+            early that it cannot.
+        max_replicas: Most replicas of other groups that are read for one entity.
+        answers_kept_ms: How long published answers are kept; 0: not at all.
+        wait_replicas: How many copies of the server must have a commit before it counts; 0: none.
+        wait_ms: How long they may take.
+    """
+
+    timeout_ms: int = 5_000
+    patience_ms: int = 60_000
+    claim_patience_ms: int = 4_000
+    max_replicas: int = 32
+    answers_kept_ms: int = 120_000
+    wait_replicas: int = 0
+    wait_ms: int = 1_000
 
 
 class RedisStore:
@@ -58,30 +79,20 @@ class RedisStore:
         prefix: First part of every key.
         groups: Number of partition groups.
         shared_kinds: Entity kinds kept as one replica a group.
-        timeout_ms: How long one request may take.
-        patience_ms: How long a request is tried again before StoreUnavailableError.
-        claim_patience_ms: The same for a claim; must stay well below Kafka's session timeout.
+        options: The rest.
     """
 
     def __init__(
-        self,
-        url: str,
-        *,
-        prefix: str,
-        groups: int,
-        shared_kinds: frozenset[str],
-        timeout_ms: int = 5_000,
-        patience_ms: int = _PATIENCE_MS,
-        claim_patience_ms: int = _CLAIM_PATIENCE_MS,
+        self, url: str, *, prefix: str, groups: int, shared_kinds: frozenset[str], options: RedisOptions | None = None
     ) -> None:
         self._prefix = prefix
-        self._patience_ms = patience_ms
-        self._claim_patience_ms = min(claim_patience_ms, patience_ms)
         self._groups = groups
         self._shared_kinds = shared_kinds
-        self._counter_keys = [self._key(group, "commit") for group in range(groups)]
-        self._known_holders: dict[tuple[str, bytes, int], float] = {}  # when its bit was set, by the loop's clock
-        timeout_s = timeout_ms / 1000
+        self._options = options = options or RedisOptions()
+        self._counters = [self._key(group, "commit") for group in range(groups)]
+        self._known_holders = KnownHolders()
+        self._warned = False
+        timeout_s = (options.timeout_ms + (options.wait_ms if options.wait_replicas else 0)) / 1000
         self._redis = redis_asyncio.Redis.from_url(
             url,
             protocol=3,
@@ -89,60 +100,57 @@ class RedisStore:
             socket_connect_timeout=timeout_s,
             retry=Retry(NoBackoff(), 0),  # retries are ours: a commit must know that it is a retry
         )
-        self._claim = self._redis.register_script(redis_scripts.CLAIM)
-        self._read = self._redis.register_script(redis_scripts.READ)
         self._commit = self._redis.register_script(redis_scripts.COMMIT)
         self._published = self._redis.register_script(redis_scripts.PUBLISHED)
+        self._layouts = self._redis.register_script(redis_scripts.LAYOUTS)
 
     def _key(self, group: int, rest: str) -> str:
-        return f"{self._prefix}:{{g{group}}}:{rest}"
-
-    def _state_key(self, group: int, kind: str, key: bytes) -> str:
-        return f"{self._prefix}:{{g{group}}}:{kind}:{key.hex()}"
+        return redis_layout.group_head(self._prefix, group) + rest
 
     async def claim(self, group: int, owner: str) -> Claim:
-        """Draw a new epoch for `group`."""
+        """Draw a new epoch for `group`; what its outbox holds has `wait_replicas` copies, so it may be published."""
         self._known_holders.clear()  # who starts over may have found a server that lost its last writes
         keys = [self._key(group, "meta"), self._key(group, "commit"), self._key(group, "outbox")]
         token = secrets.token_hex(8)  # one for all tries: a try whose answer was lost must not fence the next
-        epoch, meta, commit, outbox = await self._patiently(
-            lambda: self._claim(keys=keys, args=[owner, token]), self._claim_patience_ms
-        )
-        fields = {name.decode(): value for name, value in _pairs(meta).items()}
-        if not epoch:
-            raise ContractError(
-                f"group {group}: {keys[1]} says {commit.decode()} commits, {keys[0]} has the fields {sorted(fields)}: "
-                "one of the two keys was deleted or evicted. Operator action: set maxmemory-policy to noeviction, then restore "
-                "Redis from a copy, or delete all keys of this redis.prefix to decide everything that Kafka holds anew."
-            )
-        fronts = {name.removeprefix("front:"): int(value) for name, value in fields.items() if name.startswith("front:")}
-        answers = {int(number): payload for number, payload in _pairs(outbox).items()}
-        return Claim(epoch.decode(), fronts, int(commit), dict(sorted(answers.items())))
+        args = (owner, token, self._key(group, "answers:"))
+
+        async def attempt() -> Any:  # noqa: ANN401 - a script's answer
+            [answer] = await self._durably([("EVAL", redis_scripts.CLAIM, len(keys), *keys, *args)])
+            return answer
+
+        patience_ms = min(self._options.claim_patience_ms, self._options.patience_ms)
+        reply = await self._patiently(attempt, patience_ms)
+        if not self._warned:
+            self._warned = True
+            warn_of_eviction(await self._health(patience_ms))
+        return redis_layout.claim_of(self._prefix, group, reply)
 
     async def read(self, rows: Mapping[str, EntityRows]) -> Snapshot:
-        """Read the blobs of a batch's entities in one script, hence at one point in time."""
-        kinds = sorted(rows, key=lambda kind: kind in self._shared_kinds)  # shared ones last, as the script wants them
-        own_keys: list[str] = []
-        shared: list[tuple[str, int]] = []
-        for kind in kinds:
-            tails = [f"{kind}:{key.hex()}" for key in rows[kind].keys]
-            groups = rows[kind].groups.tolist()
-            own_keys.extend(f"{self._prefix}:{{g{group}}}:{tail}" for group, tail in zip(groups, tails, strict=True))
-            if kind in self._shared_kinds:
-                shared.extend(zip(tails, groups, strict=True))
-        request = _pack((self._prefix, own_keys, shared))
-        counters, blobs, replicas = await self._patiently(lambda: self._read(keys=self._counter_keys, args=[request]))
-        own: dict[str, Sequence[bytes | None]] = {}
-        others: dict[str, Sequence[Sequence[bytes]]] = {}
-        at = replica_at = 0
-        for kind in kinds:
-            count = len(rows[kind].keys)
-            own[kind] = blobs[at : at + count]
-            at += count
-            if kind in self._shared_kinds:
-                others[kind] = replicas[replica_at : replica_at + count]
-                replica_at += count
-        return Snapshot(own, others, {group: int(value or 0) for group, value in enumerate(counters)})
+        """Read the blobs of a batch's entities in one command, hence at one point in time.
+
+        Who holds replicas is asked before, and once more with the blobs: where a holder has come in between, all is read anew.
+        """
+        plan = ReadPlan(self._prefix, self._groups, self._shared_kinds, rows)
+        found = await self._mget(plan.index)
+        while True:
+            bitmaps = found
+            choice = plan.chosen(bitmaps, self._options.max_replicas)
+            values = await self._mget([*self._counters, *plan.index, *plan.names(choice)])
+            found = values[self._groups : self._groups + len(bitmaps)]
+            if found == bitmaps:
+                break
+        reads = {group: int(value or 0) for group, value in enumerate(values[: self._groups])}
+        return plan.snapshot(choice, values[self._groups + len(bitmaps) :], reads)
+
+    async def _mget(self, names: Sequence[str]) -> list[bytes | None]:
+        if not names:
+            return []
+
+        async def attempt() -> list[bytes | None]:
+            [values] = _answered(await exchange(self._redis, [("MGET", *names)]))
+            return list(values)
+
+        return await self._patiently(attempt)
 
     async def commit(self, steps: Sequence[GroupStep]) -> list[CommitResult]:
         """Apply each step in one script call, all of them in one round trip."""
@@ -151,128 +159,119 @@ class RedisStore:
         async def attempt() -> list[Any]:
             nonlocal sent
             sent += 1
-            answers = await self._send(steps)
-            if any(isinstance(answer, redis_errors.NoScriptError) for answer in answers):  # the server was restarted
+            try:
+                return await self._send(steps)
+            except redis_errors.NoScriptError:  # the server was restarted
                 await self._redis.script_load(self._commit.script)
                 sent += 1
-                answers = await self._send(steps)
-            for answer in answers:
-                if isinstance(answer, Exception):
-                    raise answer
-            return answers[len(answers) - len(steps) :]
+                return await self._send(steps)
 
-        results = [_result(answer) for answer in await self._patiently(attempt)]
-        if sent > 1:  # only this epoch can have applied it: it was our own first attempt
-            results = [
-                replace(result, status=CommitStatus.APPLIED, detail="")
-                if result.status is CommitStatus.REPEATED and result.commit == step.after + 1
-                else result
-                for step, result in zip(steps, results, strict=True)
-            ]
-        self._remember_holders(steps)
-        return results
+        answers = await self._patiently(attempt)
+        results = [redis_layout.result_of(answer) for answer in answers[len(answers) - len(steps) :]]
+        self._known_holders.add(steps)
+        return own_success(steps, results) if sent > 1 else results
 
     async def _send(self, steps: Sequence[GroupStep]) -> list[Any]:
-        pipe = self._redis.pipeline(transaction=False)
-        self._announce_holders(pipe, steps)
-        for step in steps:
-            keys, args = self._commit_arguments(step)
-            pipe.evalsha(self._commit.sha, len(keys), *keys, *args)
-        answers: list[Any] = await pipe.execute(raise_on_error=False)
-        return answers
-
-    def _commit_arguments(self, step: GroupStep) -> tuple[list[str], list[bytes]]:
-        keys = [self._key(step.group, "meta"), self._key(step.group, "commit"), self._key(step.group, "outbox")]
-        head = self._key(step.group, "")
-        writes = [(f"{head}{write.kind}:", write.ttl_ms, [key.hex() for key in write.keys]) for write in step.writes]
-        ranges = [(topic, str(start), str(end)) for topic, (start, end) in step.ranges.items()]
-        blobs = [blob for write in step.writes for blob in write.blobs]  # apart: Redis's MessagePack knows no binary type
-        return keys, [_pack((step.epoch, ranges, step.published, writes, step.after)), step.payload, *blobs]
-
-    def _announce_holders(self, pipe: Any, steps: Sequence[GroupStep]) -> None:  # noqa: ANN401 - redis-py's pipeline is untyped
+        commands: list[Command] = []
         # Before the commit: a bit without a replica costs a read nothing, a replica without its bit would be missed.
-        stale = asyncio.get_running_loop().time() - _ANNOUNCE_EVERY_S
-        new = [
-            (f"{self._prefix}:holders:{write.kind}:{key.hex()}", group, write.ttl_ms + _HOLDERS_EXTRA_MS)
-            for write, group in _shared_writes(steps)
-            for key in write.keys
-            if self._known_holders.get((write.kind, key, group), -math.inf) <= stale
-        ]
+        new = self._known_holders.missing(steps)
         if new:
-            pipe.eval(redis_scripts.ANNOUNCE, 0, _pack(new))
+            commands.append(("EVAL", redis_scripts.ANNOUNCE, 0, *redis_layout.announcement(self._prefix, new)))
+        for step in steps:
+            keys, args = redis_layout.commit_call(self._prefix, step, self._options.answers_kept_ms)
+            commands.append(("EVALSHA", self._commit.sha, len(keys), *keys, *args))
+        return await self._durably(commands)
 
-    def _remember_holders(self, steps: Sequence[GroupStep]) -> None:
-        if len(self._known_holders) > _HOLDERS_CACHE:
-            self._known_holders.clear()
-        now = asyncio.get_running_loop().time()
-        for write, group in _shared_writes(steps):
-            for key in write.keys:
-                known = self._known_holders.get((write.kind, key, group), -math.inf)
-                if known <= now - _ANNOUNCE_EVERY_S:
-                    self._known_holders[write.kind, key, group] = now
+    async def _durably(self, commands: Sequence[Command]) -> list[Any]:
+        """Run commands on one connection; with `wait_replicas`, return only when so many copies have what they wrote.
+
+        Raises:
+            RedisError: The first refusal; NOREPLICAS where too few copies answered in time.
+        """
+        wanted, wait_ms = self._options.wait_replicas, self._options.wait_ms
+        if not wanted or not commands:
+            return _answered(await exchange(self._redis, commands))
+        # WAIT speaks of the last write of its own connection, and a step that an earlier attempt has applied writes nothing now.
+        mark: Command = ("SET", f"{self._prefix}:waited", "", "PX", _WAITED_MS)
+        answers = _answered(await exchange(self._redis, [*commands, mark, ("WAIT", wanted, wait_ms)]))
+        if answers[-1] < wanted:
+            raise redis_errors.ResponseError(
+                f"NOREPLICAS {answers[-1]} copies of Redis had the batch after {wait_ms} ms, redis.wait_replicas wants {wanted}"
+            )
+        return answers[: len(commands)]
 
     async def mark_published(self, group: int, epoch: str, commits: Sequence[int]) -> None:
         """Drop published answers from the outbox; a stale epoch, or a number not drawn yet, changes nothing."""
         if commits:
             keys = [self._key(group, "meta"), self._key(group, "outbox"), self._key(group, "commit")]
-            await self._patiently(lambda: self._published(keys=keys, args=[epoch, *commits]))
+            args: list[str | int] = [epoch, self._key(group, "answers:"), self._options.answers_kept_ms, *commits]
+            await self._patiently(lambda: self._published(keys=keys, args=args))
+
+    async def answers(self, group: int, commits: Sequence[int]) -> dict[int, bytes]:
+        """Payloads of earlier commits: those in the outbox, and those that are still kept."""
+        if not commits:
+            return {}
+        keys = [self._key(group, f"answers:{number}") for number in commits]
+        found = await self._patiently(lambda: self._redis.mget(keys))
+        return {number: payload for number, payload in zip(commits, found, strict=True) if isinstance(payload, bytes)}
+
+    async def layouts(self, known: Mapping[str, str]) -> dict[str, str]:
+        """Write down what blobs look like, never over another; returns all that the store knows."""
+        args = [text for pair in known.items() for text in pair]
+        reply = await self._patiently(lambda: self._layouts(keys=[f"{self._prefix}:layouts"], args=args))
+        return redis_layout.texts_of(reply)
+
+    async def erase(self, group: int, user_key: bytes) -> Erased:
+        """Delete the group's blobs whose key begins with `user_key`, in one pass."""
+        return await redis_erase.erase(self._command, self._prefix, group, user_key)
+
+    async def purge_answers(self, group: int, cleaned: Callable[[bytes], bytes | None]) -> Purged:
+        """Take a person out of the group's kept payloads; those in the outbox wait."""
+        return await redis_erase.purge_answers(self._command, self._prefix, group, cleaned)
+
+    async def _command(self, *arguments: Any) -> Any:  # noqa: ANN401 - a command's answer
+        return await self._patiently(lambda: self._redis.execute_command(*arguments))  # type: ignore[no-untyped-call]
+
+    async def health(self) -> StoreHealth:
+        """Ask the server for its memory and replicas."""
+        return await self._health(self._options.patience_ms)
+
+    async def _health(self, patience_ms: int) -> StoreHealth:
+        return redis_layout.health_of(await self._patiently(self._redis.info, patience_ms))
 
     async def close(self) -> None:
         """Close the connections."""
         await self._redis.aclose()
 
-    async def _patiently(self, attempt: Any, patience_ms: int | None = None) -> Any:  # noqa: ANN401 - scripts have no types
-        """Run `attempt` until it answers; what passes by itself is given `patience_ms` and not longer."""
-        loop = asyncio.get_running_loop()
-        patience_ms = self._patience_ms if patience_ms is None else patience_ms
-        give_up = loop.time() + patience_ms / 1000
-        while True:
-            try:
-                async with asyncio.timeout_at(give_up):
-                    return await attempt()
-            except _PASSING as err:
-                if loop.time() >= give_up:
-                    raise StoreUnavailableError(
-                        f"Redis gave no answer for {patience_ms} ms ({_named(err)}); is it running, and is redis.url right?"
-                    ) from err
-                self._known_holders.clear()  # a server that came back may have lost its last writes
-                await asyncio.sleep(_PAUSE_S)
-            except redis_errors.RedisError as err:
-                if _passes(err):
-                    if loop.time() < give_up:
-                        await asyncio.sleep(_PAUSE_S)
-                        continue
-                    raise StoreUnavailableError(
-                        f"Redis refused every try for {patience_ms} ms ({_named(err)}); give it what it lacks"
-                    ) from err
-                raise ContractError(
-                    f"Redis refused a command: {err}. Operator action: check the server's version (6.2 or later), "
-                    "its memory limit (maxmemory-policy must be noeviction) and this user's rights (ACL)."
-                ) from err
+    async def _patiently(self, attempt: Callable[[], Awaitable[T]], patience_ms: int | None = None) -> T:
+        patience_ms = self._options.patience_ms if patience_ms is None else patience_ms
+        return await patiently(attempt, patience_ms, self._known_holders.clear)
 
 
-def _named(err: Exception) -> str:
-    return f"{type(err).__name__}: {err}"  # some say nothing but their class
+def _answered(answers: list[Any]) -> list[Any]:
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return answers
 
 
-def _passes(err: redis_errors.RedisError) -> bool:
-    # redis-py takes the first word off some messages and makes a class of it.
-    return isinstance(err, redis_errors.OutOfMemoryError | redis_errors.ClusterDownError) or bool(_REFUSED.search(str(err)))
+def own_success(steps: Sequence[GroupStep], results: Sequence[CommitResult]) -> list[CommitResult]:
+    """The results of steps that were sent again: `repeated` is our own first attempt, for only this epoch can have applied it."""
+    return [
+        replace(result, status=CommitStatus.APPLIED, detail="")
+        if result.status is CommitStatus.REPEATED and result.commit == step.after + 1
+        else result
+        for step, result in zip(steps, results, strict=True)
+    ]
 
 
-def _shared_writes(steps: Sequence[GroupStep]) -> Iterator[tuple[StateWrite, int]]:
-    return ((write, step.group) for step in steps for write in step.writes if write.shared)
-
-
-_pack = msgspec.msgpack.Encoder().encode  # one packed argument: redis-py needs 2 us for each, and an event has three
-
-
-def _pairs(flat: Any) -> dict[bytes, bytes]:  # noqa: ANN401 - a list in RESP2 and in scripts, a dict elsewhere
-    if isinstance(flat, dict):
-        return flat
-    return dict(zip(flat[::2], flat[1::2], strict=True))
-
-
-def _result(answer: Sequence[bytes]) -> CommitResult:
-    status, commit, detail = answer
-    return CommitResult(CommitStatus(status.decode()), int(commit), detail.decode())
+def warn_of_eviction(health: StoreHealth) -> None:
+    """Tell the operator of a server that throws state out when it is full."""
+    if health.may_evict:
+        log.warning(
+            "Redis may evict state: maxmemory %d bytes, maxmemory-policy %s (%d keys evicted since its start). An evicted key is "
+            "a person's history, or an answer that is owed. Operator action: set maxmemory-policy to noeviction.",
+            health.limit_bytes,
+            health.policy,
+            health.evicted,
+        )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from stream_app.store.redis_store import RedisStore
+from stream_app.store.redis_store import RedisOptions, RedisStore
 from tests.contract.steps import GROUPS, SHARED
 
 
@@ -36,8 +36,8 @@ def open_store(redis_prefix: str, runner: asyncio.Runner) -> Iterator[Callable[.
     """Opens stores over a given server, to be closed at the end."""
     opened: list[RedisStore] = []
 
-    def new(url: str, patience_ms: int = 60_000) -> RedisStore:
-        store = RedisStore(url, prefix=redis_prefix, groups=GROUPS, shared_kinds=SHARED, patience_ms=patience_ms)
+    def new(url: str, **options: int) -> RedisStore:
+        store = RedisStore(url, prefix=redis_prefix, groups=GROUPS, shared_kinds=SHARED, options=RedisOptions(**options))
         opened.append(store)
         return store
 

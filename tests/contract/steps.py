@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from stream_app.features.blobs import Blobs, Replicas
 from stream_app.features.columns import EntityRows
 from stream_app.store.port import CommitStatus, GroupStep, StateWrite, Store
 
@@ -21,6 +22,7 @@ __all__ = [
     "TTL_MS",
     "USER",
     "commit",
+    "lists",
     "rows",
     "step",
     "user_blob",
@@ -41,7 +43,7 @@ def rows(kind: str, *pairs: tuple[int, bytes]) -> dict[str, EntityRows]:
 
 
 def write(kind: str, *blobs: tuple[bytes, bytes]) -> StateWrite:
-    return StateWrite(kind, kind in SHARED, [key for key, _ in blobs], [blob for _, blob in blobs], TTL_MS)
+    return StateWrite(kind, kind in SHARED, [key for key, _ in blobs], Blobs.of([blob for _, blob in blobs]), TTL_MS)
 
 
 def step(
@@ -61,5 +63,14 @@ async def commit(store: Store, *steps: GroupStep) -> list[CommitStatus]:
     return [result.status for result in await store.commit(steps)]
 
 
-async def user_blob(store: Store, group: int = 0, key: bytes = USER) -> bytes | None:
+async def user_blob(store: Store, group: int = 0, key: bytes = USER) -> bytes:
+    """The user's blob, empty where there is none."""
     return (await store.read(rows("user", (group, key)))).own["user"][0]
+
+
+def lists(replicas: Replicas) -> list[list[bytes]]:
+    """The replicas of each row."""
+    found: list[list[bytes]] = [[] for _ in replicas.held]
+    for row, blob in zip(replicas.of.tolist(), replicas.blobs, strict=True):
+        found[row].append(blob)
+    return found

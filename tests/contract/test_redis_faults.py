@@ -17,7 +17,7 @@ from stream_app.services.probe import redis_answers
 from stream_app.services.process import wait_until
 from stream_app.services.redis_server import DURABLE, redis_conf
 from stream_app.store.port import CommitResult
-from stream_app.store.redis_store import RedisStore
+from stream_app.store.redis_store import RedisOptions, RedisStore
 from tests.contract.lossy_proxy import LossyProxy
 from tests.contract.steps import (
     APPLIED,
@@ -230,7 +230,9 @@ async def test_a_claim_gives_up_earlier_than_a_commit(runner: asyncio.Runner, re
 
     async with await asyncio.start_server(listen, "127.0.0.1", 0) as server:
         url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
-        store = RedisStore(url, prefix=redis_prefix, groups=GROUPS, shared_kinds=SHARED, claim_patience_ms=300)
+        store = RedisStore(
+            url, prefix=redis_prefix, groups=GROUPS, shared_kinds=SHARED, options=RedisOptions(claim_patience_ms=300)
+        )
         with pytest.raises(StoreUnavailableError, match="no answer for 300 ms"):
             await store.claim(0, "w")
         await store.close()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
 
+from benchmarks.arrival_order import session_after
 from benchmarks.compare import compare_states
-from benchmarks.oracle import Entity, RawEvent, State, expected_states
+from benchmarks.oracle import Entity, State, expected_states
+from benchmarks.values import RawEvent
 
 KEY = "a key for tests only"
 States = dict[Entity, State]
@@ -17,63 +20,105 @@ States = dict[Entity, State]
 def events() -> list[RawEvent]:
     clicks = [RawEvent("clicks", "a", "view", 60_000 * i, device="d", item=f"i{i}", category=f"c{i}") for i in range(40)]
     orders = [RawEvent("orders", "b", "order", 90_000 * i, device="d", amount=1.5, instrument="p") for i in range(4)]
-    return clicks + orders
+    searches = [RawEvent("searches", "c", "search", 90_000 * i, query=f"q{i}") for i in range(4)]
+    return clicks + orders + searches
 
 
 def expected() -> States:
-    return expected_states(events(), {"a": 1, "b": 2}, KEY)
+    return expected_states(events(), {"a": 1, "b": 2, "c": 3}, KEY)
 
 
 def stored() -> States:
-    """What a right store holds: the oracle's own states, with sequences as a store keeps them."""
+    """What a right store holds: the oracle's own states, with sequences and sessions as a store keeps them."""
     states = copy.deepcopy(expected())
     for state in states.values():
         state.sequence = [entry for entries in state.arrivals.values() for entry in entries][-32:]
-        state.arrivals = {}
+        state.commits = [n // 5 for n, _ in enumerate(state.sequence)]
+        state.session = session_after((visit for visits in state.visits.values() for visit in visits), state)
+        state.arrivals, state.visits = {}, {}
     return states
 
 
-def user_of(states: States) -> State:
-    return next(state for (group, kind, _), state in states.items() if (group, kind) == (1, "user"))
+def user_of(states: States, group: int = 1) -> State:
+    return next(state for (of_group, kind, _), state in states.items() if (of_group, kind) == (group, "user"))
 
 
 def test_a_right_store_has_no_difference() -> None:
     comparison = compare_states(expected(), stored())
     assert comparison.differences == 0
-    assert comparison.keys == 4  # two users, two replicas of one device
-    assert comparison.sequences == comparison.sequences_of_one_topic == 2
+    kinds = Counter(kind for _, kind, _ in expected())
+    assert kinds["user"] == 3
+    assert kinds["device"] == 2  # two replicas of one device
+    assert comparison.keys == sum(kinds.values())
+    assert comparison.sequences == comparison.sequences_of_one_topic == 3
+    assert comparison.sessions == comparison.sessions_of_known_order >= 3
     assert comparison.values > 50
 
 
 def counted_twice(states: States) -> None:
-    ring = user_of(states).rings["events/1h"]
+    ring = user_of(states).rings["sum events/1h"]
     ring[max(ring)] += 1
 
 
 def counter_lost(states: States) -> None:
-    ring = user_of(states).rings["views/1h"]
+    ring = user_of(states).rings["sum views/1h"]
     del ring[max(ring)]
 
 
 def ring_lost(states: States) -> None:
-    del user_of(states).rings["views/1h"]
+    del user_of(states).rings["sum views/1h"]
 
 
 def ring_of_another_window(states: States) -> None:
-    user_of(states).rings["spend/1h"] = {0: 1}
+    user_of(states).rings["sum spend/1y"] = {0: 1}
 
 
-def bit_missing(states: States) -> None:
-    ring = user_of(states).rings["category/1d"]
-    ring[0] &= ring[0] - 1
+def set_with_another_value(states: States) -> None:
+    sets = user_of(states).sets
+    ring = next(iter(sets.values()))
+    ring[min(ring)] = ("values", (1, 2))
+
+
+def set_lost(states: States) -> None:
+    user_of(states).sets.popitem()
+
+
+def last_value_older(states: States) -> None:
+    lasts = user_of(states).lasts
+    name, (time_ms, value) = next(iter(lasts.items()))
+    lasts[name] = (time_ms - 1, value)
+
+
+def histogram_of_one_more(states: States) -> None:
+    histograms = user_of(states).histograms
+    name, counts = next(iter(histograms.items()))
+    histograms[name] = (counts[0] + 1, *counts[1:])
+
+
+def session_longer(states: States) -> None:
+    state = user_of(states)
+    assert state.session is not None
+    state.session = state.session._replace(start_ms=state.session.start_ms - 1)
+
+
+def session_lost(states: States) -> None:
+    user_of(states).session = None
+
+
+def commits_fall(states: States) -> None:
+    user_of(states).commits.reverse()
+
+
+def query_missing(states: States) -> None:
+    del user_of(states, 3).queries[0]
 
 
 def newest_behind(states: States) -> None:
-    user_of(states).newest_ms -= 1
+    user_of(states).newest_ms = 1
 
 
 def first_wrong(states: States) -> None:
-    user_of(states).first_ms += 1
+    user_of(states).first_ms = 1
 
 
 def sequence_swapped(states: States) -> None:
@@ -106,7 +151,14 @@ def replica_in_another_group(states: States) -> None:
         counter_lost,
         ring_lost,
         ring_of_another_window,
-        bit_missing,
+        set_with_another_value,
+        set_lost,
+        last_value_older,
+        histogram_of_one_more,
+        session_longer,
+        session_lost,
+        commits_fall,
+        query_missing,
         newest_behind,
         first_wrong,
         sequence_swapped,

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import random
+import pytest
 
+from benchmarks.arrival_order import sequence_fault, session_after, session_fault
 from benchmarks.compare import compare_states
-from benchmarks.oracle import (
-    KEPT,
-    RawEvent,
-    State,
-    cents,
-    entity_key,
-    expected_states,
-    identifier_hash,
-    sequence_fault,
-)
+from benchmarks.oracle import Session, State, cells_of, expected_states
 from benchmarks.stored import state_from_description
+from benchmarks.values import Entry, RawEvent, cents, entity_key, entry_of, identifier_hash, query_of
 from stream_app.codec.identity import Identity
 from stream_app.features.catalog import CATALOGUE
 from stream_app.features.engine import FeatureEngine
-from tests.unit.benchmarks.typed_events import typed
+from tests.unit.benchmarks.typed_events import DAY_MS, raw_events, typed
 
 KEY = "a key for tests only"
-DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
 
 
@@ -32,13 +24,13 @@ def only(events: list[RawEvent], kind: str = "user") -> State:
     return state
 
 
-def order(time_ms: int, amount: float = 1.0, user: str = "u", device: str = "") -> RawEvent:
-    return RawEvent("orders", user, "order", time_ms, device=device, amount=amount)
+def order(time_ms: int, amount: float = 1.0, user: str = "u", device: str = "", event_id: str = "") -> RawEvent:
+    return RawEvent("orders", user, "order", time_ms, event_id, device=device, amount=amount)
 
 
 def test_an_event_counts_in_the_tile_that_its_time_falls_in_and_no_other() -> None:
     state = only([order(59_999), order(60_000), order(60_001)])
-    assert state.rings["events/10m"] == {0: 1, 60_000: 2}
+    assert state.rings["sum events/10m"] == {0: 1, 60_000: 2}
     assert (state.first_ms, state.newest_ms) == (59_999, 60_001)
 
 
@@ -46,14 +38,14 @@ def test_a_tile_is_kept_until_the_window_and_two_tiles_have_passed() -> None:
     newest = 100 * HOUR_MS
     # The ring of a day keeps 26 hourly tiles: those of hours 75 to 100.
     state = only([order(75 * HOUR_MS - 1), order(75 * HOUR_MS), order(newest)])
-    assert state.rings["orders/1d"] == {75 * HOUR_MS: 1, newest: 1}
+    assert state.rings["sum orders/1d"] == {75 * HOUR_MS: 1, newest: 1}
     assert state.first_ms == 75 * HOUR_MS - 1  # the first event is remembered although its tile is gone
 
 
 def test_the_state_does_not_depend_on_the_order_of_events() -> None:
     events = [order(hour * HOUR_MS, amount=hour) for hour in (3, 90, 1, 40)]
     backwards = only(events[::-1])
-    backwards.arrivals = only(events).arrivals
+    backwards.arrivals, backwards.visits = only(events).arrivals, only(events).visits
     assert backwards == only(events)
 
 
@@ -61,21 +53,32 @@ def test_money_is_summed_in_whole_cents() -> None:
     assert cents(57.16) == 5716
     assert cents(0.125) == 12  # exactly between two: to the even one
     assert cents(0.375) == 38
-    assert only([order(5, 0.1), order(6, 0.2)]).rings["spend/1h"] == {0: 30}
+    assert only([order(5, 0.1), order(6, 0.2)]).rings["sum spend/1h"] == {0: 30}
 
 
-def test_a_bitmap_has_one_bit_for_each_different_value() -> None:
-    events = [RawEvent("clicks", "u", "view", 5, category=name) for name in ("a", "b", "a")]
-    ring = only(events).rings["category/1d"]
-    assert list(ring) == [0]
-    assert ring[0].bit_count() == 2
-    assert ring[0] < 1 << 128
+def test_each_square_is_rounded_down_by_itself() -> None:
+    rings = only([order(5, 1.0), order(6, 1e8)]).rings
+    (squares,) = [ring for name, ring in rings.items() if name.startswith("square spend/")]
+    assert squares == {0: 100 * 100 // 128 + 10_000_000**2 // 128}
 
 
-def test_a_bit_is_the_hash_modulo_the_size_of_the_bitmap() -> None:
-    ring = only([order(5, user="someone", device="d")], kind="device").rings["user/1d"]
+def test_few_different_values_are_a_list_and_many_a_sketch() -> None:
+    (cell,) = [cell for cell in cells_of(CATALOGUE, "user") if cell.op == "distinct" and cell.measure == "category"]
+    few = [RawEvent("clicks", "u", "view", 5, category=f"c{n % cell.words}") for n in range(cell.words + 2)]
+    ((form, values),) = only(few).sets[cell.name].values()
+    assert form == "values"
+    assert len(values) == cell.words
+    many = [RawEvent("clicks", "u", "view", 5, category=f"c{n}") for n in range(cell.words + 1)]
+    ((form, registers),) = only(many).sets[cell.name].values()
+    assert form == "registers"
+    assert len(registers) == 16 * cell.words - 1
+    assert 1 <= sum(rank > 0 for rank in registers) <= cell.words + 1
+
+
+def test_a_value_of_a_set_is_the_hash_without_its_last_bit() -> None:
+    sets = only([order(5, user="someone", device="d")], kind="device").sets
     value = int.from_bytes(identifier_hash("user", "someone", KEY)[:8], "big") >> 1
-    assert ring == {0: 1 << value % 256}
+    assert sets["user/7d"] == {0: ("values", (value,))}
 
 
 def test_an_identifier_is_hashed_by_what_it_names_and_under_the_key() -> None:
@@ -88,58 +91,116 @@ def test_a_device_has_one_replica_in_each_group_that_saw_it() -> None:
     events = [order(1, user="a", device="d"), order(2, user="b", device="d"), order(3, user="a", device="d")]
     states = expected_states(events, {"a": 0, "b": 5}, KEY)
     device = entity_key("device", "d", KEY)
-    assert states[0, "device", device].rings["events/10m"] == {0: 2}
+    assert states[0, "device", device].rings["sum events/10m"] == {0: 2}
     assert states[5, "device", device].newest_ms == 2
     assert {kind for _, kind, _ in states} == {"user", "device"}  # no address, no key for one
 
 
+def test_an_event_that_was_sent_twice_counts_once() -> None:
+    assert only([order(5, event_id="a"), order(6, event_id="b"), order(5, event_id="a")]).rings["sum orders/1h"] == {0: 2}
+    long_ago = [order(5, event_id="a"), *(order(n, event_id=f"b{n}") for n in range(32)), order(5, event_id="a")]
+    assert only(long_ago).rings["sum orders/1h"] == {0: 34}  # beyond the last 32 it is an event like any other
+
+
+def test_spellings_of_one_query_have_one_code_and_words_codes_of_their_own() -> None:
+    def codes(text: str) -> tuple[int, ...]:
+        return query_of(RawEvent("searches", "u", "search", 1, query=text))[1]
+
+    assert codes("Red  SHOES") == codes("red shoes")
+    assert codes("shoes")[1] == codes("red shoes")[2] != 0
+    assert codes("shoes")[2:] == (0, 0)
+    assert codes("") == (0, 0, 0, 0)
+    assert codes("红鞋")[1] == codes("红")[1]  # characters written without spaces are words
+
+
+def test_a_price_has_a_bucket_for_each_doubling() -> None:
+    def bucket(price: float) -> int:
+        return entry_of(RawEvent("clicks", "u", "view", 1, price=price)).price
+
+    assert [bucket(price) for price in (0.0, 0.01, 0.31, 0.32, 0.63, 0.64, 1e9)] == [0, 1, 1, 2, 2, 3, 15]
+
+
+def entry(time_ms: int, kind: int) -> Entry:
+    return Entry(time_ms, 1, 1, kind, 0, time_ms + 1)
+
+
 def test_any_interleaving_of_two_topics_is_a_right_sequence() -> None:
-    clicks, orders = [(1, 1, 1, 2), (3, 1, 1, 2)], [(2, 1, 1, 6)]
+    clicks, orders = [entry(1, 2), entry(3, 2)], [entry(2, 6)]
     arrivals = {"clicks": clicks, "orders": orders}
     assert not sequence_fault(arrivals, [*orders, *clicks])
     assert not sequence_fault(arrivals, [clicks[0], *orders, clicks[1]])
 
 
 def test_a_sequence_with_one_topic_out_of_order_is_wrong() -> None:
-    clicks = [(1, 1, 1, 2), (3, 1, 1, 2)]
+    clicks = [entry(1, 2), entry(3, 2)]
     assert "not" in sequence_fault({"clicks": clicks}, clicks[::-1])
 
 
 def test_a_sequence_holds_the_last_32_and_all_if_there_are_fewer() -> None:
-    entries = [(t, 1, 1, 2) for t in range(40)]
+    entries = [entry(t, 2) for t in range(40)]
     assert not sequence_fault({"clicks": entries}, entries[8:])
     assert sequence_fault({"clicks": entries}, entries[7:39])
     assert sequence_fault({"clicks": entries}, entries[9:])
     assert sequence_fault({"clicks": entries[:3]}, entries[1:3])
 
 
-def test_the_table_of_what_is_kept_is_the_catalogues() -> None:
+def visited(*times_ms: int, gap_ms: int = 10) -> State:
+    state = State(max(times_ms), min(times_ms), session_measures=("views",), session_gap_ms=gap_ms)
+    state.visits = {"clicks": [(time_ms, (1,)) for time_ms in times_ms]}
+    return state
+
+
+@pytest.mark.parametrize(
+    ("times_ms", "session"),
+    [
+        ((5,), (5, 5, 1)),
+        ((5, 15, 25), (5, 25, 3)),  # silence of just the gap
+        ((5, 15, 26), (26, 26, 1)),
+        ((20, 10), (10, 20, 2)),  # an earlier one within reach
+        ((20, 9), (20, 20, 1)),  # of a session that is closed
+        ((20, 30, 25), (20, 30, 3)),
+    ],
+)
+def test_a_session_ends_when_nothing_came_for_longer_than_the_gap(
+    times_ms: tuple[int, ...], session: tuple[int, int, int]
+) -> None:
+    state = visited(*times_ms)
+    start_ms, last_ms, views = session
+    assert session_after(state.visits["clicks"], state) == Session(start_ms, last_ms, {"views": views})
+
+
+def test_a_session_is_compared_by_its_last_event_where_the_order_is_not_known() -> None:
+    should = visited(5, 15)
+    should.visits["orders"] = [(10, (0,))]
+    found = State(15, 5, session=Session(10, 15, {"views": 1}))
+    assert not session_fault(should, found)
+    found.session = Session(5, 10, {"views": 1})
+    assert session_fault(should, found)
+
+
+def test_a_session_is_compared_whole_where_the_sequence_shows_the_order() -> None:
+    # Of 5, 30 and 18 each is within reach of the one before it, but not when 18 comes last.
+    should = visited(5, 30, gap_ms=14)
+    should.visits["orders"] = [(18, (0,))]
+    clicks, orders = [entry(5, 2), entry(30, 2)], [entry(18, 6)]
+    should.arrivals = {"clicks": clicks, "orders": orders}
+    joined, apart = Session(5, 30, {"views": 2}), Session(18, 30, {"views": 1})
+    in_time, late = [clicks[0], *orders, clicks[1]], [*clicks, *orders]
+    for sequence, session in ((in_time, joined), (late, apart)):
+        assert not session_fault(should, State(30, 5, session=session, sequence=sequence))
+    assert session_fault(should, State(30, 5, session=joined, sequence=late))
+
+
+def test_the_cells_of_the_catalogue_are_those_that_the_engine_keeps() -> None:
     engine = FeatureEngine(CATALOGUE, allowed_lateness_ms=DAY_MS)
     for kind in engine.kinds:
-        described = engine.describe(kind.name, None)
+        described = engine.describe(kind.name, b"")
         tiles, distinct = described["tiles"], described["distinct"]
         assert isinstance(tiles, dict)
         assert isinstance(distinct, dict)
-        kept = KEPT[kind.name]
-        assert {f"{name}/{k.window.name}" for k in kept for name in k.sums} == set(tiles)
-        assert {f"{name}/{k.window.name}" for k in kept for name in k.bitmaps} == set(distinct)
-    assert set(KEPT) == {kind.name for kind in engine.kinds}
-
-
-def raw_events(count: int, seed: int) -> list[RawEvent]:
-    """Events of few users and devices over 40 days, out of order by up to half a day."""
-    rng = random.Random(seed)
-    events = []
-    for i in range(count):
-        kind = rng.choice(["search", "view", "click", "cart", "favourite", "order"])
-        topic = {"search": "searches", "order": "orders"}.get(kind, "clicks")
-        time_ms = 20_000 * DAY_MS + i * 40 * DAY_MS // count + rng.randrange(DAY_MS // 2)
-        places = {"device": rng.choice(["", "d1", "d2"]), "ip": rng.choice(["", "10.0.0.1", "10.0.0.2"])}
-        item = {} if kind == "search" else {"item": f"i{rng.randrange(9)}", "category": rng.choice(["", "c1", "c2", "c3"])}
-        money = {"amount": rng.randrange(9_999) / 100, "instrument": rng.choice(["", "p1", "p2"])}
-        extra = money if kind == "order" else {}
-        events.append(RawEvent(topic, f"u{rng.randrange(6)}", kind, time_ms, **places, **item, **extra))  # type: ignore[arg-type]
-    return events
+        cells = cells_of(CATALOGUE, kind.name)
+        assert {cell.name for cell in cells if cell.op != "distinct"} == set(tiles)
+        assert {cell.name for cell in cells if cell.op == "distinct"} == set(distinct)
 
 
 def test_oracle_and_engine_agree_on_every_state_of_a_long_disordered_log() -> None:
@@ -155,7 +216,9 @@ def test_oracle_and_engine_agree_on_every_state_of_a_long_disordered_log() -> No
         for kind in rows
         for group, key, blob in zip(rows[kind].groups.tolist(), rows[kind].keys, engine.pack(kind, own[kind]), strict=True)
     }
-    comparison = compare_states(expected_states(raw, group_of, KEY), found)
+    comparison = compare_states(expected_states(raw, group_of, KEY, in_order=True), found)
     assert comparison.examples == []
-    assert comparison.keys == len(found) == 6 + 2 * 3 + 2 * 3
+    assert comparison.keys == len(found)
+    assert {kind for _, kind, _ in found} == {kind.name for kind in CATALOGUE.kinds}
     assert comparison.sequences == 6
+    assert comparison.sessions == comparison.sessions_of_known_order > 6

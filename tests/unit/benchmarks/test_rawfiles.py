@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.oracle import RawEvent
 from benchmarks.rawfiles import card_events, find_files, stand_in, taobao_events
+from benchmarks.values import RawEvent
 
 
 def test_each_taobao_behaviour_is_its_event(tmp_path: Path) -> None:
@@ -35,6 +35,7 @@ def test_cards_come_by_time_even_if_the_file_is_not_sorted(tmp_path: Path) -> No
     table = pa.table(
         {
             "time": np.array([3_000, 1_000, 2_000], "datetime64[ms]"),
+            "transaction_id": np.array([7, 8, 9]),
             "customer_id": np.array([1, 2, 3], np.int32),
             "terminal_id": np.array([4, 5, 6], np.int32),
             "amount": np.array([57.16, 0.1, 2.0]),

@@ -6,7 +6,7 @@ from collections import Counter
 
 from benchmarks.compare import Comparison
 from benchmarks.ledger import Books, Problems
-from benchmarks.oracle import RawEvent
+from benchmarks.values import RawEvent
 from benchmarks.verify import SourceRecords, Verdict, judge_sources
 
 RAW = [RawEvent("clicks", "a", "view", 1), RawEvent("clicks", "a", "view", 2), RawEvent("orders", "b", "order", 3)]

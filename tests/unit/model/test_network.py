@@ -57,7 +57,7 @@ def test_the_gradient_of_each_head_reaches_every_encoder(task: str) -> None:
         for name, weight in network.named_parameters()
         if weight.grad is not None and bool(weight.grad.abs().sum() > 0)
     }
-    assert {"context", "items", "sequence", "sharing", task} <= reached
+    assert {"context", "items", "sequence", "queries", "sharing", task} <= reached
     for other in set(Logits._fields) - {task}:
         assert other not in reached  # a tower is its own task's alone
 
@@ -78,10 +78,11 @@ def test_item_vectors_share_the_events_embeddings_and_end_with_a_bias() -> None:
 
 def test_a_row_without_history_is_finite_and_does_not_depend_on_what_stands_in_the_padding() -> None:
     serving = ServingNetwork(make_network())
-    dense, context, item, ids, gaps = example_inputs(FEATURES, 6)
-    ids[:, :, 2] = 0
-    before = serving(dense, context, item, ids, gaps)
-    after = serving(dense, context, item, torch.zeros_like(ids), torch.full_like(gaps, 9.0))
+    dense, context, item, ids, gaps, query, query_ids, query_gaps = example_inputs(FEATURES, 6)
+    ids[:, :, 2], query_ids[:, :, 0] = 0, 0
+    before = serving(dense, context, item, ids, gaps, query, query_ids, query_gaps)
+    no_ids, no_queries, far = torch.zeros_like(ids), torch.zeros_like(query_ids), 9.0
+    after = serving(dense, context, item, no_ids, torch.full_like(gaps, far), query, no_queries, torch.full_like(query_gaps, far))
     for one, other in zip(before, after, strict=True):
         assert bool(one.isfinite().all())
         torch.testing.assert_close(one, other)
@@ -89,15 +90,49 @@ def test_a_row_without_history_is_finite_and_does_not_depend_on_what_stands_in_t
 
 def test_padding_in_front_changes_nothing_but_the_newest_entry_does() -> None:
     serving = ServingNetwork(make_network())
-    dense, context, item, ids, gaps = example_inputs(FEATURES, 1)
+    dense, context, item, ids, gaps, *searched = example_inputs(FEATURES, 1)
     ids, gaps = torch.zeros_like(ids), torch.zeros_like(gaps)
-    ids[:, -1], gaps[:, -1] = torch.tensor([5, 6, 2], dtype=torch.int32), 10.0
-    one = serving(dense, context, item, ids, gaps)
+    ids[:, -1], gaps[:, -1] = torch.tensor([5, 6, 2, 3], dtype=torch.int32), 10.0
+    one = serving(dense, context, item, ids, gaps, *searched)
     gaps[:, : SEQUENCE_LENGTH - 1] = 1e6
-    for left, right in zip(one, serving(dense, context, item, ids, gaps), strict=True):
+    for left, right in zip(one, serving(dense, context, item, ids, gaps, *searched), strict=True):
         torch.testing.assert_close(left, right)
-    ids[:, -1, 2] = 5
-    assert not torch.equal(one[4], serving(dense, context, item, ids, gaps)[4])
+    for column, other in ((0, 6), (1, 7), (2, 5), (3, 4)):  # item, category, kind, price
+        changed = ids.clone()
+        changed[:, -1, column] = other
+        assert not torch.equal(one[4], serving(dense, context, item, changed, gaps, *searched)[4])
+
+
+def test_the_price_and_the_kind_of_a_step_are_looked_up_together() -> None:
+    sequence = make_network().sequence
+    kinds, prices = torch.tensor([0, 3, 3], dtype=torch.int32), torch.tensor([0, 0, 7], dtype=torch.int32)
+    steps = sequence.embed_steps(kinds, prices)
+    torch.testing.assert_close(steps, sequence.kinds(kinds) + sequence.prices(prices))
+    assert steps[0].abs().sum() == 0
+    torch.testing.assert_close(steps[:2], sequence.embed_kinds(kinds[:2]))
+
+
+def test_a_query_that_nobody_has_seen_starts_from_its_words() -> None:
+    queries = make_network().queries
+    with torch.no_grad():
+        queries.texts.weight[9] = 0.0  # the whole of it
+    codes = torch.tensor([[[9, 4, 5, 0], [9, 4, 0, 0], [0, 0, 0, 0]]], dtype=torch.int32)
+    [[two, one, none]] = queries.embed(codes)
+    torch.testing.assert_close(two, (queries.texts.weight[4] + queries.texts.weight[5]) / 2)
+    torch.testing.assert_close(one, queries.texts.weight[4])
+    assert none.abs().sum() == 0
+
+
+def test_the_own_query_the_last_ones_and_how_long_ago_they_were_all_count() -> None:
+    network = make_network()
+    with torch.no_grad():
+        network.queries.gaps.weight.fill_(-1.0)  # the older, the less
+    serving, inputs = ServingNetwork(network), example_inputs(FEATURES, 8)
+    before = serving(*inputs)[4]
+    *rest, query, query_ids, query_gaps = inputs
+    assert not torch.equal(before, serving(*rest, (query + 1) % 2048, query_ids, query_gaps)[4])
+    assert not torch.equal(before, serving(*rest, query, query_ids * 2, query_gaps)[4])
+    assert not torch.equal(before, serving(*rest, query, query_ids, query_gaps.square())[4])
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 3.4e38])
@@ -114,9 +149,9 @@ def test_an_impossible_feature_spoils_no_row_and_leaves_the_others_alone(value: 
 
 def test_codes_outside_their_vocabulary_are_read_as_the_nearest_one() -> None:
     serving = ServingNetwork(make_network())
-    dense, context, item, ids, gaps = example_inputs(FEATURES, 2)
-    context[0], item[0], ids[0] = 30_000, -5, 1_000_000
-    for answer in serving(dense, context, item, ids, gaps):
+    dense, context, item, ids, gaps, query, query_ids, query_gaps = example_inputs(FEATURES, 2)
+    context[0], item[0], ids[0], query[0], query_ids[0] = 30_000, -5, 1_000_000, -9, 1_000_000
+    for answer in serving(dense, context, item, ids, gaps, query, query_ids, query_gaps):
         assert bool(answer.isfinite().all())
 
 
@@ -124,8 +159,8 @@ def test_dense_scaling_centres_on_the_median_and_is_cut_at_the_limit() -> None:
     encoder = DenseEncoder(2)
     encoder.median.copy_(torch.log1p(torch.tensor([9.0, 0.0])))
     encoder.spread.fill_(0.5)
-    scaled = encoder(torch.tensor([[9.0, -3.0], [math.nan, 1e30]]))
-    torch.testing.assert_close(scaled, torch.tensor([[0.0, -math.log(4.0) / 0.5], [0.0, 6.0]]))
+    scaled = encoder(torch.tensor([[9.0, -3.0], [math.nan, 1e30], [9.0, 1e-3]]))
+    torch.testing.assert_close(scaled, torch.tensor([[0.0, -math.log(4.0) / 0.5], [0.0, 6.0], [0.0, math.log(1.001) / 0.5]]))
 
 
 def test_a_checkpoint_gives_back_the_same_network(tmp_path: Path) -> None:

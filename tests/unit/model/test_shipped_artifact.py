@@ -27,8 +27,8 @@ def test_it_was_trained_with_the_features_of_this_checkout() -> None:
 
 
 def test_it_is_small_enough_to_ship() -> None:
-    assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 5_000_000
-    assert (FOLDER / "model.onnx").stat().st_size <= 3_000_000
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 4_500_000
+    assert (FOLDER / "model.onnx").stat().st_size <= 4_000_000
 
 
 def test_its_items_make_an_index() -> None:

@@ -10,7 +10,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -20,68 +20,15 @@ from numpy.typing import NDArray
 
 from stream_app.clock import SettableClock
 from stream_app.codec.answers import ScoredRows
-from stream_app.codec.outbox import OutboxBatch, decode_outbox
 from stream_app.decision.decide import Decider
 from stream_app.decision.rules import RuleSet
-from stream_app.events import DeadLetter, Event, Order
+from stream_app.events import DeadLetter, Order
 from stream_app.inference.ranker import PriorRanker
-from stream_app.pipeline import Pipeline, Span
+from stream_app.pipeline import Span
 from stream_app.store.memory import MemoryStore
 from stream_app.store.port import CommitStatus
-from tests.scoring import BASE_MS, Record, make_events, record_of, scoring_engine, scoring_pipeline, topic_of
-
-GROUPS = 3
-USERS = [f"u-{number}" for number in range(9)]
-SHARED = frozenset(kind.name for kind in scoring_engine().kinds if kind.shared)
-
-
-class NotingRanker(PriorRanker):
-    """Keeps the tensors it is shown."""
-
-    def __init__(self) -> None:
-        self.seen: list[Mapping[str, NDArray[Any]]] = []
-
-    def rank(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[ScoredRows, NDArray[np.float32]]:
-        self.seen.append({name: value.copy() for name, value in inputs.items()})
-        return super().rank(inputs)
-
-
-@dataclass
-class Run:
-    """A pipeline over a store of its own, and what came of it."""
-
-    pipeline: Pipeline
-    store: MemoryStore
-    ranker: NotingRanker
-    outboxes: list[OutboxBatch] = field(default_factory=list)
-    features: dict[str, Sequence[bytes]] = field(default_factory=dict)  # event id -> the bytes of its tensors
-
-    async def batch(self, records: Sequence[Record]) -> None:
-        """Score and commit one batch, as a worker that owns all groups."""
-        spans = spans_of(records, {group: (await self.store.claim(group, "w")).epoch for group in range(GROUPS)})
-        prepared = self.pipeline.prepare(spans, [(record.topic, record) for record in records])
-        scored = len(self.ranker.seen)
-        steps = await self.pipeline.score(prepared)
-        for result in await self.store.commit(steps):
-            assert result.status is CommitStatus.APPLIED, result.detail
-        self.outboxes.extend(decode_outbox(step.payload) for step in steps)
-        if len(self.ranker.seen) > scored:
-            inputs = self.ranker.seen[-1]
-            for row, event in enumerate(prepared.events):
-                self.features[event.event_id] = [inputs[name][row].tobytes() for name in sorted(inputs)]
-
-    def messages(self) -> list[tuple[str, dict[str, Any]]]:
-        """All that would be published, with its topic."""
-        return [
-            (topic, msgspec.json.decode(value))
-            for outbox in self.outboxes
-            for topic, found in outbox.topics.items()
-            for value in found.values
-        ]
-
-    def state(self) -> dict[tuple[int, str, bytes], bytes]:
-        """Every blob of every group."""
-        return {(group, *key): blob for group, held in enumerate(self.store._groups) for key, blob in held.blobs.items()}
+from tests.scoring import BASE_MS, Record, make_events, record_of, scoring_engine, scoring_pipeline, with_own_things
+from tests.scoring_run import GROUPS, SHARED, USERS, NotingRanker, Run, log_of, new_run
 
 
 @pytest.fixture
@@ -89,29 +36,6 @@ def run() -> Iterator[Run]:
     made = new_run()
     yield made
     made.pipeline.model_thread.shutdown()
-
-
-def new_run(**parts: Any) -> Run:
-    store, ranker = MemoryStore(GROUPS, SHARED), NotingRanker()
-    return Run(scoring_pipeline(store, SettableClock(77), ranker=ranker, **parts), store, ranker)
-
-
-def spans_of(records: Sequence[Record], epochs: Mapping[int, str]) -> list[Span]:
-    offsets: dict[tuple[str, int], list[int]] = defaultdict(list)
-    for record in records:
-        offsets[record.topic, record.partition].append(record.offset)
-    return [Span(group, epochs[group], topic, min(found), max(found) + 1) for (topic, group), found in offsets.items()]
-
-
-def log_of(events: Sequence[Event]) -> list[Record]:
-    """The events' records, each user in one partition, in order of time."""
-    ends: Counter[tuple[str, int]] = Counter()
-    records = []
-    for event in sorted(events, key=lambda event: event.event_time_ms):
-        place = (topic_of(event), int(event.user.removeprefix("u-")) % GROUPS)
-        records.append(record_of(event, place[1], ends[place]))
-        ends[place] += 1
-    return records
 
 
 def played(records: Sequence[Record], sizes: Sequence[int]) -> Run:
@@ -125,10 +49,9 @@ def played(records: Sequence[Record], sizes: Sequence[int]) -> Run:
 
 
 def test_single_events_and_batches_of_any_size_give_the_same_features_and_state() -> None:
-    # One device a user: what another group has done meanwhile is seen at the next batch only, which is no part of this promise.
-    records = log_of(
-        [msgspec.structs.replace(e, device=f"of-{e.user}", ip="") for e in make_events(200, users=USERS, devices=["d"])]
-    )
+    # No two users share a thing: what another group has done meanwhile is seen at the next batch only, which is no part of this
+    # promise.
+    records = log_of([with_own_things(event) for event in make_events(200, users=USERS, devices=["d"])])
     single = played(records, [1] * 200)
     draw = random.Random(4)
     for sizes in ([200], [64, 64, 64, 64], [draw.randrange(1, 30) for _ in range(60)]):
@@ -242,8 +165,8 @@ def test_a_dead_letter_of_a_giant_fits_its_topic_and_says_what_was_cut(run: Run,
 def test_a_batch_of_markers_alone_still_moves_the_front(run: Run) -> None:
     async def moved() -> Mapping[str, int]:
         epoch = (await run.store.claim(1, "w")).epoch
-        steps = await run.pipeline.score(run.pipeline.prepare([Span(1, epoch, "clicks", 0, 5)], []))
-        assert [result.status for result in await run.store.commit(steps)] == [CommitStatus.APPLIED]
+        scored = await run.pipeline.score(run.pipeline.prepare([Span(1, epoch, "clicks", 0, 5)], []))
+        assert [result.status for result in await run.store.commit(scored.steps)] == [CommitStatus.APPLIED]
         return (await run.store.claim(1, "w")).fronts
 
     assert asyncio.run(moved()) == {"clicks": 5}

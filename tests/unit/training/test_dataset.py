@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from model.contract import INPUTS
 from stream_app.errors import ContractError
-from stream_app.events import KINDS
+from stream_app.events import KINDS, NEXT_ACTIONS, Order
 from stream_app.simulator.options import SimulatorOptions
 from training.dataset import Dataset, build_dataset, load_dataset, save_dataset
 from training.labels import UNKNOWN
+from training.plan import Shop
 from training.simulated import NEVER_MS, material_from_simulation
 
-SHOP = SimulatorOptions(
+OPTIONS = SimulatorOptions(
     seed=5,
     users=40,
     items=200,
@@ -29,7 +30,8 @@ SHOP = SimulatorOptions(
     late_share=0.0,
     out_of_order_share=0.0,
 )
-NUMBERS = {f"i{n}": n for n in range(SHOP.items)}
+SHOP = Shop(OPTIONS)
+NUMBERS = {f"i{n}": n for n in range(OPTIONS.items)}
 
 
 @pytest.fixture(scope="module")
@@ -60,13 +62,13 @@ def test_the_same_shop_gives_the_same_bytes(dataset: Dataset) -> None:
 
 
 def test_an_events_features_do_not_know_what_comes_after_it(dataset: Dataset) -> None:
-    longer = build_dataset([replace(SHOP, events=1_800)])
+    longer = build_dataset([Shop(replace(OPTIONS, events=1_800))])
     for name, value in dataset.inputs.items():
         assert np.array_equal(value, longer.inputs[name][: len(dataset)]), name
 
 
 def test_an_event_that_comes_too_late_is_not_in_the_set() -> None:
-    shop = replace(SHOP, late_share=0.2)  # up to 36 hours; the worker allows 24
+    shop = Shop(replace(OPTIONS, late_share=0.2))  # up to 36 hours; the worker allows 24
     material = material_from_simulation(shop, NUMBERS)
     assert 0 < len(material.events) - len(build_dataset([shop])) < 0.2 * len(material.events)
 
@@ -77,6 +79,26 @@ def test_the_newest_of_the_sequence_stands_last_with_the_smallest_gap(dataset: D
     assert (np.diff(real.astype(int), axis=1) >= 0).all()  # padding in front
     assert (np.diff(gaps, axis=1)[real[:, :-1]] <= 0).all()
     assert kinds.max() <= len(KINDS)
+
+
+def test_what_a_user_has_searched_for_is_there_when_the_next_event_comes(dataset: Dataset) -> None:
+    own, past = dataset.inputs["query"], dataset.inputs["query_ids"]
+    searches = dataset.inputs["context"][:, 0] == KINDS.index("search")
+    assert np.array_equal(own.any(axis=1), searches)
+    assert (past[:, -1, 0] > 0).mean() > searches.mean()  # the newest stands last, and stays for what follows it
+    assert set(np.unique(past[:, :, 0])) <= {0, *np.unique(own[:, 0])}
+
+
+def test_of_a_shop_only_what_is_heard_of_is_learnt_from() -> None:
+    shop = Shop(OPTIONS, hidden=("session", "ip"), orders_only=True, tills=3)
+    heard, whole = material_from_simulation(shop, NUMBERS), material_from_simulation(SHOP, NUMBERS)
+    assert [e.event_id for e in heard.events] == [e.event_id for e in whole.events if isinstance(e, Order)][: len(heard.events)]
+    assert {(e.session, e.ip) for e in heard.events} == {("", "")}
+    assert {e.device for e in heard.events} == {"till-0", "till-1", "till-2"}
+    assert {e.user for e in heard.events} <= {e.user for e in whole.events}
+    actions = {NEXT_ACTIONS[label.next_action] for label in heard.labels if label.next_action != UNKNOWN}
+    assert actions <= {"order", "leave"}  # the rest of a session is what is heard of it
+    assert shop.text().endswith("without session, ip, orders only, 3 tills")
 
 
 def test_the_split_is_by_time(dataset: Dataset) -> None:
@@ -92,7 +114,7 @@ def test_fraud_is_unknown_while_a_complaint_could_still_come(dataset: Dataset) -
     times = arrivals_of(dataset)
     past, fraud = dataset.split < 2, dataset.labels["fraud"]
     now_ms = times[past].max()
-    young = past & (times > now_ms - 2 * SHOP.label_delay_ms)
+    young = past & (times > now_ms - 2 * OPTIONS.label_delay_ms)
     assert young.sum() > 0
     assert (fraud[young] == UNKNOWN).all()
     assert (fraud[~young] != UNKNOWN).all()
@@ -126,4 +148,4 @@ def test_a_saved_set_of_another_catalogue_is_refused(dataset: Dataset, tmp_path:
 
 def test_shops_with_different_goods_are_refused() -> None:
     with pytest.raises(ContractError, match="share one item table"):
-        build_dataset([SHOP, replace(SHOP, items=300)])
+        build_dataset([SHOP, Shop(replace(OPTIONS, items=300))])

@@ -19,8 +19,12 @@ from training.__main__ import main
 from training.dataset import build_dataset
 from training.evaluate import MUST_BEAT, not_beaten
 from training.loop import fit_scaling, train
-from training.plan import PLANS
+from training.plan import PLANS, Shop
 from trt_build.verify import verify_artifact
+
+
+def small(events: int) -> Shop:
+    return Shop(replace(PLANS["tiny"].shops[0].options, events=events))
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +70,7 @@ def test_a_floor_that_is_not_beaten_is_named(report: dict[str, Any]) -> None:
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_one_others() -> None:
-    shop = replace(PLANS["tiny"].shops[0], events=2_000)
-    dataset = build_dataset([shop])
+    dataset = build_dataset([small(2_000)])
     plan = replace(PLANS["tiny"], epochs=1)
 
     def weights(seed: int) -> torch.Tensor:
@@ -83,7 +86,7 @@ def test_scaling_comes_from_the_training_range_alone() -> None:
     from model.network import MultiTaskNetwork
     from model.presets import PRESETS
 
-    dataset = build_dataset([replace(PLANS["tiny"].shops[0], events=1_000)])
+    dataset = build_dataset([small(1_000)])
     network, other = (MultiTaskNetwork(PRESETS["tiny"], len(dataset.feature_names)) for _ in range(2))
     fit_scaling(network, dataset)
     dense = dataset.inputs["dense"].copy()

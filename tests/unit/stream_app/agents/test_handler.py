@@ -20,7 +20,7 @@ from stream_app.errors import AbandonedError, BrokerUnavailableError, ContractEr
 from stream_app.metrics import Metrics
 from stream_app.store.ledger import Ledger
 from stream_app.store.memory import MemoryStore
-from stream_app.store.port import CommitResult, CommitStatus, GroupStep
+from stream_app.store.port import Claim, CommitResult, CommitStatus, GroupStep, StoreHealth
 from tests.scoring import make_events, record_of, scoring_engine, scoring_pipeline
 
 PREFIX = "pre-"
@@ -139,6 +139,73 @@ def test_the_steps_come_in_the_order_that_the_guarantee_rests_on(desk: Desk) -> 
     ran(scenario)
     assert desk.did == ["start", "wait", "commit", "committed", "publish"]
     assert sorted(topic for topic, _ in desk.published) == ["intent-labels"] * 5 + ["journal"] + ["recommendation-candidates"] * 5
+
+
+def test_what_is_published_is_what_was_committed_without_reading_it_back(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    payloads: list[bytes] = []
+    commit = desk.store.commit
+
+    async def noted(steps: Sequence[GroupStep]) -> list[CommitResult]:
+        payloads.extend(step.payload for step in steps)
+        return await commit(steps)
+
+    desk.store.commit = noted  # type: ignore[method-assign]
+
+    async def scenario() -> None:
+        await desk.assigned()
+        with monkeypatch.context() as patch:
+            patch.delattr("stream_app.agents.handler.decode_outbox")
+            await desk.handle(chunk("clicks", 0, 3), chunk("orders", 0, 2))
+
+    ran(scenario)
+    [payload] = payloads
+    wanted = decode_outbox(payload).with_journal(1)
+    assert desk.published == [(topic, value) for topic, messages in wanted.items() for value in messages.values]
+
+
+def test_what_the_state_looks_like_is_settled_before_the_first_claim_of_every_assignment(desk: Desk) -> None:
+    layouts, claim = desk.store.layouts, desk.store.claim
+    told: list[Mapping[str, str]] = []
+
+    async def noted_layouts(known: Mapping[str, str]) -> dict[str, str]:
+        desk.did.append("layouts")
+        told.append(known)
+        return await layouts(known)
+
+    async def noted_claim(group: int, owner: str) -> Claim:
+        desk.did.append("claim")
+        return await claim(group, owner)
+
+    desk.store.layouts = noted_layouts  # type: ignore[method-assign]
+    desk.store.claim = noted_claim  # type: ignore[method-assign]
+
+    async def scenario() -> None:
+        await desk.assigned()
+        await desk.assigned(generation=2)
+
+    ran(scenario)
+    assert [what for what in desk.did if what != "start"] == ["layouts", "claim"] * 2
+    assert told == [scoring_engine().layout_records()] * 2
+
+
+def test_the_store_is_looked_at_from_the_first_assignment_until_the_end(desk: Desk) -> None:
+    async def health() -> StoreHealth:
+        desk.did.append("health")
+        return StoreHealth(used_bytes=5, limit_bytes=9)
+
+    desk.store.health = health  # type: ignore[method-assign]
+
+    async def scenario() -> None:
+        await desk.assigned()
+        await done(desk, "health")
+        await desk.handler.on_revoked(frozenset({CLICKS, ORDERS}), 1)
+        await desk.assigned(generation=2)
+        assert (desk.count("store_memory"), desk.count("store_memory_limit")) == (5, 9)
+        await desk.handler.close()
+        assert not [task for task in asyncio.all_tasks() if task.get_name() == "store watch"]
+
+    ran(scenario)
+    assert desk.did.count("health") == 1
 
 
 def test_answers_stay_in_the_outbox_until_the_next_step_of_their_group(desk: Desk) -> None:

@@ -37,3 +37,11 @@ def test_an_empty_key_is_refused() -> None:
 
 def test_the_key_is_not_shown() -> None:
     assert "secret" not in repr(Identity(b"secret"))
+
+
+def test_what_an_identifier_is_reduced_to_is_digested_in_its_place() -> None:
+    identity = Identity(b"k")
+    reduced = identity.hasher("network", lambda ip: ip.rpartition(".")[0])
+    assert reduced("10.0.0.1") == reduced("10.0.0.2") == identity.digest("network", "10.0.0")
+    assert reduced("nonsense") == reduced("") == b""
+    assert identity.digest("network", "10.0.0.1") != reduced("10.0.0.1")

@@ -1,193 +1,209 @@
-"""The definition of a feature, straight from its sentences: raw events are kept and scanned again for every read.
+"""The definition of the features, straight from its sentences: raw events are kept and scanned again for every read.
 
 Shares no code with the engine; it reads the same declared catalogue (declare.py says what the words mean), and nothing else of
-the package. Slow on purpose.
+the package. Slow on purpose. What an event has stands in oracle_facts.py, what an aggregation gives in oracle_readings.py; here
+is which events an event sees, and what the state must then be.
 """
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from dataclasses import dataclass, field
-from hashlib import blake2b
-from zlib import crc32
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
-from stream_app.events import Click, Event, Order, Search
-from stream_app.features.declare import Catalogue, Feature, Measure, Window
+from stream_app.events import Event
+from stream_app.features.declare import EVENT, Catalogue, EntityKind, Feature
+from tests.unit.stream_app.features.oracle_facts import NONE, Fact, fact_of, key_of
+from tests.unit.stream_app.features.oracle_readings import (
+    MOST,
+    Past,
+    by_tile,
+    histogram,
+    kept,
+    newest_with,
+    reading,
+    registers,
+    session_of,
+    slack,
+)
 
-Entity = tuple[str, str]  # kind, identifier
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One event that was added to an entity, by which group, in which batch."""
-
-    event: Event
-    group: int
-    batch: int
+Codes = tuple[int, int, int, int]
+SEQUENCE, QUERIES = 32, 4
 
 
 @dataclass
 class Expected:
     """What the engine must say of one event."""
 
+    context: Codes
+    item: tuple[int, int]
+    query: Codes
     late_by_ms: int = 0
+    duplicate_of: int = -1
     features: list[float] = field(default_factory=list)
-    sequence: list[tuple[int, int, int, float]] = field(default_factory=list)
-
-
-def identifier(event: Event, kind: str) -> str:
-    names = {"instrument": "payment_instrument", "address": "shipping_address"}
-    return str(getattr(event, names.get(kind, kind), ""))
-
-
-def kind_of(event: Event) -> str:
-    if isinstance(event, Search):
-        return "search"
-    return event.action if isinstance(event, Click) else "order"
-
-
-def item_of(event: Event) -> tuple[str, str]:
-    if isinstance(event, Click):
-        return event.item, event.category
-    if isinstance(event, Order):
-        return event.lines[0].item, event.lines[0].category
-    return "", ""
-
-
-def hashed(text: str, domain: str, key: bytes) -> int:
-    digest = blake2b(text.encode(), digest_size=16, key=key, person=domain.encode()).digest()
-    return int.from_bytes(digest[:8], "big") // 2
-
-
-def measured(event: Event, measure: Measure, key: bytes) -> int:
-    if measure.kinds and kind_of(event) not in measure.kinds:
-        return 0
-    if measure.field == "one":
-        return 1
-    if measure.field == "amount":
-        return round(event.amount * 100) if isinstance(event, Order) else 0
-    if measure.field == "price":
-        price = event.price if isinstance(event, Click) else event.lines[0].unit_price if isinstance(event, Order) else 0.0
-        return round(price * 100)
-    if measure.field == "category":
-        category = item_of(event)[1]
-        return 1 + crc32(category.encode()) if category else 0
-    text = identifier(event, measure.field)
-    return hashed(text, measure.field, key) if text else 0
+    slacks: dict[int, float] = field(default_factory=dict)  # by feature: how far the engine may be off (oracle_readings.slack)
+    sequence: list[tuple[Codes, float]] = field(default_factory=list)  # right-aligned, 32 of them
+    queries: list[tuple[Codes, float]] = field(default_factory=list)  # right-aligned, 4 of them
 
 
 class Oracle:
-    """Applies events one after the other; `next_batch` makes other groups' events visible."""
+    """Applies events one after the other; `next_batch` makes other groups' events visible and steps each group's commit."""
 
     def __init__(self, catalogue: Catalogue, allowed_lateness_ms: int, key: bytes) -> None:
         self.catalogue, self.allowed, self.key = catalogue, allowed_lateness_ms, key
-        self.past: dict[Entity, list[Seen]] = defaultdict(list)
+        self.past: dict[tuple[str, str], list[Fact]] = defaultdict(list)  # by kind and name
+        self.keys: dict[tuple[str, str], bytes] = {}
         self.batch = 0
 
     def next_batch(self) -> None:
         self.batch += 1
 
-    def apply(self, event: Event, group: int) -> Expected:
-        judge = self.catalogue.kinds[0].name
-        own_times = [s.event.event_time_ms for s in self.past[judge, identifier(event, judge)]]
-        if own_times and event.event_time_ms < max(own_times) - self.allowed:
-            return Expected(late_by_ms=max(own_times) - event.event_time_ms)
-        expected = Expected(features=[self.value(f, event, group) for f in self.catalogue.features])
-        expected.sequence = self.sequence(event)
-        for kind in self.catalogue.kinds:
-            name = identifier(event, kind.name)
-            if name:
-                self.past[kind.name, name].append(Seen(event, group, self.batch))
+    def apply(self, event: Event, group: int, commit: int = 0) -> Expected:
+        fact = replace(fact_of(event, self.catalogue, self.key), group=group, batch=self.batch, commit=commit)
+        expected = Expected(fact.context, fact.codes[:2], fact.query)
+        first = self.catalogue.kinds[0]
+        mine = self.visible(first, fact)
+        newest = max((e.time_ms for e in mine), default=fact.time_ms)
+        if fact.time_ms < newest - self.allowed:
+            expected.late_by_ms = newest - fact.time_ms
+            return expected
+        again = [e for e in mine[-SEQUENCE:] if (e.topic, e.event_id) == (fact.topic, fact.event_id)]
+        expected.features, expected.slacks = self.features(fact)
+        if first.sequence:
+            expected.sequence = _padded(mine, fact.time_ms, SEQUENCE, lambda e: e.codes)
+            expected.queries = _padded([e for e in mine if e.query != NONE], fact.time_ms, QUERIES, lambda e: e.query)
+        if again and first.sequence:
+            expected.duplicate_of = again[0].commit
+            return expected
+        self.add(event, fact)
         return expected
 
-    def visible(self, kind: str, name: str, group: int) -> list[Event]:
-        seen = self.past[kind, name] if name else []
-        return [s.event for s in seen if s.group == group or s.batch < self.batch]
+    def add(self, event: Event, fact: Fact) -> None:
+        for kind in self.catalogue.kinds:
+            name = fact.names[kind.name]
+            if name:
+                self.past[kind.name, name].append(fact)
+                self.keys[kind.name, name] = key_of(event, kind.name, self.key)
 
-    def in_window(self, events: list[Event], window: Window, t: int) -> list[Event]:
-        if not events:
-            return []
-        tile = window.tile_ms
-        kept_after = max(e.event_time_ms for e in events) // tile - window.slots
-        start = (t - window.length_ms) // tile * tile
-        end = (t // tile + 1) * tile  # the tile that holds t may hold later events
-        return [e for e in events if start <= e.event_time_ms < end and e.event_time_ms // tile > kept_after]
+    def visible(self, kind: EntityKind, to: Fact) -> list[Fact]:
+        """What an event sees: its own group's events before it, and other groups' of earlier batches if the kind is shared."""
+        seen = self.past.get((kind.name, to.names[kind.name]), [])
+        return [e for e in seen if e.group == to.group or (kind.shared and e.batch < to.batch)]
 
-    def value(self, feature: Feature, event: Event, group: int) -> float:
-        own = measured(event, self.catalogue.measure(feature.measure), self.key) if feature.measure else 0
-        if feature.aggregation == "own":
-            value = own / self.unit(feature)
-        else:
-            events = self.visible(feature.entity, identifier(event, feature.entity), group)
-            value = self.of_past(feature, events, event.event_time_ms, own)
-        return min(max(value, feature.low), feature.high)
+    def features(self, fact: Fact) -> tuple[list[float], dict[int, float]]:
+        pasts = {EVENT: Past([], fact.time_ms, self.catalogue)}
+        for kind in self.catalogue.kinds:
+            pasts[kind.name] = Past(self.visible(kind, fact), fact.time_ms, self.catalogue, kind.session_gap_ms)
+        owns = [fact.values[f.measure] if f.measure else 0 for f in self.catalogue.features]
+        asked = list(zip(self.catalogue.features, owns, strict=True))
+        values = [reading(f, pasts[f.entity], own) for f, own in asked]
+        slacks = [slack(f, pasts[f.entity], value, own) for (f, own), value in zip(asked, values, strict=True)]
+        return values, {column: by for column, by in enumerate(slacks) if by}
 
-    def unit(self, feature: Feature) -> int:
-        return 100 if self.catalogue.measure(feature.measure).field in {"amount", "price"} else 1
+    def read(self, kind: EntityKind, name: str, at_ms: int, group: int | None = None) -> tuple[list[float], dict[int, float]]:
+        """An entity's features at a time, for an event without values of its own; and by how much they may be off."""
+        past = Past(self.events_of(kind.name, name, group), at_ms, self.catalogue, kind.session_gap_ms)
+        features = [f for f in self.catalogue.features if f.entity == kind.name]
+        values = [reading(f, past, 0) for f in features]
+        return values, {n: slack(f, past, value, 0) for n, (f, value) in enumerate(zip(features, values, strict=True))}
 
-    def of_past(self, feature: Feature, events: list[Event], t: int, own: int) -> float:
-        times = [e.event_time_ms for e in events]
-        if feature.aggregation == "recency":
-            return max(0, t - max(times)) / 1000 if times else feature.default
-        if feature.aggregation == "age":
-            return max(0, t - min(times)) / 1000 if times else feature.default
-        inside = self.in_window(events, self.catalogue.window(feature.window), t)
-        values = [measured(e, self.catalogue.measure(feature.measure), self.key) for e in inside]
-        if feature.aggregation == "distinct":
-            bits = 64 * feature.words
-            return linear_count(len({v % bits for v in values if v}), bits)
-        total = sum(values) / self.unit(feature)
-        if feature.aggregation in {"count", "sum"}:
-            return total
-        many = sum(measured(e, self.catalogue.measure(feature.per), self.key) for e in inside)
-        if feature.aggregation == "rate":
-            return (total + feature.prior[0]) / (many + feature.prior[1])
-        if feature.aggregation == "mean":
-            return total / many if many else feature.default
-        if own == 0:
-            return 0.0
-        return own / self.unit(feature) / (total / many) if total and many else feature.default
+    def events_of(self, kind: str, name: str, group: int | None) -> list[Fact]:
+        return [e for e in self.past.get((kind, name), []) if group is None or e.group == group]
 
-    def sequence(self, event: Event) -> list[tuple[int, int, int, float]]:
-        kinds = ("search", "view", "click", "cart", "favourite", "order")
-        shown = []
-        judge = self.catalogue.kinds[0].name
-        for seen in self.past[judge, identifier(event, judge)][-32:]:
-            item, category = item_of(seen.event)
-            gap = max(0, event.event_time_ms - seen.event.event_time_ms) / 1000
-            item_code = 1 + crc32(item.encode()) % 16383 if item else 0
-            category_code = 1 + crc32(category.encode()) % 2047 if category else 0
-            shown.append((item_code, category_code, kinds.index(kind_of(seen.event)) + 1, gap))
-        return shown
-
-    def state(self, kind: str, name: str, group: int | None) -> dict[str, object]:
+    def state(self, kind: EntityKind, name: str, group: int | None = None) -> dict[str, object]:
         """What the entity's state must be: of one group's replica, or of all of them merged (None)."""
-        events = [s.event for s in self.past[kind, name] if group is None or s.group == group]
-        times = [e.event_time_ms for e in events]
-        tiles: dict[str, dict[int, int]] = {}
-        distinct: dict[str, dict[int, list[int]]] = {}
-        for feature in self.catalogue.features:
-            if feature.entity != kind or not feature.window:
-                continue
-            window = self.catalogue.window(feature.window)
-            kept = [e for e in events if e.event_time_ms // window.tile_ms > max(times) // window.tile_ms - window.slots]
-            for name_of_measure in {feature.measure, feature.per} - {""}:
-                measure = self.catalogue.measure(name_of_measure)
-                label = f"{measure.name}/{window.name}"
-                starts = [(e.event_time_ms // window.tile_ms * window.tile_ms, measured(e, measure, self.key)) for e in kept]
-                if feature.aggregation == "distinct":
-                    bits = {(start, value % (64 * feature.words)) for start, value in starts if value}
-                    distinct[label] = {at: sorted(b for s, b in bits if s == at) for at, _ in bits}
-                else:
-                    sums: dict[int, int] = defaultdict(int)
-                    for start, value in starts:
-                        sums[start] += value
-                    tiles[label] = {start: total for start, total in sums.items() if total}
-        found: dict[str, object] = {"newest_ms": max(times, default=None), "first_ms": min(times, default=None)}
-        return {**found, "tiles": tiles, "distinct": distinct}
+        events = self.events_of(kind.name, name, group)
+        features = [f for f in self.catalogue.features if f.entity == kind.name]
+        times = [e.time_ms for e in events]
+        found: dict[str, object] = {
+            "newest_ms": max(times, default=None),
+            "first_ms": min(times, default=None),
+            "tiles": {f"{op} {m}/{w}": self._ring(events, op, m, w) for f in features for op, m, w in _rings(f)},
+            "distinct": {f"{f.measure}/{f.window}": self._sets(events, f) for f in features if f.aggregation == "distinct"},
+        }
+        if lasts := _lasts(features):
+            found["last"] = {m: {"time_ms": at[0], "value": at[1]} for m in lasts if (at := newest_with(m, events))}
+        if histograms := {f.measure: histogram(events, f.measure, f.cells) for f in features if f.cells}:
+            found["histograms"] = histograms
+        if kind.session_gap_ms:
+            found["session"] = _session(events, features, kind.session_gap_ms)
+        if kind.sequence:
+            found["sequence"] = [_interaction(e) for e in events[-SEQUENCE:]]
+            queries = [e for e in events if e.query != NONE][-QUERIES:]  # a search without words is none
+            found["queries"] = [{"time_ms": e.time_ms, "codes": list(e.query)} for e in queries]
+        return found
+
+    def _ring(self, events: Sequence[Fact], op: str, measure: str, window_name: str) -> dict[int, int]:
+        window = self.catalogue.window(window_name)
+        tiles: dict[int, list[Fact]] = defaultdict(list)
+        for e in kept(events, window):
+            tiles[e.time_ms // window.tile_ms * window.tile_ms].append(e)
+        cells = {start: _cell(op, [(e.time_ms, e.values[measure]) for e in inside]) for start, inside in tiles.items()}
+        return {start: value for start, value in cells.items() if value is not None}
+
+    def _sets(self, events: Sequence[Fact], f: Feature) -> dict[int, dict[str, list[int]]]:
+        window = self.catalogue.window(f.window)
+        sets = by_tile(kept(events, window), f.measure, window)
+        return {
+            start: {"values": sorted(values)} if len(values) <= f.words else {"registers": registers(values, f.words)}
+            for start, values in sets.items()
+        }
 
 
-def linear_count(on: int, bits: int) -> float:
-    empty = max(1, bits - on)
-    return float(round(-bits * math.log(empty / bits)))
+def _padded(events: Sequence[Fact], t: int, length: int, codes: Callable[[Fact], Codes]) -> list[tuple[Codes, float]]:
+    shown = [(codes(e), max(0, t - e.time_ms) / 1000) for e in events[-length:]]
+    return [*[(NONE, 0.0)] * (length - len(shown)), *shown]
+
+
+def _rings(f: Feature) -> Iterator[tuple[str, str, str]]:
+    """What a feature keeps of each tile: operation, measure, window."""
+    how = f.aggregation
+    if how in ("count", "sum", "decayed", "mean", "rate", "ratio", "trend", "std", "zscore", "gap_mean"):
+        yield "sum", f.measure, f.window
+    if how in ("mean", "rate", "ratio", "std", "zscore"):
+        yield "sum", f.per, f.window
+    if how in ("std", "zscore"):
+        yield "square", f.measure, f.window
+    if how == "trend":
+        yield "sum", f.measure, f.base
+    if how in ("min", "max"):
+        yield how, f.measure, f.window
+    if how == "gap_mean":
+        yield "first", f.measure, f.window
+        yield "latest", f.measure, f.window
+
+
+def _cell(op: str, events: list[tuple[int, int]]) -> int | None:
+    """One cell of a tile that holds events of (time, v); None where nothing is kept."""
+    if op == "sum":
+        return sum(v for _, v in events) or None
+    if op == "square":
+        return sum(min(v, MOST) ** 2 // 128 for _, v in events) or None
+    positive = [(time_ms, v) for time_ms, v in events if v > 0]
+    if not positive:
+        return None
+    return {
+        "min": min(v for _, v in positive),
+        "max": max(v for _, v in positive),
+        "first": min(time_ms for time_ms, _ in positive),
+        "latest": max(time_ms for time_ms, _ in positive),
+    }[op]
+
+
+def _lasts(features: Sequence[Feature]) -> set[str]:
+    return {f.measure for f in features if f.aggregation in ("last", "changed", "recency") and f.measure}
+
+
+def _session(events: Sequence[Fact], features: Sequence[Feature], gap_ms: int) -> dict[str, object] | None:
+    now = session_of(events, gap_ms)
+    if now is None:
+        return None
+    measures = {m for f in features if f.aggregation in ("session_sum", "session_rate") for m in (f.measure, f.per) if m}
+    sums = {m: sum(e.values[m] for e in now.events) for m in measures}
+    return {"start_ms": now.start_ms, "last_ms": now.last_ms, "sums": sums}
+
+
+def _interaction(e: Fact) -> dict[str, object]:
+    item, category, _, price = e.codes
+    shown = {"time_ms": e.time_ms, "item": item, "category": category, "kind": e.kind, "price": price, "commit": e.commit}
+    return {**shown, "event": (e.topic, e.event_id)}  # the tests put the engine's hash of the pair in its place

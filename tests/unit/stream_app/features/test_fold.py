@@ -1,7 +1,8 @@
-"""The fold against the oracle, and against itself cut into other batches and orders."""
+"""The fold against the oracle over both catalogues, and against itself cut into other batches, orders and groups."""
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,159 +10,122 @@ from hypothesis import strategies as st
 
 from stream_app.events import Click, Event, Order, OrderLine, Search
 from stream_app.features.catalog import CATALOGUE
-from stream_app.features.engine import FoldResult
-from tests.unit.stream_app.features.cases import DAY_MS, KEY, LATENESS_MS, NOON, TIMES, Run, events, group_of, new_run, tensors
-from tests.unit.stream_app.features.oracle import Expected, Oracle, identifier
+from tests.unit.stream_app.features.agreement import check_features, run_both, without_order
+from tests.unit.stream_app.features.cases import (
+    ALL_ORDERS_MS,
+    DAY_MS,
+    KEY,
+    LATENESS_MS,
+    NOON,
+    TIMES,
+    Run,
+    engine_of,
+    event_of,
+    group_of,
+    logs,
+    new_run,
+    tensors,
+)
+from tests.unit.stream_app.features.catalogue_for_tests import EVERYTHING
+from tests.unit.stream_app.features.oracle import Oracle
 
-# The state is integer and must agree exactly; a feature may differ by the last bit of its last operation in float64, before it
-# is rounded to float32.
-FEATURE_RTOL = 2e-7
-ALL_ORDERS_MS = 60 * DAY_MS  # a lateness that refuses nothing
-
-checked = settings(deadline=None, max_examples=150)
-batches_of_events = st.lists(events(), min_size=1, max_size=40)
-
-
-def check_event(result: FoldResult, e: int, expected: Expected, event: Event) -> None:
-    assert result.late_by_ms[e] == expected.late_by_ms
-    assert result.late[e] == (expected.late_by_ms > 0)
-    if expected.late_by_ms:
-        assert not result.dense[e].any()
-        return
-    for f, feature in enumerate(CATALOGUE.features):
-        assert result.dense[e, f] == pytest.approx(expected.features[f], rel=FEATURE_RTOL), (feature.name, event)
-    shown = [(*ids, gap) for ids, gap in zip(result.sequence_ids[e].tolist(), result.sequence_gaps[e].tolist(), strict=True)]
-    padding = [(0, 0, 0, 0.0)] * (32 - len(expected.sequence))
-    assert shown == [*padding, *((i, c, k, float(np.float32(gap))) for i, c, k, gap in expected.sequence)]
+CATALOGUES = {"everything": EVERYTHING, "shipped": CATALOGUE}
+both_catalogues = pytest.mark.parametrize("which", CATALOGUES)
+checked = settings(deadline=None, max_examples=60)
 
 
-def check_states(run: Run, oracle: Oracle) -> None:
-    for kind in CATALOGUE.kinds:
-        expected = {}
-        for (kind_name, name), seen in oracle.past.items():
-            if kind_name == kind.name and name:
-                for group in {s.group for s in seen}:
-                    expected[group, run.identity.digest(kind.name, name)] = oracle.state(kind.name, name, group)
-        found = {pair: run.engine.describe(kind.name, blob) for pair, blob in run.blobs[kind.name].items()}
-        for described in found.values():
-            described.pop("sequence", None)
-        assert found == expected
-
-
+@both_catalogues
 @checked
 @given(
-    all_events=batches_of_events,
-    size=st.integers(1, 12),
+    log=logs(),
+    size=st.sampled_from([1, 7, 40]),
     groups=st.integers(1, 3),
     lateness=st.sampled_from([0, LATENESS_MS, ALL_ORDERS_MS]),
 )
 def test_every_event_reads_what_the_oracle_reads_and_leaves_the_state_it_leaves(
-    all_events: list[Event], size: int, groups: int, lateness: int
+    which: str, log: list[Event], size: int, groups: int, lateness: int
 ) -> None:
-    run, oracle = new_run(lateness_ms=lateness, groups=groups), Oracle(CATALOGUE, lateness, KEY)
-    for start in range(0, len(all_events), size):
-        batch = all_events[start : start + size]
-        result = run.batch(batch)
-        for e, event in enumerate(batch):
-            check_event(result, e, oracle.apply(event, group_of(event, groups)), event)
-        oracle.next_batch()
-    check_states(run, oracle)
+    run_both(CATALOGUES[which], log, size=size, groups=groups, lateness_ms=lateness)
 
 
+@both_catalogues
 @checked
-@given(all_events=batches_of_events)
-def test_batches_of_one_of_seven_and_all_at_once_give_identical_tensors_and_blobs(all_events: list[Event]) -> None:
-    whole = new_run()
-    expected = tensors(whole.batches(all_events, len(all_events)))
+@given(log=logs())
+def test_batches_of_one_of_seven_and_all_at_once_give_identical_tensors_and_blobs(which: str, log: list[Event]) -> None:
+    whole = new_run(catalogue=CATALOGUES[which], numbered=False)
+    expected = tensors(whole.batches(log, len(log)))
     for size in (1, 7):
-        run = new_run()
-        found = tensors(run.batches(all_events, size))
+        run = new_run(catalogue=CATALOGUES[which], numbered=False)
+        found = tensors(run.batches(log, size))
         for name, tensor in expected.items():
             np.testing.assert_array_equal(found[name], tensor, err_msg=name)
         assert run.blobs == whole.blobs
 
 
+@both_catalogues
 @checked
-@given(all_events=batches_of_events, data=st.data())
-def test_the_tiles_do_not_depend_on_the_order_of_arrival(all_events: list[Event], data: st.DataObject) -> None:
-    one, other = new_run(lateness_ms=ALL_ORDERS_MS), new_run(lateness_ms=ALL_ORDERS_MS)
-    one.batches(all_events, 5)
-    other.batches(data.draw(st.permutations(all_events)), 5)
-    for kind in CATALOGUE.kinds:
-        states = [{p: run.engine.describe(kind.name, b) for p, b in run.blobs[kind.name].items()} for run in (one, other)]
-        for state in states:
-            for described in state.values():
-                described.pop("sequence", None)
+@given(log=logs(duplicates=False), data=st.data())
+def test_the_state_does_not_depend_on_the_order_of_arrival_and_equal_states_are_equal_bytes(
+    which: str, log: list[Event], data: st.DataObject
+) -> None:
+    one, other = (new_run(lateness_ms=ALL_ORDERS_MS, catalogue=CATALOGUES[which]) for _ in range(2))
+    one.batches(log, 5)
+    other.batches(data.draw(st.permutations(log)), 5)
+    for kind in CATALOGUES[which].kinds:
+        states = [{pair: without_order(d) for pair, d in run.described(kind.name).items()} for run in (one, other)]
         assert states[0] == states[1]
+        if not kind.sequence and not kind.session_gap_ms:
+            assert one.blobs[kind.name] == other.blobs[kind.name]
 
 
+@both_catalogues
 @checked
-@given(all_events=batches_of_events)
-def test_replicas_of_several_groups_merge_to_the_state_of_one(all_events: list[Event]) -> None:
-    one, several = new_run(lateness_ms=ALL_ORDERS_MS), new_run(lateness_ms=ALL_ORDERS_MS, groups=3)
-    one.batches(all_events, 6)
-    several.batches(all_events, 6)
-    for kind in (k for k in CATALOGUE.kinds if k.shared):
-        replicas: dict[bytes, list[bytes]] = {}
-        for (_, key), blob in several.blobs[kind.name].items():
-            replicas.setdefault(key, []).append(blob)
-        merged = several.engine.pack(kind.name, several.engine.merge(kind.name, list(replicas.values())))
-        assert dict(zip(replicas, merged, strict=True)) == {key: blob for (_, key), blob in one.blobs[kind.name].items()}
+@given(log=logs(max_size=25, duplicates=False), at=TIMES, data=st.data())
+def test_replicas_of_several_groups_merge_to_the_state_of_one(which: str, log: list[Event], at: int, data: st.DataObject) -> None:
+    one, several = (new_run(lateness_ms=ALL_ORDERS_MS, catalogue=CATALOGUES[which], groups=groups) for groups in (1, 3))
+    for run in (one, several):
+        run.batches(log, 6)
+    for kind in one.shared():
+        single = {key: described for (_, key), described in one.described(kind.name).items()}
+        assert several.merged(kind.name) == single
+        keys = list(single)
+        replicas = [[blob for (_, of), blob in several.blobs[kind.name].items() if of == key] for key in keys]
+        replicas = [data.draw(st.permutations(of_one)) for of_one in replicas]
+        found = several.engine.read_features(kind.name, several.engine.merge(kind.name, replicas), at)
+        wanted = one.engine.read_features(kind.name, [one.blobs[kind.name][0, key] for key in keys], at)
+        assert found[0] == wanted[0]
+        np.testing.assert_array_equal(found[1], wanted[1])
 
 
+@both_catalogues
 @checked
-@given(all_events=batches_of_events, at=TIMES)
-def test_reading_without_an_event_gives_what_an_event_without_values_would_read(all_events: list[Event], at: int) -> None:
-    run, oracle = new_run(lateness_ms=ALL_ORDERS_MS), Oracle(CATALOGUE, ALL_ORDERS_MS, KEY)
-    run.batches(all_events, 9)
-    for event in all_events:
+@given(log=logs(), at=TIMES)
+def test_reading_without_an_event_gives_what_an_event_without_values_would_read(which: str, log: list[Event], at: int) -> None:
+    run, oracle = new_run(lateness_ms=ALL_ORDERS_MS, catalogue=CATALOGUES[which]), Oracle(CATALOGUES[which], ALL_ORDERS_MS, KEY)
+    run.batches(log, 9)
+    for event in log:
         oracle.apply(event, 0)
-    oracle.next_batch()
-    for kind in CATALOGUE.kinds:
-        names = sorted({identifier(e, kind.name) for e in all_events} - {""})
-        blobs = [run.blobs[kind.name][0, run.identity.digest(kind.name, name)] for name in names]
+    for kind in CATALOGUES[which].kinds:
+        names = sorted(name for of, name in oracle.past if of == kind.name)
+        blobs = [run.blobs[kind.name][0, oracle.keys[kind.name, name]] for name in names]
         features, values = run.engine.read_features(kind.name, blobs, at)
-        wanted = [f for f in CATALOGUE.features if f.entity == kind.name]
-        assert features == tuple(f.name for f in wanted)
-        for name, row in zip(names, values.tolist(), strict=True):
-            past = oracle.visible(kind.name, name, 0)
-            for feature, found in zip(wanted, row, strict=True):
-                expected = min(max(oracle.of_past(feature, past, at, 0), feature.low), feature.high)
-                assert found == pytest.approx(expected, rel=FEATURE_RTOL), feature.name
+        of_kind = [f for f in CATALOGUES[which].features if f.entity == kind.name]
+        assert list(features) == [f.name for f in of_kind]
+        for name, row in zip(names, values, strict=True):
+            check_features(of_kind, row, *oracle.read(kind, name, at))
 
 
-def view(at: int, user: str = "u") -> Click:
-    return Click(event_id="e", user=user, event_time_ms=at, action="view", item="i")
-
-
-def read(run: Run, feature: str, at: int) -> float:
-    ((_, blob),) = run.blobs["user"].items()
-    names, values = run.engine.read_features("user", [blob], at)
-    return float(values[0, names.index(feature)])
-
-
-def test_a_window_opens_at_its_tile_edge_and_closes_before_the_event_itself() -> None:
-    #   10m window, tiles of 1m, read at 00:10:30
-    #   00:00:00 [ tile 0 | tile 1 | ... | tile 10 | 00:10:30
-    #   counted:  ^ whole, although the exact window begins at 00:00:30
-    run = new_run()
-    run.batch([view(NOON - 1), view(NOON), view(NOON + 59_999)])
-    assert read(run, "user_events_10m", NOON + 630_000) == 2
-    result = run.batch([view(NOON + 630_000)])
-    assert result.dense[0, run.engine.feature_names.index("user_events_10m")] == 2
-    assert read(run, "user_events_10m", NOON + 660_000 - 1) == 3
-    assert read(run, "user_events_10m", NOON + 660_000) == 1
+def view(at: int, user: str = "u", event_id: str = "") -> Click:
+    return Click(event_id=event_id or f"at{at}", user=user, event_time_ms=at, action="view", item="i")
 
 
 def test_an_event_after_a_long_silence_finds_every_window_empty() -> None:
-    run = new_run()
-    run.batch([view(NOON)])
-    result = run.batch([view(NOON + 400 * DAY_MS)])
-    seen = dict(zip(run.engine.feature_names, result.dense[0].tolist(), strict=True))
-    assert seen["user_events_1d"] == 0
-    assert seen["user_cart_rate_1d"] == pytest.approx(0.05)
-    assert seen["user_seconds_since_last"] == 30 * 86_400
-    assert seen["user_age_seconds"] == 400 * 86_400
+    run, oracle = run_both(EVERYTHING, [view(NOON), view(NOON + 400 * DAY_MS)], size=1, lateness_ms=0)
+    windows = [f for f in EVERYTHING.features if f.window and f.entity == "user" and f.aggregation in ("count", "sum")]
+    names, values = run.engine.read_features("user", [next(iter(run.blobs["user"].values()))], NOON + 900 * DAY_MS)
+    assert windows
+    assert all(values[0, names.index(f.name)] == max(f.low, 0.0) for f in windows)
+    assert oracle.past
 
 
 def test_a_late_event_changes_no_entity_and_says_how_late_it_is() -> None:
@@ -179,33 +143,45 @@ def test_a_late_event_changes_no_entity_and_says_how_late_it_is() -> None:
     assert run.batch([on_the_edge]).late.tolist() == [False]
 
 
-def test_an_event_at_the_first_millisecond_of_1970_is_an_event() -> None:
-    run = new_run()
-    run.batch([view(0)])
-    assert read(run, "user_events_10m", 0) == 1
-    assert read(run, "user_age_seconds", 5_000) == 5
-    assert run.engine.describe("user", next(iter(run.blobs["user"].values())))["newest_ms"] == 0
+@both_catalogues
+def test_an_event_at_the_first_millisecond_of_1970_is_an_event(which: str) -> None:
+    run, _ = run_both(CATALOGUES[which], [view(0), view(0, event_id="f"), view(5_000)], size=1, lateness_ms=0)
+    state = run.engine.describe("user", next(iter(run.blobs["user"].values())))
+    assert (state["first_ms"], state["newest_ms"]) == (0, 5_000)
+
+
+@both_catalogues
+def test_the_last_millisecond_of_2099_and_the_first_event_go_together(which: str) -> None:
+    run_both(CATALOGUES[which], [view(0), view(4_102_444_800_000)], size=2, lateness_ms=0)
 
 
 def test_without_a_past_every_feature_has_its_default() -> None:
-    run = new_run()
-    search = Search(event_id="e", user="u", event_time_ms=NOON, query="q")
-    seen = dict(zip(run.engine.feature_names, run.batch([search]).dense[0].tolist(), strict=True))
-    for feature in CATALOGUE.features:
-        # A ratio's default is for an event that has a value of its own; a search has none.
-        expected = 0.0 if feature.aggregation == "ratio" else feature.default
-        assert seen[feature.name] == pytest.approx(expected), feature.name
+    run = new_run(catalogue=EVERYTHING)
+    dense = run.batch([Search(event_id="e", user="u", event_time_ms=NOON, query="q")]).dense[0]
+    for feature, value in zip(EVERYTHING.features, dense.tolist(), strict=True):
+        if feature.entity != "event":
+            # What is compared with the past is nothing, whatever the past, if the event has no value to compare.
+            bare = 0.0 if feature.aggregation == "ratio" else feature.default
+            assert value == min(max(bare, feature.low), feature.high), feature.name
 
 
-def test_an_order_without_a_past_is_as_usual_and_one_after_is_compared() -> None:
-    def order(at: int, amount: float) -> Order:
-        lines = [OrderLine(item="i")]
-        return Order(event_id="e", user="u", event_time_ms=at, lines=lines, amount=amount, currency="EUR")
+def order(at: int, amount: float, user: str = "u", device: str = "") -> Order:
+    lines = [OrderLine(item="i")]
+    return Order(event_id=f"{user}{at}", user=user, event_time_ms=at, lines=lines, amount=amount, currency="EUR", device=device)
 
-    run = new_run()
-    result = run.batch([order(NOON, 10.0), order(NOON + 1, 30.0), order(NOON + 2, 10.0)])
-    column = run.engine.feature_names.index("user_amount_vs_mean_30d")
-    assert result.dense[:, column].tolist() == [1.0, 3.0, 0.5]
+
+def test_several_events_of_one_entity_in_one_batch_each_see_their_own_past() -> None:
+    log: list[Event] = [order(NOON + n, 10.0 * n, user=f"u{n % 3}", device="d") for n in range(9)]
+    assert {group_of(e, 2) for e in log} == {0, 1}
+    for size in (1, 4, 9):
+        run_both(EVERYTHING, log, size=size, groups=2, lateness_ms=0)
+
+
+def test_the_largest_amounts_there_can_be_are_added_up_exactly() -> None:
+    run_both(EVERYTHING, [order(NOON + n, 1e9, device="d") for n in range(50)], size=7, lateness_ms=0)
+
+
+# --- sequences ----------------------------------------------------------------------------------------------------------------
 
 
 def test_the_sequence_keeps_the_last_32_in_order_of_arrival() -> None:
@@ -214,3 +190,73 @@ def test_the_sequence_keeps_the_last_32_in_order_of_arrival() -> None:
     result = run.batch([view(NOON + 60_000)])
     assert result.sequence_gaps[0].tolist() == [float(60 - n) for n in range(18, 50)]
     assert (result.sequence_ids[0, :, 2] == 2).all()
+
+
+@checked
+@given(number=st.integers(0, 2**40), length=st.integers(33, 80), size=st.sampled_from([1, 7, 80]))
+def test_long_logs_of_one_user_agree_too(number: int, length: int, size: int) -> None:
+    numbers = [(number + n * 2_654_435_761) % 2**40 // 24 * 24 + n % 8 for n in range(length)]  # all of the first user
+    log = [event_of(code, NOON + 40_000 * n, f"e{n % 45}") for n, code in enumerate(numbers)]
+    assert {event.user for event in log} == {"u0"}
+    run_both(EVERYTHING, log, size=size, lateness_ms=0)
+
+
+# --- duplicates ---------------------------------------------------------------------------------------------------------------
+
+
+@both_catalogues
+@checked
+@given(
+    log=logs(max_size=20, duplicates=False), size=st.sampled_from([1, 7, 60]), copies=st.integers(1, 3), groups=st.integers(1, 3)
+)
+def test_an_event_that_is_sent_again_at_once_changes_nothing(
+    which: str, log: list[Event], size: int, copies: int, groups: int
+) -> None:
+    once, more = (
+        new_run(lateness_ms=ALL_ORDERS_MS, groups=groups, catalogue=CATALOGUES[which], numbered=False) for _ in range(2)
+    )
+    once.batches(log, size)
+    results = more.batches([event for event in log for _ in range(1 + copies)], size)
+    assert more.blobs == once.blobs
+    again = np.concatenate([r.duplicate_of for r in results]) >= 0
+    assert again.tolist() == [number > 0 for _ in log for number in range(1 + copies)]
+
+
+def test_a_duplicate_names_the_commit_that_applied_the_first_one_in_the_same_batch_or_before() -> None:
+    run = new_run()
+    assert run.batch([view(NOON), view(NOON), view(NOON + 1)]).duplicate_of.tolist() == [-1, 1, -1]
+    assert run.batch([view(NOON + 2), view(NOON), view(NOON + 2), view(NOON + 1)]).duplicate_of.tolist() == [-1, 1, 2, 1]
+
+
+def test_an_event_is_recognised_among_the_users_last_32_and_not_beyond() -> None:
+    run = new_run()
+    run.batches([view(NOON + n) for n in range(33)], 5)
+    result = run.batch([view(NOON + 1), view(NOON)])
+    assert result.duplicate_of.tolist() == [1, -1]
+    assert result.touched["user"].any()
+
+
+def test_the_same_id_of_another_user_or_on_another_topic_is_another_event() -> None:
+    run = new_run()
+    search = Search(event_id="same", user="u", event_time_ms=NOON, query="q")
+    log = [view(NOON, event_id="same"), view(NOON, user="v", event_id="same"), search]
+    assert run.batch(log).duplicate_of.tolist() == [-1, -1, -1]
+    assert run.batch(log).duplicate_of.tolist() == [1, 1, 1]
+
+
+def test_a_duplicate_with_other_content_changes_nothing_of_the_entities_it_names() -> None:
+    run = new_run(catalogue=EVERYTHING)
+    run.batch([order(NOON, 10.0, device="d")])
+    before = {kind: dict(blobs) for kind, blobs in run.blobs.items()}
+    result = run.batch([msgspec.structs.replace(order(NOON, 99.0, device="other"), event_time_ms=NOON + 5, ip="10.0.0.1")])
+    assert result.duplicate_of.tolist() == [1]
+    assert not any(changed.any() for changed in result.touched.values())
+    assert run.blobs == before
+
+
+def test_an_engine_of_the_same_catalogue_gives_the_same_state_whatever_its_lateness() -> None:
+    log: list[Event] = [view(NOON + n) for n in range(5)]
+    runs = [Run(engine_of(EVERYTHING, lateness)) for lateness in (0, DAY_MS)]
+    for run in runs:
+        run.batches(log, 2)
+    assert runs[0].blobs == runs[1].blobs

@@ -9,7 +9,7 @@ import pytest
 
 from model.contract import INPUTS
 from stream_app.errors import ContractError
-from stream_app.inference.artifact import load_items
+from stream_app.inference.artifact import load_items, load_manifest
 from stream_app.inference.candidates import CandidateIndex
 from stream_app.inference.onnx_scorer import OnnxScorer
 from stream_app.inference.port import Tensors
@@ -24,6 +24,9 @@ def inputs(rows: int, features: int) -> dict[str, np.ndarray]:
     }
 
 
+FEATURES = len(load_manifest(_ARTIFACT).feature_names)
+
+
 @pytest.fixture(scope="module")
 def ranker() -> ModelRanker:
     ranker = ModelRanker(OnnxScorer(_ARTIFACT), CandidateIndex(*load_items(_ARTIFACT)), 20)
@@ -33,7 +36,7 @@ def ranker() -> ModelRanker:
 
 @pytest.mark.parametrize("rows", [0, 1, 7])
 def test_every_row_gets_probabilities_and_distinct_candidates_best_first(ranker: ModelRanker, rows: int) -> None:
-    scored, fraud = ranker.rank(inputs(rows, 37))
+    scored, fraud = ranker.rank(inputs(rows, FEATURES))
     assert fraud.shape == (rows,)
     assert [len(values) for values in (scored.fraud, scored.intent, scored.click, scored.items)] == [rows] * 4
     for row in range(rows):
@@ -45,7 +48,7 @@ def test_every_row_gets_probabilities_and_distinct_candidates_best_first(ranker:
 
 def test_more_candidates_than_items_gives_all_items() -> None:
     few = ModelRanker(OnnxScorer(_ARTIFACT), CandidateIndex(["a", "b"], np.eye(2, 32, dtype=np.float32)), 20)
-    scored, _ = few.rank(inputs(1, 37))
+    scored, _ = few.rank(inputs(1, FEATURES))
     assert sorted(scored.items[0]) == ["a", "b"]
 
 
@@ -59,10 +62,10 @@ def test_an_output_that_is_not_finite_is_refused_before_anything_is_answered() -
 
     broken = ModelRanker(Broken(_ARTIFACT), CandidateIndex(*load_items(_ARTIFACT)), 20)
     with pytest.raises(ContractError, match="intent is not finite for row 1 of 3"):
-        broken.rank(inputs(3, 37))
+        broken.rank(inputs(3, FEATURES))
 
 
 def test_without_a_model_nothing_is_claimed() -> None:
-    scored, fraud = PriorRanker().rank(inputs(3, 37))
+    scored, fraud = PriorRanker().rank(inputs(3, FEATURES))
     assert fraud.tolist() == [0, 0, 0]
     assert scored.items == [[], [], []]

@@ -1,0 +1,298 @@
+"""The feature engine by itself: events a second with state in memory and in Redis, and bytes of a user.
+
+Each log is read in its own order and cut into batches; columns are made beforehand. Then, for each batch,
+`benchmarks.feature_way` reads the state of its entities, folds the batch with the full catalogue, and commits what has changed:
+
+- `memory_events_per_s`: through the memory store, on one core, all events of all logs;
+- `redis_events_per_s`: through the Redis store, fence and all, with a real Redis on the same machine; the first part of each log;
+- `idiomatic_events_per_s`: Redis commands by the book for a tenth of the features (`benchmarks.idiomatic_features`).
+
+The logs are the real ones, or a simulated shop where they are absent. The shop is measured beside real logs too, since it alone
+has every kind of entity.
+
+The last line is JSON. Keys: the three figures above; `memory_one_group_events_per_s`, without replicas of other groups, over the
+first part of each log; `fold_events_per_s`, the compiled loop by itself; `memory_us`, `redis_us`: microseconds an event by piece
+(`columns` is not in the figures); `by_log`; `bytes_p50`, `bytes_p99` of a user's blob after the whole of the logs,
+`person_bytes_p50`, `person_bytes_p99` with its sessions and categories; `bytes` by entity kind; `busy`: CPU seconds by seconds of
+the memory run, below 0.95 others used the core too; `events`, `catalogue`, `features`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import redis
+
+from benchmarks.feature_logs import Log, batches, find_logs, group_of, shop_log
+from benchmarks.feature_way import Laps, Way, in_lanes
+from benchmarks.idiomatic_features import FEATURES, keep_and_read
+from benchmarks.origin import ROOT, origin
+from benchmarks.progress import Teller, teller
+from stream_app.codec.identity import Identity
+from stream_app.errors import MillraceError
+from stream_app.features.catalog import CATALOGUE
+from stream_app.features.columns import EventColumns
+from stream_app.features.engine import FeatureEngine
+from stream_app.services import real
+from stream_app.store.memory import MemoryStore
+from stream_app.store.redis_store import RedisStore
+
+__all__ = ["main"]
+
+_PREFIX = "bench-features"  # of keys in Redis; each run adds a name of its own
+_GROUPS = 8
+_LATENESS_MS = 86_400_000
+_MEMORY_BATCH, _REDIS_BATCH = 256, 512
+_LANES = 2  # batches in flight, each of other groups, as with two workers
+_CHUNK = 64 * _MEMORY_BATCH  # events made ready at once
+_SCAN = 2_000
+_SHARED = frozenset(kind.name for kind in CATALOGUE.kinds if kind.shared)
+_USER_BYTES = 16  # every key of what belongs to one user begins with the user's
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much to measure: rows of the real logs, events of the shop, and the first events of each log that others get."""
+
+    taobao: int
+    cards: int
+    shop: int
+    redis: int
+    idiomatic: int
+
+
+FULL = Plan(taobao=110_300, cards=1_466_282, shop=60_000, redis=100_000, idiomatic=3_000)
+QUICK = Plan(taobao=4_000, cards=4_000, shop=2_000, redis=2_000, idiomatic=200)
+
+
+@dataclass(slots=True)
+class Bench:
+    """One run of all measurements; keys of Redis begin with `prefix`."""
+
+    plan: Plan
+    tell: Teller
+    url: str
+    prefix: str
+    engine: FeatureEngine = field(default_factory=lambda: FeatureEngine(CATALOGUE, allowed_lateness_ms=_LATENESS_MS))
+    identity: Identity = field(default_factory=lambda: Identity(b"a key of the benchmarks alone"))
+
+    def run(self, data: Path) -> dict[str, Any]:
+        """Measure everything and return the figures."""
+        self.tell.say("compiling, or loading what was compiled before")
+        self.engine.warm()
+        logs = find_logs(data, self.plan.taobao, self.plan.cards, self.plan.shop)
+        store = MemoryStore(_GROUPS, _SHARED)
+        memory = {log.name: self._memory(log, store, _GROUPS) for log in logs}
+        sizes = _sizes(store)
+        shop = {} if logs[0].name == "shop" else {"shop": shop_log(self.plan.shop)}
+        beside = {name: self._memory(log, MemoryStore(_GROUPS, _SHARED), _GROUPS) for name, log in shop.items()}
+        alone = [self._memory(log, MemoryStore(1, _SHARED), 1, self.plan.redis) for log in logs]
+        in_redis = {log.name: self._redis(log) for log in [*logs, *shop.values()]}
+        total = _joined([run.laps for run in memory.values()])
+        redis_runs = [in_redis[log.name] for log in logs]
+        return {
+            "memory_events_per_s": _rate(list(memory.values())),
+            "redis_events_per_s": _rate(redis_runs),
+            "idiomatic_events_per_s": self._idiomatic(logs),
+            "memory_one_group_events_per_s": _rate(alone),
+            "fold_events_per_s": round(total.events / total.seconds["fold"], 1),
+            **_user_bytes(store),
+            "memory_us": total.us(),
+            "redis_us": _joined([run.laps for run in redis_runs]).us(),
+            "by_log": {
+                name: {"memory": _rate([run]), "redis": _rate([in_redis[name]]), "memory_us": run.laps.us()}
+                for name, run in {**memory, **beside}.items()
+            },
+            "bytes": sizes,
+            "busy": round(sum(run.cpu_s for run in memory.values()) / sum(run.seconds for run in memory.values()), 3),
+            "events": {name: run.laps.events for name, run in {**memory, **beside}.items()},
+            "data": logs[0].kind,
+            "groups": _GROUPS,
+            "batch": {"memory": _MEMORY_BATCH, "redis": _REDIS_BATCH, "redis_in_flight": _LANES},
+            "idiomatic_features": list(FEATURES),
+            "features": len(CATALOGUE.features),
+            "catalogue": self.engine.catalogue_hash,
+            **origin(),
+        }
+
+    def _memory(self, log: Log, store: MemoryStore, groups: int, limit: int | None = None) -> _Run:
+        """Take a whole log through a memory store."""
+        what, run, way = f"{log.name}, memory, {groups} groups", _Run(), Way(self.engine, store)
+        total = min(log.total, limit or log.total)
+        asyncio.run(way.claim(range(groups)))
+        for chunk in batches(islice(log.events(), total), _CHUNK):
+            columns = self._columns(chunk, _MEMORY_BATCH, groups, run.laps)
+            with run.timed():
+                asyncio.run(_one_lane(way, columns))
+            self.tell.at(what, way.laps.events, total)
+        run.laps = _joined([way.laps], run.laps)
+        self.tell.say(f"{what}: {_rate([run]):,.0f} events a second over {run.laps.events:,}")
+        return run
+
+    def _redis(self, log: Log) -> _Run:
+        """Take the first part of a log through Redis."""
+        run, what = _Run(), f"{log.name}, Redis"
+        events = list(islice(log.events(), self.plan.redis))
+        lanes = [[e for e in events if group_of(e.user, _GROUPS) % _LANES == lane] for lane in range(_LANES)]
+        columns = [self._columns(of_lane, _REDIS_BATCH, _GROUPS, run.laps) for of_lane in lanes]
+        ways = asyncio.run(self._through_redis(f"{self.prefix}:{log.name}", columns, run))
+        run.laps = _joined([way.laps for way in ways], run.laps)
+        self.tell.say(f"{what}: {_rate([run]):,.0f} events a second over {run.laps.events:,}")
+        return run
+
+    async def _through_redis(self, prefix: str, columns: Sequence[Sequence[EventColumns]], run: _Run) -> list[Way]:
+        store = RedisStore(self.url, prefix=prefix, groups=_GROUPS, shared_kinds=_SHARED)
+        try:
+            ways = [Way(self.engine, store) for _ in range(_LANES)]
+            for lane, way in enumerate(ways):
+                await way.claim([group for group in range(_GROUPS) if group % _LANES == lane])
+            with run.timed():
+                await in_lanes(ways, columns)
+        finally:
+            await store.close()
+        return ways
+
+    def _idiomatic(self, logs: Sequence[Log]) -> float:
+        count, seconds = 0, 0.0
+        with redis.Redis.from_url(self.url) as client:
+            for log in logs:
+                for batch in batches(islice(log.events(), self.plan.idiomatic), _MEMORY_BATCH):
+                    began = time.perf_counter()
+                    keep_and_read(client, f"{self.prefix}:idiomatic", batch)
+                    seconds += time.perf_counter() - began
+                    count += len(batch)
+        self.tell.say(f"Redis commands by the book: {count / seconds:,.0f} events a second over {count:,}")
+        return round(count / seconds, 1)
+
+    def _columns(self, events: Sequence[Any], size: int, groups: int, laps: Laps) -> list[EventColumns]:
+        found = []
+        for batch in batches(iter(events), size):
+            of = [group_of(event.user, groups) for event in batch]
+            laps.start()
+            found.append(self.engine.columns(batch, of, self.identity))
+            laps.lap("columns")
+        return found
+
+
+@dataclass(slots=True)
+class _Run:
+    """One log through one store: seconds of all pieces but `columns`, which is in `laps` only."""
+
+    laps: Laps = field(default_factory=Laps)
+    seconds: float = 0.0
+    cpu_s: float = 0.0
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Add what is done inside."""
+        began, began_cpu = time.perf_counter(), time.process_time()
+        yield
+        self.seconds += time.perf_counter() - began
+        self.cpu_s += time.process_time() - began_cpu
+
+
+async def _one_lane(way: Way, columns: Sequence[EventColumns]) -> None:
+    for batch in columns:
+        await way.take(batch)
+
+
+def _rate(runs: Sequence[_Run]) -> float:
+    return round(sum(run.laps.events for run in runs) / sum(run.seconds for run in runs), 1)
+
+
+def _joined(parts: Sequence[Laps], columns: Laps | None = None) -> Laps:
+    laps = Laps(sum(part.events for part in parts))
+    for part in [columns, *parts] if columns else parts:
+        for piece, seconds in part.seconds.items():
+            laps.seconds[piece] += seconds
+    return laps
+
+
+def _sizes(store: MemoryStore) -> dict[str, dict[str, int]]:
+    """Return bytes of the blobs by kind."""
+    of_kind: dict[str, list[int]] = {}
+    for (_, kind, _), blob in store.state().items():
+        of_kind.setdefault(kind, []).append(len(blob))
+    return {
+        kind: {"count": len(sizes), "p50": _percentile(sizes, 50), "p99": _percentile(sizes, 99), "max": max(sizes)}
+        for kind, sizes in sorted(of_kind.items())
+    }
+
+
+def _user_bytes(store: MemoryStore) -> dict[str, int]:
+    blobs: Counter[bytes] = Counter()
+    persons: Counter[bytes] = Counter()
+    own = {kind.name for kind in CATALOGUE.kinds if not kind.shared}
+    for (_, kind, key), blob in store.state().items():
+        if kind == "user":
+            blobs[key] += len(blob)
+        if kind in own:
+            persons[key[:_USER_BYTES]] += len(blob)
+    return {
+        f"{name}_p{percent}": _percentile(list(sizes.values()), percent)
+        for name, sizes in (("bytes", blobs), ("person_bytes", persons))
+        for percent in (50, 99)
+    }
+
+
+def _percentile(sizes: Sequence[int], percent: int) -> int:
+    return int(np.percentile(np.array(sizes), percent, method="higher"))
+
+
+def _forget(url: str, prefix: str) -> None:
+    with redis.Redis.from_url(url) as client:
+        for batch in batches(client.scan_iter(match=f"{prefix}:*", count=_SCAN), _SCAN):
+            client.unlink(*batch)
+
+
+_EXAMPLES = """\b
+Examples:
+  python -m benchmarks.bench_features
+  python -m benchmarks.bench_features --quick
+  python -m benchmarks.bench_features --cards 200000 --redis-url redis://127.0.0.1:6379/0
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=ROOT.parent / "shared" / "data",
+    help="Folder with clickstream/ and fraud/; default: ../shared/data of the checkout. Absent: a simulated shop.",
+)
+@click.option("--cards", type=click.IntRange(1), help=f"Card transactions, the earliest ones; default {FULL.cards:,}.")
+@click.option("--quick", is_flag=True, help="Some thousand events: seconds in place of two minutes, and coarser figures.")
+@click.option("--redis-url", help="Redis to measure with; default: the one of this checkout, which is started if need be.")
+def main(data: Path, cards: int | None, quick: bool, redis_url: str | None) -> None:
+    """Measure the feature engine with state in memory and in Redis; the last line is JSON."""
+    base = QUICK if quick else FULL
+    plan = Plan(base.taobao, cards or base.cards, base.shop, base.redis, base.idiomatic)
+    tell = teller()
+    try:
+        url = redis_url or real.up(ROOT, tell.say).redis.url
+        prefix = f"{_PREFIX}-{uuid.uuid4().hex[:8]}"
+        try:
+            figures = Bench(plan, tell, url, prefix).run(data)
+        finally:
+            _forget(url, prefix)
+    except (MillraceError, redis.RedisError) as err:
+        raise click.ClickException(str(err)) from err
+    finally:
+        tell.close()
+    click.echo(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""The logs that the feature engine is measured on, as typed events in their order: real ones, or a simulated shop.
+
+Real rows go the way of an import: the packaged mapping makes a record of each, and the record's bytes are decoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+from zlib import crc32
+
+import msgspec
+
+from benchmarks.rawfiles import find_files
+from stream_app.codec.decode import EVENT_TYPES
+from stream_app.events import Event
+from stream_app.imports.convert import Converter
+from stream_app.imports.importer import mapping_columns
+from stream_app.imports.mapping import load_mapping
+from stream_app.imports.rows import BadRow, open_rows
+from stream_app.simulator.options import SimulatorOptions
+from stream_app.simulator.shop import simulated_events
+
+__all__ = ["Log", "batches", "find_logs", "group_of", "shop_log"]
+
+_ROWS = 2_000  # at once, between two looks at the progress
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A log: `events` begins anew with each call. `total`: how many there are at most."""
+
+    name: str
+    kind: Literal["real", "simulated"]
+    total: int
+    events: Callable[[], Iterator[Event]]
+
+
+def find_logs(data: Path, taobao: int, cards: int, shop: int) -> list[Log]:
+    """Return the first `taobao` and `cards` rows of the real logs under `data`, or a simulated shop where they are absent."""
+    files = find_files(data)
+    if files is None:
+        return [shop_log(shop)]
+    return [
+        Log("taobao", "real", taobao, lambda: islice(_converted(files.taobao, "taobao"), taobao)),
+        Log("cards", "real", cards, lambda: islice(_converted(files.cards, "cards"), cards)),
+    ]
+
+
+def shop_log(events: int) -> Log:
+    """Return the first events of a simulated shop: with every kind of event and of entity, some of them twice, some late."""
+    options = SimulatorOptions(events=events, malformed_share=0.0)
+    return Log("shop", "simulated", events, lambda: (simulated.event for simulated in simulated_events(options)))
+
+
+def batches(events: Iterator[Event], size: int) -> Iterator[list[Event]]:
+    """Cut into lists of `size`; the last may be shorter."""
+    while batch := list(islice(events, size)):
+        yield batch
+
+
+def group_of(user: str, groups: int) -> int:
+    """Return the partition group of a user; any even spread will do here."""
+    return crc32(user.encode()) % groups
+
+
+def _converted(path: Path, mapping_name: str) -> Iterator[Event]:
+    mapping = load_mapping(mapping_name)
+    source = open_rows(path, mapping, mapping_columns(mapping))
+    decoders = {topic: msgspec.json.Decoder(kind).decode for topic, kind in EVENT_TYPES.items()}
+    converter = Converter(mapping, source.index, path.name.split(".")[0])
+    row = 0
+    try:
+        for chunk in source.chunks(0, _ROWS):
+            for cells in chunk:
+                row += 1
+                assert not isinstance(cells, BadRow), f"{path}: row {row} cannot be read: {cells.reason}"
+                for produced in converter.convert(cells, row):
+                    if produced.topic in decoders:
+                        yield decoders[produced.topic](produced.value)
+    finally:
+        source.close()

@@ -1,0 +1,40 @@
+"""recency, age: time since the newest and since the first event."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from stream_app.features.aggregations.spec import Spec
+from stream_app.features.compiled import Int, Real, inlined
+from stream_app.features.declare import Feature
+from stream_app.features.shape import Need
+
+__all__ = ["AGE", "RECENCY", "RECENCY_OF", "SPECS", "read_since", "seconds"]
+
+RECENCY: Final = 12
+AGE: Final = 13
+RECENCY_OF: Final = 14  # of a measure: recency with a `last` cell
+
+
+def _needs(f: Feature) -> tuple[Need, ...]:
+    return (Need("last", "last", f.measure),) if f.measure else ()
+
+
+SPECS: Final = {
+    "recency": Spec(RECENCY, _needs, lambda f: f"time since the newest {f.measure or 'event'}"),
+    "age": Spec(AGE, lambda _: (), lambda _: "time since the first event"),
+}
+
+
+@inlined
+def seconds(since: Int, t: Int) -> Real:
+    """Return t - since in seconds, not below 0."""
+    return np.float64(t - since if t > since else 0) / 1000.0
+
+
+@inlined
+def read_since(stored: Int, t: Int, default: Real) -> Real:
+    """Return the seconds since a stored time (ms + 1, 0 for none)."""
+    return seconds(stored - 1, t) if stored > 0 else default

@@ -1,0 +1,110 @@
+"""session_sum, session_rate, session_length: the current session, which ends when event time brings a long enough silence.
+
+State: start_ms + 1, last_ms + 1, then one sum a measure. Only the newest session is kept.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_app.features.aggregations.spec import Spec
+from stream_app.features.compiled import Int, Real, inlined
+from stream_app.features.declare import Feature
+from stream_app.features.shape import Need
+
+__all__ = [
+    "SESSION_LENGTH",
+    "SESSION_RATE",
+    "SESSION_SUM",
+    "SPECS",
+    "add_session",
+    "merge_session",
+    "read_session_length",
+    "read_session_rate",
+    "session_holds",
+]
+
+SESSION_SUM: Final = 22
+SESSION_RATE: Final = 23
+SESSION_LENGTH: Final = 24
+
+
+def _sum(f: Feature) -> tuple[Need, ...]:
+    return (Need("session", "session", f.measure),)
+
+
+def _rate(f: Feature) -> tuple[Need, ...]:
+    return Need("session", "session", f.measure), Need("session", "session", f.per)
+
+
+SPECS: Final = {
+    "session_sum": Spec(SESSION_SUM, _sum, lambda f: f"sum {f.measure} in the current session"),
+    "session_rate": Spec(
+        SESSION_RATE,
+        _rate,
+        lambda f: f"({f.measure} + {f.prior[0]:g}) / ({f.per} + {f.prior[1]:g}) in the current session",
+    ),
+    "session_length": Spec(SESSION_LENGTH, lambda _: (), lambda _: "time since the current session began"),
+}
+
+
+@inlined
+def session_holds(row: NDArray[np.int64], at: Int, t: Int, gap_ms: Int) -> bool:
+    """Whether an event at t belongs to the session that is kept."""
+    return bool(row[at] != 0 and t + 1 - row[at + 1] <= gap_ms and row[at] - (t + 1) <= gap_ms)
+
+
+@inlined
+def add_session(
+    row: NDArray[np.int64],
+    at: Int,
+    t: Int,
+    gap_ms: Int,
+    values: NDArray[np.int64],
+    measures: NDArray[np.int64],
+) -> None:
+    """Add one event: to the session, or as the first of a new one; one from before its reach is of a session that is closed."""
+    held = session_holds(row, at, t, gap_ms)
+    if not held:
+        if row[at] != 0 and t + 1 < row[at + 1]:
+            return
+        row[at] = t + 1
+        row[at + 1] = t + 1
+        for s in range(measures.shape[0]):
+            row[at + 2 + s] = 0
+    row[at] = min(row[at], t + 1)
+    row[at + 1] = max(row[at + 1], t + 1)
+    for s in range(measures.shape[0]):
+        row[at + 2 + s] += values[measures[s]]
+
+
+@inlined
+def merge_session(target: NDArray[np.int64], source: NDArray[np.int64], at: Int, gap_ms: Int, sums: Int) -> None:
+    """Join two sessions that lie within a gap of each other; of others the later one stays."""
+    if source[at] == 0:
+        return
+    apart = target[at] == 0 or source[at] - target[at + 1] > gap_ms or target[at] - source[at + 1] > gap_ms
+    if apart:
+        if target[at] == 0 or source[at + 1] > target[at + 1]:
+            for s in range(2 + sums):
+                target[at + s] = source[at + s]
+        return
+    target[at] = min(target[at], source[at])
+    target[at + 1] = max(target[at + 1], source[at + 1])
+    for s in range(2, 2 + sums):
+        target[at + s] += source[at + s]
+
+
+@inlined
+def read_session_rate(total: Int, count: Int, scale: Real, up: Real, down: Real) -> Real:
+    """Return (total + up) / (count + down); down > 0."""
+    return (total * scale + up) / (count + down)
+
+
+@inlined
+def read_session_length(start: Int, t: Int) -> Real:
+    """Return the seconds since the session's start (ms + 1), not below 0."""
+    return np.float64(t + 1 - start if t + 1 > start else 0) / 1000.0

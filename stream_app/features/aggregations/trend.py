@@ -1,0 +1,27 @@
+"""trend: the pace of a short window over that of a long one, the entity's own baseline."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from stream_app.features.aggregations.spec import Spec
+from stream_app.features.compiled import Int, Real, inlined
+from stream_app.features.declare import Feature
+from stream_app.features.shape import Need
+
+__all__ = ["SPECS", "TREND", "read_trend"]
+
+TREND: Final = 8
+
+
+def _needs(f: Feature) -> tuple[Need, ...]:
+    return Need(f.window, "sum", f.measure), Need(f.base, "sum", f.measure)
+
+
+SPECS: Final = {"trend": Spec(TREND, _needs, lambda f: f"pace of {f.measure} over {f.window} / pace over {f.base}")}
+
+
+@inlined
+def read_trend(short: Int, long: Int, lengths: Real, default: Real) -> Real:
+    """Return short / long * lengths, `lengths` being the long window's length over the short one's."""
+    return short * lengths / long if long > 0 else default

@@ -1,0 +1,105 @@
+"""The last interactions and the last queries of a user: two rings in order of arrival, as the model reads them.
+
+    [ events so far | 32 x (time_ms + 1, item, category, kind + 1, price bucket, event hash, commit) ]
+    [ queries so far | 4 x (time_ms + 1, query, word, word, word) ]
+
+An event whose hash is among the 32 was sent twice by its producer; the commit number says which step applied the first.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_app.features.compiled import Int, Real, inlined
+
+__all__ = [
+    "CODES",
+    "ENTRY",
+    "QUERIES",
+    "QUERY_CODES",
+    "QUERY_ENTRY",
+    "SEQUENCE",
+    "add_interaction",
+    "add_query",
+    "find_event",
+    "read_interactions",
+    "read_queries",
+]
+
+# Literals, so that the compiler can unroll; the engine checks that they agree with model.contract.
+SEQUENCE: Final = 32
+CODES: Final = 4
+QUERIES: Final = 4
+QUERY_CODES: Final = 4
+ENTRY: Final = 7
+QUERY_ENTRY: Final = 5
+_EVENT, _COMMIT = 5, 6
+
+
+@inlined
+def find_event(row: NDArray[np.int64], start: Int, event: Int) -> Int:
+    """Return the commit number that applied the event, or -1 if it is not among the last ones."""
+    total = row[start]
+    if event == 0:
+        return np.int64(-1)
+    for back in range(1, min(total, np.int64(SEQUENCE)) + 1):
+        entry = start + 1 + ((total - back) % SEQUENCE) * ENTRY
+        if row[entry + _EVENT] == event:
+            return np.int64(row[entry + _COMMIT])
+    return np.int64(-1)
+
+
+@inlined
+def _seconds(stored: Int, t: Int) -> Real:
+    return np.float64(t + 1 - stored if t + 1 > stored else 0) / 1000.0
+
+
+@inlined
+def read_interactions(row: NDArray[np.int64], start: Int, t: Int, ids: NDArray[np.int32], gaps: NDArray[np.float32]) -> None:
+    """Write the last interactions, oldest first and right-aligned: ids (32, 4), gaps (32,) in seconds, not below 0."""
+    total = row[start]
+    for back in range(1, min(total, np.int64(SEQUENCE)) + 1):
+        entry = start + 1 + ((total - back) % SEQUENCE) * ENTRY
+        to = SEQUENCE - back
+        for c in range(CODES):
+            ids[to, c] = row[entry + 1 + c]
+        gaps[to] = _seconds(row[entry], t)
+
+
+@inlined
+def add_interaction(row: NDArray[np.int64], start: Int, t: Int, ids: NDArray[np.int32], event: Int, commit: Int) -> None:
+    """Append one interaction; ids (4,)."""
+    entry = start + 1 + (row[start] % SEQUENCE) * ENTRY
+    row[entry] = t + 1
+    for c in range(CODES):
+        row[entry + 1 + c] = ids[c]
+    row[entry + _EVENT] = event
+    row[entry + _COMMIT] = commit
+    row[start] += 1
+
+
+@inlined
+def read_queries(row: NDArray[np.int64], start: Int, t: Int, ids: NDArray[np.int32], gaps: NDArray[np.float32]) -> None:
+    """Write the last queries, oldest first and right-aligned: ids (4, 4), gaps (4,) in seconds, not below 0."""
+    total = row[start]
+    for back in range(1, min(total, np.int64(QUERIES)) + 1):
+        entry = start + 1 + ((total - back) % QUERIES) * QUERY_ENTRY
+        to = QUERIES - back
+        for c in range(QUERY_CODES):
+            ids[to, c] = row[entry + 1 + c]
+        gaps[to] = _seconds(row[entry], t)
+
+
+@inlined
+def add_query(row: NDArray[np.int64], start: Int, t: Int, codes: NDArray[np.int32]) -> None:
+    """Append one query; codes (4,), without effect if it is none."""
+    if codes[0] == 0:
+        return
+    entry = start + 1 + (row[start] % QUERIES) * QUERY_ENTRY
+    row[entry] = t + 1
+    for c in range(QUERY_CODES):
+        row[entry + 1 + c] = codes[c]
+    row[start] += 1

@@ -1,0 +1,362 @@
+"""The store in a Redis Cluster (6.2 or later): one script a group reads, one script a group commits.
+
+Keys, fence and commit script are those of one server (`redis_scripts`): all that a group owns bears its hash tag, so it is on one
+shard and a commit is one script there, whole or not at all. What differs:
+
+- A read has two rounds: of every node the index of holders and the commit numbers, then of every group that has a part of the
+  batch its own blobs, the replicas that other groups' rows ask, and its commit number, in one script. So a group's part is
+  read at one commit of that group, which `Snapshot.reads` names; two groups' parts are not read at one moment.
+- The index of holders has no hash tag and lies on all shards. A commit announces replicas that are new before it writes them.
+- Requests to one node go in one pipeline on one connection, the nodes are asked side by side. What one node refused is asked
+  again, not what others have answered.
+- While a slot moves to another node, a script would find some keys gone and stop half-way. So each script first asks for a key
+  that is never there: a node that is giving the slot away refuses that, and nothing has been written.
+
+When a node fails or a slot has moved, all that is known of holders is forgotten, since a replica that took over may lack what was
+written last. docs/redis-cluster.md says what can be lost, and how `wait_replicas` bounds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from redis import exceptions as redis_errors
+from redis.crc import key_slot
+
+from stream_app.errors import StoreUnavailableError
+from stream_app.features.columns import EntityRows
+from stream_app.store import redis_erase, redis_layout, redis_scripts
+from stream_app.store.known_holders import KnownHolders
+from stream_app.store.port import Claim, CommitResult, Erased, GroupStep, Purged, Snapshot, StoreHealth
+from stream_app.store.redis_cluster_nodes import Call, ClusterNodes
+from stream_app.store.redis_cluster_read import ReadPlan, slot_of
+from stream_app.store.redis_patience import patiently
+from stream_app.store.redis_store import RedisOptions, own_success, warn_of_eviction
+
+__all__ = ["RedisClusterStore"]
+
+T = TypeVar("T")
+
+# Stands first in each script of a group: refused, before anything is written, by a node that is giving the group's slot away.
+_WHOLE: Final = "redis.call('EXISTS', KEYS[1] .. ':never')\n"
+_CLAIM: Final = _WHOLE + redis_scripts.CLAIM
+_COMMIT: Final = _WHOLE + redis_scripts.COMMIT
+_PUBLISHED: Final = _WHOLE + redis_scripts.PUBLISHED
+_WAITED_MS: Final = 60_000
+
+# ARGV: MessagePack of keys of any slots of this node. Returns their values.
+_VALUES: Final = """
+local keys, found = cmsgpack.unpack(ARGV[1]), {}
+for i = 1, #keys do found[i] = redis.call('GET', keys[i]) end
+return found
+"""
+
+# KEYS: commit. ARGV: MessagePack of (head of the group's keys, [(kind, digits of an id, count)]), then the ids in hex. Returns
+# the commit number, and the blobs in chunks.
+_READ_GROUP: Final = (
+    _WHOLE
+    + """
+local request, ids = cmsgpack.unpack(ARGV[1]), ARGV[2]
+local runs, names, n, at = request[2], {}, 0, 1
+for r = 1, #runs do
+  local head, digits = request[1] .. runs[r][1] .. ':', runs[r][2]
+  for i = n + 1, n + runs[r][3] do
+    names[i] = head .. string.sub(ids, at, at + digits - 1)
+    at = at + digits
+  end
+  n = n + runs[r][3]
+end
+local chunks = {}
+for first = 1, n, 7000 do
+  chunks[#chunks + 1] = redis.call('MGET', unpack(names, first, math.min(first + 6999, n)))
+end
+return {redis.call('GET', KEYS[1]), chunks}
+"""
+)
+
+
+class RedisClusterStore:
+    """Store in a Redis Cluster (see `stream_app.store.port.Store`).
+
+    Args:
+        url: `redis://host:port[,host:port ...]`: some of its nodes; the others are asked for.
+        prefix: First part of every key.
+        groups: Number of partition groups.
+        shared_kinds: Entity kinds kept as one replica a group.
+        options: The rest; `wait_replicas` counts the copies of each shard.
+
+    Raises:
+        ConfigError: The URL names no host, or a database.
+    """
+
+    def __init__(
+        self, url: str, *, prefix: str, groups: int, shared_kinds: frozenset[str], options: RedisOptions | None = None
+    ) -> None:
+        self._prefix = prefix
+        self._groups = groups
+        self._shared_kinds = shared_kinds
+        self._options = options = options or RedisOptions()
+        self._known_holders = KnownHolders()
+        self._warned = False
+        self._slots = [key_slot(redis_layout.group_head(prefix, group).encode()) for group in range(groups)]
+        self._nodes = ClusterNodes(
+            url,
+            timeout_s=(options.timeout_ms + (options.wait_ms if options.wait_replicas else 0)) / 1000,
+            scripts=[_CLAIM, _COMMIT, _PUBLISHED, _VALUES, _READ_GROUP, redis_scripts.ANNOUNCE, redis_scripts.LAYOUTS],
+            changed=self._forget,
+        )
+        self._forgotten = 0  # how many times
+        self._own_layouts: Mapping[str, str] = {}
+        self._layouts_due = False
+
+    def _key(self, group: int, rest: str) -> str:
+        return redis_layout.group_head(self._prefix, group) + rest
+
+    async def claim(self, group: int, owner: str) -> Claim:
+        """Draw a new epoch for `group`; what its outbox holds has `wait_replicas` copies, so it may be published."""
+        self._forget()  # who starts over may have found a cluster that lost its last writes
+        keys = [self._key(group, "meta"), self._key(group, "commit"), self._key(group, "outbox")]
+        token = secrets.token_hex(8)  # one for all tries: a try whose answer was lost must not fence the next
+        call = (_CLAIM, (len(keys), *keys, owner, token, self._key(group, "answers:")))
+
+        async def attempt() -> Any:  # noqa: ANN401 - a script's answer
+            return (await self._durably(self._home(group), group, [call]))[0]
+
+        patience_ms = min(self._options.claim_patience_ms, self._options.patience_ms)
+        reply = await self._patiently(attempt, patience_ms)
+        if not self._warned:
+            self._warned = True
+            warn_of_eviction(await self._patiently(self._ask_health, patience_ms))
+        return redis_layout.claim_of(self._prefix, group, reply)
+
+    # --- reads -----------------------------------------------------------------------------------------------------------
+
+    async def read(self, rows: Mapping[str, EntityRows]) -> Snapshot:
+        """Read the blobs of a batch's entities, each group's at one commit of that group."""
+        plan = ReadPlan(self._prefix, self._groups, self._shared_kinds, rows)
+        return await self._patiently(lambda: self._read(plan))
+
+    async def _read(self, plan: ReadPlan) -> Snapshot:
+        counters = [(self._key(group, "commit"), self._slots[group]) for group in range(self._groups)]
+        values = await self._values([*plan.index, *counters])
+        bitmaps, numbers = values[: len(plan.index)], values[len(plan.index) :]
+        choice = plan.chosen(bitmaps, self._options.max_replicas)
+        requests = plan.requests(choice)
+        calls = {group: (_READ_GROUP, (1, self._key(group, "commit"), *arguments)) for group, arguments in requests}
+        answers = await self._at_homes(calls)
+        reads = {group: int(number or 0) for group, number in enumerate(numbers)}
+        reads.update({group: int(answer[0] or 0) for group, answer in answers.items()})
+        return plan.snapshot(choice, [answers[group] for group, _ in requests], reads)
+
+    async def _values(self, keys: Sequence[tuple[str, int]]) -> list[bytes | None]:
+        """Values of keys with their slots, in order."""
+        places: dict[str, list[int]] = defaultdict(list)
+        for at, (_, slot) in enumerate(keys):
+            places[self._nodes.of(slot)].append(at)
+        calls = {node: [(_VALUES, (0, redis_layout.pack([keys[at][0] for at in ats])))] for node, ats in places.items()}
+        answers = await _side_by_side({node: self._nodes.run(node, asked) for node, asked in calls.items()})
+        values: list[bytes | None] = [None] * len(keys)
+        for node, ats in places.items():
+            for at, value in zip(ats, answers[node][0], strict=True):
+                values[at] = value
+        return values
+
+    async def _at_homes(self, calls: Mapping[int, Call]) -> dict[int, Any]:
+        """The answer of each group's call, in one pipeline a node."""
+        groups: dict[str, list[int]] = defaultdict(list)
+        for group in calls:
+            groups[self._home(group)].append(group)
+        answers = await _side_by_side(
+            {node: self._nodes.run(node, [calls[group] for group in there]) for node, there in groups.items()}
+        )
+        return {group: answer for node, there in groups.items() for group, answer in zip(there, answers[node], strict=True)}
+
+    # --- commits ---------------------------------------------------------------------------------------------------------
+
+    async def commit(self, steps: Sequence[GroupStep]) -> list[CommitResult]:
+        """Apply each step in one script call, those of one node in one round trip."""
+        results: dict[int, CommitResult] = {}
+        sent: set[int] = set()
+
+        async def attempt() -> int:
+            forgotten = self._forgotten
+            await self._announce(steps)  # also of steps that are applied, if what was known has been forgotten since
+            homes: dict[str, list[int]] = defaultdict(list)
+            for number, step in enumerate(steps):
+                if number not in results:
+                    homes[self._home(step.group)].append(number)
+
+            async def at(node: str, numbers: list[int]) -> None:
+                again = sent.intersection(numbers)
+                sent.update(numbers)
+                for number, result in zip(numbers, await self._commit_at(node, [steps[n] for n in numbers]), strict=True):
+                    results[number] = own_success([steps[number]], [result])[0] if number in again else result
+
+            await _side_by_side({node: at(node, numbers) for node, numbers in homes.items()})
+            return forgotten
+
+        if await self._patiently(attempt) == self._forgotten:
+            self._known_holders.add(steps)
+        return [results[number] for number in range(len(steps))]
+
+    async def _commit_at(self, node: str, steps: Sequence[GroupStep]) -> list[CommitResult]:
+        calls: list[Call] = []
+        for step in steps:
+            keys, args = redis_layout.commit_call(self._prefix, step, self._options.answers_kept_ms)
+            calls.append((_COMMIT, (len(keys), *keys, *args)))
+        return [redis_layout.result_of(answer) for answer in await self._durably(node, steps[0].group, calls)]
+
+    async def _announce(self, steps: Sequence[GroupStep]) -> None:
+        if self._layouts_due:
+            await self._write_layouts(self._own_layouts)
+        # Before the commit: a bit without a replica costs a read nothing, a replica without its bit would be missed.
+        new: dict[str, list[tuple[str, int, int, list[bytes]]]] = defaultdict(list)
+        for kind, group, ttl_ms, keys in self._known_holders.missing(steps):
+            by_node: dict[str, list[bytes]] = defaultdict(list)
+            slots = slot_of(redis_layout.holders_head(self._prefix, kind), [key.hex() for key in keys])
+            for key, slot in zip(keys, slots, strict=True):
+                by_node[self._nodes.of(slot)].append(key)
+            for node, there in by_node.items():
+                new[node].append((kind, group, ttl_ms, there))
+        calls = {
+            node: [(redis_scripts.ANNOUNCE, (0, *redis_layout.announcement(self._prefix, entries)))]
+            for node, entries in new.items()
+        }
+        await _side_by_side({node: self._durably(node, None, calls[node]) for node in calls})
+
+    async def _durably(self, node: str, group: int | None, calls: Sequence[Call]) -> list[Any]:
+        """Run calls at a node; with `wait_replicas`, return only when so many copies have what they wrote.
+
+        `group`: one of that node; None where every call writes.
+        """
+        wanted, wait_ms = self._options.wait_replicas, self._options.wait_ms
+        if not wanted:
+            return await self._nodes.run(node, calls)
+        # WAIT speaks of the last write of its own connection. A step that an earlier attempt has applied writes nothing now.
+        mark = [] if group is None else [("", ("SET", self._key(group, "waited"), "", "PX", _WAITED_MS))]
+        *answers, have = await self._nodes.run(node, [*calls, *mark, ("", ("WAIT", wanted, wait_ms))])
+        if have < wanted:
+            raise redis_errors.ResponseError(
+                f"NOREPLICAS {have} replicas of {node} had the batch after {wait_ms} ms, redis.wait_replicas wants {wanted}"
+            )
+        return answers[: len(calls)]
+
+    async def mark_published(self, group: int, epoch: str, commits: Sequence[int]) -> None:
+        """Drop published answers from the outbox; a stale epoch, or a number not drawn yet, changes nothing."""
+        if commits:
+            keys = [self._key(group, "meta"), self._key(group, "outbox"), self._key(group, "commit")]
+            args = [epoch, self._key(group, "answers:"), self._options.answers_kept_ms, *commits]
+            await self._patiently(lambda: self._nodes.run(self._home(group), [(_PUBLISHED, (len(keys), *keys, *args))]))
+
+    # --- the rest --------------------------------------------------------------------------------------------------------
+
+    async def answers(self, group: int, commits: Sequence[int]) -> dict[int, bytes]:
+        """Payloads of earlier commits: those in the outbox, and those that are still kept."""
+        if not commits:
+            return {}
+        found = await self._command(group, "MGET", *[self._key(group, f"answers:{number}") for number in commits])
+        return {number: payload for number, payload in zip(commits, found, strict=True) if payload is not None}
+
+    async def layouts(self, known: Mapping[str, str]) -> dict[str, str]:
+        """Write down what blobs look like, never over another; returns all that the store knows."""
+        self._own_layouts = dict(known)
+        return redis_layout.texts_of(await self._patiently(lambda: self._write_layouts(known)))
+
+    async def _write_layouts(self, known: Mapping[str, str]) -> Any:  # noqa: ANN401 - a script's answer
+        key = f"{self._prefix}:layouts"
+        call = (redis_scripts.LAYOUTS, (1, key, *itertools.chain.from_iterable(known.items())))
+        [reply] = await self._nodes.run(self._nodes.of(key_slot(key.encode())), [call])
+        self._layouts_due = False
+        return reply
+
+    async def erase(self, group: int, user_key: bytes) -> Erased:
+        """Delete the group's blobs whose key begins with `user_key`, in one pass over the group's node."""
+        counts: dict[str, int] = defaultdict(int)
+        while True:
+            version = self._nodes.version
+            erased = await redis_erase.erase(partial(self._command, group), self._prefix, group, user_key)
+            for kind, count in erased.keys.items():
+                counts[kind] += count
+            if self._nodes.version == version:  # else the search went on at another node, where its place means nothing
+                return Erased(dict(counts), erased.commit)
+
+    async def purge_answers(self, group: int, cleaned: Callable[[bytes], bytes | None]) -> Purged:
+        """Take a person out of the group's kept payloads; those in the outbox wait."""
+        count = 0
+        while True:
+            version = self._nodes.version
+            purged = await redis_erase.purge_answers(partial(self._command, group), self._prefix, group, cleaned)
+            count += purged.cleaned
+            if self._nodes.version == version:
+                return Purged(count, purged.waiting)
+
+    async def health(self) -> StoreHealth:
+        """Ask all primaries for their memory and replicas."""
+        return await self._patiently(self._ask_health)
+
+    async def _ask_health(self) -> StoreHealth:
+        infos = await _side_by_side({node: self._nodes.info(node) for node in self._nodes.primaries})
+        each = [redis_layout.health_of(info) for info in infos.values()]
+        worst = next((one for one in each if one.may_evict), each[0])
+        return StoreHealth(
+            evicted=sum(one.evicted for one in each),
+            used_bytes=sum(one.used_bytes for one in each),
+            limit_bytes=sum(one.limit_bytes for one in each),
+            policy=worst.policy,
+            replicas=min(one.replicas for one in each),
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._nodes.close()
+
+    def _home(self, group: int) -> str:
+        return self._nodes.of(self._slots[group])
+
+    async def _command(self, group: int, *arguments: Any) -> Any:  # noqa: ANN401 - a command's answer
+        [answer] = await self._patiently(lambda: self._nodes.run(self._home(group), [("", arguments)]))
+        return answer
+
+    async def _patiently(self, attempt: Callable[[], Awaitable[T]], patience_ms: int | None = None) -> T:
+        refusal = ""
+
+        async def with_map() -> T:
+            nonlocal refusal
+            try:
+                await self._nodes.ready()
+                return await attempt()
+            except redis_errors.RedisError as err:
+                refusal = str(err)
+                raise
+
+        try:
+            return await patiently(with_map, self._options.patience_ms if patience_ms is None else patience_ms, self._lost)
+        except StoreUnavailableError as err:
+            if refusal in str(err):
+                raise
+            raise StoreUnavailableError(f"{err} The try before ended with: {refusal}") from err  # time was over inside a try
+
+    def _lost(self) -> None:
+        self._nodes.doubt()
+        self._forget()
+
+    def _forget(self) -> None:
+        # A replica that took over may lack what was written last to keys that belong to no group: bits, layouts.
+        self._forgotten += 1
+        self._known_holders.clear()
+        self._layouts_due = bool(self._own_layouts)
+
+
+async def _side_by_side(work: Mapping[str, Coroutine[Any, Any, T]]) -> dict[str, T]:
+    """Do the work of all nodes at once and to its end; raises the first error of one only when all are done."""
+    done = await asyncio.gather(*work.values(), return_exceptions=True)
+    for answer in done:
+        if isinstance(answer, BaseException):
+            raise answer
+    return dict(zip(work, done, strict=True))  # type: ignore[arg-type]  # no exception is left in it

@@ -1,0 +1,186 @@
+"""Which node of a Redis Cluster serves which slot, a client for each, and scripts in one pipeline a node.
+
+The map is asked for (CLUSTER SLOTS) at the first request, and anew after anything that says it may be wrong: a redirection, a
+connection that broke, a cluster that is down. Each time another node is asked, so that one that is cut off is not believed twice.
+Redirections are not followed one by one: with one script a group, the whole request is made again from the new map.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
+
+import redis.asyncio as redis_asyncio
+from redis import exceptions as redis_errors
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from stream_app.errors import ConfigError
+
+__all__ = ["SLOTS", "Call", "ClusterNodes"]
+
+SLOTS: Final = 16_384
+_PORT: Final = 6_379
+
+# What says that a slot is elsewhere, or nowhere for the moment. A script says it in words: it names its keys itself.
+_ELSEWHERE: Final = (redis_errors.AskError, redis_errors.TryAgainError, redis_errors.ClusterDownError)  # MOVED is an ASK here
+_ELSEWHERE_WORDS: Final = re.compile(r"\b(MOVED|ASK|TRYAGAIN|CLUSTERDOWN)\b|non local key|cluster is down")
+
+Call = tuple[str, Sequence[Any]]  # a script of those given to ClusterNodes with the arguments of EVALSHA; or "" and a command
+
+
+class ClusterNodes:
+    """The primaries of a cluster. Not thread-safe: one event loop.
+
+    Args:
+        url: `redis://[user:password@]host:port[,host:port ...]`: some of its nodes.
+        timeout_s: How long one request may take.
+        scripts: All scripts that will be called.
+        changed: Called when a slot is found to have another primary than before.
+
+    Raises:
+        ConfigError: The URL names no host, or a database: a cluster has only number 0.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float, scripts: Sequence[str], changed: Callable[[], object]) -> None:
+        self._url = urlsplit(url)
+        self._timeout_s = timeout_s
+        self._scripts = {script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest() for script in scripts}
+        self._changed = changed
+        self._seeds = _seeds(url)
+        self._owners: list[str] = []  # slot -> host:port
+        self._clients: dict[str, redis_asyncio.Redis] = {}
+        self._doubtful = True
+        self._asked = 0
+        self._asking = asyncio.Lock()
+        self.version = 0  # grows when a slot is found to have another primary
+
+    def doubt(self) -> None:
+        """Ask for the map again before the next request."""
+        self._doubtful = True
+
+    async def ready(self) -> None:
+        """Have a map that nothing speaks against.
+
+        Raises:
+            redis.exceptions.ConnectionError: No node answers, or the one that does knows no primary for a slot.
+        """
+        async with self._asking:
+            if not self._doubtful:
+                return
+            known = list(dict.fromkeys([*self._owners, *self._seeds]))
+            for turn in range(len(known)):
+                address = known[(self._asked + turn) % len(known)]
+                try:
+                    [reply] = await self._send(address, [("", ("CLUSTER SLOTS",))])
+                    owners = _owners_of(reply, address)
+                except (redis_errors.RedisError, OSError) as err:
+                    complaint = f"{address}: {err}"
+                    continue
+                self._asked += turn + 1
+                await self._use(owners)
+                return
+        raise redis_errors.ConnectionError(f"no node of the cluster answers, the last: {complaint}")
+
+    async def _use(self, owners: list[str]) -> None:
+        if "" in owners:
+            raise redis_errors.ConnectionError(f"slot {owners.index('')} of the cluster is served by no node")
+        if self._owners and owners != self._owners:
+            self.version += 1
+            self._changed()
+        self._owners, self._doubtful = owners, False
+        for address in self._clients.keys() - set(owners):
+            await self._clients.pop(address).aclose()
+
+    def of(self, slot: int) -> str:
+        """The address of the primary of `slot`."""
+        return self._owners[slot]
+
+    @property
+    def primaries(self) -> list[str]:
+        """The addresses of all primaries."""
+        return list(dict.fromkeys(self._owners))
+
+    async def info(self, address: str) -> dict[str, Any]:
+        """What INFO says at a node."""
+        found: dict[str, Any] = await self._client(address).info()
+        return found
+
+    async def run(self, address: str, calls: Sequence[Call]) -> list[Any]:
+        """Run calls at a node in one pipeline on one connection, in order; returns their answers.
+
+        Raises:
+            redis.exceptions.RedisError: The first that a call was refused with; the calls after it may have been run. A
+                ConnectionError where the slot is elsewhere.
+        """
+        answers = await self._send(address, calls)
+        if any(isinstance(answer, redis_errors.NoScriptError) for answer in answers):  # the node is new, or was restarted
+            for script in self._scripts:
+                await self._client(address).script_load(script)
+            # Only what was not run; and commands, which speak of what stands before them.
+            again = [at for at, call in enumerate(calls) if not call[0] or isinstance(answers[at], redis_errors.NoScriptError)]
+            for at, answer in zip(again, await self._send(address, [calls[at] for at in again]), strict=True):
+                answers[at] = answer
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise self._told(answer) from answer
+        return answers
+
+    async def _send(self, address: str, calls: Sequence[Call]) -> list[Any]:
+        pipe = self._client(address).pipeline(transaction=False)
+        for script, arguments in calls:
+            if script:
+                pipe.execute_command("EVALSHA", self._scripts[script], *arguments)
+            else:
+                pipe.execute_command(*arguments)
+        answers: list[Any] = await pipe.execute(raise_on_error=False)
+        return answers
+
+    def _told(self, err: Exception) -> Exception:
+        if isinstance(err, _ELSEWHERE) or _ELSEWHERE_WORDS.search(str(err)):
+            self.doubt()
+            return redis_errors.ConnectionError(f"the cluster is being rearranged: {type(err).__name__} {err}")
+        return err
+
+    def _client(self, address: str) -> redis_asyncio.Redis:
+        if address not in self._clients:
+            user, at, _ = self._url.netloc.rpartition("@")
+            url = urlunsplit(self._url._replace(netloc=f"{user}{at}{address}"))
+            self._clients[address] = redis_asyncio.Redis.from_url(
+                url,
+                protocol=3,
+                socket_timeout=self._timeout_s,
+                socket_connect_timeout=self._timeout_s,
+                retry=Retry(NoBackoff(), 0),  # retries are the store's: a commit must know that it is a retry
+            )
+        return self._clients[address]
+
+    async def close(self) -> None:
+        """Close the connections."""
+        while self._clients:
+            await self._clients.popitem()[1].aclose()
+
+
+def _seeds(url: str) -> list[str]:
+    parts = urlsplit(url)
+    hosts = [
+        host if re.search(r":\d+$", host) else f"{host}:{_PORT}" for host in parts.netloc.rpartition("@")[2].split(",") if host
+    ]
+    if not hosts or parts.scheme == "unix":
+        raise ConfigError("redis.cluster is true, so redis.url must name nodes: redis://host:port[,host:port ...]")
+    if parts.path.strip("/") not in {"", "0"}:
+        raise ConfigError(f"redis.url names database {parts.path.strip('/')}, but a Redis Cluster has only 0; leave it out")
+    return hosts
+
+
+def _owners_of(reply: Any, asked: str) -> list[str]:  # noqa: ANN401 - redis-py leaves it as the server's lists
+    owners = [""] * SLOTS
+    for first, last, primary, *_replicas in reply:
+        host = primary[0].decode() if primary[0] else asked.rpartition(":")[0]  # a node that does not know its own address
+        address = f"[{host}]:{primary[1]}" if ":" in host and not host.startswith("[") else f"{host}:{primary[1]}"
+        owners[first : last + 1] = [address] * (last + 1 - first)
+    return owners

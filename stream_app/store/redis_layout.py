@@ -1,0 +1,177 @@
+"""What the Redis stores say to their scripts and get back: names of keys, packed requests, parsed replies. No connection here."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_app.errors import ContractError
+from stream_app.features.blobs import Blobs, Replicas
+from stream_app.store.port import Claim, CommitResult, CommitStatus, GroupStep, StoreHealth
+
+__all__ = [
+    "announcement",
+    "answers_head",
+    "claim_of",
+    "commit_call",
+    "flat",
+    "group_head",
+    "health_of",
+    "holders_head",
+    "kind_of",
+    "pack",
+    "replicas_of",
+    "result_of",
+    "texts_of",
+]
+
+Numbers = NDArray[np.int64]
+
+pack: Final = msgspec.msgpack.Encoder().encode
+
+
+# --- names ---------------------------------------------------------------------------------------------------------------
+
+
+def group_head(prefix: str, group: int) -> str:
+    """What all keys of a partition group begin with; the braces keep them on one shard."""
+    return f"{prefix}:{{g{group}}}:"
+
+
+def holders_head(prefix: str, kind: str) -> str:
+    """What the index entries of a shared kind begin with; the identifier in hex follows."""
+    return f"{prefix}:holders:{kind}:"
+
+
+def answers_head(prefix: str, group: int) -> str:
+    """What the keys of a group's payloads begin with; the commit number follows."""
+    return f"{prefix}:{{g{group}}}:answers:"
+
+
+def kind_of(key: bytes) -> str:
+    """The entity kind of a blob's key."""
+    return key.decode().split(":")[-2]
+
+
+# --- requests ------------------------------------------------------------------------------------------------------------
+
+
+def joined_keys(keys: Sequence[bytes]) -> str:
+    """Identifiers as one string of hex digits."""
+    return b"".join(keys).hex()
+
+
+def commit_call(prefix: str, step: GroupStep, kept_ms: int) -> tuple[list[str], list[bytes]]:
+    """KEYS and ARGV of COMMIT."""
+    head = group_head(prefix, step.group)
+    keys = [f"{head}meta", f"{head}commit", f"{head}outbox"]
+    blobs: list[bytes] = []
+    for write in step.writes:
+        start = f"{head}{write.kind}:"
+        keys += [start + key.hex() for key in write.keys]
+        blobs += write.blobs
+    writes = [(str(write.ttl_ms), len(write.keys)) for write in step.writes]
+    ranges = [(topic, str(start), str(end)) for topic, (start, end) in step.ranges.items()]
+    packed = pack((step.epoch, ranges, step.published, step.after, str(kept_ms), answers_head(prefix, step.group), writes))
+    return keys, [packed, step.payload, *blobs]
+
+
+def announcement(prefix: str, new: Iterable[tuple[str, int, int, Sequence[bytes]]]) -> tuple[bytes, str]:
+    """The arguments of ANNOUNCE, of (kind, group, ttl ms, keys)."""
+    new = list(new)
+    entries = [
+        (holders_head(prefix, kind), group, str(ttl_ms), digits, count)
+        for kind, group, ttl_ms, keys in new
+        for digits, count in _same_length(keys)
+    ]
+    return pack(entries), "".join([b"".join(keys).hex() for *_, keys in new])
+
+
+def _same_length(keys: Sequence[bytes]) -> list[tuple[int, int]]:
+    """Runs of identifiers of one length: (hex digits, count)."""
+    if len(set(map(len, keys))) == 1:
+        return [(2 * len(keys[0]), len(keys))]
+    return [(2 * length, len(list(run))) for length, run in itertools.groupby(map(len, keys))]
+
+
+# --- replies -------------------------------------------------------------------------------------------------------------
+
+
+def flat(chunks: Sequence[Sequence[bytes | None]]) -> list[bytes]:
+    """The values of several MGET in a row; empty where there is none."""
+    return [value or b"" for chunk in chunks for value in chunk]
+
+
+def replicas_of(blobs: Sequence[bytes | None], asked: Numbers, counts: Numbers, held: Numbers) -> Replicas:
+    """The replicas of N rows.
+
+    Args:
+        blobs: All that was read.
+        asked: Which of them the rows ask, the first `counts[0]` for the first row, and so on.
+        counts: (N,) how many each row asks.
+        held: (N,) how many other groups hold one.
+    """
+    of = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    chosen = [blobs[number] for number in asked.tolist()]
+    there = np.fromiter(map(bool, chosen), np.bool_, len(chosen))  # an index entry lives longer than its replica
+    return Replicas(Blobs.of(list(filter(None, chosen))), of[there], held.astype(np.int32), counts.astype(np.int32))
+
+
+def result_of(answer: Sequence[bytes]) -> CommitResult:
+    """What COMMIT answered."""
+    status, commit, detail = answer
+    return CommitResult(CommitStatus(status.decode()), int(commit), detail.decode())
+
+
+def claim_of(prefix: str, group: int, reply: Sequence[Any]) -> Claim:
+    """What CLAIM answered.
+
+    Raises:
+        ContractError: A part of the group's position, or an answer that is owed, is gone.
+    """
+    epoch, meta, commit, waiting, payloads = reply
+    fields = {name.decode(): value for name, value in _pairs(meta).items()}
+    head = group_head(prefix, group)
+    if not epoch:
+        raise ContractError(
+            f"group {group}: {head}commit says {commit.decode()} commits, {head}meta has the fields {sorted(fields)}: "
+            "one of the two keys was deleted or evicted. Operator action: set maxmemory-policy to noeviction, then restore "
+            "Redis from a copy, or delete all keys of this redis.prefix to decide everything that Kafka holds anew."
+        )
+    outbox = dict(sorted(zip(map(int, waiting), payloads, strict=True)))
+    gone = [number for number, payload in outbox.items() if payload is None]
+    if gone:
+        raise ContractError(
+            f"group {group}: {head}outbox names commits {gone} as not published, but {head}answers:{gone[0]} is gone: it was "
+            "deleted or evicted. Operator action: set maxmemory-policy to noeviction, then restore Redis from a copy; or delete "
+            f"the fields {gone} of {head}outbox: the answers of these commits (see the journal) may then be missing."
+        )
+    fronts = {name.removeprefix("front:"): int(value) for name, value in fields.items() if name.startswith("front:")}
+    return Claim(epoch.decode(), fronts, int(commit), outbox)
+
+
+def texts_of(reply: Any) -> dict[str, str]:  # noqa: ANN401 - see _pairs
+    """A hash of text."""
+    return {name.decode(): value.decode() for name, value in _pairs(reply).items()}
+
+
+def health_of(info: Mapping[str, Any]) -> StoreHealth:
+    """What INFO says, as redis-py parses it."""
+    return StoreHealth(
+        evicted=int(info["evicted_keys"]),
+        used_bytes=int(info["used_memory"]),
+        limit_bytes=int(info["maxmemory"]),
+        policy=str(info["maxmemory_policy"]),
+        replicas=int(info.get("connected_slaves", 0)),
+    )
+
+
+def _pairs(flat: Any) -> dict[bytes, bytes]:  # noqa: ANN401 - a list in RESP2 and in scripts, a dict elsewhere
+    if isinstance(flat, dict):
+        return flat
+    return dict(zip(flat[::2], flat[1::2], strict=True))

@@ -1,0 +1,63 @@
+"""The feature benchmark runs from end to end, on made-up events, and tells all that it promises."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import redis
+from click.testing import CliRunner
+
+from benchmarks.bench_features import main
+from benchmarks.feature_logs import group_of, shop_log
+from benchmarks.idiomatic_features import FEATURES, keep_and_read
+from stream_app.events import Click, Event, Order, OrderLine
+from stream_app.features.catalog import CATALOGUE
+
+
+def test_a_shop_is_the_same_each_time_and_has_every_kind_of_event() -> None:
+    one, two = (list(shop_log(500).events()) for _ in range(2))
+    assert one == two
+    assert len({type(event) for event in one}) == 3
+
+
+def test_users_are_spread_over_all_groups() -> None:
+    assert {group_of(f"u{n}", 8) for n in range(200)} == set(range(8))
+
+
+@pytest.mark.redis
+def test_a_quick_run_tells_every_figure(
+    redis_url: str, redis_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.bench_features._PREFIX", redis_prefix)
+    done = CliRunner().invoke(main, ["--quick", "--redis-url", redis_url, "--data", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    figures = json.loads(done.stdout.splitlines()[-1])
+    rates = ("memory_events_per_s", "redis_events_per_s", "idiomatic_events_per_s", "memory_one_group_events_per_s")
+    assert all(figures[name] > 0 for name in rates)
+    assert {"rows", "read", "unpack", "fold", "pack", "commit", "columns"} == figures["memory_us"].keys()
+    assert 0 < figures["bytes_p50"] <= figures["bytes_p99"] <= figures["bytes"]["user"]["max"]
+    assert figures["bytes"].keys() == {kind.name for kind in CATALOGUE.kinds}
+    assert figures["data"] == "simulated"
+    assert figures["features"] == len(CATALOGUE.features)
+    assert {"catalogue", "commit", "machine", "date", "events"} <= figures.keys()
+    with redis.Redis.from_url(redis_url) as client:
+        assert not list(client.scan_iter(match=f"{redis_prefix}*"))  # nothing is left behind
+
+
+@pytest.mark.redis
+def test_features_by_the_book_count_what_they_say(redis_url: str, redis_prefix: str) -> None:
+    head = {"user": "u", "device": "d"}
+    events: list[Event] = [
+        Click(event_id="a", event_time_ms=1_000_000, action="view", item="i", category="c", **head),  # type: ignore[arg-type]
+        Order(event_id="b", event_time_ms=1_060_000, lines=[OrderLine(item="i")], amount=2.5, currency="EUR", **head),  # type: ignore[arg-type]
+    ]
+    with redis.Redis.from_url(redis_url) as client:
+        keep_and_read(client, redis_prefix, events)
+        third = Click(event_id="c", event_time_ms=1_120_000, action="view", item="i", category="c", **head)  # type: ignore[arg-type]
+        replies = keep_and_read(client, redis_prefix, [third])
+    assert replies[:3] == [2, 2, 2]  # events of ten minutes, an hour, a day
+    assert [b"250"] in [[value for value in reply if value] for reply in replies if isinstance(reply, list)]
+    assert b"1060000" in replies  # when the user was last seen
+    assert len(FEATURES) >= len(CATALOGUE.features) // 10

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from stream_app.agents.store_watch import StoreWatch
+from stream_app.errors import ContractError, StoreUnavailableError
+from stream_app.metrics import Metrics
+from stream_app.store.memory import MemoryStore
+from stream_app.store.port import StoreHealth
+
+
+class TellingStore(MemoryStore):
+    """Tells one finding after the other, and the last one again and again."""
+
+    def __init__(self, findings: Iterable[StoreHealth | Exception]) -> None:
+        super().__init__(1, frozenset())
+        self._findings = list(findings)
+        self.asked = 0
+
+    async def health(self) -> StoreHealth:
+        self.asked += 1
+        found = self._findings.pop(0) if len(self._findings) > 1 else self._findings[0]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+def watched(*findings: StoreHealth | Exception) -> tuple[TellingStore, Metrics, StoreWatch]:
+    store, metrics = TellingStore(findings), Metrics(CollectorRegistry())
+    return store, metrics, StoreWatch(store, metrics, every_s=0.001)
+
+
+def looked(watch: StoreWatch, times: int) -> None:
+    async def scenario() -> None:
+        for _ in range(times):
+            await watch.look()
+
+    asyncio.run(scenario())
+
+
+def critical(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelname == "CRITICAL"]
+
+
+def test_the_gauges_say_what_the_server_says() -> None:
+    _, metrics, watch = watched(StoreHealth(evicted=3, used_bytes=70, limit_bytes=100, replicas=2))
+    looked(watch, 1)
+    gauges = (metrics.store_memory, metrics.store_memory_limit, metrics.store_evicted, metrics.store_replicas)
+    assert [gauge._value.get() for gauge in gauges] == [70, 100, 3, 2]
+
+
+def test_what_was_evicted_before_the_worker_came_is_told_but_is_no_alarm(caplog: pytest.LogCaptureFixture) -> None:
+    _, metrics, watch = watched(StoreHealth(evicted=3))
+    looked(watch, 3)
+    assert metrics.evictions_seen._value.get() == 0
+    assert not critical(caplog)
+
+
+def test_every_eviction_while_it_runs_is_an_alarm(caplog: pytest.LogCaptureFixture) -> None:
+    full = {"used_bytes": 100, "limit_bytes": 100, "policy": "allkeys-lru"}
+    findings = [StoreHealth(evicted=count, **full) for count in (3, 3, 5, 5, 9)]  # type: ignore[arg-type]  # two types in one dict
+    _, metrics, watch = watched(*findings)
+    looked(watch, 5)
+    assert metrics.evictions_seen._value.get() == 6
+    first, second = critical(caplog)
+    assert "2 keys" in first
+    assert "4 keys" in second
+    assert "100 of 100 bytes" in second
+    assert "allkeys-lru" in second
+
+
+def test_a_server_that_was_started_again_counts_from_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    _, metrics, watch = watched(StoreHealth(evicted=8), StoreHealth(evicted=0), StoreHealth(evicted=2))
+    looked(watch, 3)
+    assert metrics.evictions_seen._value.get() == 2
+    assert len(critical(caplog)) == 1
+
+
+def test_it_goes_on_when_the_store_is_away_and_stops_when_it_may_not_ask() -> None:
+    away, refused = StoreUnavailableError("away"), ContractError("no rights. Operator action: grant INFO")
+    store, metrics, watch = watched(away, away, StoreHealth(used_bytes=7), refused)
+
+    async def scenario() -> None:
+        watch.start()
+        watch.start()
+        while len(asyncio.all_tasks()) > 1:  # noqa: ASYNC110  # the task ends by itself
+            await asyncio.sleep(0.001)
+        await watch.stop()
+
+    asyncio.run(scenario())
+    assert store.asked == 4
+    assert metrics.store_memory._value.get() == 7
+
+
+def test_it_can_be_started_again() -> None:
+    store, _, watch = watched(StoreHealth())
+
+    async def scenario() -> None:
+        for _ in range(2):
+            asked = store.asked
+            watch.start()
+            while store.asked == asked:  # noqa: ASYNC110  # the store has no event
+                await asyncio.sleep(0.001)
+            await watch.stop()
+        await watch.stop()
+
+    asyncio.run(scenario())
+    assert store.asked >= 2

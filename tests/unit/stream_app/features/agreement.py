@@ -1,0 +1,100 @@
+"""Engine against oracle: the same log through both, and every number of every event and of every state compared.
+
+Counts, sums, times, means, sets and codes must agree to the last bit of float32. Deviations alone may be off, by what
+oracle_readings.slack says of the numbers at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_app.events import Click, Event, Order, Search
+from stream_app.features.declare import Catalogue, Feature
+from stream_app.features.engine import FoldResult
+from tests.unit.stream_app.features.cases import KEY, Run, group_of, new_run
+from tests.unit.stream_app.features.oracle import Expected, Oracle
+
+_TOPICS: dict[type[Event], str] = {Search: "searches", Click: "clicks", Order: "orders"}
+
+
+def run_both(catalogue: Catalogue, log: Sequence[Event], *, size: int, groups: int = 1, lateness_ms: int) -> tuple[Run, Oracle]:
+    """Send a log through both in batches of `size`; what they say of each event is compared, then every state."""
+    run, oracle = new_run(lateness_ms=lateness_ms, groups=groups, catalogue=catalogue), Oracle(catalogue, lateness_ms, KEY)
+    for start in range(0, len(log), size):
+        batch = log[start : start + size]
+        commits = {group: run.steps[group] + 1 for group in range(groups)}
+        result = run.batch(batch)
+        for e, event in enumerate(batch):
+            group = group_of(event, groups)
+            check_event(catalogue, result, e, oracle.apply(event, group, commits[group]), event)
+        oracle.next_batch()
+    check_states(run, oracle, log)
+    return run, oracle
+
+
+def check_event(catalogue: Catalogue, result: FoldResult, e: int, expected: Expected, event: Event) -> None:
+    assert result.context[e].tolist() == list(expected.context)
+    assert result.item[e].tolist() == list(expected.item)
+    assert result.query[e].tolist() == list(expected.query)
+    assert result.late_by_ms[e] == expected.late_by_ms
+    assert result.late[e] == (expected.late_by_ms > 0)
+    assert result.duplicate_of[e] == expected.duplicate_of, event
+    if expected.late_by_ms:
+        for tensor in (result.dense, result.sequence_ids, result.sequence_gaps, result.query_ids, result.query_gaps):
+            assert not tensor[e].any(), "a late event has zeros"
+        return
+    check_features(catalogue.features, result.dense[e], expected.features, expected.slacks)
+    shown = (result.sequence_ids[e], result.sequence_gaps[e], expected.sequence)
+    for ids, gaps, wanted in (shown, (result.query_ids[e], result.query_gaps[e], expected.queries)):
+        assert ids.tolist() == [list(codes) for codes, _ in wanted]
+        assert gaps.tolist() == [float(np.float32(gap)) for _, gap in wanted]
+
+
+def check_features(
+    features: Sequence[Feature], found: NDArray[np.float32], expected: Sequence[float], slacks: Mapping[int, float]
+) -> None:
+    """Compare the engine's numbers with the oracle's."""
+    wanted = np.array(expected, np.float32)
+    assert found.shape == wanted.shape
+    off = [
+        f"{features[f]}: engine {float(found[f])!r}, oracle {expected[f]!r}"
+        for f in np.flatnonzero(found != wanted).tolist()
+        if not abs(float(found[f]) - expected[f]) <= slacks.get(f, 0.0)
+    ]
+    assert not off, f"{len(off)} features differ, the first: " + "; ".join(off[:3])
+
+
+def check_states(run: Run, oracle: Oracle, log: Sequence[Event]) -> None:
+    """Every state of every group, and none besides."""
+    hashes = event_hashes(run, log)
+    for kind in run.engine.kinds:
+        expected: dict[tuple[int, bytes], dict[str, Any]] = {}
+        for (kind_name, name), seen in oracle.past.items():
+            if kind_name == kind.name:
+                for group in {fact.group for fact in seen}:
+                    expected[group, oracle.keys[kind.name, name]] = oracle.state(kind, name, group)
+        for state in expected.values():
+            for interaction in state.get("sequence", ()):
+                interaction["event"] = hashes[interaction["event"]]
+        found = run.described(kind.name)
+        assert found.keys() == expected.keys(), kind.name
+        for pair, state in expected.items():
+            parts = [part for part in state.keys() | found[pair].keys() if state.get(part) != found[pair].get(part)]
+            assert not parts, [(kind.name, part, "engine", found[pair].get(part), "oracle", state.get(part)) for part in parts]
+
+
+def event_hashes(run: Run, log: Sequence[Event]) -> dict[tuple[str, str], int]:
+    """The engine's hash of each topic and event id; different for different ones, or the test could not tell."""
+    found = run.engine.columns(log, [0] * len(log), run.identity).event.tolist()
+    hashes = {(_TOPICS[type(event)], event.event_id): number for event, number in zip(log, found, strict=True)}
+    assert len(set(hashes.values())) == len(hashes)
+    return hashes
+
+
+def without_order(described: dict[str, Any]) -> dict[str, Any]:
+    """A state without what depends on the order of arrival."""
+    return {part: value for part, value in described.items() if part not in ("session", "sequence", "queries")}

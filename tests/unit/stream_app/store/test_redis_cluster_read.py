@@ -1,0 +1,104 @@
+"""What is asked of a cluster for a batch, against `holders.asked` and plain dictionaries; and which keys lie in which slot."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+
+import msgspec
+import numpy as np
+import pytest
+from redis.crc import key_slot
+
+from stream_app.errors import ConfigError
+from stream_app.features.columns import EntityRows
+from stream_app.store.holders import asked, groups_of
+from stream_app.store.redis_cluster import RedisClusterStore
+from stream_app.store.redis_cluster_read import ReadPlan, slot_of
+
+GROUPS = 21
+SHARED = frozenset({"device", "query"})
+
+
+def entity_rows(pairs: list[tuple[int, bytes]]) -> EntityRows:
+    groups = np.array([group for group, _ in pairs], np.int32)
+    return EntityRows(groups, [key for _, key in pairs], np.arange(len(pairs), dtype=np.int32))
+
+
+def some_rows(rng: random.Random) -> dict[str, EntityRows]:
+    rows = {}
+    for kind in ("user", "device", "session", "query"):
+        keys = [bytes([number]) * rng.choice((16, 24)) for number in range(rng.randint(0, 6))]
+        pairs = [(group, key) for group in range(GROUPS) for key in keys if rng.random() < 0.2]
+        rows[kind] = entity_rows(pairs)
+    return rows
+
+
+def server(
+    requests: list[tuple[int, tuple[bytes, str]]], state: Mapping[str, bytes]
+) -> list[tuple[bytes, list[list[bytes | None]]]]:
+    """What READ_GROUP answers."""
+    answers = []
+    for group, (packed, ids) in requests:
+        head, runs = msgspec.msgpack.decode(packed)
+        names, at = [], 0
+        for kind, digits, count in runs:
+            for _ in range(count):
+                names.append(f"{head}{kind}:{ids[at : at + digits]}")
+                at += digits
+        assert at == len(ids)
+        assert len(names) == len(set(names)), "no key is asked for twice"
+        answers.append((b"%d" % group, [[state.get(name) for name in names]]))
+    return answers
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_plan_asks_and_joins_what_the_holders_say(seed: int) -> None:
+    rng = random.Random(seed)
+    rows, most = some_rows(rng), rng.choice((1, 3, GROUPS))
+    plan = ReadPlan("p", GROUPS, SHARED, rows)
+    bitmaps = {key: rng.choice((None, rng.randbytes(rng.randint(1, 3)))) for key, _ in plan.index}
+    bitmaps = {key: bits and (bytes([*bits[:2], bits[2] & 0xF8]) if len(bits) == 3 else bits) for key, bits in bitmaps.items()}
+    state = {
+        f"p:{{g{group}}}:{kind}:{key.hex()}": rng.randbytes(rng.randint(1, 9))
+        for kind in rows
+        for group in range(GROUPS)
+        for key in rows[kind].keys
+        if rng.random() < 0.7
+    }
+    choice = plan.chosen([bitmaps[key] for key, _ in plan.index], most)
+    requests = plan.requests(choice)
+    assert [group for group, _ in requests] == sorted({group for group, _ in requests})
+    snapshot = plan.snapshot(choice, server(requests, state), dict.fromkeys(range(GROUPS), 5))
+    for kind, wanted in rows.items():
+        pairs = list(zip(wanted.groups.tolist(), wanted.keys, strict=True))
+        assert list(snapshot.own[kind]) == [state.get(f"p:{{g{group}}}:{kind}:{key.hex()}", b"") for group, key in pairs]
+        if kind in SHARED:
+            others = snapshot.others[kind]
+            found: list[list[bytes]] = [[] for _ in pairs]
+            for row, blob in zip(others.of.tolist(), others.blobs, strict=True):
+                found[row].append(blob)
+            for row, (group, key) in enumerate(pairs):
+                ask, held = asked(groups_of(bitmaps[f"p:holders:{kind}:{key.hex()}"] or b""), group, most)
+                there = [state.get(f"p:{{g{other}}}:{kind}:{key.hex()}") for other in ask]
+                assert found[row] == [blob for blob in there if blob]
+                assert (others.held[row], others.asked[row]) == (held, len(ask))
+
+
+def test_slots_are_those_of_the_cluster() -> None:
+    rng = random.Random(1)
+    ids = [rng.randbytes(size).hex() for size in (1, 16, 24)]
+    assert slot_of("mr:holders:device:", ids) == [key_slot(f"mr:holders:device:{each}".encode()) for each in ids]
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("redis://127.0.0.1:7000/3", "only 0"),
+        ("unix:///tmp/redis.sock", "name nodes"),
+        ("redis:///0", "name nodes"),
+    ],
+)
+def test_a_url_that_no_cluster_has_is_refused(url: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        RedisClusterStore(url, prefix="p", groups=1, shared_kinds=SHARED)

@@ -1,0 +1,229 @@
+"""An event that its producer sent twice is counted once, and the second time it gets what was answered the first time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from stream_app.codec.answers import ScoredRows
+from stream_app.decision.decide import Decider
+from stream_app.decision.rules import RuleSet
+from stream_app.events import Click, Event, Order, OrderLine
+from stream_app.inference.ranker import PriorRanker
+from stream_app.store.memory import MemoryStore
+from tests.scoring import BASE_MS, Record, TickingClock, make_events, record_of, scoring_engine, scoring_pipeline, topic_of
+from tests.scoring_run import GROUPS, SHARED, NotingRanker, Run
+
+OWN_FIELDS = ("answer_id", "source", "ingest_time_ms", "duplicate_of")  # what may differ between two answers to one event
+ORDER = Order(
+    event_id="o-1", user="u-1", event_time_ms=BASE_MS, amount=70.0, currency="EUR", lines=[OrderLine(item="i-1", category="c-1")]
+)
+CLICK = Click(event_id="k-1", user="u-1", event_time_ms=BASE_MS + 1_000, action="view", item="i-2", device="d-1")
+
+
+class MoodyRanker(PriorRanker):
+    """Answers something else each time, so that an answer that is said again can be told from one that is decided again."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+
+    def rank(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[ScoredRows, NDArray[np.float32]]:
+        scored, fraud = super().rank(inputs)
+        self._calls += 1
+        fraud = (0.5 + np.arange(len(fraud)) / 1_000 + self._calls / 100).astype(np.float32)
+        items = [[f"i-{self._calls}-{row}"] for row in range(len(fraud))]
+        return replace(scored, fraud=np.round(fraud, 5).tolist(), items=items, item_scores=[[0.25] for _ in items]), fraud
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    """Everything is an alert, and no two decisions are the same."""
+    names = scoring_engine().feature_names
+    zeros, ones = np.zeros(len(names), np.float32), np.ones(len(names), np.float32)
+    decider = Decider(threshold=0.4, rules=RuleSet((), names), medians=zeros, scales=ones, feature_names=names)
+    store = MemoryStore(GROUPS, SHARED)
+    made = Run(scoring_pipeline(store, TickingClock(), ranker=MoodyRanker(), decider=decider), store, NotingRanker())
+    yield made
+    made.pipeline.model_thread.shutdown()
+
+
+def batches(run: Run, *batches: Sequence[Record]) -> None:
+    for batch in batches:
+        asyncio.run(run.batch(batch))
+
+
+def answers(run: Run) -> dict[str, dict[str, dict[str, Any]]]:
+    """Answer id -> topic -> message."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for topic, message in run.messages():
+        found.setdefault(message["answer_id"], {})[topic] = message
+    return found
+
+
+def content(told: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What is said, without what it is said of."""
+    return {topic: {name: value for name, value in said.items() if name not in OWN_FIELDS} for topic, said in told.items()}
+
+
+def counted(run: Run, answered: str) -> float:
+    samples = [s for family in run.pipeline.metrics.duplicates.collect() for s in family.samples]
+    return sum(s.value for s in samples if s.name.endswith("_total") and s.labels["answered"] == answered)
+
+
+def event_count(run: Run, user: str = "u-1") -> int:
+    digest = run.pipeline.identity.digest("user", user)
+    [blob] = [blob for (_, kind, key), blob in run.store.state().items() if (kind, key) == ("user", digest)]
+    sequence: Any = scoring_engine().describe("user", blob)["sequence"]
+    return len(sequence)
+
+
+class Log:
+    """Gives records the next offset of their topic and partition, which is the number of the user."""
+
+    def __init__(self) -> None:
+        self._ends: Counter[tuple[str, int]] = Counter()
+
+    def append(self, *events: Event) -> list[Record]:
+        records = []
+        for event in events:
+            place = (topic_of(event), int(event.user.removeprefix("u-")) % GROUPS)
+            records.append(record_of(event, place[1], self._ends[place]))
+            self._ends[place] += 1
+        return records
+
+
+def id_of(record: Record) -> str:
+    return f"{record.topic}-{record.partition}-{record.offset}"
+
+
+def second(event: Event, offset: int, partition: int = 1) -> Record:
+    return record_of(event, partition, offset, timestamp=event.event_time_ms + 9_000)
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("event", [ORDER, CLICK], ids=lambda event: type(event).__name__)
+def test_it_gets_the_first_answers_and_says_whose_they_are(run: Run, event: Event, together: bool) -> None:
+    first, again = record_of(event, 1, 0), second(event, 1)
+    batches(run, *([[first, again]] if together else [[first], [again]]))
+    found, topic = answers(run), first.topic
+    told, repeated = found[f"{topic}-1-0"], found[f"{topic}-1-1"]
+    assert set(told) == {"intent-labels", "recommendation-candidates", "fraud-alerts"}
+    assert content(repeated) == content(told)
+    for said in told.values():
+        assert "duplicate_of" not in said
+    for said in repeated.values():
+        assert said["duplicate_of"] == f"{topic}-1-0"
+        assert said["source"] == {"topic": topic, "partition": 1, "offset": 1}
+        assert said["ingest_time_ms"] == again.timestamp
+    assert (counted(run, "first"), counted(run, "again")) == (1, 0)
+    assert event_count(run) == 1
+
+
+def test_it_changes_no_state_of_anybody(run: Run) -> None:
+    events, log = make_events(60, users=["u-1", "u-2"], devices=["d-1", "d-2"]), Log()
+    batches(run, log.append(*events))
+    before = run.store.state()
+    batches(run, log.append(*[event for event in events if event.user == "u-1"][-20:]))
+    assert run.store.state() == before
+    assert counted(run, "first") == 20
+
+
+def test_the_third_copy_names_the_first_too(run: Run) -> None:
+    batches(run, [record_of(CLICK, 1, 0)], [second(CLICK, 1)], [second(CLICK, 2), second(CLICK, 3)])
+    found = answers(run)
+    for offset in (1, 2, 3):
+        assert content(found[f"clicks-1-{offset}"]) == content(found["clicks-1-0"])
+        assert found[f"clicks-1-{offset}"]["intent-labels"]["duplicate_of"] == "clicks-1-0"
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_what_the_producer_changed_meanwhile_counts_for_nothing(run: Run, together: bool) -> None:
+    changed = msgspec.structs.replace(ORDER, amount=1.0, event_time_ms=BASE_MS + 5)
+    first, again = record_of(ORDER, 1, 0), second(changed, 1)
+    batches(run, *([[first, again]] if together else [[first], [again]]))
+    found = answers(run)
+    assert found["orders-1-1"]["fraud-alerts"]["amount"] == 70.0
+    assert found["orders-1-1"]["intent-labels"]["event_time_ms"] == BASE_MS
+    assert content(found["orders-1-1"]) == content(found["orders-1-0"])
+
+
+def test_what_is_no_longer_kept_is_decided_anew_and_says_which_commit_counted_it(run: Run) -> None:
+    batches(run, [record_of(CLICK, 1, 0)], [record_of(ORDER, 1, 0)])
+    for group in run.store._groups:
+        group.outbox.clear()
+    before = run.store.state()
+    batches(run, [second(CLICK, 1)])
+    found = answers(run)
+    again = found["clicks-1-1"]
+    assert {said["duplicate_of"] for said in again.values()} == {"commit-1-1"}
+    assert content(again) != content(found["clicks-1-0"])
+    assert set(again) == {"intent-labels", "recommendation-candidates", "fraud-alerts"}
+    assert run.store.state() == before
+    assert (counted(run, "first"), counted(run, "again")) == (0, 1)
+
+
+def test_a_kept_payload_that_lacks_the_event_counts_as_not_kept(run: Run) -> None:
+    batches(run, [record_of(CLICK, 1, 0)], [record_of(ORDER, 1, 0)])
+    held = run.store._groups[1].outbox
+    held[1] = held[2]
+    batches(run, [second(CLICK, 1)])
+    assert answers(run)["clicks-1-1"]["intent-labels"]["duplicate_of"] == "commit-1-1"
+
+
+def test_an_id_is_one_event_only_of_its_user_and_topic(run: Run) -> None:
+    order = msgspec.structs.replace(ORDER, event_id=CLICK.event_id)
+    other = msgspec.structs.replace(CLICK, user="u-4")
+    batches(run, [record_of(CLICK, 1, 0), record_of(order, 1, 0)], [record_of(other, 1, 1)])
+    assert not [said for told in answers(run).values() for said in told.values() if "duplicate_of" in said]
+    assert (event_count(run), event_count(run, "u-4")) == (2, 1)
+
+
+def test_it_is_recognised_among_the_users_last_32_events(run: Run) -> None:
+    later = [
+        msgspec.structs.replace(CLICK, event_id=f"k-later-{number}", event_time_ms=BASE_MS + 2_000 + number)
+        for number in range(32)
+    ]
+    log = Log()
+    first, rest, within, last, beyond = (log.append(*events) for events in ([CLICK], later[:31], [CLICK], later[31:], [CLICK]))
+    batches(run, first, rest, within, last, beyond)
+    found = answers(run)
+    assert found[id_of(within[0])]["intent-labels"]["duplicate_of"] == id_of(first[0])
+    assert "duplicate_of" not in found[id_of(beyond[0])]["intent-labels"], "out of the span it is a new event"
+
+
+def test_lateness_is_judged_first_and_a_dead_letter_stays_one(run: Run) -> None:
+    newer = msgspec.structs.replace(CLICK, event_id="k-2", event_time_ms=CLICK.event_time_ms + 86_400_001)
+    broken = Record("clicks", 1, 2, BASE_MS, b"u-1", b"{broken")
+    batches(run, [record_of(CLICK, 1, 0)], [record_of(newer, 1, 1)], [broken, replace(broken, offset=3), second(CLICK, 4)])
+    found = answers(run)
+    assert set(found["clicks-1-4"]) == {"late-events"}
+    assert [set(found[f"clicks-1-{offset}"]) for offset in (2, 3)] == [{"dead-letters"}] * 2
+    assert (counted(run, "first"), counted(run, "again")) == (0, 0)
+
+
+def test_a_batch_of_many_users_asks_each_commit_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    events, log = make_events(60, users=["u-0", "u-1", "u-2"], devices=["d"]), Log()
+    records = log.append(*events)
+    batches(run, records[:30], records[30:])
+    asked: list[tuple[int, list[int]]] = []
+    real = run.store.answers
+
+    async def noted(group: int, commits: Sequence[int]) -> dict[int, bytes]:
+        asked.append((group, list(commits)))
+        return await real(group, commits)
+
+    monkeypatch.setattr(run.store, "answers", noted)
+    again = log.append(*events)
+    batches(run, again)
+    assert sorted(asked) == [(0, [1, 2]), (1, [1, 2]), (2, [1, 2])]
+    found = answers(run)
+    for record, repeated in zip(records, again, strict=True):
+        assert content(found[id_of(repeated)]) == content(found[id_of(record)])
