@@ -231,7 +231,7 @@ class _Rules:
             topic = ALL_TOPICS if self._in_order else event.topic
             if self._kind.sequence:
                 state.arrivals.setdefault(topic, []).append(entry_of(event))
-                if event.kind == "search":
+                if event.kind == "search" and any(query_of(event)[1]):  # one without words is no query
                     state.queries = [*state.queries, query_of(event)][-_QUERIES:]
             if self._kind.session_gap_ms:
                 visit = (time_ms, tuple(values.get(name, 0) for name in self._session))

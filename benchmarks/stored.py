@@ -26,7 +26,7 @@ _STATE = re.compile(rb"\{g(\d+)\}:([a-z_]+):" + _ID)
 _GROUP = re.compile(rb"\{g(\d+)\}:(meta|commit|outbox)")
 _PAYLOAD = re.compile(rb"\{g(\d+)\}:answers:(\d+)")
 _HOLDERS = re.compile(rb"holders:([a-z_]+):" + _ID)
-_LAYOUTS = b"layouts"
+_OF_ALL_GROUPS = (b"layouts", b"waited")
 _FOR_EVER = -1  # what PTTL says of a key without a time to live
 
 
@@ -167,5 +167,5 @@ def _read_other(client: redis.Redis, key: bytes, rest: bytes, books: Bookkeeping
         groups = {8 * at + bit for at, byte in enumerate(bitmap) for bit in range(8) if byte & (0x80 >> bit)}
         books.holders[match[1].decode(), match[2].decode()] = groups
         return
-    if rest != _LAYOUTS:
+    if rest not in _OF_ALL_GROUPS:
         books.unknown.append(key.decode(errors="replace"))

@@ -115,8 +115,8 @@ class RedisSettings:
     )
     wait_ms: int = _key(
         1_000,
-        "How long those copies may take before they are asked again. After a minute of this the worker stops; nothing of the batch "
-        "is published.",
+        "How long those copies may take before they are asked again. After a minute of this the worker stops; nothing of the "
+        "batch is published.",
         Rule(1, 30_000),
     )
 

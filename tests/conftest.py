@@ -73,6 +73,23 @@ def redis_cluster() -> Iterator[ClusterState]:
     cluster.down(CHECKOUT)
 
 
+@pytest.fixture(scope="module")
+def own_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a Redis Cluster of the module's own, whose nodes may be killed (`services.cluster.up` brings them back)."""
+    root = tmp_path_factory.mktemp("cluster")
+    try:
+        try:
+            cluster.up(root, lambda _line: None)
+        except ServiceError as err:
+            if os.environ.get("CI"):
+                pytest.fail(f"a Redis Cluster is required in CI: {err}")
+            pytest.skip(f"no Redis Cluster: {err}")
+        yield root
+    finally:
+        cluster.down(root, wipe=True)
+        assert [node.pid for node in cluster.status(root).nodes] == [0] * 6
+
+
 @pytest.fixture
 def topic_prefix(request: pytest.FixtureRequest) -> Iterator[str]:
     """A prefix for topics and groups that no other test has; its topics are removed afterwards."""

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_app.events import KINDS, SCENES, Click, Event, Label, Order
+from stream_app.events import KINDS, SCENES, SOURCE_TOPICS, Click, Event, Label, Order, Search
 from stream_app.simulator.arrivals import SECOND_OF_TWO
 from stream_app.simulator.shop import arrivals
 from training.labels import SessionLabel, Step, session_labels
@@ -28,6 +28,7 @@ _LONGEST_DELAY: Final = 2  # a truth takes at most twice the typical delay (Simu
 _BOT: Final = "bot_clicking"
 # A session is over when nothing came for so long. The simulator's people read an item for at most 144 s (twice that in 4 min).
 _SESSION_OVER_MS: Final = 4 * 60_000
+_TOPICS: Final = dict(zip((Search, Click, Order), SOURCE_TOPICS, strict=True))
 _SCENE_CODES: Final = {scene: code for code, scene in enumerate(SCENES)}
 _KIND_CODES: Final = {kind: code for code, kind in enumerate(KINDS)}
 
@@ -66,7 +67,7 @@ def material_from_simulation(shop: Shop, item_numbers: dict[str, int]) -> Materi
         if isinstance(message, Label):
             if message.task == "fraud" and message.value > 0:
                 frauds[message.event_id] = message
-        elif not arrival.damage and arrival.copy != SECOND_OF_TWO and (isinstance(message, Order) or not shop.orders_only):
+        elif not arrival.damage and arrival.copy != SECOND_OF_TWO and _TOPICS[type(message)] in shop.topics:
             events.append(message)
             arrived_ms.append(arrival.arrival_ms)
     arrival_ms = np.array(arrived_ms, np.int64)
@@ -83,7 +84,7 @@ def material_from_simulation(shop: Shop, item_numbers: dict[str, int]) -> Materi
 
 
 def _as_heard(event: Event, shop: Shop) -> Event:
-    changes = dict.fromkeys(shop.hidden, "")
+    changes = {field.name: field.default for field in msgspec.structs.fields(event) if field.name in shop.hidden}
     if shop.tills:
         changes["device"] = f"till-{crc32(event.event_id.encode()) % shop.tills}"
     return msgspec.structs.replace(event, **changes) if changes else event

@@ -58,7 +58,8 @@ class StoreWatch:
         metrics.store_evicted.set(health.evicted)
         metrics.store_replicas.set(health.replicas)
         if self._evicted is None:
-            self._say_at_first(health)
+            if health.evicted:
+                log.error("the store has evicted %d keys since its start: that many entities lost their past", health.evicted)
         else:
             # A server that was started again counts from 0.
             new = health.evicted - self._evicted if health.evicted >= self._evicted else health.evicted
@@ -66,17 +67,6 @@ class StoreWatch:
                 metrics.evictions_seen.inc(new)
                 log.critical("%s", _what_was_lost(new, health))
         self._evicted = health.evicted
-
-    def _say_at_first(self, health: StoreHealth) -> None:
-        if health.evicted:
-            log.error("the store has evicted %d keys since its start: that many entities lost their past", health.evicted)
-        if health.may_evict:
-            log.error(
-                "the store may use %d bytes, and its maxmemory-policy is %s: when they are used up it throws users' history out "
-                "without a word; set it to noeviction",
-                health.limit_bytes,
-                health.policy,
-            )
 
     async def _run(self) -> None:
         while True:

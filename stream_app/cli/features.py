@@ -14,20 +14,15 @@ from stream_app.cli.settings import cli_settings
 from stream_app.errors import ConfigError, InputFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable
 
     from rich.console import Console
 
     from stream_app.config import Settings
     from stream_app.console.features_explain import Explained
-    from stream_app.events import Event
-    from stream_app.imports.mapping import Mapping
 
 __all__ = ["features"]
 
-_DAY_S: Final = 86_400.0
-_MOST_SIMULATED: Final = 250_000  # events: some ten seconds
-_SIMULATED_USERS: Final = (200, 20_000)  # fewer say too little of percentiles
 # field of an event -> entity kind
 _KINDS: Final = {
     "user": "user", "session": "session", "device": "device", "ip": "ip", "payment_instrument": "instrument",
@@ -80,7 +75,9 @@ def list_(entities: tuple[str, ...], aggregations: tuple[str, ...], as_json: boo
 @click.argument("name")
 @_JSON
 def show(name: str, as_json: bool) -> None:
-    """Show one feature: what it means, why it is there, how it is computed, where its state stands.
+    """Show all about one feature.
+
+    What it means, why it is there, how it is computed, what it reads.
 
     \b
     Examples:
@@ -101,7 +98,9 @@ def show(name: str, as_json: bool) -> None:
 )
 @_JSON
 def explain(user: str, at: str | None, entity: str, as_json: bool) -> None:
-    """Show what USER's features are now, and the state they are read from. Only reads; needs no running worker.
+    """Show what USER's features are now, and from what.
+
+    Only reads, from the live store; needs no running worker.
 
     \b
     Examples:
@@ -128,22 +127,21 @@ def explain(user: str, at: str | None, entity: str, as_json: bool) -> None:
 
 
 async def _explain(settings: Settings, entity: str, name: str, at_ms: int) -> Explained:
-    from stream_app import wiring
     from stream_app.codec.identity import Identity
     from stream_app.console.features_explain import explain as read
     from stream_app.console.forget import group_of
     from stream_app.features.text import network_of, normalised_query
 
+    reduced = {"network": network_of, "query": normalised_query}.get(entity)
+    digest = Identity(settings.privacy.id_key.reveal().encode()).hasher(entity, reduced)(name)
+    if not digest:
+        raise ConfigError(f"{name!r} names no {entity}")
+    from stream_app import wiring
+
     engine = wiring.build_engine(settings)
-    store = wiring.build_store(settings, wiring.shared_kinds(engine))
     # Any group will do for a shared entity: the others' replicas are merged to its own.
     group = 0 if engine.catalogue.kind(entity).shared else group_of(name, settings.kafka.partitions)
-    reduced = {"network": network_of, "query": normalised_query}.get(entity)
-    identity = Identity(settings.privacy.id_key.reveal().encode())
-    digest = identity.hasher(entity, reduced)(name)
-    if not digest:
-        await store.close()
-        raise ConfigError(f"{name!r} names no {entity}")
+    store = wiring.build_store(settings, wiring.shared_kinds(engine))
     try:
         return await read(store, engine, entity, name, digest, group, at_ms)
     finally:
@@ -160,9 +158,10 @@ async def _explain(settings: Settings, entity: str, name: str, at_ms: int) -> Ex
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many events of the log.")
 @_JSON
 def estimate(**given: Any) -> None:  # noqa: ANN401 (the options above, by name)
-    """Measure the bytes of state per entity: real events, simulated or from a log, are folded and the blobs weighed.
+    """Measure the bytes of state for given traffic.
 
-    A simulated shop is a scale model: fewer users (and items) who are each as busy as yours.
+    Real events, simulated or from a log, are folded as a worker does, and what they leave behind is weighed. A simulated shop
+    is a scale model: fewer users (and items) who are each as busy as yours.
 
     \b
     Examples:
@@ -170,142 +169,42 @@ def estimate(**given: Any) -> None:  # noqa: ANN401 (the options above, by name)
       millrace features estimate --file user_behavior.csv.gz --mapping taobao --users 5000000
       millrace features estimate --file shop.jsonl --json
     """
-    from stream_app import wiring
+    from stream_app.cli.features_traffic import traffic_of
     from stream_app.codec.identity import Identity
     from stream_app.console.features_estimate import estimate_json, estimate_table, measure
-    from stream_app.console.forget import group_of
+    from stream_app.features.catalog import CATALOGUE
+    from stream_app.features.engine import FeatureEngine
     from stream_app.imports.progress import ProgressLine
 
     settings = cli_settings(announce=False)
-    engine = wiring.build_engine(settings)
-    log = _log_events(given["file"], given["mapping_name"]) if given["file"] else None
-    if given["mapping_name"] and log is None:
-        raise ConfigError("--mapping says how a log is read; name it with --file")
-    users = given["users"] or (0 if log is not None else 100_000)
-    events, total = (_limited(log, given["limit"]), given["limit"]) if log is not None else _simulated(given, users)
     partitions = settings.kafka.partitions
-    groups: dict[str, int] = {}
-
-    def group(user: str) -> int:
-        found = groups.get(user)
-        if found is None:
-            found = groups[user] = group_of(user, partitions)
-        return found
-
-    with ProgressLine("measuring", "events", total, sys.stderr) as line:
-        measured = measure(engine, Identity(b"estimate"), events, group, line.show)
+    engine = FeatureEngine(CATALOGUE, allowed_lateness_ms=settings.features.allowed_lateness_ms)
+    traffic = traffic_of(given)
+    with ProgressLine("measuring", "events", traffic.total, sys.stderr) as line:
+        measured = measure(engine, Identity(b"estimate"), traffic.events, _groups(partitions), line.show)
     if not measured.events:
-        raise InputFileError(f"{given['file']} gave no events")
-    figures = {
-        "catalogue": engine.catalogue_hash,
-        "partitions": partitions,
-        **estimate_json(measured, users, 0 if given["file"] else given["items"]),
-    }
+        raise InputFileError(f"{traffic.said} gave no events, so there is nothing to measure")
+    scaled = estimate_json(measured, traffic.users, traffic.items)
+    figures = {"catalogue": engine.catalogue_hash, "partitions": partitions, **scaled}
     if given["as_json"]:
         click.echo(json.dumps(figures))
         return
-    said = f"the log {given['file']}" if given["file"] else "a simulated shop"
     click.echo(
-        f"measured on {said}: {measured.events:,} events of {measured.users:,} users over {figures['days']} days, "
+        f"measured on {traffic.said}: {measured.events:,} events of {measured.users:,} users over {figures['days']} days, "
         f"{partitions} partition groups"
     )
-    if users and users != measured.users:
-        items = "items," if given["file"] else f"{given['items']:,} items;"
-        click.echo(f"scaled to {users:,} users; {items} categories and queries stay as they are")
+    if traffic.users and traffic.users != measured.users:
+        items = f"{traffic.items:,} items;" if traffic.items else "items,"
+        click.echo(f"scaled to {traffic.users:,} users; {items} categories and queries stay as they are")
     _console().print(estimate_table(figures))
 
 
-def _simulated(given: dict[str, Any], users: int) -> tuple[Iterator[Event], int]:
-    """A scale model of the traffic: as many users as the time allows, each of them as busy as asked for."""
-    from stream_app.simulator.options import SimulatorOptions
-    from stream_app.simulator.shop import simulated_events
+def _groups(partitions: int) -> Callable[[str], int]:
+    from functools import cache
 
-    per_user = given["events_per_day"] * given["days"] / users
-    fewest, most = _SIMULATED_USERS
-    sample = min(users, max(fewest, min(most, int(_MOST_SIMULATED / per_user))))
-    events = min(int(sample * per_user), 4 * _MOST_SIMULATED)
-    if events < 1:
-        raise ConfigError(f"{given['events_per_day']:,} events a day of {users:,} users are none in {given['days']:g} days")
-    options = SimulatorOptions(
-        users=max(10, sample),
-        items=max(20, round(given["items"] * sample / users)),
-        events=events,
-        events_per_s=given["events_per_day"] / _DAY_S * sample / users,
-        malformed_share=0.0,
-    )
-    return (simulated.event for simulated in simulated_events(options)), events
+    from stream_app.console.forget import group_of
 
-
-def _log_events(file: Path, mapping_name: str | None) -> Iterator[Event]:
-    if mapping_name is None:
-        return _millrace_events(file)
-    from stream_app.imports.importer import check_file
-    from stream_app.imports.mapping import load_mapping
-
-    mapping = load_mapping(mapping_name)
-    check_file(file, mapping)
-    return _mapped_events(file, mapping)
-
-
-def _mapped_events(file: Path, mapping: Mapping) -> Iterator[Event]:
-    from stream_app.codec.decode import Decoder
-    from stream_app.errors import InvalidEventError
-    from stream_app.events import SOURCE_TOPICS
-    from stream_app.imports.convert import Converter
-    from stream_app.imports.importer import mapping_columns
-    from stream_app.imports.rows import BadRow, open_rows
-
-    decoder, row = Decoder(future_skew_ms=0), 0
-    source = open_rows(file, mapping, mapping_columns(mapping))
-    try:
-        converter = Converter(mapping, source.index, file.name.split(".")[0])
-        for chunk in source.chunks(0, 2_000):
-            for cells in chunk:
-                row += 1
-                if isinstance(cells, BadRow):
-                    continue
-                try:
-                    produced = converter.convert(cells, row)
-                except InvalidEventError:
-                    continue  # a row that the import would refuse has no state
-                for topic, key, value, _ in produced:
-                    if topic in SOURCE_TOPICS:
-                        yield decoder.decode(topic, key, value, -1)
-    finally:
-        source.close()
-
-
-def _millrace_events(file: Path) -> Iterator[Event]:
-    """Events of a file that `simulate --to` or `import --to` wrote."""
-    from stream_app.codec.decode import Decoder
-    from stream_app.errors import InvalidEventError
-    from stream_app.events import SOURCE_TOPICS
-
-    decoder = Decoder(future_skew_ms=0)
-    try:
-        lines = file.open("rb")
-    except OSError as err:
-        raise InputFileError(f"cannot read {file}: {err.strerror}") from err
-    with lines:
-        for number, text in enumerate(lines, 1):
-            try:
-                line = json.loads(text)
-                topic, key = line["topic"], line["key"].encode()
-            except (ValueError, KeyError, TypeError, AttributeError) as err:
-                raise InputFileError(
-                    f"{file}, line {number} is no record of Millrace ({err!r}); of another log say how it is read: --mapping"
-                ) from err
-            if topic in SOURCE_TOPICS and "value" in line:
-                try:
-                    yield decoder.decode(topic, key, line["value"].encode(), -1)
-                except InvalidEventError:
-                    continue  # goes to dead-letters in a worker, and has no state
-
-
-def _limited(events: Iterable[Event], limit: int | None) -> Iterator[Event]:
-    from itertools import islice
-
-    return islice(events, limit)
+    return cache(lambda user: group_of(user, partitions))
 
 
 @features.command("suggest")
@@ -318,9 +217,10 @@ def _limited(events: Iterable[Event], limit: int | None) -> Iterator[Event]:
 @click.option("--rows", type=click.IntRange(min=10), help="Look at so many rows.  [default: about four million cells]")
 @_JSON
 def suggest(file: Path, mapping_name: str | None, label: str, time_name: str, rows: int | None, as_json: bool) -> None:
-    """Propose a catalogue from a log: entities, windows, features, and what would leak the truth.
+    """Propose a catalogue from a log; warn of leakage.
 
-    Takes CSV, JSON lines (gzip or not) and Parquet as they are; units of times are found.
+    Shows entities, windows that hold anything, features, and what would give the truth away. Takes
+    CSV, JSON lines (gzip or not) and Parquet as they are; units of times are found.
 
     \b
     Examples:

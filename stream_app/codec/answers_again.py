@@ -1,6 +1,7 @@
 """The answers to an event that came before, found in the outbox of the commit that decided them, and said for another offset.
 
-What is found is what subscribers got: the messages themselves are read, so nothing about an answer is kept a second time.
+What is found is what subscribers got: the messages themselves are read. So nothing about an answer is kept a second time, and
+what another release has answered is said again as it was.
 """
 
 from __future__ import annotations
@@ -12,22 +13,24 @@ import msgspec
 
 from stream_app.codec.answers import answer_id
 from stream_app.codec.outbox import OutboxBatch
-from stream_app.events import Answer, FraudAlert, IntentLabel, RecommendationCandidates, Source
+from stream_app.events import ANSWER_TOPICS, Source
 
 __all__ = ["answers_again", "commit_name", "first_answers"]
 
-# In the order in which fresh answers go to the outbox.
-_TYPES: Final[dict[str, type[Answer]]] = {
-    "intent-labels": IntentLabel,
-    "recommendation-candidates": RecommendationCandidates,
-    "fraud-alerts": FraudAlert,
-}
-_decoders: Final[dict[str, msgspec.json.Decoder[Any]]] = {name: msgspec.json.Decoder(kind) for name, kind in _TYPES.items()}
+
+class _Head(msgspec.Struct):
+    event_id: str
+    source: Source
+    duplicate_of: str = ""
+
+
+_head: Final = msgspec.json.Decoder(_Head)
+_whole: Final = msgspec.json.Decoder(dict[str, Any])
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def first_answers(outbox: OutboxBatch, key: bytes | None, topic: str, event_id: str) -> dict[str, Answer]:
-    """Find what one commit answered to an event that was new then, by answer topic.
+def first_answers(outbox: OutboxBatch, key: bytes | None, topic: str, event_id: str) -> dict[str, dict[str, Any]]:
+    """Find what one commit answered to an event that was new then: the messages by answer topic.
 
     Args:
         outbox: What the commit published.
@@ -38,27 +41,24 @@ def first_answers(outbox: OutboxBatch, key: bytes | None, topic: str, event_id: 
     Returns:
         A label and candidates, perhaps an alert; nothing if this commit did not answer the event, or only as a duplicate.
     """
-    found: dict[str, Answer] = {}
-    for name in _TYPES:
+    found: dict[str, dict[str, Any]] = {}
+    for name in ANSWER_TOPICS:
         for value in _said_to(outbox, name, key):
-            answer: Answer = _decoders[name].decode(value)
-            if answer.event_id == event_id and answer.source.topic == topic and not answer.duplicate_of:
-                found[name] = answer
+            head = _head.decode(value)
+            if (head.event_id, head.source.topic, head.duplicate_of) == (event_id, topic, ""):
+                found[name] = _whole.decode(value)
                 break
     return found
 
 
-def answers_again(found: Mapping[str, Answer], source: Source, ingest_time_ms: int) -> dict[str, bytes]:
+def answers_again(found: Mapping[str, Mapping[str, Any]], source: Source, ingest_time_ms: int) -> dict[str, bytes]:
     """Encode the answers `found` for another record of the same event, by answer topic: where it stands is all that changes."""
-    identifier = answer_id(source.topic, source.partition, source.offset)
-    return {
-        name: _encode(
-            msgspec.structs.replace(
-                answer, answer_id=identifier, source=source, ingest_time_ms=ingest_time_ms, duplicate_of=answer.answer_id
-            )
-        )
-        for name, answer in found.items()
+    own = {
+        "answer_id": answer_id(source.topic, source.partition, source.offset),
+        "source": source,
+        "ingest_time_ms": ingest_time_ms,
     }
+    return {name: _encode({**answer, **own, "duplicate_of": answer["answer_id"]}) for name, answer in found.items()}
 
 
 def commit_name(group: int, commit: int) -> str:

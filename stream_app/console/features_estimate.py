@@ -92,13 +92,14 @@ def measure(
         rows = engine.rows(columns)
         own = {kind: engine.unpack(kind, state.read(kind, needed.groups.tolist(), needed.keys)) for kind, needed in rows.items()}
         result = engine.fold(columns, rows, own, {})
-        newest_ms = int(columns.time_ms.max())
         for kind, needed in rows.items():
             changed = np.flatnonzero(result.touched[kind])
             blobs = engine.pack(kind, own[kind], changed)
-            state.write(kind, [(int(needed.groups[i]), needed.keys[i]) for i in changed.tolist()], blobs, newest_ms)
-        measured.first_ms = min(measured.first_ms or newest_ms, int(columns.time_ms.min()))
-        measured.last_ms = max(measured.last_ms, newest_ms)
+            places = [(int(needed.groups[i]), needed.keys[i]) for i in changed.tolist()]
+            state.write(kind, places, blobs, (own[kind][changed, 0] - 1).tolist())  # a row begins with its newest time, plus 1
+        first_ms = int(columns.time_ms.min())
+        measured.first_ms = min(measured.first_ms, first_ms) if measured.events else first_ms
+        measured.last_ms = max(measured.last_ms, int(columns.time_ms.max()))
         measured.events += len(batch)
         measured.late += int(result.late.sum())
         measured.duplicates += int((result.duplicate_of >= 0).sum())
@@ -108,7 +109,7 @@ def measure(
 
 
 class _State:
-    """Blobs by (group, key), with the event time of their last write, after which the store would let them expire."""
+    """Blobs by (group, key), with the event time of their newest event, from which on the store would let them expire."""
 
     def __init__(self, engine: FeatureEngine) -> None:
         self._engine = engine
@@ -118,8 +119,8 @@ class _State:
         known = self._blobs[kind]
         return Blobs.of([known.get(place, (None, 0))[0] for place in zip(groups, keys, strict=True)])
 
-    def write(self, kind: str, places: list[tuple[int, bytes]], blobs: Blobs, time_ms: int) -> None:
-        self._blobs[kind].update({place: (blob, time_ms) for place, blob in zip(places, blobs, strict=True)})
+    def write(self, kind: str, places: list[tuple[int, bytes]], blobs: Blobs, newest_ms: list[int]) -> None:
+        self._blobs[kind].update(zip(places, zip(blobs, newest_ms, strict=True), strict=True))
 
     def measured(self, end_ms: int) -> list[KindBytes]:
         found = []

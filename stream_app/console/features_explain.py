@@ -136,15 +136,15 @@ def explained_text(explained: Explained, catalogue: Catalogue) -> Iterator[Rende
     from rich.table import Table
 
     where = f"{explained.groups} partition groups" if explained.group < 0 else f"partition group {explained.group}"
-    yield f"{explained.entity} {explained.name}, {where}, at {_when(explained.at_ms)}"
     if not explained.known:
         ttl = spell_ms(catalogue.kind(explained.entity).ttl_ms)
         yield (
-            f"the store knows nothing of it: no event of it was scored, or none for {ttl}; or redis.prefix, kafka.partitions or "
-            "privacy.id_key differ from the workers'. These are the defaults:"
+            f"{explained.entity} {explained.name}: the store knows nothing of it, so every feature has its default. No event "
+            f"of it was scored, or none for {ttl}; or redis.prefix, kafka.partitions or privacy.id_key differ from the workers'"
         )
-    else:
-        yield from _ages(explained)
+        return
+    yield f"{explained.entity} {explained.name}, {where}, at {_when(explained.at_ms)} UTC"
+    yield from _ages(explained)
     table = Table("feature", "value", "unit", "computed as")
     for f in catalogue.features:
         if f.name in explained.features:
@@ -152,9 +152,8 @@ def explained_text(explained: Explained, catalogue: Catalogue) -> Iterator[Rende
             said = f"[dim]{value:,.6g}[/dim]" if np.float32(value) == np.float32(f.default) else f"[bold]{value:,.6g}[/bold]"
             table.add_row(f.name, said, f.unit, formula(f))
     yield table
-    if explained.known:
-        yield "from this state (newest last; --json shows all of it):"
-        yield _state_table(explained.state)
+    yield "from this state (newest last; --json shows all of it):"
+    yield _state_table(explained.state)
 
 
 def _at(at_ms: int, state: Mapping[str, Any]) -> int:

@@ -37,7 +37,7 @@ _CHECKED = np.uint64(0xFFFFFFFF)
 _VARINT = 10  # bytes of the longest varint of 64 bits
 _HASH_START, _HASH_FACTOR = np.uint64(0xCBF29CE484222325), np.uint64(0x9E3779B97F4A7C15)
 _LATEST_MS = np.uint64(1 << 50)
-_TILE_MS, _SLOTS, _WIDTH, _OFFSET, _TIMES = 0, 2, 3, 4, 12
+_TILE_MS, _SLOTS, _WIDTH, _OFFSET, _TIMES = 0, 2, 3, 4, 13
 _HEAD = 5  # of plan.places
 _ONE, _NONE = np.uint64(1), np.uint64(0)
 
@@ -50,6 +50,8 @@ def as_blobs(blobs: Blobs | Sequence[bytes | None]) -> Blobs:
 def pack_rows(layout: KindLayout, rows: NDArray[np.int64], which: NDArray[np.int64] | None = None) -> Blobs:
     """Encode rows (N, W) int64, all or those numbered `which` (K,); an empty row gives a blob that reads as an empty row."""
     plan = layout.plan
+    if not len(rows) or (which is not None and not len(which)):
+        return Blobs(b"", np.zeros(0, np.int64))
     chosen = np.arange(len(rows), dtype=np.int64) if which is None else np.ascontiguousarray(which, np.int64)
     tiles = int((plan.blocks[:, _SLOTS] + 1).sum()) if len(plan.blocks) else 0
     most = _TAG + _CHECK + _VARINT * (plan.width + int(plan.places[_HEAD]) + tiles + 2)
@@ -70,6 +72,8 @@ def unpack_rows(layout: KindLayout, blobs: Blobs) -> tuple[NDArray[np.int64], ND
     """
     rows = np.empty((len(blobs), layout.plan.width), np.int64)
     status = np.zeros(len(blobs), np.int8)
+    if not len(blobs):
+        return rows, status
     data = np.frombuffer(blobs.data or b"\0", np.uint8)  # an empty buffer has no address to pass
     _unpack(data, blobs.ends, layout.plan, np.frombuffer(layout.tag, np.uint8), rows, status)
     bad = np.flatnonzero(status == _DAMAGED)

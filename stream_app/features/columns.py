@@ -125,6 +125,8 @@ def rows_of_kinds(groups: NDArray[np.int32], keys: Mapping[str, Sequence[bytes]]
 def _rows_of_kind(groups: NDArray[np.int32], order: NDArray[np.intp], keys: Sequence[bytes]) -> EntityRows:
     seen = dict.fromkeys(keys)
     seen.pop(b"", None)
+    if not seen:  # most batches have no event of some kind
+        return EntityRows(groups=np.zeros(0, np.int32), keys=[], row=np.full(len(keys), -1, np.int32))
     different = list(seen)
     number = dict(zip(seen, range(len(seen)), strict=True))
     number[b""] = -1

@@ -156,8 +156,8 @@ class Feature:
     - count, sum: the sum of v. mean: sum of v / sum of n. rate: (sum of v + prior[0]) / (sum of n + prior[1]).
     - min, max: of v over events with v > 0.
     - std: sqrt(sum of v^2 / n - (sum of v / n)^2), n the sum of `per` (a count of the events with v), if that is at least 2. v
-      counts in squares as at most 10,000,000 (cents), each is kept in units of 128 rounded down: off by at most 0.12 currency;
-      a square that comes out negative counts as 0.
+      counts as at most 10,000,000 (cents) here, each square is kept in units of 128 rounded down: off by at most 0.12 currency;
+      a difference below 0 counts as 0.
       zscore: (the event's own v - mean) / std; `default` without own v, without a std, or with a std of 0.
     - ratio: the event's own v / the mean of the past; `default` if there is no such mean, 0 if the event has no v.
     - trend: (sum of v in `window` / its length) / (sum of v in `base` / its length); `default` if `base` has none.

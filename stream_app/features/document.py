@@ -49,8 +49,8 @@ _MIGRATION: Final = """\
 1. Edit the declaration in `stream_app/features/catalog/`: one `Feature`, and nothing else but a window or measure it may need.
    `millrace features show NAME` shows what it came to, `millrace features estimate` what it costs.
 2. `millrace docs` writes this page. The catalogue's hash has changed, so the worker refuses the old model: train one
-   (`training`), which writes the new hash into its manifest. Workers of both catalogues may run on one Redis meanwhile, each with
-   its own model, but not on one partition group.
+   (`training`), which writes the new hash into its manifest. Then restart the workers one after the other: one that meets state
+   of a layout that was registered after it had started stops and asks for a restart, which reads the new layout.
 3. Nothing is to be done for the state. Every blob begins with the tag of its layout, and the store keeps what each tag means
    (`layouts`). A worker that finds the blob of another layout takes over all that both have in common: tiles of the same window,
    tile and measure, last values, histograms of the same cells, the session, the sequence. A new part reads as empty and fills

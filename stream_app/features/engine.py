@@ -22,7 +22,7 @@ from stream_app.events import Click, Event, Order, OrderLine, Search
 from stream_app.features import sequence
 from stream_app.features.blob import FOREIGN, as_blobs, pack_rows, unpack_rows
 from stream_app.features.blobs import Blobs, Replicas
-from stream_app.features.columns import ColumnReader, EntityRows, EventColumns, entity_rows
+from stream_app.features.columns import ColumnReader, EntityRows, EventColumns, rows_of_kinds
 from stream_app.features.declare import EVENT, Catalogue
 from stream_app.features.describe import describe_row
 from stream_app.features.fold import Batch, Out, Scratch, State, fold_kind
@@ -150,7 +150,7 @@ class FeatureEngine:
 
     def rows(self, columns: EventColumns) -> dict[str, EntityRows]:
         """Tell, per kind, which entities of which groups the batch needs: what to read from the store."""
-        return {name: entity_rows(columns.group, keys) for name, keys in columns.keys.items()}
+        return rows_of_kinds(columns.group, columns.keys)
 
     def unpack(self, kind: str, blobs: Blobs | Sequence[bytes | None]) -> NDArray[np.int64]:
         """Decode the groups' own state, (N, W) int64; where there is none the row is empty.
@@ -169,12 +169,13 @@ class FeatureEngine:
         """Merge what other groups hold of each of N entities."""
         found = replicas if isinstance(replicas, Replicas) else Replicas.of_lists(replicas)
         layout, count = self._layouts[kind], len(found.held)
-        merged, held = np.empty((count, layout.plan.width), np.int64), np.zeros(count, np.bool_)
+        held = np.zeros(count, np.bool_)
+        if not len(found.of):
+            return Others(np.zeros((count, layout.plan.width), np.int64), held)
+        merged = np.empty((count, layout.plan.width), np.int64)
         merged[:, : layout.at.head] = 0
         held[found.of] = True
-        if len(found.of):
-            rows = self.unpack(kind, found.blobs)
-            merge_replicas(layout.plan, rows, found.of, found.held, found.asked, merged)
+        merge_replicas(layout.plan, self.unpack(kind, found.blobs), found.of, found.held, found.asked, merged)
         return Others(merged, held)
 
     def fold(
@@ -212,6 +213,8 @@ class FeatureEngine:
         lateness_ms = self.allowed_lateness_ms
         for name, state in states.items():
             plan = self._layouts[name].plan
+            if not len(state.own) and not len(plan.always):
+                continue  # no event has such an entity, and its features have their defaults
             fold_kind(plan, batch, state, out, Scratch.of(plan), lateness_ms)
             lateness_ms = _JUDGED_BEFORE
         late = out.late_by > 0

@@ -45,8 +45,8 @@ __all__ = ["Batch", "Out", "Scratch", "State", "fold_kind"]
 
 # Columns of plan.blocks, plan.codes, plan.reals and plan.places (layout.KindPlan).
 _TILE_MS, _TILES, _SLOTS, _WIDTH, _OFFSET = 0, 1, 2, 3, 4
-_MAX, _MIN, _SETS, _FIRST_CELL = 6, 8, 10, 11
-_SET_FROM, _SET_TO, _DECAY_FROM, _DECAY_TO = 13, 14, 15, 16
+_MAX, _MIN, _SETS, _FIRST_CELL = 7, 9, 11, 12
+_SET_FROM, _SET_TO, _DECAY_FROM, _DECAY_TO = 14, 15, 16, 17
 _CODE, _COLUMN, _A, _B, _C, _MEASURE, _SIZE, _TOP = 0, 1, 2, 3, 4, 5, 6, 7
 _SCALE, _PRIOR_UP, _PRIOR_DOWN, _DEFAULT, _LOW, _HIGH, _FACTOR = 0, 1, 2, 3, 4, 5, 6
 _SESSION, _SEQUENCE, _QUERIES, _GAP_MS, _ACCUMULATORS = 0, 1, 2, 3, 4

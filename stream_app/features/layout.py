@@ -8,9 +8,9 @@ A *block* holds one window of the kind: `slots` records, tile k in record `k % s
 that tile k holds something. Where it is not set, the record's columns mean nothing, whatever they hold: so an entity with few
 tiles costs few columns to clear, read and store. Everything before the blocks is zero where it is empty.
 
-A record's cells stand in order of their operation: sums, squares (both merge by addition), max, latest (by the greater), min,
-first (by the lesser that is not 0), distinct sets. Everything is integer: sums do not depend on order, replicas merge exactly, an
-oracle can compare bit for bit.
+A record's cells stand in order of their operation: sums, clipped sums, squares (all merge by addition), max, latest (by the
+greater), min, first (by the lesser that is not 0), distinct sets. Everything is integer: sums do not depend on order, replicas
+merge exactly, an oracle can compare bit for bit.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ from stream_app.features.shape import OPERATIONS, Block, MeasureKey, Need, Shape
 __all__ = ["HEADER", "Columns", "KindLayout", "KindPlan", "catalogue_hash", "columns_of", "kind_layout", "stateless_layout"]
 
 HEADER: Final = 2  # newest_ms + 1, first_ms + 1; 0 = no event yet
-_SEMANTICS: Final = 2  # raise it when the same catalogue begins to mean other numbers
+_SEMANTICS: Final = 3  # raise it when the same catalogue begins to mean other numbers
 _MOST_WIDTH: Final = 62  # which cells of a record are stored is a varint of bits
 
 
 class KindPlan(NamedTuple):
     """What the compiled loops read. All arrays are C-contiguous; integers int64, reals float64.
 
-    blocks (N, 17): tile_ms, tiles, slots, width of a record, column of the first record; then where in the record squares, max,
-        latest, min, first, distinct sets begin; its first accumulator, its first row of `times`; first and end of its rows of
-        `sets` and of `decays`.
+    blocks (N, 18): tile_ms, tiles, slots, width of a record, column of the first record; then where in the record clipped sums,
+        squares, max, latest, min, first, distinct sets begin; its first accumulator, its first row of `times`; first and end of
+        its rows of `sets` and of `decays`.
     cells (A,): measure of each accumulator, a block's scalar cells together, in order of blocks.
     sets (D, 4): block, column within its record, words, measure.
     decays (K, 4): block, column within its record, row of `weights`, accumulator.
@@ -198,7 +198,7 @@ def _layout(catalogue: Catalogue | None, shape: Shape, features: tuple[Feature, 
         for table in (sets, operands.decays):
             row += [sum(r[0] < number for r in table), sum(r[0] <= number for r in table)]
     plan = KindPlan(
-        blocks=_table(blocks, 17),
+        blocks=_table(blocks, 18),
         cells=np.array(cells, np.int64),
         sets=_table(sets, 4),
         decays=_table(operands.decays, 4),
@@ -289,7 +289,7 @@ class _Operands:
             self.weights.append(weights(feature.half_life_ms, window.tile_ms, window.tiles))
             self.decays.append([number, column, len(self.weights) - 1, self._accumulators + len(self.decays)])
             return self.decays[-1][3]
-        return self._blocks[number][11] + column
+        return self._blocks[number][12] + column
 
 
 def _relative(shape: Shape, at: Columns) -> NDArray[np.bool_]:

@@ -22,8 +22,9 @@ from stream_app.features.declare import Catalogue, EntityKind, Feature
 __all__ = ["FORMAT", "OPERATIONS", "Block", "Cell", "Histogram", "MeasureKey", "Need", "Shape", "Span", "shape_of"]
 
 FORMAT: Final = 2  # raise it when the bytes of a blob, or what a cell holds, change
-Operation = Literal["sum", "square", "max", "latest", "min", "first", "distinct"]
-OPERATIONS: Final = ("sum", "square", "max", "latest", "min", "first", "distinct")  # in this order in a record: layout.py
+Operation = Literal["sum", "clipped", "square", "max", "latest", "min", "first", "distinct"]
+# In this order in a record: layout.py.
+OPERATIONS: Final = ("sum", "clipped", "square", "max", "latest", "min", "first", "distinct")
 
 
 class MeasureKey(msgspec.Struct, frozen=True, order=True):

@@ -10,7 +10,7 @@ from stream_app.features.aggregations.extremes import join_min
 from stream_app.features.aggregations.histogram import add_count
 from stream_app.features.aggregations.last import add_last
 from stream_app.features.aggregations.session import add_session, merge_session
-from stream_app.features.aggregations.spread import square
+from stream_app.features.aggregations.spread import clipped, square
 from stream_app.features.compiled import Int, compiled, inlined
 from stream_app.features.layout import HEADER, KindPlan
 
@@ -18,8 +18,8 @@ __all__ = ["add_event", "kept_bits", "lowest", "merge_replicas", "merge_row"]
 
 # Columns of plan.blocks and plan.places (layout.KindPlan).
 _TILE_MS, _TILES, _SLOTS, _WIDTH, _OFFSET = 0, 1, 2, 3, 4
-_SQUARES, _MAX, _LATEST, _MIN, _FIRST, _SETS, _FIRST_CELL = 5, 6, 7, 8, 9, 10, 11
-_SET_FROM, _SET_TO = 13, 14
+_CLIPPED, _SQUARES, _MAX, _LATEST, _MIN, _FIRST, _SETS, _FIRST_CELL = 5, 6, 7, 8, 9, 10, 11, 12
+_SET_FROM, _SET_TO = 14, 15
 _SESSION, _GAP_MS = 0, 3
 _ONE = np.uint64(1)
 
@@ -114,8 +114,10 @@ def _add_to_tile(row: NDArray[np.int64], start: Int, stored: Int, values: NDArra
     """Add an event of time `stored` - 1 to the record at column `start` of block b."""
     block = plan.blocks[b]
     acc = block[_FIRST_CELL]
-    for c in range(block[_SQUARES]):
+    for c in range(block[_CLIPPED]):
         row[start + c] += values[plan.cells[acc + c]]
+    for c in range(block[_CLIPPED], block[_SQUARES]):
+        row[start + c] += clipped(values[plan.cells[acc + c]])
     for c in range(block[_SQUARES], block[_MAX]):
         row[start + c] += square(values[plan.cells[acc + c]])
     for c in range(block[_MAX], block[_LATEST]):

@@ -59,11 +59,11 @@ class ReadPlan:
         self._prefix, self._groups, self._shared, self._rows = prefix, groups, shared_kinds, rows
         self._kinds = list(rows)
         self._ids: list[str] = []  # of an entity, in hex
-        self._kind: list[int] = []  # of an entity
         entity: list[Numbers] = []  # of a row
         self.index: list[tuple[str, int]] = []  # key and slot of the index entries, in order of the shared entities
         shared_entity: list[Numbers] = []  # the number of a shared row's entity among the index entries
-        for number, kind in enumerate(self._kinds):
+        sizes: list[int] = []
+        for kind in self._kinds:
             keys = rows[kind].keys
             if kind in shared_kinds:
                 known = {key: at for at, key in enumerate(dict.fromkeys(keys))}
@@ -75,8 +75,10 @@ class ReadPlan:
                 of_row, ids = np.arange(len(keys), dtype=np.int64), [key.hex() for key in keys]
             entity.append(of_row + len(self._ids))
             self._ids.extend(ids)
-            self._kind.extend([number] * len(ids))
+            sizes.append(len(ids))
         self._entity = _joined(entity)
+        self._kind = np.repeat(np.arange(len(sizes)), sizes)  # of an entity
+        self._digits = np.fromiter(map(len, self._ids), np.int64, len(self._ids))
         self._group = _joined([rows[kind].groups.astype(np.int64) for kind in self._kinds])
         self._shared_entity = _joined(shared_entity)
         is_shared = [np.full(len(rows[kind].keys), kind in shared_kinds) for kind in self._kinds]
@@ -117,21 +119,15 @@ class ReadPlan:
         entities = max(len(self._ids), 1)
         group, entity = np.divmod(choice.wanted, entities)
         bounds = [*np.flatnonzero(np.diff(group, prepend=-1)).tolist(), len(group)]
-        return [
-            (int(group[first]), self._request(int(group[first]), entity[first:last].tolist()))
-            for first, last in pairwise(bounds)
-        ]
+        return [(int(group[first]), self._request(int(group[first]), entity[first:last])) for first, last in pairwise(bounds)]
 
-    def _request(self, group: int, entities: Sequence[int]) -> tuple[bytes, str]:
-        ids = [self._ids[entity] for entity in entities]
-        runs: list[tuple[str, int, int]] = []
-        for entity, each in zip(entities, ids, strict=True):
-            kind, digits = self._kinds[self._kind[entity]], len(each)
-            if runs and runs[-1][:2] == (kind, digits):
-                runs[-1] = (kind, digits, runs[-1][2] + 1)
-            else:
-                runs.append((kind, digits, 1))
-        return pack((group_head(self._prefix, group), runs)), "".join(ids)
+    def _request(self, group: int, entities: Numbers) -> tuple[bytes, str]:
+        kinds, digits = self._kind[entities], self._digits[entities]
+        starts = np.flatnonzero((np.diff(kinds, prepend=-1) != 0) | (np.diff(digits, prepend=-1) != 0))
+        counts = np.diff(starts, append=len(entities))
+        names = [self._kinds[kind] for kind in kinds[starts].tolist()]
+        runs = list(zip(names, digits[starts].tolist(), counts.tolist(), strict=True))
+        return pack((group_head(self._prefix, group), runs)), "".join(map(self._ids.__getitem__, entities.tolist()))
 
     def snapshot(self, choice: Choice, answers: Sequence[Sequence[Any]], reads: Mapping[int, int]) -> Snapshot:
         """Put together what READ_GROUP answered, in order of `requests`."""

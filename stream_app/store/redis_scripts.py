@@ -63,8 +63,8 @@ end
 
 # KEYS: meta, commit, outbox, then the keys of all blobs.
 # ARGV: MessagePack of (epoch, [(topic, from, to)], [published commit], commit number that the step follows, ms that published
-# answers are kept, what the keys of payloads begin with, [(ttl ms, how many blobs)]), then the payload, then the blobs. To cut keys
-# and blobs out of long strings would cost more than arguments do, and numbers that are handed on would be formatted in each call.
+# answers are kept, what the keys of payloads begin with, [(ttl ms, how many blobs)]), then the payload, then the blobs. To cut
+# keys and blobs out of long strings would cost more than arguments do; numbers that are handed on would be formatted each time.
 COMMIT: Final = (
     _LEAVE
     + """

@@ -4,8 +4,8 @@ The layout of the keys is in `redis_scripts`, how requests are packed in `redis_
 connection is asked again: the fence answers `repeated` when the first attempt had been applied, and as only this epoch can have
 applied it, that counts as applied.
 
-With `wait_replicas` a commit counts when so many copies of the server have it, and a claim likewise: before that, nothing of it is
-published.
+With `wait_replicas` a commit counts when so many copies of the server have it, and a claim likewise: before that, nothing of it
+is published.
 """
 
 from __future__ import annotations
@@ -270,7 +270,7 @@ def warn_of_eviction(health: StoreHealth) -> None:
     if health.may_evict:
         log.warning(
             "Redis may evict state: maxmemory %d bytes, maxmemory-policy %s (%d keys evicted since its start). An evicted key is "
-            "a person's history, or an answer that is owed. Operator action: set maxmemory-policy to noeviction.",
+            "a person's history, or an answer that is owed. Set maxmemory-policy to noeviction.",
             health.limit_bytes,
             health.policy,
             health.evicted,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis.asyncio as redis_asyncio
@@ -12,6 +12,7 @@ from redis.exceptions import ResponseError
 __all__ = ["Command", "exchange"]
 
 Command = tuple[str | bytes | int, ...]
+pack: Callable[[Command], bytes] = pack_command  # type: ignore[assignment]  # its types know commands of one word only
 
 
 async def exchange(client: redis_asyncio.Redis, commands: Sequence[Command]) -> list[Any]:
@@ -21,9 +22,9 @@ async def exchange(client: redis_asyncio.Redis, commands: Sequence[Command]) -> 
     by a cancellation, is closed: no other call may get its answers.
     """
     pool = client.connection_pool
-    connection = await pool.get_connection()
+    connection: redis_asyncio.Connection = await pool.get_connection()  # type: ignore[no-untyped-call]
     try:
-        await connection.send_packed_command([pack_command(command) for command in commands])
+        await connection.send_packed_command([pack(command) for command in commands])
         answers: list[Any] = []
         for _ in commands:
             try:

@@ -36,8 +36,8 @@ def open_store(redis_prefix: str, runner: asyncio.Runner) -> Iterator[Callable[.
     """Opens stores over a given server, to be closed at the end."""
     opened: list[RedisStore] = []
 
-    def new(url: str, **options: int) -> RedisStore:
-        store = RedisStore(url, prefix=redis_prefix, groups=GROUPS, shared_kinds=SHARED, options=RedisOptions(**options))
+    def new(url: str, *, groups: int = GROUPS, **options: int) -> RedisStore:
+        store = RedisStore(url, prefix=redis_prefix, groups=groups, shared_kinds=SHARED, options=RedisOptions(**options))
         opened.append(store)
         return store
 

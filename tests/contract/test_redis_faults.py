@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,12 +11,11 @@ import redis
 
 from stream_app.errors import ContractError, StoreUnavailableError
 from stream_app.services.ports import free_port
-from stream_app.services.probe import redis_answers
 from stream_app.services.process import wait_until
-from stream_app.services.redis_server import DURABLE, redis_conf
 from stream_app.store.port import CommitResult
 from stream_app.store.redis_store import RedisOptions, RedisStore
 from tests.contract.lossy_proxy import LossyProxy
+from tests.contract.own_server import OwnServer
 from tests.contract.steps import (
     APPLIED,
     DEVICE,
@@ -238,28 +235,6 @@ async def test_a_claim_gives_up_earlier_than_a_commit(runner: asyncio.Runner, re
         await store.close()
 
 
-class OwnServer:
-    """A durable redis-server of this test alone, to be killed and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.port = free_port(secrets.token_hex(4))
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        config = self._folder / "redis.conf"
-        config.write_text(redis_conf(self.port, self._folder, DURABLE.replace("everysec", "always")))
-        with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(["redis-server", str(config)], stdout=log, stderr=log)
-        assert wait_until(lambda: redis_answers(self.port), 20)
-
-    def kill(self) -> None:
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
-
-
 @pytest.mark.redis
 @pytest.mark.parametrize(
     ("setting", "refusing", "word"), [("min-replicas-to-write", "1", "NOREPLICAS"), ("maxmemory", "1", "OOM|OutOfMemory")]
@@ -273,9 +248,7 @@ async def test_a_refusal_that_passes_is_waited_for_and_then_named(
     refusing: str,
     word: str,
 ) -> None:
-    server = OwnServer(tmp_path)
-    server.start()
-    try:
+    with OwnServer(tmp_path) as server:
         store = open_store(server.url)
         epoch = (await store.claim(0, "w")).epoch
         with redis.Redis.from_url(server.url) as admin:
@@ -288,8 +261,6 @@ async def test_a_refusal_that_passes_is_waited_for_and_then_named(
             admin.config_set(setting, "0")
         assert await waiting == [CommitResult(APPLIED, 1)]
         assert await user_blob(store) == b"one"
-    finally:
-        server.kill()
 
 
 def _scripts_run(admin: redis.Redis) -> int:
@@ -301,9 +272,7 @@ def _scripts_run(admin: redis.Redis) -> int:
 async def test_a_server_that_is_killed_and_started_again_goes_on(
     runner: asyncio.Runner, real_services: object, open_store: Callable[..., RedisStore], tmp_path: Path
 ) -> None:
-    server = OwnServer(tmp_path)
-    server.start()
-    try:
+    with OwnServer(tmp_path) as server:
         store = open_store(server.url)
         epoch = (await store.claim(0, "w")).epoch
         await store.commit([step(epoch, payload=b"p", writes=[write("user", (USER, b"one"))])])
@@ -314,5 +283,3 @@ async def test_a_server_that_is_killed_and_started_again_goes_on(
         await asyncio.to_thread(server.start)
         assert await waiting == [CommitResult(APPLIED, 2)]
         assert await user_blob(store) == b"two"
-    finally:
-        server.kill()

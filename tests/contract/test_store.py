@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from operator import itemgetter
+from random import Random
 
 import pytest
 
+from stream_app.store.holders import asked
 from stream_app.store.memory import MemoryStore
-from stream_app.store.port import CommitResult, Snapshot, Store
+from stream_app.store.port import CommitResult, Erased, Purged, Snapshot, Store
 from stream_app.store.redis_store import RedisStore
 from tests.contract.steps import (
     APPLIED,
@@ -215,6 +218,18 @@ async def test_the_outbox_holds_answers_until_they_are_marked(store: Store, runn
     assert dict((await store.claim(0, "w")).outbox) == {}
 
 
+async def test_published_answers_are_kept_for_a_while(store: Store, runner: asyncio.Runner) -> None:
+    epoch = (await store.claim(0, "w")).epoch
+    for at in range(4):
+        marked = [2] if at == 3 else []
+        await store.commit([step(epoch, ranges={"clicks": (at, at + 1)}, payload=b"p%d" % at, published=marked, after=at)])
+    await store.mark_published(0, epoch, [1, 1])
+    assert dict((await store.claim(0, "w")).outbox) == {3: b"p2", 4: b"p3"}
+    assert await store.answers(0, [4, 1, 2, 9]) == {4: b"p3", 1: b"p0", 2: b"p1"}
+    assert await store.answers(0, []) == {}
+    assert await store.answers(1, [1]) == {}
+
+
 async def test_a_stale_epoch_marks_nothing(store: Store, runner: asyncio.Runner) -> None:
     stale = (await store.claim(0, "zombie")).epoch
     await store.commit([step(stale, payload=b"p")])
@@ -303,3 +318,138 @@ async def test_thousands_of_entities_fit_one_batch(store: Store, runner: asyncio
     await store.commit([step(epoch, writes=[write("user", *((key, key) for key in keys))])])
     snapshot = await store.read(rows("user", *((0, key) for key in keys)))
     assert list(snapshot.own["user"]) == keys
+
+
+async def test_rows_of_nothing_find_nothing(store: Store, runner: asyncio.Runner) -> None:
+    epoch = (await store.claim(0, "w")).epoch
+    await store.commit([step(epoch, writes=[write("user"), write("device"), write("user", (USER, b"one"))])])
+    snapshot = await store.read({**rows("device"), **rows("user", (0, USER)), **rows("session")})
+    assert {kind: list(blobs) for kind, blobs in snapshot.own.items()} == {"device": [], "user": [b"one"], "session": []}
+    assert {kind: lists(found) for kind, found in snapshot.others.items()} == {"device": []}
+    assert await store.commit([]) == []
+    assert await store.commit([step(epoch, ranges={"clicks": (10, 11)}, after=1)]) == [CommitResult(APPLIED, 2)]
+
+
+async def test_keys_of_every_length_are_kept_apart(store: Store, runner: asyncio.Runner) -> None:
+    keys = [b"a" * 16, b"a" * 24, b"a" * 15 + b"b", b"b", b"a" * 16 + b"b" * 8]
+    epoch = (await store.claim(0, "w")).epoch
+    writes = [write(kind, *((key, kind.encode() + key) for key in keys)) for kind in ("user", "device", "session")]
+    await store.commit([step(epoch, writes=writes)])
+    wanted = {kind: rows(kind, *((0, key) for key in reversed(keys)))[kind] for kind in ("session", "device", "user")}
+    snapshot = await store.read(wanted)
+    for kind in wanted:
+        assert list(snapshot.own[kind]) == [kind.encode() + key for key in reversed(keys)]
+
+
+# --- many holders -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.redis)])
+def wide_store(request: pytest.FixtureRequest) -> Store:
+    """A store of 300 groups, of which a read asks at most 32."""
+    if request.param == "memory":
+        return MemoryStore(300, SHARED, max_replicas=32)
+    url, open_store = request.getfixturevalue("redis_url"), request.getfixturevalue("open_store")
+    over_redis: RedisStore = open_store(url, groups=300, max_replicas=32)
+    return over_redis
+
+
+async def test_of_hundreds_of_holders_a_read_asks_the_next_ones_alone(wide_store: Store, runner: asyncio.Runner) -> None:
+    epochs = {group: (await wide_store.claim(group, "w")).epoch for group in range(300)}
+    rare = {7: b"rare of 7", 280: b"rare of 280"}
+    steps = [step(epochs[group], group=group, writes=[write("device", *_replicas_of(group, rare))]) for group in range(300)]
+    await wide_store.commit(steps)
+    wanted = rows("device", (10, DEVICE), (7, b"rare"), (290, DEVICE), (299, b"rare"))
+    found = (await wide_store.read(wanted)).others["device"]
+    assert lists(found) == [
+        [b"of %d" % group for group in range(11, 43)],
+        [rare[280]],
+        [b"of %d" % group for group in (*range(291, 300), *range(23))],
+        [rare[7], rare[280]],
+    ]
+    assert (found.held.tolist(), found.asked.tolist()) == ([299, 1, 299, 2], [32, 1, 32, 2])
+
+
+def _replicas_of(group: int, rare: Mapping[int, bytes]) -> list[tuple[bytes, bytes]]:
+    common = [(DEVICE, b"of %d" % group)]
+    return [*common, (b"rare", rare[group])] if group in rare else common
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_any_index_of_holders_is_read_as_the_rule_says(wide_store: Store, runner: asyncio.Runner, seed: int) -> None:
+    random = Random(seed)
+    keys = [b"device %d" % number for number in range(12)]
+    holders = {key: sorted(random.sample(range(300), random.choice([0, 1, 2, 31, 32, 33, 34, 120]))) for key in keys}
+    for group in sorted(set().union(*holders.values())):
+        epoch = (await wide_store.claim(group, "w")).epoch
+        mine = [(key, b"%d %s" % (group, key)) for key in keys if group in holders[key]]
+        await wide_store.commit([step(epoch, group=group, writes=[write("device", *mine)])])
+    pairs = sorted(((random.randrange(300), random.choice(keys)) for _ in range(60)), key=itemgetter(0))
+    pairs = list(dict.fromkeys(pairs))
+    found = (await wide_store.read(rows("device", *pairs))).others["device"]
+    rule = [asked(holders[key], group, 32) for group, key in pairs]
+    assert lists(found) == [
+        [b"%d %s" % (group, key) for group in groups] for (_, key), (groups, _) in zip(pairs, rule, strict=True)
+    ]
+    assert found.held.tolist() == [held for _, held in rule]
+    assert found.asked.tolist() == [len(groups) for groups, _ in rule]
+
+
+# --- beside the batches -------------------------------------------------------------------------------------------------
+
+
+async def test_what_blobs_look_like_is_written_once(store: Store, runner: asyncio.Runner) -> None:
+    assert await store.layouts({}) == {}
+    assert await store.layouts({"01": "first", "02": "second"}) == {"01": "first", "02": "second"}
+    assert await store.layouts({"02": "other", "03": "drei\u00df"}) == {"01": "first", "02": "second", "03": "drei\u00df"}
+    assert await store.layouts({}) == {"01": "first", "02": "second", "03": "drei\u00df"}
+
+
+async def test_a_user_is_erased_with_all_that_hangs_on_it_and_nothing_else(store: Store, runner: asyncio.Runner) -> None:
+    other = b"v" * 16
+    for group in (0, 1):
+        epoch = (await store.claim(group, "w")).epoch
+        writes = [
+            write("user", (USER, b"u"), (other, b"o")),
+            write("session", (USER + b"1" * 8, b"u"), (USER + b"2" * 8, b"u"), (other + b"1" * 8, b"o")),
+            write("device", (DEVICE, b"d")),
+        ]
+        await store.commit([step(epoch, group=group, payload=b"p", writes=writes)])
+    erased = await store.erase(0, USER)
+    assert (dict(erased.keys), erased.total, erased.commit) == ({"user": 1, "session": 2}, 3, 1)
+    assert await store.erase(0, USER) == Erased({}, 1)
+    kept = await store.read(
+        {
+            **rows("user", (0, USER), (0, other), (1, USER)),
+            **rows("session", (0, USER + b"1" * 8), (0, other + b"1" * 8), (1, USER + b"2" * 8)),
+            **rows("device", (0, DEVICE)),
+        }
+    )
+    assert list(kept.own["user"]) == [b"", b"o", b"u"]
+    assert list(kept.own["session"]) == [b"", b"o", b"u"]
+    assert list(kept.own["device"]) == [b"d"]
+    assert dict((await store.claim(0, "w")).outbox) == {1: b"p"}
+
+
+async def test_a_person_is_taken_out_of_kept_answers_and_owed_ones_wait(store: Store, runner: asyncio.Runner) -> None:
+    epoch = (await store.claim(0, "w")).epoch
+    for at, payload in enumerate([b"ann+bob", b"ann", b"bob", b"ann+eve"]):
+        await store.commit([step(epoch, ranges={"clicks": (at, at + 1)}, payload=payload, after=at)])
+    await store.mark_published(0, epoch, [1, 2, 3])
+
+    def without_ann(payload: bytes) -> bytes | None:
+        people = payload.split(b"+")
+        return b"+".join(person for person in people if person != b"ann") if b"ann" in people else None
+
+    assert await store.purge_answers(0, without_ann) == Purged(cleaned=2, waiting=(4,))
+    assert await store.answers(0, [1, 2, 3, 4]) == {1: b"bob", 3: b"bob", 4: b"ann+eve"}
+    assert dict((await store.claim(0, "w")).outbox) == {4: b"ann+eve"}
+    assert await store.purge_answers(1, without_ann) == Purged()
+    await store.mark_published(0, (await store.claim(0, "w")).epoch, [4])
+    assert await store.purge_answers(0, without_ann) == Purged(cleaned=1)
+    assert await store.answers(0, [4]) == {4: b"eve"}
+
+
+async def test_a_store_that_may_grow_loses_nothing(store: Store, runner: asyncio.Runner) -> None:
+    health = await store.health()
+    assert (health.evicted, health.may_evict) == (0, False)

@@ -42,7 +42,7 @@ def shop(kafka_bootstrap: str, redis_url: str, topic_prefix: str, redis_prefix: 
 
 def forgetting(shop: LiveShop, user: str) -> subprocess.Popen[str]:
     """The command, under way."""
-    command = [sys.executable, "-c", "from stream_app.cli.forget import forget; forget()", user, "--json", "--wait", "30"]
+    command = [sys.executable, "-m", "stream_app", "forget", user, "--json", "--wait", "30"]
     return subprocess.Popen(command, env=shop.environ(), stdout=subprocess.PIPE, text=True)
 
 
@@ -71,7 +71,7 @@ def test_one_person_goes_while_the_neighbours_events_are_scored(shop: LiveShop) 
     assert kinds_of(shop, USER) == {"user", "session", "user_category"}
     theirs = len(shop.state("user", NEIGHBOUR, GROUP)["sequence"])
     command = forgetting(shop, USER)
-    sent = []
+    sent: list[str] = []
     while command.poll() is None:
         sent += shop.answered([another(len(sent))])
     said = told(command, 0)

@@ -7,12 +7,10 @@ the failovers, about four seconds each.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import secrets
-import signal
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +27,17 @@ from stream_app.services.cluster import ClusterNode
 from stream_app.store.memory import MemoryStore
 from stream_app.store.port import CommitResult, CommitStatus, GroupStep, Snapshot, StateWrite, Store
 from stream_app.store.redis_cluster import RedisClusterStore
-from stream_app.store.redis_store import RedisOptions
+from tests.integration.cluster_faults import (
+    admin,
+    after_failover,
+    cut_off,
+    lose,
+    opened,
+    primary,
+    repair,
+    replica,
+    slot_of_group,
+)
 
 pytestmark = [pytest.mark.redis, pytest.mark.slow]
 
@@ -39,38 +47,15 @@ APPLIED, BEHIND = CommitStatus.APPLIED, CommitStatus.BEHIND
 TTL_MS = 3_600_000
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with a cluster of its own."""
-    folder = tmp_path_factory.mktemp("cluster")
-    try:
-        cluster.up(folder, lambda _line: None)
-        yield folder
-    finally:
-        cluster.down(folder, wipe=True)
-        assert [node.pid for node in cluster.status(folder).nodes] == [0] * 6
-
-
 @pytest.fixture
-def whole(root: Path) -> Path:
-    """The same, with all six nodes at work."""
-    cluster.up(root, lambda _line: None)
-    return root
+def whole(own_cluster: Path) -> Path:
+    """The cluster of this module, with all six nodes at work."""
+    repair(own_cluster)
+    return own_cluster
 
 
-@asynccontextmanager
-async def opened(root: Path, prefix: str = "", **options: int) -> Any:
-    store = RedisClusterStore(
-        cluster.status(root).url,
-        prefix=prefix or f"t{secrets.token_hex(4)}",
-        groups=GROUPS,
-        shared_kinds=SHARED,
-        options=RedisOptions(**options),
-    )
-    try:
-        yield store
-    finally:
-        await store.close()
+def store_at(root: Path, **options: int) -> AbstractAsyncContextManager[RedisClusterStore]:
+    return opened(root, groups=GROUPS, shared=SHARED, **options)
 
 
 # --- words --------------------------------------------------------------------------------------------------------------
@@ -83,34 +68,6 @@ def rows(kind: str, *pairs: tuple[int, bytes]) -> dict[str, EntityRows]:
 
 def write(kind: str, blobs: dict[bytes, bytes]) -> StateWrite:
     return StateWrite(kind, kind in SHARED, list(blobs), Blobs.of(list(blobs.values())), TTL_MS)
-
-
-def primary(root: Path, store: RedisClusterStore, group: int) -> ClusterNode:
-    return cluster.primary_of(root, store._slots[group])
-
-
-def replica(root: Path, of: ClusterNode) -> ClusterNode:
-    return next(node for node in cluster.status(root).nodes if node.primary == of.port)
-
-
-def admin(node: ClusterNode) -> Any:
-    return redis.Redis(port=node.port)
-
-
-def cut_off(root: Path, old: ClusterNode) -> ClusterNode:
-    """Keep what the primary `old` writes from now on away from its replica, which is returned: it hears nothing any more."""
-    behind = replica(root, old)
-    os.kill(behind.pid, signal.SIGSTOP)
-    with admin(old) as client:
-        client.execute_command("CLIENT KILL TYPE REPLICA")
-    return behind
-
-
-def lose(root: Path, slot: int, old: ClusterNode, behind: ClusterNode) -> None:
-    """Let the primary `old` die, and its replica, which is behind, take over."""
-    cluster.kill(root, old.number)
-    os.kill(behind.pid, signal.SIGCONT)
-    assert cluster.wait_for_failover(root, slot, old).number == behind.number
 
 
 class Counting:
@@ -189,7 +146,7 @@ def test_it_answers_as_the_reference_does(whole: Path) -> None:
 
     async def run() -> None:
         memory = MemoryStore(GROUPS, SHARED, max_replicas=4)
-        async with opened(whole, max_replicas=4) as store:
+        async with store_at(whole, max_replicas=4) as store:
             epochs = {one: [(await one.claim(group, "w")).epoch for group in range(GROUPS)] for one in (memory, store)}
             for turn in range(40):
                 groups = sorted(rng.sample(range(GROUPS), 5))
@@ -242,16 +199,16 @@ def test_any_one_of_the_nodes_in_the_url_is_enough(whole: Path) -> None:
 
 def test_a_failover_under_way_loses_and_doubles_nothing_that_a_replica_had(whole: Path) -> None:
     async def run() -> None:
-        async with opened(whole, wait_replicas=1, patience_ms=60_000) as store:
+        async with store_at(whole, wait_replicas=1, patience_ms=60_000) as store:
             counting = Counting(store)
             await counting.claim()
             for _ in range(10):
                 await counting.step()
-            slot = store._slots[0]
-            killing = asyncio.create_task(asyncio.to_thread(kill_and_repair, whole, slot))
-            while not killing.done():  # steps go on all the time: some are under way when the node dies
+            old = primary(whole, store, 0)
+            failover = asyncio.create_task(asyncio.to_thread(fail_over_and_repair, whole, slot_of_group(store, 0), old))
+            while not failover.done():  # steps go on all the time, so one of them is under way when the node dies
                 assert {result.status for result in await counting.step()} == {APPLIED}
-            await killing
+            await failover
             for _ in range(10):
                 assert {result.status for result in await counting.step()} == {APPLIED}
             assert len(set(counting.acknowledged.values())) == 1
@@ -261,14 +218,14 @@ def test_a_failover_under_way_loses_and_doubles_nothing_that_a_replica_had(whole
     asyncio.run(run())
 
 
-def kill_and_repair(root: Path, slot: int) -> None:
-    cluster.fail_over(root, slot)
-    cluster.up(root, lambda _line: None)
+def fail_over_and_repair(root: Path, slot: int, old: ClusterNode) -> None:
+    cluster.kill(root, old.number)
+    after_failover(root, slot, old)
 
 
 def test_what_no_replica_had_is_lost_whole_and_done_again_once(whole: Path) -> None:
     async def run() -> None:
-        async with opened(whole) as store:
+        async with store_at(whole) as store:
             counting = Counting(store)
             await counting.claim()
             for _ in range(5):
@@ -278,7 +235,7 @@ def test_what_no_replica_had_is_lost_whole_and_done_again_once(whole: Path) -> N
             behind = cut_off(whole, old)
             for _ in range(3):
                 assert {result.status for result in await counting.step()} == {APPLIED}
-            await asyncio.to_thread(lose, whole, store._slots[0], old, behind)
+            await asyncio.to_thread(lose, whole, slot_of_group(store, 0), old, behind)
 
             found = await counting.counters()
             assert {group: found.reads[group] for group in range(GROUPS)} == {g: 5 if g in lost else 8 for g in range(GROUPS)}
@@ -299,7 +256,7 @@ def test_what_no_replica_had_is_lost_whole_and_done_again_once(whole: Path) -> N
 
 def test_holders_that_a_failover_forgot_are_announced_again(whole: Path) -> None:
     async def run() -> None:
-        async with opened(whole) as store:
+        async with store_at(whole) as store:
             counting = Counting(store)
             await counting.claim()
             await counting.step(range(1))
@@ -310,7 +267,7 @@ def test_holders_that_a_failover_forgot_are_announced_again(whole: Path) -> None
             behind = cut_off(whole, old)
             await counting.step(range(1, GROUPS))  # their bits are at the old primary only
             await asyncio.to_thread(lose, whole, slot, old, behind)
-            await asyncio.to_thread(cluster.up, whole, lambda _line: None)
+            await asyncio.to_thread(repair, whole)
             await counting.claim()
             for group in range(GROUPS):
                 if counting.acknowledged[group] == 0:
@@ -324,7 +281,7 @@ def test_holders_that_a_failover_forgot_are_announced_again(whole: Path) -> None
 
 def test_without_enough_copies_nothing_counts_and_it_goes_on_when_they_are_back(whole: Path) -> None:
     async def run() -> None:
-        async with opened(whole, wait_replicas=1, wait_ms=50, patience_ms=1_000) as store:
+        async with store_at(whole, wait_replicas=1, wait_ms=50, patience_ms=1_000) as store:
             counting = Counting(store)
             await counting.claim()
             await counting.step()
@@ -333,7 +290,7 @@ def test_without_enough_copies_nothing_counts_and_it_goes_on_when_they_are_back(
                 await counting.step(range(1))
             with pytest.raises(StoreUnavailableError, match="NOREPLICAS"):
                 await store.claim(0, "w")  # else its outbox would be published
-            await asyncio.to_thread(cluster.up, whole, lambda _line: None)
+            await asyncio.to_thread(repair, whole)
             await counting.claim()
             assert counting.acknowledged[0] == 2, "it was applied, and is acknowledged by the claim"
             await counting.step()
@@ -344,7 +301,7 @@ def test_without_enough_copies_nothing_counts_and_it_goes_on_when_they_are_back(
 
 def test_a_step_that_waits_for_copies_counts_once_when_they_come(whole: Path) -> None:
     async def run() -> None:
-        async with opened(whole, wait_replicas=1, wait_ms=50) as store:
+        async with store_at(whole, wait_replicas=1, wait_ms=50) as store:
             counting = Counting(store)
             await counting.claim()
             await counting.step()
@@ -355,7 +312,7 @@ def test_a_step_that_waits_for_copies_counts_once_when_they_come(whole: Path) ->
                 there = partial(client.get, f"{store._prefix}:{{g0}}:commit")
                 assert await asyncio.to_thread(process.wait_until, lambda: there() == b"2", 20)
             assert not step.done(), "applied, and not acknowledged"
-            await asyncio.to_thread(cluster.up, whole, lambda _line: None)
+            await asyncio.to_thread(repair, whole)
             assert {result.status for result in await step} == {APPLIED}
             await counting.check()
 
@@ -367,11 +324,11 @@ def test_a_step_that_waits_for_copies_counts_once_when_they_come(whole: Path) ->
 
 def test_while_a_slot_moves_a_commit_is_whole_or_not_there(whole: Path) -> None:
     async def run() -> None:
-        async with opened(whole, patience_ms=700) as store:
+        async with store_at(whole, patience_ms=700) as store:
             counting = Counting(store)
             await counting.claim()
             await counting.step()
-            slot, old = store._slots[0], primary(whole, store, 0)
+            slot, old = slot_of_group(store, 0), primary(whole, store, 0)
             new = next(node for node in cluster.status(whole).nodes if node.role == "primary" and node.number != old.number)
             with admin(old) as source, admin(new) as target:
                 begin_move(source, target, slot)
@@ -417,7 +374,7 @@ def end_move(root: Path, target: Any, slot: int) -> None:
 
 def test_a_person_is_erased_on_the_groups_node(whole: Path) -> None:
     async def run(work: Callable[[RedisClusterStore], Awaitable[None]]) -> None:
-        async with opened(whole) as store:
+        async with store_at(whole) as store:
             await work(store)
 
     async def erase(store: RedisClusterStore) -> None:

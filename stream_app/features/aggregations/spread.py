@@ -1,6 +1,7 @@
 """std, zscore: how far the values of a window lie apart, and how far from their mean this event's own value is.
 
-A square is kept in units of 128: the squares of 10 million orders of 100,000 units of currency fit into 63 bits.
+A value counts as at most 100,000 units of currency, in its square and in the mean alike: so one giant order cannot hide the next
+ones behind a variance below zero. A square is kept in units of 128: those of 10 million such orders fit into 63 bits.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from stream_app.features.compiled import Int, Real, inlined
 from stream_app.features.declare import Feature
 from stream_app.features.shape import Need
 
-__all__ = ["SPECS", "STD", "ZSCORE", "read_std", "read_zscore", "square"]
+__all__ = ["SPECS", "STD", "ZSCORE", "clipped", "read_std", "read_zscore", "square"]
 
 STD: Final = 4
 ZSCORE: Final = 5
@@ -23,13 +24,19 @@ _BITS: Final = 7
 
 
 def _needs(f: Feature) -> tuple[Need, ...]:
-    return Need(f.window, "sum", f.measure), Need(f.window, "square", f.measure), Need(f.window, "sum", f.per)
+    return Need(f.window, "clipped", f.measure), Need(f.window, "square", f.measure), Need(f.window, "sum", f.per)
 
 
 SPECS: Final = {
     "std": Spec(STD, _needs, lambda f: f"std {f.measure} over {f.window}"),
     "zscore": Spec(ZSCORE, _needs, lambda f: f"(own {f.measure} - mean) / std over {f.window}"),
 }
+
+
+@inlined
+def clipped(value: Int) -> Int:
+    """Return what one event adds to a clipped sum."""
+    return min(value, np.int64(_MOST))
 
 
 @inlined
@@ -59,4 +66,4 @@ def read_zscore(own: Int, total: Int, squares: Int, count: Int, default: Real) -
     if own == 0 or count < 2:
         return default
     std = _std(total, squares, count)
-    return (own - total / np.float64(count)) / std if std > 0.0 else default
+    return (min(own, np.int64(_MOST)) - total / np.float64(count)) / std if std > 0.0 else default

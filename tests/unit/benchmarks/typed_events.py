@@ -11,7 +11,7 @@ from stream_app.events import ACTIONS, PLATFORMS, SCENES, Click, Event, Order, O
 __all__ = ["DAY_MS", "raw_events", "typed"]
 
 DAY_MS = 86_400_000
-QUERIES = ("red shoes", "Red  SHOES", "\uff32ed shoes size 42", "红色 鞋子", "x", "a-b c_d")
+QUERIES = ("red shoes", "Red  SHOES", "\uff32ed shoes size 42", "红色 鞋子", "x", "a-b c_d", " ")
 
 
 def typed(raw: RawEvent) -> Event:
@@ -31,7 +31,7 @@ def typed(raw: RawEvent) -> Event:
     if raw.kind == "order":
         first = OrderLine(item=raw.item, category=raw.category, unit_price=raw.price, quantity=raw.quantity - (raw.lines - 1))
         more = [OrderLine(item="more", unit_price=1.0)] * (raw.lines - 1)
-        countries = dict(zip(("billing_country", "shipping_country", "ip_country"), raw.countries, strict=False))
+        countries: dict[str, Any] = dict(zip(("billing_country", "shipping_country", "ip_country"), raw.countries, strict=False))
         return Order(
             **head,
             **countries,

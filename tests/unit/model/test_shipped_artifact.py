@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from stream_app.features.catalog import CATALOGUE
 from stream_app.features.engine import FeatureEngine
-from stream_app.inference.artifact import check_catalogue, load_items, load_manifest
+from stream_app.inference.artifact import check_catalogue, load_items, load_manifest, load_samples
 from stream_app.inference.candidates import CandidateIndex
 from stream_app.inference.onnx_scorer import OnnxScorer
 from trt_build.verify import verify_artifact
@@ -19,6 +20,16 @@ FOLDER = Path(__file__).resolve().parents[3] / "model" / "artifacts" / "demo"
 def test_it_is_whole_and_answers_as_recorded() -> None:
     assert verify_artifact(FOLDER) == []
     assert OnnxScorer(FOLDER).self_test() < 1e-4
+
+
+def test_it_answers_a_row_to_the_last_bit_alike_in_any_batch() -> None:
+    scorer, inputs = OnnxScorer(FOLDER), load_samples(FOLDER, load_manifest(FOLDER))[0]
+    inputs = {name: np.tile(value, (4, *[1] * (value.ndim - 1))) for name, value in inputs.items()}  # 256 rows
+    whole = scorer.score(inputs)
+    for size in (1, 2, 3, 7, 13, 31, 100, 127, 255):
+        parts = [scorer.score({k: v[at : at + size] for k, v in inputs.items()}) for at in range(0, 256, size)]
+        for name, value in whole.items():
+            assert np.array_equal(np.concatenate([part[name] for part in parts]), value), (size, name)
 
 
 def test_it_was_trained_with_the_features_of_this_checkout() -> None:

@@ -90,7 +90,7 @@ def test_what_a_user_has_searched_for_is_there_when_the_next_event_comes(dataset
 
 
 def test_of_a_shop_only_what_is_heard_of_is_learnt_from() -> None:
-    shop = Shop(OPTIONS, hidden=("session", "ip"), orders_only=True, tills=3)
+    shop = Shop(OPTIONS, ("orders",), ("session", "ip"), tills=3)
     heard, whole = material_from_simulation(shop, NUMBERS), material_from_simulation(SHOP, NUMBERS)
     assert [e.event_id for e in heard.events] == [e.event_id for e in whole.events if isinstance(e, Order)][: len(heard.events)]
     assert {(e.session, e.ip) for e in heard.events} == {("", "")}
@@ -98,7 +98,7 @@ def test_of_a_shop_only_what_is_heard_of_is_learnt_from() -> None:
     assert {e.user for e in heard.events} <= {e.user for e in whole.events}
     actions = {NEXT_ACTIONS[label.next_action] for label in heard.labels if label.next_action != UNKNOWN}
     assert actions <= {"order", "leave"}  # the rest of a session is what is heard of it
-    assert shop.text().endswith("without session, ip, orders only, 3 tills")
+    assert shop.text().endswith("without session, ip, only orders, 3 tills")
 
 
 def test_the_split_is_by_time(dataset: Dataset) -> None:

@@ -10,7 +10,7 @@ import pytest
 from stream_app.codec.answers_again import answers_again, commit_name, first_answers
 from stream_app.codec.examples import EXAMPLES
 from stream_app.codec.outbox import OutboxBatch
-from stream_app.events import ANSWER_TOPICS, Answer, JournalLine, Source
+from stream_app.events import ANSWER_TOPICS, JournalLine, Source
 
 LINE = JournalLine(group=3, commit=0, epoch="1:w", ranges={}, reads={}, model_version="m", features_version="f")
 KEY = b"u-1042"
@@ -27,9 +27,9 @@ def outbox(*changes: dict[str, Any], topics: tuple[str, ...] = ANSWER_TOPICS) ->
     return made
 
 
-def example(topic: str) -> Answer:
-    answer = EXAMPLES[topic]
-    assert isinstance(answer, Answer)
+def example(topic: str) -> dict[str, Any]:
+    """The answer as subscribers see it."""
+    answer: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(EXAMPLES[topic]))
     return answer
 
 
@@ -50,7 +50,7 @@ def test_nothing_is_found_of_an_event_that_is_not_there(key: bytes | None, topic
 def test_an_answer_that_is_itself_a_repetition_is_passed_over() -> None:
     repetition = {"duplicate_of": "orders-3-1", "answer_id": "orders-3-2"}
     assert first_answers(outbox(repetition), KEY, "orders", EVENT) == {}
-    assert first_answers(outbox(repetition, {}), KEY, "orders", EVENT)["intent-labels"].answer_id == "orders-3-1205"
+    assert first_answers(outbox(repetition, {}), KEY, "orders", EVENT)["intent-labels"]["answer_id"] == "orders-3-1205"
 
 
 def test_an_event_without_an_alert_has_two_answers() -> None:
@@ -58,19 +58,27 @@ def test_an_event_without_an_alert_has_two_answers() -> None:
     assert list(first_answers(held, KEY, "orders", EVENT)) == ["intent-labels", "recommendation-candidates"]
 
 
+def test_what_another_release_has_answered_is_said_again_as_it_was() -> None:
+    value = msgspec.json.encode(example("intent-labels") | {"intent": "dream", "of_tomorrow": [1.5]})
+    held = OutboxBatch(3, {}, LINE)
+    held.add("intent-labels", KEY, value.replace(b'"features_version":"6d5c4b3a2f10",', b""))
+    again = answers_again(first_answers(held, KEY, "orders", EVENT), Source("orders", 3, 1300), 17)
+    said = msgspec.json.decode(again["intent-labels"])
+    assert (said["intent"], said["of_tomorrow"], "features_version" in said) == ("dream", [1.5], False)
+
+
 def test_only_where_it_stands_and_whose_it_is_changes() -> None:
     again = answers_again(first_answers(outbox({}), KEY, "orders", EVENT), Source("orders", 3, 1300), 17)
     assert set(again) == set(ANSWER_TOPICS)
     for topic, value in again.items():
-        wanted = msgspec.json.decode(msgspec.json.encode(example(topic)))
-        wanted |= {"answer_id": "orders-3-1300", "source": {"topic": "orders", "partition": 3, "offset": 1300}}
+        wanted = example(topic) | {"answer_id": "orders-3-1300", "source": {"topic": "orders", "partition": 3, "offset": 1300}}
         wanted |= {"ingest_time_ms": 17, "duplicate_of": "orders-3-1205"}
         assert msgspec.json.decode(value) == wanted
 
 
 @pytest.mark.parametrize("topic", ANSWER_TOPICS)
 def test_an_answer_to_a_new_event_does_not_grow(topic: str) -> None:
-    assert b"duplicate_of" not in msgspec.json.encode(example(topic))
+    assert "duplicate_of" not in example(topic)
 
 
 def test_a_commit_is_named_as_no_answer_is() -> None:

@@ -118,7 +118,7 @@ class Oracle:
         found: dict[str, object] = {
             "newest_ms": max(times, default=None),
             "first_ms": min(times, default=None),
-            "tiles": {f"{op} {m}/{w}": self._ring(events, op, m, w) for f in features for op, m, w in _rings(f)},
+            "tiles": {f"{op} {m}/{w}": self._ring(events, op, m, w) for f in features for op, m, w in rings(f)},
             "distinct": {f"{f.measure}/{f.window}": self._sets(events, f) for f in features if f.aggregation == "distinct"},
         }
         if lasts := _lasts(features):
@@ -155,7 +155,7 @@ def _padded(events: Sequence[Fact], t: int, length: int, codes: Callable[[Fact],
     return [*[(NONE, 0.0)] * (length - len(shown)), *shown]
 
 
-def _rings(f: Feature) -> Iterator[tuple[str, str, str]]:
+def rings(f: Feature) -> Iterator[tuple[str, str, str]]:
     """What a feature keeps of each tile: operation, measure, window."""
     how = f.aggregation
     if how in ("count", "sum", "decayed", "mean", "rate", "ratio", "trend", "std", "zscore", "gap_mean"):

@@ -1,7 +1,7 @@
 """What every aggregation must do, whatever it computes: agree with the oracle, and merge as a monoid does.
 
-Replicas cannot be merged twice (what is merged is only read), so that a merge is associative shows in reading: own state first and
-the others after it, in every division, gives what all of them merged give.
+Replicas cannot be merged twice (what is merged is only read), so that a merge is associative shows in reading: own state with the
+others' beside it, in every division, gives what all of them merged give.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from stream_app.events import Click, Event
-from stream_app.features.blobs import Blobs
 from stream_app.features.declare import Aggregation, Catalogue, Feature
 from stream_app.features.engine import FeatureEngine
 from tests.unit.stream_app.features.agreement import run_both
@@ -81,6 +80,7 @@ def read_with(engine: FeatureEngine, own: bytes, others: Sequence[bytes], event:
 def check_monoid(catalogue: Catalogue, logs: Sequence[Sequence[Event]], *, idempotent: bool) -> None:
     """Merge three logs' replicas in every order and division."""
     engine = engine_of(catalogue, ALL_ORDERS_MS)
+    logs = [[renamed(event, f"{part}.{n}") for n, event in enumerate(log)] for part, log in enumerate(logs)]
     replicas = [device_state(engine, log) for log in logs]
     whole = device_state(engine, [event for log in logs for event in log])
     orders = [[replica for replica in order if replica] for order in permutations(replicas)]
@@ -95,6 +95,10 @@ def check_monoid(catalogue: Catalogue, logs: Sequence[Sequence[Event]], *, idemp
     assert read_with(engine, nothing, [blob for blob in (nothing, whole) if blob], probe) == alone, "neutral"
     if idempotent and whole:
         assert read_with(engine, whole, [whole, whole], probe) == alone, "idempotent"
+
+
+def renamed(event: Event, event_id: str) -> Event:
+    return msgspec.structs.replace(event, event_id=event_id)
 
 
 def probe_after(log: Sequence[Event]) -> Click:
@@ -116,7 +120,3 @@ def single(how: Aggregation, log: Sequence[Event], **words: Any) -> list[float]:
     words = {"high": MUCH, "low": -MUCH, "default": -1.0, **words}
     feature = Feature("f", "m", "r", "user", how, "u", **words)
     return values(catalogue_of(feature, kinds=KINDS[:1]), log)["f"]
-
-
-def blobs_of(*states: bytes) -> Blobs:
-    return Blobs.of(list(states))

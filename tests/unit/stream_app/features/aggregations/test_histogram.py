@@ -50,7 +50,7 @@ def test_the_fullest_cells_are_found_among_the_most_there_can_be() -> None:
     log: list[Event] = []
     for cell, times in enumerate([3, 1, 4, 1, 5, 9, 2, 6]):
         log += [
-            Click(event_id=f"e{cell} {n}", user="u", event_time_ms=NOON, action="click", item="i", position=cell + 1)
+            Click(event_id=f"e{cell}.{n}", user="u", event_time_ms=NOON, action="click", item="i", position=cell + 1)
             for n in range(times)
         ]
     log.append(Click(event_id="last", user="u", event_time_ms=NOON, action="click", item="i", position=3))

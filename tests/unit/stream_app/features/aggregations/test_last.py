@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import msgspec
 from hypothesis import given
 
 from stream_app.events import Click, Event
-from tests.unit.stream_app.features.aggregations.laws import check_agreement, check_monoid, checked, declared, single, visits
+from tests.unit.stream_app.features.aggregations.laws import (
+    check_agreement,
+    check_monoid,
+    checked,
+    declared,
+    renamed,
+    single,
+    visits,
+)
 from tests.unit.stream_app.features.aggregations.test_sums import order, view
 from tests.unit.stream_app.features.cases import NOON
 
@@ -37,7 +44,7 @@ def test_the_last_value_is_the_newest_of_several_at_one_time_the_largest() -> No
         order(NOON + 5, 1.0),
         view(NOON + 7),
     ]
-    log = [msgspec.structs.replace(event, event_id=f"e{n}") for n, event in enumerate(log)]
+    log = [renamed(event, f"e{n}") for n, event in enumerate(log)]
     assert single("last", log, measure="spend") == [-1.0, 2.0, 2.0, 2.0, 3.0, 3.0]
 
 
