@@ -1,20 +1,20 @@
 """The feature engine by itself: events a second with state in memory and in Redis, and bytes of a user.
 
-Each log is read in its own order and cut into batches; columns are made beforehand. Then, for each batch,
-`benchmarks.feature_way` reads the state of its entities, folds the batch with the full catalogue, and commits what has changed:
+Each log is read in its own order and cut into batches; columns are made beforehand. Then each batch is read and folded with the
+full catalogue (`benchmarks.feature_way`):
 
-- `memory_events_per_s`: through the memory store, on one core, all events of all logs;
+- `memory_events_per_s`: updates and reads on one core, state as the engine's rows in memory; all events of all logs;
+- `memory_store_events_per_s`: the same through the memory store: packed blobs are read, and written back, with replicas by group;
 - `redis_events_per_s`: through the Redis store, fence and all, with a real Redis on the same machine; the first part of each log;
 - `idiomatic_events_per_s`: Redis commands by the book for a tenth of the features (`benchmarks.idiomatic_features`).
 
 The logs are the real ones, or a simulated shop where they are absent. The shop is measured beside real logs too, since it alone
 has every kind of entity.
 
-The last line is JSON. Keys: the three figures above; `memory_one_group_events_per_s`, without replicas of other groups, over the
-first part of each log; `fold_events_per_s`, the compiled loop by itself; `memory_us`, `redis_us`: microseconds an event by piece
-(`columns` is not in the figures); `by_log`; `bytes_p50`, `bytes_p99` of a user's blob after the whole of the logs,
+The last line is JSON. Keys: the figures above; `memory_us`, `memory_store_us`, `redis_us`: microseconds an event by piece
+(`columns` is in none of the figures); `by_log`; `bytes_p50`, `bytes_p99` of a user's blob after the whole of the logs,
 `person_bytes_p50`, `person_bytes_p99` with its sessions and categories; `bytes` by entity kind; `busy`: CPU seconds by seconds of
-the memory run, below 0.95 others used the core too; `events`, `catalogue`, `features`.
+the memory runs, below 0.95 others used the core too; `events`, `catalogue`, `features`.
 """
 
 from __future__ import annotations
@@ -36,12 +36,13 @@ import numpy as np
 import redis
 
 from benchmarks.feature_logs import Log, batches, find_logs, group_of, shop_log
-from benchmarks.feature_way import Laps, Way, in_lanes
+from benchmarks.feature_way import Laps, Resident, Way, in_lanes
 from benchmarks.idiomatic_features import FEATURES, keep_and_read
 from benchmarks.origin import ROOT, origin
 from benchmarks.progress import Teller, teller
 from stream_app.codec.identity import Identity
 from stream_app.errors import MillraceError
+from stream_app.events import Event
 from stream_app.features.catalog import CATALOGUE
 from stream_app.features.columns import EventColumns
 from stream_app.features.engine import FeatureEngine
@@ -94,30 +95,30 @@ class Bench:
         self.engine.warm()
         logs = find_logs(data, self.plan.taobao, self.plan.cards, self.plan.shop)
         store = MemoryStore(_GROUPS, _SHARED)
-        memory = {log.name: self._memory(log, store, _GROUPS) for log in logs}
-        sizes = _sizes(store)
-        shop = {} if logs[0].name == "shop" else {"shop": shop_log(self.plan.shop)}
-        beside = {name: self._memory(log, MemoryStore(_GROUPS, _SHARED), _GROUPS) for name, log in shop.items()}
-        alone = [self._memory(log, MemoryStore(1, _SHARED), 1, self.plan.redis) for log in logs]
-        in_redis = {log.name: self._redis(log) for log in [*logs, *shop.values()]}
-        total = _joined([run.laps for run in memory.values()])
+        memory = {log.name: self._memory(log, store) for log in logs}
+        sizes, user_bytes = _sizes(store), _user_bytes(store)
+        shop = [] if logs[0].name == "shop" else [shop_log(self.plan.shop)]
+        beside = {log.name: self._memory(log, MemoryStore(_GROUPS, _SHARED)) for log in shop}
+        in_redis = {log.name: self._redis(log) for log in [*logs, *shop]}
+        resident, stored = ([pair[which] for pair in memory.values()] for which in (0, 1))
         redis_runs = [in_redis[log.name] for log in logs]
+        both = [*resident, *stored]
         return {
-            "memory_events_per_s": _rate(list(memory.values())),
+            "memory_events_per_s": _rate(resident),
             "redis_events_per_s": _rate(redis_runs),
             "idiomatic_events_per_s": self._idiomatic(logs),
-            "memory_one_group_events_per_s": _rate(alone),
-            "fold_events_per_s": round(total.events / total.seconds["fold"], 1),
-            **_user_bytes(store),
-            "memory_us": total.us(),
-            "redis_us": _joined([run.laps for run in redis_runs]).us(),
+            "memory_store_events_per_s": _rate(stored),
+            **user_bytes,
+            "memory_us": _us(resident),
+            "memory_store_us": _us(stored),
+            "redis_us": _us(redis_runs),
             "by_log": {
-                name: {"memory": _rate([run]), "redis": _rate([in_redis[name]]), "memory_us": run.laps.us()}
-                for name, run in {**memory, **beside}.items()
+                name: {"memory": _rate([rows]), "memory_store": _rate([blobs]), "redis": _rate([in_redis[name]])}
+                for name, (rows, blobs) in {**memory, **beside}.items()
             },
             "bytes": sizes,
-            "busy": round(sum(run.cpu_s for run in memory.values()) / sum(run.seconds for run in memory.values()), 3),
-            "events": {name: run.laps.events for name, run in {**memory, **beside}.items()},
+            "busy": round(sum(run.cpu_s for run in both) / sum(run.seconds for run in both), 3),
+            "events": {name: rows.laps.events for name, (rows, _) in {**memory, **beside}.items()},
             "data": logs[0].kind,
             "groups": _GROUPS,
             "batch": {"memory": _MEMORY_BATCH, "redis": _REDIS_BATCH, "redis_in_flight": _LANES},
@@ -127,42 +128,46 @@ class Bench:
             **origin(),
         }
 
-    def _memory(self, log: Log, store: MemoryStore, groups: int, limit: int | None = None) -> _Run:
-        """Take a whole log through a memory store."""
-        what, run, way = f"{log.name}, memory, {groups} groups", _Run(), Way(self.engine, store)
-        total = min(log.total, limit or log.total)
-        asyncio.run(way.claim(range(groups)))
-        for chunk in batches(islice(log.events(), total), _CHUNK):
-            columns = self._columns(chunk, _MEMORY_BATCH, groups, run.laps)
-            with run.timed():
-                asyncio.run(_one_lane(way, columns))
-            self.tell.at(what, way.laps.events, total)
-        run.laps = _joined([way.laps], run.laps)
-        self.tell.say(f"{what}: {_rate([run]):,.0f} events a second over {run.laps.events:,}")
-        return run
+    def _memory(self, log: Log, store: MemoryStore) -> tuple[_Run, _Run]:
+        """Take a whole log through rows that stay in memory, and through a memory store."""
+        rows, blobs = _Run(), _Run()
+        resident, way = Resident(self.engine, rows.laps), Way(self.engine, store, blobs.laps)
+        asyncio.run(way.claim(range(_GROUPS)))
+        for chunk in batches(log.events(), _CHUNK):
+            columns = self._columns(chunk, _MEMORY_BATCH, blobs.laps)
+            resident.reserve(columns)
+            with rows.timed():
+                for batch in columns:
+                    resident.take(batch)
+            with blobs.timed():
+                asyncio.run(in_lanes([way], [columns]))
+            self.tell.at(f"{log.name}, memory", rows.laps.events, log.total)
+        self.tell.say(f"{log.name}, memory: {_rate([rows]):,.0f} events a second over {rows.laps.events:,}")
+        self.tell.say(f"{log.name}, memory store: {_rate([blobs]):,.0f} events a second")
+        return rows, blobs
 
     def _redis(self, log: Log) -> _Run:
         """Take the first part of a log through Redis."""
-        run, what = _Run(), f"{log.name}, Redis"
+        run = _Run()
         events = list(islice(log.events(), self.plan.redis))
         lanes = [[e for e in events if group_of(e.user, _GROUPS) % _LANES == lane] for lane in range(_LANES)]
-        columns = [self._columns(of_lane, _REDIS_BATCH, _GROUPS, run.laps) for of_lane in lanes]
-        ways = asyncio.run(self._through_redis(f"{self.prefix}:{log.name}", columns, run))
-        run.laps = _joined([way.laps for way in ways], run.laps)
-        self.tell.say(f"{what}: {_rate([run]):,.0f} events a second over {run.laps.events:,}")
+        columns = [self._columns(of_lane, _REDIS_BATCH, run.laps) for of_lane in lanes]
+        asyncio.run(self._through_redis(f"{self.prefix}:{log.name}", columns, run))
+        self.tell.say(f"{log.name}, Redis: {_rate([run]):,.0f} events a second over {run.laps.events:,}")
         return run
 
-    async def _through_redis(self, prefix: str, columns: Sequence[Sequence[EventColumns]], run: _Run) -> list[Way]:
+    async def _through_redis(self, prefix: str, columns: Sequence[Sequence[EventColumns]], run: _Run) -> None:
         store = RedisStore(self.url, prefix=prefix, groups=_GROUPS, shared_kinds=_SHARED)
         try:
-            ways = [Way(self.engine, store) for _ in range(_LANES)]
+            ways = [Way(self.engine, store) for _ in columns]
             for lane, way in enumerate(ways):
-                await way.claim([group for group in range(_GROUPS) if group % _LANES == lane])
+                await way.claim([group for group in range(_GROUPS) if group % len(ways) == lane])
             with run.timed():
                 await in_lanes(ways, columns)
         finally:
             await store.close()
-        return ways
+        for way in ways:
+            run.laps.add(way.laps)
 
     def _idiomatic(self, logs: Sequence[Log]) -> float:
         count, seconds = 0, 0.0
@@ -176,10 +181,10 @@ class Bench:
         self.tell.say(f"Redis commands by the book: {count / seconds:,.0f} events a second over {count:,}")
         return round(count / seconds, 1)
 
-    def _columns(self, events: Sequence[Any], size: int, groups: int, laps: Laps) -> list[EventColumns]:
+    def _columns(self, events: Sequence[Event], size: int, laps: Laps) -> list[EventColumns]:
         found = []
         for batch in batches(iter(events), size):
-            of = [group_of(event.user, groups) for event in batch]
+            of = [group_of(event.user, _GROUPS) for event in batch]
             laps.start()
             found.append(self.engine.columns(batch, of, self.identity))
             laps.lap("columns")
@@ -188,7 +193,7 @@ class Bench:
 
 @dataclass(slots=True)
 class _Run:
-    """One log through one store: seconds of all pieces but `columns`, which is in `laps` only."""
+    """One log on one way: seconds of all pieces but `columns`, which is in `laps` only."""
 
     laps: Laps = field(default_factory=Laps)
     seconds: float = 0.0
@@ -203,21 +208,15 @@ class _Run:
         self.cpu_s += time.process_time() - began_cpu
 
 
-async def _one_lane(way: Way, columns: Sequence[EventColumns]) -> None:
-    for batch in columns:
-        await way.take(batch)
-
-
 def _rate(runs: Sequence[_Run]) -> float:
     return round(sum(run.laps.events for run in runs) / sum(run.seconds for run in runs), 1)
 
 
-def _joined(parts: Sequence[Laps], columns: Laps | None = None) -> Laps:
-    laps = Laps(sum(part.events for part in parts))
-    for part in [columns, *parts] if columns else parts:
-        for piece, seconds in part.seconds.items():
-            laps.seconds[piece] += seconds
-    return laps
+def _us(runs: Sequence[_Run]) -> dict[str, float]:
+    laps = Laps()
+    for run in runs:
+        laps.add(run.laps)
+    return laps.us()
 
 
 def _sizes(store: MemoryStore) -> dict[str, dict[str, int]]:

@@ -1,6 +1,7 @@
-"""The way of a batch through the feature engine and a store, timed piece by piece; what the worker does of it, without the rest.
+"""The way of a batch through the feature engine, timed piece by piece; what the worker does of it, without the rest.
 
-No decoding, no model, no answers, no Kafka: read the state, fold, write it back under the fence.
+No decoding, no model, no answers, no Kafka. `Way`: read the state from a store, fold, write it back under the fence. `Resident`:
+fold into state that stays in memory as the engine's rows, with nothing to read or write.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,8 +19,9 @@ from stream_app.features.columns import EntityRows, EventColumns
 from stream_app.features.engine import FeatureEngine, FoldResult
 from stream_app.store.port import CommitStatus, GroupStep, StateWrite, Store
 
-__all__ = ["Laps", "Way", "in_lanes"]
+__all__ = ["Laps", "Resident", "Way", "in_lanes"]
 
+_ROOM = 1 << 17  # entities of a kind: the real logs fit in, so that nothing is copied
 _TOPIC = "clicks"  # the fence wants offsets of some topic
 
 
@@ -40,6 +42,12 @@ class Laps:
         now = time.perf_counter()
         self.seconds[piece] += now - self._last
         self._last = now
+
+    def add(self, other: Laps) -> None:
+        """Add another's."""
+        self.events += other.events
+        for piece, seconds in other.seconds.items():
+            self.seconds[piece] += seconds
 
     def us(self) -> dict[str, float]:
         """Return microseconds an event, by piece."""
@@ -119,6 +127,71 @@ class Way:
         start = self._offsets[group]
         self._offsets[group] = start + int(np.count_nonzero(columns.group == group))
         return GroupStep(group, self._epochs[group], {_TOPIC: (start, self._offsets[group])}, b"", writes, after=after)
+
+
+class _Rows:
+    """All entities of one kind, numbered in order of appearance, and a row of state for each. Zeros are an empty row."""
+
+    def __init__(self, width: int) -> None:
+        self.state = np.zeros((_ROOM, width), np.int64)  # untouched memory costs nothing
+        self.groups = np.zeros(_ROOM, np.int32)
+        self.keys: list[bytes] = []
+        self._number = {b"": -1}
+
+    def numbers(self, keys: Sequence[bytes]) -> NDArray[np.int32]:
+        """Return the numbers of a batch's entities, -1 for none; new ones get the next."""
+        if not any(keys):
+            return np.full(len(keys), -1, np.int32)
+        found = list(map(self._number.get, keys))
+        if None in found:
+            for at in [at for at, number in enumerate(found) if number is None]:
+                found[at] = self._number.setdefault(keys[at], len(self.keys))
+                if found[at] == len(self.keys):
+                    self.keys.append(keys[at])
+        return np.fromiter(found, np.int32, len(found))
+
+    def reserve(self, keys: Iterable[bytes]) -> None:
+        """Make room for what is not known yet."""
+        first = len(self.keys)
+        last = first + len(set(keys) - self._number.keys())
+        while last > len(self.state):
+            self.state = np.concatenate((self.state, np.zeros_like(self.state)))
+            self.groups = np.zeros(len(self.state), np.int32)
+        self.state[first:last] = 0
+
+
+class Resident:
+    """State of all entities as rows in memory, of one group: what updates and reads cost by themselves.
+
+    Args:
+        engine: Any, warm.
+        laps: What it took: to `number` the entities, to `fold`.
+    """
+
+    def __init__(self, engine: FeatureEngine, laps: Laps) -> None:
+        self._engine = engine
+        self._laps = laps
+        self._kinds = {kind: _Rows(width) for kind, width in engine.widths().items()}
+
+    def reserve(self, batches: Sequence[EventColumns]) -> None:
+        """Set memory aside for the entities of what comes next, as a process that runs has it: page faults are not measured."""
+        for kind, rows in self._kinds.items():
+            rows.reserve(key for columns in batches for key in columns.keys[kind])
+
+    def take(self, columns: EventColumns) -> FoldResult:
+        """Fold a batch, for which there is room, into the rows of its entities."""
+        self._laps.start()
+        rows, own = {}, {}
+        for kind, of_kind in self._kinds.items():
+            number = of_kind.numbers(columns.keys[kind])
+            count = len(of_kind.keys)
+            rows[kind] = EntityRows(of_kind.groups[:count], of_kind.keys, number)
+            own[kind] = of_kind.state[:count]
+        self._laps.lap("number")
+        folded = self._engine.fold(columns, rows, own, {})
+        self._laps.lap("fold")
+        self._laps.events += len(columns)
+        return folded
 
 
 async def in_lanes(ways: Sequence[Way], batches: Sequence[Sequence[EventColumns]]) -> None:

@@ -133,7 +133,7 @@ def _description(plan: TrainingPlan, dataset: Dataset) -> dict[str, str]:
     return {
         "events": f"{len(dataset):,} ({frauds:,} known frauds)",
         "source": f"simulated shops ({shops})",
-        "split": "by time within each shop: 70 % train, 15 % validation, 15 % test",
+        "split": "by time within each shop: 70 % train, 15 % validation, 15 % test, but for shops that are all for validation",
     }
 
 

@@ -2,7 +2,7 @@
 
 Features come from the same `FeatureEngine` that serves them, fed in order of arrival as the worker is, so every row holds what
 was known of its entities when it came, and nothing else. Events beyond the allowed lateness are left out: they are not scored.
-The split is by time, within each shop: train, then validation, then test.
+The split is by time, within each shop: train, then validation, then test; a shop can also be validation from end to end.
 
 Labels are those known at the moment of training, which is the end of the validation range: an event so young that a complaint
 could still come has no fraud label. The test range is judged with all truths.
@@ -98,7 +98,7 @@ def build_dataset(shops: Sequence[Shop], progress: Callable[[str], None] = lambd
         material = material_from_simulation(shop, numbers)
         progress(f"computing features of {len(material.events):,} events")
         inputs, scored = _inputs(engine, material)
-        split = _split(len(material.events))
+        split = _split(len(material.events), unseen=shop.unseen)
         labels = _labels(material, split)
         parts.append((_only(scored, inputs), _only(scored, labels), split[scored]))
     return Dataset(
@@ -205,10 +205,11 @@ def _labels(material: Material, split: NDArray[np.int8]) -> Arrays:
     }
 
 
-def _split(count: int) -> NDArray[np.int8]:
-    split = np.zeros(count, np.int8)
-    split[int(count * _TRAIN_UNTIL) :] = SPLITS.index("validation")
-    split[int(count * _VALIDATION_UNTIL) :] = SPLITS.index("test")
+def _split(count: int, *, unseen: bool) -> NDArray[np.int8]:
+    split = np.full(count, SPLITS.index("validation"), np.int8)
+    if not unseen:
+        split[: int(count * _TRAIN_UNTIL)] = SPLITS.index("train")
+        split[int(count * _VALIDATION_UNTIL) :] = SPLITS.index("test")
     return split
 
 

@@ -6,23 +6,22 @@ shard and a commit is one script there, whole or not at all. What differs:
 - A read has two rounds: of every node the index of holders and the commit numbers, then of every group that has a part of the
   batch its own blobs, the replicas that other groups' rows ask, and its commit number, in one script. So a group's part is
   read at one commit of that group, which `Snapshot.reads` names; two groups' parts are not read at one moment.
-- The index of holders has no hash tag and lies on all shards. A commit announces replicas that are new before it writes them.
+- The index of holders has no hash tag and lies on all shards. A commit announces replicas that are new before it writes them
+  (`redis_cluster_index`).
 - Requests to one node go in one pipeline on one connection, the nodes are asked side by side. What one node refused is asked
   again, not what others have answered.
 - While a slot moves to another node, a script would find some keys gone and stop half-way. So each script first asks for a key
   that is never there: a node that is giving the slot away refuses that, and nothing has been written.
 
-When a node fails or a slot has moved, all that is known of holders is forgotten, since a replica that took over may lack what was
-written last. docs/redis-cluster.md says what can be lost, and how `wait_replicas` bounds it.
+docs/redis-cluster.md says what a failover can lose, and how `wait_replicas` bounds it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import secrets
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -32,10 +31,10 @@ from redis.crc import key_slot
 from stream_app.errors import StoreUnavailableError
 from stream_app.features.columns import EntityRows
 from stream_app.store import redis_erase, redis_layout, redis_scripts
-from stream_app.store.known_holders import KnownHolders
 from stream_app.store.port import Claim, CommitResult, Erased, GroupStep, Purged, Snapshot, StoreHealth
-from stream_app.store.redis_cluster_nodes import Call, ClusterNodes
-from stream_app.store.redis_cluster_read import ReadPlan, slot_of
+from stream_app.store.redis_cluster_index import Announced, ClusterIndex
+from stream_app.store.redis_cluster_nodes import Call, ClusterNodes, side_by_side
+from stream_app.store.redis_cluster_read import ReadPlan
 from stream_app.store.redis_patience import patiently
 from stream_app.store.redis_store import RedisOptions, own_success, warn_of_eviction
 
@@ -48,7 +47,6 @@ _WHOLE: Final = "redis.call('EXISTS', KEYS[1] .. ':never')\n"
 _CLAIM: Final = _WHOLE + redis_scripts.CLAIM
 _COMMIT: Final = _WHOLE + redis_scripts.COMMIT
 _PUBLISHED: Final = _WHOLE + redis_scripts.PUBLISHED
-_WAITED_MS: Final = 60_000
 
 # ARGV: MessagePack of keys of any slots of this node. Returns their values.
 _VALUES: Final = """
@@ -102,16 +100,16 @@ class RedisClusterStore:
         self._groups = groups
         self._shared_kinds = shared_kinds
         self._options = options = options or RedisOptions()
-        self._known_holders = KnownHolders()
         self._warned = False
         self._slots = [key_slot(redis_layout.group_head(prefix, group).encode()) for group in range(groups)]
         self._nodes = ClusterNodes(
             url,
             timeout_s=(options.timeout_ms + (options.wait_ms if options.wait_replicas else 0)) / 1000,
             scripts=[_CLAIM, _COMMIT, _PUBLISHED, _VALUES, _READ_GROUP, redis_scripts.ANNOUNCE, redis_scripts.LAYOUTS],
-            changed=self._forget,
+            changed=self._moved,
+            copies=(options.wait_replicas, options.wait_ms),
         )
-        self._forgotten = 0  # how many times
+        self._index = ClusterIndex(prefix, self._nodes, self._home)
         self._own_layouts: Mapping[str, str] = {}
         self._layouts_due = False
 
@@ -120,13 +118,15 @@ class RedisClusterStore:
 
     async def claim(self, group: int, owner: str) -> Claim:
         """Draw a new epoch for `group`; what its outbox holds has `wait_replicas` copies, so it may be published."""
-        self._forget()  # who starts over may have found a cluster that lost its last writes
+        self._index.forget()  # who starts over may have found a cluster that lost its last writes
         keys = [self._key(group, "meta"), self._key(group, "commit"), self._key(group, "outbox")]
         token = secrets.token_hex(8)  # one for all tries: a try whose answer was lost must not fence the next
         call = (_CLAIM, (len(keys), *keys, owner, token, self._key(group, "answers:")))
 
         async def attempt() -> Any:  # noqa: ANN401 - a script's answer
-            return (await self._durably(self._home(group), group, [call]))[0]
+            reply = (await self._nodes.durably(self._home(group), [call], self._key(group, "waited")))[0]
+            await self._index.claimed(group)
+            return reply
 
         patience_ms = min(self._options.claim_patience_ms, self._options.patience_ms)
         reply = await self._patiently(attempt, patience_ms)
@@ -160,7 +160,7 @@ class RedisClusterStore:
         for at, (_, slot) in enumerate(keys):
             places[self._nodes.of(slot)].append(at)
         calls = {node: [(_VALUES, (0, redis_layout.pack([keys[at][0] for at in ats])))] for node, ats in places.items()}
-        answers = await _side_by_side({node: self._nodes.run(node, asked) for node, asked in calls.items()})
+        answers = await side_by_side({node: self._nodes.run(node, asked) for node, asked in calls.items()})
         values: list[bytes | None] = [None] * len(keys)
         for node, ats in places.items():
             for at, value in zip(ats, answers[node][0], strict=True):
@@ -172,7 +172,7 @@ class RedisClusterStore:
         groups: dict[str, list[int]] = defaultdict(list)
         for group in calls:
             groups[self._home(group)].append(group)
-        answers = await _side_by_side(
+        answers = await side_by_side(
             {node: self._nodes.run(node, [calls[group] for group in there]) for node, there in groups.items()}
         )
         return {group: answer for node, there in groups.items() for group, answer in zip(there, answers[node], strict=True)}
@@ -184,9 +184,10 @@ class RedisClusterStore:
         results: dict[int, CommitResult] = {}
         sent: set[int] = set()
 
-        async def attempt() -> int:
-            forgotten = self._forgotten
-            await self._announce(steps)  # also of steps that are applied, if what was known has been forgotten since
+        async def attempt() -> Announced:
+            if self._layouts_due:
+                await self._write_layouts(self._own_layouts)
+            announced = await self._index.announce(steps)  # also of steps that are applied, if it was forgotten since
             homes: dict[str, list[int]] = defaultdict(list)
             for number, step in enumerate(steps):
                 if number not in results:
@@ -195,57 +196,23 @@ class RedisClusterStore:
             async def at(node: str, numbers: list[int]) -> None:
                 again = sent.intersection(numbers)
                 sent.update(numbers)
-                for number, result in zip(numbers, await self._commit_at(node, [steps[n] for n in numbers]), strict=True):
+                answers = await self._commit_at(node, [steps[number] for number in numbers], announced)
+                for number, result in zip(numbers, answers, strict=True):
                     results[number] = own_success([steps[number]], [result])[0] if number in again else result
 
-            await _side_by_side({node: at(node, numbers) for node, numbers in homes.items()})
-            return forgotten
+            await side_by_side({node: at(node, numbers) for node, numbers in homes.items()})
+            return announced
 
-        if await self._patiently(attempt) == self._forgotten:
-            self._known_holders.add(steps)
+        self._index.add(steps, await self._patiently(attempt))
         return [results[number] for number in range(len(steps))]
 
-    async def _commit_at(self, node: str, steps: Sequence[GroupStep]) -> list[CommitResult]:
+    async def _commit_at(self, node: str, steps: Sequence[GroupStep], announced: Announced) -> list[CommitResult]:
         calls: list[Call] = []
         for step in steps:
             keys, args = redis_layout.commit_call(self._prefix, step, self._options.answers_kept_ms)
-            calls.append((_COMMIT, (len(keys), *keys, *args)))
-        return [redis_layout.result_of(answer) for answer in await self._durably(node, steps[0].group, calls)]
-
-    async def _announce(self, steps: Sequence[GroupStep]) -> None:
-        if self._layouts_due:
-            await self._write_layouts(self._own_layouts)
-        # Before the commit: a bit without a replica costs a read nothing, a replica without its bit would be missed.
-        new: dict[str, list[tuple[str, int, int, list[bytes]]]] = defaultdict(list)
-        for kind, group, ttl_ms, keys in self._known_holders.missing(steps):
-            by_node: dict[str, list[bytes]] = defaultdict(list)
-            slots = slot_of(redis_layout.holders_head(self._prefix, kind), [key.hex() for key in keys])
-            for key, slot in zip(keys, slots, strict=True):
-                by_node[self._nodes.of(slot)].append(key)
-            for node, there in by_node.items():
-                new[node].append((kind, group, ttl_ms, there))
-        calls = {
-            node: [(redis_scripts.ANNOUNCE, (0, *redis_layout.announcement(self._prefix, entries)))]
-            for node, entries in new.items()
-        }
-        await _side_by_side({node: self._durably(node, None, calls[node]) for node in calls})
-
-    async def _durably(self, node: str, group: int | None, calls: Sequence[Call]) -> list[Any]:
-        """Run calls at a node; with `wait_replicas`, return only when so many copies have what they wrote.
-
-        `group`: one of that node; None where every call writes.
-        """
-        wanted, wait_ms = self._options.wait_replicas, self._options.wait_ms
-        if not wanted:
-            return await self._nodes.run(node, calls)
-        # WAIT speaks of the last write of its own connection. A step that an earlier attempt has applied writes nothing now.
-        mark = [] if group is None else [("", ("SET", self._key(group, "waited"), "", "PX", _WAITED_MS))]
-        *answers, have = await self._nodes.run(node, [*calls, *mark, ("", ("WAIT", wanted, wait_ms))])
-        if have < wanted:
-            raise redis_errors.ResponseError(
-                f"NOREPLICAS {have} replicas of {node} had the batch after {wait_ms} ms, redis.wait_replicas wants {wanted}"
-            )
-        return answers[: len(calls)]
+            calls += [*announced.calls.get(step.group, ()), (_COMMIT, (len(keys), *keys, *args))]
+        answers = await self._nodes.durably(node, calls, self._key(steps[0].group, "waited"))
+        return [redis_layout.result_of(answer) for call, answer in zip(calls, answers, strict=True) if call[0]]
 
     async def mark_published(self, group: int, epoch: str, commits: Sequence[int]) -> None:
         """Drop published answers from the outbox; a stale epoch, or a number not drawn yet, changes nothing."""
@@ -301,7 +268,7 @@ class RedisClusterStore:
         return await self._patiently(self._ask_health)
 
     async def _ask_health(self) -> StoreHealth:
-        infos = await _side_by_side({node: self._nodes.info(node) for node in self._nodes.primaries})
+        infos = await side_by_side({node: self._nodes.info(node) for node in self._nodes.primaries})
         each = [redis_layout.health_of(info) for info in infos.values()]
         worst = next((one for one in each if one.may_evict), each[0])
         return StoreHealth(
@@ -344,19 +311,9 @@ class RedisClusterStore:
 
     def _lost(self) -> None:
         self._nodes.doubt()
-        self._forget()
+        self._moved()
 
-    def _forget(self) -> None:
-        # A replica that took over may lack what was written last to keys that belong to no group: bits, layouts.
-        self._forgotten += 1
-        self._known_holders.clear()
+    def _moved(self) -> None:
+        # A replica that took over may lack what was written last to keys that belong to no group: index entries, layouts.
+        self._index.lost()
         self._layouts_due = bool(self._own_layouts)
-
-
-async def _side_by_side(work: Mapping[str, Coroutine[Any, Any, T]]) -> dict[str, T]:
-    """Do the work of all nodes at once and to its end; raises the first error of one only when all are done."""
-    done = await asyncio.gather(*work.values(), return_exceptions=True)
-    for answer in done:
-        if isinstance(answer, BaseException):
-            raise answer
-    return dict(zip(work, done, strict=True))  # type: ignore[arg-type]  # no exception is left in it

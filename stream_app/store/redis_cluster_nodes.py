@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import redis.asyncio as redis_asyncio
@@ -21,10 +21,13 @@ from redis.backoff import NoBackoff
 
 from stream_app.errors import ConfigError
 
-__all__ = ["SLOTS", "Call", "ClusterNodes"]
+__all__ = ["SLOTS", "Call", "ClusterNodes", "side_by_side"]
+
+T = TypeVar("T")
 
 SLOTS: Final = 16_384
 _PORT: Final = 6_379
+_MARK_MS: Final = 60_000
 
 # What says that a slot is elsewhere, or nowhere for the moment. A script says it in words: it names its keys itself.
 _ELSEWHERE: Final = (redis_errors.AskError, redis_errors.TryAgainError, redis_errors.ClusterDownError)  # MOVED is an ASK here
@@ -41,16 +44,26 @@ class ClusterNodes:
         timeout_s: How long one request may take.
         scripts: All scripts that will be called.
         changed: Called when a slot is found to have another primary than before.
+        copies: How many replicas must have what `durably` wrote, and how many ms they may take; (0, 0) for none.
 
     Raises:
         ConfigError: The URL names no host, or a database: a cluster has only number 0.
     """
 
-    def __init__(self, url: str, *, timeout_s: float, scripts: Sequence[str], changed: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float,
+        scripts: Sequence[str],
+        changed: Callable[[], object],
+        copies: tuple[int, int] = (0, 0),
+    ) -> None:
         self._url = urlsplit(url)
         self._timeout_s = timeout_s
         self._scripts = {script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest() for script in scripts}
         self._changed = changed
+        self._copies = copies
         self._seeds = _seeds(url)
         self._owners: list[str] = []  # slot -> host:port
         self._clients: dict[str, redis_asyncio.Redis] = {}
@@ -130,6 +143,28 @@ class ClusterNodes:
                 raise self._told(answer) from answer
         return answers
 
+    async def durably(self, address: str, calls: Sequence[Call], mark: str = "") -> list[Any]:
+        """`run`, and return only when so many replicas as wanted have what was written.
+
+        Args:
+            address: The node.
+            calls: What is to be run.
+            mark: A key of this node to write to, where the calls may write nothing: WAIT speaks of its connection's last write.
+
+        Raises:
+            redis.exceptions.RedisError: As `run`; NOREPLICAS when too few replicas had it in time.
+        """
+        wanted, wait_ms = self._copies
+        if not wanted:
+            return await self.run(address, calls)
+        marks: list[Call] = [("", ("SET", mark, "", "PX", _MARK_MS))] if mark else []
+        *answers, have = await self.run(address, [*calls, *marks, ("", ("WAIT", wanted, wait_ms))])
+        if have < wanted:
+            raise redis_errors.ResponseError(
+                f"NOREPLICAS {have} replicas of {address} had the batch after {wait_ms} ms, redis.wait_replicas wants {wanted}"
+            )
+        return answers[: len(calls)]
+
     async def _send(self, address: str, calls: Sequence[Call]) -> list[Any]:
         pipe = self._client(address).pipeline(transaction=False)
         for script, arguments in calls:
@@ -163,6 +198,15 @@ class ClusterNodes:
         """Close the connections."""
         while self._clients:
             await self._clients.popitem()[1].aclose()
+
+
+async def side_by_side(work: Mapping[str, Coroutine[Any, Any, T]]) -> dict[str, T]:
+    """Do the work of all nodes at once and to its end; raises the first error of one only when all are done."""
+    done = await asyncio.gather(*work.values(), return_exceptions=True)
+    for answer in done:
+        if isinstance(answer, BaseException):
+            raise answer
+    return dict(zip(work, done, strict=True))  # type: ignore[arg-type]  # no exception is left in it
 
 
 def _seeds(url: str) -> list[str]:

@@ -43,32 +43,32 @@ async def patiently(attempt: Callable[[], Awaitable[T]], patience_ms: int, lost_
     """
     loop = asyncio.get_running_loop()
     give_up = loop.time() + patience_ms / 1000
+    refusal: redis_errors.RedisError | None = None  # the last one
     while True:
         try:
             async with asyncio.timeout_at(give_up):
                 return await attempt()
         except _PASSING as err:
-            if loop.time() >= give_up:
+            if loop.time() >= give_up and refusal is None:
                 raise StoreUnavailableError(
                     f"Redis gave no answer for {patience_ms} ms ({_named(err)}); is it running, and is redis.url right?"
                 ) from err
             lost_connection()
-            await asyncio.sleep(_PAUSE_S)
         except redis_errors.RedisError as err:
-            if _passes(err):
-                if loop.time() < give_up:
-                    await asyncio.sleep(_PAUSE_S)
-                    continue
-                raise StoreUnavailableError(
-                    f"Redis refused every try for {patience_ms} ms ({_named(err)}); give it what it lacks"
+            if not _passes(err):
+                raise ContractError(
+                    f"Redis refused a command: {err}. Operator action: check the server's version (6.2 or later), "
+                    "its memory limit (maxmemory-policy must be noeviction) and this user's rights (ACL)."
                 ) from err
-            raise ContractError(
-                f"Redis refused a command: {err}. Operator action: check the server's version (6.2 or later), "
-                "its memory limit (maxmemory-policy must be noeviction) and this user's rights (ACL)."
-            ) from err
+            refusal = err
+        if loop.time() >= give_up:
+            raise StoreUnavailableError(
+                f"Redis refused every try for {patience_ms} ms ({_named(refusal)}); give it what it lacks"
+            ) from refusal
+        await asyncio.sleep(_PAUSE_S)
 
 
-def _named(err: Exception) -> str:
+def _named(err: Exception | None) -> str:
     return f"{type(err).__name__}: {err}"  # some say nothing but their class
 
 

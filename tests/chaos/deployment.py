@@ -13,25 +13,21 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import redis
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from stream_app import wiring
-from stream_app.codec.identity import Identity
 from stream_app.config import KafkaSettings, ModelSettings, RedisSettings, Settings, WorkerSettings, environ_from
 from stream_app.console.broker import connect
 from stream_app.console.topics import create_topics, plan_topics
 from stream_app.events import SOURCE_TOPICS, Event
-from stream_app.features.columns import EntityRows
 from stream_app.store.redis_store import RedisStore
-from tests.chaos.oracle import AnswerLog, check_answers, check_journal, check_state, joined
+from tests.chaos.oracle import AnswerLog, check_answers, check_journal, check_states
 from tests.chaos.redis_past import Snapshot, restore
 from tests.integration.transport_harness import until
 from tests.scoring import make_events, record_of, scoring_engine, topic_of
@@ -214,18 +210,9 @@ class Deployment:
         return sum(int(value or 0) for value in found)
 
     async def _check_state(self) -> None:
-        engine, identity = scoring_engine(), Identity(self.settings.privacy.id_key.reveal().encode())
-        kinds = wiring.shared_kinds(engine)
-        store = RedisStore(self.redis_url, prefix=self.redis_prefix, groups=PARTITIONS, shared_kinds=kinds)
+        engine = scoring_engine()
+        owned = ((event, int(answer.split("-")[1])) for answer, event in self.events.items())
+        store = RedisStore(self.redis_url, prefix=self.redis_prefix, groups=PARTITIONS, shared_kinds=wiring.shared_kinds(engine))
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(store.close)
-            for kind in ("user", "device", "ip"):
-                by_entity: dict[str, list[Event]] = defaultdict(list)
-                for event in self.events.values():
-                    by_entity[getattr(event, kind)].append(event)
-                for entity, events in by_entity.items():
-                    every = np.arange(PARTITIONS, dtype=np.int32)
-                    rows = EntityRows(every, [identity.digest(kind, entity)] * PARTITIONS, every)
-                    blobs = (await store.read({kind: rows})).own[kind]
-                    found = joined([engine.describe(kind, blob) for blob in blobs if blob is not None])
-                    check_state(f"{kind} {entity}", events, found, sequence=kind == "user")
+            await check_states(store, engine, self.settings.privacy.id_key.reveal().encode(), owned, PARTITIONS)

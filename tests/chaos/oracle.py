@@ -1,81 +1,80 @@
 """What the state and the answers must be, counted by brute force over the raw events; shares no arithmetic with the engine.
 
-State is compared tile by tile: every measure of every window, first and newest time, and the times of the sequence. The events of
-these tests span less than any window keeps, so nothing has been dropped and the order of arrival leaves no trace.
+State is compared replica by replica and tile by tile, of every kind of entity. What depends on how the batches were cut is left
+out: commit numbers, and which session an event that came out of order belongs to.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 
 import msgspec
+import numpy as np
 
 from model.contract import SEQUENCE_LENGTH
-from stream_app.events import Click, Event, Order, Search
+from stream_app.events import Event
+from stream_app.features.blobs import Replicas
+from stream_app.features.columns import EntityRows
+from stream_app.features.engine import FeatureEngine
+from stream_app.store.port import Store
+from tests.unit.stream_app.features.agreement import without_order
+from tests.unit.stream_app.features.oracle import Oracle
+from tests.unit.stream_app.features.oracle_facts import fact_of
 
-__all__ = ["AnswerLog", "check_answers", "check_journal", "check_state", "expected_tiles", "joined"]
-
-_TILE_MS: Final = {"10m": 60_000, "1h": 300_000, "1d": 3_600_000, "7d": 43_200_000, "30d": 172_800_000}
-
-
-def _acts(*actions: str) -> Callable[[Event], int]:
-    return lambda event: int(isinstance(event, Click) and event.action in actions)
-
-
-_MEASURES: Final[dict[str, Callable[[Event], int]]] = {
-    "events": lambda event: 1,
-    "searches": lambda event: int(isinstance(event, Search)),
-    "views": _acts("view"),
-    "clicks": _acts("click"),
-    "browses": _acts("view", "click"),
-    "carts": _acts("cart"),
-    "favourites": _acts("favourite"),
-    "orders": lambda event: int(isinstance(event, Order)),
-    "spend": lambda event: round(event.amount * 100) if isinstance(event, Order) else 0,
-}
-
-State = dict[str, Any]
+__all__ = ["AnswerLog", "check_answers", "check_journal", "check_states"]
 
 
-def expected_tiles(events: Iterable[Event], name: str) -> dict[int, int]:
-    """The tiles `name` ("measure/window") of an entity, from all its events: start of the tile -> sum."""
-    measure, _, window = name.partition("/")
-    tiles: Counter[int] = Counter()
-    for event in events:
-        value = _MEASURES[measure](event)
-        if value:
-            tiles[event.event_time_ms // _TILE_MS[window] * _TILE_MS[window]] += value
-    return dict(tiles)
+async def check_states(store: Store, engine: FeatureEngine, key: bytes, events: Iterable[tuple[Event, int]], groups: int) -> None:
+    """Assert that the state of every entity in every group is that of each of its events applied once.
+
+    Args:
+        store: Where it is read; each group must see the other groups' replicas of shared entities as they are.
+        engine: What describes it.
+        key: The key of the identifiers.
+        events: All events with the groups of their users.
+        groups: How many there are.
+    """
+    oracle = Oracle(engine.catalogue, engine.allowed_lateness_ms, key)
+    for event, group in sorted(events, key=lambda pair: pair[0].event_time_ms):
+        oracle.add(event, replace(fact_of(event, engine.catalogue, key), group=group))
+    every = np.arange(groups, dtype=np.int32)
+    for kind in engine.kinds:
+        names = [name for kind_name, name in oracle.past if kind_name == kind.name]
+        keys = [oracle.keys[kind.name, name] for name in names]
+        rows = EntityRows(np.repeat(every, len(keys)), keys * groups, np.zeros(0, np.int32))
+        snapshot = await store.read({kind.name: rows})
+        blobs = dict(zip([(group, name) for group in range(groups) for name in names], snapshot.own[kind.name], strict=True))
+        for (group, name), blob in blobs.items():
+            entity = f"{kind.name} {name} of group {group}"
+            if oracle.events_of(kind.name, name, group):
+                _check_state(entity, oracle.state(kind, name, group), engine.describe(kind.name, blob or None))
+            else:
+                assert not blob, f"foreign: {entity} has state and no events"
+        if kind.shared:
+            _check_replicas(blobs, snapshot.others[kind.name])
 
 
-def joined(replicas: Sequence[Mapping[str, Any]]) -> State:
-    """One entity's described replicas as one; distinct counts stay out, a repeated event leaves no trace in them."""
-    tiles: dict[str, Counter[int]] = defaultdict(Counter)
-    for replica in replicas:
-        for name, found in replica["tiles"].items():
-            tiles[name].update(found)
-    known = [replica for replica in replicas if replica["newest_ms"] is not None]
-    return {
-        "tiles": {name: dict(found) for name, found in tiles.items()},
-        "first_ms": min((replica["first_ms"] for replica in known), default=None),
-        "newest_ms": max((replica["newest_ms"] for replica in known), default=None),
-        "sequence": sorted(entry["time_ms"] for replica in known for entry in replica.get("sequence", ())),
-    }
+def _check_state(entity: str, wanted: dict[str, Any], found: dict[str, Any]) -> None:
+    for part, value in without_order(wanted).items():
+        known = {ring: found[part][ring] for ring in value} if part in ("tiles", "distinct") else found[part]
+        assert known == value, f"miscounted: {part} of {entity} is {known}, its events make {value}"
+    times = sorted(entry["time_ms"] for entry in wanted.get("sequence", ()))
+    if len(times) < SEQUENCE_LENGTH:
+        shown = sorted(entry["time_ms"] for entry in found.get("sequence", ()))
+        assert shown == times, f"miscounted: {entity}'s sequence holds {shown}, not {times}"
 
 
-def check_state(entity: str, events: Sequence[Event], found: State, *, sequence: bool) -> None:
-    """Assert that the state of `entity` is that of each of its events applied once."""
-    times = sorted(event.event_time_ms for event in events)
-    for name, tiles in found["tiles"].items():
-        wanted = expected_tiles(events, name)
-        assert tiles == wanted, f"miscounted: {entity} {name} holds {tiles}, its events make {wanted}"
-    counted = sum(found["tiles"].get("events/10m", {}).values())
-    assert counted == len(events), f"miscounted: {entity} holds {counted} events of {len(events)}"
-    assert (found["first_ms"], found["newest_ms"]) == (times[0], times[-1]), f"miscounted: first and newest of {entity}"
-    sequence = sequence and len(events) <= SEQUENCE_LENGTH
-    assert not sequence or found["sequence"] == times, f"miscounted: {entity}'s sequence holds {found['sequence']}, not {times}"
+def _check_replicas(blobs: Mapping[tuple[int, str], bytes], others: Replicas) -> None:
+    """What a group sees of the others is what they hold."""
+    found: dict[int, list[bytes]] = defaultdict(list)
+    for row, blob in zip(others.of.tolist(), others.blobs, strict=True):
+        found[row].append(blob)
+    for row, (group, name) in enumerate(blobs):
+        elsewhere = sorted(blob for (other, of), blob in blobs.items() if of == name and other != group and blob)
+        assert sorted(found[row]) == elsewhere, f"missing: replicas of {name} that group {group} does not see"
 
 
 AnswerLog = list[tuple[str, int, bytes | None, bytes]]  # topic, partition, key, value

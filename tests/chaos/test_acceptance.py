@@ -1,7 +1,8 @@
 """The acceptance cases of the guarantee on real Redis, each with the fence and, to show that the case is one, without it.
 
-With the fence every case ends in the same state as if nothing had happened: each event counted once for its user and its device,
-each answer published, repeated answers the same to the byte. Without it the same check of the same case fails.
+With the fence every case ends in the same state as if nothing had happened: each event counted once for its user and for all that
+users of several groups share (device, address, card, item, ...), each answer published, repeated answers the same to the byte.
+Without it the same check of the same case fails.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -144,6 +145,54 @@ async def two_workers_that_both_believe_they_own_a_partition(world: World) -> No
         await late
 
 
+async def two_zombies_and_an_heir(world: World) -> None:
+    """Two workers in a row have read their state and wait for the model, a third takes over, then both go on."""
+    rankers = [WaitingRanker(), WaitingRanker()]
+    late = []
+    for ranker in rankers:
+        zombie = Worker(world, ranker=ranker)
+        await zombie.claim()
+        late.append(asyncio.create_task(zombie.deliver(*world.batch(0), commit_offsets=False)))
+        assert await asyncio.to_thread(ranker.entered.wait, 20)
+    heir = await start(world)
+    for number in range(2):
+        await heir.deliver(*world.batch(number))
+    for ranker, task in zip(rankers, late, strict=True):
+        ranker.go_on.set()
+        with refused_if_fenced(world, FencedError):
+            await task
+
+
+async def one_group_of_a_batch_is_a_zombies(world: World) -> None:
+    """Of a batch over three groups that share their devices, one group goes to another worker: only its step is refused."""
+    ranker = WaitingRanker()
+    first = Worker(world, ranker=ranker)
+    await first.claim()
+    late = asyncio.create_task(first.deliver(*world.batch(0), commit_offsets=False))
+    assert await asyncio.to_thread(ranker.entered.wait, 20)
+    second = Worker(world)
+    await second.claim(1)
+    for number in range(2):
+        await second.deliver(*(found for found in world.batch(number) if found[1] == 1))
+    ranker.go_on.set()
+    with refused_if_fenced(world, FencedError):
+        await late
+
+
+async def a_group_at_a_time(world: World) -> None:
+    """A, B, A of two groups on the same devices: the second owner of one group goes on while the other's batch comes again."""
+    first, second = Worker(world), Worker(world)
+    await first.claim(0)
+    await second.claim(1)
+    for number in range(2):
+        for worker, group in ((first, 0), (second, 1)):
+            await worker.deliver(*(found for found in world.batch(number) if found[1] == group))
+    heir = Worker(world)
+    await heir.claim(0)
+    await heir.deliver(*(found for found in world.batch(0) if found[1] == 0), commit_offsets=False)
+    await second.deliver(*(found for found in world.batch(2) if found[1] == 1))
+
+
 async def two_workers_that_take_turns(world: World) -> None:
     """Both write, one after the other, and neither learns of the other but from the store."""
     first, second = await start(world), await start(world)
@@ -190,6 +239,21 @@ async def killed_before_the_commit(world: World) -> None:
 
 async def killed_after_the_commit(world: World) -> None:
     await killed_in(world, lambda worker: setattr(worker.store, "commit", dying(worker.store.commit, after=True)))
+
+
+async def killed_between_the_commits_of_two_groups(world: World) -> None:
+    """One group's step of the batch is applied, those of the others are not; all of them touch the same devices."""
+
+    def half_way(worker: Worker) -> None:
+        commit = worker.store.commit
+
+        async def commit_one_group(steps: Sequence[Any]) -> None:
+            await commit(steps[:1])
+            raise Killed
+
+        worker.store.commit = commit_one_group
+
+    await killed_in(world, half_way)
 
 
 async def killed_while_publishing(world: World) -> None:
@@ -240,8 +304,12 @@ CASES: list[Case] = [
     another_topic_follows_the_lost_step,
     a_group_without_events_has_lost_its_step,
     two_workers_that_both_believe_they_own_a_partition,
+    two_zombies_and_an_heir,
+    one_group_of_a_batch_is_a_zombies,
+    a_group_at_a_time,
     two_workers_that_take_turns,
     an_operator_rewinds_the_group,
+    killed_between_the_commits_of_two_groups,
     killed_after_the_commit,
     killed_while_publishing,
     killed_after_publishing,

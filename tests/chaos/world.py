@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
 from prometheus_client import CollectorRegistry
 
 from stream_app.agents.chunks import Chunk
@@ -20,14 +19,13 @@ from stream_app.agents.publisher import Publisher
 from stream_app.codec.outbox import Messages
 from stream_app.errors import ContractError, FencedError, StoreSteppedBackError
 from stream_app.events import SOURCE_TOPICS, Event
-from stream_app.features.columns import EntityRows
 from stream_app.metrics import Metrics
 from stream_app.store.ledger import Ledger
 from stream_app.store.redis_store import RedisStore
-from tests.chaos.oracle import AnswerLog, check_answers, check_journal, check_state, joined
+from tests.chaos.oracle import AnswerLog, check_answers, check_journal, check_states
 from tests.chaos.redis_past import Snapshot, restore, snapshot
 from tests.chaos.unfenced import UnfencedStore
-from tests.scoring import Record, TickingClock, make_events, record_of, scoring_engine, scoring_pipeline, topic_of
+from tests.scoring import SETTINGS, Record, TickingClock, make_events, record_of, scoring_engine, scoring_pipeline, topic_of
 
 __all__ = ["FreeTurn", "Killed", "Worker", "World"]
 
@@ -90,10 +88,10 @@ class Worker:
         self.assignments = 0
         world.workers.append(self)
 
-    async def claim(self) -> Mapping[TopicPartition, int]:
-        """Be assigned everything; returns where to read on, as the real consumer chooses it."""
+    async def claim(self, *groups: int) -> Mapping[TopicPartition, int]:
+        """Be assigned these groups (none: all); returns where to read on, as the real consumer chooses it."""
         self.assignments += 1
-        places = frozenset(TopicPartition(topic, group) for topic in SOURCE_TOPICS for group in range(GROUPS))
+        places = frozenset(TopicPartition(topic, group) for topic in SOURCE_TOPICS for group in groups or range(GROUPS))
         fronts = await self.handler.on_assigned(places, self.assignments)
         await self.handler.republished()
         committed = self._world.committed
@@ -172,21 +170,12 @@ class World:
 
     async def check(self) -> None:
         """Assert the guarantee: state counts every event once, every answer is published, repeats are the same to the byte."""
-        for kind in ("user", "device", "ip"):
-            by_entity: dict[str, list[Event]] = defaultdict(list)
-            for event in self.events.values():
-                by_entity[getattr(event, kind)].append(event)
-            for entity, events in by_entity.items():
-                check_state(f"{kind} {entity}", events, await self._state(kind, entity), sequence=kind == "user")
+        owned = ((event, int(answer.split("-")[1])) for answer, event in self.events.items())
+        key = SETTINGS.privacy.id_key.reveal().encode()
+        await check_states(self._reader, scoring_engine(), key, owned, GROUPS)
         check_answers(self.events, self.published, decided_again=self.decided_again)
         if not self.decided_again:
             check_journal({place: len(log) for place, log in self.log.items()}, self.published)
-
-    async def _state(self, kind: str, entity: str) -> dict[str, Any]:
-        digest = self.workers[0].pipeline.identity.digest(kind, entity)
-        rows = EntityRows(np.arange(GROUPS, dtype=np.int32), [digest] * GROUPS, np.arange(GROUPS, dtype=np.int32))
-        snapshot = await self._reader.read({kind: rows})
-        return joined([scoring_engine().describe(kind, blob) for blob in snapshot.own[kind] if blob is not None])
 
     def snapshot(self) -> Snapshot:
         """What Redis holds now."""

@@ -31,9 +31,13 @@ def server(real_services: object, tmp_path: Path) -> Iterator[OwnServer]:
 def copy(server: OwnServer, tmp_path: Path) -> Iterator[OwnServer]:
     """A replica of `server` that has caught up."""
     with OwnServer(tmp_path / "copy", f"replicaof 127.0.0.1 {server.port}") as running:
-        with redis.Redis.from_url(running.url) as client:
-            assert wait_until(lambda: client.info("replication")["master_link_status"] == "up", 20)
+        assert wait_until(lambda: _follows(running), 20)
         yield running
+
+
+def _follows(copy: OwnServer) -> bool:
+    with redis.Redis.from_url(copy.url) as client:
+        return bool(client.info("replication")["master_link_status"] == "up")
 
 
 async def test_a_commit_counts_when_the_copies_have_it(
@@ -53,11 +57,12 @@ async def test_without_enough_copies_nothing_counts_and_the_fence_remembers(
     store = open_store(server.url, wait_replicas=1, wait_ms=100, patience_ms=300)
     epoch = (await store.claim(0, "w")).epoch
     copy.kill()
-    with pytest.raises(StoreUnavailableError, match="NOREPLICAS 0 copies.*wants 1"):
+    with pytest.raises(StoreUnavailableError, match=r"NOREPLICAS 0 copies.*wants 1"):
         await store.commit([step(epoch, payload=b"p")])
     with pytest.raises(StoreUnavailableError, match="NOREPLICAS"):  # what is in the outbox has no copy yet: nobody publishes it
         await open_store(server.url, wait_replicas=1, wait_ms=100, patience_ms=300).claim(0, "heir")
     copy.start()
+    assert await asyncio.to_thread(wait_until, lambda: _follows(copy), 30)
     claim = await open_store(server.url, wait_replicas=1).claim(0, "heir")
     assert (claim.commit, dict(claim.outbox)) == (1, {1: b"p"})
 
@@ -106,7 +111,7 @@ async def test_a_server_that_throws_keys_away_is_noticed(
             await warned.claim(2, "w")
         assert [record.levelname for record in caplog.records] == ["WARNING"]
         assert "maxmemory-policy allkeys-lru" in caplog.text
-        assert "Operator action: set maxmemory-policy to noeviction" in caplog.text
+        assert "Set maxmemory-policy to noeviction" in caplog.text
         before = await warned.health()
         assert (before.may_evict, before.policy, before.evicted) == (True, "allkeys-lru", 0)
         assert 0 < before.used_bytes < before.limit_bytes

@@ -1,18 +1,16 @@
-"""One suite for every store: what `stream_app.store.port` promises, of the reference in memory and of Redis alike."""
+"""One suite for every store: what `stream_app.store.port` promises, of the reference in memory, of Redis and of Redis Cluster alike."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from operator import itemgetter
 from random import Random
 
 import pytest
 
 from stream_app.store.holders import asked
-from stream_app.store.memory import MemoryStore
 from stream_app.store.port import CommitResult, Erased, Purged, Snapshot, Store
-from stream_app.store.redis_store import RedisStore
 from tests.contract.steps import (
     APPLIED,
     BEHIND,
@@ -20,7 +18,6 @@ from tests.contract.steps import (
     FENCED,
     GROUPS,
     REPEATED,
-    SHARED,
     USER,
     commit,
     lists,
@@ -29,15 +26,6 @@ from tests.contract.steps import (
     user_blob,
     write,
 )
-
-
-@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.redis)])
-def store(request: pytest.FixtureRequest) -> Store:
-    if request.param == "memory":
-        return MemoryStore(GROUPS, SHARED)
-    over_redis: RedisStore = request.getfixturevalue("redis_store")
-    return over_redis
-
 
 # --- claims -------------------------------------------------------------------------------------------------------------
 
@@ -344,14 +332,10 @@ async def test_keys_of_every_length_are_kept_apart(store: Store, runner: asyncio
 # --- many holders -------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.redis)])
-def wide_store(request: pytest.FixtureRequest) -> Store:
+@pytest.fixture
+def wide_store(new_store: Callable[..., Store]) -> Store:
     """A store of 300 groups, of which a read asks at most 32."""
-    if request.param == "memory":
-        return MemoryStore(300, SHARED, max_replicas=32)
-    url, open_store = request.getfixturevalue("redis_url"), request.getfixturevalue("open_store")
-    over_redis: RedisStore = open_store(url, groups=300, max_replicas=32)
-    return over_redis
+    return new_store(groups=300, max_replicas=32)
 
 
 async def test_of_hundreds_of_holders_a_read_asks_the_next_ones_alone(wide_store: Store, runner: asyncio.Runner) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
 import redis
 from confluent_kafka import Producer
@@ -126,10 +127,11 @@ async def write_state(run: Finished) -> None:
         epoch = (await store.claim(group, "test")).epoch
         writes = []
         for kind in engine.kinds:
-            mine = [i for i, g in enumerate(rows[kind.name].groups.tolist()) if g == group]
-            blobs = engine.pack(kind.name, own[kind.name])
-            keys = [rows[kind.name].keys[i] for i in mine]
-            writes.append(StateWrite(kind.name, kind.shared, keys, [blobs[i] for i in mine], kind.ttl_ms))
+            mine = np.flatnonzero(rows[kind.name].groups == group)
+            keys = [rows[kind.name].keys[i] for i in mine.tolist()]
+            writes.append(
+                StateWrite(kind.name, kind.shared, keys, engine.pack(kind.name, own[kind.name], rows=mine), kind.ttl_ms)
+            )
         steps.append(GroupStep(group, epoch, ranges(run, group), b"", writes))
     await store.commit(steps)
     await store.close()

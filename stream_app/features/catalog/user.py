@@ -63,9 +63,9 @@ _MONEY: Final = (
         measure="spend", window="30d",
     ),
     Feature(
-        "user_order_min_30d", "smallest order amount above 0 of the user in the last 30d; 0 if none",
+        "user_order_min_1d", "smallest order amount above 0 of the user in the last 1d; 0 if none",
         "OWASP: OAT-001; a stolen card is tried with a tiny amount before it is used", "user", "min", "currency", MUCH,
-        measure="spend", window="30d",
+        measure="spend", window="1d",
     ),
     Feature(
         "user_last_amount", "amount of the user's newest order; 0 if none", "IEEE-CIS: each transaction beside the one before it",
@@ -99,9 +99,9 @@ _TIMES_BETWEEN: Final = (
         window="1h",
     ),
     Feature(
-        "user_order_gap_mean_30d", f"mean time between orders of the user in the last 30d; {LONGEST_S:.0f} below two of them",
-        "RFM: how often this customer buys", "user", "gap_mean", "seconds", LONGEST_S, default=LONGEST_S, measure="orders",
-        window="30d",
+        "user_order_gap_mean_1d", f"mean time between orders of the user in the last 1d; {LONGEST_S:.0f} below two of them",
+        "OWASP: OAT-001; carding goes from order to order at a beat", "user", "gap_mean", "seconds", LONGEST_S, default=LONGEST_S,
+        measure="orders", window="1d",
     ),
     Feature(
         "user_gap_std", f"standard deviation of the seconds between the user's last interactions; {LONGEST_S:.0f} below three",

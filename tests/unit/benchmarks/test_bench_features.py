@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -10,10 +11,14 @@ import redis
 from click.testing import CliRunner
 
 from benchmarks.bench_features import main
-from benchmarks.feature_logs import group_of, shop_log
+from benchmarks.feature_logs import batches, group_of, shop_log
+from benchmarks.feature_way import Laps, Resident, Way
 from benchmarks.idiomatic_features import FEATURES, keep_and_read
+from stream_app.codec.identity import Identity
 from stream_app.events import Click, Event, Order, OrderLine
 from stream_app.features.catalog import CATALOGUE
+from stream_app.features.engine import FeatureEngine
+from stream_app.store.memory import MemoryStore
 
 
 def test_a_shop_is_the_same_each_time_and_has_every_kind_of_event() -> None:
@@ -26,6 +31,19 @@ def test_users_are_spread_over_all_groups() -> None:
     assert {group_of(f"u{n}", 8) for n in range(200)} == set(range(8))
 
 
+def test_rows_that_stay_in_memory_and_blobs_of_a_store_give_the_same_features() -> None:
+    engine = FeatureEngine(CATALOGUE, allowed_lateness_ms=86_400_000)
+    store = MemoryStore(1, frozenset(kind.name for kind in CATALOGUE.kinds if kind.shared))
+    resident, way = Resident(engine, Laps()), Way(engine, store)
+    asyncio.run(way.claim([0]))
+    for batch in batches(shop_log(1_500).events(), 100):
+        columns = engine.columns(batch, [0] * len(batch), Identity(b"k"))
+        resident.reserve([columns])
+        one, two = resident.take(columns), asyncio.run(way.take(columns))
+        assert one.dense.tobytes() == two.dense.tobytes()
+        assert one.sequence_ids.tobytes() == two.sequence_ids.tobytes()
+
+
 @pytest.mark.redis
 def test_a_quick_run_tells_every_figure(
     redis_url: str, redis_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -34,9 +52,10 @@ def test_a_quick_run_tells_every_figure(
     done = CliRunner().invoke(main, ["--quick", "--redis-url", redis_url, "--data", str(tmp_path)])
     assert done.exit_code == 0, done.output
     figures = json.loads(done.stdout.splitlines()[-1])
-    rates = ("memory_events_per_s", "redis_events_per_s", "idiomatic_events_per_s", "memory_one_group_events_per_s")
+    rates = ("memory_events_per_s", "redis_events_per_s", "idiomatic_events_per_s", "memory_store_events_per_s")
     assert all(figures[name] > 0 for name in rates)
-    assert {"rows", "read", "unpack", "fold", "pack", "commit", "columns"} == figures["memory_us"].keys()
+    assert {"rows", "read", "unpack", "fold", "pack", "commit", "columns"} == figures["memory_store_us"].keys()
+    assert figures["memory_us"].keys() == {"number", "fold"}
     assert 0 < figures["bytes_p50"] <= figures["bytes_p99"] <= figures["bytes"]["user"]["max"]
     assert figures["bytes"].keys() == {kind.name for kind in CATALOGUE.kinds}
     assert figures["data"] == "simulated"

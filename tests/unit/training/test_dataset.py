@@ -20,6 +20,7 @@ from training.simulated import NEVER_MS, material_from_simulation
 
 OPTIONS = SimulatorOptions(
     seed=5,
+    shop_seed=5,
     users=40,
     items=200,
     events=1_500,
@@ -107,6 +108,13 @@ def test_the_split_is_by_time(dataset: Dataset) -> None:
     assert train.max() <= validation.min() <= validation.max() <= test.min()
     assert len(train) > len(validation) > 0
     assert len(test) > 0
+
+
+def test_a_shop_that_nobody_has_seen_is_validation_from_end_to_end(dataset: Dataset) -> None:
+    both = build_dataset([SHOP, Shop(replace(OPTIONS, seed=6, shop_seed=5, events=500), unseen=True)])
+    assert np.array_equal(both.split[both.shop == 0], dataset.split)
+    assert (both.split[both.shop == 1] == 1).all()
+    assert (both.labels["fraud"][both.shop == 1] == 1).any()
 
 
 def test_fraud_is_unknown_while_a_complaint_could_still_come(dataset: Dataset) -> None:

@@ -23,9 +23,9 @@ ROUNDS = 500
 
 
 @compiled
-def beyond(data: NDArray[np.int64], at: int) -> np.int64:
-    """What lies behind an array."""
-    return data[at]
+def beyond(data: NDArray[np.int64], at: int) -> bool:
+    """Whether what lies behind an array is 0."""
+    return bool(data[at] == 0)
 
 
 def bounds_are_checked() -> bool:

@@ -65,13 +65,13 @@ MEASURES: Final = (
     Measure("night", "night"),
     Measure("weekend", "weekend", _ORDERS),
     Measure("foreign", "foreign"),
-    *(Measure(f, f) for f in ("hour", "weekday", "scene", "platform", "user", "session", "device", "ip")),  # type: ignore[arg-type]
-    *(Measure(f, f) for f in ("network", "instrument", "address", "item", "category", "query")),  # type: ignore[arg-type]
+    *(Measure(f, f) for f in ("hour", "weekday", "scene", "platform", "user", "session", "device", "ip")),
+    *(Measure(f, f) for f in ("network", "instrument", "address", "item", "category", "query")),
     Measure("bought", "item", _ORDERS),
 )
 
 # What a mean or deviation is over: a measure, and the count of the events that can have it.
-_PAIRS: Final = (
+_PAIRS: Final[tuple[tuple[str, str], ...]] = (
     ("spend", "orders"), ("price", "events"), ("dwell", "clicks"), ("click_price", "clicks"), ("quantity", "orders"),
     ("shown", "searches"), ("query_length", "searches"), ("position", "clicks"), ("lines", "orders"), ("night", "events"),
 )  # fmt: skip

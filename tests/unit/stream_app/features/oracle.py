@@ -158,11 +158,12 @@ def _padded(events: Sequence[Fact], t: int, length: int, codes: Callable[[Fact],
 def rings(f: Feature) -> Iterator[tuple[str, str, str]]:
     """What a feature keeps of each tile: operation, measure, window."""
     how = f.aggregation
-    if how in ("count", "sum", "decayed", "mean", "rate", "ratio", "trend", "std", "zscore", "gap_mean"):
+    if how in ("count", "sum", "decayed", "mean", "rate", "ratio", "trend", "gap_mean"):
         yield "sum", f.measure, f.window
     if how in ("mean", "rate", "ratio", "std", "zscore"):
         yield "sum", f.per, f.window
     if how in ("std", "zscore"):
+        yield "clipped", f.measure, f.window
         yield "square", f.measure, f.window
     if how == "trend":
         yield "sum", f.measure, f.base
@@ -177,6 +178,8 @@ def _cell(op: str, events: list[tuple[int, int]]) -> int | None:
     """One cell of a tile that holds events of (time, v); None where nothing is kept."""
     if op == "sum":
         return sum(v for _, v in events) or None
+    if op == "clipped":
+        return sum(min(v, MOST) for _, v in events) or None
     if op == "square":
         return sum(min(v, MOST) ** 2 // 128 for _, v in events) or None
     positive = [(time_ms, v) for time_ms, v in events if v > 0]

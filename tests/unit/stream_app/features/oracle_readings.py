@@ -17,7 +17,7 @@ from stream_app.features.declare import Catalogue, Feature, Window
 from tests.unit.stream_app.features.oracle_facts import Fact
 
 UNION: Final = 32  # a window's distinct count is exact up to here
-MOST: Final = 10_000_000  # v in squares
+MOST: Final = 10_000_000  # v in deviations
 
 Number = float | Fraction
 
@@ -79,7 +79,7 @@ def slack(feature: Feature, past: Past, value: float, own: int) -> float:
     scale = float(past.scale(feature.measure))
     spread = math.sqrt(variance)
     return 2e-7 * abs(value) + (
-        scale * error / spread if how == "std" else abs(float(own - mean)) / spread * error / float(variance)
+        scale * error / spread if how == "std" else abs(float(min(own, MOST) - mean)) / spread * error / float(variance)
     )
 
 
@@ -130,9 +130,10 @@ def _extreme(choose: Callable[[list[int]], int]) -> Callable[[Feature, Past, int
 
 
 def moments(values: Sequence[int], many: int) -> tuple[Fraction, Fraction]:
-    """Mean and variance as the state has them: squares of at most MOST, each rounded down to a multiple of 128."""
-    mean = Fraction(sum(values), many)
-    square = Fraction(sum(min(v, MOST) ** 2 // 128 * 128 for v in values), many)
+    """Mean and variance of values of at most MOST, each square rounded down to a multiple of 128."""
+    clipped = [min(v, MOST) for v in values]
+    mean = Fraction(sum(clipped), many)
+    square = Fraction(sum(v * v // 128 * 128 for v in clipped), many)
     return mean, max(Fraction(0), square - mean * mean)
 
 
@@ -148,7 +149,7 @@ def _zscore(f: Feature, past: Past, own: int) -> Number | None:
     if not own or many < 2:
         return None
     mean, variance = moments([e.values[f.measure] for e in past.inside(f.window)], many)
-    return float(own - mean) / math.sqrt(variance) if variance else None
+    return float(min(own, MOST) - mean) / math.sqrt(variance) if variance else None
 
 
 def _gap_mean(f: Feature, past: Past, _own: int) -> Number | None:

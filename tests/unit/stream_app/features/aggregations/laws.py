@@ -31,7 +31,7 @@ def declared(
     how: Aggregation, *parts: dict[str, Any], windows: bool = True, entities: Sequence[str] = ("user", "device")
 ) -> Catalogue:
     """The aggregation, in each of `parts`' words, for a user and for a shared entity, over every window if it has one."""
-    features = []
+    features = list[Feature]()
     for entity in entities:
         for words in parts or ({},):
             for window in WINDOWS if windows else (None,):

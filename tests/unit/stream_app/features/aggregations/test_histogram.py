@@ -13,7 +13,7 @@ HOUR = 3_600_000
 SIZES = {"measure": "hour", "cells": 24}, {"measure": "category", "cells": 3}, {"measure": "quantity", "cells": 1}
 ALL = {
     "share": declared("share", *({**size, "prior": (1.0, 4.0)} for size in SIZES), windows=False),
-    "top_share": declared("top_share", *({**size, "top": max(1, size["cells"] // 2)} for size in SIZES), windows=False),  # type: ignore[operator,call-overload]
+    "top_share": declared("top_share", *({**size, "top": max(1, size["cells"] // 2)} for size in SIZES), windows=False),  # type: ignore[operator]
     "rank": declared("rank", *SIZES, windows=False),
 }
 all_three = pytest.mark.parametrize("how", ALL)

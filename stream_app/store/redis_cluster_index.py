@@ -1,0 +1,134 @@
+"""The index of holders in a cluster: whoever writes a replica says so first, on whatever shard the index entry lies.
+
+On one server index and state lose their last writes together. Here a failover can take an index entry and leave the replica, on
+another shard, which nobody else would see again. So each group also keeps, beside its state, a short list of what it has
+announced last; when a node has failed or a slot has moved, and at each claim, what stands there is announced again. The list
+holds more than a replica is behind in its right mind: the last 256 steps that announced anything.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from stream_app.store import redis_layout, redis_scripts
+from stream_app.store.known_holders import KnownHolders
+from stream_app.store.port import GroupStep
+from stream_app.store.redis_cluster_nodes import Call, ClusterNodes, side_by_side
+from stream_app.store.redis_cluster_read import slot_of
+
+__all__ = ["Announced", "ClusterIndex"]
+
+_LAST: Final = 256  # entries of a group's list: some 20 seconds of a busy group, and 300 KB
+_KEPT_MS: Final = 86_400_000
+
+Entry = tuple[str, int, int, Sequence[bytes]]  # kind, group, ms that the index entry lives, keys
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """What was announced for some steps. `calls`: by group, what is to stand before its commit."""
+
+    forgotten: int
+    calls: Mapping[int, Sequence[Call]]
+
+
+class ClusterIndex:
+    """What one worker says to the index.
+
+    Args:
+        prefix: First part of every key.
+        nodes: The cluster.
+        home: Group -> address of its node.
+    """
+
+    def __init__(self, prefix: str, nodes: ClusterNodes, home: Callable[[int], str]) -> None:
+        self._prefix, self._nodes, self._home = prefix, nodes, home
+        self._known = KnownHolders()
+        self._forgotten = 0  # how many times
+        self._groups: set[int] = set()  # that this worker has claimed
+        self._due: set[int] = set()  # of these, whose last announcements may be lost
+
+    def forget(self) -> None:
+        """Announce everything anew with its next write."""
+        self._forgotten += 1
+        self._known.clear()
+
+    def lost(self) -> None:
+        """A node has failed, or a slot has moved: forget, and announce again with the next step what was announced last."""
+        self.forget()
+        self._due |= self._groups
+
+    async def claimed(self, group: int) -> None:
+        """A group is ours: announce again what it announced last, for whoever had it may have died with a node."""
+        self._groups.add(group)
+        await self._repeat({group})
+
+    async def announce(self, steps: Sequence[GroupStep]) -> Announced:
+        """Set the bits of the replicas that steps write for the first time.
+
+        Before the commit: a bit without a replica costs a read nothing, a replica without its bit would be missed.
+        """
+        forgotten, due = self._forgotten, set(self._due)
+        if due:
+            await self._repeat(due)
+            if forgotten == self._forgotten:
+                self._due -= due
+        new = self._known.missing(steps)
+        await self._set(new)
+        lists: dict[int, list[tuple[str, int, Sequence[bytes]]]] = defaultdict(list)
+        for kind, group, ttl_ms, keys in new:
+            lists[group].append((kind, ttl_ms, keys))
+        return Announced(forgotten, {group: self._note(group, entries) for group, entries in lists.items()})
+
+    def add(self, steps: Sequence[GroupStep], announced: Announced) -> None:
+        """The steps are committed: what they announced need not be announced again, unless a node has failed since."""
+        if announced.forgotten == self._forgotten:
+            self._known.add(steps)
+
+    def _list(self, group: int) -> str:
+        return f"{redis_layout.group_head(self._prefix, group)}announced"
+
+    def _note(self, group: int, entries: Sequence[tuple[str, int, Sequence[bytes]]]) -> list[Call]:
+        key = self._list(group)
+        return [
+            ("", ("RPUSH", key, redis_layout.pack(entries))),
+            ("", ("LTRIM", key, -_LAST, -1)),
+            ("", ("PEXPIRE", key, _KEPT_MS)),
+        ]
+
+    async def _repeat(self, groups: Iterable[int]) -> None:
+        at: dict[str, list[int]] = defaultdict(list)
+        for group in groups:
+            at[self._home(group)].append(group)
+        lists = await side_by_side(
+            {
+                node: self._nodes.run(node, [("", ("LRANGE", self._list(group), 0, -1)) for group in there])
+                for node, there in at.items()
+            }
+        )
+        await self._set(
+            (kind, group, ttl_ms, keys)
+            for node, there in at.items()
+            for group, notes in zip(there, lists[node], strict=True)
+            for note in notes
+            for kind, ttl_ms, keys in msgspec.msgpack.decode(note)
+        )
+
+    async def _set(self, entries: Iterable[Entry]) -> None:
+        new: dict[str, list[Entry]] = defaultdict(list)
+        for kind, group, ttl_ms, keys in entries:
+            by_node: dict[str, list[bytes]] = defaultdict(list)
+            slots = slot_of(redis_layout.holders_head(self._prefix, kind), [key.hex() for key in keys])
+            for key, slot in zip(keys, slots, strict=True):
+                by_node[self._nodes.of(slot)].append(key)
+            for node, there in by_node.items():
+                new[node].append((kind, group, ttl_ms, there))
+        calls: dict[str, Call] = {
+            node: (redis_scripts.ANNOUNCE, (0, *redis_layout.announcement(self._prefix, there))) for node, there in new.items()
+        }
+        await side_by_side({node: self._nodes.durably(node, [call]) for node, call in calls.items()})
