@@ -96,6 +96,8 @@ def build_dataset(shops: Sequence[Shop], progress: Callable[[str], None] = lambd
     for shop in shops:
         progress(f"simulating {shop.text()}")
         material = material_from_simulation(shop, numbers)
+        if not material.events:
+            raise ContractError(f"{shop.text()}: it ends before any session can be over; give it more events or a lower rate.")
         progress(f"computing features of {len(material.events):,} events")
         inputs, scored = _inputs(engine, material)
         split = _split(len(material.events), unseen=shop.unseen)

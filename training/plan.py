@@ -130,8 +130,8 @@ PLANS: Final[dict[str, TrainingPlan]] = {
                 ("session", "ip"),
                 tills=500,
             ),
-            Shop(_rush(113, 60_000, 400.0, 15), unseen=True),
-            Shop(_rush(114, 120_000, 1_500.0, 65), unseen=True),
+            Shop(_rush(113, 160_000, 400.0, 15), unseen=True),
+            Shop(_rush(114, 330_000, 1_000.0, 65), unseen=True),
         ),
     ),
     # Enough to beat every floor, in seconds: for tests.

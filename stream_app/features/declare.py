@@ -182,7 +182,10 @@ class Feature:
       order of arrival (absolute values); `default` below 3, 2 of them.
     - own: the event's v, whatever the past.
 
-    `default` is the value where the entity has no past (or the event has no such entity). Values are clipped to [low, high].
+    `default` is the value where the entity has no past (or the event has no such entity), but for `own`, and for a `ratio`
+    without own v, which is 0 even then. Values are clipped to [low, high]. n of `per` is the plain integer, whatever its unit.
+
+    A search whose normalised query is empty is no query. An event that is late and sent twice is late.
     """
 
     name: str

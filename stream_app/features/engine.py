@@ -126,7 +126,13 @@ class FeatureEngine:
                     f"the store describes the state layout {tag} by {text[:60]!r}, which is no description ({err}). Operator "
                     "action: restore the key `layouts` of this redis.prefix from a copy, or start with a new prefix."
                 ) from err
-            if shape.format == FORMAT and shape.kind in self._layouts:
+            if shape.format != FORMAT:
+                raise ContractError(
+                    f"the store holds state of format {shape.format} ({shape.kind}, layout {tag}), this release reads format "
+                    f"{FORMAT}. Operator action: give it a new redis.prefix and kafka.group, so that the state is built anew "
+                    "from what Kafka holds; or deploy the release before."
+                )
+            if shape.kind in self._layouts:
                 self._older[shape.kind, bytes.fromhex(tag)] = stateless_layout(shape)
 
     def _migrate(self, kind: str, blobs: Blobs, rows: NDArray[np.int64], foreign: NDArray[np.int64]) -> None:
@@ -137,8 +143,9 @@ class FeatureEngine:
             if old is None:
                 raise ContractError(
                     f"the stored state of {kind} has layout {blob[:4].hex()}, which this worker does not know (its own is "
-                    f"{layout.tag.hex()}): a worker with another catalogue wrote it after this one started. Operator action: "
-                    "restart this worker, it reads the layouts when it starts."
+                    f"{layout.tag.hex()}) and the store does not describe. Operator action: restart this worker, it reads the "
+                    "layouts when it starts, and another one may have brought a new catalogue; if that does not help, an older "
+                    "release wrote the state: choose a new redis.prefix and kafka.group."
                 )
             rows[number] = migrate_row(old, unpack_rows(old, Blobs.of([blob]))[0][0], layout)
 

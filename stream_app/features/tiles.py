@@ -9,7 +9,7 @@ from stream_app.features.aggregations.distinct import add_value, merge_sets
 from stream_app.features.aggregations.extremes import join_min
 from stream_app.features.aggregations.histogram import add_count
 from stream_app.features.aggregations.last import add_last
-from stream_app.features.aggregations.session import add_session, merge_session
+from stream_app.features.aggregations.session import add_session
 from stream_app.features.aggregations.spread import clipped, square
 from stream_app.features.compiled import Int, compiled, inlined
 from stream_app.features.layout import HEADER, KindPlan
@@ -175,7 +175,7 @@ def _merge_tile(target: NDArray[np.int64], start: Int, source: NDArray[np.int64]
 
 @compiled
 def merge_row(target: NDArray[np.int64], source: NDArray[np.int64], plan: KindPlan) -> None:
-    """Merge one row into another: what both would hold if every event had been added to one. Sequences are not merged."""
+    """Merge one row into another, as if every event had been added to one. What only an unshared kind has is left as it is."""
     if source[0] == 0:
         return
     _advance(target, source[0], plan)
@@ -186,8 +186,6 @@ def merge_row(target: NDArray[np.int64], source: NDArray[np.int64], plan: KindPl
     for h in range(plan.histograms.shape[0]):
         for c in range(plan.histograms[h, 0], plan.histograms[h, 0] + plan.histograms[h, 1]):
             target[c] += source[c]
-    if plan.places[_SESSION] >= 0:
-        merge_session(target, source, plan.places[_SESSION], plan.places[_GAP_MS], np.int64(plan.session.shape[0]))
     for b in range(plan.blocks.shape[0]):
         if source[HEADER + b] == 0:
             continue
@@ -206,11 +204,17 @@ def merge_row(target: NDArray[np.int64], source: NDArray[np.int64], plan: KindPl
 
 
 @inlined
+def _times(value: Int, held: Int, asked: Int) -> Int:
+    """Return value * held / asked, rounded half up, without the product that might not fit into 63 bits."""
+    return value // asked * held + (value % asked * held + asked // 2) // asked
+
+
+@inlined
 def _scale(row: NDArray[np.int64], held: Int, asked: Int, plan: KindPlan) -> None:
     """Scale what adds up from a sample of `asked` replicas to all `held`: users, so events, are spread over groups by a hash."""
     for h in range(plan.histograms.shape[0]):
         for c in range(plan.histograms[h, 0], plan.histograms[h, 0] + plan.histograms[h, 1]):
-            row[c] = (row[c] * held + asked // 2) // asked
+            row[c] = _times(row[c], held, asked)
     for b in range(plan.blocks.shape[0]):
         block = plan.blocks[b]
         bits = np.uint64(row[HEADER + b])
@@ -218,7 +222,7 @@ def _scale(row: NDArray[np.int64], held: Int, asked: Int, plan: KindPlan) -> Non
             start = block[_OFFSET] + lowest(bits) * block[_WIDTH]
             bits &= bits - _ONE
             for c in range(start, start + block[_MAX]):
-                row[c] = (row[c] * held + asked // 2) // asked
+                row[c] = _times(row[c], held, asked)
 
 
 @compiled

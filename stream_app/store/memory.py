@@ -81,19 +81,20 @@ class MemoryStore:
         return Blobs.of([held[group](key) for group, key in zip(rows.groups.tolist(), rows.keys, strict=True)])
 
     def _others(self, kind: str, rows: EntityRows) -> Replicas:
-        holders, most = self._holders[kind], self._max_replicas
+        holders, most = self._holders[kind].get, self._max_replicas
         held = [group.blobs.get(kind, {}) for group in self._groups]
         blobs: list[bytes] = []
-        counts = np.zeros((3, len(rows.keys)), np.int32)  # found, held, asked
+        of: list[int] = []
+        known, questions = [0] * len(rows.keys), [0] * len(rows.keys)
         for row, (group, key) in enumerate(zip(rows.groups.tolist(), rows.keys, strict=True)):
-            groups = holders.get(key, ())
-            if groups and groups != (group,):
-                chosen, known = asked(groups, group, most)
+            groups = holders(key, ())
+            if groups and groups != (group,):  # most entities have been seen by one group alone
+                chosen, known[row] = asked(groups, group, most)
+                questions[row] = len(chosen)
                 found = [held[other][key] for other in chosen if key in held[other]]
                 blobs += found
-                counts[:, row] = len(found), known, len(chosen)
-        of = np.repeat(np.arange(len(rows.keys), dtype=np.int32), counts[0])
-        return Replicas(Blobs.of(blobs), of, counts[1], counts[2])
+                of += [row] * len(found)
+        return Replicas(Blobs.of(blobs), np.array(of, np.int32), np.array(known, np.int32), np.array(questions, np.int32))
 
     async def commit(self, steps: Sequence[GroupStep]) -> list[CommitResult]:
         """Apply each step whole or not at all."""

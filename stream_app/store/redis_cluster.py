@@ -1,11 +1,12 @@
-"""The store in a Redis Cluster (6.2 or later): one script a group reads, one script a group commits.
+"""The store in a Redis Cluster (6.2 or later): one command a group reads, one script a group commits.
 
 Keys, fence and commit script are those of one server (`redis_scripts`): all that a group owns bears its hash tag, so it is on one
 shard and a commit is one script there, whole or not at all. What differs:
 
 - A read has two rounds: of every node the index of holders and the commit numbers, then of every group that has a part of the
-  batch its own blobs, the replicas that other groups' rows ask, and its commit number, in one script. So a group's part is
-  read at one commit of that group, which `Snapshot.reads` names; two groups' parts are not read at one moment.
+  batch its own blobs, the replicas that other groups' rows ask, and its commit number, in one MGET. So a group's part is read
+  at one commit of that group, which `Snapshot.reads` names, and no replica that this commit has is left out; two groups' parts
+  are not read at one moment.
 - The index of holders has no hash tag and lies on all shards. A commit announces replicas that are new before it writes them
   (`redis_cluster_index`).
 - Requests to one node go in one pipeline on one connection, the nodes are asked side by side. What one node refused is asked
@@ -23,8 +24,10 @@ import secrets
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any, Final, TypeVar
 
+import numpy as np
 from redis import exceptions as redis_errors
 from redis.crc import key_slot
 
@@ -32,9 +35,9 @@ from stream_app.errors import StoreUnavailableError
 from stream_app.features.columns import EntityRows
 from stream_app.store import redis_erase, redis_layout, redis_scripts
 from stream_app.store.port import Claim, CommitResult, Erased, GroupStep, Purged, Snapshot, StoreHealth
+from stream_app.store.read_plan import ReadPlan
 from stream_app.store.redis_cluster_index import Announced, ClusterIndex
-from stream_app.store.redis_cluster_nodes import Call, ClusterNodes, side_by_side
-from stream_app.store.redis_cluster_read import ReadPlan
+from stream_app.store.redis_cluster_nodes import Call, ClusterNodes, side_by_side, slot_of
 from stream_app.store.redis_patience import patiently
 from stream_app.store.redis_store import RedisOptions, own_success, warn_of_eviction
 
@@ -54,29 +57,6 @@ local keys, found = cmsgpack.unpack(ARGV[1]), {}
 for i = 1, #keys do found[i] = redis.call('GET', keys[i]) end
 return found
 """
-
-# KEYS: commit. ARGV: MessagePack of (head of the group's keys, [(kind, digits of an id, count)]), then the ids in hex. Returns
-# the commit number, and the blobs in chunks.
-_READ_GROUP: Final = (
-    _WHOLE
-    + """
-local request, ids = cmsgpack.unpack(ARGV[1]), ARGV[2]
-local runs, names, n, at = request[2], {}, 0, 1
-for r = 1, #runs do
-  local head, digits = request[1] .. runs[r][1] .. ':', runs[r][2]
-  for i = n + 1, n + runs[r][3] do
-    names[i] = head .. string.sub(ids, at, at + digits - 1)
-    at = at + digits
-  end
-  n = n + runs[r][3]
-end
-local chunks = {}
-for first = 1, n, 7000 do
-  chunks[#chunks + 1] = redis.call('MGET', unpack(names, first, math.min(first + 6999, n)))
-end
-return {redis.call('GET', KEYS[1]), chunks}
-"""
-)
 
 
 class RedisClusterStore:
@@ -101,11 +81,13 @@ class RedisClusterStore:
         self._shared_kinds = shared_kinds
         self._options = options = options or RedisOptions()
         self._warned = False
+        self._counters = [self._key(group, "commit") for group in range(groups)]
+        self._seen: Mapping[int, int] = {}  # the commit numbers of the last read, and of our own commits since
         self._slots = [key_slot(redis_layout.group_head(prefix, group).encode()) for group in range(groups)]
         self._nodes = ClusterNodes(
             url,
             timeout_s=(options.timeout_ms + (options.wait_ms if options.wait_replicas else 0)) / 1000,
-            scripts=[_CLAIM, _COMMIT, _PUBLISHED, _VALUES, _READ_GROUP, redis_scripts.ANNOUNCE, redis_scripts.LAYOUTS],
+            scripts=[_CLAIM, _COMMIT, _PUBLISHED, _VALUES, redis_scripts.ANNOUNCE, redis_scripts.LAYOUTS],
             changed=self._moved,
             copies=(options.wait_replicas, options.wait_ms),
         )
@@ -121,7 +103,7 @@ class RedisClusterStore:
         self._index.forget()  # who starts over may have found a cluster that lost its last writes
         keys = [self._key(group, "meta"), self._key(group, "commit"), self._key(group, "outbox")]
         token = secrets.token_hex(8)  # one for all tries: a try whose answer was lost must not fence the next
-        call = (_CLAIM, (len(keys), *keys, owner, token, self._key(group, "answers:")))
+        call: Call = (_CLAIM, (len(keys), *keys, owner, token, self._key(group, "answers:")))
 
         async def attempt() -> Any:  # noqa: ANN401 - a script's answer
             reply = (await self._nodes.durably(self._home(group), [call], self._key(group, "waited")))[0]
@@ -138,44 +120,60 @@ class RedisClusterStore:
     # --- reads -----------------------------------------------------------------------------------------------------------
 
     async def read(self, rows: Mapping[str, EntityRows]) -> Snapshot:
-        """Read the blobs of a batch's entities, each group's at one commit of that group."""
+        """Read the blobs of a batch's entities, each group's at one commit of that group.
+
+        Who holds replicas is asked before the blobs, and once more after them if somebody else has written any group since the
+        last read: where a holder has come in between, all is read anew.
+        """
         plan = ReadPlan(self._prefix, self._groups, self._shared_kinds, rows)
         return await self._patiently(lambda: self._read(plan))
 
     async def _read(self, plan: ReadPlan) -> Snapshot:
-        counters = [(self._key(group, "commit"), self._slots[group]) for group in range(self._groups)]
-        values = await self._values([*plan.index, *counters])
-        bitmaps, numbers = values[: len(plan.index)], values[len(plan.index) :]
-        choice = plan.chosen(bitmaps, self._options.max_replicas)
-        requests = plan.requests(choice)
-        calls = {group: (_READ_GROUP, (1, self._key(group, "commit"), *arguments)) for group, arguments in requests}
-        answers = await self._at_homes(calls)
-        reads = {group: int(number or 0) for group, number in enumerate(numbers)}
-        reads.update({group: int(answer[0] or 0) for group, answer in answers.items()})
-        return plan.snapshot(choice, [answers[group] for group, _ in requests], reads)
+        expected = dict(self._seen)
+        index = [(name, slot_of(name)) for name in plan.index]
+        values = await self._values([*index, *zip(self._counters, self._slots, strict=True)])
+        bitmaps, counters = values[: len(index)], values[len(index) :]
+        while True:
+            choice = plan.chosen(bitmaps, self._options.max_replicas)
+            found = await self._blobs(choice.group.tolist(), plan.names(choice))
+            reads = {group: int(number or 0) for group, number in enumerate(counters)}
+            reads.update({group: int(of_group[0] or 0) for group, of_group in found.items()})
+            again = bitmaps if reads == expected else await self._values(index)
+            if again == bitmaps:
+                break
+            bitmaps = again
+        self._seen = reads
+        return plan.snapshot(choice, [blob for of_group in found.values() for blob in of_group[1:]], dict(reads))
 
     async def _values(self, keys: Sequence[tuple[str, int]]) -> list[bytes | None]:
         """Values of keys with their slots, in order."""
         places: dict[str, list[int]] = defaultdict(list)
         for at, (_, slot) in enumerate(keys):
             places[self._nodes.of(slot)].append(at)
-        calls = {node: [(_VALUES, (0, redis_layout.pack([keys[at][0] for at in ats])))] for node, ats in places.items()}
-        answers = await side_by_side({node: self._nodes.run(node, asked) for node, asked in calls.items()})
+        calls: dict[str, Call] = {
+            node: (_VALUES, (0, redis_layout.pack([keys[at][0] for at in ats]))) for node, ats in places.items()
+        }
+        answers = await side_by_side({node: self._nodes.run(node, [call]) for node, call in calls.items()})
         values: list[bytes | None] = [None] * len(keys)
         for node, ats in places.items():
             for at, value in zip(ats, answers[node][0], strict=True):
                 values[at] = value
         return values
 
-    async def _at_homes(self, calls: Mapping[int, Call]) -> dict[int, Any]:
-        """The answer of each group's call, in one pipeline a node."""
-        groups: dict[str, list[int]] = defaultdict(list)
-        for group in calls:
-            groups[self._home(group)].append(group)
+    async def _blobs(self, groups: Sequence[int], names: Sequence[str]) -> dict[int, list[bytes | None]]:
+        """Group -> its commit number and the values of its names, in one command a group; `groups` ascending, one a name."""
+        bounds = [*np.flatnonzero(np.diff(groups, prepend=-1)).tolist(), len(groups)]
+        homes: dict[str, list[int]] = defaultdict(list)
+        calls: dict[int, Call] = {}
+        for first, last in pairwise(bounds):
+            group = groups[first]
+            homes[self._home(group)].append(group)
+            calls[group] = ("", ("MGET", self._counters[group], *names[first:last]))
         answers = await side_by_side(
-            {node: self._nodes.run(node, [calls[group] for group in there]) for node, there in groups.items()}
+            {node: self._nodes.run(node, [calls[group] for group in there]) for node, there in homes.items()}
         )
-        return {group: answer for node, there in groups.items() for group, answer in zip(there, answers[node], strict=True)}
+        found = {group: answer for node, there in homes.items() for group, answer in zip(there, answers[node], strict=True)}
+        return dict(sorted(found.items()))
 
     # --- commits ---------------------------------------------------------------------------------------------------------
 
@@ -204,6 +202,7 @@ class RedisClusterStore:
             return announced
 
         self._index.add(steps, await self._patiently(attempt))
+        self._seen = {**self._seen, **{step.group: results[number].commit for number, step in enumerate(steps)}}
         return [results[number] for number in range(len(steps))]
 
     async def _commit_at(self, node: str, steps: Sequence[GroupStep], announced: Announced) -> list[CommitResult]:
@@ -218,7 +217,7 @@ class RedisClusterStore:
         """Drop published answers from the outbox; a stale epoch, or a number not drawn yet, changes nothing."""
         if commits:
             keys = [self._key(group, "meta"), self._key(group, "outbox"), self._key(group, "commit")]
-            args = [epoch, self._key(group, "answers:"), self._options.answers_kept_ms, *commits]
+            args: list[str | int] = [epoch, self._key(group, "answers:"), self._options.answers_kept_ms, *commits]
             await self._patiently(lambda: self._nodes.run(self._home(group), [(_PUBLISHED, (len(keys), *keys, *args))]))
 
     # --- the rest --------------------------------------------------------------------------------------------------------
@@ -237,7 +236,7 @@ class RedisClusterStore:
 
     async def _write_layouts(self, known: Mapping[str, str]) -> Any:  # noqa: ANN401 - a script's answer
         key = f"{self._prefix}:layouts"
-        call = (redis_scripts.LAYOUTS, (1, key, *itertools.chain.from_iterable(known.items())))
+        call: Call = (redis_scripts.LAYOUTS, (1, key, *itertools.chain.from_iterable(known.items())))
         [reply] = await self._nodes.run(self._nodes.of(key_slot(key.encode())), [call])
         self._layouts_due = False
         return reply

@@ -18,8 +18,7 @@ import msgspec
 from stream_app.store import redis_layout, redis_scripts
 from stream_app.store.known_holders import KnownHolders
 from stream_app.store.port import GroupStep
-from stream_app.store.redis_cluster_nodes import Call, ClusterNodes, side_by_side
-from stream_app.store.redis_cluster_read import slot_of
+from stream_app.store.redis_cluster_nodes import Call, ClusterNodes, side_by_side, slot_of
 
 __all__ = ["Announced", "ClusterIndex"]
 
@@ -123,9 +122,9 @@ class ClusterIndex:
         new: dict[str, list[Entry]] = defaultdict(list)
         for kind, group, ttl_ms, keys in entries:
             by_node: dict[str, list[bytes]] = defaultdict(list)
-            slots = slot_of(redis_layout.holders_head(self._prefix, kind), [key.hex() for key in keys])
-            for key, slot in zip(keys, slots, strict=True):
-                by_node[self._nodes.of(slot)].append(key)
+            head = redis_layout.holders_head(self._prefix, kind)
+            for key in keys:
+                by_node[self._nodes.of(slot_of(head + key.hex()))].append(key)
             for node, there in by_node.items():
                 new[node].append((kind, group, ttl_ms, there))
         calls: dict[str, Call] = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+from binascii import crc_hqx
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit, urlunsplit
@@ -20,8 +21,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from stream_app.errors import ConfigError
+from stream_app.store.redis_wire import Command, exchange
 
-__all__ = ["SLOTS", "Call", "ClusterNodes", "side_by_side"]
+__all__ = ["SLOTS", "Call", "ClusterNodes", "side_by_side", "slot_of"]
 
 T = TypeVar("T")
 
@@ -33,7 +35,7 @@ _MARK_MS: Final = 60_000
 _ELSEWHERE: Final = (redis_errors.AskError, redis_errors.TryAgainError, redis_errors.ClusterDownError)  # MOVED is an ASK here
 _ELSEWHERE_WORDS: Final = re.compile(r"\b(MOVED|ASK|TRYAGAIN|CLUSTERDOWN)\b|non local key|cluster is down")
 
-Call = tuple[str, Sequence[Any]]  # a script of those given to ClusterNodes with the arguments of EVALSHA; or "" and a command
+Call = tuple[str, Command]  # a script of those given to ClusterNodes, and what follows its name in EVALSHA; or "" and a command
 
 
 class ClusterNodes:
@@ -89,7 +91,9 @@ class ClusterNodes:
             for turn in range(len(known)):
                 address = known[(self._asked + turn) % len(known)]
                 try:
-                    [reply] = await self._send(address, [("", ("CLUSTER SLOTS",))])
+                    [reply] = await self._send(address, [("", ("CLUSTER", "SLOTS"))])
+                    if isinstance(reply, Exception):
+                        raise reply
                     owners = _owners_of(reply, address)
                 except (redis_errors.RedisError, OSError) as err:
                     complaint = f"{address}: {err}"
@@ -166,14 +170,8 @@ class ClusterNodes:
         return answers[: len(calls)]
 
     async def _send(self, address: str, calls: Sequence[Call]) -> list[Any]:
-        pipe = self._client(address).pipeline(transaction=False)
-        for script, arguments in calls:
-            if script:
-                pipe.execute_command("EVALSHA", self._scripts[script], *arguments)
-            else:
-                pipe.execute_command(*arguments)
-        answers: list[Any] = await pipe.execute(raise_on_error=False)
-        return answers
+        commands = [("EVALSHA", self._scripts[script], *arguments) if script else arguments for script, arguments in calls]
+        return await exchange(self._client(address), commands)
 
     def _told(self, err: Exception) -> Exception:
         if isinstance(err, _ELSEWHERE) or _ELSEWHERE_WORDS.search(str(err)):
@@ -198,6 +196,11 @@ class ClusterNodes:
         """Close the connections."""
         while self._clients:
             await self._clients.popitem()[1].aclose()
+
+
+def slot_of(key: str) -> int:
+    """The slot of a key without a hash tag."""
+    return crc_hqx(key.encode(), 0) % SLOTS
 
 
 async def side_by_side(work: Mapping[str, Coroutine[Any, Any, T]]) -> dict[str, T]:

@@ -19,7 +19,6 @@ __all__ = [
     "answers_head",
     "claim_of",
     "commit_call",
-    "flat",
     "group_head",
     "health_of",
     "holders_head",
@@ -100,11 +99,6 @@ def _same_length(keys: Sequence[bytes]) -> list[tuple[int, int]]:
 
 
 # --- replies -------------------------------------------------------------------------------------------------------------
-
-
-def flat(chunks: Sequence[Sequence[bytes | None]]) -> list[bytes]:
-    """The values of several MGET in a row; empty where there is none."""
-    return [value or b"" for chunk in chunks for value in chunk]
 
 
 def replicas_of(blobs: Sequence[bytes | None], asked: Numbers, counts: Numbers, held: Numbers) -> Replicas:

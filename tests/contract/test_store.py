@@ -1,4 +1,4 @@
-"""One suite for every store: what `stream_app.store.port` promises, of the reference in memory, of Redis and of Redis Cluster alike."""
+"""One suite for every store: what `stream_app.store.port` promises, of the one in memory, of Redis and of Redis Cluster alike."""
 
 from __future__ import annotations
 

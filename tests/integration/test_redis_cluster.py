@@ -165,6 +165,29 @@ def test_it_answers_as_the_reference_does(whole: Path) -> None:
     asyncio.run(run())
 
 
+def test_a_replica_that_comes_between_the_rounds_of_a_read_is_seen(whole: Path) -> None:
+    async def run() -> None:
+        async with store_at(whole) as reader:
+            writer = RedisClusterStore(cluster.status(whole).url, prefix=reader._prefix, groups=GROUPS, shared_kinds=SHARED)
+            epoch = (await writer.claim(5, "w")).epoch
+            await writer.commit([GroupStep(5, epoch, {"clicks": (0, 1)}, b"", [write("device", {b"e": b"1"})])])
+            second = [GroupStep(5, epoch, {"clicks": (1, 2)}, b"", [write("device", {b"d": b"2", b"e": b"2"})], after=1)]
+            blobs = reader._blobs
+
+            async def after_another_commit(groups: Any, names: Any) -> Any:
+                if second:
+                    await writer.commit([second.pop()])
+                return await blobs(groups, names)
+
+            reader._blobs = after_another_commit  # type: ignore[method-assign]  # the very method, later
+            found = await reader.read(rows("device", (0, b"d"), (0, b"e")))
+            assert list(found.others["device"].blobs) == [b"2", b"2"]
+            assert found.reads[5] == 2
+            await writer.close()
+
+    asyncio.run(run())
+
+
 def step_of(
     group: int, epoch: str, turn: int, read: Snapshot, wanted: dict[str, EntityRows], blobs: dict[str, list[bytes]]
 ) -> GroupStep:

@@ -21,7 +21,6 @@ __all__ = [
     "SESSION_SUM",
     "SPECS",
     "add_session",
-    "merge_session",
     "read_session_length",
     "read_session_rate",
     "session_holds",
@@ -79,23 +78,6 @@ def add_session(
     row[at + 1] = max(row[at + 1], t + 1)
     for s in range(measures.shape[0]):
         row[at + 2 + s] += values[measures[s]]
-
-
-@inlined
-def merge_session(target: NDArray[np.int64], source: NDArray[np.int64], at: Int, gap_ms: Int, sums: Int) -> None:
-    """Join two sessions that lie within a gap of each other; of others the later one stays."""
-    if source[at] == 0:
-        return
-    apart = target[at] == 0 or source[at] - target[at + 1] > gap_ms or target[at] - source[at + 1] > gap_ms
-    if apart:
-        if target[at] == 0 or source[at + 1] > target[at + 1]:
-            for s in range(2 + sums):
-                target[at + s] = source[at + s]
-        return
-    target[at] = min(target[at], source[at])
-    target[at + 1] = max(target[at + 1], source[at + 1])
-    for s in range(2, 2 + sums):
-        target[at + s] += source[at + s]
 
 
 @inlined

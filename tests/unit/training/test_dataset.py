@@ -154,6 +154,11 @@ def test_a_saved_set_of_another_catalogue_is_refused(dataset: Dataset, tmp_path:
         load_dataset(tmp_path / "set.npz")
 
 
+def test_a_shop_that_is_too_short_for_a_session_to_be_over_is_refused() -> None:
+    with pytest.raises(ContractError, match=r"seed 5: 20 at 0.5/s: it ends before .* more events"):
+        build_dataset([Shop(replace(OPTIONS, events=20))])
+
+
 def test_shops_with_different_goods_are_refused() -> None:
     with pytest.raises(ContractError, match="share one item table"):
         build_dataset([SHOP, Shop(replace(OPTIONS, items=300))])

@@ -39,7 +39,7 @@ _STEPS = st.one_of(
 _STARTS = st.sampled_from([NOON, NOON - 2 * DAY_MS - 1_000, 0, 65 * DAY_MS])
 TIMES = st.tuples(_STARTS, st.one_of(st.integers(0, 40 * DAY_MS), st.sampled_from(EDGES))).map(lambda t: max(0, sum(t)))
 
-USERS = ("u0", "u1", "u2")
+USERS = ("ann", "bob", "cat")  # spread over 2 groups as over 3
 _SESSIONS = ("", "s0", "s1")
 _DEVICES = ("", "d0", "d1", "d2")
 _IPS = ("", "10.0.0.1", "10.0.0.2", "10.0.1.2", "2001:db8::1", "2001:db8:0:1::1", "2001:db8:1::1", "::ffff:10.0.0.9", "1.2")

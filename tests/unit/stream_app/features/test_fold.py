@@ -18,6 +18,7 @@ from tests.unit.stream_app.features.cases import (
     LATENESS_MS,
     NOON,
     TIMES,
+    USERS,
     Run,
     engine_of,
     event_of,
@@ -28,6 +29,7 @@ from tests.unit.stream_app.features.cases import (
 )
 from tests.unit.stream_app.features.catalogue_for_tests import EVERYTHING
 from tests.unit.stream_app.features.oracle import Oracle
+from tests.unit.stream_app.features.oracle_facts import fact_of
 
 CATALOGUES = {"everything": EVERYTHING, "shipped": CATALOGUE}
 both_catalogues = pytest.mark.parametrize("which", CATALOGUES)
@@ -157,11 +159,13 @@ def test_the_last_millisecond_of_2099_and_the_first_event_go_together(which: str
 
 def test_without_a_past_every_feature_has_its_default() -> None:
     run = new_run(catalogue=EVERYTHING)
-    dense = run.batch([Search(event_id="e", user="u", event_time_ms=NOON, query="q")]).dense[0]
+    search = Search(event_id="e", user="u", event_time_ms=NOON, query="q")
+    own = fact_of(search, EVERYTHING, KEY).values
+    dense = run.batch([search]).dense[0]
     for feature, value in zip(EVERYTHING.features, dense.tolist(), strict=True):
         if feature.entity != "event":
-            # What is compared with the past is nothing, whatever the past, if the event has no value to compare.
-            bare = 0.0 if feature.aggregation == "ratio" else feature.default
+            # What is compared with a mean is nothing, whatever the past, if the event has no value to compare.
+            bare = 0.0 if feature.aggregation == "ratio" and not own[feature.measure] else feature.default
             assert value == min(max(bare, feature.low), feature.high), feature.name
 
 
@@ -171,7 +175,7 @@ def order(at: int, amount: float, user: str = "u", device: str = "") -> Order:
 
 
 def test_several_events_of_one_entity_in_one_batch_each_see_their_own_past() -> None:
-    log: list[Event] = [order(NOON + n, 10.0 * n, user=f"u{n % 3}", device="d") for n in range(9)]
+    log: list[Event] = [order(NOON + n, 10.0 * n, user=USERS[n % 3], device="d") for n in range(9)]
     assert {group_of(e, 2) for e in log} == {0, 1}
     for size in (1, 4, 9):
         run_both(EVERYTHING, log, size=size, groups=2, lateness_ms=0)
@@ -179,6 +183,11 @@ def test_several_events_of_one_entity_in_one_batch_each_see_their_own_past() -> 
 
 def test_the_largest_amounts_there_can_be_are_added_up_exactly() -> None:
     run_both(EVERYTHING, [order(NOON + n, 1e9, device="d") for n in range(50)], size=7, lateness_ms=0)
+
+
+def test_the_users_of_the_logs_are_of_every_group() -> None:
+    for groups in (2, 3):
+        assert {group_of(view(NOON, user), groups) for user in USERS} == set(range(groups))
 
 
 # --- sequences ----------------------------------------------------------------------------------------------------------------
@@ -192,12 +201,25 @@ def test_the_sequence_keeps_the_last_32_in_order_of_arrival() -> None:
     assert (result.sequence_ids[0, :, 2] == 2).all()
 
 
-@checked
+def test_the_last_four_queries_are_those_with_words() -> None:
+    run = new_run()
+    texts = ["red shoes", "", "blue", "  ", "green", "one two three four", "Blue"]
+    log = [Search(event_id=f"e{n}", user="u", event_time_ms=NOON + 1_000 * n, query=text) for n, text in enumerate(texts)]
+    result = run.batch([*log, view(NOON + 10_000)])
+    codes = result.query.tolist()
+    assert codes[1] == codes[3] == [0, 0, 0, 0]
+    assert codes[2] == codes[6]
+    assert result.query_ids[7].tolist() == [codes[n] for n in (2, 4, 5, 6)]
+    assert result.query_gaps[7].tolist() == [8.0, 6.0, 5.0, 4.0]
+    assert result.query_ids[2].tolist() == [[0] * 4, [0] * 4, [0] * 4, codes[0]]
+
+
+@settings(deadline=None, max_examples=15)
 @given(number=st.integers(0, 2**40), length=st.integers(33, 80), size=st.sampled_from([1, 7, 80]))
 def test_long_logs_of_one_user_agree_too(number: int, length: int, size: int) -> None:
     numbers = [(number + n * 2_654_435_761) % 2**40 // 24 * 24 + n % 8 for n in range(length)]  # all of the first user
     log = [event_of(code, NOON + 40_000 * n, f"e{n % 45}") for n, code in enumerate(numbers)]
-    assert {event.user for event in log} == {"u0"}
+    assert {event.user for event in log} == {USERS[0]}
     run_both(EVERYTHING, log, size=size, lateness_ms=0)
 
 
@@ -226,6 +248,13 @@ def test_a_duplicate_names_the_commit_that_applied_the_first_one_in_the_same_bat
     run = new_run()
     assert run.batch([view(NOON), view(NOON), view(NOON + 1)]).duplicate_of.tolist() == [-1, 1, -1]
     assert run.batch([view(NOON + 2), view(NOON), view(NOON + 2), view(NOON + 1)]).duplicate_of.tolist() == [-1, 1, 2, 1]
+
+
+def test_an_event_that_is_sent_again_too_late_is_late() -> None:
+    run = new_run(lateness_ms=1_000)
+    run.batch([view(NOON), view(NOON + 1_001)])
+    result = run.batch([view(NOON)])
+    assert (result.late.tolist(), result.duplicate_of.tolist()) == ([True], [-1])
 
 
 def test_an_event_is_recognised_among_the_users_last_32_and_not_beyond() -> None:

@@ -82,8 +82,8 @@ def test_kinds_that_are_not_shared_see_their_own_group_alone(log: list[Event], s
 def test_an_older_replica_does_not_bring_back_tiles_that_the_newest_event_has_left_behind(order: tuple[int, int]) -> None:
     day = 86_400_000
     log: list[Event] = [
-        Click(event_id="e", user="u0", event_time_ms=NOON, action="view", item="i", device="d"),
-        Click(event_id="f", user="u2", event_time_ms=NOON + 200 * day, action="view", item="i", device="d"),
+        Click(event_id="e", user="ann", event_time_ms=NOON, action="view", item="i", device="d"),
+        Click(event_id="f", user="bob", event_time_ms=NOON + 200 * day, action="view", item="i", device="d"),
     ]
     run, _ = run_both(EVERYTHING, [log[at] for at in order], size=1, groups=3, lateness_ms=ALL_ORDERS_MS)
     assert len({group for group, _ in run.blobs["device"]}) == 2

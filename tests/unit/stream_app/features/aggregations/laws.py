@@ -19,7 +19,7 @@ from stream_app.events import Click, Event
 from stream_app.features.declare import Aggregation, Catalogue, Feature
 from stream_app.features.engine import FeatureEngine
 from tests.unit.stream_app.features.agreement import run_both
-from tests.unit.stream_app.features.cases import ALL_ORDERS_MS, EDGES, NOON, Run, engine_of, event_of
+from tests.unit.stream_app.features.cases import ALL_ORDERS_MS, EDGES, NOON, USERS, Run, engine_of, event_of
 from tests.unit.stream_app.features.catalogue_for_tests import KINDS, WINDOWS, catalogue_of
 
 checked = settings(deadline=None, max_examples=40)
@@ -50,7 +50,7 @@ def visits(draw: st.DrawFn, max_size: int = 30) -> list[Event]:
     for number, step, user in draw(st.lists(st.tuples(st.integers(0, 2**48), steps, st.integers(0, 1)), max_size=max_size)):
         time_ms += step
         event = event_of(number, time_ms, f"e{len(log)}")
-        log.append(msgspec.structs.replace(event, device="d", user=f"u{user}"))
+        log.append(msgspec.structs.replace(event, device="d", user=USERS[user]))
     return log
 
 

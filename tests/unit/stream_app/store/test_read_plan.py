@@ -1,11 +1,9 @@
-"""What is asked of a cluster for a batch, against `holders.asked` and plain dictionaries; and which keys lie in which slot."""
+"""What a batch asks of Redis and what it makes of the answers, against `holders.asked` and a plain dictionary."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 
-import msgspec
 import numpy as np
 import pytest
 from redis.crc import key_slot
@@ -13,8 +11,9 @@ from redis.crc import key_slot
 from stream_app.errors import ConfigError
 from stream_app.features.columns import EntityRows
 from stream_app.store.holders import asked, groups_of
+from stream_app.store.read_plan import ReadPlan
 from stream_app.store.redis_cluster import RedisClusterStore
-from stream_app.store.redis_cluster_read import ReadPlan, slot_of
+from stream_app.store.redis_cluster_nodes import slot_of
 
 GROUPS = 21
 SHARED = frozenset({"device", "query"})
@@ -34,30 +33,12 @@ def some_rows(rng: random.Random) -> dict[str, EntityRows]:
     return rows
 
 
-def server(
-    requests: list[tuple[int, tuple[bytes, str]]], state: Mapping[str, bytes]
-) -> list[tuple[bytes, list[list[bytes | None]]]]:
-    """What READ_GROUP answers."""
-    answers = []
-    for group, (packed, ids) in requests:
-        head, runs = msgspec.msgpack.decode(packed)
-        names, at = [], 0
-        for kind, digits, count in runs:
-            for _ in range(count):
-                names.append(f"{head}{kind}:{ids[at : at + digits]}")
-                at += digits
-        assert at == len(ids)
-        assert len(names) == len(set(names)), "no key is asked for twice"
-        answers.append((b"%d" % group, [[state.get(name) for name in names]]))
-    return answers
-
-
 @pytest.mark.parametrize("seed", range(30))
 def test_a_plan_asks_and_joins_what_the_holders_say(seed: int) -> None:
     rng = random.Random(seed)
     rows, most = some_rows(rng), rng.choice((1, 3, GROUPS))
     plan = ReadPlan("p", GROUPS, SHARED, rows)
-    bitmaps = {key: rng.choice((None, rng.randbytes(rng.randint(1, 3)))) for key, _ in plan.index}
+    bitmaps = {key: rng.choice((None, rng.randbytes(rng.randint(1, 3)))) for key in plan.index}
     bitmaps = {key: bits and (bytes([*bits[:2], bits[2] & 0xF8]) if len(bits) == 3 else bits) for key, bits in bitmaps.items()}
     state = {
         f"p:{{g{group}}}:{kind}:{key.hex()}": rng.randbytes(rng.randint(1, 9))
@@ -66,10 +47,12 @@ def test_a_plan_asks_and_joins_what_the_holders_say(seed: int) -> None:
         for key in rows[kind].keys
         if rng.random() < 0.7
     }
-    choice = plan.chosen([bitmaps[key] for key, _ in plan.index], most)
-    requests = plan.requests(choice)
-    assert [group for group, _ in requests] == sorted({group for group, _ in requests})
-    snapshot = plan.snapshot(choice, server(requests, state), dict.fromkeys(range(GROUPS), 5))
+    choice = plan.chosen([bitmaps[key] for key in plan.index], most)
+    names = plan.names(choice)
+    assert len(names) == len(set(names)), "no key is asked for twice"
+    assert choice.group.tolist() == sorted(choice.group.tolist())
+    assert all(name.startswith(f"p:{{g{group}}}:") for group, name in zip(choice.group.tolist(), names, strict=True))
+    snapshot = plan.snapshot(choice, [state.get(name) for name in names], dict.fromkeys(range(GROUPS), 5))
     for kind, wanted in rows.items():
         pairs = list(zip(wanted.groups.tolist(), wanted.keys, strict=True))
         assert list(snapshot.own[kind]) == [state.get(f"p:{{g{group}}}:{kind}:{key.hex()}", b"") for group, key in pairs]
@@ -87,8 +70,8 @@ def test_a_plan_asks_and_joins_what_the_holders_say(seed: int) -> None:
 
 def test_slots_are_those_of_the_cluster() -> None:
     rng = random.Random(1)
-    ids = [rng.randbytes(size).hex() for size in (1, 16, 24)]
-    assert slot_of("mr:holders:device:", ids) == [key_slot(f"mr:holders:device:{each}".encode()) for each in ids]
+    keys = [f"mr:holders:device:{rng.randbytes(size).hex()}" for size in (1, 16, 24)]
+    assert [slot_of(key) for key in keys] == [key_slot(key.encode()) for key in keys]
 
 
 @pytest.mark.parametrize(
