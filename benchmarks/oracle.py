@@ -47,7 +47,7 @@ __all__ = [
 SEQUENCE: Final = 32
 ALL_TOPICS: Final = ""  # where the order between topics is known
 _QUERIES: Final = 4
-_MOST_SQUARED: Final = 10_000_000  # cents: larger values count as this much where squares are summed
+_MOST_SQUARED: Final = 10_000_000  # cents: larger values count as this much in squares and in clipped sums
 _SQUARE_UNIT: Final = 128
 _WORD_REGISTERS: Final = 16  # registers of 4 bits in a word of 64
 _STEP: Final = 0x9E3779B97F4A7C15  # splitmix64's
@@ -134,13 +134,13 @@ def _cells_of_feature(feature: Feature) -> list[Cell]:
         return [Cell("distinct", of, window, feature.words)]
     if how in ("min", "max"):
         return [Cell(how, of, window)]
+    if how in ("std", "zscore"):
+        return [Cell("clipped", of, window), Cell("square", of, window), Cell("sum", feature.per, window)]
     cells = [Cell("sum", of, window)]
     if how == "trend":
         cells.append(Cell("sum", of, feature.base))
-    if how in ("mean", "rate", "ratio", "std", "zscore"):
+    if how in ("mean", "rate", "ratio"):
         cells.append(Cell("sum", feature.per, window))
-    if how in ("std", "zscore"):
-        cells.append(Cell("square", of, window))
     if how == "gap_mean":
         cells += [Cell("first", of, window), Cell("latest", of, window)]
     return cells
@@ -250,7 +250,7 @@ def _keep(state: State, cell: Cell, tiles: Mapping[int, Sequence[Seen]]) -> None
             sets[start_ms] = _distinct({value for _, value in having}, cell.words)
         else:
             ring[start_ms] = _OPERATIONS[cell.op](having)
-    if cell.op in ("sum", "square"):
+    if cell.op in ("sum", "clipped", "square"):
         ring = {start_ms: value for start_ms, value in ring.items() if value}
     if ring:
         state.rings[cell.name] = ring
@@ -260,6 +260,7 @@ def _keep(state: State, cell: Cell, tiles: Mapping[int, Sequence[Seen]]) -> None
 
 _OPERATIONS: Final[Mapping[str, Callable[[list[tuple[int, int]]], int]]] = {
     "sum": lambda having: sum(value for _, value in having),
+    "clipped": lambda having: sum(min(value, _MOST_SQUARED) for _, value in having),
     "square": lambda having: sum(min(value, _MOST_SQUARED) ** 2 // _SQUARE_UNIT for _, value in having),
     "max": lambda having: max(value for _, value in having),
     "min": lambda having: min(value for _, value in having),

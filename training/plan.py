@@ -76,7 +76,7 @@ class TrainingPlan:
         default_factory=lambda: {"fraud": 2.0, "intent": 1.0, "next_action": 1.0, "click": 0.5, "user_vector": 1.0}
     )
     fraud_weight: float = 5.0
-    alert_precision: float = 0.9
+    alert_precision: float = 0.97
 
 
 def _shop(seed: int, events: int, events_per_s: float, label_delay_ms: int, start_hour: int = 0) -> SimulatorOptions:

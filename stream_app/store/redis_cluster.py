@@ -267,7 +267,7 @@ class RedisClusterStore:
         return await self._patiently(self._ask_health)
 
     async def _ask_health(self) -> StoreHealth:
-        infos = await side_by_side({node: self._nodes.info(node) for node in self._nodes.primaries})
+        infos = await side_by_side({node: self._nodes.command(node, "INFO") for node in self._nodes.primaries})
         each = [redis_layout.health_of(info) for info in infos.values()]
         worst = next((one for one in each if one.may_evict), each[0])
         return StoreHealth(
@@ -286,8 +286,7 @@ class RedisClusterStore:
         return self._nodes.of(self._slots[group])
 
     async def _command(self, group: int, *arguments: Any) -> Any:  # noqa: ANN401 - a command's answer
-        [answer] = await self._patiently(lambda: self._nodes.run(self._home(group), [("", arguments)]))
-        return answer
+        return await self._patiently(lambda: self._nodes.command(self._home(group), *arguments))
 
     async def _patiently(self, attempt: Callable[[], Awaitable[T]], patience_ms: int | None = None) -> T:
         refusal = ""

@@ -122,13 +122,20 @@ class ClusterNodes:
         """The addresses of all primaries."""
         return list(dict.fromkeys(self._owners))
 
-    async def info(self, address: str) -> dict[str, Any]:
-        """What INFO says at a node."""
-        found: dict[str, Any] = await self._client(address).info()
-        return found
+    async def command(self, address: str, *arguments: Any) -> Any:  # noqa: ANN401 - as redis-py parses it
+        """Run one command at a node; its answer as redis-py's `execute_command` gives it.
+
+        Raises:
+            redis.exceptions.RedisError: As `run`.
+        """
+        client: Any = self._client(address)
+        try:
+            return await client.execute_command(*arguments)
+        except redis_errors.ResponseError as err:
+            raise self._told(err) from err
 
     async def run(self, address: str, calls: Sequence[Call]) -> list[Any]:
-        """Run calls at a node in one pipeline on one connection, in order; returns their answers.
+        """Run calls at a node in one pipeline on one connection, in order; returns their answers as the server gave them.
 
         Raises:
             redis.exceptions.RedisError: The first that a call was refused with; the calls after it may have been run. A
