@@ -61,7 +61,7 @@ up: .venv/.default ## Start a real Kafka and Redis on this machine
 	@$(BIN)/millrace services up
 
 down: ## Stop them
-	@test ! -x $(BIN)/millrace || $(BIN)/millrace services down
+	@test ! -x $(BIN)/millrace || { $(BIN)/millrace services down; $(BIN)/millrace services cluster down; }
 
 # --- prove ----------------------------------------------------------------------------------------------------------------
 

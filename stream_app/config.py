@@ -41,7 +41,6 @@ T = TypeVar("T")
 
 DEVELOPMENT_ID_KEY: Final = "development-only-key"
 _NAME = r"[A-Za-z0-9._-]"  # what Kafka allows in topic and group names; also safe in keys and metrics
-_TRUTH: Final = Rule(choices=("false", "true"))  # sources give it as text, see _text and _settings_from
 _BOOTSTRAP = r"[^\s,:\[\]]+:\d{1,5}(,[^\s,:\[\]]+:\d{1,5})*"
 
 
@@ -91,7 +90,6 @@ class RedisSettings:
     cluster: bool = _key(
         False,
         "Whether it is a Redis Cluster. Then `url` names some of its nodes, `redis://host:port,host:port`; it tells the others.",
-        _TRUTH,
     )
     prefix: str = _key("mr", "First part of every key.", Rule(pattern=rf"{_NAME}{{1,32}}"))
     timeout_ms: int = _key(5_000, "How long to wait for an answer before the batch is tried again.", Rule(10, 30_000))
@@ -296,11 +294,7 @@ def _env_name(section: str, name: str) -> str:
 
 
 def _rules() -> dict[str, tuple[type, Rule]]:
-    types = {bool: str}
-    return {
-        f"{section}.{item.name}": (types.get(type(value), type(value)), item.metadata["rule"])
-        for section, item, value in _items(Settings())
-    }
+    return {f"{section}.{item.name}": (type(value), item.metadata["rule"]) for section, item, value in _items(Settings())}
 
 
 def _settings_from(found: Mapping[str, Found]) -> Settings:
@@ -308,8 +302,6 @@ def _settings_from(found: Mapping[str, Found]) -> Settings:
     for section in dataclasses.fields(Settings):
         if section.name != "origins":
             prefix = section.name + "."
-            default = getattr(Settings(), section.name)
             values = {key.removeprefix(prefix): item.value for key, item in found.items() if key.startswith(prefix)}
-            values |= {name: value == "true" for name, value in values.items() if isinstance(getattr(default, name), bool)}
-            sections[section.name] = dataclasses.replace(default, **values)
+            sections[section.name] = dataclasses.replace(getattr(Settings(), section.name), **values)
     return Settings(**sections, origins={key: item.origin for key, item in found.items()})

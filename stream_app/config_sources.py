@@ -20,7 +20,7 @@ __all__ = ["Found", "Rule", "Secret", "masked", "read_all"]
 
 _PREFIX: Final = "MILLRACE_"
 _CONFIG: Final = "MILLRACE_CONFIG"
-_TYPE_WORDS: Final = {int: "a whole number", float: "a number", str: "text"}
+_TYPE_WORDS: Final = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
 class Secret:
@@ -173,6 +173,8 @@ def _from_services(path: Path, problems: list[str]) -> dict[str, Found]:
 
 def _parsed(text: str, kind: type) -> object:
     # A variable is text; the setting's type says how to read it. None: it cannot be read so.
+    if kind is bool:
+        return {"true": True, "false": False}.get(text.strip().lower())
     try:
         return kind(text.strip()) if kind in (int, float) else kind(text)
     except ValueError:
@@ -181,8 +183,8 @@ def _parsed(text: str, kind: type) -> object:
 
 def _typed(value: object, kind: type) -> object:
     # TOML has types of its own: no bool for a number, no number for text; a whole number is a number too.
-    if isinstance(value, bool):
-        return None
+    if isinstance(value, bool) or kind is bool:
+        return value if isinstance(value, bool) and kind is bool else None
     if kind is float and isinstance(value, int):
         return float(value)
     if kind is Secret:

@@ -62,10 +62,11 @@ def _all_checks(settings: Settings) -> list[Check]:
             prefix=kafka.topic_prefix,
         ),
     )
-    checks += examined("redis", lambda: check_redis(redis.url, redis.prefix, kafka.partitions, redis.timeout_ms))
+    state = (redis.url, redis.prefix, kafka.partitions, redis.timeout_ms)
+    checks += examined("redis", lambda: check_redis(*state, cluster=redis.cluster))
     if not failed(checks):  # both answer
         addresses = (kafka.bootstrap, kafka.client_api_version, kafka.topic_prefix, redis.url, redis.prefix)
-        checks += examined("positions", lambda: check_positions(*addresses, redis.timeout_ms))
+        checks += examined("positions", lambda: check_positions(*addresses, redis.timeout_ms, cluster=redis.cluster))
     if settings.model.engine == "none":
         checks.append(Check("model", "WARN", "model.engine is none: nothing is scored", "set model.engine auto"))
     else:

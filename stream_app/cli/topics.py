@@ -111,7 +111,7 @@ def _refuse_state_of_other_count(settings: Settings) -> None:
     from stream_app.console.positions import redis_client, refuse_state_of_other_count
 
     try:
-        with redis_client(settings.redis.url, settings.redis.timeout_ms) as client:
+        with redis_client(settings.redis.url, settings.redis.timeout_ms, cluster=settings.redis.cluster) as client:
             refuse_state_of_other_count(client, settings.redis.prefix, settings.kafka.partitions)
     except StoreUnavailableError as err:
         click.echo(f"not compared with the state: {err}", err=True)

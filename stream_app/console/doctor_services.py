@@ -37,16 +37,16 @@ def check_kafka(bootstrap: str, client_api_version: str, *, partitions: int, rep
         yield Check("topics", "OK", f"all {len(plans)} there, {partitions} partitions each")
 
 
-def check_redis(url: str, prefix: str, partitions: int, timeout_ms: int) -> Iterator[Check]:
-    """Yield whether the server answers, keeps what it is given, and holds state of these partitions only.
+def check_redis(url: str, prefix: str, partitions: int, timeout_ms: int, *, cluster: bool = False) -> Iterator[Check]:
+    """Yield whether the server, or each primary of the cluster, keeps what it is given, and holds state of these partitions only.
 
     Raises:
         StoreUnavailableError: It does not answer.
         ContractError: It holds state of other groups.
     """
-    with redis_client(url, timeout_ms) as client:
-        info = client.info()
-        yield from redis_findings(info)
+    with redis_client(url, timeout_ms, cluster=cluster) as client:
+        infos = [client.info(target_nodes=node) for node in client.get_primaries()] if cluster else [client.info()]
+        yield from dict.fromkeys(check for info in infos for check in redis_findings(info))
         refuse_state_of_other_count(client, prefix, partitions)
         count = len(groups_with_state(client, prefix))
     yield Check("state", "OK", f"{count} of {partitions} partition groups have state under redis.prefix {prefix}")
@@ -81,7 +81,14 @@ def position_findings(
 
 
 def check_positions(
-    bootstrap: str, client_api_version: str, topic_prefix: str, url: str, redis_prefix: str, timeout_ms: int
+    bootstrap: str,
+    client_api_version: str,
+    topic_prefix: str,
+    url: str,
+    redis_prefix: str,
+    timeout_ms: int,
+    *,
+    cluster: bool = False,
 ) -> Iterator[Check]:
     """Yield whether store and Kafka fit each other.
 
@@ -89,7 +96,7 @@ def check_positions(
         RetryableError: One of them does not answer.
     """
     bounds = log_bounds(bootstrap, client_api_version, [topic_prefix + name for name in SOURCE_TOPICS])
-    with redis_client(url, timeout_ms) as client:
+    with redis_client(url, timeout_ms, cluster=cluster) as client:
         applied = fronts(client, redis_prefix, groups_with_state(client, redis_prefix))
     unprefixed = {(topic.removeprefix(topic_prefix), number): span for (topic, number), span in bounds.items()}
     yield from position_findings(applied, unprefixed)

@@ -14,8 +14,8 @@ _MOST_GROUPS: Final = 1_024  # the bound of kafka.partitions
 
 
 @contextmanager
-def redis_client(url: str, timeout_ms: int) -> Iterator[Any]:
-    """Yield a connected synchronous client and close it after.
+def redis_client(url: str, timeout_ms: int, *, cluster: bool = False) -> Iterator[Any]:
+    """Yield a connected synchronous client and close it after; `cluster`: the URL names nodes of a Redis Cluster.
 
     Raises:
         StoreUnavailableError: The server does not answer in time, or refuses what is asked inside.
@@ -24,9 +24,9 @@ def redis_client(url: str, timeout_ms: int) -> Iterator[Any]:
 
     from stream_app.config_sources import masked
 
-    timeout_s = timeout_ms / 1000
-    client = redis.Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
+    client: Any = None
     try:
+        client = _cluster_client(url, timeout_ms / 1000) if cluster else _client(url, timeout_ms / 1000)
         client.ping()
         yield client
     except (redis.RedisError, OSError) as err:
@@ -36,7 +36,28 @@ def redis_client(url: str, timeout_ms: int) -> Iterator[Any]:
         )
         raise StoreUnavailableError(msg) from err
     finally:
-        client.close()
+        if client is not None:
+            client.close()
+
+
+def _client(url: str, timeout_s: float) -> Any:  # noqa: ANN401 (redis-py's client)
+    import redis
+
+    return redis.Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
+
+
+def _cluster_client(url: str, timeout_s: float) -> Any:  # noqa: ANN401 (redis-py's client)
+    from urllib.parse import urlsplit
+
+    import redis
+    from redis import cluster as redis_cluster
+
+    node: Any = redis_cluster.ClusterNode  # untyped
+    head, at, hosts = urlsplit(url).netloc.rpartition("@")
+    first, *others = hosts.split(",")
+    seeds = [node(host.partition(":")[0], int(host.partition(":")[2] or 6379)) for host in others]
+    one = urlsplit(url)._replace(netloc=f"{head}{at}{first}").geturl()
+    return redis.RedisCluster.from_url(one, startup_nodes=seeds, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
 
 
 def groups_with_state(client: Any, prefix: str) -> list[int]:  # noqa: ANN401 (redis-py's client)
