@@ -21,7 +21,7 @@ import onnxruntime
 import redis.asyncio
 from numpy.typing import NDArray
 
-from model.contract import SEQUENCE_LENGTH
+from model.contract import INPUTS, SEQUENCE_LENGTH
 from stream_app.events import ANSWER_TOPICS, INTENTS, SOURCE_TOPICS
 
 __all__ = ["build_app", "main"]
@@ -69,15 +69,10 @@ class _Model:
 
     def score(self, values: list[float]) -> tuple[float, str, list[str]]:
         """Return fraud probability, intent, and the best items of one event."""
-        dense = np.zeros((1, self.width), np.float32)
-        dense[0, : len(values)] = values[: self.width]
-        feeds = {
-            "dense": dense,
-            "context": np.zeros((1, 4), np.int32),
-            "item": np.zeros((1, 2), np.int32),
-            "sequence_ids": np.zeros((1, SEQUENCE_LENGTH, 3), np.int32),
-            "sequence_gaps": np.zeros((1, SEQUENCE_LENGTH), np.float32),
-        }
+        # What it has no counters for stays empty: the network costs the same whatever stands in its inputs.
+        shapes = {spec.name: tuple(self.width if size < 0 else size for size in spec.shape) for spec in INPUTS}
+        feeds = {spec.name: np.zeros((1, *shapes[spec.name]), spec.dtype) for spec in INPUTS}
+        feeds["dense"][0, : len(values)] = values[: self.width]
         fraud, intent, vector = self.session.run(["fraud", "intent", "user_vector"], feeds)
         scores = self.item_vectors @ vector[0]
         best = np.argpartition(scores, -_TOP)[-_TOP:]

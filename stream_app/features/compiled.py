@@ -45,7 +45,6 @@ def _candidates() -> Iterator[Path]:
         return
     yield _HERE / "__pycache__"  # where the image and `make demo` warm it
     yield Path.home() / ".cache" / "millrace"
-    yield Path(tempfile.gettempdir()) / f"millrace-{os.getuid()}"
 
 
 def cache_folder() -> Path:
@@ -53,7 +52,7 @@ def cache_folder() -> Path:
     name = _PREFIX + _fingerprint()
     for base in _candidates():
         folder = base / name
-        if folder.is_dir():
+        if folder.is_dir() and os.access(folder, os.W_OK):  # another processor may have to add its own code
             return folder
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True)
@@ -61,7 +60,7 @@ def cache_folder() -> Path:
                 if old != folder:
                     shutil.rmtree(old, ignore_errors=True)  # compiled from sources that are gone
             return folder
-    return Path(tempfile.mkdtemp(prefix=_PREFIX))
+    return Path(tempfile.mkdtemp(prefix=_PREFIX))  # of this process alone: who can write there runs code in it
 
 
 _FOLDER: Final = str(cache_folder())
