@@ -53,8 +53,8 @@ def open_cluster_store(redis_prefix: str, runner: asyncio.Runner) -> Iterator[Ca
 def _opening(kind: type[AnyRedis], prefix: str, runner: asyncio.Runner) -> Iterator[Callable[..., AnyRedis]]:
     opened: list[AnyRedis] = []
 
-    def new(url: str, *, groups: int = GROUPS, **options: int) -> AnyRedis:
-        opened.append(kind(url, prefix=prefix, groups=groups, shared_kinds=SHARED, options=RedisOptions(**options)))
+    def new(url: str, *, groups: int = GROUPS, shared_kinds: frozenset[str] = SHARED, **options: int) -> AnyRedis:
+        opened.append(kind(url, prefix=prefix, groups=groups, shared_kinds=shared_kinds, options=RedisOptions(**options)))
         return opened[-1]
 
     yield new
@@ -71,7 +71,7 @@ def redis_store(redis_url: str, open_store: Callable[..., RedisStore]) -> RedisS
     params=["memory", pytest.param("redis", marks=pytest.mark.redis), pytest.param("cluster", marks=pytest.mark.redis)]
 )
 def new_store(request: pytest.FixtureRequest) -> Callable[..., Store]:
-    """Opens a store of each sort; `groups` and `max_replicas` may be chosen."""
+    """Opens a store of each sort; `groups`, `shared_kinds` and `max_replicas` may be chosen."""
     if request.param == "memory":
         return partial(_memory_store, shared_kinds=SHARED)
     if request.param == "redis":
