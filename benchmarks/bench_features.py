@@ -3,8 +3,9 @@
 Each log is read in its own order and cut into batches; columns are made beforehand. Then each batch is read and folded with the
 full catalogue (`benchmarks.feature_way`):
 
-- `memory_events_per_s`: updates and reads on one core, state as the engine's rows in memory; all events of all logs;
-- `memory_store_events_per_s`: the same through the memory store: packed blobs are read, and written back, with replicas by group;
+- `memory_events_per_s`: updates and reads on one core, state as the engine's rows in memory; all events of all logs. No store is
+  in it: it is what the arithmetic costs;
+- `memory_store_events_per_s`: the same through MemoryStore: packed blobs are read, merged with replicas by group, written back;
 - `redis_events_per_s`: through the Redis store, fence and all, with a real Redis on the same machine; the first part of each log;
 - `idiomatic_events_per_s`: Redis commands by the book for a tenth of the features (`benchmarks.idiomatic_features`).
 
@@ -24,7 +25,6 @@ import asyncio
 import json
 import time
 import uuid
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,7 +33,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import redis
 
 from benchmarks.feature_logs import Log, batches, find_logs, group_of, shop_log
@@ -41,6 +40,7 @@ from benchmarks.feature_way import Laps, Resident, Way, in_lanes
 from benchmarks.idiomatic_features import FEATURES, keep_and_read
 from benchmarks.origin import ROOT, origin
 from benchmarks.progress import Teller, teller
+from benchmarks.state_bytes import sizes, user_bytes
 from stream_app.codec.identity import Identity
 from stream_app.errors import MillraceError
 from stream_app.events import Event
@@ -61,7 +61,6 @@ _LANES = 2  # batches in flight, each of other groups, as with two workers
 _CHUNK = 64 * _MEMORY_BATCH  # events made ready at once
 _SCAN = 2_000
 _SHARED = frozenset(kind.name for kind in CATALOGUE.kinds if kind.shared)
-_USER_BYTES = 16  # every key of what belongs to one user begins with the user's
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +74,13 @@ class Plan:
     idiomatic: int
 
 
+# Said in the JSON too, so that no figure is taken for another.
+_WHAT = {
+    "memory_events_per_s": "number the entities, read all features and update the state; rows of state stay in memory, one core",
+    "memory_store_events_per_s": "the same through MemoryStore: packed blobs are read, merged with replicas, written back",
+    "redis_events_per_s": "the same through RedisStore, fence and all, Redis on this machine",
+    "idiomatic_events_per_s": "a tenth of the features by ZADD, ZCOUNT, HINCRBY, HMGET in pipelines of a batch",
+}
 FULL = Plan(taobao=110_300, cards=1_466_282, shop=60_000, redis=100_000, idiomatic=3_000)
 QUICK = Plan(taobao=4_000, cards=4_000, shop=2_000, redis=2_000, idiomatic=200)
 
@@ -97,7 +103,7 @@ class Bench:
         logs = find_logs(data, self.plan.taobao, self.plan.cards, self.plan.shop)
         store = MemoryStore(_GROUPS, _SHARED)
         memory = {log.name: self._memory(log, store) for log in logs}
-        sizes, user_bytes = _sizes(store), _user_bytes(store)
+        by_kind, of_users = sizes(store), user_bytes(store)
         shop = [] if logs[0].name == "shop" else [shop_log(self.plan.shop)]
         beside = {log.name: self._memory(log, MemoryStore(_GROUPS, _SHARED)) for log in shop}
         in_redis = {log.name: self._redis(log) for log in [*logs, *shop]}
@@ -110,7 +116,8 @@ class Bench:
             "idiomatic_events_per_s": self._idiomatic(logs),
             "memory_events_per_cpu_s": round(sum(run.laps.events for run in resident) / sum(run.cpu_s for run in resident), 1),
             "memory_store_events_per_s": _rate(stored),
-            **user_bytes,
+            **of_users,
+            "what": _WHAT,
             "memory_us": _us(resident),
             "memory_store_us": _us(stored),
             "redis_us": _us(redis_runs),
@@ -118,7 +125,7 @@ class Bench:
                 name: {"memory": _rate([rows]), "memory_store": _rate([blobs]), "redis": _rate([in_redis[name]])}
                 for name, (rows, blobs) in {**memory, **beside}.items()
             },
-            "bytes": sizes,
+            "bytes": by_kind,
             "busy": round(sum(run.cpu_s for run in both) / sum(run.seconds for run in both), 3),
             "events": {name: rows.laps.events for name, (rows, _) in {**memory, **beside}.items()},
             "data": logs[0].kind,
@@ -219,37 +226,6 @@ def _us(runs: Sequence[_Run]) -> dict[str, float]:
     for run in runs:
         laps.add(run.laps)
     return laps.us()
-
-
-def _sizes(store: MemoryStore) -> dict[str, dict[str, int]]:
-    """Return bytes of the blobs by kind."""
-    of_kind: dict[str, list[int]] = {}
-    for (_, kind, _), blob in store.state().items():
-        of_kind.setdefault(kind, []).append(len(blob))
-    return {
-        kind: {"count": len(sizes), "p50": _percentile(sizes, 50), "p99": _percentile(sizes, 99), "max": max(sizes)}
-        for kind, sizes in sorted(of_kind.items())
-    }
-
-
-def _user_bytes(store: MemoryStore) -> dict[str, int]:
-    blobs: Counter[bytes] = Counter()
-    persons: Counter[bytes] = Counter()
-    own = {kind.name for kind in CATALOGUE.kinds if not kind.shared}
-    for (_, kind, key), blob in store.state().items():
-        if kind == "user":
-            blobs[key] += len(blob)
-        if kind in own:
-            persons[key[:_USER_BYTES]] += len(blob)
-    return {
-        f"{name}_p{percent}": _percentile(list(sizes.values()), percent)
-        for name, sizes in (("bytes", blobs), ("person_bytes", persons))
-        for percent in (50, 99)
-    }
-
-
-def _percentile(sizes: Sequence[int], percent: int) -> int:
-    return int(np.percentile(np.array(sizes), percent, method="higher"))
 
 
 def _forget(url: str, prefix: str) -> None:

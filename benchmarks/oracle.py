@@ -17,7 +17,7 @@ For each entity (a user; a device, an item, ..., one replica for each partition 
 All of it is a function of the set of events, whatever their order, but for the last line: order of arrival is fixed within one
 topic and free between two. What is right then: benchmarks/arrival_order.py.
 
-An event whose topic and id are among the last 32 of its user is a duplicate: it changes nothing.
+An event whose topic, id and time are among the last 32 of its user is a duplicate: it changes nothing.
 """
 
 from __future__ import annotations
@@ -182,12 +182,12 @@ def expected_states(
 
 
 def _without_duplicates(events: Iterable[RawEvent]) -> Iterable[RawEvent]:
-    last: dict[str, deque[tuple[str, str]]] = defaultdict(lambda: deque(maxlen=SEQUENCE))
+    last: dict[str, deque[tuple[str, str, int]]] = defaultdict(lambda: deque(maxlen=SEQUENCE))
     for event in events:
-        known = last[event.user]
-        if event.event_id and (event.topic, event.event_id) in known:
+        known, named = last[event.user], (event.topic, event.event_id, event.time_ms)
+        if event.event_id and named in known:
             continue
-        known.append((event.topic, event.event_id))
+        known.append(named)
         yield event
 
 

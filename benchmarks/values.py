@@ -173,6 +173,8 @@ def mixed(value: int) -> int:
 
 
 def _identifier(event: RawEvent, field: str) -> str:
+    if field == "ip":
+        return _address(event.ip)
     if field == "network":
         return _network(event.ip)
     if field == "query":
@@ -182,13 +184,19 @@ def _identifier(event: RawEvent, field: str) -> str:
 
 def _network(ip: str) -> str:
     """Return an address's /24 (IPv4, also one written as IPv6) or /48 (IPv6) in its usual form; "" for what is no address."""
+    address = _address(ip)
+    return str(ipaddress.ip_network(f"{address}/{48 if ':' in address else 24}", strict=False)) if address else ""
+
+
+def _address(ip: str) -> str:
+    """Return an address in its usual form, without a zone, and as IPv4 if it is one; "" for what is no address."""
     try:
         address = ipaddress.ip_address(ip)
     except ValueError:
         return ""
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    address = mapped or address
-    return str(ipaddress.ip_network(f"{address}/{24 if address.version == 4 else 48}", strict=False))
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(address.ipv4_mapped or ipaddress.IPv6Address(address.packed))
+    return str(address)
 
 
 def _normalised(query: str) -> str:

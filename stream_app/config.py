@@ -164,8 +164,11 @@ class FeaturesSettings:
         Rule(0, 30 * 86_400_000),
     )
     future_skew_ms: int = _key(
-        86_400_000,
-        "An event whose time is this far ahead of its Kafka timestamp goes to `dead-letters`: it would age all others.",
+        300_000,
+        "An event whose time is further than this ahead of its Kafka timestamp goes to `dead-letters`. One that is ahead "
+        "moves all windows of its user, device, address ... with it: what comes after it with the right time is then out "
+        "of order until that time has come. Windows keep spare tiles for 5 minutes of that; above, short windows read too "
+        "low, and one event can keep rules on them quiet.",
         Rule(0, 366 * 86_400_000),
     )
 

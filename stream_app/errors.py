@@ -12,6 +12,7 @@
     |-- InputFileError         a file given to a command cannot be read to its end; what was read before it counts
     |-- ServiceError           a local Kafka or Redis could not be fetched, started or stopped; the message says how to fix it
     `-- ContractError          two parts disagree (catalogue and model, topics and store): stop and say how to fix it
+        `-- UnknownLayoutError    state of a catalogue that this worker has not heard of: ask the store once, then stop
 
 Adapters translate the exceptions of third-party clients at their edge; nothing above them names a client library.
 """
@@ -31,6 +32,7 @@ __all__ = [
     "ServiceError",
     "StoreSteppedBackError",
     "StoreUnavailableError",
+    "UnknownLayoutError",
 ]
 
 
@@ -80,3 +82,7 @@ class ServiceError(MillraceError):
 
 class ContractError(MillraceError):
     """Two parts that must agree do not; going on would give wrong answers. The message has an operator action."""
+
+
+class UnknownLayoutError(ContractError):
+    """A blob has a layout that has not been learned: a worker with another catalogue may have come since the last look."""

@@ -32,10 +32,10 @@ from stream_app.codec.decode import Decoder
 from stream_app.codec.identity import Identity
 from stream_app.codec.outbox import OutboxBatch, decode_outbox, encode_outbox
 from stream_app.decision.decide import Decider, Decisions
-from stream_app.errors import InvalidEventError, StoreSteppedBackError
+from stream_app.errors import InvalidEventError, StoreSteppedBackError, UnknownLayoutError
 from stream_app.events import Event, JournalLine, Source
 from stream_app.features.columns import EntityRows, EventColumns
-from stream_app.features.engine import FeatureEngine, FoldResult
+from stream_app.features.engine import FeatureEngine, FoldResult, Others
 from stream_app.metrics import Metrics
 from stream_app.store.port import GroupStep, Snapshot, StateWrite, Store
 
@@ -135,8 +135,8 @@ class Pipeline:
     async def learn_layouts(self) -> None:
         """Tell the store what this catalogue's blobs look like, and learn those of others; before the first claim.
 
-        At each assignment again: a worker of another release writes its layouts down before it claims, and its claim is what
-        the others are assigned anew for.
+        Called at each assignment, and by `score` when it meets a layout that it has not heard of: of two workers with different
+        catalogues that are assigned at once, one may look before the other has written.
         """
         self.engine.learn_layouts(await self.store.layouts(self.engine.layout_records()))
 
@@ -149,6 +149,7 @@ class Pipeline:
 
         Raises:
             StoreSteppedBackError: The read saw less than `known` of some group, be it of this batch or not.
+            UnknownLayoutError: State of another catalogue, which the store does not describe either.
         """
         outboxes: dict[int, OutboxBatch] = {}
         writes: dict[int, list[StateWrite]] = {}
@@ -162,11 +163,13 @@ class Pipeline:
         for group in sorted({span.group for span in batch.spans}):
             outboxes[group] = OutboxBatch(group, {}, self._journal_line(group, batch.spans, snapshot))
         if batch.columns is not None:
-            engine = self.engine
-            own = {kind: engine.unpack(kind, blobs) for kind, blobs in snapshot.own.items()}
-            others = {kind: engine.merge(kind, blobs) for kind, blobs in snapshot.others.items()}
+            try:
+                own, others = self._decoded(snapshot)
+            except UnknownLayoutError:  # who wrote it has described it before
+                await self.learn_layouts()
+                own, others = self._decoded(snapshot)
             commits = np.array([snapshot.reads[group] + 1 for group in batch.columns.group.tolist()], np.int64)
-            folded = engine.fold(batch.columns, batch.rows, own, others, commits)
+            folded = self.engine.fold(batch.columns, batch.rows, own, others, commits)
             loop = asyncio.get_running_loop()
             (scored, fraud), earlier = await asyncio.gather(
                 loop.run_in_executor(self.model_thread, self.ranker.rank, folded.inputs()),
@@ -180,6 +183,12 @@ class Pipeline:
             outboxes[record.partition].add("dead-letters", key, letter)
             self.metrics.dead_letters.labels(topic).inc()
         return Scored([_step(outbox, batch.spans, writes, snapshot) for outbox in outboxes.values()], outboxes)
+
+    def _decoded(self, snapshot: Snapshot) -> tuple[dict[str, npt.NDArray[np.int64]], dict[str, Others]]:
+        """Per kind the groups' own state, and that of other groups merged."""
+        own = {kind: self.engine.unpack(kind, blobs) for kind, blobs in snapshot.own.items()}
+        others = {kind: self.engine.merge(kind, blobs) for kind, blobs in snapshot.others.items()}
+        return own, others
 
     def _journal_line(self, group: int, spans: Sequence[Span], snapshot: Snapshot) -> JournalLine:
         own = [span for span in spans if span.group == group]
@@ -224,7 +233,7 @@ class Pipeline:
             if duplicate_of[row] < 0:
                 self._add_answers(outbox, key, event, origin, row, judged)
                 continue
-            first_row = firsts.get((source.partition, source.topic, event.user, event.event_id))
+            first_row = firsts.get(_named(source, event))
             if duplicate_of[row] == judged.commits[row] and first_row is not None:
                 first = batch.sources[first_row]
                 origin = origin._replace(duplicate_of=answer_id(first.topic, first.partition, first.offset))
@@ -239,7 +248,7 @@ class Pipeline:
         """Answer a duplicate of an event of an earlier commit: as it was then, or as of now if that is no longer kept."""
         source, commit = origin.source, int(judged.folded.duplicate_of[row])
         earlier = judged.earlier.get((source.partition, commit))
-        found = first_answers(earlier, key, source.topic, event.event_id) if earlier is not None else {}
+        found = first_answers(earlier, key, source.topic, event) if earlier is not None else {}
         for topic, answer in answers_again(found, source, origin.ingest_time_ms).items():
             outbox.add(topic, key, answer)
         if not found:
@@ -292,13 +301,18 @@ def _step(
     )
 
 
-def _first_rows(batch: Prepared, judged: _Judged) -> dict[tuple[int, str, str, str], int]:
-    """Number the events of the batch that are counted, by group, topic, user and event id."""
+_Name = tuple[int, str, str, str, int]
+
+
+def _named(source: Source, event: Event) -> _Name:
+    """What two events have in common that are one event, sent twice: group, topic, user, event id and event time."""
+    return source.partition, source.topic, event.user, event.event_id, event.event_time_ms
+
+
+def _first_rows(batch: Prepared, judged: _Judged) -> dict[_Name, int]:
+    """Number the events of the batch that are counted, by what names them."""
     counted = (judged.folded.duplicate_of < 0) & ~judged.folded.late
-    return {
-        (batch.sources[row].partition, batch.sources[row].topic, batch.events[row].user, batch.events[row].event_id): row
-        for row in np.flatnonzero(counted).tolist()
-    }
+    return {_named(batch.sources[row], batch.events[row]): row for row in np.flatnonzero(counted).tolist()}
 
 
 def _folding_order(entry: tuple[int, str, int, int, Event, SourceRecord]) -> tuple[int, str, int, int]:

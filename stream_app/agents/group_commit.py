@@ -99,7 +99,7 @@ class Lane(Generic[EventType]):
         self._take = take
         self._batch_events = batch_events
         self._slots = asyncio.Semaphore(in_flight)
-        self._waiting: deque[Delivery[EventType]] = deque()
+        self._waiting: dict[int, deque[Delivery[EventType]]] = {}  # by partition group
         self._waiting_weight = 0
         self._ripe = False  # the chunks that waited are worth a batch: the last fetch is in, or the batch is full
         self._wake = asyncio.Event()
@@ -112,7 +112,7 @@ class Lane(Generic[EventType]):
     def put(self, delivery: Delivery[EventType]) -> None:
         """Queue a chunk; ignored once the lane is closed."""
         if not self._closed:
-            self._waiting.append(delivery)
+            self._waiting.setdefault(delivery.chunk.partition, deque()).append(delivery)
             self._waiting_weight += delivery.chunk.weight
             if not delivery.chunk.more or self._waiting_weight >= self._batch_events:
                 self._ripe = True
@@ -171,13 +171,23 @@ class Lane(Generic[EventType]):
         self._started.set()
 
     def _form_batch(self) -> list[Delivery[EventType]]:
+        """Take a chunk of each group in turn, as far as there is room: a fetch often brings thousands of records of one."""
         batch: list[Delivery[EventType]] = []
         weight = 0
-        while self._waiting and (not batch or weight + self._waiting[0].chunk.weight <= self._batch_events):
-            delivery = self._waiting.popleft()
+        groups = deque(self._waiting)
+        while groups:
+            group = groups.popleft()
+            waiting = self._waiting[group]
+            if batch and weight + waiting[0].chunk.weight > self._batch_events:
+                continue
+            delivery = waiting.popleft()
             self._take(delivery.chunk)
             weight += delivery.chunk.weight
             batch.append(delivery)
+            del self._waiting[group]
+            if waiting:
+                self._waiting[group] = waiting  # behind those that the next batch begins with
+                groups.append(group)
         self._waiting_weight -= weight
         self._ripe = bool(self._waiting)
         return batch

@@ -29,7 +29,8 @@ class StoreWatch:
         self._store = store
         self._metrics = metrics
         self._every_s = every_s
-        self._evicted: int | None = None  # at the last look
+        self._evicted: dict[str, int] = {}  # by server, when it was last seen; one that is away stays, it may come back
+        self._refused = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -57,24 +58,34 @@ class StoreWatch:
         metrics.store_memory_limit.set(health.limit_bytes)
         metrics.store_evicted.set(health.evicted)
         metrics.store_replicas.set(health.replicas)
-        if self._evicted is None:
-            if health.evicted:
-                log.error("the store has evicted %d keys since its start: that many entities lost their past", health.evicted)
-        else:
-            # A server that was started again counts from 0.
-            new = health.evicted - self._evicted if health.evicted >= self._evicted else health.evicted
-            if new > 0:
-                metrics.evictions_seen.inc(new)
-                log.critical("%s", _what_was_lost(new, health))
-        self._evicted = health.evicted
+        new = self._newly_evicted(health)
+        if new:
+            metrics.evictions_seen.inc(new)
+            log.critical("%s", _what_was_lost(new, health))
+
+    def _newly_evicted(self, health: StoreHealth) -> int:
+        """How many keys were evicted since the last look, by servers that were seen before; the others begin to be counted."""
+        new, before = 0, 0
+        for server, evicted in (health.evicted_by_server or {"": health.evicted}).items():
+            last = self._evicted.get(server)
+            if last is None:  # the worker has just started, or a replica has taken over
+                before += evicted
+            else:
+                new += evicted - last if evicted >= last else evicted  # one that was started again counts from 0
+            self._evicted[server] = evicted
+        if before:
+            log.error("the store has evicted %d keys since its start: that many entities lost their past", before)
+        return new
 
     async def _run(self) -> None:
         while True:
             try:
                 await self.look()
-            except ContractError as err:
-                log.warning("the store's health is not watched, it refuses to tell: %s", err)
-                return
+                self._refused = False
+            except ContractError as err:  # rights may be granted at any time
+                if not self._refused:
+                    log.warning("the store's health is not watched as long as it refuses to tell: %s", err)
+                self._refused = True
             except MillraceError as err:  # the batches meet it too, and they decide what follows
                 log.warning("the store's health could not be seen: %s", err)
             await asyncio.sleep(self._every_s)

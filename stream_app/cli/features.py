@@ -130,10 +130,9 @@ async def _explain(settings: Settings, entity: str, name: str, at_ms: int) -> Ex
     from stream_app.codec.identity import Identity
     from stream_app.console.features_explain import explain as read
     from stream_app.console.forget import group_of
-    from stream_app.features.text import network_of, normalised_query
+    from stream_app.features.text import REDUCED
 
-    reduced = {"network": network_of, "query": normalised_query}.get(entity)
-    digest = Identity(settings.privacy.id_key.reveal().encode()).hasher(entity, reduced)(name)
+    digest = Identity(settings.privacy.id_key.reveal().encode()).hasher(entity, REDUCED.get(entity))(name)
     if not digest:
         raise ConfigError(f"{name!r} names no {entity}")
     from stream_app import wiring

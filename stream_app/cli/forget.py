@@ -35,8 +35,9 @@ Examples:
 def forget(ctx: click.Context, user: str, wait_s: int, as_json: bool) -> None:
     """Erase what the store keeps of USER (state, sequence, sessions, kept answers), and prove it by reading again.
 
-    USER is the id as it stands in the events. Workers may run; what the user does after the call is kept. Exit status 1 if it
-    could not be proved in time: call it again. What is kept elsewhere, and until when, is printed; see docs/privacy.md.
+    USER is the id as it stands in the events. Workers may run; what the user does while this runs may be erased too, what they
+    do after its end is kept. Exit status 1 if it could not be proved in time: call it again. What is kept elsewhere, and until
+    when, is printed; see docs/privacy.md.
     """
     import msgspec
 

@@ -13,13 +13,14 @@ import msgspec
 
 from stream_app.codec.answers import answer_id
 from stream_app.codec.outbox import OutboxBatch
-from stream_app.events import ANSWER_TOPICS, Source
+from stream_app.events import ANSWER_TOPICS, Event, Source
 
 __all__ = ["answers_again", "commit_name", "first_answers"]
 
 
 class _Head(msgspec.Struct):
     event_id: str
+    event_time_ms: int
     source: Source
     duplicate_of: str = ""
 
@@ -29,23 +30,24 @@ _whole: Final = msgspec.json.Decoder(dict[str, Any])
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def first_answers(outbox: OutboxBatch, key: bytes | None, topic: str, event_id: str) -> dict[str, dict[str, Any]]:
+def first_answers(outbox: OutboxBatch, key: bytes | None, topic: str, event: Event) -> dict[str, dict[str, Any]]:
     """Find what one commit answered to an event that was new then: the messages by answer topic.
 
     Args:
         outbox: What the commit published.
         key: Key of the event's record.
         topic: Source topic of the event, without prefix.
-        event_id: The event's own id.
+        event: The event; its id and its time say which answers are its own.
 
     Returns:
         A label and candidates, perhaps an alert; nothing if this commit did not answer the event, or only as a duplicate.
     """
     found: dict[str, dict[str, Any]] = {}
+    wanted = (event.event_id, event.event_time_ms, topic, "")
     for name in ANSWER_TOPICS:
         for value in _said_to(outbox, name, key):
             head = _head.decode(value)
-            if (head.event_id, head.source.topic, head.duplicate_of) == (event_id, topic, ""):
+            if (head.event_id, head.event_time_ms, head.source.topic, head.duplicate_of) == wanted:
                 found[name] = _whole.decode(value)
                 break
     return found

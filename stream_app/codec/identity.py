@@ -16,8 +16,8 @@ from stream_app.errors import ConfigError
 __all__ = ["DIGEST_BYTES", "Identity"]
 
 DIGEST_BYTES = 16  # 128 bits: no collision to be expected below 2**64 entities
-# Entries kept for each domain: a hit costs a tenth of a digest, and 32,768 of them are about 7 MB.
-_CACHED = 1 << 15
+# Entries kept for each domain: a hit costs a tenth of a digest, and 65,536 of them are about 13 MB.
+_CACHED = 1 << 16
 
 
 class Identity:

@@ -27,10 +27,11 @@ An **identifier** is 1 to 128 ASCII letters, digits or `._:@/+=~|-`; where the t
 "unknown". Every answer carries an `answer_id` that is made of the source event's topic, partition and offset alone: an
 answer that is published twice has the same id and the same bytes, so drop repeats by topic and id.
 
-An event that its producer sent twice (the same topic and `event_id`, at two offsets) is counted once, and each of the two has
-answers with an id of its own. Those of the second have the content of the first's, and a field `duplicate_of`, which no other
-answer has: the first's `answer_id`. Who acts once for an event (a fraud team with its alerts) leaves out what has the field.
-If the first answers are no longer kept, `duplicate_of` is `commit-<group>-<number>` and the content is of now; see
+An event that its producer sent twice (the same topic, `event_id` and `event_time_ms`, at two offsets) is counted once, and
+each of the two has answers with an id of its own. Those of the second have the content of the first's, and a field
+`duplicate_of`, which no other answer has: the first's `answer_id`. Who acts once for an event (a fraud team with its
+alerts) leaves out what has the field. The same id at another time is another event. If the first
+answers are no longer kept, `duplicate_of` is `commit-<group>-<number>` and the content is of now; see
 [ADR 0009](adr/0009-duplicates.md).
 """
 _ROLES: Final = {"source": "Source events", "answer": "Answers", "side": "Side topics"}

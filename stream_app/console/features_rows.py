@@ -58,7 +58,7 @@ def read_table(
         names: The columns' names, of a CSV file that is known to have no header.
 
     Raises:
-        InputFileError: It is missing, empty, or none of these formats.
+        InputFileError: It is missing, empty or without a row, or none of these formats.
         ConfigError: Parquet without pyarrow.
     """
     try:
@@ -184,6 +184,8 @@ def _json_lines(path: Path, lines: Iterator[str], most_rows: int | None, on_prog
         count += 1
         if count % _REPORT_EVERY == 0:
             on_progress(count)
+    if not found:
+        raise InputFileError(f"{path} has {count} JSON objects and no field in any of them")
     for column in found.values():
         column.extend([None] * (count - len(column)))
     return Table(list(found), list(found.values()), more=more)
@@ -240,4 +242,6 @@ def _parquet(path: Path, most_rows: int | None, on_progress: Callable[[int], Non
             on_progress(count)
             if count >= bound:
                 break
+        if not count:
+            raise InputFileError(f"{path} has {len(names)} columns and no rows")
         return Table(names, columns, more=count < file.metadata.num_rows, times=frozenset(temporal))

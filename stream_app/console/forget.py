@@ -4,6 +4,9 @@ A worker may score the person's events meanwhile. A batch that was read before a
 what it had read; of a group only one batch at a time is between its read and its commit. So an erasure counts when the group has
 made another commit, or none for as long as a silent worker keeps its partitions, and another pass finds nothing. Of somebody who
 is active at that very moment there is something: it must have begun after the call, in two passes in a row.
+
+A pass cannot tell what is old from what is new: it erases the whole state of the person. So what they do between the call and
+its end may be erased with the rest; what they do after its end stays. Answers are told apart, by the time of their event.
 """
 
 from __future__ import annotations
@@ -45,7 +48,7 @@ class Forgotten:
         groups: All that were looked at: this one, and any other that held state of the user.
         erased: Keys by kind of entity; `answers`: commits whose answers to the user were taken out.
         waiting: (group, commit) whose answers to the user are not published yet; they stay until they are.
-        oldest_ms: Event time that the state begins with that is there now, made since; None: there is none.
+        oldest_ms: Event time that the state begins with that is there now, made since the last pass; None: there is none.
         seen: How each group came to rest, for people.
         proved: Nothing of the time before the call is left in the store.
     """
@@ -77,7 +80,8 @@ async def forget(
         digest: The user's key in the state.
         user: Whose.
         partitions: How many partition groups there are.
-        clock: Tells when the call was; state that begins later is not touched again.
+        clock: Tells when the call was. State must begin later to be no sign of the time before, and may be erased all the same;
+            answers to events from then on are not touched.
         patience: See there.
 
     Raises:

@@ -8,7 +8,7 @@ What is done for each event in Python are look-ups by C functions (attrgetter, m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
@@ -23,7 +23,7 @@ from stream_app.codec.identity import DIGEST_BYTES, Identity
 from stream_app.events import KINDS, PLATFORMS, SCENES, Click, Event, Order, Search
 from stream_app.features.compiled import allocating
 from stream_app.features.declare import Catalogue, Field, IdField
-from stream_app.features.text import event_hashes, network_of, normalised_query, query_of
+from stream_app.features.text import REDUCED, event_hashes, query_of
 
 __all__ = ["ColumnReader", "EntityRows", "EventColumns", "category_bucket", "entity_rows", "item_bucket", "rows_of_kinds"]
 
@@ -52,8 +52,6 @@ _OF_SEARCH: Final = attrgetter("query", "items_shown")
 
 _FIELDS: Final = {name: at for at, name in enumerate(get_args(Field))}  # rows of _Texts.numbers
 _COMPOSITE: Final = {"session": "session", "user_category": "category"}  # kinds of one user: what tells them apart
-# What is digested of some fields, in place of what the event says.
-_REDUCED: Final[dict[str, Callable[[str], str]]] = {"network": network_of, "query": normalised_query}
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +181,7 @@ class ColumnReader:
         """Read B events; `groups` are their partition groups."""
         batch = _Batch(events)
         numbers = batch.numbers
-        digests = {field: list(map(identity.hasher(field, _REDUCED.get(field)), batch.texts[field])) for field in self._id_fields}
+        digests = {field: list(map(identity.hasher(field, REDUCED.get(field)), batch.texts[field])) for field in self._id_fields}
         for field in self._counted:
             numbers[_FIELDS[field]] = _numbers(digests[field])
         values = numbers[self._field_rows].T * self._masks[batch.kind]

@@ -6,8 +6,9 @@ A catalogue is data, checked once when it is built; nothing here computes. What 
   this event".
 - A *window* of length L at time t covers `floor((t - L) / tile) * tile <= event time < t` ("sawtooth", as in Chronon: the head
   is exact, the tail is rounded down to a tile's edge). Nothing of [t - L, t) is missed; at most one tile too much is covered.
-  Where an event comes out of order, the tile that holds t may also hold events after t. Aggregations without a window know the
-  entity's whole past, as long as its state lives.
+  Where an event comes out of order, the tile that holds t may also hold events after t, and where it is more than the window's
+  `spare_tiles` tiles behind its entity's newest, the window's oldest tiles are no longer kept. Aggregations without a window know
+  the entity's whole past, as long as its state lives.
 - A *feature* is one number read for one event from the past of one of its entities. An event never sees itself, except where
   the feature is the event's own value (`own`) or compares it with the past (`ratio`, `zscore`, `changed`, `share`, `rank`).
 """
@@ -82,7 +83,8 @@ class EntityKind:
     `name` is one of ENTITIES. A `shared` kind is written by several partition groups, each into its own replica; they are merged
     when read. `sequence` keeps the last interactions and queries; only the first kind can, because a sequence is in order of
     arrival and has no merge. `session_gap_ms`: silence in event time after which a new session begins (0: no sessions); only a
-    kind that is not shared can have them. The state of an entity without events expires after `ttl_ms`.
+    kind that is not shared can have them. The state of an entity without events expires after `ttl_ms`, which
+    outlives the longest window of the kind (its length and two tiles) and its session gap.
     """
 
     name: str
@@ -97,7 +99,9 @@ class EntityKind:
 class Window:
     """A length of event time, kept in tiles.
 
-    `spare_tiles` are kept beyond it, so that an event that comes as many tiles out of order still reads a whole window.
+    `spare_tiles` are kept beyond it, so that an event that is as many tiles behind its entity's newest still reads a whole
+    window, and is counted by all that come after it. One further behind reads a window that lacks its oldest tiles; the tile of
+    one that is `slots` tiles behind is gone.
     """
 
     name: str
@@ -127,8 +131,9 @@ class Measure:
       (billing, shipping, ip; unknown ones apart) less one, at least 0.
     - Codes: `hour` 1..24 and `weekday` 1..7 (from Monday) of the event time in UTC; `scene` and `platform` 1 + their code.
     - Hashes: identifiers are the first 8 bytes of the keyed digest (big-endian, shifted right once); `category` is 1 + crc32 of
-      its text. `query` is the normalised query, `network` the address's /24 (IPv4) or /48 (IPv6). An order's `item`, `category`
-      and `price` are its first line's.
+      its text. `query` is the normalised query; `ip` the address in its canonical spelling (an IPv4 one written as IPv6 is that
+      IPv4 one), `network` its /24 (IPv4) or /48 (IPv6), both none for what is no address. An order's `item`, `category` and
+      `price` are its first line's.
     """
 
     name: str
@@ -164,8 +169,9 @@ class Feature:
     - decayed: the sum of v * w, w = round(4096 * 2^(-age / half_life)) / 4096, age = whole tiles between the event's and the
       reading's, in ms.
     - gap_mean: mean seconds between events with v > 0: (last - first) / (how many - 1); `default` below 2 of them.
-    - distinct: how many different v > 0. Exact while each tile has at most `words` and the window at most 32 of them; above it
-      HyperLogLog with 16 * words - 1 registers of 4 bits: relative standard error 1.04 / sqrt(registers); rounded.
+    - distinct: how many different v > 0. Exact while each tile (of a shared entity: the own group's, and the others' merged) has
+      at most `words` and the window at most 32 of them; above it HyperLogLog with 16 * words - 1 registers of 4 bits: relative
+      standard error 1.04 / sqrt(registers); rounded.
 
     Over the whole past:
 
@@ -185,7 +191,8 @@ class Feature:
     `default` is the value where the entity has no past (or the event has no such entity), but for `own`, and for a `ratio`
     without own v, which is 0 even then. Values are clipped to [low, high]. n of `per` is the plain integer, whatever its unit.
 
-    A search whose normalised query is empty is no query. An event that is late and sent twice is late.
+    A search whose normalised query is empty is no query. An event of the same topic, event id and event time as one of its user's
+    last 32 was sent twice by its producer: it changes nothing. One that is late and sent twice is late.
     """
 
     name: str
@@ -261,6 +268,7 @@ class Catalogue:
         yield from self._problems_of_kinds()
         yield from self._problems_of_windows()
         yield from self._problems_of_measures()
+        yield from self._problems_of_expiry()
 
     def _problems_of_kinds(self) -> Iterator[str]:
         for kind in self.kinds:
@@ -272,6 +280,21 @@ class Catalogue:
                 yield f"entity kind {kind.name!r} is shared and has sessions; replicas cannot tell where one ends"
             if kind.shared and kind.name in ("session", "user_category"):
                 yield f"entity kind {kind.name!r} belongs to one user; it cannot be shared"
+
+    def _problems_of_expiry(self) -> Iterator[str]:
+        # State that is gone before its longest window has passed would make a windowed feature forget what it covers.
+        reach = {w.name: w.length_ms + 2 * w.tile_ms for w in self.windows}
+        for kind in self.kinds:
+            read = [name for f in self.features if f.entity == kind.name for name in (f.window, f.base) if name in reach]
+            needed = {f"window {name!r} (and two tiles)": reach[name] for name in read}
+            if kind.session_gap_ms:
+                needed["session gap"] = kind.session_gap_ms
+            what = max(needed, key=needed.__getitem__, default="")
+            if what and kind.ttl_ms < needed[what]:
+                yield (
+                    f"entity kind {kind.name!r} expires after {kind.ttl_ms} ms, but its {what} reaches back {needed[what]} ms; "
+                    f"raise its ttl_ms to at least {needed[what]}, or use a shorter one"
+                )
 
     def _problems_of_windows(self) -> Iterator[str]:
         spans = [(w.length_ms, w.tile_ms, w.spare_tiles) for w in self.windows]

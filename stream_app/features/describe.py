@@ -32,7 +32,7 @@ __all__ = ["describe_row"]
 
 def describe_row(catalogue: Catalogue, layout: KindLayout, row: NDArray[np.int64]) -> dict[str, object]:
     """Decode one row (W,) int64 into the form above."""
-    names = {MeasureKey(m.field, m.kinds): m.name for m in catalogue.measures}
+    names = {MeasureKey.of(m): m.name for m in catalogue.measures}
     spans = {(w.length_ms, w.tile_ms, w.spare_tiles): w.name for w in catalogue.windows}
     at, shape, empty = layout.at, layout.shape, row[0] == 0
     tiles: dict[str, dict[int, int]] = {}

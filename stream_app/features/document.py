@@ -31,16 +31,18 @@ features list`, `show NAME` and `explain USER` say the same on the command line,
 - A window of length L at time t covers `floor((t - L) / tile) * tile <= event time < t`: nothing of the last L is missed, at most
   one tile too much is covered. The tile that holds t may also hold events that are later than one that comes out of order.
 - An event that comes out of order is added to its tile while that tile is kept (`slots` tiles from the entity's newest event
-  back), so the state does not depend on the order of arrival. Beyond the allowed lateness it changes nothing and goes to
-  `late-events`.
-- An event that its producer sent again (same topic and event id among the user's last 32) changes nothing.
+  back), so the state does not depend on the order of arrival; it reads whole windows up to the time in the table below
+  behind the entity's newest event, further behind what is left of them. Beyond the allowed lateness it changes nothing and
+  goes to `late-events`.
+- An IP address counts in its canonical spelling: an IPv4 one written as IPv6 is that IPv4 one, and what is no address is none.
+- An event that its producer sent again (same topic, event id and event time as one of the user's last 32) changes nothing.
 - Money is summed in integer cents. Sums, counts, minima and maxima are exact.
 - `distinct` is exact while each tile has at most as many different values as it has words, and the window at most 32. Above it
   each tile is a HyperLogLog sketch: the relative standard error is {errors}.
 - `std` and `zscore` count amounts of more than 100,000.00 as 100,000.00, and are off by at most 0.12.
 - Default: the value for an entity without a past, or an event without such an entity. Values are clipped to the range.
-- A shared entity (replicas: one per partition group) is merged when it is read. Of one that more groups hold than a read may ask,
-  sums are scaled up from those asked.
+- A shared entity (replicas: one per partition group) is merged when it is read. Of one that more groups hold than a read may ask
+  (`redis.max_replicas`, 32 others), sums are scaled up from those asked, and `distinct` is a lower bound, of those asked alone.
 """
 
 _MIGRATION: Final = """\
@@ -49,8 +51,8 @@ _MIGRATION: Final = """\
 1. Edit the declaration in `stream_app/features/catalog/`: one `Feature`, and nothing else but a window or measure it may need.
    `millrace features show NAME` shows what it came to, `millrace features estimate` what it costs.
 2. `millrace docs` writes this page. The catalogue's hash has changed, so the worker refuses the old model: train one
-   (`training`), which writes the new hash into its manifest. Then restart the workers one after the other: one that meets state
-   of a layout that was registered after it had started stops and asks for a restart, which reads the new layout.
+   (`training`), which writes the new hash into its manifest. Then exchange the workers one after the other: one that meets state
+   of a layout that it has not heard of asks the store for it. What an old worker writes loses the new parts again.
 3. Nothing is to be done for the state. Every blob begins with the tag of its layout, and the store keeps what each tag means
    (`layouts`). A worker that finds the blob of another layout takes over all that both have in common: tiles of the same window,
    tile and measure, last values, histograms of the same cells, the session, the sequence. A new part reads as empty and fills
@@ -66,8 +68,12 @@ def features_markdown(catalogue: Catalogue) -> str:
     """Return the page: windows, state per entity, a table of features for each entity, sources. Ends with a newline."""
     hashed, count = catalogue_hash(catalogue), len(catalogue.features)
     lines = [_INTRODUCTION.format(hash=hashed, count=count, errors=_errors(catalogue))]
-    lines += ["## Windows", "", "| window | length | tile | slots kept |", "| --- | --- | --- | --- |"]
-    lines += [f"| {w.name} | {spell_ms(w.length_ms)} | {spell_ms(w.tile_ms)} | {w.slots} |" for w in catalogue.windows]
+    lines += ["## Windows", ""]
+    lines += ["| window | length | tile | slots kept | whole if out of order by |", "| --- | --- | --- | --- | --- |"]
+    lines += [
+        f"| {w.name} | {spell_ms(w.length_ms)} | {spell_ms(w.tile_ms)} | {w.slots} | {spell_ms(w.spare_tiles * w.tile_ms)} |"
+        for w in catalogue.windows
+    ]
     lines += _entities(catalogue)
     for entity in [*(k.name for k in catalogue.kinds), EVENT]:
         lines += _section(catalogue, entity)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from model import contract
 from stream_app.codec.identity import Identity
-from stream_app.errors import ContractError
+from stream_app.errors import ContractError, UnknownLayoutError
 from stream_app.events import Click, Event, Order, OrderLine, Search
 from stream_app.features import sequence
 from stream_app.features.blob import FOREIGN, as_blobs, pack_rows, unpack_rows
@@ -141,11 +141,11 @@ class FeatureEngine:
             blob = blobs[number]
             old = self._older.get((kind, blob[:4]))
             if old is None:
-                raise ContractError(
+                raise UnknownLayoutError(
                     f"the stored state of {kind} has layout {blob[:4].hex()}, which this worker does not know (its own is "
-                    f"{layout.tag.hex()}) and the store does not describe. Operator action: restart this worker, it reads the "
-                    "layouts when it starts, and another one may have brought a new catalogue; if that does not help, an older "
-                    "release wrote the state: choose a new redis.prefix and kafka.group."
+                    f"{layout.tag.hex()}) and the store does not describe. Operator action: restore the key `layouts` of this "
+                    "redis.prefix if it has lost an entry; else a release from before layouts were registered wrote the state: "
+                    "choose a new redis.prefix and kafka.group."
                 )
             rows[number] = migrate_row(old, unpack_rows(old, Blobs.of([blob]))[0][0], layout)
 
@@ -163,7 +163,8 @@ class FeatureEngine:
         """Decode the groups' own state, (N, W) int64; where there is none the row is empty.
 
         Raises:
-            ContractError: A blob is damaged, or of a layout that is not known.
+            UnknownLayoutError: A blob is of a layout that has not been learned.
+            ContractError: A blob is damaged.
         """
         joined = as_blobs(blobs)
         rows, status = unpack_rows(self._layouts[kind], joined)
@@ -205,11 +206,12 @@ class FeatureEngine:
         states = {}
         for name, layout in self._layouts.items():
             needed = (len(rows[name]), layout.plan.width)
-            merged, elsewhere = _no_rows(layout), np.zeros(0, np.bool_)
+            elsewhere, heads = _no_rows(layout), np.zeros(0, np.int64)
             if name in others and others[name].held.any():
-                merged, elsewhere = _checked(others[name].rows, needed, name), others[name].held
+                elsewhere = _checked(others[name].rows, needed, name)
+                heads = elsewhere[:, 0].copy()  # the fold moves the column itself on
             touched = np.zeros(len(rows[name]), np.bool_)
-            states[name] = State(rows[name].row, _checked(own[name], needed, name), merged, elsewhere, touched)
+            states[name] = State(rows[name].row, _checked(own[name], needed, name), elsewhere, heads, touched)
         return self._fold(columns, states, commits)
 
     def _fold(self, columns: EventColumns, states: Mapping[str, State], commits: NDArray[np.int64] | None) -> FoldResult:
@@ -279,7 +281,7 @@ class FeatureEngine:
             times, np.zeros((count, len(self.catalogue.measures)), np.int64), np.zeros((count, 4), np.int32),
             np.zeros((count, 4), np.int32), np.zeros(count, np.int64), np.zeros(count, np.int64),
         )  # fmt: skip
-        state = State(np.arange(count, dtype=np.int32), own, _no_rows(layout), np.zeros(0, np.bool_), np.zeros(count, np.bool_))
+        state = State(np.arange(count, dtype=np.int32), own, _no_rows(layout), np.zeros(0, np.int64), np.zeros(count, np.bool_))
         out = self._out(count)
         fold_kind(layout.plan, batch, state, out, Scratch.of(layout.plan), _JUDGED_BEFORE)
         return tuple(name for name, _ in wanted), out.dense[:, [column for _, column in wanted]]

@@ -39,7 +39,7 @@ from stream_app.features.aggregations.trend import TREND, read_trend
 from stream_app.features.compiled import Int, compiled, inlined
 from stream_app.features.layout import MOST_UNION, KindPlan
 from stream_app.features.sequence import add_interaction, add_query, find_event, read_interactions, read_queries
-from stream_app.features.tiles import add_event, kept_bits, lowest, merge_row
+from stream_app.features.tiles import add_event, add_past, kept_bits, lowest, merge_past
 
 __all__ = ["Batch", "Out", "Scratch", "State", "fold_kind"]
 
@@ -70,14 +70,18 @@ class Batch(NamedTuple):
 class State(NamedTuple):
     """N entities of one kind.
 
-    rows (B,) int32: each event's entity, -1 for none. own (N, W): this group's state. merged (N, W): own and the other replicas
-    together, where `elsewhere` (N,) says that there are any; (0, W) for none at all. touched (N,): set for what changed.
+    rows (B,) int32: each event's entity, -1 for none. own (N, W): this group's state. others (N, W): the other groups'
+    replicas, merged; heads (N,) their newest time + 1, by which their tiles are kept, 0 where there are none; both (0, ...) for
+    none at all. touched (N,): set for what changed.
+
+    The two are read apart: a group that lags behind the others, or runs ahead of them, still sees all of its own windows. What
+    has no window is merged into `others` when the fold begins.
     """
 
     rows: NDArray[np.int32]
     own: NDArray[np.int64]
-    merged: NDArray[np.int64]
-    elsewhere: NDArray[np.bool_]
+    others: NDArray[np.int64]
+    heads: NDArray[np.int64]
     touched: NDArray[np.bool_]
 
 
@@ -110,10 +114,12 @@ class Scratch(NamedTuple):
 
 
 @inlined
-def _read_tiles(row: NDArray[np.int64], t: Int, plan: KindPlan, joined: NDArray[np.int64], sets: NDArray[np.int64]) -> None:
-    """Join the tiles of every window at time t: into `joined` (A,), and distinct sets into `sets` (D, U); both empty before."""
+def _read_tiles(
+    row: NDArray[np.int64], newest: Int, t: Int, plan: KindPlan, joined: NDArray[np.int64], sets: NDArray[np.int64]
+) -> None:
+    """Join the tiles of every window at time t into `joined` (A,), and the distinct sets into `sets` (D, U)."""
     for b in range(plan.blocks.shape[0]):
-        bits, first = kept_bits(row, b, t, plan)
+        bits, first = kept_bits(row, newest, b, t, plan)
         if bits == np.uint64(0):
             continue
         block = plan.blocks[b]
@@ -229,11 +235,11 @@ def _judge(row: NDArray[np.int64], e: int, batch: Batch, out: Out, plan: KindPla
     if newest >= 0 and t < newest - lateness_ms:
         out.late_by[e] = newest - t
     elif plan.places[_SEQUENCE] >= 0:
-        out.duplicate_of[e] = find_event(row, plan.places[_SEQUENCE], batch.events[e])
+        out.duplicate_of[e] = find_event(row, plan.places[_SEQUENCE], batch.events[e], t)
 
 
 @compiled
-def fold_kind(  # noqa: C901 - the loop that everything is compiled into
+def fold_kind(  # noqa: C901, PLR0912 - the loop that everything is compiled into
     plan: KindPlan, batch: Batch, state: State, out: Out, scratch: Scratch, lateness_ms: int
 ) -> None:
     """Fold a batch into the entities of one kind, in the order of its events; outputs are written in place.
@@ -244,16 +250,16 @@ def fold_kind(  # noqa: C901 - the loop that everything is compiled into
     Args:
         plan: the compiled kind.
         batch: the events.
-        state: the entities; `own`, `merged` and `touched` are changed.
+        state: the entities; `own`, `touched`, and of `others` what has no window, are changed.
         out: the tensors; this kind's columns of `dense` are written.
         scratch: room for the windows of one event.
         lateness_ms: events older than this before their entity's newest are late; -1: `out.late_by` and `out.duplicate_of` are
             given.
     """
     joined, sets = scratch.joined, scratch.sets
-    for i in range(state.elsewhere.shape[0]):
-        if state.elsewhere[i]:
-            merge_row(state.merged[i], state.own[i], plan)
+    for i in range(state.heads.shape[0]):
+        if state.heads[i] != 0:
+            merge_past(state.others[i], state.own[i], plan)
     for e in range(batch.times.shape[0]):
         i, t = state.rows[e], batch.times[e]
         if lateness_ms >= 0 and i >= 0:
@@ -263,8 +269,9 @@ def fold_kind(  # noqa: C901 - the loop that everything is compiled into
         if i < 0:
             _without_past(plan, batch.values[e], out.dense[e])
             continue
-        shared = state.elsewhere.shape[0] > 0 and state.elsewhere[i]
-        row = state.merged[i] if shared else state.own[i]
+        own = state.own[i]
+        shared = state.heads.shape[0] > 0 and state.heads[i] != 0
+        row = state.others[i] if shared else own
         if row[0] == 0:
             _without_past(plan, batch.values[e], out.dense[e])
         else:
@@ -272,7 +279,9 @@ def fold_kind(  # noqa: C901 - the loop that everything is compiled into
                 joined[a] = 0
             for d in range(sets.shape[0]):
                 sets[d, 0] = 0
-            _read_tiles(row, t, plan, joined, sets)
+            if shared:
+                _read_tiles(row, state.heads[i], t, plan, joined, sets)
+            _read_tiles(own, own[0], t, plan, joined, sets)
             _evaluate(plan, row, joined, sets, batch.values[e], t, out.dense[e])
         sequence, queries = plan.places[_SEQUENCE], plan.places[_QUERIES]
         if sequence >= 0:
@@ -280,11 +289,10 @@ def fold_kind(  # noqa: C901 - the loop that everything is compiled into
             read_queries(row, queries, t, out.query_ids[e], out.query_gaps[e])
         if out.duplicate_of[e] >= 0:
             continue
-        own = state.own[i]
         if sequence >= 0:
             add_interaction(own, sequence, t, batch.ids[e], batch.events[e], batch.commits[e])
             add_query(own, queries, t, batch.query[e])
-        for _ in range(2 if shared else 1):  # one place of call: the adding is compiled into this loop
-            add_event(own, t, batch.values[e], plan)
-            own = row
+        add_event(own, t, batch.values[e], plan)
+        if shared:
+            add_past(row, t + 1, batch.values[e], plan)
         state.touched[i] = True

@@ -169,7 +169,7 @@ def stateless_layout(shape: Shape) -> KindLayout:
 
 def _layout(catalogue: Catalogue | None, shape: Shape, features: tuple[Feature, ...], columns: tuple[int, ...]) -> KindLayout:
     at = columns_of(shape)
-    numbers = {MeasureKey(m.field, m.kinds): i for i, m in enumerate(catalogue.measures)} if catalogue else {}
+    numbers = {MeasureKey.of(m): i for i, m in enumerate(catalogue.measures)} if catalogue else {}
     blocks: list[list[int]] = []
     cells: list[int] = []
     sets: list[list[int]] = []
@@ -266,7 +266,7 @@ class _Operands:
     def _operand(self, feature: Feature, need: Need) -> int:
         assert self._catalogue is not None
         measure = self._catalogue.measure(need.measure)
-        key = MeasureKey(measure.field, measure.kinds)
+        key = MeasureKey.of(measure)
         if need.where == "last":
             return self._at.lasts[key]
         if need.where == "histogram":

@@ -3,7 +3,7 @@
     [ events so far | 32 x (time_ms + 1, item, category, kind + 1, price bucket, event hash, commit) ]
     [ queries so far | 4 x (time_ms + 1, query, word, word, word) ]
 
-An event whose hash is among the 32 was sent twice by its producer; the commit number says which step applied the first.
+An event whose hash and time are among the 32 was sent twice by its producer; the commit number says which step applied the first.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ _EVENT, _COMMIT = 5, 6
 
 
 @inlined
-def find_event(row: NDArray[np.int64], start: Int, event: Int) -> Int:
-    """Return the commit number that applied the event, or -1 if it is not among the last ones."""
+def find_event(row: NDArray[np.int64], start: Int, event: Int, t: Int) -> Int:
+    """Return the commit number that applied the event of this hash and this time, or -1 if it is not among the last ones."""
     total = row[start]
     if event == 0:
         return np.int64(-1)
     for back in range(1, min(total, np.int64(SEQUENCE)) + 1):
         entry = start + 1 + ((total - back) % SEQUENCE) * ENTRY
-        if row[entry + _EVENT] == event:
+        if row[entry + _EVENT] == event and row[entry] == t + 1:
             return np.int64(row[entry + _COMMIT])
     return np.int64(-1)
 

@@ -17,7 +17,8 @@ from typing import Final, Literal
 
 import msgspec
 
-from stream_app.features.declare import Catalogue, EntityKind, Feature
+from stream_app.events import KINDS
+from stream_app.features.declare import Catalogue, EntityKind, Measure
 
 __all__ = ["FORMAT", "OPERATIONS", "Block", "Cell", "Histogram", "MeasureKey", "Need", "Shape", "Span", "shape_of"]
 
@@ -28,10 +29,15 @@ OPERATIONS: Final = ("sum", "clipped", "square", "max", "latest", "min", "first"
 
 
 class MeasureKey(msgspec.Struct, frozen=True, order=True):
-    """What a measure means, whatever its name is."""
+    """What a measure means, whatever its name is. `kinds` are in order of events.KINDS, so that equal meanings are equal."""
 
     field: str
     kinds: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, measure: Measure) -> MeasureKey:
+        """Tell what a declared measure means."""
+        return cls(measure.field, tuple(kind for kind in KINDS if kind in measure.kinds))
 
 
 class Cell(msgspec.Struct, frozen=True, order=True):
@@ -123,7 +129,7 @@ class Need(msgspec.Struct, frozen=True):
 def shape_of(catalogue: Catalogue, kind: EntityKind, needs: Iterable[Need]) -> Shape:
     """Collect what the features of a kind need; they share it. Order is the catalogue's, so that features can be reordered."""
     needed = set(needs)
-    keys = {m.name: MeasureKey(m.field, m.kinds) for m in catalogue.measures}
+    keys = {m.name: MeasureKey.of(m) for m in catalogue.measures}
     blocks = []
     for window in catalogue.windows:
         cells = [
@@ -149,8 +155,3 @@ def shape_of(catalogue: Catalogue, kind: EntityKind, needs: Iterable[Need]) -> S
         histograms=tuple(Histogram(key, size) for key, size in lifetime("histogram")),
         session=tuple(key for key, _ in lifetime("session")),
     )
-
-
-def features_of(catalogue: Catalogue, kind: EntityKind) -> list[tuple[int, Feature]]:
-    """Features of a kind with their columns of the dense tensor."""
-    return [(column, f) for column, f in enumerate(catalogue.features) if f.entity == kind.name]

@@ -1,4 +1,4 @@
-"""Text becomes numbers: the normalised query and its codes for the model, the hash of an event's id, the network of an address.
+"""Text becomes numbers: the normalised query and its codes for the model, the hash of an event's id; an address and its network.
 
 Everything here is the same on every machine and in every process; what a model or a state has learnt of a code stays true.
 """
@@ -6,7 +6,7 @@ Everything here is the same on every machine and in every process; what a model 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import islice
@@ -21,10 +21,11 @@ from model.contract import QUERY_BUCKETS, QUERY_CODES
 from stream_app.events import SOURCE_TOPICS
 from stream_app.features.compiled import allocating
 
-__all__ = ["Query", "event_hashes", "network_of", "normalised_query", "query_of", "words"]
+__all__ = ["REDUCED", "Query", "address_of", "event_hashes", "network_of", "normalised_query", "query_of", "words"]
 
 _LONGEST: Final = 512  # characters of a normalised query: NFKC makes up to 18 of one
 _IPV4_BITS, _IPV6_BITS = 24, 48  # what one customer of a provider usually has
+_OCTETS: Final = frozenset(map(str, range(256)))
 
 # Han, kana, and their extensions: written without spaces, so each character counts as a word.
 _IDEOGRAPHS: Final = "\u3005-\u3007\u3041-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -63,23 +64,58 @@ def query_of(text: str) -> Query:
     return Query(query, tuple(codes + [0] * (QUERY_CODES - len(codes))))
 
 
-def network_of(address: str) -> str:
-    """Return the /24 of an IPv4 address (also one written as IPv6), the /48 of an IPv6 one; "" for what is no address."""
+def _parsed(address: str) -> IPv4Address | IPv6Address | None:
+    """Read an address; an IPv4 one written as IPv6 is that IPv4 one.
+
+    A zone (%eth0) is dropped: it means something to one machine only.
+    """
     try:
         parsed = ip_address(address)
     except ValueError:
+        return None
+    if isinstance(parsed, IPv6Address):
+        return parsed.ipv4_mapped or IPv6Address(int(parsed))
+    return parsed
+
+
+def _plain_ipv4(address: str) -> bool:
+    """Whether the text is an IPv4 address as everybody writes it: an eighth of what reading any address costs."""
+    parts = address.split(".")
+    return len(parts) == 4 and all(part in _OCTETS for part in parts)
+
+
+def address_of(address: str) -> str:
+    """Return what all spellings of an address have in common: lower case, compressed, no zone, `::ffff:1.2.3.4` as `1.2.3.4`.
+
+    "" for what is no address: made-up texts must not become entities.
+    """
+    if _plain_ipv4(address):
+        return address
+    parsed = _parsed(address)
+    return "" if parsed is None else str(parsed)
+
+
+def network_of(address: str) -> str:
+    """Return the /24 of an IPv4 address (also one written as IPv6), the /48 of an IPv6 one; "" for what is no address."""
+    if _plain_ipv4(address):
+        return f"{address[: address.rindex('.')]}.0/{_IPV4_BITS}"
+    parsed = _parsed(address)
+    if parsed is None:
         return ""
-    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is None:
+    if isinstance(parsed, IPv6Address):
         return f"{IPv6Address(int(parsed) >> (128 - _IPV6_BITS) << (128 - _IPV6_BITS))}/{_IPV6_BITS}"
-    four = int(parsed if isinstance(parsed, IPv4Address) else parsed.ipv4_mapped or 0)
-    return f"{IPv4Address(four >> (32 - _IPV4_BITS) << (32 - _IPV4_BITS))}/{_IPV4_BITS}"
+    return f"{IPv4Address(int(parsed) >> (32 - _IPV4_BITS) << (32 - _IPV4_BITS))}/{_IPV4_BITS}"
+
+
+# What is digested of some identifiers, in place of what the event says (Identity.hasher, which keeps the results).
+REDUCED: Final[Mapping[str, Callable[[str], str]]] = {"ip": address_of, "network": network_of, "query": normalised_query}
 
 
 def event_hashes(event_ids: Sequence[str], topics: NDArray[np.intp]) -> NDArray[np.int64]:
     """Hash what a producer calls its events: 1 to 2**48 - 1, of topic and id.
 
-    An id that somebody made to collide gains nothing: it is compared within one user's events, where sending the same id twice
-    does as much.
+    No secret is in it, so ids can be made that collide. Such an event is taken for sent twice only if it is of the same user and
+    the same millisecond too: that gains no more than sending the very same id again, which is never counted.
 
     Args:
         event_ids: N ids.

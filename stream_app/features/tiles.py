@@ -14,7 +14,7 @@ from stream_app.features.aggregations.spread import clipped, square
 from stream_app.features.compiled import Int, compiled, inlined
 from stream_app.features.layout import HEADER, KindPlan
 
-__all__ = ["add_event", "kept_bits", "lowest", "merge_replicas", "merge_row"]
+__all__ = ["add_event", "add_past", "kept_bits", "lowest", "merge_past", "merge_replicas", "merge_row"]
 
 # Columns of plan.blocks and plan.places (layout.KindPlan).
 _TILE_MS, _TILES, _SLOTS, _WIDTH, _OFFSET = 0, 1, 2, 3, 4
@@ -50,12 +50,15 @@ def _turned(word: Int, first: Int, slots: Int) -> np.uint64:
 
 
 @inlined
-def kept_bits(row: NDArray[np.int64], b: int, t: Int, plan: KindPlan) -> tuple[np.uint64, Int]:
-    """Which tiles of block b a read at time t takes: bit j for tile `first` + j, and `first`."""
+def kept_bits(row: NDArray[np.int64], newest: Int, b: int, t: Int, plan: KindPlan) -> tuple[np.uint64, Int]:
+    """Which tiles of block b a read at time t takes: bit j for tile `first` + j, and `first`.
+
+    `newest` is the time + 1 that the tiles are kept by: not the row's own where a view knows of newer events.
+    """
     if row[HEADER + b] == 0:
         return np.uint64(0), np.int64(0)
     block = plan.blocks[b]
-    now, head = t // block[_TILE_MS], (row[0] - 1) // block[_TILE_MS]
+    now, head = t // block[_TILE_MS], (newest - 1) // block[_TILE_MS]
     first = max(now - block[_TILES], head - block[_SLOTS] + 1, np.int64(0))
     last = min(now, head)
     if first > last:
@@ -136,16 +139,22 @@ def _add_to_tile(row: NDArray[np.int64], start: Int, stored: Int, values: NDArra
 
 
 @inlined
-def add_event(row: NDArray[np.int64], t: Int, values: NDArray[np.int64], plan: KindPlan) -> None:
-    """Add one event to everything that its entity keeps, sequences apart."""
-    stored = t + 1
-    _advance(row, stored, plan)
-    if row[1] == 0 or stored < row[1]:
-        row[1] = stored
+def add_past(row: NDArray[np.int64], stored: Int, values: NDArray[np.int64], plan: KindPlan) -> None:
+    """Add an event of time `stored` - 1 to what has no window and every kind may have."""
+    row[0] = max(row[0], stored)
+    row[1] = join_min(row[1], stored)
     for f in range(plan.lasts.shape[0]):
         add_last(row, plan.lasts[f, 0], stored, values[plan.lasts[f, 1]])
     for h in range(plan.histograms.shape[0]):
         add_count(row, plan.histograms[h, 0], plan.histograms[h, 1], values[plan.histograms[h, 2]])
+
+
+@inlined
+def add_event(row: NDArray[np.int64], t: Int, values: NDArray[np.int64], plan: KindPlan) -> None:
+    """Add one event to everything that its entity keeps, sequences apart."""
+    stored = t + 1
+    _advance(row, stored, plan)
+    add_past(row, stored, values, plan)
     if plan.places[_SESSION] >= 0:
         add_session(row, plan.places[_SESSION], t, plan.places[_GAP_MS], values, plan.session)
     for b in range(plan.blocks.shape[0]):
@@ -173,12 +182,10 @@ def _merge_tile(target: NDArray[np.int64], start: Int, source: NDArray[np.int64]
         merge_sets(target, start + at, source, of + at, words)
 
 
-@compiled
-def merge_row(target: NDArray[np.int64], source: NDArray[np.int64], plan: KindPlan) -> None:
-    """Merge one row into another, as if every event had been added to one. What only an unshared kind has is left as it is."""
-    if source[0] == 0:
-        return
-    _advance(target, source[0], plan)
+@inlined
+def merge_past(target: NDArray[np.int64], source: NDArray[np.int64], plan: KindPlan) -> None:
+    """Merge what has no window and every kind may have."""
+    target[0] = max(target[0], source[0])
     target[1] = join_min(target[1], source[1])
     for f in range(plan.lasts.shape[0]):
         at = plan.lasts[f, 0]
@@ -186,6 +193,15 @@ def merge_row(target: NDArray[np.int64], source: NDArray[np.int64], plan: KindPl
     for h in range(plan.histograms.shape[0]):
         for c in range(plan.histograms[h, 0], plan.histograms[h, 0] + plan.histograms[h, 1]):
             target[c] += source[c]
+
+
+@compiled
+def merge_row(target: NDArray[np.int64], source: NDArray[np.int64], plan: KindPlan) -> None:
+    """Merge one row into another, as if every event had been added to one. What only an unshared kind has is left as it is."""
+    if source[0] == 0:
+        return
+    _advance(target, source[0], plan)
+    merge_past(target, source, plan)
     for b in range(plan.blocks.shape[0]):
         if source[HEADER + b] == 0:
             continue

@@ -138,12 +138,17 @@ def up(root: Path, progress: Progress, options: ClusterOptions | None = None) ->
     """Make the cluster of the checkout `root` run, form it if it is new; return when all of it answers and is linked.
 
     Raises:
-        ServiceError: A node did not start, or the nodes did not come together. What was started stays, for a next try.
+        ServiceError: A node did not start, or the nodes did not come together. What was started stays, for a next try. Or there
+            is data, and no readable record of the cluster that it belongs to; nothing was touched.
     """
     redis_server(progress)
     with _locked(root):
-        homes, (ports, formed) = _homes(root), _recorded(root)
+        homes, record = _homes(root), _recorded(root)
+        if record is None:
+            _check_new(root, homes)
+        ports, formed = record or ({}, False)
         if not formed:  # it was never finished, so nobody has anything in it
+            _record(root, ports, formed=False)  # so that a next try knows this too
             for home in homes:
                 home.stop(kill=True)
                 shutil.rmtree(home.data, ignore_errors=True)
@@ -178,7 +183,7 @@ def down(root: Path, *, wipe: bool = False) -> list[str]:
 
 def status(root: Path) -> ClusterState:
     """Look at all nodes, now. Changes nothing."""
-    ports, _ = _recorded(root)
+    ports, _ = _recorded(root) or ({}, False)
     return _state(_homes(root), ports)
 
 
@@ -217,7 +222,7 @@ def wait_for_failover(root: Path, slot: int, old: ClusterNode) -> ClusterNode:
     Raises:
         ServiceError: No replica took over in time.
     """
-    homes, (ports, _) = _homes(root), _recorded(root)
+    homes, (ports, _) = _homes(root), _recorded(root) or ({}, False)
     left = {number: port for number, port in ports.items() if number != old.number}
 
     def replaced() -> bool:
@@ -312,22 +317,35 @@ def _record_path(root: Path) -> Path:
 
 def _record(root: Path, ports: Mapping[int, int], *, formed: bool) -> None:
     write_atomically(
-        _record_path(root), json.dumps({"ports": [ports[number] for number in range(NODES)], "formed": formed}) + "\n"
+        _record_path(root), json.dumps({"ports": [ports.get(number, 0) for number in range(NODES)], "formed": formed}) + "\n"
     )
 
 
-def _recorded(root: Path) -> tuple[dict[int, int], bool]:
-    """Return the ports by number and whether the cluster was ever whole; ({}, False) if there is no readable record."""
+def _recorded(root: Path) -> tuple[dict[int, int], bool] | None:
+    """Return the known ports by number, and whether the cluster was ever whole; None if there is no readable record."""
     try:
         record = json.loads(_record_path(root).read_text())
-        return dict(enumerate(int(port) for port in record["ports"])), bool(record["formed"])
+        ports, formed = [int(port) for port in record["ports"]], bool(record["formed"])
     except (OSError, ValueError, KeyError, TypeError):
-        return {}, False
+        return None
+    return ({number: port for number, port in enumerate(ports) if port}, formed) if len(ports) == NODES else None
+
+
+def _check_new(root: Path, homes: Sequence[_Home]) -> None:
+    """Refuse to form a cluster where the data of another one may be."""
+    full = [home.data for home in homes if home.data.exists() and any(home.data.iterdir())]
+    if full:
+        raise ServiceError(
+            f"{_record_path(root)} is missing or unreadable, but {len(full)} nodes have data ({full[0]}, ...); nothing was "
+            'touched. To keep the data, write {"ports": [...], "formed": true} there, with the ports that stand in '
+            f"node-0/redis.conf to node-{NODES - 1}/redis.conf beside it. To begin anew, run "
+            "`millrace services cluster down --wipe`, then `up`"
+        )
 
 
 @contextmanager
 def _locked(root: Path) -> Iterator[None]:
-    """Hold the cluster's lock; another holder has it for a minute at most."""
+    """Hold the cluster's lock. Waits for another holder, however long: an `up` whose nodes do not start takes minutes."""
     path = _record_path(root).with_name("lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:

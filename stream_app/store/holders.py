@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 
-__all__ = ["asked", "groups_of"]
+__all__ = ["asked"]
 
 
 def asked(holders: Sequence[int], group: int, most: int) -> tuple[list[int], int]:
@@ -28,15 +28,3 @@ def asked(holders: Sequence[int], group: int, most: int) -> tuple[list[int], int
     before = at - 1 if at and holders[at - 1] == group else at
     others = [*holders[at:], *holders[:before]]
     return others[:most], len(others)
-
-
-def groups_of(bitmap: bytes) -> list[int]:
-    """The groups of an index entry, ascending: bit 0 is the first byte's highest, as SETBIT counts."""
-    bits = int.from_bytes(bitmap)
-    size = len(bitmap) * 8
-    groups = []
-    while bits:
-        top = bits.bit_length()
-        groups.append(size - top)
-        bits ^= 1 << (top - 1)
-    return groups

@@ -50,6 +50,9 @@ class _Group:
 class MemoryStore:
     """Store in this process's memory (see `stream_app.store.port.Store`).
 
+    Unlike Redis it has no TTL: what it holds of an entity stays, however long the entity is silent. So replay and training see a
+    past that Redis drops after the kind's TTL without a write.
+
     Args:
         groups: Number of partition groups.
         shared_kinds: Entity kinds kept as one replica a group.

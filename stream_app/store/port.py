@@ -128,6 +128,7 @@ class StoreHealth:
         limit_bytes: Memory that it may use; 0 for no limit.
         policy: What it does at the limit; all but "noeviction" lose state.
         replicas: Copies that follow it now (the fewest of any server).
+        evicted_by_server: `evicted` of each server, by address; empty for a store of one server.
     """
 
     evicted: int = 0
@@ -135,6 +136,7 @@ class StoreHealth:
     limit_bytes: int = 0
     policy: str = "noeviction"
     replicas: int = 0
+    evicted_by_server: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def may_evict(self) -> bool:

@@ -60,11 +60,6 @@ def kind_of(key: bytes) -> str:
 # --- requests ------------------------------------------------------------------------------------------------------------
 
 
-def joined_keys(keys: Sequence[bytes]) -> str:
-    """Identifiers as one string of hex digits."""
-    return b"".join(keys).hex()
-
-
 def commit_call(prefix: str, step: GroupStep, kept_ms: int) -> tuple[list[str], list[bytes]]:
     """KEYS and ARGV of COMMIT."""
     head = group_head(prefix, step.group)

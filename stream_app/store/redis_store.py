@@ -54,8 +54,8 @@ class RedisOptions:
         timeout_ms: How long one request may take.
         patience_ms: How long a request is tried again before StoreUnavailableError. A Redis that restarts with an append-only
             file of some hundred MB answers LOADING for seconds; beyond this the worker gives up and restarts.
-        claim_patience_ms: The same for a claim. No heartbeat is sent while a worker claims (session: 10 s), so it must know
-            early that it cannot.
+        claim_patience_ms: The same for a claim, and for the layouts that are asked before it. No heartbeat is sent while a
+            worker claims (session: 10 s), so it must know early that it cannot.
         max_replicas: Most replicas of other groups that are read for one entity.
         answers_kept_ms: How long published answers are kept; 0: not at all.
         wait_replicas: How many copies of the server must have a commit before it counts; 0: none.
@@ -218,7 +218,8 @@ class RedisStore:
     async def layouts(self, known: Mapping[str, str]) -> dict[str, str]:
         """Write down what blobs look like, never over another; returns all that the store knows."""
         args = [text for pair in known.items() for text in pair]
-        reply = await self._patiently(lambda: self._layouts(keys=[f"{self._prefix}:layouts"], args=args))
+        patience_ms = min(self._options.claim_patience_ms, self._options.patience_ms)  # asked in an assignment, as a claim is
+        reply = await self._patiently(lambda: self._layouts(keys=[f"{self._prefix}:layouts"], args=args), patience_ms)
         return redis_layout.texts_of(reply)
 
     async def erase(self, group: int, user_key: bytes) -> Erased:

@@ -47,6 +47,11 @@ class OnCluster(Deployment):
     def commits(self) -> int:
         return sum(int(self._field(group, "commit") or 0) for group in range(PARTITIONS))
 
+    def owners(self) -> set[str]:
+        """The workers that have claimed a group last."""
+        epochs = [self._field(group, "epoch") for group in range(PARTITIONS)]
+        return {epoch.decode().split(":")[1] for epoch in epochs if epoch}
+
     @property
     def slot(self) -> int:
         """The slot of group 0."""
@@ -73,10 +78,12 @@ def deployment(
 
 @pytest.mark.parametrize("deployment", [1], ids=["wait"], indirect=True)
 def test_workers_go_on_over_a_failover_with_all_that_they_have_published(deployment: OnCluster, own_cluster: Path) -> None:
-    deployment.produce(300)
+    deployment.produce(100)
     for _ in range(2):
         deployment.start()
-    until(lambda: deployment.answered() >= 40, "work is under way")
+    until(lambda: len(deployment.owners()) == 2, "both workers own groups")
+    deployment.produce(300)
+    until(lambda: deployment.answered() >= 140, "work is under way")
     old = cluster.primary_of(own_cluster, deployment.slot)
     cluster.kill(own_cluster, old.number)
     deployment.produce(200)

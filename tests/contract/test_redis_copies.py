@@ -54,13 +54,14 @@ async def test_a_commit_counts_when_the_copies_have_it(
 async def test_without_enough_copies_nothing_counts_and_the_fence_remembers(
     runner: asyncio.Runner, server: OwnServer, copy: OwnServer, open_store: Callable[..., RedisStore]
 ) -> None:
-    store = open_store(server.url, wait_replicas=1, wait_ms=100, patience_ms=300)
-    epoch = (await store.claim(0, "w")).epoch
+    # Both servers write to disk before they answer, which may take a while: who must succeed is patient.
+    epoch = (await open_store(server.url, wait_replicas=1).claim(0, "w")).epoch
     copy.kill()
+    store = open_store(server.url, wait_replicas=1, wait_ms=100, patience_ms=1_500)
     with pytest.raises(StoreUnavailableError, match=r"NOREPLICAS 0 copies.*wants 1"):
         await store.commit([step(epoch, payload=b"p")])
     with pytest.raises(StoreUnavailableError, match="NOREPLICAS"):  # what is in the outbox has no copy yet: nobody publishes it
-        await open_store(server.url, wait_replicas=1, wait_ms=100, patience_ms=300).claim(0, "heir")
+        await store.claim(0, "heir")
     copy.start()
     assert await asyncio.to_thread(wait_until, lambda: _follows(copy), 30)
     claim = await open_store(server.url, wait_replicas=1).claim(0, "heir")
@@ -86,9 +87,11 @@ async def test_a_commit_whose_answer_was_lost_waits_for_its_copies_all_the_same(
 ) -> None:
     # The second try writes nothing, and is made on a new connection: WAIT alone would know of no write to wait for.
     async with LossyProxy(server.url) as proxy:
+        patient = open_store(server.url, wait_replicas=1)
+        epoch = (await patient.claim(0, "w")).epoch
+        await patient.commit([step(epoch, payload=b"p")])
         store = open_store(proxy.url, wait_replicas=1, wait_ms=100, patience_ms=1_500)
-        epoch = (await store.claim(0, "w")).epoch
-        await store.commit([step(epoch, payload=b"p")])
+        await store.health()  # connected
         copy.kill()
         proxy.lose_next("reply")
         with pytest.raises(StoreUnavailableError, match="NOREPLICAS"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,8 @@ import redis
 from stream_app.errors import ContractError, StoreUnavailableError
 from stream_app.services.ports import free_port
 from stream_app.services.process import wait_until
-from stream_app.store.port import CommitResult
+from stream_app.store.port import CommitResult, Store
+from stream_app.store.redis_cluster import RedisClusterStore
 from stream_app.store.redis_store import RedisOptions, RedisStore
 from tests.contract.lossy_proxy import LossyProxy
 from tests.contract.own_server import OwnServer
@@ -219,7 +220,14 @@ async def test_a_server_that_is_away_is_waited_for_and_then_reported(
         await store.mark_published(0, "1:w", [1])
 
 
-async def test_a_claim_gives_up_earlier_than_a_commit(runner: asyncio.Runner, redis_prefix: str) -> None:
+@pytest.mark.parametrize("kind", [RedisStore, RedisClusterStore])
+@pytest.mark.parametrize("asks", [lambda store: store.claim(0, "w"), lambda store: store.layouts({"tag": "{}"})])
+async def test_a_claim_and_the_layouts_before_it_give_up_earlier_than_a_commit(
+    runner: asyncio.Runner,
+    redis_prefix: str,
+    kind: type[RedisStore | RedisClusterStore],
+    asks: Callable[[Store], Awaitable[object]],
+) -> None:
     # No heartbeat is sent while it waits. The server accepts the connection and says nothing.
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
@@ -227,11 +235,9 @@ async def test_a_claim_gives_up_earlier_than_a_commit(runner: asyncio.Runner, re
 
     async with await asyncio.start_server(listen, "127.0.0.1", 0) as server:
         url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
-        store = RedisStore(
-            url, prefix=redis_prefix, groups=GROUPS, shared_kinds=SHARED, options=RedisOptions(claim_patience_ms=300)
-        )
+        store = kind(url, prefix=redis_prefix, groups=GROUPS, shared_kinds=SHARED, options=RedisOptions(claim_patience_ms=300))
         with pytest.raises(StoreUnavailableError, match="no answer for 300 ms"):
-            await store.claim(0, "w")
+            await asks(store)
         await store.close()
 
 

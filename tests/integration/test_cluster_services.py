@@ -70,8 +70,12 @@ def test_one_that_was_never_finished_is_formed_anew_and_one_that_hangs_is_replac
     again = cluster.up(root, silent)
     assert again.ok
     assert not {node.pid for node in again.nodes} & {node.pid for node in started.nodes}
-    record.unlink()  # nobody knows the ports of those that run
-    assert cluster.up(root, silent).ok
+    record.unlink()
+    with pytest.raises(ServiceError, match=r"cluster\.json is missing or unreadable, but 6 nodes have data"):
+        cluster.up(root, silent)
+    assert [node.pid for node in cluster.status(root).nodes] == [node.pid for node in again.nodes], "nothing was touched"
+    record.write_text(json.dumps({"ports": ports(again), "formed": True}))  # as the message says
+    assert cluster.up(root, silent) == again
 
 
 def test_a_slot_that_nobody_serves_is_said(root: Path) -> None:

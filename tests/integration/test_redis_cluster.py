@@ -415,6 +415,7 @@ def test_a_person_is_erased_on_the_groups_node(whole: Path) -> None:
         assert await store.answers(3, [1]) == {}
         health = await store.health()
         assert (health.replicas, health.evicted, health.policy) == (1, 0, "noeviction")
+        assert list(health.evicted_by_server.values()) == [0, 0, 0]
         assert health.used_bytes > 3_000_000
 
     asyncio.run(run(erase))

@@ -33,6 +33,7 @@ BY_MESSAGE = frozenset(
         "AbandonedError",
         "StoreSteppedBackError",
         "FencedError",
+        "UnknownLayoutError",
     }
 )
 _QUOTED = re.compile(r"\*\*`(.+?)`\*\*", re.DOTALL)

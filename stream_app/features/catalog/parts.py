@@ -13,7 +13,8 @@ HOUR: Final = 60 * MINUTE
 DAY: Final = 24 * HOUR
 
 KINDS: Final = (
-    # TTLs outlive the longest window of the kind (its length, two tiles, and slack), so that expiry changes no windowed feature.
+    # TTLs outlive the longest window of the kind (its length and two tiles: the Catalogue checks it) with slack, so that expiry
+    # changes no windowed feature.
     # GA: 30 minutes of silence end a session.
     EntityKind("user", "who acts", shared=False, ttl_ms=90 * DAY, sequence=True, session_gap_ms=30 * MINUTE),
     # A client's session id outlives pauses; half a day without it means that the id has been used again.
@@ -30,8 +31,10 @@ KINDS: Final = (
 )
 
 WINDOWS: Final = (
-    Window("1m", MINUTE, 10_000),
-    Window("10m", 10 * MINUTE, MINUTE),
+    # An event may be 5 minutes ahead of the truth (features.future_skew_ms): those after it, which come with the true time, must
+    # still read whole windows. From an hour up one tile is that long.
+    Window("1m", MINUTE, 10_000, spare_tiles=30),
+    Window("10m", 10 * MINUTE, MINUTE, spare_tiles=5),
     Window("1h", HOUR, 5 * MINUTE),
     Window("1d", DAY, HOUR),
     Window("7d", 7 * DAY, 12 * HOUR),

@@ -98,6 +98,7 @@ def test_a_device_has_one_replica_in_each_group_that_saw_it() -> None:
 
 def test_an_event_that_was_sent_twice_counts_once() -> None:
     assert only([order(5, event_id="a"), order(6, event_id="b"), order(5, event_id="a")]).rings["sum orders/1h"] == {0: 2}
+    assert only([order(n, event_id="1") for n in (5, 6, 7)]).rings["sum orders/1h"] == {0: 3}  # one id for all of them
     long_ago = [order(5, event_id="a"), *(order(n, event_id=f"b{n}") for n in range(32)), order(5, event_id="a")]
     assert only(long_ago).rings["sum orders/1h"] == {0: 34}  # beyond the last 32 it is an event like any other
 

@@ -146,13 +146,45 @@ def test_the_third_copy_names_the_first_too(run: Run) -> None:
 
 @pytest.mark.parametrize("together", [True, False])
 def test_what_the_producer_changed_meanwhile_counts_for_nothing(run: Run, together: bool) -> None:
-    changed = msgspec.structs.replace(ORDER, amount=1.0, event_time_ms=BASE_MS + 5)
+    changed = msgspec.structs.replace(ORDER, amount=1.0)
     first, again = record_of(ORDER, 1, 0), second(changed, 1)
     batches(run, *([[first, again]] if together else [[first], [again]]))
     found = answers(run)
     assert found["orders-1-1"]["fraud-alerts"]["amount"] == 70.0
     assert found["orders-1-1"]["intent-labels"]["event_time_ms"] == BASE_MS
     assert content(found["orders-1-1"]) == content(found["orders-1-0"])
+
+
+@pytest.mark.parametrize("size", [1, 3, 80])
+def test_a_producer_that_calls_all_its_events_the_same_loses_none_of_them(run: Run, size: int) -> None:
+    events = [
+        msgspec.structs.replace(ORDER, event_id="1", event_time_ms=BASE_MS + 60_000 * n, amount=10.0 * 10 ** (n % 4))
+        for n in range(31)
+    ]
+    log = Log()
+    records = [record for event in events for record in log.append(event)]
+    batches(run, *(records[start : start + size] for start in range(0, len(records), size)))
+    found = answers(run)
+    assert not [said for told in found.values() for said in told.values() if "duplicate_of" in said]
+    assert [found[id_of(r)]["fraud-alerts"]["amount"] for r in records] == [event.amount for event in events]
+    assert event_count(run) == 31
+    again = log.append(*events)
+    batches(run, again)
+    found = answers(run)
+    for record, repeated in zip(records, again, strict=True):
+        assert found[id_of(repeated)]["intent-labels"]["duplicate_of"] == id_of(record), "each copy is of its own first"
+        assert content(found[id_of(repeated)]) == content(found[id_of(record)])
+    assert event_count(run) == 31
+
+
+def test_copies_of_events_of_one_id_in_one_batch_are_each_of_their_own_first(run: Run) -> None:
+    events = [msgspec.structs.replace(ORDER, event_id="1", event_time_ms=BASE_MS + n) for n in (0, 7)]
+    log = Log()
+    records = log.append(*events, *events)
+    batches(run, records)
+    found = answers(run)
+    said = [found[id_of(record)]["intent-labels"].get("duplicate_of") for record in records]
+    assert said == [None, None, id_of(records[0]), id_of(records[1])]
 
 
 def test_what_is_no_longer_kept_is_decided_anew_and_says_which_commit_counted_it(run: Run) -> None:

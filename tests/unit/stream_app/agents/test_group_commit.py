@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from stream_app.agents.ports import Turn
 
 
-def make_chunk(start: int, events: int, *, more: bool = False, size_bytes: int = 0) -> Chunk:
+def make_chunk(start: int, events: int, *, more: bool = False, size_bytes: int = 0, group: int = 0) -> Chunk:
     records: list[Any] = [None] * events
-    return Chunk("clicks", 0, start, start + max(events, 1), 1, records, more=more, size_bytes=size_bytes)
+    return Chunk("clicks", group, start, start + max(events, 1), 1, records, more=more, size_bytes=size_bytes)
 
 
 class RecordingHandler:
@@ -93,6 +93,21 @@ def test_bytes_bound_a_batch_as_records_do() -> None:
         bench.lane.close()
         await running
         assert bench.handler.begun == [[0, 1], [2], [3], [4]]
+
+    run(scenario)
+
+
+def test_a_batch_takes_from_each_group_in_turn_and_the_next_begins_with_those_left_out() -> None:
+    async def scenario() -> None:
+        bench = Bench(batch_events=10, in_flight=1)
+        for start, group in ((0, 0), (5, 0), (10, 0), (100, 1), (105, 1), (200, 2)):  # a fetch brings much of one group first
+            bench.lane.put(Delivery(make_chunk(start, 5, group=group), start))
+        running = asyncio.create_task(bench.lane.run())
+        await settle()
+        assert bench.handler.begun == [[0, 100], [200, 5], [105, 10]]
+        assert bench.acknowledged == [0, 100, 200, 5, 105, 10]
+        bench.lane.close()
+        await running
 
     run(scenario)
 

@@ -112,12 +112,12 @@ class _Turn:
         self._desk.did.append("committed")
 
 
-def chunk(topic: str, start: int, end: int) -> Chunk:
-    """Offsets [start, end) of group 0, each with a valid event."""
+def chunk(topic: str, start: int, end: int, group: int = 0) -> Chunk:
+    """Offsets [start, end) of a group, each with a valid event."""
     kind = "click" if topic == "clicks" else "order"
     fitting = [event for event in EVENTS if type(event).__name__.lower() == kind]
-    records: list[Any] = [record_of(fitting[offset % len(fitting)], 0, offset) for offset in range(start, end)]
-    return Chunk(PREFIX + topic, 0, start, end, 1, records)
+    records: list[Any] = [record_of(fitting[offset % len(fitting)], group, offset) for offset in range(start, end)]
+    return Chunk(PREFIX + topic, group, start, end, 1, records)
 
 
 @pytest.fixture
@@ -490,3 +490,44 @@ def test_a_log_that_has_lost_more_ends_the_worker(desk: Desk, front: int | None,
             await desk.handler.on_out_of_range(CLICKS, position)
 
     ran(scenario)
+
+
+def test_a_large_batch_of_several_groups_is_scored_in_two_parts_at_the_same_time(desk: Desk) -> None:
+    async def scenario() -> None:
+        await desk.assigned(CLICKS, TopicPartition("pre-clicks", 1))
+        await desk.handle(chunk("clicks", 0, 200), chunk("clicks", 0, 100, group=1))
+
+    ran(scenario)
+    assert desk.did == ["start", "wait", "commit", "commit", "committed", "publish"]
+    labels = [value for topic, value in desk.published if topic == "intent-labels"]
+    assert len(labels) == len(set(labels)) == 300
+
+
+def test_a_part_that_fails_does_not_cut_the_other_ones_commit_short(desk: Desk) -> None:
+    commit = desk.store.commit
+
+    async def half_broken(steps: Sequence[GroupStep]) -> list[CommitResult]:
+        if steps[0].group == 1:
+            raise StoreSteppedBackError("on purpose")
+        await asyncio.sleep(0.01)  # by then the other one has failed
+        return await commit(steps)
+
+    async def scenario() -> None:
+        await desk.assigned(CLICKS, TopicPartition("pre-clicks", 1))
+        desk.store.commit = half_broken  # type: ignore[method-assign]
+        with pytest.raises(StoreSteppedBackError, match="on purpose"):
+            await desk.handle(chunk("clicks", 0, 200), chunk("clicks", 0, 100, group=1))
+        assert await desk.outbox() == [1]  # what was committed is published by the next claim
+
+    ran(scenario)
+    assert "committed" not in desk.did
+    assert "publish" not in desk.did
+
+
+def test_a_small_batch_stays_whole(desk: Desk) -> None:
+    async def scenario() -> None:
+        await desk.assigned(CLICKS, TopicPartition("pre-clicks", 1))
+        await desk.handle(chunk("clicks", 0, 20), chunk("clicks", 0, 10, group=1))
+
+    ran(scenario)
+    assert desk.did.count("commit") == 1

@@ -80,20 +80,41 @@ def test_a_server_that_was_started_again_counts_from_nothing(caplog: pytest.LogC
     assert len(critical(caplog)) == 1
 
 
-def test_it_goes_on_when_the_store_is_away_and_stops_when_it_may_not_ask() -> None:
+def test_over_a_failover_only_the_growth_of_each_server_counts(caplog: pytest.LogCaptureFixture) -> None:
+    def shards(**evicted: int) -> StoreHealth:
+        return StoreHealth(evicted=sum(evicted.values()), evicted_by_server=evicted)
+
+    _, metrics, watch = watched(
+        shards(a=8, b=3),
+        shards(c=0, b=3),  # a replica has taken over from a: the sum falls, and nothing is new
+        shards(c=2, b=4),
+        shards(a=8, b=4),  # a is back as it was
+        shards(d=5, b=4),  # d has lost keys in an earlier life as a primary
+    )
+    looked(watch, 2)
+    assert metrics.evictions_seen._value.get() == 0
+    looked(watch, 3)
+    assert metrics.evictions_seen._value.get() == 3
+    assert len(critical(caplog)) == 1
+    told = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert [message.split()[4] for message in told] == ["11", "5"]
+
+
+def test_it_goes_on_when_the_store_is_away_or_refuses_to_tell(caplog: pytest.LogCaptureFixture) -> None:
     away, refused = StoreUnavailableError("away"), ContractError("no rights. Operator action: grant INFO")
-    store, metrics, watch = watched(away, away, StoreHealth(used_bytes=7), refused)
+    seven, eight = StoreHealth(used_bytes=7), StoreHealth(used_bytes=8)
+    store, metrics, watch = watched(away, away, seven, refused, refused, refused, eight, refused, refused, seven)
 
     async def scenario() -> None:
         watch.start()
         watch.start()
-        while len(asyncio.all_tasks()) > 1:  # noqa: ASYNC110  # the task ends by itself
+        while store.asked < 10:  # noqa: ASYNC110  # the store has no event
             await asyncio.sleep(0.001)
         await watch.stop()
 
     asyncio.run(scenario())
-    assert store.asked == 4
     assert metrics.store_memory._value.get() == 7
+    assert len([record for record in caplog.records if "refuses to tell" in record.getMessage()]) == 2, "once each time"
 
 
 def test_it_can_be_started_again() -> None:

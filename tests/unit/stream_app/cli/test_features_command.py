@@ -127,6 +127,7 @@ def test_explain_refuses_what_it_cannot_look_up_before_it_connects() -> None:
     assert "cannot be explained by one identifier" in run("explain", "s-1", "--entity", "session").output
     assert "is no time" in run("explain", "u-1", "--at", "noon").output
     assert "names no network" in run("explain", "nonsense", "--entity", "network").output
+    assert "names no ip" in run("explain", "10.0.0.300", "--entity", "ip").output
 
 
 def test_every_command_has_help_with_examples() -> None:

@@ -10,11 +10,13 @@ import pytest
 from stream_app.codec.answers_again import answers_again, commit_name, first_answers
 from stream_app.codec.examples import EXAMPLES
 from stream_app.codec.outbox import OutboxBatch
-from stream_app.events import ANSWER_TOPICS, JournalLine, Source
+from stream_app.events import ANSWER_TOPICS, Event, JournalLine, Order, Source
 
 LINE = JournalLine(group=3, commit=0, epoch="1:w", ranges={}, reads={}, model_version="m", features_version="f")
 KEY = b"u-1042"
-EVENT = "o-31"
+_ORDER = EXAMPLES["orders"]
+assert isinstance(_ORDER, Order)
+EVENT: Order = _ORDER
 
 
 def outbox(*changes: dict[str, Any], topics: tuple[str, ...] = ANSWER_TOPICS) -> OutboxBatch:
@@ -34,17 +36,31 @@ def example(topic: str) -> dict[str, Any]:
 
 
 def test_all_answers_of_the_event_are_found_among_those_of_others() -> None:
-    held = outbox({"event_id": "o-30"}, {"user": "u-7"}, {"source": Source("clicks", 3, 9)}, {}, {"event_id": "o-32"})
+    elsewhere = {"source": Source("clicks", 3, 9)}
+    held = outbox({"event_id": "o-30"}, {"user": "u-7"}, elsewhere, {"event_time_ms": 5}, {}, {"event_id": "o-32"})
     found = first_answers(held, KEY, "orders", EVENT)
     assert found == {topic: example(topic) for topic in ANSWER_TOPICS}
 
 
 @pytest.mark.parametrize(
-    ("key", "topic", "event_id"),
-    [(b"u-7", "orders", EVENT), (KEY, "clicks", EVENT), (KEY, "orders", "o-99"), (None, "orders", EVENT)],
+    ("key", "topic", "event"),
+    [
+        (b"u-7", "orders", EVENT),
+        (KEY, "clicks", EVENT),
+        (KEY, "orders", msgspec.structs.replace(EVENT, event_id="o-99")),
+        (KEY, "orders", msgspec.structs.replace(EVENT, event_time_ms=EVENT.event_time_ms + 1)),
+        (None, "orders", EVENT),
+    ],
 )
-def test_nothing_is_found_of_an_event_that_is_not_there(key: bytes | None, topic: str, event_id: str) -> None:
-    assert first_answers(outbox({}), key, topic, event_id) == {}
+def test_nothing_is_found_of_an_event_that_is_not_there(key: bytes | None, topic: str, event: Event) -> None:
+    assert first_answers(outbox({}), key, topic, event) == {}
+
+
+def test_of_two_events_of_one_id_each_has_its_own_answers() -> None:
+    held = outbox({"event_time_ms": 5, "answer_id": "orders-3-1"}, {})
+    assert first_answers(held, KEY, "orders", EVENT)["fraud-alerts"]["answer_id"] == "orders-3-1205"
+    earlier = msgspec.structs.replace(EVENT, event_time_ms=5)
+    assert first_answers(held, KEY, "orders", earlier)["fraud-alerts"]["answer_id"] == "orders-3-1"
 
 
 def test_an_answer_that_is_itself_a_repetition_is_passed_over() -> None:

@@ -103,6 +103,7 @@ def test_parquet_times_come_as_milliseconds_and_are_declared(tmp_path: Path) -> 
         (b"a,b\n", "a header and no rows"),
         (b'{"a": 1}\n{"a": \n', "line 2 is no JSON"),
         (b'{"a": 1}\n[1]\n', "line 2 is JSON but no object"),
+        (b"{}\n{}\n", "has 2 JSON objects and no field"),
         (b"PAR1 and nothing", "no readable Parquet file"),
         (gzip.compress(b"a,b\n" * 100_000)[:200], "cut off or damaged"),
     ],
@@ -110,6 +111,12 @@ def test_parquet_times_come_as_milliseconds_and_are_declared(tmp_path: Path) -> 
 def test_what_cannot_be_read_is_refused_with_the_reason(tmp_path: Path, content: bytes, said: str) -> None:
     with pytest.raises(InputFileError, match=said):
         read(tmp_path / "x", content)
+
+
+def test_a_parquet_file_without_a_row_is_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"a": pa.array([], pa.int64()), "b": pa.array([], pa.string())}), tmp_path / "x.parquet")
+    with pytest.raises(InputFileError, match="has 2 columns and no rows"):
+        read_table(tmp_path / "x.parquet")
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

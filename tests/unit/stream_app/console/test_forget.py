@@ -172,20 +172,33 @@ def test_a_batch_that_was_read_before_and_commits_after_brings_nothing_back(shop
     asyncio.run(scenario())
 
 
-def test_what_the_person_does_after_the_call_is_kept(shop: Shop) -> None:
+def test_what_the_person_does_meanwhile_may_go_and_what_comes_after_the_end_stays(shop: Shop) -> None:
+    old = next(event for event in EVENTS if event.user == USER)
+    came: list[str] = []
+
+    async def comes_back(number: int) -> None:
+        came.append(f"new-{number}")
+        await shop.apply([msgspec.structs.replace(returned(old), event_id=came[-1])])
+
+    def sequence() -> list[int]:
+        """Commit numbers of what the user's state remembers to have been done."""
+        place = (group_of(USER, GROUPS), "user", shop.digest(USER))
+        found: Any = scoring_engine().describe("user", shop.store.state()[place])["sequence"]
+        return [interaction["commit"] for interaction in found]
+
     async def scenario() -> None:
         await shop.apply(EVENTS)
-        old = [event for event in EVENTS if event.user == USER]
-
-        async def comes_back(number: int) -> None:
-            await shop.apply([msgspec.structs.replace(returned(old[0]), event_id=f"new-{number}")])
-
         after_each_pass(shop, comes_back)
         done = await shop.forget()
         assert done.proved
         assert done.oldest_ms == CALLED_MS + 5_000
-        assert shop.kinds_of(USER)["user"] == 1
-        assert shop.answers_to(USER) > 0, "of what was done since"
+        assert len(came) == 2, "two passes in a row saw nothing older than the call"
+        last = 1 + len(came)
+        assert done.erased["user"] == 2, "the second pass took what was done after the first"
+        assert sequence() == [last], "nothing of the time before the call is left"
+        assert shop.answers_to(USER) == 2 * len(came), "answers are told apart: of what was done since the call none is gone"
+        await comes_back(3)
+        assert sequence() == [last, last + 1], "what is done after the end adds up"
 
     asyncio.run(scenario())
 

@@ -24,7 +24,7 @@ GAP: Final = 30 * MINUTE
 
 KINDS: Final = (
     EntityKind("user", "m", shared=False, ttl_ms=90 * DAY, sequence=True, session_gap_ms=GAP),
-    EntityKind("session", "m", shared=False, ttl_ms=DAY, session_gap_ms=10 * MINUTE),
+    EntityKind("session", "m", shared=False, ttl_ms=90 * DAY, session_gap_ms=10 * MINUTE),
     EntityKind("device", "m", shared=True, ttl_ms=90 * DAY),
     EntityKind("ip", "m", shared=True, ttl_ms=90 * DAY),
     EntityKind("network", "m", shared=True, ttl_ms=90 * DAY),

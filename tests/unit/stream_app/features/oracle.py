@@ -67,7 +67,7 @@ class Oracle:
         if fact.time_ms < newest - self.allowed:
             expected.late_by_ms = newest - fact.time_ms
             return expected
-        again = [e for e in mine[-SEQUENCE:] if (e.topic, e.event_id) == (fact.topic, fact.event_id)]
+        again = [e for e in mine[-SEQUENCE:] if (e.topic, e.event_id, e.time_ms) == (fact.topic, fact.event_id, fact.time_ms)]
         expected.features, expected.slacks = self.features(fact)
         if first.sequence:
             expected.sequence = _padded(mine, fact.time_ms, SEQUENCE, lambda e: e.codes)
@@ -93,7 +93,7 @@ class Oracle:
     def features(self, fact: Fact) -> tuple[list[float], dict[int, float]]:
         pasts = {EVENT: Past([], fact.time_ms, self.catalogue)}
         for kind in self.catalogue.kinds:
-            pasts[kind.name] = Past(self.visible(kind, fact), fact.time_ms, self.catalogue, kind.session_gap_ms)
+            pasts[kind.name] = Past(self.visible(kind, fact), fact.time_ms, self.catalogue, kind.session_gap_ms, fact.group)
         owns = [fact.values[f.measure] if f.measure else 0 for f in self.catalogue.features]
         asked = list(zip(self.catalogue.features, owns, strict=True))
         values = [reading(f, pasts[f.entity], own) for f, own in asked]

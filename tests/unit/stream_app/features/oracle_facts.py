@@ -73,13 +73,20 @@ def words_of(query: str) -> list[str]:
     return spaced.split()
 
 
-def network_of(ip: str) -> str:
-    """The /24 of an IPv4 address, also one written as IPv6, the /48 of an IPv6 one; "" for what is no address."""
+def address_of(ip: str) -> str:
+    """The one spelling of an address, without its zone, of an IPv4 one written as IPv6 the IPv4 one; "" for what is none."""
     try:
-        address = ipaddress.ip_address(ip)
+        address = ipaddress.ip_address(ip.partition("%")[0] if ":" in ip else ip)
     except ValueError:
         return ""
-    address = getattr(address, "ipv4_mapped", None) or address
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+def network_of(ip: str) -> str:
+    """The /24 of an IPv4 address, also one written as IPv6, the /48 of an IPv6 one; "" for what is no address."""
+    if not address_of(ip):
+        return ""
+    address = ipaddress.ip_address(address_of(ip))
     return str(ipaddress.ip_network((address, 24 if address.version == 4 else 48), strict=False))
 
 
@@ -87,8 +94,8 @@ def text_of(event: Event, what: str) -> str:
     """The identifier of `what` that the event names; "" if none."""
     if what == "query":
         return normalised(event.query) if isinstance(event, Search) else ""
-    if what == "network":
-        return network_of(event.ip)
+    if what in ("ip", "network"):
+        return address_of(event.ip) if what == "ip" else network_of(event.ip)
     if what in ("item", "category"):
         item, category, _ = item_of(event)
         return item if what == "item" else category

@@ -36,18 +36,27 @@ def inside(events: Sequence[Fact], window: Window, t: int) -> list[Fact]:
 
 @dataclass
 class Past:
-    """What one event may know of one of its entities: its events in order of arrival."""
+    """What one event may know of one of its entities: its events in order of arrival.
+
+    `group` is the reader's; None: all replicas merged into one. Each part, the own group's and the others', keeps its own tiles.
+    """
 
     events: Sequence[Fact]
     t: int
     catalogue: Catalogue
     session_gap_ms: int = 0
-    _inside: dict[str, list[Fact]] = field(default_factory=dict)
+    group: int | None = None
+    _parts: dict[str, list[list[Fact]]] = field(default_factory=dict)
+
+    def parts(self, window: str) -> list[list[Fact]]:
+        if window not in self._parts:
+            mine = [e for e in self.events if self.group is None or e.group == self.group]
+            others = [e for e in self.events if self.group is not None and e.group != self.group]
+            self._parts[window] = [inside(part, self.catalogue.window(window), self.t) for part in (mine, others)]
+        return self._parts[window]
 
     def inside(self, window: str) -> list[Fact]:
-        if window not in self._inside:
-            self._inside[window] = inside(self.events, self.catalogue.window(window), self.t)
-        return self._inside[window]
+        return [e for part in self.parts(window) for e in part]
 
     def total(self, measure: str, window: str) -> int:
         return sum(e.values[measure] for e in self.inside(window))
@@ -197,9 +206,10 @@ def by_tile(events: Sequence[Fact], measure: str, window: Window) -> dict[int, s
 
 
 def _distinct(f: Feature, past: Past, _own: int) -> Number:
-    tiles = by_tile(past.inside(f.window), f.measure, past.catalogue.window(f.window))
-    union = set().union(*tiles.values())
-    exact = len(union) <= UNION and all(len(values) <= f.words for values in tiles.values())
+    window = past.catalogue.window(f.window)
+    tiles = [values for part in past.parts(f.window) for values in by_tile(part, f.measure, window).values()]
+    union = set().union(*tiles)
+    exact = len(union) <= UNION and all(len(values) <= f.words for values in tiles)
     return len(union) if exact else estimate(registers(union, f.words))
 
 

@@ -77,7 +77,7 @@ def test_the_hash_changes_with(what: str) -> None:
 
 def test_the_hash_does_not_change_with_prose_units_and_expiry() -> None:
     prose = with_feature("amount", meaning="another sentence", reason="another", unit="EUR")
-    kinds = tuple(replace(kind, meaning="x", ttl_ms=1) for kind in CATALOGUE.kinds)
+    kinds = tuple(replace(kind, meaning="x", ttl_ms=2 * kind.ttl_ms) for kind in CATALOGUE.kinds)
     assert hash_of(prose) == hash_of(replace(CATALOGUE, kinds=kinds)) == hash_of(CATALOGUE)
     assert len(hash_of(CATALOGUE)) == 16
 
@@ -136,6 +136,24 @@ WRONG: dict[str, tuple[Callable[[], Catalogue], str]] = {
     "a kind that events do not have": (lambda: with_kind("query", name="shop"), "'shop' is none of user, session"),
     "a tile that does not divide": (lambda: with_window(tile_ms=7_000), "no multiple of its tile"),
     "too many tiles": (lambda: with_window(tile_ms=500), "at most 64 are kept"),
+    "state that expires before its window has passed": (
+        lambda: with_kind("device", ttl_ms=30 * 86_400_000),
+        "'device' expires after 2592000000 ms, but its window '30d' (and two tiles) reaches back 2937600000 ms; raise its "
+        "ttl_ms to at least 2937600000",
+    ),
+    "state that expires before its base window has passed": (
+        lambda: replace(
+            with_kind("network", ttl_ms=3 * 86_400_000),
+            features=tuple(
+                replace(f, entity="network") if f.name == "user_spend_trend_1d_30d" else f for f in CATALOGUE.features
+            ),
+        ),
+        "'network' expires after 259200000 ms, but its window '30d' (and two tiles) reaches back",
+    ),
+    "state that expires within a session": (
+        lambda: with_kind("session", session_gap_ms=2 * 86_400_000),
+        "'session' expires after 86400000 ms, but its session gap reaches back 172800000 ms",
+    ),
     "lateness by a shared kind": (lambda: with_kind("user", shared=True), "must exist and not be shared"),
     "no kind": (lambda: replace(CATALOGUE, kinds=()), "must exist and not be shared"),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, get_args
 from zlib import crc32
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -245,6 +246,18 @@ def test_no_events_give_empty_columns() -> None:
     assert empty.values.shape == (0, len(MEASURES))
     assert empty.query.shape == empty.ids.shape == empty.context.shape == (0, 4)
     assert all(len(rows) == 0 for rows in rows_of_kinds(empty.group, empty.keys).values())
+
+
+def test_spellings_of_one_address_are_one_entity_and_one_value_and_what_is_no_address_is_none() -> None:
+    six_times = ("2001:db8::1", "2001:DB8:0:0::0001", "2001:0db8::1%eth0")
+    four_times = ("10.0.0.1", "::ffff:10.0.0.1", "::FFFF:a00:1")
+    spelled = (*six_times, *four_times, "10.0.0", "x")
+    events: list[Event] = [msgspec.structs.replace(SEARCH, ip=ip) for ip in spelled]
+    columns = READER.read(events, [0] * len(events), IDENTITY)
+    six, four = IDENTITY.digest("ip", "2001:db8::1"), IDENTITY.digest("ip", "10.0.0.1")
+    assert columns.keys["ip"] == [six] * 3 + [four] * 3 + [b""] * 2
+    values = columns.values[:, MEASURES.index("ip")].tolist()
+    assert values == [int.from_bytes(key[:8], "big") // 2 if key else 0 for key in columns.keys["ip"]]
 
 
 def test_a_catalogue_without_measures_or_further_kinds_reads_too() -> None:

@@ -273,11 +273,23 @@ def test_the_same_id_of_another_user_or_on_another_topic_is_another_event() -> N
     assert run.batch(log).duplicate_of.tolist() == [1, 1, 1]
 
 
+@both_catalogues
+def test_a_producer_that_has_one_id_for_all_its_events_loses_none_of_them(which: str) -> None:
+    log: list[Event] = [msgspec.structs.replace(order(NOON + 1_000 * n, 10.0**n, device="d"), event_id="1") for n in range(5)]
+    for size in (1, 5):
+        run, _ = run_both(CATALOGUES[which], log, size=size, lateness_ms=0)
+        again = run.batch([log[4], msgspec.structs.replace(log[4], event_time_ms=log[4].event_time_ms + 1), log[0]])
+        assert again.duplicate_of.tolist() == [run.steps[0] - 1, -1, -1]
+        assert again.late.tolist() == [False, False, True]
+        [state] = run.described("user").values()
+        assert [entry["time_ms"] - NOON for entry in state["sequence"]] == [0, 1_000, 2_000, 3_000, 4_000, 4_001]
+
+
 def test_a_duplicate_with_other_content_changes_nothing_of_the_entities_it_names() -> None:
     run = new_run(catalogue=EVERYTHING)
     run.batch([order(NOON, 10.0, device="d")])
     before = {kind: dict(blobs) for kind, blobs in run.blobs.items()}
-    result = run.batch([msgspec.structs.replace(order(NOON, 99.0, device="other"), event_time_ms=NOON + 5, ip="10.0.0.1")])
+    result = run.batch([msgspec.structs.replace(order(NOON, 99.0, device="other"), ip="10.0.0.1")])
     assert result.duplicate_of.tolist() == [1]
     assert not any(changed.any() for changed in result.touched.values())
     assert run.blobs == before

@@ -81,6 +81,7 @@ CHANGES: dict[str, Callable[[], Catalogue]] = {
         ),
     ),
     "what a measure counts": lambda: with_measure("clicks", kinds=("click",)),
+    "the order of what a measure counts": lambda: replace(A, measures=tuple(replace(m, kinds=m.kinds[::-1]) for m in A.measures)),
     "another gap between sessions": lambda: with_first_kind(lambda _: True, session_gap_ms=5 * MINUTE),
     "no sessions": lambda: with_first_kind(
         lambda f: f.entity != "user" or not f.aggregation.startswith("session"), session_gap_ms=0
@@ -89,7 +90,7 @@ CHANGES: dict[str, Callable[[], Catalogue]] = {
     "fewer kinds": lambda: replace(
         A, kinds=A.kinds[:3], features=tuple(f for f in A.features if f.entity in ("user", "session", "device", "event"))
     ),
-    "how long state lives": lambda: replace(A, kinds=tuple(replace(k, ttl_ms=5) for k in A.kinds)),
+    "how long state lives": lambda: replace(A, kinds=tuple(replace(k, ttl_ms=2 * k.ttl_ms) for k in A.kinds)),
 }
 changes = pytest.mark.parametrize("change", CHANGES)
 
@@ -102,7 +103,7 @@ def meanings(catalogue: Catalogue, kind: str) -> dict[Part, tuple[str, str]]:
 
     def measure(name: str) -> Part:
         m = catalogue.measure(name)
-        return m.field, m.kinds
+        return m.field, frozenset(m.kinds)
 
     def window(name: str) -> Part:
         w = catalogue.window(name)
@@ -287,6 +288,12 @@ def test_a_description_that_is_none_is_refused() -> None:
     for text in ("", "{}", '{"kind": 5}', "nonsense"):
         with pytest.raises(ContractError, match="Operator action"):
             engine.learn_layouts({"0badf00d": text})
+
+
+def test_the_layout_does_not_depend_on_the_order_of_the_kinds_that_a_measure_takes() -> None:
+    reordered = CHANGES["the order of what a measure counts"]()
+    assert [m.kinds for m in reordered.measures] != [m.kinds for m in A.measures]
+    assert engine_of(reordered, 1).layout_records() == engine_of(A, 1).layout_records()
 
 
 def test_the_layout_does_not_depend_on_names_order_prose_and_bounds() -> None:

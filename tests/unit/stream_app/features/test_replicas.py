@@ -14,7 +14,7 @@ from stream_app.events import Click, Event
 from stream_app.features.blobs import Blobs, Replicas
 from stream_app.features.declare import Catalogue, EntityKind
 from tests.unit.stream_app.features.agreement import run_both
-from tests.unit.stream_app.features.cases import ALL_ORDERS_MS, NOON, logs, new_run
+from tests.unit.stream_app.features.cases import ALL_ORDERS_MS, NOON, group_of, logs, new_run
 from tests.unit.stream_app.features.catalogue_for_tests import EVERYTHING
 
 checked = settings(deadline=None, max_examples=40)
@@ -89,3 +89,18 @@ def test_an_older_replica_does_not_bring_back_tiles_that_the_newest_event_has_le
     assert len({group for group, _ in run.blobs["device"]}) == 2
     ((_, merged),) = run.merged("device").items()
     assert all(len(ring) <= 1 for ring in merged["tiles"].values())
+
+
+def test_a_group_that_lags_behind_another_still_sees_all_of_its_own_windows() -> None:
+    def click(user: str, number: int, at_ms: int) -> Click:
+        where = {"device": "d", "ip": "10.0.0.1", "item": "i", "category": "c"}
+        return Click(event_id=f"{user}{number}", user=user, event_time_ms=at_ms, action="view", **where)  # type: ignore[arg-type]
+
+    run = new_run(lateness_ms=ALL_ORDERS_MS, groups=2)
+    behind, ahead = (next(u for u in ("u0", "u1", "ann", "bob", "cat") if group_of(click(u, 0, NOON), 2) == g) for g in (0, 1))
+    names = run.engine.feature_names
+    alone = [run.batch([click(behind, n, NOON + n * 60_000)]) for n in range(5)][-1].dense[0]
+    run.batch([click(ahead, 0, NOON + 3 * 3_600_000)])
+    again = run.batch([click(behind, 5, NOON + 5 * 60_000)]).dense[0]
+    for name in ("device_events_10m", "ip_events_10m", "item_browses_1h", "category_browses_1h"):
+        assert (alone[names.index(name)], again[names.index(name)]) == (4.0, 5.0), name

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from model.contract import QUERY_BUCKETS, QUERY_CODES
 from stream_app.events import SOURCE_TOPICS
-from stream_app.features.text import event_hashes, network_of, normalised_query, query_of, words
+from stream_app.features.text import address_of, event_hashes, network_of, normalised_query, query_of, words
 
 MASK = (1 << 64) - 1
 
@@ -106,6 +106,29 @@ def test_codes_are_within_the_tables(text: str) -> None:
 )
 def test_a_network_is_what_one_customer_has(address: str, network: str) -> None:
     assert network_of(address) == network
+
+
+@pytest.mark.parametrize(
+    ("address", "canonical"),
+    [
+        ("10.1.2.3", "10.1.2.3"),
+        ("::ffff:10.1.2.3", "10.1.2.3"),
+        ("::FFFF:0A01:0203", "10.1.2.3"),
+        ("::ffff:0.0.0.0", "0.0.0.0"),
+        ("2001:DB8:0001::", "2001:db8:1::"),
+        ("2001:db8:0:0:0:0:0:7", "2001:db8::7"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("fe80::1%made.up", "fe80::1"),
+        ("::ffff:10.1.2.3%eth0", "10.1.2.3"),
+        ("010.1.2.3", ""),
+        ("10.1.2.3/32", ""),
+        ("10.1.2.3%eth0", ""),
+        ("beef", ""),
+        ("", ""),
+    ],
+)
+def test_an_address_has_one_spelling_and_what_is_none_has_none(address: str, canonical: str) -> None:
+    assert address_of(address) == canonical
 
 
 @given(st.lists(st.tuples(st.sampled_from(SOURCE_TOPICS), st.text(st.characters(codec="utf-8"), max_size=20)), max_size=12))

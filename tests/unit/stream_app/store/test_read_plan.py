@@ -10,7 +10,7 @@ from redis.crc import key_slot
 
 from stream_app.errors import ConfigError
 from stream_app.features.columns import EntityRows
-from stream_app.store.holders import asked, groups_of
+from stream_app.store.holders import asked
 from stream_app.store.read_plan import ReadPlan
 from stream_app.store.redis_cluster import RedisClusterStore
 from stream_app.store.redis_cluster_nodes import slot_of
@@ -31,6 +31,11 @@ def some_rows(rng: random.Random) -> dict[str, EntityRows]:
         pairs = [(group, key) for group in range(GROUPS) for key in keys if rng.random() < 0.2]
         rows[kind] = entity_rows(pairs)
     return rows
+
+
+def groups_of(bitmap: bytes) -> list[int]:
+    """The groups of an index entry, ascending: bit 0 is the first byte's highest, as SETBIT counts."""
+    return [number for number in range(8 * len(bitmap)) if bitmap[number // 8] >> (7 - number % 8) & 1]
 
 
 @pytest.mark.parametrize("seed", range(30))

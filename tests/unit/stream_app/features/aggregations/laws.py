@@ -89,8 +89,11 @@ def check_monoid(catalogue: Catalogue, logs: Sequence[Sequence[Event]], *, idemp
         assert engine.describe_others("device", merged, number) == engine.describe("device", whole), "commutative"
     probe = probe_after([event for log in logs for event in log])
     alone = read_with(engine, whole, [], probe)
-    for own, *others in permutations(replicas):
-        assert read_with(engine, own, [blob for blob in others if blob], probe) == alone, "associative"
+    for first, *two in permutations(replicas):
+        pair = [blob for blob in two if blob]
+        joined = bytes(engine.pack("device", engine.merge("device", [pair]).rows)[0]) if pair else b""
+        again = engine.merge("device", [[blob for blob in (first, joined) if blob]])
+        assert engine.describe_others("device", again, 0) == engine.describe("device", whole), "associative"
     nothing = bytes(engine.pack("device", engine.unpack("device", [None]))[0])
     assert read_with(engine, nothing, [blob for blob in (nothing, whole) if blob], probe) == alone, "neutral"
     if idempotent and whole:

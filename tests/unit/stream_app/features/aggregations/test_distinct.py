@@ -27,7 +27,7 @@ from tests.unit.stream_app.features.catalogue_for_tests import DAY, KINDS, MEASU
 CATALOGUE = declared(
     "distinct", {"measure": "item", "words": 1}, {"measure": "category", "words": 2}, {"measure": "user", "words": 16}
 )
-PLAIN = EntityKind("user", "m", shared=False, ttl_ms=DAY)  # no sequence: the same id again is not noticed
+PLAIN = EntityKind("user", "m", shared=False, ttl_ms=90 * DAY)  # no sequence: the same id again is not noticed
 
 
 def click(at: int, item: int, user: str = "u") -> Click:
