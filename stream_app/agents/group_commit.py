@@ -3,8 +3,11 @@
 At low rates a batch is small and leaves at once; at high rates batches grow up to the limit and share their fixed
 costs. There is no timer: the pace of the handler is the pace of the batches.
 
+A batch waits for the commits of earlier batches of its own groups only: nothing else that it reads depends on them. Under a
+backlog a batch is of one group, so that one is in the store while another is in the model.
+
 Invariants: a batch never mixes assignments; chunks of one partition keep their order; batch n + 1 is acknowledged after
-batch n; a batch that fails before its commit takes all later batches of its assignment with it.
+batch n; a batch that fails before its commit takes all later batches of its groups with it, and ends the assignment.
 """
 
 from __future__ import annotations
@@ -39,26 +42,29 @@ class Delivery(Generic[EventType]):
 
 
 class OrderedTurn:
-    """A batch's place in the order of commits (the port `stream_app.agents.ports.Turn`)."""
+    """A batch's place in the order of commits (the port `stream_app.agents.ports.Turn`).
 
-    def __init__(self, previous: OrderedTurn | None) -> None:
+    Args:
+        previous: The last turns of the batch's groups.
+    """
+
+    def __init__(self, previous: Sequence[OrderedTurn]) -> None:
         self._previous = previous
         self._done = asyncio.Event()
         self._ok = False
 
     async def wait_previous_committed(self) -> None:
-        """Block until the batch before has committed.
+        """Block until the batches before, of the same groups, have committed.
 
         Raises:
-            AbandonedError: It failed before it did.
+            AbandonedError: One failed before it did.
         """
-        if self._previous is None:
-            return
-        await self._previous._done.wait()
-        if not self._previous._ok:
-            msg = "the batch before failed before its commit, so this one was given up"
-            raise AbandonedError(msg)
-        self._previous = None  # let go of the chain
+        for turn in self._previous:
+            await turn._done.wait()
+            if not turn._ok:
+                msg = "a batch before failed before its commit, so this one was given up"
+                raise AbandonedError(msg)
+        self._previous = ()  # let go of the chain
 
     def committed(self) -> None:
         """Let the next batch go on."""
@@ -154,7 +160,7 @@ class Lane(Generic[EventType]):
             self._idle.set()
 
     async def _start_batches(self) -> None:
-        turn: OrderedTurn | None = None
+        last: dict[int, OrderedTurn] = {}  # of each group
         while not self._closed:
             await self._slots.acquire()
             while not self._ripe and not self._closed:
@@ -163,7 +169,9 @@ class Lane(Generic[EventType]):
             batch = self._form_batch()
             if not batch:
                 break
-            turn = OrderedTurn(turn)
+            groups = {delivery.chunk.partition for delivery in batch}
+            turn = OrderedTurn([last[group] for group in groups if group in last])
+            last |= dict.fromkeys(groups, turn)
             task = asyncio.create_task(self._handle(batch, turn), name=f"batch of assignment {self.generation}")
             self._idle.clear()
             self._running.append((batch, task))
@@ -171,23 +179,25 @@ class Lane(Generic[EventType]):
         self._started.set()
 
     def _form_batch(self) -> list[Delivery[EventType]]:
-        """Take a chunk of each group in turn, as far as there is room: a fetch often brings thousands of records of one."""
+        """Take what waits, group after group, as far as there is room; the next batch begins with the groups left out.
+
+        So under a backlog a batch is of one group, and the batches of other groups need not wait for it.
+        """
         batch: list[Delivery[EventType]] = []
         weight = 0
-        groups = deque(self._waiting)
-        while groups:
-            group = groups.popleft()
+        for group in list(self._waiting):
             waiting = self._waiting[group]
-            if batch and weight + waiting[0].chunk.weight > self._batch_events:
-                continue
-            delivery = waiting.popleft()
-            self._take(delivery.chunk)
-            weight += delivery.chunk.weight
-            batch.append(delivery)
-            del self._waiting[group]
+            before = len(batch)
+            while waiting and (not batch or weight + waiting[0].chunk.weight <= self._batch_events):
+                delivery = waiting.popleft()
+                self._take(delivery.chunk)
+                weight += delivery.chunk.weight
+                batch.append(delivery)
+            if len(batch) > before:
+                del self._waiting[group]
             if waiting:
-                self._waiting[group] = waiting  # behind those that the next batch begins with
-                groups.append(group)
+                self._waiting[group] = waiting  # if it was served, behind the others
+                break
         self._waiting_weight -= weight
         self._ripe = bool(self._waiting)
         return batch

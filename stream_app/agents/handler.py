@@ -2,9 +2,9 @@
 
     plan      cut off what the store has applied (redelivery, rewind)
     prepare   decode, columns                                       while earlier batches are still under way
-    wait      the batch before has committed its state
-    score     read, fold, model, decide                             a large batch in two parts, each of its own groups,
-    commit    answers into the outbox + state + front, one script a group            at the same time
+    wait      the batches before of the same groups have committed their state
+    score     read, fold, model, decide
+    commit    answers into the outbox + state + front, one script a group
     publish   await the broker's acknowledgement of every answer
     mark      the commit may leave the outbox (with the group's next step, or when the group is handed over)
 
@@ -27,7 +27,7 @@ from stream_app.agents.ports import LogPosition, TopicPartition
 from stream_app.agents.store_watch import StoreWatch
 from stream_app.codec.outbox import decode_outbox
 from stream_app.errors import AbandonedError, ContractError, FencedError, StoreSteppedBackError
-from stream_app.pipeline import Pipeline, Prepared, Scored, Span
+from stream_app.pipeline import Pipeline, Span
 from stream_app.store.port import Claim, CommitStatus, GroupStep, Store
 
 if TYPE_CHECKING:
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 __all__ = ["ScoringHandler"]
 
 log = logging.getLogger(__name__)
-
-_WORTH_CUTTING = 256  # events: below it a second request to the store and a second call of the model cost more than waiting
 
 
 class ScoringHandler:
@@ -165,41 +163,26 @@ class ScoringHandler:
             await turn.wait_previous_committed()
             turn.committed()
             return
-        parts = [self._pipeline.prepare(*part) for part in _parts(spans, records)]
+        prepared = self._pipeline.prepare(spans, records)
         lap("prepare")
         await turn.wait_previous_committed()
         lap("wait")
-        # All are waited for, whatever one of them raises: a commit must not be cut short because another part failed.
-        done = await asyncio.gather(*(self._score_and_commit(part) for part in parts), return_exceptions=True)
-        for result in done:
-            if isinstance(result, BaseException):
-                raise result
-        turn.committed()
-        results = [result for result in done if not isinstance(result, BaseException)]
-        lap.restart()
-        await self.republished()
-        counts = await self._publisher.publish(
-            (step.group, scored.outboxes[step.group].with_journal(commit))
-            for scored, applied in results
-            for step, commit in applied
-        )
-        lap("publish")
-        for step, commit in (entry for _, applied in results for entry in applied):
-            self._ledger.published(step.group, step.epoch, commit)
-        self._count(records, counts)
-        refused = sum(len(scored.steps) - len(applied) for scored, applied in results)
-        if refused:
-            total = sum(len(scored.steps) for scored, _ in results)
-            raise FencedError(f"{refused} of {total} groups have another owner now")
-
-    async def _score_and_commit(self, part: Prepared) -> tuple[Scored, list[tuple[GroupStep, int]]]:
-        """Score a part of a batch and commit it; return what was scored, and the steps that were applied with their numbers."""
-        lap = _Laps(self._metrics)
-        scored = await self._pipeline.score(part, self._ledger.commits())
+        scored = await self._pipeline.score(prepared, self._ledger.commits())
         lap("score")
         applied = await self._commit(scored.steps)
+        turn.committed()
         lap("commit")
-        return scored, applied
+        await self.republished()
+        counts = await self._publisher.publish(
+            (step.group, scored.outboxes[step.group].with_journal(commit)) for step, commit in applied
+        )
+        lap("publish")
+        for step, commit in applied:
+            self._ledger.published(step.group, step.epoch, commit)
+        self._count(records, counts)
+        if len(applied) < len(scored.steps):
+            refused = len(scored.steps) - len(applied)
+            raise FencedError(f"{refused} of {len(scored.steps)} groups have another owner now")
 
     def _plan(self, batch: Sequence[Chunk]) -> tuple[list[Span], list[tuple[str, SourceRecord]]]:
         spans: dict[tuple[int, str], Span] = {}
@@ -250,30 +233,11 @@ class ScoringHandler:
         self._metrics.batch_events.observe(len(records))
 
 
-def _parts(spans: list[Span], records: list[tuple[str, SourceRecord]]) -> list[tuple[list[Span], list[tuple[str, SourceRecord]]]]:
-    """Cut a large batch in two by its groups: while one part waits for the store, the other computes.
-
-    Groups of one batch do not see each other's events (docs/adr/0005), so it does not matter to them.
-    """
-    groups = sorted({span.group for span in spans})
-    if len(groups) < 2 or len(records) < _WORTH_CUTTING:
-        return [(spans, records)]
-    parts = []
-    for chosen in (frozenset(groups[::2]), frozenset(groups[1::2])):
-        of_part = [entry for entry in records if entry[1].partition in chosen]
-        parts.append(([span for span in spans if span.group in chosen], of_part))
-    return parts
-
-
 class _Laps:
     """Times the hops of one batch."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._last = time.perf_counter()
-
-    def restart(self) -> None:
-        """Begin the next hop now."""
         self._last = time.perf_counter()
 
     def __call__(self, hop: str) -> None:

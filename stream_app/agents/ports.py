@@ -86,10 +86,10 @@ class Turn(Protocol):
     """A batch's place in the order of commits."""
 
     async def wait_previous_committed(self) -> None:
-        """Block until the previous batch of this assignment has committed its state.
+        """Block until the previous batches of the same partition groups have committed their state.
 
         Raises:
-            AbandonedError: The previous batch failed before it committed; this one must not go on.
+            AbandonedError: One of them failed before it committed; this one must not go on.
         """
         ...
 

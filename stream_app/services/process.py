@@ -73,15 +73,18 @@ def stop(pid: int, binary: str, config: Path, *, kill: bool = False, patience_s:
         True if SIGKILL was used.
     """
 
-    def gone() -> bool:
-        reap(pid)
+    def other() -> bool:
         return not is_ours(pid, binary, config)
 
+    def gone() -> bool:
+        # The command line goes a moment before the exit status can be taken: a child is gone when its status is.
+        return other() and _taken(pid)
+
     if not kill:
-        _signal(pid, signal.SIGTERM, gone)
+        _signal(pid, signal.SIGTERM, other)
         if wait_until(gone, patience_s):
             return False
-    _signal(pid, signal.SIGKILL, gone)
+    _signal(pid, signal.SIGKILL, other)
     wait_until(gone, patience_s)
     return True
 
@@ -96,8 +99,16 @@ def wait_until(condition: Callable[[], bool], patience_s: float) -> bool:
     return True
 
 
-def _signal(pid: int, number: signal.Signals, gone: Callable[[], bool]) -> None:
-    if gone():  # the last look before the signal: the pid may belong to someone else by now
+def _taken(pid: int) -> bool:
+    """Whether no exit status of `pid` waits, or will wait, to be taken by us."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True
+
+
+def _signal(pid: int, number: signal.Signals, other: Callable[[], bool]) -> None:
+    if other():  # the last look before the signal: the pid may belong to someone else by now
         return
     try:
         os.kill(pid, number)
