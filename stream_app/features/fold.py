@@ -30,7 +30,6 @@ from stream_app.features.aggregations.session import (
     SESSION_RATE,
     SESSION_SUM,
     read_session_length,
-    read_session_rate,
     session_holds,
 )
 from stream_app.features.aggregations.spread import STD, ZSCORE, read_std, read_zscore
@@ -221,7 +220,7 @@ def _evaluate(  # noqa: C901, PLR0912, PLR0915 - the switch
             if code == SESSION_SUM:
                 value = read_sum(row[a], scale)
             elif code == SESSION_RATE:
-                value = read_session_rate(row[a], row[b], scale, up, down)
+                value = read_rate(row[a], row[b], scale, up, down)
             elif code == SESSION_LENGTH:
                 value = read_session_length(row[session], t)
         low, high = plan.reals[f, _LOW], plan.reals[f, _HIGH]

@@ -27,6 +27,7 @@ __all__ = [
     "find_event",
     "read_interactions",
     "read_queries",
+    "seconds_since",
 ]
 
 # Literals, so that the compiler can unroll; the engine checks that they agree with model.contract.
@@ -53,7 +54,8 @@ def find_event(row: NDArray[np.int64], start: Int, event: Int, t: Int) -> Int:
 
 
 @inlined
-def _seconds(stored: Int, t: Int) -> Real:
+def seconds_since(stored: Int, t: Int) -> Real:
+    """Return the seconds from a stored time (ms + 1) until t, not below 0."""
     return np.float64(t + 1 - stored if t + 1 > stored else 0) / 1000.0
 
 
@@ -66,7 +68,7 @@ def read_interactions(row: NDArray[np.int64], start: Int, t: Int, ids: NDArray[n
         to = SEQUENCE - back
         for c in range(CODES):
             ids[to, c] = row[entry + 1 + c]
-        gaps[to] = _seconds(row[entry], t)
+        gaps[to] = seconds_since(row[entry], t)
 
 
 @inlined
@@ -90,7 +92,7 @@ def read_queries(row: NDArray[np.int64], start: Int, t: Int, ids: NDArray[np.int
         to = QUERIES - back
         for c in range(QUERY_CODES):
             ids[to, c] = row[entry + 1 + c]
-        gaps[to] = _seconds(row[entry], t)
+        gaps[to] = seconds_since(row[entry], t)
 
 
 @inlined

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
-
 from stream_app.features.aggregations.spec import Spec
 from stream_app.features.compiled import Int, Real, inlined
 from stream_app.features.declare import Feature
+from stream_app.features.sequence import seconds_since
 from stream_app.features.shape import Need
 
-__all__ = ["AGE", "RECENCY", "RECENCY_OF", "SPECS", "read_since", "seconds"]
+__all__ = ["AGE", "RECENCY", "RECENCY_OF", "SPECS", "read_since"]
 
 RECENCY: Final = 12
 AGE: Final = 13
@@ -29,12 +28,6 @@ SPECS: Final = {
 
 
 @inlined
-def seconds(since: Int, t: Int) -> Real:
-    """Return t - since in seconds, not below 0."""
-    return np.float64(t - since if t > since else 0) / 1000.0
-
-
-@inlined
 def read_since(stored: Int, t: Int, default: Real) -> Real:
     """Return the seconds since a stored time (ms + 1, 0 for none)."""
-    return seconds(stored - 1, t) if stored > 0 else default
+    return seconds_since(stored, t) if stored > 0 else default

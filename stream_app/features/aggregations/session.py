@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stream_app.features.aggregations.spec import Spec
 from stream_app.features.compiled import Int, Real, inlined
 from stream_app.features.declare import Feature
+from stream_app.features.sequence import seconds_since
 from stream_app.features.shape import Need
 
 __all__ = [
@@ -22,7 +23,6 @@ __all__ = [
     "SPECS",
     "add_session",
     "read_session_length",
-    "read_session_rate",
     "session_holds",
 ]
 
@@ -81,12 +81,6 @@ def add_session(
 
 
 @inlined
-def read_session_rate(total: Int, count: Int, scale: Real, up: Real, down: Real) -> Real:
-    """Return (total + up) / (count + down); down > 0."""
-    return (total * scale + up) / (count + down)
-
-
-@inlined
 def read_session_length(start: Int, t: Int) -> Real:
     """Return the seconds since the session's start (ms + 1), not below 0."""
-    return np.float64(t + 1 - start if t + 1 > start else 0) / 1000.0
+    return seconds_since(start, t)
