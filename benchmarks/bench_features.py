@@ -42,6 +42,7 @@ from benchmarks.origin import ROOT, origin
 from benchmarks.progress import Teller, teller
 from benchmarks.state_bytes import sizes, user_bytes
 from stream_app.codec.identity import Identity
+from stream_app.config import WorkerSettings
 from stream_app.errors import MillraceError
 from stream_app.events import Event
 from stream_app.features.catalog import CATALOGUE
@@ -56,7 +57,7 @@ __all__ = ["main"]
 _PREFIX = "bench-features"  # of keys in Redis; each run adds a name of its own
 _GROUPS = 8
 _LATENESS_MS = 86_400_000
-_MEMORY_BATCH, _REDIS_BATCH = 256, 512
+_MEMORY_BATCH, _REDIS_BATCH = 256, WorkerSettings().batch_events
 _LANES = 2  # batches in flight, each of other groups, as with two workers
 _CHUNK = 64 * _MEMORY_BATCH  # events made ready at once
 _SCAN = 2_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -23,6 +24,10 @@ log = logging.getLogger(__name__)
 # waits that long for a busy thread: the median latency at 5,400 events/s was 390 ms in place of 70 (docs/log.md).
 _SWITCH_INTERVAL_S: Final = 0.0005
 
+# A batch allocates thousands of events and answers that hold no cycles. Python's default looks for cycles among them every 700
+# objects, and goes through all that the process holds again and again; see docs/log.md for what that took of an event.
+_COLLECT_EVERY: Final = (50_000, 20, 20)
+
 
 def run_worker(settings: Settings) -> int:
     """Serve until SIGTERM, SIGINT or a crash; blocks.
@@ -42,6 +47,9 @@ def run_worker(settings: Settings) -> int:
     )
     worker = wiring.build_worker(settings)
     _sweep(wiring.WORK_ROOT)
+    gc.collect()
+    gc.freeze()  # modules, catalogue, model: never garbage, so never to be looked through
+    gc.set_threshold(*_COLLECT_EVERY)
     try:
         return run_sources(worker.options, worker.handler, worker.handler, worker.handler.close)
     finally:

@@ -123,7 +123,9 @@ class RedisSettings:
 class WorkerSettings:
     """How one worker process batches its work."""
 
-    batch_events: int = _key(512, "Most events scored in one step. More: faster, but later answers.", Rule(1, 8_192))
+    batch_events: int = _key(
+        2_048, "Most events scored in one step, reached under a backlog only. More: faster, but later answers.", Rule(1, 8_192)
+    )
     in_flight: int = _key(3, "Batches between decoding and publishing at one time.", Rule(1, 16))
     fetch_pause_ms: int = _key(20, "How long the broker gathers records before it answers a fetch.", Rule(0, 10_000))
     buffer_chunks: int = _key(1_024, "Fetched chunks that may wait in memory; then fetching stops.", Rule(1, 1_000_000))

@@ -42,7 +42,7 @@ class Metrics:
         )
         # Histogram: events in a batch. Always at the limit: the worker is saturated.
         self.batch_events = Histogram(
-            "millrace_batch_events", "Events in a batch", buckets=(1, 4, 16, 64, 128, 256, 512, 1024), registry=registry
+            "millrace_batch_events", "Events in a batch", buckets=(1, 4, 16, 64, 128, 256, 512, 1024, 2048), registry=registry
         )
         # Gauge: partition groups this worker owns.
         self.groups_owned = Gauge("millrace_groups_owned", "Partition groups owned", registry=registry)

@@ -181,11 +181,14 @@ class Lane(Generic[EventType]):
     def _form_batch(self) -> list[Delivery[EventType]]:
         """Take what waits, group after group, as far as there is room; the next batch begins with the groups left out.
 
-        So under a backlog a batch is of one group, and the batches of other groups need not wait for it.
+        So under a backlog a batch is of one group, and the batches of other groups need not wait for it. While other batches are
+        in flight it is of half of the waiting groups, at most: batches that have no group in common run side by side, one in the
+        model or the store while another is folded.
         """
         batch: list[Delivery[EventType]] = []
         weight = 0
-        for group in list(self._waiting):
+        most = (len(self._waiting) + 1) // 2 if self._running else len(self._waiting)
+        for group in list(self._waiting)[:most]:
             waiting = self._waiting[group]
             before = len(batch)
             while waiting and (not batch or weight + waiting[0].chunk.weight <= self._batch_events):

@@ -34,7 +34,7 @@ class AgentOptions:
         buffer_chunks: Chunks that may wait in Faust's own buffer.
         buffer_events: Weight that may wait, over all partitions, before fetching pauses: bounds memory (16,384 are 64 MiB,
             and what one fetch brings beyond it).
-        batch_events: Most weight of a batch (512 are 2 MiB); a batch always holds at least one whole chunk.
+        batch_events: Most weight of a batch (2,048 are 8 MiB); a batch always holds at least one whole chunk.
         in_flight: Batches that may be in the handler at the same time.
         web_host: Address of the web server.
         web_port: Port of /healthz and /metrics; 0 = no web server.
@@ -56,7 +56,7 @@ class AgentOptions:
     chunk_events: int = 256
     buffer_chunks: int = 1024
     buffer_events: int = 16_384
-    batch_events: int = 512
+    batch_events: int = 2_048
     in_flight: int = 3
     web_host: str = "127.0.0.1"
     web_port: int = 0

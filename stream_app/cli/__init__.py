@@ -18,6 +18,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "worker": ("worker", "Score events: Kafka in, three answers out."),
     "simulate": ("simulate", "Produce the events of a simulated shop, with its fraud."),
     "import": ("import_", "Produce the events of a log file (CSV or Parquet)."),
+    "train": ("train", "Train a model on a log, and build what a worker loads."),
     "tail": ("tail", "Show the records of a topic as they come."),
     "features": ("features", "Show features: all of them, one user's, what they cost."),
     "forget": ("forget", "Erase one person's state, and prove it."),

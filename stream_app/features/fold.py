@@ -35,10 +35,10 @@ from stream_app.features.aggregations.session import (
 from stream_app.features.aggregations.spread import STD, ZSCORE, read_std, read_zscore
 from stream_app.features.aggregations.sums import SUM, read_sum
 from stream_app.features.aggregations.trend import TREND, read_trend
-from stream_app.features.compiled import Int, compiled, inlined
+from stream_app.features.compiled import Int, compiled, inlined, prefetch
 from stream_app.features.layout import MOST_UNION, KindPlan
 from stream_app.features.sequence import add_interaction, add_query, find_event, read_interactions, read_queries
-from stream_app.features.tiles import add_event, add_past, kept_bits, lowest, merge_past
+from stream_app.features.tiles import add_event, add_past, kept_bits, lowest, merge_past, quotient, remainder
 
 __all__ = ["Batch", "Out", "Scratch", "State", "fold_kind"]
 
@@ -49,6 +49,8 @@ _SET_FROM, _SET_TO, _DECAY_FROM, _DECAY_TO = 14, 15, 16, 17
 _CODE, _COLUMN, _A, _B, _C, _MEASURE, _SIZE, _TOP = 0, 1, 2, 3, 4, 5, 6, 7
 _SCALE, _PRIOR_UP, _PRIOR_DOWN, _DEFAULT, _LOW, _HIGH, _FACTOR = 0, 1, 2, 3, 4, 5, 6
 _SESSION, _SEQUENCE, _QUERIES, _GAP_MS, _ACCUMULATORS = 0, 1, 2, 3, 4
+_AHEAD = 3  # events: 1, 3 and 6 were tried
+_LINE = 8  # columns of a cache line
 
 
 class Batch(NamedTuple):
@@ -122,12 +124,12 @@ def _read_tiles(
         if bits == np.uint64(0):
             continue
         block = plan.blocks[b]
-        acc, now = block[_FIRST_CELL], t // block[_TILE_MS]
+        acc, now = block[_FIRST_CELL], quotient(t, block[_TILE_MS])
         while bits != np.uint64(0):
             ahead = lowest(bits)
             bits &= bits - np.uint64(1)
             k = first + ahead
-            start = block[_OFFSET] + (k % block[_SLOTS]) * block[_WIDTH]
+            start = block[_OFFSET] + remainder(k, block[_SLOTS]) * block[_WIDTH]
             for c in range(block[_MAX]):
                 joined[acc + c] += row[start + c]
             for c in range(block[_MAX], block[_MIN]):
@@ -237,6 +239,14 @@ def _judge(row: NDArray[np.int64], e: int, batch: Batch, out: Out, plan: KindPla
         out.duplicate_of[e] = find_event(row, plan.places[_SEQUENCE], batch.events[e], t)
 
 
+@inlined
+def _fetch_ahead(state: State, e: int) -> None:
+    """Have the row of a later event fetched: waiting for memory was a third of the time on the card log (measured)."""
+    if e < state.rows.shape[0] and state.rows[e] >= 0:
+        for column in range(0, state.own.shape[1], _LINE):
+            prefetch(state.own, np.int64(state.rows[e]), np.int64(column))
+
+
 @compiled
 def fold_kind(  # noqa: C901, PLR0912 - the loop that everything is compiled into
     plan: KindPlan, batch: Batch, state: State, out: Out, scratch: Scratch, lateness_ms: int
@@ -260,6 +270,7 @@ def fold_kind(  # noqa: C901, PLR0912 - the loop that everything is compiled int
         if state.heads[i] != 0:
             merge_past(state.others[i], state.own[i], plan)
     for e in range(batch.times.shape[0]):
+        _fetch_ahead(state, e + _AHEAD)
         i, t = state.rows[e], batch.times[e]
         if lateness_ms >= 0 and i >= 0:
             _judge(state.own[i], e, batch, out, plan, lateness_ms)

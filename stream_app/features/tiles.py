@@ -14,7 +14,7 @@ from stream_app.features.aggregations.spread import clipped, square
 from stream_app.features.compiled import Int, compiled, inlined
 from stream_app.features.layout import HEADER, KindPlan
 
-__all__ = ["add_event", "add_past", "kept_bits", "lowest", "merge_past", "merge_replicas", "merge_row"]
+__all__ = ["add_event", "add_past", "kept_bits", "lowest", "merge_past", "merge_replicas", "merge_row", "quotient", "remainder"]
 
 # Columns of plan.blocks and plan.places (layout.KindPlan).
 _TILE_MS, _TILES, _SLOTS, _WIDTH, _OFFSET = 0, 1, 2, 3, 4
@@ -22,6 +22,18 @@ _CLIPPED, _SQUARES, _MAX, _LATEST, _MIN, _FIRST, _SETS, _FIRST_CELL = 5, 6, 7, 8
 _SET_FROM, _SET_TO = 14, 15
 _SESSION, _GAP_MS = 0, 3
 _ONE = np.uint64(1)
+
+
+@inlined
+def quotient(a: Int, b: Int) -> Int:
+    """Return a // b of what is not negative: a division of unsigned numbers, half the work of the other one."""
+    return np.int64(np.uint64(a) // np.uint64(b))
+
+
+@inlined
+def remainder(a: Int, b: Int) -> Int:
+    """Return a % b of what is not negative."""
+    return np.int64(np.uint64(a) % np.uint64(b))
 
 
 @inlined
@@ -43,7 +55,7 @@ def _low_bits(count: Int) -> np.uint64:
 @inlined
 def _turned(word: Int, first: Int, slots: Int) -> np.uint64:
     """Turn a ring's bits so that bit j stands for tile `first` + j."""
-    by, bits = np.uint64(first % slots), np.uint64(word)
+    by, bits = np.uint64(remainder(first, slots)), np.uint64(word)
     if by == np.uint64(0):
         return bits
     return ((bits >> by) | (bits << (np.uint64(slots) - by))) & _low_bits(slots)
@@ -58,7 +70,7 @@ def kept_bits(row: NDArray[np.int64], newest: Int, b: int, t: Int, plan: KindPla
     if row[HEADER + b] == 0:
         return np.uint64(0), np.int64(0)
     block = plan.blocks[b]
-    now, head = t // block[_TILE_MS], (newest - 1) // block[_TILE_MS]
+    now, head = quotient(t, block[_TILE_MS]), quotient(newest - 1, block[_TILE_MS])
     first = max(now - block[_TILES], head - block[_SLOTS] + 1, np.int64(0))
     last = min(now, head)
     if first > last:
@@ -75,12 +87,12 @@ def _advance(row: NDArray[np.int64], stored: Int, plan: KindPlan) -> None:
         for b in range(plan.blocks.shape[0]):
             if row[HEADER + b] != 0:
                 tile_ms, slots = plan.blocks[b, _TILE_MS], plan.blocks[b, _SLOTS]
-                head, now = (row[0] - 1) // tile_ms, (stored - 1) // tile_ms
+                head, now = quotient(row[0] - 1, tile_ms), quotient(stored - 1, tile_ms)
                 if now - head >= slots:
                     row[HEADER + b] = 0
                 else:
                     for k in range(head + 1, now + 1):
-                        row[HEADER + b] &= np.int64(~(_ONE << np.uint64(k % slots)))
+                        row[HEADER + b] &= np.int64(~(_ONE << np.uint64(remainder(k, slots))))
     row[0] = stored
 
 
@@ -89,9 +101,10 @@ def _opened(row: NDArray[np.int64], b: int, k: Int, plan: KindPlan) -> Int:
     """Return the first column of tile k, cleared if nothing was in it; -1 if the tile is no longer kept."""
     block = plan.blocks[b]
     slots = block[_SLOTS]
-    if k <= (row[0] - 1) // block[_TILE_MS] - slots:
+    if k <= quotient(row[0] - 1, block[_TILE_MS]) - slots:
         return np.int64(-1)
-    start, bit = block[_OFFSET] + (k % slots) * block[_WIDTH], _ONE << np.uint64(k % slots)
+    place = remainder(k, slots)
+    start, bit = block[_OFFSET] + place * block[_WIDTH], _ONE << np.uint64(place)
     if np.uint64(row[HEADER + b]) & bit == np.uint64(0):
         row[HEADER + b] |= np.int64(bit)
         for c in range(start, start + block[_WIDTH]):
@@ -161,7 +174,7 @@ def add_event(row: NDArray[np.int64], t: Int, values: NDArray[np.int64], plan: K
         if not _says_something(values, b, plan):
             continue
         block = plan.blocks[b]
-        start = _opened(row, b, t // block[_TILE_MS], plan)
+        start = _opened(row, b, quotient(t, block[_TILE_MS]), plan)
         if start < 0:
             continue
         _add_to_tile(row, start, stored, values, b, plan)

@@ -112,6 +112,28 @@ def test_a_backlog_is_taken_group_by_group_and_each_gets_its_turn() -> None:
     run(scenario)
 
 
+def test_while_a_batch_is_in_flight_the_next_ones_share_the_waiting_groups() -> None:
+    async def scenario() -> None:
+        bench = Bench(batch_events=100, in_flight=3)
+        bench.hold(0)
+        for start, group in ((0, 0), (100, 1), (200, 2)):
+            bench.lane.put(Delivery(make_chunk(start, 5, group=group), start))
+        running = asyncio.create_task(bench.lane.run())
+        await settle()
+        assert bench.handler.begun == [[0, 100, 200]]  # nothing was in flight: all that waited
+        for start, group in ((5, 0), (105, 1), (205, 2)):
+            bench.lane.put(Delivery(make_chunk(start, 5, group=group), start))
+        await settle()
+        assert bench.handler.begun[1:] == [[5, 105], [205]]  # half of three, rounded up; then half of one
+        bench.let_go(0)
+        await settle()
+        assert sorted(bench.acknowledged) == [0, 5, 100, 105, 200, 205]
+        bench.lane.close()
+        await running
+
+    run(scenario)
+
+
 def test_a_batch_waits_for_commits_of_its_own_groups_only_and_is_acknowledged_in_order() -> None:
     async def scenario() -> None:
         bench = Bench(batch_events=5, in_flight=3)
