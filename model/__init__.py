@@ -1,1 +1,1 @@
-"""The network and the contract it is served by; only `model.contract` and `model.presets` are free of torch."""
+"""The network and the contract it is served by; `model.contract`, `presets`, `tasks` and `inputs` are free of torch."""

@@ -6,13 +6,16 @@ somebody else runs no code of theirs.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 
+from model.encoders.text import TextEncoder
+from model.inputs import inputs_from_plain, plain_from_inputs
 from model.network import MultiTaskNetwork
 from model.presets import NetworkShape
+from model.tasks import tasks_from_plain
 
 __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
 
@@ -22,40 +25,49 @@ class Checkpoint:
     """A trained network and what belongs to it.
 
     Attributes:
-        network: in evaluation mode after `load_checkpoint`.
+        network: in evaluation mode after `load_checkpoint`. It knows its shape, inputs and tasks.
         preset: name of the preset its shape came from.
-        feature_names: names of the F dense features, in the order of the tensor.
-        catalogue_hash: hash of the feature catalogue it was trained with.
-        fraud_shift: see `model.network.ServingNetwork`.
+        feature_names: names of the F dense features, in the order of the tensor; empty where there are none.
+        catalogue_hash: hash of the feature catalogue it was trained with; "" where there is none.
+        temperatures: by task, see `model.probabilities`; they are served.
     """
 
     network: MultiTaskNetwork
     preset: str
-    feature_names: list[str]
-    catalogue_hash: str
-    fraud_shift: float
+    feature_names: list[str] = field(default_factory=list)
+    catalogue_hash: str = ""
+    temperatures: dict[str, float] = field(default_factory=dict)
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     """Write it to `path`, replacing what is there."""
     network = checkpoint.network
+    encoder = network.parts[0].encoder
     torch.save(
         {
             "shape": asdict(network.shape),
+            "inputs": plain_from_inputs(network.inputs),
+            "tasks": [asdict(task) for task in network.tasks],
+            "text_config": encoder.config() if isinstance(encoder, TextEncoder) else "",
             "state": network.state_dict(),
             "preset": checkpoint.preset,
             "feature_names": checkpoint.feature_names,
             "catalogue_hash": checkpoint.catalogue_hash,
-            "fraud_shift": checkpoint.fraud_shift,
+            "temperatures": checkpoint.temperatures,
         },
         path,
     )
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read it from `path`; the network is in evaluation mode, on the CPU."""
+    """Read it from `path`; the network is in evaluation mode, on the CPU. A text model's own folder is not needed again."""
     saved = torch.load(path, map_location="cpu", weights_only=True)
-    network = MultiTaskNetwork(NetworkShape(**saved["shape"]), len(saved["feature_names"]))
+    network = MultiTaskNetwork(
+        NetworkShape(**saved["shape"]),
+        inputs_from_plain(saved["inputs"]),
+        tasks_from_plain(saved["tasks"]),
+        saved["text_config"],
+    )
     network.load_state_dict(saved["state"])
     network.eval()
     return Checkpoint(
@@ -63,5 +75,5 @@ def load_checkpoint(path: Path) -> Checkpoint:
         preset=saved["preset"],
         feature_names=saved["feature_names"],
         catalogue_hash=saved["catalogue_hash"],
-        fraud_shift=saved["fraud_shift"],
+        temperatures=saved["temperatures"],
     )

@@ -1,11 +1,17 @@
-"""Heads: one task's shared vector in, its logits out. Probabilities are made once, at the end of the serving graph."""
+"""Heads: one task's shared vector in, its logits out; and the items' side of retrieval.
+
+Probabilities are made once, in `model.probabilities`.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Tower", "UserVectorHead"]
+from model.encoders.context import ItemEncoder
+from model.encoders.encoded import Encoded
+
+__all__ = ["EventItems", "PointHead", "ScoreHead", "SequenceItems", "Tower", "UserVectorHead"]
 
 
 class Tower(nn.Module):
@@ -18,9 +24,30 @@ class Tower(nn.Module):
         self.out = nn.Linear(hidden, out)
 
     def forward(self, shared: Tensor) -> Tensor:
-        """(B, width) float32 -> (B, out) float32 logits; (B,) when out is 1."""
-        logits: Tensor = self.out(self.drop(torch.relu(self.hidden(shared))))
-        return logits.squeeze(1) if self.out.out_features == 1 else logits
+        """(B, width) float32 -> (B, out) float32."""
+        answer: Tensor = self.out(self.drop(torch.relu(self.hidden(shared))))
+        return answer
+
+
+class ScoreHead(nn.Module):
+    """Logits of a binary task or of classes: a tower, and beside it one linear layer where the encoder has something wide.
+
+    What one feature says alone needs no expert (Cheng et al., "Wide & Deep Learning", 2016). It starts at 0.
+    """
+
+    def __init__(self, width: int, wide: int, hidden: int, out: int, dropout: float) -> None:
+        super().__init__()
+        self.tower = Tower(width, hidden, out, dropout)
+        self.wide = nn.Linear(wide, out, bias=False) if wide else None
+        if self.wide is not None:
+            nn.init.zeros_(self.wide.weight)
+
+    def forward(self, shared: Tensor, encoded: Encoded) -> Tensor:
+        """(B, width) float32 and the encoder's answer -> (B,) float32 when `out` is 1, else (B, out)."""
+        logits: Tensor = self.tower(shared)  # (B, out)
+        if self.wide is not None:
+            logits = logits + self.wide(encoded.wide)
+        return logits.squeeze(1) if logits.shape[1] == 1 else logits
 
 
 class UserVectorHead(nn.Module):
@@ -34,13 +61,69 @@ class UserVectorHead(nn.Module):
         self.taste = Tower(width + seen, hidden, dim - 1, dropout)
         self.near = nn.Linear(seen, dim - 1, bias=False)
 
-    def forward(self, shared: Tensor, seen: Tensor) -> Tensor:
-        """Answer (B, dim) float32.
+    def forward(self, shared: Tensor, encoded: Encoded) -> Tensor:
+        """Answer (B, D) float32.
 
         Args:
-            shared: (B, width) float32, the task's answer of the mixture.
-            seen: (B, seen) float32, the event's and the sequence's encodings: what comes next is near to what was seen, and
-                that needs no detour over the experts.
+            shared: (B, width) float32, the task's vector of the sharing.
+            encoded: its `seen` (B, seen) float32: what comes next is near to what was seen, and that needs no detour over the
+                experts.
         """
-        taste = self.taste(torch.cat([shared, seen], dim=1)) + self.near(seen)  # (B, dim - 1)
+        assert encoded.seen is not None
+        taste = self.taste(torch.cat([shared, encoded.seen], dim=1)) + self.near(encoded.seen)  # (B, D - 1)
         return torch.cat([taste, torch.ones_like(taste[:, :1])], dim=1)
+
+
+class PointHead(nn.Module):
+    """The user's side of retrieval where `Encoded.seen` is a point among the items: that point, as it is, and a 1.
+
+    Args:
+        temperature: if above 0, the point's length becomes 1 / temperature.
+    """
+
+    def __init__(self, temperature: float) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, shared: Tensor | None, encoded: Encoded) -> Tensor:  # one call for all heads
+        """Answer (B, D) float32; the sharing has no say."""
+        taste = encoded.seen  # (B, D - 1)
+        assert taste is not None
+        if self.temperature > 0.0:
+            taste = nn.functional.normalize(taste, dim=1) * (1.0 / self.temperature)
+        return torch.cat([taste, torch.ones_like(taste[:, :1])], dim=1)
+
+
+class EventItems(nn.Module):
+    """The items' side for events: a linear view of their embeddings, and a bias of each bucket.
+
+    Not part of the served graph: its answers are written to items.npz.
+    """
+
+    def __init__(self, buckets: int, embedding: int, dim: int) -> None:
+        super().__init__()
+        self.taste = nn.Linear(embedding, dim - 1)
+        self.bias = nn.Embedding(buckets, 1)
+        nn.init.zeros_(self.bias.weight)
+
+    def forward(self, items: ItemEncoder, item: Tensor, category: Tensor) -> Tensor:
+        """(N,) int32 item buckets and (N,) int32 category buckets -> (N, D) float32; the last coordinate is the bias."""
+        taste = self.taste(items.embed(item, category))  # (N, D - 1)
+        bias = self.bias(item.clamp(0, self.bias.num_embeddings - 1))  # (N, 1)
+        return torch.cat([taste, bias], dim=1)
+
+
+class SequenceItems(nn.Module):
+    """The items' side for sequences: their own embeddings, of length 1 where there is a temperature, and a bias of each."""
+
+    def __init__(self, items: int, temperature: float) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.bias = nn.Parameter(torch.zeros(items, 1))
+
+    def forward(self, items: nn.Embedding) -> Tensor:
+        """Table of items + 1 rows, row 0 padding -> (items, D) float32; the last coordinate is the bias."""
+        taste = items.weight[1:]  # (items, D - 1)
+        if self.temperature > 0.0:
+            taste = nn.functional.normalize(taste, dim=1)
+        return torch.cat([taste, self.bias], dim=1)

@@ -1,104 +1,89 @@
-"""The multi-task network, top to bottom: encoders -> mixture of experts -> one tower for each task.
+"""The multi-task network, top to bottom: encoder -> sharing -> one head for each task.
 
-    dense (B, F) ---- scaled ---------------------------.
-    context (B, 4) -- embeddings -----------------------+-- trunk (B, H) -- MMoE --+-- fraud        (B,)
-    item (B, 2) ----- item + category + kind -- token --+                          +-- intent       (B, 4)
-    sequence_ids (B, 32, 4), sequence_gaps (B, 32)      |                          +-- next_action  (B, 7)
-                      attention from the newest --------+                          +-- click        (B,)
-    query (B, 4), query_ids (B, 4, 4), query_gaps (B, 4)|                          '-- user_vector  (B, 32)
-                      own, and attention over the last -'
+    inputs (`model.inputs`)
+      '- encoder (`model.encoders`) -- trunk (B, H) -- scene gate -- sharing (B, T, E) --+-- tower  binary     (B,)
+           |-- scene (B, S), scene_code (B,) ------------'----------------'              +-- tower  classes    (B, C)
+           |-- wide (B, W): one linear layer of a task reads it beside its tower --------'
+           '-- seen (B, Z): what was seen, for retrieval ----------------------------------- user   retrieval  (B, D)
 
-`MultiTaskNetwork` answers logits, which losses want; `ServingNetwork` wraps it and answers probabilities in the order
-of `contract.OUTPUTS`, which is what is exported. A row's answer depends on that row alone.
+That is a branch (`model.branch`). All tasks share one; with `single` sharing each has a branch of its own.
+
+`MultiTaskNetwork` answers logits, which losses want; `ServingNetwork` wraps it and answers probabilities, which is what is
+exported: for a shop's events in the order of `contract.OUTPUTS`. A row's answer depends on that row alone.
 """
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import Parameter
 
-from model.contract import CONTEXT_COLUMNS, OUTPUTS, QUERIES, QUERY_CODES, SEQUENCE_LENGTH, USER_VECTOR_DIM
-from model.encoders import ContextEncoder, DenseEncoder, ItemEncoder, QueryEncoder, SequenceEncoder
-from model.heads import Tower, UserVectorHead
+from model.branch import Branch
+from model.contract import OUTPUTS
+from model.encoders.dense import DenseEncoder, NumberEncoder
+from model.encoders.event import EventEncoder
+from model.encoders.table import TableEncoder
+from model.inputs import EventInputs, Inputs
 from model.presets import NetworkShape
-from model.sharing import MixtureOfExperts
+from model.probabilities import probabilities
+from model.tasks import Task, check_tasks
 
-__all__ = ["Logits", "MultiTaskNetwork", "ServingNetwork", "example_inputs"]
-
-_SIZES: Final = {spec.name: spec.shape[0] if spec.shape else 1 for spec in OUTPUTS}
-
-
-class Logits(NamedTuple):
-    """Answers before sigmoid and softmax, one field for each task, in the order of `contract.OUTPUTS`."""
-
-    fraud: Tensor  # (B,)
-    intent: Tensor  # (B, 4)
-    next_action: Tensor  # (B, 7)
-    click: Tensor  # (B,)
-    user_vector: Tensor  # (B, USER_VECTOR_DIM)
+__all__ = ["MultiTaskNetwork", "ServingNetwork", "served_tasks"]
 
 
 class MultiTaskNetwork(nn.Module):
-    """One pass, all tasks. Build it from a preset's shape and the catalogue's number of features."""
+    """One pass, all tasks.
 
-    def __init__(self, shape: NetworkShape, features: int) -> None:
+    Args:
+        shape: of a preset, see `model.presets`.
+        inputs: what rows look like.
+        tasks: what is asked of them.
+        text_config: for a checkpoint of texts, see `model.encoders.text.TextEncoder`.
+
+    Raises:
+        ValueError: Tasks, inputs and shape do not fit together.
+    """
+
+    def __init__(self, shape: NetworkShape, inputs: Inputs, tasks: Sequence[Task], text_config: str = "") -> None:
         super().__init__()
-        self.shape, self.features = shape, features
-        self.dense = DenseEncoder(features, shape.noise)
-        self.context = ContextEncoder(shape.context)
-        self.items = ItemEncoder(shape.item_buckets, shape.category_buckets, shape.embedding, shape.forget)
-        self.sequence = SequenceEncoder(shape.embedding, shape.attention_heads, shape.sequence)
-        self.queries = QueryEncoder(shape.query_buckets, shape.embedding, shape.query, shape.forget)
-        seen = shape.embedding + shape.sequence + shape.query
-        trunk = features + len(CONTEXT_COLUMNS) * shape.context + seen
-        shared, tower, drop = shape.expert_out, shape.tower, shape.dropout
-        self.sharing = MixtureOfExperts(trunk, shape.experts, shape.expert_hidden, shared, len(Logits._fields), drop)
-        self.fraud = Tower(shared, tower, _SIZES["fraud"], drop)
-        # Wide beside deep: what one feature says of fraud alone needs no expert (Cheng et al., "Wide & Deep", 2016).
-        self.fraud_wide = nn.Linear(features, 1, bias=False)
-        nn.init.zeros_(self.fraud_wide.weight)
-        self.intent = Tower(shared, tower, _SIZES["intent"], drop)
-        self.next_action = Tower(shared, tower, _SIZES["next_action"], drop)
-        self.click = Tower(shared, tower, _SIZES["click"], drop)
-        self.user_vector = UserVectorHead(shared, seen, tower, USER_VECTOR_DIM, drop)
-        # The item's side of retrieval; not part of the served graph, its answers are written to items.npz.
-        self.item_taste = nn.Linear(shape.embedding, USER_VECTOR_DIM - 1)
-        self.item_bias = nn.Embedding(shape.item_buckets, 1)
-        nn.init.zeros_(self.item_bias.weight)
+        check_tasks(tasks)
+        self.shape, self.inputs, self.tasks = shape, inputs, tuple(tasks)
+        groups = [(task,) for task in self.tasks] if shape.sharing == "single" else [self.tasks]
+        self.branches = nn.ModuleList(Branch(shape, inputs, group, text_config) for group in groups)
 
-    def forward(  # noqa: PLR0913, PLR0917  # one for each tensor of the contract
-        self,
-        dense: Tensor,
-        context: Tensor,
-        item: Tensor,
-        sequence_ids: Tensor,
-        sequence_gaps: Tensor,
-        query: Tensor,
-        query_ids: Tensor,
-        query_gaps: Tensor,
-    ) -> Logits:
-        """Answer logits; arguments as `contract.INPUTS`, each with the batch B in front."""
-        kind = context[:, 0] + 1  # (B,) as the sequence counts kinds
-        event = self.items(item[:, 0], item[:, 1]) + self.sequence.embed_kinds(kind)  # (B, D)
-        past = self.items(sequence_ids[:, :, 0], sequence_ids[:, :, 1])  # (B, L, D)
-        history = self.sequence(past, sequence_ids[:, :, 2], sequence_ids[:, :, 3], sequence_gaps, event)  # (B, S)
-        wish = self.queries(query, query_ids, query_gaps, event)  # (B, E)
-        scaled = self.dense(dense)  # (B, F)
-        seen = torch.cat([event, history, wish], dim=1)  # (B, D + S + E)
-        trunk = torch.cat([scaled, self.context(context), seen], dim=1)  # (B, H)
-        by_task = self.sharing(trunk)  # (B, 5, E)
-        return Logits(
-            fraud=self.fraud(by_task[:, 0]) + self.fraud_wide(scaled).squeeze(1),
-            intent=self.intent(by_task[:, 1]),
-            next_action=self.next_action(by_task[:, 2]),
-            click=self.click(by_task[:, 3]),
-            user_vector=self.user_vector(by_task[:, 4], seen),
-        )
+    def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Answer logits by task's name, in the order of the tasks, for B rows of `inputs.tensors()`.
+
+        Returns:
+            binary (B,), classes (B, C), retrieval (B, D) whose last coordinate is 1; float32. For a task with `given` it is the
+            logit of its own factor: losses and `model.probabilities` combine.
+        """
+        found: dict[str, Tensor] = {}
+        for branch in self.branches:
+            found |= branch(inputs)
+        return found
+
+    @property
+    def parts(self) -> list[Branch]:
+        """The branches: one, or one for each task."""
+        return [branch for branch in self.branches if isinstance(branch, Branch)]
+
+    @property
+    def dense(self) -> DenseEncoder | None:
+        """The (first branch's) scaling of dense features, (B, F) -> (B, F); None where inputs have none."""
+        numbers = self._numbers()
+        return numbers[0].dense if numbers else None
+
+    def fit_scaling(self, dense: NDArray[Any]) -> None:
+        """Take medians, spreads and bins of dense features from the training range, (N, F) raw; before training."""
+        for numbers in self._numbers():
+            numbers.fit(dense)
 
     def item_vectors(self, item: Tensor, category: Tensor) -> Tensor:
-        """Vectors to set against user vectors by inner product.
+        """Vectors to set against user vectors by inner product, for events.
 
         Args:
             item: (N,) int32 item buckets.
@@ -107,68 +92,48 @@ class MultiTaskNetwork(nn.Module):
         Returns:
             (N, USER_VECTOR_DIM) float32; the last coordinate is the item's bias.
         """
-        taste = self.item_taste(self.items.embed(item, category))  # (N, dim - 1)
-        bias = self.item_bias(item.clamp(0, self.item_bias.num_embeddings - 1))  # (N, 1)
-        return torch.cat([taste, bias], dim=1)
+        return self._retrieving().item_vectors(item, category)
+
+    def item_table(self) -> Tensor:
+        """Vectors of all items to set against user vectors, for sequences: (items, D) float32, the last coordinate a bias."""
+        return self._retrieving().item_table()
+
+    def shared_parameters(self) -> list[Parameter]:
+        """Return what more than one task's loss reaches, in order from inputs to towers; none where nothing is shared."""
+        given = {task.given for task in self.tasks}
+        return [weight for branch in self.parts for weight in branch.shared_parameters(given)]
+
+    def _numbers(self) -> list[NumberEncoder]:
+        encoders = [branch.encoder for branch in self.parts]
+        of_kinds = [encoder.numbers for encoder in encoders if isinstance(encoder, EventEncoder | TableEncoder)]
+        return [numbers for numbers in of_kinds if numbers is not None]
+
+    def _retrieving(self) -> Branch:
+        return next(branch for branch in self.parts if branch.items is not None)
+
+
+def served_tasks(network: MultiTaskNetwork) -> tuple[str, ...]:
+    """Return the names of what is exported: for a shop's events those of `contract.OUTPUTS`, in its order, else every task."""
+    ours, contract = [task.name for task in network.tasks], [spec.name for spec in OUTPUTS]
+    is_shop = isinstance(network.inputs, EventInputs) and set(contract) <= set(ours)
+    return tuple(contract if is_shop else ours)
 
 
 class ServingNetwork(nn.Module):
-    """Probabilities instead of logits: what is exported, in the order of `contract.OUTPUTS`.
+    """Probabilities instead of logits: what is exported.
 
     Args:
         network: the trained network.
-        fraud_shift: added to the fraud logit. Training weighs frauds up by w; adding -log(w) takes that back, so the
-            probability means what it says (King and Zeng, "Logistic Regression in Rare Events Data", 2001).
+        temperatures: see `model.probabilities`.
     """
 
-    def __init__(self, network: MultiTaskNetwork, fraud_shift: float = 0.0) -> None:
+    def __init__(self, network: MultiTaskNetwork, temperatures: Mapping[str, float] | None = None) -> None:
         super().__init__()
-        self.network, self.fraud_shift = network, fraud_shift
+        self.network, self.temperatures = network, dict(temperatures or {})
+        self.names, self.served = [spec.name for spec in network.inputs.tensors()], served_tasks(network)
 
-    def forward(  # noqa: PLR0913, PLR0917  # one for each tensor of the contract
-        self,
-        dense: Tensor,
-        context: Tensor,
-        item: Tensor,
-        sequence_ids: Tensor,
-        sequence_gaps: Tensor,
-        query: Tensor,
-        query_ids: Tensor,
-        query_gaps: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Answer (fraud, intent, next_action, click, user_vector) for inputs as `contract.INPUTS`."""
-        logits: Logits = self.network(dense, context, item, sequence_ids, sequence_gaps, query, query_ids, query_gaps)
-        return (
-            torch.sigmoid(logits.fraud + self.fraud_shift),
-            torch.softmax(logits.intent, dim=-1),
-            torch.softmax(logits.next_action, dim=-1),
-            torch.sigmoid(logits.click),
-            logits.user_vector,
-        )
-
-
-def example_inputs(features: int, rows: int, seed: int = 0) -> tuple[Tensor, ...]:
-    """Return random, valid inputs as `contract.INPUTS` for export and tests: B = rows, F = features."""
-    draw = torch.Generator().manual_seed(seed)
-
-    def codes(below: int, *shape: int) -> Tensor:
-        return torch.randint(0, below, shape, generator=draw, dtype=torch.int32)
-
-    def past(length: int) -> tuple[Tensor, Tensor]:
-        real = codes(length + 1, rows, 1) > torch.arange(length - 1, -1, -1)  # (B, L), padding in front
-        gaps = torch.rand(rows, length, generator=draw) * 86_400.0
-        return real.to(torch.int32).unsqueeze(2), gaps.sort(dim=1, descending=True).values * real
-
-    real, gaps = past(SEQUENCE_LENGTH)
-    ids = torch.stack([1 + codes(below, rows, SEQUENCE_LENGTH) for below in (4096, 512, 6, 15)], dim=2)  # (B, L, 4)
-    searched, query_gaps = past(QUERIES)
-    return (
-        torch.randn(rows, features, generator=draw) * 10.0,
-        torch.stack([codes(below, rows) for below in (6, 10, 6, 24)], dim=1),
-        torch.stack([codes(4096, rows), codes(512, rows)], dim=1),
-        ids * real,
-        gaps,
-        codes(2048, rows, QUERY_CODES) * codes(2, rows, 1),
-        (1 + codes(2048, rows, QUERIES, QUERY_CODES)) * searched,
-        query_gaps,
-    )
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Answer a tensor for each of `served_tasks`; inputs in the order of `inputs.tensors()`, for events `contract.INPUTS`."""
+        logits = self.network(dict(zip(self.names, tensors, strict=True)))
+        found = probabilities(logits, self.network.tasks, self.temperatures)
+        return tuple(found[name] for name in self.served)

@@ -7,7 +7,7 @@ artefact that was there.
 from __future__ import annotations
 
 import shutil
-import subprocess
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,22 +15,24 @@ from typing import Any, Final
 import numpy as np
 
 from model.checkpoint import Checkpoint, save_checkpoint
-from model.contract import INPUTS, ITEMS_FILE, MODEL_FILE, SAMPLES_FILE, Manifest
-from stream_app.errors import ContractError
+from model.contract import INPUTS, ITEMS_FILE, MANIFEST_FILE, MODEL_FILE, OUTPUTS, SAMPLES_FILE, Manifest
+from model.inputs import EventInputs
+from stream_app.errors import ConfigError, ContractError
 from training.dataset import Dataset
 from training.evaluate import item_vectors
+from training.origin import commit
 from trt_build.manifest import file_sha256, library_versions, version_of, write_manifest
 from trt_build.onnx_from_checkpoint import onnx_from_checkpoint
 from trt_build.verify import parity, torch_answers, verify_artifact
 
-__all__ = ["Trained", "write_artifact"]
+__all__ = ["Finished", "check_target", "keep_checkpoint", "missing_tasks", "write_artifact"]
 
 _SAMPLES: Final = 64  # recorded rows: enough for every kind, scene and platform, 30 kB
 _LEAST_SCALE: Final = 1e-6
 
 
 @dataclass(frozen=True)
-class Trained:
+class Finished:
     """What a training ends with.
 
     Attributes:
@@ -48,18 +50,47 @@ class Trained:
     trained_on: dict[str, str]
 
 
-def write_artifact(trained: Trained, dataset: Dataset, folder: Path) -> Manifest:
+def missing_tasks(dataset: Dataset, names: Collection[str]) -> str:
+    """Return why a worker could not serve a network of these tasks, in one sentence; an empty text if it can."""
+    if not isinstance(dataset.spec, EventInputs):
+        return f"a worker serves a shop's events, and these rows are of {type(dataset.spec).__name__}"
+    served = [spec.name for spec in OUTPUTS]
+    absent = [name for name in served if name not in names]
+    return f"a worker serves {', '.join(served)}, and of these {', '.join(absent)} is not trained" if absent else ""
+
+
+def check_target(folder: Path) -> None:
+    """Refuse a folder that holds something else than an artefact: it will be replaced as a whole.
+
+    Raises:
+        ConfigError: It does, or it is no folder.
+    """
+    if not folder.exists() or (folder.is_dir() and ((folder / MANIFEST_FILE).exists() or not any(folder.iterdir()))):
+        return
+    raise ConfigError(
+        f"{folder} is to be replaced by an artefact, and is no artefact now (it has no {MANIFEST_FILE}); name a new folder"
+    )
+
+
+def write_artifact(finished: Finished, dataset: Dataset, folder: Path) -> Manifest:
     """Export, record, describe and verify; replace `folder`.
+
+    Args:
+        finished: a network of a shop's events with all tasks that are served, see `missing_tasks`.
+        dataset: that it was trained on.
+        folder: where the artefact goes.
 
     Raises:
         ContractError: What was exported does not answer as the network does. `folder` is as it was.
+        ConfigError: `folder` holds something else.
     """
+    check_target(folder)
     fresh = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     try:
-        manifest = _write(trained, dataset, fresh)
-        wrong = verify_artifact(fresh, trained.checkpoint)
+        manifest = _write(finished, dataset, fresh)
+        wrong = verify_artifact(fresh, finished.checkpoint)
         if wrong:
             raise ContractError(
                 f"the exported model is not the trained one: {'; '.join(wrong)}. Operator action: build with the library "
@@ -72,12 +103,12 @@ def write_artifact(trained: Trained, dataset: Dataset, folder: Path) -> Manifest
     return manifest
 
 
-def _write(trained: Trained, dataset: Dataset, folder: Path) -> Manifest:
-    checkpoint = trained.checkpoint
+def _write(finished: Finished, dataset: Dataset, folder: Path) -> Manifest:
+    checkpoint = finished.checkpoint
     onnx_from_checkpoint(checkpoint, folder / MODEL_FILE)
     np.savez_compressed(
         folder / ITEMS_FILE,
-        item_ids=np.array(dataset.table.ids),
+        item_ids=np.array(dataset.table.ids if dataset.table else []),
         item_vectors=item_vectors(checkpoint.network, dataset),
     )
     test = dataset.rows("test")
@@ -99,33 +130,17 @@ def _write(trained: Trained, dataset: Dataset, folder: Path) -> Manifest:
         feature_medians=[float(value) for value in middle],
         feature_scales=[float(value) for value in np.maximum(scales, _LEAST_SCALE)],
         sha256={name: file_sha256(folder / name) for name in (MODEL_FILE, ITEMS_FILE, SAMPLES_FILE)},
-        fraud_threshold=trained.threshold,
+        fraud_threshold=finished.threshold,
         preset=checkpoint.preset,
-        command=trained.command,
-        commit=_commit(),
-        trained_on=trained.trained_on,
-        metrics=trained.metrics | {"onnx_largest_difference": gaps},
+        command=finished.command,
+        commit=commit(),
+        trained_on=finished.trained_on,
+        metrics=finished.metrics | {"onnx_largest_difference": gaps},
         versions=library_versions(),
         samples=SAMPLES_FILE,
     )
     write_manifest(folder, manifest)
     return manifest
-
-
-def _commit() -> str:
-    """Return the commit of the checkout this code is in, with `+` when files differ from it; "unknown" outside of git."""
-    here = Path(__file__).parent
-    try:
-        said = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--abbrev=12"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return said.stdout.strip()
 
 
 def keep_checkpoint(checkpoint: Checkpoint, path: Path) -> None:

@@ -11,19 +11,20 @@ To label only what has happened already would teach that everything happens. Fra
                  look    else
     next_action  kind of the session's next event, or `leave` after the last one
     click        for a view: whether its item is clicked, put in the cart, kept or ordered later in the session
+    conversion   for a view: whether its item is ordered later in the session; an item that is ordered counts as clicked too
     next_item    the first other item that is clicked, put in the cart, kept or ordered later in the session
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from stream_app.events import INTENTS, KINDS, NEXT_ACTIONS, SCENES
+from stream_app.events import INTENTS, KINDS, NEXT_ACTIONS, SCENES, Click, Event, Order
+from training.dataset import UNKNOWN
 
-__all__ = ["BUY_WITHIN_MS", "UNKNOWN", "SessionLabel", "Step", "session_labels"]
+__all__ = ["BUY_WITHIN_MS", "UNKNOWN", "SessionLabel", "Step", "next_kind", "session_labels", "step_of"]
 
-UNKNOWN: Final = -1
 BUY_WITHIN_MS: Final = 30 * 60_000  # half an hour: the usual length after which web analytics calls a session over
 
 _VIEW, _SEARCH, _ORDER = KINDS.index("view"), KINDS.index("search"), KINDS.index("order")
@@ -31,6 +32,8 @@ _ENGAGED: Final = frozenset(KINDS.index(kind) for kind in ("click", "cart", "fav
 _KEPT: Final = frozenset(KINDS.index(kind) for kind in ("cart", "favourite", "order"))
 _SERVICE, _DETAIL = SCENES.index("service"), SCENES.index("detail")
 _BUY, _LOOK, _RETURN, _OTHER = (INTENTS.index(intent) for intent in ("buy", "look", "return", "other"))
+_KIND_CODES: Final = {kind: code for code, kind in enumerate(KINDS)}
+_SCENE_CODES: Final = {scene: code for code, scene in enumerate(SCENES)}
 _LEAVE: Final = NEXT_ACTIONS.index("leave")
 _NEXT_OF_KIND: Final = tuple(NEXT_ACTIONS.index(kind) for kind in KINDS)
 
@@ -51,6 +54,23 @@ class SessionLabel(NamedTuple):
     next_action: int = UNKNOWN
     click: int = UNKNOWN
     next_item: int = UNKNOWN
+    conversion: int = UNKNOWN
+
+
+def step_of(event: Event, item_numbers: Mapping[str, int]) -> Step:
+    """Return an event as labels see it; `item_numbers` has every item that it touches."""
+    scene = _SCENE_CODES[event.scene]
+    if isinstance(event, Click):
+        return Step(event.event_time_ms, _KIND_CODES[event.action], scene, (item_numbers[event.item],))
+    if isinstance(event, Order):
+        items = tuple(item_numbers[line.item] for line in event.lines)
+        return Step(event.event_time_ms, _KIND_CODES["order"], scene, items)
+    return Step(event.event_time_ms, _KIND_CODES["search"], scene, ())
+
+
+def next_kind(following: Step) -> int:
+    """Return the label `next_action` of an event that `following` comes after."""
+    return _NEXT_OF_KIND[following.kind]
 
 
 def session_labels(steps: Sequence[Step], *, bot: bool) -> list[SessionLabel]:
@@ -67,6 +87,7 @@ def session_labels(steps: Sequence[Step], *, bot: bool) -> list[SessionLabel]:
     labels: list[SessionLabel] = []
     order_ms, service = -1, False
     engaged: list[int] = []  # items touched later, nearest first
+    ordered: set[int] = set()
     for place in range(len(steps) - 1, -1, -1):
         step = steps[place]
         last = place == len(steps) - 1
@@ -74,10 +95,13 @@ def session_labels(steps: Sequence[Step], *, bot: bool) -> list[SessionLabel]:
             order_ms = step.time_ms
         service = service or step.scene == _SERVICE
         intent = _intent(step, order_ms, service=service, passive=passive)
-        next_action = _LEAVE if last else _NEXT_OF_KIND[steps[place + 1].kind]
-        labels.append(SessionLabel(intent, next_action, _click(step, engaged), _next_item(step, engaged)))
+        next_action = _LEAVE if last else next_kind(steps[place + 1])
+        taken = (_whether(step, engaged), _next_item(step, engaged), _whether(step, ordered))
+        labels.append(SessionLabel(intent, next_action, *taken))
         if step.kind in _ENGAGED:
             engaged = [*step.items, *(item for item in engaged if item not in step.items)]
+        if step.kind == _ORDER:
+            ordered.update(step.items)
     labels.reverse()
     return labels
 
@@ -94,8 +118,8 @@ def _intent(step: Step, order_ms: int, *, service: bool, passive: bool) -> int:
     return _OTHER if passive else _LOOK
 
 
-def _click(step: Step, engaged: list[int]) -> int:
-    return int(step.items[0] in engaged) if step.kind == _VIEW else UNKNOWN
+def _whether(step: Step, taken: Container[int]) -> int:
+    return int(step.items[0] in taken) if step.kind == _VIEW else UNKNOWN
 
 
 def _next_item(step: Step, engaged: list[int]) -> int:

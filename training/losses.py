@@ -1,52 +1,79 @@
-"""One loss for each task, each over the rows whose label is known.
+"""One loss for each task, each the mean over the rows whose label is known.
 
-A task without a known label in a batch has a loss of exactly zero and no gradient; it never makes NaN of an empty mean.
+A task without a known label in a batch has a loss of exactly zero and no gradient; it never makes NaN of an empty mean. Its
+loss still depends on all that it would depend on with labels, so that what is shared does not change from batch to batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # PyTorch's own convention
 
-from model.network import Logits
-from training.labels import UNKNOWN
+from model.probabilities import unweighted
+from model.tasks import Task
+from training.dataset import UNKNOWN
 
-__all__ = ["TASKS", "sampled_softmax", "task_losses"]
+__all__ = ["ItemVectors", "joint_logit", "sampled_softmax", "task_losses"]
 
-TASKS: Final = ("fraud", "intent", "next_action", "click", "user_vector")
 _NO_LOGIT: Final = -1e9
 
 
+@dataclass(frozen=True)
+class ItemVectors:
+    """What retrieval tells the right item from: all items, or those of the batch.
+
+    Attributes:
+        vectors: (M, D) float32 of all items; or (B, D), the vector of each row's item, anything where there is none.
+        log_q: (B,) float32, log of the share of each row's item among all; None if `vectors` has all items.
+    """
+
+    vectors: Tensor
+    log_q: Tensor | None = None
+
+
 def task_losses(
-    logits: Logits, labels: Mapping[str, Tensor], item_vectors: Tensor, log_q: Tensor, fraud_weight: float
+    logits: Mapping[str, Tensor], labels: Mapping[str, Tensor], tasks: Sequence[Task], items: ItemVectors | None = None
 ) -> dict[str, Tensor]:
-    """Return each task's mean loss.
+    """Return each task's mean loss, () float32, in the order of `tasks`.
 
     Args:
-        logits: of B rows.
-        labels: fraud, intent, next_action, click, next_item, each (B,) int64, -1 = unknown.
-        item_vectors: (B, D), the vector of each row's next item; anything where there is none.
-        log_q: (B,) float32, log of how often the row's next item is one, among all.
-        fraud_weight: of a fraudulent row.
+        logits: of B rows by task, as the network answers them: (B,), (B, C) or (B, D).
+        labels: by name of label, each (B,) int64, -1 = unknown.
+        tasks: what is asked.
+        items: of the task of kind `retrieval`, if there is one.
     """
-    fraud = labels["fraud"]
-    weights = torch.where(fraud == 1, fraud_weight, 1.0) * (fraud != UNKNOWN)
-    each = F.binary_cross_entropy_with_logits(logits.fraud, (fraud == 1).float(), reduction="none")
-    return {
-        "fraud": (each * weights).sum() / (fraud != UNKNOWN).sum().clamp(min=1),
-        "intent": _cross_entropy(logits.intent, labels["intent"]),
-        "next_action": _cross_entropy(logits.next_action, labels["next_action"]),
-        "click": _binary(logits.click, labels["click"]),
-        "user_vector": sampled_softmax(logits.user_vector, item_vectors, labels["next_item"], log_q),
-    }
+    by_name = {task.name: task for task in tasks}
+    losses = {}
+    for task in tasks:
+        answer, label = logits[task.name].float(), labels[task.label]
+        if task.kind == "classes":
+            losses[task.name] = _classes(answer, label, task)
+        elif task.kind == "retrieval":
+            assert items is not None, f"task {task.name} is retrieval and comes without item vectors"
+            losses[task.name] = _retrieval(answer, label, items)
+        else:
+            given = by_name.get(task.given)
+            if given is not None:
+                answer = joint_logit(unweighted(logits[given.name].float(), given), answer)
+            losses[task.name] = _binary(answer, label, task)
+    return losses
+
+
+def joint_logit(first: Tensor, second: Tensor) -> Tensor:
+    """Return the logit of sigmoid(first) * sigmoid(second), (B,), without a logarithm of a difference.
+
+    1 / p - 1 = (1 + exp(-a)) (1 + exp(-b)) - 1 = exp(-a) + exp(-b) + exp(-a - b), and the logit is -log of that.
+    """
+    return -torch.logsumexp(torch.stack([-first, -second, -first - second]), dim=0)
 
 
 def sampled_softmax(users: Tensor, items: Tensor, numbers: Tensor, log_q: Tensor) -> Tensor:
-    """Tell each user's next item from the other users' next items in the batch.
+    """Tell each user's item from the other users' items in the batch.
 
     Popular items are in many batches and so are told off too often; subtracting log q of each takes that back, and the
     inner product then estimates log p(item | user), popularity included.
@@ -55,14 +82,15 @@ def sampled_softmax(users: Tensor, items: Tensor, numbers: Tensor, log_q: Tensor
 
     Args:
         users: (B, D).
-        items: (B, D), row b the next item of user b.
+        items: (B, D), row b the item of user b.
         numbers: (B,) int64, that item's number, -1 = none.
         log_q: (B,) log of that item's share.
     """
     known = numbers != UNKNOWN
+    nothing = _nothing(users) + _nothing(items)
     users, items, numbers, log_q = users[known], items[known], numbers[known], log_q[known]
     if len(numbers) < 2:  # nothing to be told from
-        return users.sum() * 0.0
+        return nothing
     scores = users @ items.T - log_q  # (K, K)
     same = numbers.unsqueeze(0) == numbers.unsqueeze(1)
     itself = torch.eye(len(numbers), dtype=torch.bool, device=scores.device)
@@ -70,12 +98,28 @@ def sampled_softmax(users: Tensor, items: Tensor, numbers: Tensor, log_q: Tensor
     return F.cross_entropy(scores, torch.arange(len(numbers), device=scores.device))
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    total = F.cross_entropy(logits, labels, ignore_index=UNKNOWN, reduction="sum")
+def _retrieval(users: Tensor, numbers: Tensor, items: ItemVectors) -> Tensor:
+    vectors = items.vectors.float()
+    if items.log_q is not None:
+        return sampled_softmax(users, vectors, numbers, items.log_q)
+    known = numbers != UNKNOWN
+    if not bool(known.any()):
+        return _nothing(users) + _nothing(vectors)
+    return F.cross_entropy(users[known] @ vectors.T, numbers[known])
+
+
+def _classes(logits: Tensor, labels: Tensor, task: Task) -> Tensor:
+    weights = torch.tensor(task.class_weights, device=logits.device) if task.class_weights else None
+    total = F.cross_entropy(logits, labels, weight=weights, ignore_index=UNKNOWN, reduction="sum")
     return total / (labels != UNKNOWN).sum().clamp(min=1)
 
 
-def _binary(logits: Tensor, labels: Tensor) -> Tensor:
-    known = labels != UNKNOWN
-    each = F.binary_cross_entropy_with_logits(logits, labels.clamp(min=0).float(), reduction="none")
-    return (each * known).sum() / known.sum().clamp(min=1)
+def _binary(logits: Tensor, labels: Tensor, task: Task) -> Tensor:
+    known, positive = labels != UNKNOWN, labels == 1
+    each = F.binary_cross_entropy_with_logits(logits, positive.float(), reduction="none")
+    weights = torch.where(positive, task.positive_weight, 1.0) * known
+    return (each * weights).sum() / known.sum().clamp(min=1)
+
+
+def _nothing(values: Tensor) -> Tensor:
+    return values[:0].sum()  # zero, even where values are not finite; its gradient is zero too

@@ -15,22 +15,20 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_app.events import KINDS, SCENES, SOURCE_TOPICS, Click, Event, Label, Order, Search
+from stream_app.events import SOURCE_TOPICS, Click, Event, Label, Order, Search
 from stream_app.simulator.arrivals import SECOND_OF_TWO
 from stream_app.simulator.shop import arrivals
-from training.labels import SessionLabel, Step, session_labels
-from training.plan import Shop
+from training.labels import SessionLabel, session_labels, step_of
+from training.shops import Shop
+from training.sources.events import NEVER_MS
 
-__all__ = ["NEVER_MS", "Material", "material_from_simulation"]
+__all__ = ["Material", "material_from_simulation"]
 
-NEVER_MS: Final = 1 << 62  # label time of an event that nobody ever complained about
 _LONGEST_DELAY: Final = 2  # a truth takes at most twice the typical delay (SimulatorOptions.label_delay_ms)
 _BOT: Final = "bot_clicking"
 # A session is over when nothing came for so long. The simulator's people read an item for at most 144 s (twice that in 4 min).
 _SESSION_OVER_MS: Final = 4 * 60_000
 _TOPICS: Final = dict(zip((Search, Click, Order), SOURCE_TOPICS, strict=True))
-_SCENE_CODES: Final = {scene: code for code, scene in enumerate(SCENES)}
-_KIND_CODES: Final = {kind: code for code, kind in enumerate(KINDS)}
 
 
 @dataclass(frozen=True)
@@ -100,18 +98,8 @@ def _label_sessions(events: list[Event], usable: int, bots: set[str], item_numbe
         if places[-1] >= usable:
             continue
         places.sort(key=lambda place: events[place].event_time_ms)  # what a person did, not when we heard of it
-        steps = [_step(events[place], item_numbers) for place in places]
+        steps = [step_of(events[place], item_numbers) for place in places]
         found = session_labels(steps, bot=events[places[0]].event_id in bots)
         for place, label in zip(places, found, strict=True):
             labels[place] = label
     return labels
-
-
-def _step(event: Event, item_numbers: dict[str, int]) -> Step:
-    scene = _SCENE_CODES[event.scene]
-    if isinstance(event, Click):
-        return Step(event.event_time_ms, _KIND_CODES[event.action], scene, (item_numbers[event.item],))
-    if isinstance(event, Order):
-        items = tuple(item_numbers[line.item] for line in event.lines)
-        return Step(event.event_time_ms, _KIND_CODES["order"], scene, items)
-    return Step(event.event_time_ms, _KIND_CODES["search"], scene, ())

@@ -17,8 +17,8 @@ import onnx
 import torch
 
 from model.checkpoint import Checkpoint
-from model.contract import INPUTS, OUTPUTS
-from model.network import ServingNetwork, example_inputs
+from model.examples import example_inputs
+from model.network import ServingNetwork
 
 __all__ = ["onnx_from_checkpoint"]
 
@@ -28,20 +28,23 @@ _TRACED_ROWS: Final = 3  # neither 0 nor 1: the exporter would take those for co
 
 
 def onnx_from_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write `checkpoint`'s serving graph to `path`, with the tensors of `model.contract`."""
-    serving = ServingNetwork(checkpoint.network, checkpoint.fraud_shift).eval()
-    examples = example_inputs(len(checkpoint.feature_names), _TRACED_ROWS)
+    """Write `checkpoint`'s serving graph to `path`: for a shop's events with the tensors of `model.contract`.
+
+    For other inputs its tensors are `inputs.tensors()`, its answers one for each task, by their names.
+    """
+    serving = ServingNetwork(checkpoint.network, checkpoint.temperatures).eval()
+    examples = example_inputs(checkpoint.network.inputs, _TRACED_ROWS)
     batch = torch.export.Dim("batch", min=1, max=_LARGEST_BATCH)
     with _quiet_exporter():
         torch.onnx.export(
             serving,
-            examples,
+            tuple(examples.values()),
             str(path),
             dynamo=True,
             opset_version=OPSET,
-            dynamic_shapes=tuple({0: batch} for _ in INPUTS),
-            input_names=[spec.name for spec in INPUTS],
-            output_names=[spec.name for spec in OUTPUTS],
+            dynamic_shapes=(tuple({0: batch} for _ in examples),),  # of the one argument, *tensors
+            input_names=list(examples),
+            output_names=list(serving.served),
             external_data=False,
             verbose=False,
         )

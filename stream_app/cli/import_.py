@@ -34,7 +34,12 @@ Examples:
 
 @click.command("import", epilog=_EXAMPLES)
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--mapping", "mapping_name", required=True, help="`taobao`, `cards`, or a TOML file of your own (docs/imports.md).")
+@click.option(
+    "--mapping",
+    "mapping_name",
+    required=True,
+    help="`taobao`, `cards`, `ecommerce`, or a TOML file of your own (docs/imports.md).",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many rows.")
 @click.option("--rate", type=click.FloatRange(min=0), default=0.0, help="Rows a second; 0 (default): as fast as it goes.")
 @click.option("--to", "target", default="kafka", show_default=True, help="`kafka`, or a file for JSON lines.")

@@ -19,10 +19,10 @@ __all__ = ["PLACEHOLDER", "TARGETS", "UNITS", "field_problems", "used_columns"]
 
 # our topics that can be imported to -> the type of their values
 TARGETS: Final[dict[str, type[msgspec.Struct]]] = {**EVENT_TYPES, "labels": Label}
-UNITS: Final = ("s", "ms", "us", "iso")
+UNITS: Final = ("s", "ms", "us", "iso", "text")
 PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
 _BUILT_IN: Final = {"row", "file"}  # what a template may name beside columns
-_COLUMN_KEYS: Final = {"column", "map", "default", "unit", "time_zone", "plus_ms"}
+_COLUMN_KEYS: Final = {"column", "map", "default", "unit", "format", "time_zone", "plus_ms"}
 
 
 def field_problems(topic: object, fields: dict[str, Any]) -> list[str]:
@@ -81,6 +81,8 @@ def _column_problems(kind: Any, rule: dict[str, Any], place: str) -> list[str]: 
         problems.append(f"{place} is a table without `column`")
     if rule.get("unit", "s") not in UNITS:
         problems.append(f"{place} has the unit {rule['unit']!r}; it is one of {', '.join(UNITS)}")
+    if ("format" in rule) != (rule.get("unit") == "text") or not isinstance(rule.get("format", ""), str):
+        problems.append(f'{place}: unit = "text" and format go together, as in unit = "text", format = "%m/%d/%Y %H:%M"')
     if "time_zone" in rule:
         problems += _zone_problems(rule["time_zone"], place)
     if not isinstance(rule.get("plus_ms", 0), int):

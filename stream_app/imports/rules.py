@@ -83,7 +83,7 @@ def _converter(spec: dict[str, Any], column: str) -> Callable[[Any], object]:
         return _mapped(spec["map"], column)
     if "unit" not in spec:
         return lambda value: value
-    to_ms = _iso_time(spec, column) if spec["unit"] == "iso" else _number_time(spec, column)
+    to_ms = _text_time(spec, column) if spec["unit"] in {"iso", "text"} else _number_time(spec, column)
     plus_ms = spec.get("plus_ms", 0)
     return lambda value: to_ms(value) + plus_ms
 
@@ -114,14 +114,16 @@ def _number_time(spec: dict[str, Any], column: str) -> Callable[[Any], int]:
     return lambda value: _epoch_ms(datetime.fromtimestamp(to_ms(value) / 1_000, UTC).replace(tzinfo=wall))
 
 
-def _iso_time(spec: dict[str, Any], column: str) -> Callable[[Any], int]:
+def _text_time(spec: dict[str, Any], column: str) -> Callable[[Any], int]:
     zone = ZoneInfo(spec["time_zone"]) if "time_zone" in spec else None
+    form = spec.get("format")
+    meant = f"time of the format {form}" if form else "ISO time, as 2026-01-31 12:00:00"
 
     def to_ms(value: Any) -> int:  # noqa: ANN401 (a cell)
         try:
-            moment = datetime.fromisoformat(str(value))
+            moment = datetime.strptime(str(value), form) if form else datetime.fromisoformat(str(value))  # noqa: DTZ007 (below)
         except ValueError as err:
-            raise InvalidEventError(f"column {column}: {str(value)[:40]!r} is no ISO time, as 2026-01-31 12:00:00") from err
+            raise InvalidEventError(f"column {column}: {str(value)[:40]!r} is no {meant}") from err
         if moment.tzinfo is None:
             if zone is None:
                 raise InvalidEventError(f"column {column}: {str(value)[:40]!r} has no zone; give the rule a time_zone")

@@ -21,7 +21,7 @@ from stream_app.metrics import Metrics
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 RUNBOOK = CHECKOUT / "docs" / "runbook.md"
-PACKAGES = ("stream_app", "model", "training", "trt_build")
+PACKAGES = ("stream_app", "model", "trt_build")  # what an operator meets; a training tells who started it what to do
 OPERATOR_ACTION = "Operator action: "
 # Of these each message has an entry; of the others the class has one.
 BY_MESSAGE = frozenset(

@@ -1,110 +1,162 @@
-"""The network: shapes, every head learns, and no input makes it answer anything but finite numbers."""
+"""The network for a shop's events: shapes, every head learns, and no input makes it answer anything but finite numbers."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
-from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from model.contract import OUTPUTS, SEQUENCE_LENGTH, USER_VECTOR_DIM
-from model.encoders import DenseEncoder
-from model.network import Logits, MultiTaskNetwork, ServingNetwork, example_inputs
+from model.contract import INPUTS, OUTPUTS, SEQUENCE_LENGTH, USER_VECTOR_DIM
+from model.encoders.event import EventEncoder
+from model.examples import example_inputs
+from model.heads import EventItems
+from model.inputs import EventInputs
+from model.network import MultiTaskNetwork, ServingNetwork, served_tasks
 from model.presets import PRESETS
+from model.tasks import SHOP_TASKS
+from tests.unit.model.small import FEATURES, score_head, small_network
 
-FEATURES = 12
-
-
-def make_network(preset: str = "tiny") -> MultiTaskNetwork:
-    torch.manual_seed(1)
-    return MultiTaskNetwork(PRESETS[preset], FEATURES).eval()
+EVENTS = EventInputs(FEATURES)
+TASKS = tuple(task.name for task in SHOP_TASKS)
 
 
-@pytest.mark.parametrize("preset", sorted(PRESETS))
+def rows(count: int, seed: int = 0) -> dict[str, Tensor]:
+    return example_inputs(EVENTS, count, seed)
+
+
+def answers(network: MultiTaskNetwork, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What is served, by name."""
+    serving = ServingNetwork(network)
+    found = serving(*(inputs[spec.name] for spec in INPUTS))
+    return dict(zip(serving.served, found, strict=True))
+
+
+def encoder_of(network: MultiTaskNetwork) -> EventEncoder:
+    encoder = network.parts[0].encoder
+    assert isinstance(encoder, EventEncoder)
+    return encoder
+
+
+@pytest.mark.parametrize("preset", ["demo", "tiny"])
 def test_outputs_have_the_contracts_names_shapes_and_types(preset: str) -> None:
-    answers = ServingNetwork(make_network(preset))(*example_inputs(FEATURES, 5))
-    assert len(answers) == len(OUTPUTS)
-    assert Logits._fields == tuple(spec.name for spec in OUTPUTS)
-    for spec, answer in zip(OUTPUTS, answers, strict=True):
-        assert answer.shape == (5, *spec.shape), spec.name
-        assert answer.dtype == torch.float32
+    found = answers(MultiTaskNetwork(PRESETS[preset], EVENTS, SHOP_TASKS).eval(), rows(5))
+    assert list(found) == [spec.name for spec in OUTPUTS]
+    for spec in OUTPUTS:
+        assert found[spec.name].shape == (5, *spec.shape), spec.name
+        assert found[spec.name].dtype == torch.float32
+
+
+def test_logits_come_by_task_in_the_order_of_the_tasks() -> None:
+    assert tuple(small_network("event")(rows(3))) == TASKS
+    assert tuple(small_network("event", sharing="single")(rows(3))) == TASKS
+
+
+def test_some_of_a_shops_tasks_are_served_under_their_own_names() -> None:
+    fraud, *_, vector = SHOP_TASKS
+    network = MultiTaskNetwork(PRESETS["tiny"], EVENTS, (vector, fraud)).eval()
+    assert served_tasks(network) == tuple(answers(network, rows(3))) == ("user_vector", "fraud")
 
 
 def test_probabilities_are_probabilities() -> None:
-    fraud, intent, action, click, _ = ServingNetwork(make_network())(*example_inputs(FEATURES, 64))
-    for binary in (fraud, click):
-        assert bool(((binary >= 0) & (binary <= 1)).all())
-    for classes in (intent, action):
-        torch.testing.assert_close(classes.sum(dim=1), torch.ones(64))
+    found = answers(small_network("event"), rows(64))
+    for name in ("fraud", "click"):
+        assert bool(((found[name] >= 0) & (found[name] <= 1)).all())
+    for name in ("intent", "next_action"):
+        torch.testing.assert_close(found[name].sum(dim=1), torch.ones(64))
 
 
-def test_the_fraud_shift_moves_the_odds_by_its_exponential() -> None:
-    inputs, network = example_inputs(FEATURES, 16), make_network()
-    plain = ServingNetwork(network)(*inputs)[0].double()
-    shifted = ServingNetwork(network, -math.log(5.0))(*inputs)[0].double()
-    torch.testing.assert_close(plain / (1 - plain) / 5.0, shifted / (1 - shifted), rtol=1e-4, atol=0.0)
+def test_the_weight_of_frauds_is_taken_back_from_the_served_odds() -> None:
+    network = small_network("event")
+    served = answers(network, rows(16))["fraud"].double()
+    odds = torch.exp(network(rows(16))["fraud"].double())
+    torch.testing.assert_close(served / (1 - served), odds / SHOP_TASKS[0].positive_weight, rtol=1e-4, atol=0.0)
 
 
-@pytest.mark.parametrize("task", Logits._fields)
-def test_the_gradient_of_each_head_reaches_every_encoder(task: str) -> None:
-    network = make_network().train()
-    logits: torch.Tensor = getattr(network(*example_inputs(FEATURES, 32)), task)
-    logits.square().sum().backward()  # type: ignore[no-untyped-call]  # torch has no types for it
-    reached = {
-        name.split(".")[0]
-        for name, weight in network.named_parameters()
-        if weight.grad is not None and bool(weight.grad.abs().sum() > 0)
-    }
-    assert {"context", "items", "sequence", "queries", "sharing", task} <= reached
-    for other in set(Logits._fields) - {task}:
-        assert other not in reached  # a tower is its own task's alone
+@pytest.mark.parametrize("task", TASKS)
+def test_the_gradient_of_each_head_reaches_every_encoder_and_no_other_head(task: str) -> None:
+    network = small_network("event").train()
+    network(rows(32))[task].square().sum().backward()
+    found = {name for name, weight in network.named_parameters() if weight.grad is not None and bool(weight.grad.abs().sum() > 0)}
+    reached = {".".join(name.split(".")[2:4]) for name in found}
+    parts = {"encoder.context", "encoder.items", "encoder.sequence", "encoder.queries", "sharing.experts", "sharing.gates"}
+    assert parts <= reached
+    assert {name for name in reached if name.startswith("heads")} == {f"heads.{TASKS.index(task)}"}
+
+
+def test_a_binary_task_reads_the_scaled_features_directly_too() -> None:
+    network = small_network("event")
+    part = network.parts[0]
+    before, scaled = network(rows(8)), part.encoder(rows(8)).wide
+    fraud, change = score_head(network, "fraud"), torch.linspace(-1, 1, FEATURES)
+    assert fraud.wide is not None
+    with torch.no_grad():
+        fraud.wide.weight.add_(change)
+    after = network(rows(8))
+    torch.testing.assert_close(after["fraud"] - before["fraud"], scaled @ change)
+    assert torch.equal(after["click"], before["click"])
+
+
+def test_features_may_be_read_within_bins_too_by_the_trunk_and_the_wide_part() -> None:
+    network = small_network("event", knees=4)
+    assert encoder_of(network).sizes.wide == FEATURES * 5
+    network.fit_scaling(rows(500)["dense"].numpy())
+    found = answers(network, rows(8))
+    assert all(bool(value.isfinite().all()) for value in found.values())
+    assert network.dense is not None
+    torch.testing.assert_close(network.parts[0].encoder(rows(8)).wide[:, :FEATURES], network.dense(rows(8)["dense"]))
 
 
 def test_item_vectors_share_the_events_embeddings_and_end_with_a_bias() -> None:
-    network = make_network()
+    network = small_network("event")
     items, categories = torch.tensor([1, 2, 3], dtype=torch.int32), torch.tensor([1, 1, 2], dtype=torch.int32)
+    side = network.parts[0].items
+    assert isinstance(side, EventItems)
     with torch.no_grad():
-        network.item_bias.weight[2] = 7.0
+        side.bias.weight[2] = 7.0
     vectors = network.item_vectors(items, categories)
     assert vectors.shape == (3, USER_VECTOR_DIM)
     assert vectors[1, -1].item() == 7.0
     vectors.sum().backward()  # type: ignore[no-untyped-call]  # torch has no types for it
-    assert network.items.items.weight.grad is not None
-    users = ServingNetwork(network)(*example_inputs(FEATURES, 4))[4]
+    assert encoder_of(network).items.items.weight.grad is not None
+    users = answers(network, rows(4))["user_vector"]
     assert users[:, -1].tolist() == [1.0] * 4  # where the bias is taken as it is
 
 
 def test_a_row_without_history_is_finite_and_does_not_depend_on_what_stands_in_the_padding() -> None:
-    serving = ServingNetwork(make_network())
-    dense, context, item, ids, gaps, query, query_ids, query_gaps = example_inputs(FEATURES, 6)
-    ids[:, :, 2], query_ids[:, :, 0] = 0, 0
-    before = serving(dense, context, item, ids, gaps, query, query_ids, query_gaps)
-    no_ids, no_queries, far = torch.zeros_like(ids), torch.zeros_like(query_ids), 9.0
-    after = serving(dense, context, item, no_ids, torch.full_like(gaps, far), query, no_queries, torch.full_like(query_gaps, far))
-    for one, other in zip(before, after, strict=True):
-        assert bool(one.isfinite().all())
-        torch.testing.assert_close(one, other)
+    network, inputs = small_network("event"), rows(6)
+    inputs["sequence_ids"][:, :, 2], inputs["query_ids"][:, :, 0] = 0, 0
+    before = answers(network, inputs)
+    for name in ("sequence_ids", "query_ids"):
+        inputs[name] = torch.zeros_like(inputs[name])
+    for name in ("sequence_gaps", "query_gaps"):
+        inputs[name] = torch.full_like(inputs[name], 9.0)
+    after = answers(network, inputs)
+    for name, value in before.items():
+        assert bool(value.isfinite().all())
+        torch.testing.assert_close(value, after[name])
 
 
 def test_padding_in_front_changes_nothing_but_the_newest_entry_does() -> None:
-    serving = ServingNetwork(make_network())
-    dense, context, item, ids, gaps, *searched = example_inputs(FEATURES, 1)
-    ids, gaps = torch.zeros_like(ids), torch.zeros_like(gaps)
+    network, inputs = small_network("event"), rows(1)
+    ids, gaps = torch.zeros_like(inputs["sequence_ids"]), torch.zeros_like(inputs["sequence_gaps"])
     ids[:, -1], gaps[:, -1] = torch.tensor([5, 6, 2, 3], dtype=torch.int32), 10.0
-    one = serving(dense, context, item, ids, gaps, *searched)
+    inputs |= {"sequence_ids": ids, "sequence_gaps": gaps}
+    one = answers(network, inputs)
     gaps[:, : SEQUENCE_LENGTH - 1] = 1e6
-    for left, right in zip(one, serving(dense, context, item, ids, gaps, *searched), strict=True):
-        torch.testing.assert_close(left, right)
+    for name, value in answers(network, inputs).items():
+        torch.testing.assert_close(one[name], value)
     for column, other in ((0, 6), (1, 7), (2, 5), (3, 4)):  # item, category, kind, price
         changed = ids.clone()
         changed[:, -1, column] = other
-        assert not torch.equal(one[4], serving(dense, context, item, changed, gaps, *searched)[4])
+        assert not torch.equal(one["user_vector"], answers(network, inputs | {"sequence_ids": changed})["user_vector"])
 
 
 def test_the_price_and_the_kind_of_a_step_are_looked_up_together() -> None:
-    sequence = make_network().sequence
+    sequence = encoder_of(small_network("event")).sequence
     kinds, prices = torch.tensor([0, 3, 3], dtype=torch.int32), torch.tensor([0, 0, 7], dtype=torch.int32)
     steps = sequence.embed_steps(kinds, prices)
     torch.testing.assert_close(steps, sequence.kinds(kinds) + sequence.prices(prices))
@@ -113,7 +165,7 @@ def test_the_price_and_the_kind_of_a_step_are_looked_up_together() -> None:
 
 
 def test_a_query_that_nobody_has_seen_starts_from_its_words() -> None:
-    queries = make_network().queries
+    queries = encoder_of(small_network("event")).queries
     with torch.no_grad():
         queries.texts.weight[9] = 0.0  # the whole of it
     codes = torch.tensor([[[9, 4, 5, 0], [9, 4, 0, 0], [0, 0, 0, 0]]], dtype=torch.int32)
@@ -124,51 +176,47 @@ def test_a_query_that_nobody_has_seen_starts_from_its_words() -> None:
 
 
 def test_the_own_query_the_last_ones_and_how_long_ago_they_were_all_count() -> None:
-    network = make_network()
+    network, inputs = small_network("event"), rows(8)
     with torch.no_grad():
-        network.queries.gaps.weight.fill_(-1.0)  # the older, the less
-    serving, inputs = ServingNetwork(network), example_inputs(FEATURES, 8)
-    before = serving(*inputs)[4]
-    *rest, query, query_ids, query_gaps = inputs
-    assert not torch.equal(before, serving(*rest, (query + 1) % 2048, query_ids, query_gaps)[4])
-    assert not torch.equal(before, serving(*rest, query, query_ids * 2, query_gaps)[4])
-    assert not torch.equal(before, serving(*rest, query, query_ids, query_gaps.square())[4])
+        encoder_of(network).queries.gaps.weight.fill_(-1.0)  # the older, the less
+    before = answers(network, inputs)["user_vector"]
+    for name in ("query", "query_ids", "query_gaps"):
+        assert not torch.equal(before, answers(network, inputs | {name: inputs[name] * 2})["user_vector"]), name
+
+
+def test_the_scene_gate_reads_scene_and_platform_and_nothing_else_of_the_context() -> None:
+    network, inputs = small_network("event", scene_gate=True), rows(8)
+    encoded = network.parts[0].encoder(inputs)
+    for column, counts in enumerate((False, True, True, False)):  # kind, scene, platform, hour
+        changed = inputs["context"].clone()
+        changed[:, column] = (changed[:, column] + 1) % 5
+        other = network.parts[0].encoder(inputs | {"context": changed})
+        assert torch.equal(encoded.scene, other.scene) is not counts
+        assert torch.equal(encoded.scene_code, other.scene_code) is (column != 1)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 3.4e38])
 def test_an_impossible_feature_spoils_no_row_and_leaves_the_others_alone(value: float) -> None:
-    serving = ServingNetwork(make_network())
-    dense, *rest = example_inputs(FEATURES, 3)
-    clean = serving(dense, *rest)
-    spoiled = dense.clone()
+    network, inputs = small_network("event"), rows(3)
+    clean, spoiled = answers(network, inputs), inputs["dense"].clone()
     spoiled[1] = value
-    for one, other in zip(clean, serving(spoiled, *rest), strict=True):
+    for name, other in answers(network, inputs | {"dense": spoiled}).items():
         assert bool(other.isfinite().all())
-        torch.testing.assert_close(one[[0, 2]], other[[0, 2]])
+        torch.testing.assert_close(clean[name][[0, 2]], other[[0, 2]])
 
 
 def test_codes_outside_their_vocabulary_are_read_as_the_nearest_one() -> None:
-    serving = ServingNetwork(make_network())
-    dense, context, item, ids, gaps, query, query_ids, query_gaps = example_inputs(FEATURES, 2)
-    context[0], item[0], ids[0], query[0], query_ids[0] = 30_000, -5, 1_000_000, -9, 1_000_000
-    for answer in serving(dense, context, item, ids, gaps, query, query_ids, query_gaps):
-        assert bool(answer.isfinite().all())
+    inputs = rows(2)
+    for name, code in {"context": 30_000, "item": -5, "sequence_ids": 1_000_000, "query": -9, "query_ids": 1_000_000}.items():
+        inputs[name][0] = code
+    for network in (small_network("event"), small_network("event", sharing="star")):
+        for answer in answers(network, inputs).values():
+            assert bool(answer.isfinite().all())
 
 
-def test_dense_scaling_centres_on_the_median_and_is_cut_at_the_limit() -> None:
-    encoder = DenseEncoder(2)
-    encoder.median.copy_(torch.log1p(torch.tensor([9.0, 0.0])))
-    encoder.spread.fill_(0.5)
-    scaled = encoder(torch.tensor([[9.0, -3.0], [math.nan, 1e30], [9.0, 1e-3]]))
-    torch.testing.assert_close(scaled, torch.tensor([[0.0, -math.log(4.0) / 0.5], [0.0, 6.0], [0.0, math.log(1.001) / 0.5]]))
-
-
-def test_a_checkpoint_gives_back_the_same_network(tmp_path: Path) -> None:
-    network = make_network()
-    path = tmp_path / "checkpoint.pt"
-    save_checkpoint(Checkpoint(network, "tiny", [f"f{n}" for n in range(FEATURES)], "hash", -0.5), path)
-    loaded = load_checkpoint(path)
-    inputs = example_inputs(FEATURES, 4)
-    for one, other in zip(network(*inputs), loaded.network(*inputs), strict=True):
-        assert torch.equal(one, other)
-    assert (loaded.preset, loaded.catalogue_hash, loaded.fraud_shift) == ("tiny", "hash", -0.5)
+def test_while_training_items_queries_and_exact_sums_are_forgotten_at_random() -> None:
+    network = small_network("event").train()
+    assert not torch.equal(network(rows(4))["click"], network(rows(4))["click"])
+    still = replace(PRESETS["tiny"], forget=0.0, noise=0.0, dropout=0.0)
+    network = MultiTaskNetwork(still, EVENTS, SHOP_TASKS).train()
+    assert torch.equal(network(rows(4))["click"], network(rows(4))["click"])

@@ -10,13 +10,15 @@ import pytest
 from numpy.typing import NDArray
 
 from model.contract import INPUTS
+from model.tasks import Task
 from stream_app.errors import ContractError
 from stream_app.events import KINDS, NEXT_ACTIONS, Order
 from stream_app.simulator.options import SimulatorOptions
-from training.dataset import Dataset, build_dataset, load_dataset, save_dataset
-from training.labels import UNKNOWN
-from training.plan import Shop
-from training.simulated import NEVER_MS, material_from_simulation
+from training.dataset import UNKNOWN, Dataset, load_dataset, save_dataset
+from training.shops import Shop
+from training.simulated import material_from_simulation
+from training.sources.events import NEVER_MS
+from training.sources.simulated import dataset_from_shops
 
 OPTIONS = SimulatorOptions(
     seed=5,
@@ -37,7 +39,7 @@ NUMBERS = {f"i{n}": n for n in range(OPTIONS.items)}
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    return build_dataset([SHOP])
+    return dataset_from_shops([SHOP])
 
 
 def arrivals_of(dataset: Dataset) -> NDArray[np.int64]:
@@ -57,13 +59,13 @@ def test_the_tensors_are_the_contracts(dataset: Dataset) -> None:
 
 
 def test_the_same_shop_gives_the_same_bytes(dataset: Dataset) -> None:
-    again = build_dataset([SHOP])
+    again = dataset_from_shops([SHOP])
     for one, other in ((dataset.inputs, again.inputs), (dataset.labels, again.labels)):
         assert {name: value.tobytes() for name, value in one.items()} == {name: value.tobytes() for name, value in other.items()}
 
 
 def test_an_events_features_do_not_know_what_comes_after_it(dataset: Dataset) -> None:
-    longer = build_dataset([Shop(replace(OPTIONS, events=1_800))])
+    longer = dataset_from_shops([Shop(replace(OPTIONS, events=1_800))])
     for name, value in dataset.inputs.items():
         assert np.array_equal(value, longer.inputs[name][: len(dataset)]), name
 
@@ -71,7 +73,7 @@ def test_an_events_features_do_not_know_what_comes_after_it(dataset: Dataset) ->
 def test_an_event_that_comes_too_late_is_not_in_the_set() -> None:
     shop = Shop(replace(OPTIONS, late_share=0.2))  # up to 36 hours; the worker allows 24
     material = material_from_simulation(shop, NUMBERS)
-    assert 0 < len(material.events) - len(build_dataset([shop])) < 0.2 * len(material.events)
+    assert 0 < len(material.events) - len(dataset_from_shops([shop])) < 0.2 * len(material.events)
 
 
 def test_the_newest_of_the_sequence_stands_last_with_the_smallest_gap(dataset: Dataset) -> None:
@@ -111,10 +113,10 @@ def test_the_split_is_by_time(dataset: Dataset) -> None:
 
 
 def test_a_shop_that_nobody_has_seen_is_validation_from_end_to_end(dataset: Dataset) -> None:
-    both = build_dataset([SHOP, Shop(replace(OPTIONS, seed=6, shop_seed=5, events=500), unseen=True)])
-    assert np.array_equal(both.split[both.shop == 0], dataset.split)
-    assert (both.split[both.shop == 1] == 1).all()
-    assert (both.labels["fraud"][both.shop == 1] == 1).any()
+    both = dataset_from_shops([SHOP, Shop(replace(OPTIONS, seed=6, shop_seed=5, events=500), unseen=True)])
+    assert np.array_equal(both.split[both.segment == 0], dataset.split)
+    assert (both.split[both.segment == 1] == 1).all()
+    assert (both.labels["fraud"][both.segment == 1] == 1).any()
 
 
 def test_fraud_is_unknown_while_a_complaint_could_still_come(dataset: Dataset) -> None:
@@ -138,14 +140,56 @@ def test_every_session_that_is_over_has_labels_and_no_other(dataset: Dataset) ->
     assert (intent != UNKNOWN).mean() > 0.9
     views = dataset.inputs["context"][:, 0] == KINDS.index("view")
     assert np.array_equal(dataset.labels["click"] != UNKNOWN, views & (intent != UNKNOWN))
+    assert (dataset.labels["click"][dataset.labels["conversion"] == 1] == 1).all()  # what is ordered was taken
+    assert (dataset.labels["conversion"] == 1).any()
 
 
 def test_a_saved_set_is_the_same_when_it_is_loaded(dataset: Dataset, tmp_path: Path) -> None:
-    save_dataset(dataset, tmp_path / "set.npz")
+    told = replace(dataset, notes={"rows": 3}, made_from="a shop", fitted={"codes": np.array(["a", "b"])})
+    save_dataset(told, tmp_path / "set.npz")
     loaded = load_dataset(tmp_path / "set.npz")
+    assert loaded.table is not None
+    assert dataset.table is not None
     assert loaded.table.ids == dataset.table.ids
-    for name, value in (dataset.inputs | dataset.labels).items():
-        assert np.array_equal(value, (loaded.inputs | loaded.labels)[name])
+    for name in ("tasks", "spec", "feature_names", "catalogue_hash", "segments", "notes", "made_from"):
+        assert getattr(loaded, name) == getattr(told, name), name
+    for name in ("split", "segment", "time_ms", "key"):
+        assert np.array_equal(getattr(loaded, name), getattr(told, name)), name
+    for name, value in (told.inputs | told.labels | told.fitted).items():
+        assert np.array_equal(value, (loaded.inputs | loaded.labels | loaded.fitted)[name]), name
+
+
+def test_a_file_of_an_older_program_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "set.npz", split=np.zeros(3))
+    with pytest.raises(ContractError, match=r"format 1, this program has 2.*delete the file"):
+        load_dataset(tmp_path / "set.npz")
+
+
+def test_arrays_of_different_lengths_and_tasks_without_labels_are_refused(dataset: Dataset) -> None:
+    with pytest.raises(ContractError, match=r"differ in length.*'key': 1"):
+        replace(dataset, key=dataset.key[:1])
+    with pytest.raises(ContractError, match="no labels for taste; it has fraud"):
+        replace(dataset, tasks=(Task(name="taste", kind="binary", label="taste"),), labels={"fraud": dataset.labels["fraud"]})
+
+
+def test_known_rows_of_a_split_are_those_with_a_label(dataset: Dataset) -> None:
+    known = dataset.known("click", "test")
+    assert (dataset.labels["click"][known] != UNKNOWN).all()
+    assert len(known) == ((dataset.split == 2) & (dataset.labels["click"] != UNKNOWN)).sum()
+
+
+def test_what_is_no_training_set_is_refused(tmp_path: Path) -> None:
+    for content in (b"", b"PK broken", b"user,item\n"):
+        (tmp_path / "set.npz").write_bytes(content)
+        with pytest.raises(ContractError, match=r"cannot be read as a kept training set .*Operator action"):
+            load_dataset(tmp_path / "set.npz")
+
+
+def test_the_same_name_in_two_shops_is_two_people(dataset: Dataset) -> None:
+    both = dataset_from_shops([SHOP, SHOP])
+    first, second = (both.key[both.segment == shop] for shop in (0, 1))
+    assert np.array_equal(first, dataset.key)
+    assert not set(first) & set(second)
 
 
 def test_a_saved_set_of_another_catalogue_is_refused(dataset: Dataset, tmp_path: Path) -> None:
@@ -156,9 +200,9 @@ def test_a_saved_set_of_another_catalogue_is_refused(dataset: Dataset, tmp_path:
 
 def test_a_shop_that_is_too_short_for_a_session_to_be_over_is_refused() -> None:
     with pytest.raises(ContractError, match=r"seed 5: 20 at 0.5/s: it ends before .* more events"):
-        build_dataset([Shop(replace(OPTIONS, events=20))])
+        dataset_from_shops([Shop(replace(OPTIONS, events=20))])
 
 
 def test_shops_with_different_goods_are_refused() -> None:
     with pytest.raises(ContractError, match="share one item table"):
-        build_dataset([SHOP, Shop(replace(OPTIONS, items=300))])
+        dataset_from_shops([SHOP, Shop(replace(OPTIONS, items=300))])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from stream_app.events import INTENTS, KINDS, NEXT_ACTIONS, SCENES
-from training.labels import BUY_WITHIN_MS, UNKNOWN, SessionLabel, Step, session_labels
+from typing import Any
+
+from stream_app.events import INTENTS, KINDS, NEXT_ACTIONS, SCENES, Click, Order, OrderLine, Search
+from training.labels import BUY_WITHIN_MS, UNKNOWN, SessionLabel, Step, next_kind, session_labels, step_of
 
 SECOND_MS = 1_000
 
@@ -60,6 +62,31 @@ def test_only_views_have_a_click_label_and_it_looks_for_the_same_item_later() ->
 def test_every_line_of_an_order_counts_as_taken() -> None:
     labels = label(step(0, "view", 4), step(1, "view", 5), step(2, "order", 5, 4))
     assert [found.click for found in labels] == [1, 1, UNKNOWN]
+
+
+def test_a_view_converts_if_its_item_is_ordered_later_and_whatever_converts_was_clicked() -> None:
+    labels = label(step(0, "view", 1), step(1, "view", 2), step(2, "click", 2), step(3, "order", 1), step(4, "view", 1))
+    assert [found.conversion for found in labels] == [1, 0, UNKNOWN, UNKNOWN, 0]
+    assert [found.click for found in labels] == [1, 1, UNKNOWN, UNKNOWN, 0]
+
+
+def test_an_event_is_a_step_with_the_numbers_of_all_its_items() -> None:
+    base: dict[str, Any] = {"event_id": "e", "user": "u", "event_time_ms": 5}
+    lines = [OrderLine(item="b"), OrderLine(item="a")]
+    steps = [
+        step_of(event, {"a": 0, "b": 1})
+        for event in (
+            Search(query="q", scene="search", **base),
+            Click(action="cart", item="b", scene="live", **base),
+            Order(lines=lines, amount=1.0, currency="EUR", scene="checkout", **base),
+        )
+    ]
+    assert [(KINDS[s.kind], SCENES[s.scene], s.items) for s in steps] == [
+        ("search", "search", ()),
+        ("cart", "live", (1,)),
+        ("order", "checkout", (1, 0)),
+    ]
+    assert [NEXT_ACTIONS[next_kind(s)] for s in steps] == ["search", "cart", "order"]
 
 
 def test_the_next_item_is_the_first_other_one_that_is_taken_later() -> None:

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from model.checkpoint import Checkpoint, save_checkpoint
 from model.contract import INPUTS, ITEMS_FILE, MODEL_FILE, OUTPUTS, SAMPLES_FILE
+from tests.unit.model.small import score_head
 from training.dataset import Dataset
 from trt_build.__main__ import main
 from trt_build.manifest import read_manifest
@@ -53,7 +54,7 @@ def test_parity_holds_on_rows_that_are_as_bad_as_rows_can_be(
 def test_parity_is_broken_by_one_changed_weight(built_artifact: Path, untrained: Checkpoint, made_up_dataset: Dataset) -> None:
     changed = copy.deepcopy(untrained)
     with torch.no_grad():
-        changed.network.click.out.bias.add_(0.01)
+        score_head(changed.network, "click").tower.out.bias.add_(0.01)
     wrong = [d.task for d in parity(changed, built_artifact / MODEL_FILE, made_up_dataset.inputs) if not d.fine]
     assert wrong == ["click"]
 

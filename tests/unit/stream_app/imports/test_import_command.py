@@ -43,7 +43,7 @@ def test_import_writes_a_file_and_prints_its_summary_last(folder: Path) -> None:
     ("args", "said"),
     [
         (("none.csv", "--mapping", "taobao"), "cannot read none.csv: No such file"),
-        (("visits.csv", "--mapping", "none"), "cards, taobao"),
+        (("visits.csv", "--mapping", "none"), "cards, ecommerce, taobao, terminals"),
         (("visits.csv", "--mapping", "cards"), "no Parquet file"),
         (("visits.csv", "--mapping", "visits.toml", "--to", "nowhere/out.jsonl"), "folder that exists"),
     ],

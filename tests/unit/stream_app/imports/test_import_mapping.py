@@ -80,7 +80,7 @@ lines = [{ item = "i{thing}", count = 1 }]
 
 
 def test_a_mapping_that_is_neither_packaged_nor_a_file_names_those_there_are() -> None:
-    with pytest.raises(ConfigError, match="cards, taobao"):
+    with pytest.raises(ConfigError, match="cards, ecommerce, taobao, terminals"):
         load_mapping("taobo")
 
 

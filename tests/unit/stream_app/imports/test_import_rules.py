@@ -65,6 +65,17 @@ def test_a_wall_clock_in_milliseconds_can_have_a_zone_too() -> None:
     assert value(spec, 1_511_658_000_000 + 8 * 3_600_000) == 1_511_658_000_000
 
 
+def test_a_time_can_be_written_in_a_format_of_its_own() -> None:
+    american = {"column": "a", "unit": "text", "format": "%m/%d/%Y %H:%M", "time_zone": "UTC"}
+    assert value(american, "11/26/2017 1:00") == value(american, "11/26/2017 01:00") == 1_511_658_000_000
+    zoned = {"column": "a", "unit": "text", "format": "%d.%m.%Y %H:%M %z"}
+    assert value(zoned, "26.11.2017 09:00 +0800") == 1_511_658_000_000
+    with pytest.raises(InvalidEventError, match="'2017-11-26' is no time of the format %m/%d/%Y %H:%M"):
+        value(american, "2017-11-26")
+    with pytest.raises(InvalidEventError, match="give the rule a time_zone"):
+        value({"column": "a", "unit": "text", "format": "%Y"}, "2017")
+
+
 def test_a_delay_is_added() -> None:
     assert value({"column": "a", "unit": "s", "plus_ms": 500}, "1") == 1_500
 

@@ -1,9 +1,6 @@
-"""Encoders: raw tensors of the contract in, floats of a sane range out. Every one is finite for any input.
+"""A user's past, asked by the event: the last interactions and the last queries.
 
-A feature may be NaN or infinite, a code may be out of its vocabulary, a sequence may be all padding: the graph answers
-something finite for that row and leaves the other rows of the batch alone.
-
-Shapes: B rows, F dense features, L sequence positions, D embedding width, A attention heads, R queries, E query width.
+Shapes: B rows, L sequence positions, D embedding width, A attention heads, R queries, E query width.
 """
 
 from __future__ import annotations
@@ -15,16 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from model.contract import PRICE_BUCKETS, QUERY_CODES, SEQUENCE_LENGTH
+from model.encoders.context import CONTEXT_ROWS
+from model.encoders.dense import LARGEST
 
-__all__ = ["ContextEncoder", "DenseEncoder", "ItemEncoder", "QueryEncoder", "SequenceEncoder"]
+__all__ = ["PADDING_SCORE", "QueryEncoder", "SequenceEncoder"]
 
-# Rows of the context tables, in the order of contract.CONTEXT_COLUMNS: kind, scene, platform, hour. More than the
-# vocabularies hold today, because those may be appended to and an unknown code must not fall off the table.
-CONTEXT_ROWS: Final = (16, 32, 16, 24)
 KIND_ROWS: Final = CONTEXT_ROWS[0] + 1  # the sequence holds kind + 1, so that 0 is padding
-
-SCALED_LIMIT: Final = 6.0  # scaled features are cut here: an outlier of 6 interquartile ranges says all it has to say
-LARGEST: Final = 1e15  # stands for infinity: log1p of it is 34.5, far beyond any real count or amount
 
 # Knees of the time-gap encoding, in log(1 + seconds): 0 s, 10 s, 1 min, 5 min, 1 h, 6 h, 1 day, 7 days.
 GAP_KNEES: Final = tuple(math.log1p(s) for s in (0, 10, 60, 300, 3_600, 21_600, 86_400, 604_800))
@@ -32,84 +25,6 @@ GAP_UNIT: Final = 1.0 / math.log1p(86_400)  # keeps the encoding near 1 at one d
 
 # Added to the score of a padded position. Finite on purpose: a row of padding only must not become 0/0 in the softmax.
 PADDING_SCORE: Final = -1e4
-
-
-class DenseEncoder(nn.Module):
-    """Scale raw features inside the graph: sign(x) log(1 + |x|), minus its median, over its spread, cut at a limit.
-
-    Median and spread are buffers, so they travel with the weights and the worker sends raw features. NaN becomes the
-    median ("nothing unusual"), an infinity the limit.
-
-    While training, `noise` (a standard deviation, in spreads) is added: sums of money to the cent and ages to the millisecond
-    are the fingerprint of one session, and its outcome would be learnt by heart.
-    """
-
-    median: Tensor
-    spread: Tensor
-
-    def __init__(self, features: int, noise: float = 0.0) -> None:
-        super().__init__()
-        self.noise = noise
-        self.register_buffer("median", torch.zeros(features))  # (F,) of the log values
-        self.register_buffer("spread", torch.ones(features))  # (F,) > 0
-
-    def forward(self, dense: Tensor) -> Tensor:
-        """(B, F) float32 raw -> (B, F) float32 within [-SCALED_LIMIT, SCALED_LIMIT]."""
-        usual = torch.sign(self.median) * torch.expm1(torch.abs(self.median))  # (F,) raw medians: constants when served
-        x = torch.where(torch.isnan(dense), usual, dense).clamp(-LARGEST, LARGEST)
-        sign = (x * LARGEST).clamp(
-            -1.0, 1.0
-        )  # but for |x| < 1e-15, whose log is as good as 0; ONNX Runtime's Sign takes 3 times as long
-        x = sign * torch.log1p(torch.abs(x))
-        if self.training and self.noise > 0.0:
-            x = x + self.noise * self.spread * torch.randn_like(x)
-        scaled: Tensor = ((x - self.median) / self.spread).clamp(-SCALED_LIMIT, SCALED_LIMIT)
-        return scaled
-
-
-class ContextEncoder(nn.Module):
-    """One small embedding for each context code, side by side."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.tables = nn.ModuleList(nn.Embedding(rows, width) for rows in CONTEXT_ROWS)
-
-    def forward(self, context: Tensor) -> Tensor:
-        """(B, 4) int32 -> (B, 4 * width) float32."""
-        parts = [table(context[:, column].clamp(0, CONTEXT_ROWS[column] - 1)) for column, table in enumerate(self.tables)]
-        return torch.cat(parts, dim=1)
-
-
-class ItemEncoder(nn.Module):
-    """Hashed item and category embeddings, shared by the event, the sequence and the item vectors of retrieval.
-
-    They are summed: an item nobody has seen starts near zero, so its category speaks for it. While training, items are
-    forgotten at random (`forget`), so that the network learns to do with the category, and cannot recognise the single
-    session whose outcome it has seen by the items in it.
-    """
-
-    def __init__(self, item_buckets: int, category_buckets: int, width: int, forget: float) -> None:
-        super().__init__()
-        self.forget = forget
-        self.items = nn.Embedding(item_buckets, width, padding_idx=0)
-        self.categories = nn.Embedding(category_buckets, width, padding_idx=0)
-        for table, deviation in ((self.items, 0.02), (self.categories, 0.1)):
-            nn.init.normal_(table.weight, std=deviation)
-            with torch.no_grad():
-                table.weight[0].zero_()
-
-    def forward(self, item: Tensor, category: Tensor) -> Tensor:
-        """(...) int32 and (...) int32 bucket numbers, 0 = none -> (..., D) float32; forgetful while training."""
-        if self.training and self.forget > 0.0:
-            item = item * (torch.rand(item.shape, device=item.device) >= self.forget)
-        return self.embed(item, category)
-
-    def embed(self, item: Tensor, category: Tensor) -> Tensor:
-        """(...) int32 and (...) int32 bucket numbers, 0 = none -> (..., D) float32."""
-        item = item.clamp(0, self.items.num_embeddings - 1)
-        category = category.clamp(0, self.categories.num_embeddings - 1)
-        embedded: Tensor = self.items(item) + self.categories(category)
-        return embedded
 
 
 class SequenceEncoder(nn.Module):

@@ -1,0 +1,62 @@
+"""Codes of the event itself: when, where, on what it happened; and the item it is about.
+
+Shapes: B rows, D embedding width.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["CONTEXT_ROWS", "ContextEncoder", "ItemEncoder"]
+
+# Rows of the context tables, in the order of contract.CONTEXT_COLUMNS: kind, scene, platform, hour. More than the
+# vocabularies hold today, because those may be appended to and an unknown code must not fall off the table.
+CONTEXT_ROWS: Final = (16, 32, 16, 24)
+
+
+class ContextEncoder(nn.Module):
+    """One small embedding for each context code, side by side."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.tables = nn.ModuleList(nn.Embedding(rows, width) for rows in CONTEXT_ROWS)
+
+    def forward(self, context: Tensor) -> Tensor:
+        """(B, 4) int32 -> (B, 4 * width) float32."""
+        parts = [table(context[:, column].clamp(0, CONTEXT_ROWS[column] - 1)) for column, table in enumerate(self.tables)]
+        return torch.cat(parts, dim=1)
+
+
+class ItemEncoder(nn.Module):
+    """Hashed item and category embeddings, shared by the event, the sequence and the item vectors of retrieval.
+
+    They are summed: an item nobody has seen starts near zero, so its category speaks for it. While training, items are
+    forgotten at random (`forget`), so that the network learns to do with the category, and cannot recognise the single
+    session whose outcome it has seen by the items in it.
+    """
+
+    def __init__(self, item_buckets: int, category_buckets: int, width: int, forget: float) -> None:
+        super().__init__()
+        self.forget = forget
+        self.items = nn.Embedding(item_buckets, width, padding_idx=0)
+        self.categories = nn.Embedding(category_buckets, width, padding_idx=0)
+        for table, deviation in ((self.items, 0.02), (self.categories, 0.1)):
+            nn.init.normal_(table.weight, std=deviation)
+            with torch.no_grad():
+                table.weight[0].zero_()
+
+    def forward(self, item: Tensor, category: Tensor) -> Tensor:
+        """(...) int32 and (...) int32 bucket numbers, 0 = none -> (..., D) float32; forgetful while training."""
+        if self.training and self.forget > 0.0:
+            item = item * (torch.rand(item.shape, device=item.device) >= self.forget)
+        return self.embed(item, category)
+
+    def embed(self, item: Tensor, category: Tensor) -> Tensor:
+        """(...) int32 and (...) int32 bucket numbers, 0 = none -> (..., D) float32."""
+        item = item.clamp(0, self.items.num_embeddings - 1)
+        category = category.clamp(0, self.categories.num_embeddings - 1)
+        embedded: Tensor = self.items(item) + self.categories(category)
+        return embedded

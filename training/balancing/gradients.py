@@ -1,0 +1,44 @@
+"""Gradients of single tasks: how they are laid out as a matrix, and how far they agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["cosines", "flat", "split_flat", "task_gradients"]
+
+
+def task_gradients(losses: Mapping[str, Tensor], parameters: Sequence[nn.Parameter]) -> dict[str, tuple[Tensor | None, ...]]:
+    """Return each task's gradient on each of `parameters`; None where its loss does not reach. The graph is used up."""
+    last = len(losses) - 1
+    return {
+        task: torch.autograd.grad(loss, parameters, retain_graph=number < last, allow_unused=True)
+        for number, (task, loss) in enumerate(losses.items())
+    }
+
+
+def flat(gradients: Sequence[Tensor | None], parameters: Sequence[nn.Parameter]) -> Tensor:
+    """Return (P,) float32: the gradients one after another, zeros for None."""
+    parts = [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, parameters, strict=True)]
+    return torch.cat([part.reshape(-1) for part in parts]) if parts else torch.zeros(0)
+
+
+def split_flat(values: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+    """Return the parts of `values` (P,), each in the shape of its parameter."""
+    parts = torch.split(values, [parameter.numel() for parameter in parameters])
+    return [part.view_as(parameter) for part, parameter in zip(parts, parameters, strict=True)]
+
+
+def cosines(gradients: Tensor, names: Sequence[str]) -> dict[str, float]:
+    """Return the cosine of each two rows of `gradients` (T, P), as "a|b"; pairs with a zero row are left out."""
+    norms = gradients.norm(dim=1)
+    products = (gradients @ gradients.T).tolist()
+    size = norms.tolist()
+    return {
+        f"{names[a]}|{names[b]}": products[a][b] / (size[a] * size[b])
+        for a, b in combinations(range(len(names)), 2)
+        if size[a] > 0 and size[b] > 0
+    }
