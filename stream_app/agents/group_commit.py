@@ -181,14 +181,16 @@ class Lane(Generic[EventType]):
     def _form_batch(self) -> list[Delivery[EventType]]:
         """Take what waits, group after group, as far as there is room; the next batch begins with the groups left out.
 
-        So under a backlog a batch is of one group, and the batches of other groups need not wait for it. While other batches are
-        in flight it is of half of the waiting groups, at most: batches that have no group in common run side by side, one in the
-        model or the store while another is folded.
+        So under a backlog a batch is of few groups, and the batches of other groups need not wait for it. Where all that waits
+        would be one batch while another is in flight, it takes half of the groups: batches that have no group in common run side
+        by side, one in the model or the store while another is folded.
         """
         batch: list[Delivery[EventType]] = []
         weight = 0
-        most = (len(self._waiting) + 1) // 2 if self._running else len(self._waiting)
-        for group in list(self._waiting)[:most]:
+        groups = list(self._waiting)
+        if self._running and self._waiting_weight <= self._batch_events:
+            groups = groups[: (len(groups) + 1) // 2]
+        for group in groups:
             waiting = self._waiting[group]
             before = len(batch)
             while waiting and (not batch or weight + waiting[0].chunk.weight <= self._batch_events):
