@@ -12,13 +12,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from statistics import fmean, stdev
-from typing import Any, cast
+from typing import Any
 
-from model.network import MultiTaskNetwork
 from stream_app.errors import ConfigError
 from training.config import TrainingConfig
 from training.dataset import Dataset
-from training.ensemble import Ensemble
+from training.ensemble import together
 from training.evaluate import Metrics, judge
 from training.loop import train
 from training.protocol import protocol_named
@@ -85,9 +84,7 @@ def judge_members(config: TrainingConfig, dataset: Dataset, screen: Screen, memb
         seed = config.training.seed + number
         with screen.training(f"seed {seed}") as events:
             networks.append(train(dataset, config.changed({"training.seed": seed}), None, events).network)
-    # What judges asks for no more of a network than an ensemble has: tasks, parameters, an answer.
-    together = cast("MultiTaskNetwork", Ensemble(networks)) if members > 1 else networks[0]
-    return judge(together, dataset, "test", protocol_named(config.evaluation.protocol)).metrics
+    return judge(together(networks), dataset, "test", protocol_named(config.evaluation.protocol)).metrics
 
 
 def _over_folds(found: Sequence[Metrics]) -> dict[str, dict[str, dict[str, Any]]]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import torch
 
@@ -24,7 +24,7 @@ from training.config import TrainingConfig, config_from_tree
 from training.controls import lightgbm_control, single_task_control
 from training.dataset import SPLITS, UNKNOWN, Dataset, load_dataset, save_dataset
 from training.distributed import Group, joined, refuse_torchrun
-from training.ensemble import Ensemble
+from training.ensemble import together
 from training.evaluate import Judgement, choose_threshold, judge, not_beaten
 from training.floors import floors
 from training.loop import EpochReport, Trained, train
@@ -192,10 +192,7 @@ def _outcome(order: Order, dataset: Dataset, number: int, screen: Screen, group:
         config = order.config.changed({"training.seed": own_seed})
         with screen.training("training" if order.seeds == order.members == 1 else f"seed {own_seed}") as events:
             trained.append(train(dataset, config, place, events, resume=order.resume))
-    network = trained[0].network
-    if order.members > 1:
-        # What judges asks for no more of a network than an ensemble has: tasks, parameters, an answer.
-        network = cast("MultiTaskNetwork", Ensemble([each.network for each in trained]))
+    network = together([each.network for each in trained])
     judgement, threshold = _judged(network, dataset, order.config)
     for member, each in enumerate(trained if group.leads else []):
         place = folder if order.members == 1 else folder / f"member-{member}"

@@ -19,9 +19,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from model.inputs import TableInputs, TextInputs
 from model.tasks import Task
 from stream_app.errors import ConfigError, ContractError, InputFileError
-from training.dataset import UNKNOWN
+from training.dataset import UNKNOWN, Dataset
 from training.sources.cells import numbers_of, times_of
 from training.sources.columns import Columns, Reading, read_files
 from training.sources.splits import SplitPlan, assign
@@ -108,6 +109,33 @@ class Rows:
     segments: tuple[str, ...]
     time_ms: NDArray[np.int64]
     key: NDArray[np.int64]
+
+    @property
+    def scene(self) -> NDArray[np.int32]:
+        """(N,) int32 scenes as a network reads them: 0 = unknown, 1.. = the scenes in order of `segments`."""
+        return self.segment.astype(np.int32) + 1
+
+    def dataset(
+        self,
+        inputs: dict[str, NDArray[Any]],
+        spec: TableInputs | TextInputs,
+        fitted: dict[str, NDArray[Any]],
+        feature_names: tuple[str, ...] = (),
+    ) -> Dataset:
+        """Return the data set of these rows; `inputs`, `spec`, `fitted` and `feature_names` as its attributes."""
+        return Dataset(
+            inputs=inputs,
+            labels=dict(self.labels),
+            split=self.split,
+            segment=self.segment,
+            time_ms=self.time_ms,
+            key=self.key,
+            tasks=self.tasks,
+            spec=spec,
+            feature_names=feature_names,
+            segments=self.segments,
+            fitted=fitted,
+        )
 
 
 def plan_from_section(section: Mapping[str, Any], kind: type[Plan]) -> Plan:

@@ -68,20 +68,9 @@ def dataset_from_table(path: Path, source: Mapping[str, Any], progress: Callable
     if counts:
         inputs["categories"] = codes
     if plan.scene:
-        inputs["scene"] = rows.segment.astype(np.int32) + 1
-    return Dataset(
-        inputs=inputs,
-        labels=dict(rows.labels),
-        split=rows.split,
-        segment=rows.segment,
-        time_ms=rows.time_ms,
-        key=rows.key,
-        tasks=rows.tasks,
-        spec=TableInputs(len(plan.numeric), counts, len(rows.segments) + 1 if plan.scene else 0),
-        feature_names=plan.numeric,
-        segments=rows.segments,
-        fitted=fitted,
-    )
+        inputs["scene"] = rows.scene
+    spec = TableInputs(len(plan.numeric), counts, len(rows.segments) + 1 if plan.scene else 0)
+    return rows.dataset(inputs, spec, fitted, plan.numeric)
 
 
 def _check_declared(rows: Rows, plan: TablePlan) -> None:

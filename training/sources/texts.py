@@ -78,26 +78,16 @@ def dataset_from_texts(path: Path, source: Mapping[str, Any], progress: Callable
     inputs["grams"], inputs["gram_values"] = bags(grams, texts)
     fitted |= {"gram_hashes": grams.hashes, "gram_values": grams.values}
     if plan.scene:
-        inputs["scene"] = rows.segment.astype(np.int32) + 1
-    return Dataset(
-        inputs=inputs,
-        labels=dict(rows.labels),
-        split=rows.split,
-        segment=rows.segment,
-        time_ms=rows.time_ms,
-        key=rows.key,
-        tasks=rows.tasks,
-        spec=TextInputs(
-            vocabulary=vocabulary,
-            length=plan.tokens.length,
-            grams=plan.grams.limit,
-            scenes=len(rows.segments) + 1 if plan.scene else 0,
-            path=plan.tokens.path,
-            gram_buckets=len(grams.hashes) + 1,
-        ),
-        segments=rows.segments,
-        fitted=fitted,
+        inputs["scene"] = rows.scene
+    spec = TextInputs(
+        vocabulary=vocabulary,
+        length=plan.tokens.length,
+        grams=plan.grams.limit,
+        scenes=len(rows.segments) + 1 if plan.scene else 0,
+        path=plan.tokens.path,
+        gram_buckets=len(grams.hashes) + 1,
     )
+    return rows.dataset(inputs, spec, fitted)
 
 
 def _tokens(plan: TokenPlan, texts: list[str], rows: Rows) -> tuple[dict[str, NDArray[Any]], int, dict[str, NDArray[Any]]]:
