@@ -81,7 +81,7 @@ bench-features: .venv/.test ## The feature engine by itself: events per second i
 
 lock: ## Pin all requirements again, with hashes (needs uv)
 	@uv pip compile --python-version 3.11 --generate-hashes --no-header --quiet pyproject.toml -o requirements/default.txt
-	@uv pip compile --python-version 3.11 --generate-hashes --no-header --quiet pyproject.toml --extra data --extra train --extra dev -c requirements/default.txt -o requirements/test.txt
+	@uv pip compile --python-version 3.11 --generate-hashes --no-header --quiet pyproject.toml --extra data --extra backtest --extra spark --extra mlflow --extra bench --extra train --extra dev -c requirements/default.txt -o requirements/test.txt
 
 clean: down ## Remove environment, services and logs
 	@rm -rf .venv .services .millrace

@@ -1,0 +1,1 @@
+"""Backtest: replay, labels and a report in the fraud team's money."""
