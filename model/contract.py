@@ -18,6 +18,7 @@ __all__ = [
     "ITEMS_FILE",
     "ITEM_BUCKETS",
     "MANIFEST_FILE",
+    "MANIFEST_FORMAT",
     "MODEL_FILE",
     "OUTPUTS",
     "PRICE_BUCKETS",
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 MANIFEST_FILE: Final = "manifest.json"
+MANIFEST_FORMAT: Final = 1  # raised when a worker that knows only the format before would misread the file
 MODEL_FILE: Final = "model.onnx"
 ITEMS_FILE: Final = "items.npz"
 SAMPLES_FILE: Final = "samples.npz"  # `in_<input>` and `out_<output>`, R recorded rows of each tensor
@@ -81,6 +83,7 @@ OUTPUTS: Final = (
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What an artefact says of itself (`manifest.json`)."""
 
+    format: int = MANIFEST_FORMAT  # a worker refuses a newer one than it knows
     name: str
     version: str  # "<name>-<first 12 of model.onnx's sha256>"
     catalogue_hash: str  # features.CATALOGUE's hash it was trained with
@@ -96,3 +99,4 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, dict[str, float]]  # task -> metric -> value on held-out data, floors beside
     versions: dict[str, str]
     samples: str = ""  # file with recorded inputs and outputs for the self-test
+    weights_sha256: str = ""  # of the checkpoint's weights, see trt_build.manifest; "" = not told

@@ -1,6 +1,10 @@
-"""What an artefact says of itself: hashes, versions, the command that rebuilds it.
+"""What artefacts say of themselves: hashes up the chain, versions, the command that rebuilds them.
 
-It is written last, when all else is there: a folder without one is not an artefact.
+    checkpoint            weights_sha256: of its weights, whatever file they are in
+      '- model.onnx       manifest.json of an artefact, or `<file>.json` beside a file of any precision (OnnxManifest)
+           '- x.plan      `x.plan.json` (`model.plan.PlanManifest`)
+
+A manifest is written last, when all else is there: a folder without one is not an artefact.
 """
 
 from __future__ import annotations
@@ -9,22 +13,76 @@ import hashlib
 import platform
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from model.contract import MANIFEST_FILE, MODEL_FILE, Manifest
+from model.contract import MANIFEST_FILE, MANIFEST_FORMAT, MODEL_FILE, Manifest, TensorSpec
+from model.plan import Precision
+from trt_build.errors import RefusedError
 
-__all__ = ["file_sha256", "library_versions", "read_manifest", "version_of", "write_manifest"]
+if TYPE_CHECKING:
+    from model.checkpoint import Checkpoint
 
+__all__ = [
+    "OnnxManifest",
+    "checked_format",
+    "file_sha256",
+    "library_versions",
+    "manifest_beside",
+    "read_manifest",
+    "read_plain",
+    "sha256_of",
+    "version_of",
+    "weights_sha256",
+    "write_beside",
+    "write_manifest",
+]
+
+ONNX_FORMAT: Final = 1
 _LIBRARIES: Final = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 _VERSION_DIGITS: Final = 12
+_Any = TypeVar("_Any", bound=msgspec.Struct)
+
+
+class OnnxManifest(msgspec.Struct, frozen=True, kw_only=True):
+    """One ONNX file of any precision: `<file>.json` beside it."""
+
+    format: int = ONNX_FORMAT
+    sha256: str  # of the file
+    source_sha256: str  # of the fp32 file it was made of; its own for fp32
+    weights_sha256: str  # of the checkpoint's weights; "" where it was made of an ONNX file without that
+    structure_sha256: str  # of all but the weights
+    catalogue_hash: str  # "" where features are not the catalogue's
+    precision: Precision
+    opset: int
+    inputs: list[TensorSpec]
+    outputs: list[str]
+    kinds: dict[str, str]  # output -> kind of task: binary, classes, retrieval
+    rows_sha256: str = ""  # of the rows it was calibrated with (int8)
+    command: str
+    seconds: float
+    versions: dict[str, str]
+
+
+def sha256_of(content: bytes) -> str:
+    """Return the hex SHA-256 of bytes."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def file_sha256(path: Path) -> str:
     """Return the hex SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weights_sha256(checkpoint: Checkpoint) -> str:
+    """Return a hash of a network's weights and temperatures by name: the same from whatever file they were read."""
+    digest = hashlib.sha256(msgspec.json.encode(sorted(checkpoint.temperatures.items())))
+    for name, weight in sorted(checkpoint.network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(weight.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def library_versions() -> dict[str, str]:
@@ -39,10 +97,62 @@ def version_of(name: str, folder: Path) -> str:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `manifest.json` for a person to read: indented, one key a line."""
-    text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
-    (folder / MANIFEST_FILE).write_bytes(text + b"\n")
+    _write(folder / MANIFEST_FILE, manifest)
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read `manifest.json`; raises OSError or msgspec.MsgspecError as they come: this is a build tool."""
-    return msgspec.json.decode((folder / MANIFEST_FILE).read_bytes(), type=Manifest)
+    """Read `manifest.json`.
+
+    Raises:
+        RefusedError: There is none, it is damaged, or newer than this program.
+    """
+    manifest = read_plain(folder / MANIFEST_FILE, Manifest)
+    checked_format(folder / MANIFEST_FILE, manifest.format, MANIFEST_FORMAT)
+    return manifest
+
+
+def manifest_beside(path: Path) -> Path:
+    """Return where the manifest of a single file stands: `model.onnx.json` beside `model.onnx`."""
+    return path.with_name(f"{path.name}.json")
+
+
+def write_beside(path: Path, manifest: msgspec.Struct) -> None:
+    """Write the manifest of the single file `path`."""
+    _write(manifest_beside(path), manifest)
+
+
+def read_plain(path: Path, kind: type[_Any]) -> _Any:
+    """Read a manifest of any kind.
+
+    Raises:
+        RefusedError: There is none, or it is none.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except OSError as err:
+        raise RefusedError(
+            f"{path} cannot be read ({err.strerror}): what it belongs to is no artefact of ours, or half copied. "
+            "Fix: copy it again with its manifest, or build it again"
+        ) from err
+    except msgspec.MsgspecError as err:
+        raise RefusedError(
+            f"{path} is damaged or none of ours ({err}). Fix: restore it from a good copy, or build it again"
+        ) from err
+
+
+def checked_format(path: Path, found: int, known: int) -> None:
+    """Refuse a manifest that is newer than this program.
+
+    Raises:
+        RefusedError: It is.
+    """
+    if found > known:
+        raise RefusedError(
+            f"{path} has format {found}, this program knows up to {known}. Fix: use the release that wrote it, or "
+            "build it again with "
+            "this one"
+        )
+
+
+def _write(path: Path, manifest: msgspec.Struct) -> None:
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")

@@ -1,14 +1,13 @@
-"""Compare an ONNX model with the network it came from, on the same inputs, task by task.
+"""Compare models with the network they came from, on the same inputs, task by task: torch, ONNX of each precision, plans.
 
 The inputs are those recorded from real features, and the same with hard rows mixed in: no history, NaN, infinities,
-codes out of range, whatever of these the inputs can have. Batches of 1, 7 and all rows, so that a batch dimension that was
+codes out of range, whatever of these the inputs can have. Batches of 1, 7 and 256 rows, so that a batch dimension that was
 frozen by the export is found.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,36 +19,24 @@ from numpy.typing import NDArray
 from model.checkpoint import Checkpoint
 from model.contract import INPUTS, MODEL_FILE, OUTPUTS, SAMPLES_FILE
 from model.network import ServingNetwork
-from model.tasks import SHOP_TASKS, Task
-from trt_build.manifest import file_sha256, read_manifest
+from model.plan import Precision
+from model.tasks import SHOP_TASKS
+from trt_build.compare import Difference, compare, merged
+from trt_build.errors import RefusedError
+from trt_build.manifest import file_sha256, read_manifest, weights_sha256
+from trt_build.recorded import Arrays
+from trt_build.sessions import session_of
+from trt_build.tolerances import TOLERANCES
 
-__all__ = ["TOLERANCES", "Difference", "hard_rows", "parity", "torch_answers", "verify_artifact"]
+__all__ = ["differences", "hard_rows", "onnx_answers", "parity", "torch_answers", "verify_artifact"]
 
-Arrays = Mapping[str, NDArray[Any]]
+Answer = Callable[[Arrays], Mapping[str, NDArray[Any]]]
 
-# Largest absolute difference allowed by the kind of a task, fp32 ONNX on a CPU against fp32 torch. They sum in another order, and
-# ONNX has no log1p (it takes log(1 + x)); seen is about 1e-7 for probabilities. A hundred times that, because CPUs differ:
-TOLERANCES: Final[Mapping[str, float]] = {
-    "binary": 1e-5,  # thresholds are given to two or three digits
-    "classes": 1e-5,  # decided by the largest, whose lead is far beyond that
-    "retrieval": 2e-4,  # not bounded by 1: coordinates reach 10, and inner products add 32 of them
-}
-_OF_CONTRACT: Final = {task.name: TOLERANCES[task.kind] for task in SHOP_TASKS}
-_BATCHES: Final = (1, 7, 256)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How far one output is from its source, over all inputs and batch sizes; infinite where either is not finite."""
-
-    task: str
-    largest: float
-    allowed: float
-
-    @property
-    def fine(self) -> bool:
-        """Whether it is within the tolerance."""
-        return self.largest <= self.allowed
+_OF_CONTRACT: Final = {task.name: TOLERANCES["fp32"][task.kind].largest for task in SHOP_TASKS}
+_SMALL_BATCHES: Final = (1, 7)
+_SMALL_ROWS: Final = 128  # rows that are asked in small batches as well
+_BATCH: Final = 256
+_TORCH_ROWS: Final = 2_048  # at once, which bounds the memory
 
 
 def hard_rows(inputs: Arrays) -> dict[str, NDArray[Any]]:
@@ -74,27 +61,54 @@ def hard_rows(inputs: Arrays) -> dict[str, NDArray[Any]]:
 def torch_answers(checkpoint: Checkpoint, inputs: Arrays) -> dict[str, NDArray[Any]]:
     """Score with the network itself: what is served, by task."""
     serving = ServingNetwork(checkpoint.network, checkpoint.temperatures).eval()
+    count = len(next(iter(inputs.values())))
+    parts = []
     with torch.no_grad():
-        answers = serving(*(torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in serving.names))
-    return {name: answer.numpy() for name, answer in zip(serving.served, answers, strict=True)}
+        for at in range(0, count, _TORCH_ROWS):
+            rows = [torch.from_numpy(np.ascontiguousarray(inputs[name][at : at + _TORCH_ROWS])) for name in serving.names]
+            parts.append([answer.numpy() for answer in serving(*rows)])
+    return {name: np.concatenate(answers) for name, answers in zip(serving.served, zip(*parts, strict=True), strict=True)}
+
+
+def onnx_answers(model: bytes) -> Answer:
+    """Return a function that scores with an ONNX file of any precision on the CPU."""
+    session = session_of(model)
+    names = [value.name for value in session.get_outputs()]
+    return lambda rows: dict(zip(names, session.run(names, dict(rows)), strict=True))
+
+
+def differences(
+    wanted: Answer,
+    found: Answer,
+    inputs: Arrays,
+    kinds: Mapping[str, str],
+    precision: Precision,
+    items: NDArray[Any] | None = None,
+) -> list[Difference]:
+    """Compare two ways of answering on `inputs` and on hard rows, the second in batches of 1, 7 and 256.
+
+    Args:
+        wanted: the source; asked once for all rows.
+        found: what is judged.
+        inputs: recorded rows, five or more.
+        kinds: kind of each task.
+        precision: of what is judged.
+        items: to rank, see `compare`.
+    """
+    parts = []
+    few = {name: value[:_SMALL_ROWS] for name, value in inputs.items()}
+    for rows, sizes in ((inputs, (_BATCH,)), (few, _SMALL_BATCHES), (hard_rows(few), (*_SMALL_BATCHES, _BATCH))):
+        right = wanted(rows)
+        parts += [compare(right, _in_batches(found, rows, size), kinds, precision, items) for size in sizes]
+    return merged(parts)
 
 
 def parity(checkpoint: Checkpoint, model: Path, inputs: Arrays) -> list[Difference]:
-    """Compare the ONNX file `model` with `checkpoint`, for each output, on `inputs` and on hard rows."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    tasks: dict[str, Task] = {task.name: task for task in checkpoint.network.tasks}
-    worst: dict[str, float] = {}
-    for rows in (inputs, hard_rows(inputs)):
-        wanted = torch_answers(checkpoint, rows)
-        names, count = list(wanted), len(next(iter(rows.values())))
-        for size in _BATCHES:
-            batches = [session.run(names, {k: v[at : at + size] for k, v in rows.items()}) for at in range(0, count, size)]
-            for name, parts in zip(names, zip(*batches, strict=True), strict=True):
-                gap = float(np.max(np.abs(np.concatenate(parts) - wanted[name])))
-                worst[name] = max(worst.get(name, 0.0), gap if np.isfinite(gap) else float("inf"))
-    return [Difference(name, gap, TOLERANCES[tasks[name].kind]) for name, gap in worst.items()]
+    """Compare the fp32 ONNX file `model` with `checkpoint`, for each output, on `inputs` and on hard rows."""
+    kinds = {task.name: task.kind for task in checkpoint.network.tasks}
+    return differences(
+        lambda rows: torch_answers(checkpoint, rows), onnx_answers(model.read_bytes()), inputs, kinds, precision="fp32"
+    )
 
 
 def verify_artifact(folder: Path, checkpoint: Checkpoint | None = None) -> list[str]:
@@ -103,12 +117,17 @@ def verify_artifact(folder: Path, checkpoint: Checkpoint | None = None) -> list[
     Returns:
         What is wrong, one sentence each; empty when all is well.
     """
-    manifest = read_manifest(folder)
+    try:
+        manifest = read_manifest(folder)
+    except RefusedError as err:
+        return [str(err)]
     wrong = []
     for name, wanted in manifest.sha256.items():
         found = file_sha256(folder / name) if (folder / name).exists() else "no file"
         if found != wanted:
-            wrong.append(f"{name}: sha256 is {found[:12]}, the manifest says {wanted[:12]}")
+            wrong.append(
+                f"{name}: sha256 is {found[:12]}, the manifest says {wanted[:12]}. Fix: restore it from a good copy, or build"
+            )
     if wrong:
         return wrong
     with np.load(folder / SAMPLES_FILE, allow_pickle=False) as samples:
@@ -120,9 +139,16 @@ def verify_artifact(folder: Path, checkpoint: Checkpoint | None = None) -> list[
         if not gap <= _OF_CONTRACT[spec.name]:
             wrong.append(f"{spec.name}: {gap:.3g} from the recorded answer, allowed {_OF_CONTRACT[spec.name]:.0e}")
     if checkpoint is not None:
-        wrong += [
-            f"{d.task}: {d.largest:.3g} from the checkpoint's answer, allowed {d.allowed:.0e}"
-            for d in parity(checkpoint, folder / MODEL_FILE, inputs)
-            if not d.fine
-        ]
+        if manifest.weights_sha256 not in {"", weights_sha256(checkpoint)}:
+            wrong.append("the checkpoint's weights are not those that the artefact was made of. Fix: name its own checkpoint")
+        far = [d for d in parity(checkpoint, folder / MODEL_FILE, inputs) if not d.fine]
+        wrong += [f"{d.task}: {d.largest:.3g} from the checkpoint's answer, allowed {d.allowed:.0e}" for d in far]
     return wrong
+
+
+def _in_batches(answer: Answer, rows: Arrays, size: int) -> dict[str, NDArray[Any]]:
+    count = len(next(iter(rows.values())))
+    parts: Sequence[Mapping[str, NDArray[Any]]] = [
+        answer({name: value[at : at + size] for name, value in rows.items()}) for at in range(0, count, size)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -1,0 +1,59 @@
+"""What a TensorRT plan says of itself: `<plan>.json` beside each `*.plan` in the folder `plans/` of an artefact.
+
+`trt_build` writes it, the worker reads it before it loads a byte of the plan. A plan that does not fit this machine (another
+GPU, another TensorRT) is not damaged: an artefact may carry one for each kind of machine.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+from model.contract import TensorSpec
+
+__all__ = ["PLANS_FOLDER", "PLAN_FORMAT", "PLAN_SUFFIX", "PlanManifest", "PlanProfile", "Precision"]
+
+PLANS_FOLDER: Final = "plans"
+PLAN_SUFFIX: Final = ".plan"  # its manifest has the same name with `.json` behind it: `fp16.plan`, `fp16.plan.json`
+PLAN_FORMAT: Final = 1  # raised when a worker that knows only the format before would misread the file
+
+Precision = Literal["fp32", "tf32", "fp16", "bf16", "int8"]
+
+
+class PlanProfile(msgspec.Struct, frozen=True):
+    """One optimisation profile: the batches it takes, and the one it is fastest for."""
+
+    min: int
+    opt: int
+    max: int
+
+
+class PlanManifest(msgspec.Struct, frozen=True, kw_only=True):
+    """One plan: what it was made of, by what, for which machine."""
+
+    format: int = PLAN_FORMAT
+    sha256: str  # of the plan's bytes
+    model_version: str  # of the artefact it belongs to: manifest.json's `version`
+    model_sha256: str  # of the artefact's model.onnx (fp32)
+    onnx_sha256: str  # of the ONNX file that the plan was built from: model.onnx, or that of another precision made of it
+    catalogue_hash: str
+    precision: Precision
+    profiles: list[PlanProfile]  # by index, as in the engine
+    tensorrt: str  # version of the library, "10.15.1.29"
+    version_compatible: bool  # any TensorRT of the same major version, as new or newer, loads it
+    hardware_compatible: bool  # any GPU of the same or a newer generation (Ampere and later)
+    refittable: bool
+    gpu: str  # its name
+    compute_capability: str  # "9.0"
+    build_seconds: float
+    command: str  # the command that rebuilds it
+    commit: str
+    versions: dict[str, str]
+    weights_sha256: str = ""  # of the weights inside: the checkpoint's; changes when they are exchanged
+    structure_sha256: str = ""  # of the ONNX file without its weights: only a file with the same can be put into it
+    inputs: list[TensorSpec] = []  # as built, without the batch
+    outputs: list[str] = []
+    layers: int = 0  # of the engine, after fusion
+    report: str = ""  # file with the inspector's report, beside the plan
+    refitted_from: str = ""  # sha256 of the plan whose weights were exchanged

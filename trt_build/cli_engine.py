@@ -1,0 +1,183 @@
+"""The commands for a machine with a GPU: `engine`, `refit`, `inspect`, `bench`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from trt_build.cli_onnx import FILE, SOURCE, command_line, rows_of
+
+if TYPE_CHECKING:
+    from model.plan import Precision
+
+__all__ = ["bench", "engine", "inspect", "refit"]
+
+_TARGET: Final = click.Path(dir_okay=False, path_type=Path)
+_CACHE: Final = Path(".millrace", "timing-cache")
+_GIB: Final = 1 << 30
+
+
+@click.command()
+@click.argument("source", type=SOURCE)
+@click.argument("target", type=_TARGET, required=False)
+@click.option(
+    "--precision", type=click.Choice(("fp32", "tf32", "fp16", "bf16", "int8")), help="[default: the file's; fp16 of an artefact]"
+)
+@click.option("--calibration", type=FILE, help="For int8: what `calibrate` wrote.")
+@click.option("--profiles", default="", help="min:opt:max batches, with commas.  [default: 1:16:64,65:256:512,513:4096:8192]")
+@click.option("--version-compatible", is_flag=True, help="Later releases of the same major version can load it.")
+@click.option("--hardware-compatible", is_flag=True, help="All GPUs from Ampere on can run it.")
+@click.option("--refittable", is_flag=True, help="Weights can be exchanged later (`refit`).")
+@click.option("--level", type=click.IntRange(0, 5), default=3, show_default=True, help="How hard to look for fast kernels.")
+@click.option(
+    "--workspace-gib", type=click.FloatRange(min=0, min_open=True), default=2.0, show_default=True, help="Scratch memory."
+)
+@click.option(
+    "--timing-cache", type=click.Path(file_okay=False, path_type=Path), default=_CACHE, show_default=True, help="Folder."
+)
+def engine(source: Path, target: Path | None, **options: Any) -> None:  # noqa: ANN401 (options by name)
+    r"""Build a TensorRT plan of SOURCE (an artefact's folder, or an ONNX file with its manifest) on this machine's GPU.
+
+    Without TARGET the plan of an artefact goes into its folder `plans`, where a worker looks for it, and that of a file
+    beside it. The plan's manifest and the inspector's report are written beside it.
+
+    \b
+    Examples:
+      python -m trt_build engine model/artifacts/demo
+      python -m trt_build engine model/artifacts/demo --precision fp32 --refittable --version-compatible
+      python -m trt_build engine build/model.onnx build/model.plan --profiles 1:8:64,65:256:1024
+    """
+    from trt_build.engine_from_onnx import EngineOrder
+    from trt_build.library_here import device_here, tensorrt_here
+    from trt_build.plans import build_plan, default_path, write_plan
+    from trt_build.profiles import DEFAULT_PROFILES, profiles_from_text
+    from trt_build.progress import display
+    from trt_build.ranges_from_rows import read_ranges
+    from trt_build.report_from_engine import summary
+    from trt_build.source import open_source
+
+    opened = open_source(source)
+    own: Precision = "fp16" if source.is_dir() else opened.manifest.precision
+    order = EngineOrder(
+        precision=options["precision"] or own,
+        profiles=profiles_from_text(options["profiles"]) if options["profiles"] else DEFAULT_PROFILES,
+        workspace_bytes=int(options["workspace_gib"] * _GIB),
+        **{name: options[name] for name in ("version_compatible", "hardware_compatible", "refittable", "level", "timing_cache")},
+    )
+    typed = opened.typed(order.precision, read_ranges(options["calibration"]) if options["calibration"] else None)
+    trt, device = tensorrt_here(), device_here()
+    with display() as progress:
+        plan, manifest, report = build_plan(trt, device, opened, typed, order, command_line(), progress)
+    path = target or default_path(source, order.precision, trt, device)
+    write_plan(path, plan, manifest, report)
+    click.echo(f"{summary(report)}; {len(plan):,} bytes in {manifest.build_seconds:.1f} s on {device.name}", err=True)
+    click.echo(
+        json.dumps({"plan": str(path), "precision": order.precision, "seconds": manifest.build_seconds, "bytes": len(plan)})
+    )
+
+
+@click.command()
+@click.argument("plan", type=FILE)
+@click.argument("source", type=SOURCE)
+@click.argument("target", type=_TARGET)
+def refit(plan: Path, source: Path, target: Path) -> None:
+    r"""Put the weights of SOURCE (an artefact's folder or an ONNX file) into PLAN and write the plan to TARGET, without a build.
+
+    PLAN must have been built with --refittable, of a network of the same structure.
+
+    \b
+    Example:
+      python -m trt_build refit yesterday/plans/fp16.plan today today/plans/fp16.plan
+    """
+    import msgspec
+
+    from trt_build.library_here import device_here, tensorrt_here
+    from trt_build.manifest import sha256_of
+    from trt_build.plan_from_refit import check_refit, plan_from_refit
+    from trt_build.plan_runner import engine_of
+    from trt_build.plans import check_fits, read_plan, write_plan
+    from trt_build.report_from_engine import report_from_engine
+    from trt_build.source import open_source
+
+    content, manifest = read_plan(plan)
+    opened = open_source(source)
+    typed = opened.typed(manifest.precision)
+    check_refit(manifest, typed.manifest)
+    trt, device = tensorrt_here(), device_here()
+    check_fits(manifest, trt, device)
+    built = plan_from_refit(trt, content, manifest, typed.content)
+    engine_now = engine_of(trt, built.plan, version_compatible=manifest.version_compatible)
+    changed = msgspec.structs.replace(
+        manifest,
+        sha256=sha256_of(built.plan),
+        model_version=opened.version,
+        model_sha256=opened.manifest.source_sha256,
+        onnx_sha256=typed.manifest.sha256,
+        weights_sha256=opened.manifest.weights_sha256,
+        build_seconds=round(built.seconds, 3),
+        command=command_line(),
+        refitted_from=manifest.sha256,
+    )
+    write_plan(target, built.plan, changed, report_from_engine(trt, engine_now))
+    click.echo(json.dumps({"plan": str(target), "seconds": round(built.seconds, 3), "model": opened.version}))
+
+
+@click.command()
+@click.argument("path", type=FILE)
+def inspect(path: Path) -> None:
+    r"""Say what is inside a plan or an ONNX file: one JSON document.
+
+    Of a plan: its manifest and the inspector's report that was written when it was built (no GPU needed). Of an ONNX file: its
+    manifest, how many nodes of which kind, and the bytes of weights by type.
+
+    \b
+    Examples:
+      python -m trt_build inspect model/artifacts/demo/plans/fp16-sm90-trt10.15.1.29.plan
+      python -m trt_build inspect build/fp16.onnx
+    """
+    import msgspec
+
+    from model.plan import PLAN_SUFFIX
+    from trt_build.graph import contents
+    from trt_build.plans import read_plan, report_beside
+    from trt_build.source import open_source, parsed
+
+    if path.suffix == PLAN_SUFFIX:
+        _, manifest = read_plan(path)
+        found = {"manifest": msgspec.to_builtins(manifest), **report_beside(path, manifest)}
+    else:
+        opened = open_source(path)
+        found = {"manifest": msgspec.to_builtins(opened.manifest), **contents(parsed(opened.content, str(path)))}
+    click.echo(json.dumps(found, indent=1))
+
+
+@click.command()
+@click.argument("source", type=SOURCE)
+@click.option("--plan", "plans", type=FILE, multiple=True, help="May be repeated.  [default: every plan of SOURCE]")
+@click.option("--rows", type=FILE, help="Recorded rows.  [default: the artefact's samples]")
+@click.option("--batches", default="1,16,64,256,1024,4096", show_default=True, help="Batch sizes, with commas.")
+@click.option("--checkpoint", type=FILE, help="Time eager torch and torch.compile with CUDA graphs beside it.")
+def bench(source: Path, plans: tuple[Path, ...], rows: Path | None, batches: str, checkpoint: Path | None) -> None:
+    r"""Time plans of SOURCE on this machine's GPU: rows a second, p50 and p99 for each batch size. Prints one line of JSON.
+
+    \b
+    Examples:
+      python -m trt_build bench model/artifacts/demo
+      python -m trt_build bench model/artifacts/demo --checkpoint runs/demo/checkpoint.pt --batches 1,256,4096
+    """
+    from model.checkpoint import load_checkpoint
+    from trt_build.bench import bench_plans
+    from trt_build.library_here import device_here, tensorrt_here
+    from trt_build.plans import plans_of
+    from trt_build.source import open_source
+
+    sizes = [int(part) for part in batches.split(",")]
+    opened = open_source(source)
+    given = rows_of(source, opened, rows, 0)
+    network = load_checkpoint(checkpoint) if checkpoint else None
+    trt, device = tensorrt_here(), device_here()
+    found = bench_plans(trt, device, opened, list(plans) or plans_of(source), given, sizes, network)
+    click.echo(json.dumps(found))

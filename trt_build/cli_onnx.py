@@ -1,0 +1,201 @@
+"""The commands that need no GPU: `onnx`, `calibrate`, `verify` (which runs plans as well, where there is one)."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from model.contract import SAMPLES_FILE
+from trt_build.errors import BuildError, NoDeviceError, NoTensorRTError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from model.checkpoint import Checkpoint
+    from model.plan import Precision
+    from trt_build.check import Verdict
+    from trt_build.ranges_from_rows import Ranges
+    from trt_build.recorded import Arrays
+    from trt_build.source import Source
+
+__all__ = ["FILE", "SOURCE", "calibrate", "command_line", "onnx", "rows_of", "verify"]
+
+FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
+SOURCE: Final = click.Path(exists=True, path_type=Path)
+_TARGET: Final = click.Path(dir_okay=False, path_type=Path)
+_CHECKPOINT: Final = ".pt"
+_PRECISIONS: Final = ("fp32", "tf32", "fp16", "bf16", "int8")
+
+
+def command_line() -> str:
+    """Return what was typed, to stand in a manifest; absolute paths by their last part, which is all another machine can use."""
+    typed = [Path(part).name if part.startswith("/") else part for part in sys.argv[1:]]
+    return shlex.join(["python", "-m", "trt_build", *typed])
+
+
+@click.command()
+@click.argument("checkpoint", type=FILE)
+@click.argument("target", type=_TARGET)
+@click.option("--precision", type=click.Choice(_PRECISIONS), default="fp32", show_default=True, help="Types inside the file.")
+@click.option("--calibration", type=FILE, help="For int8: what `calibrate` wrote for the fp32 file.")
+def onnx(checkpoint: Path, target: Path, precision: Precision, calibration: Path | None) -> None:
+    r"""Write the ONNX model of CHECKPOINT to TARGET, and its manifest beside it.
+
+    Inputs and outputs are fp32 and int32 in every precision.
+
+    \b
+    Examples:
+      python -m trt_build onnx runs/demo/checkpoint.pt build/model.onnx
+      python -m trt_build onnx runs/demo/checkpoint.pt build/fp16.onnx --precision fp16
+      python -m trt_build onnx runs/cards/checkpoint.pt build/int8.onnx --precision int8 --calibration build/ranges.json
+    """
+    from model.checkpoint import load_checkpoint  # torch is slow to import
+    from trt_build.onnx_files import source_of_checkpoint, write_onnx
+
+    source = source_of_checkpoint(load_checkpoint(checkpoint), command_line())
+    typed = write_onnx(source, target, precision, _ranges(calibration), command_line())
+    click.echo(f"{target}: {len(typed.content):,} bytes, {precision}, sha256 {typed.manifest.sha256[:12]}")
+
+
+@click.command()
+@click.argument("source", type=SOURCE)
+@click.argument("target", type=_TARGET)
+@click.option("--rows", type=FILE, help="Recorded rows.  [default: the artefact's samples]")
+@click.option("--count", type=click.IntRange(1), help="Rows to look at, spread over the file.  [default: all]")
+@click.option(
+    "--method", type=click.Choice(("percentile", "max")), default="percentile", show_default=True, help="How a range is chosen."
+)
+@click.option("--percentile", type=click.FloatRange(50, 100), default=99.99, show_default=True, help="Of absolute values.")
+def calibrate(source: Path, target: Path, rows: Path | None, count: int | None, method: Any, percentile: float) -> None:  # noqa: ANN401
+    r"""Find the ranges of what int8 products read in SOURCE (an artefact's folder or an fp32 ONNX file) and write them to TARGET.
+
+    \b
+    Examples:
+      python -m trt_build calibrate model/artifacts/demo build/ranges.json --rows rows.npz
+      python -m trt_build calibrate build/model.onnx build/ranges.json --rows replayed.parquet --count 5000 --method max
+    """
+    import msgspec
+
+    from trt_build.ranges_from_rows import ranges_from_rows
+    from trt_build.source import open_source, parsed
+
+    opened = open_source(source)
+    if opened.manifest.precision not in {"fp32", "tf32"}:
+        raise BuildError(f"{source} is {opened.manifest.precision}. Fix: calibrate with the fp32 file that it was made of")
+    given = rows_of(source, opened, rows, count or 0)
+    ranges = ranges_from_rows(parsed(opened.content, str(source)), given, method, percentile)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(msgspec.json.format(msgspec.json.encode(ranges), indent=1) + b"\n")
+    click.echo(f"{target}: ranges of {len(ranges.largest)} tensors from {ranges.rows:,} rows")
+
+
+@click.command()
+@click.argument("source", type=SOURCE)
+@click.option("--checkpoint", type=FILE, help="The network itself; without it the fp32 ONNX file is what all is compared with.")
+@click.option("--rows", type=FILE, help="Recorded rows.  [default: the artefact's samples]")
+@click.option("--count", type=click.IntRange(5), help="Rows to compare, spread over the file.  [default: all]")
+@click.option("--precisions", default="fp32", show_default=True, help="ONNX files to compare, with commas, or all.")
+@click.option("--calibration", type=FILE, help="For int8: what `calibrate` wrote.")
+@click.option("--plan", "plans", type=FILE, multiple=True, help="A plan to run as well; may be repeated. Needs a GPU.")
+@click.option("--plans", "all_plans", is_flag=True, help="Run every plan of SOURCE. Needs a GPU.")
+def verify(source: Path, **options: Any) -> None:  # noqa: ANN401 (options by name)
+    r"""Check SOURCE: checksums, recorded answers, torch against ONNX against plans.
+
+    SOURCE is an artefact's folder, an ONNX file with its manifest, or a checkpoint (.pt), which is exported to be compared.
+    For every task: the largest and the mean difference beside what is allowed, the rows that are furthest off, and how far
+    the best items agree. Prints one line of JSON last.
+
+    \b
+    Examples:
+      python -m trt_build verify model/artifacts/demo --checkpoint runs/demo/checkpoint.pt
+      python -m trt_build verify model/artifacts/demo --checkpoint runs/demo/checkpoint.pt --rows rows.npz --count 10000
+      python -m trt_build verify model/artifacts/demo --rows rows.npz --precisions all --calibration build/ranges.json
+      python -m trt_build verify runs/cards/checkpoint.pt --rows cards.npz --precisions fp32,fp16
+      python -m trt_build verify model/artifacts/demo --rows rows.npz --plans
+    """
+    from model.checkpoint import load_checkpoint
+    from trt_build.check import verify_onnx
+    from trt_build.onnx_files import source_of_checkpoint
+    from trt_build.plans import plans_of
+    from trt_build.source import open_source
+    from trt_build.verify import verify_artifact
+
+    is_checkpoint = source.suffix == _CHECKPOINT
+    named = source if is_checkpoint else options["checkpoint"]
+    checkpoint = load_checkpoint(named) if named else None
+    wrong = verify_artifact(source, checkpoint) if source.is_dir() else []
+    verdicts: list[Verdict] = []
+    plans = [*options["plans"], *(plans_of(source) if options["all_plans"] else [])]
+    status = 0
+    if not wrong:
+        opened = source_of_checkpoint(checkpoint, command_line()) if checkpoint and is_checkpoint else open_source(source)
+        rows = rows_of(source, opened, options["rows"], options["count"] or 0)
+        for verdict in verify_onnx(opened, rows, _named(options["precisions"]), checkpoint, _ranges(options["calibration"])):
+            _show(verdict)
+            verdicts.append(verdict)
+        try:
+            verdicts += _of_plans(opened, plans, rows, checkpoint)
+        except (NoTensorRTError, NoDeviceError) as err:
+            click.echo(f"trt_build: {len(plans)} plans were not run: {err}", err=True)
+            status = err.exit_status
+    wrong += [f"{v.what}: {d.text()}" for v in verdicts for d in v.differences if not d.fine]
+    for sentence in wrong:
+        click.echo(sentence, err=True)
+    plain = [verdict.plain() for verdict in verdicts]
+    click.echo(json.dumps({"folder": str(source), "fine": not wrong, "wrong": wrong, "comparisons": plain}))
+    sys.exit(1 if wrong else status)
+
+
+def rows_of(source: Path, opened: Source, rows: Path | None, count: int) -> Arrays:
+    """Return the rows that are asked for, or the samples of an artefact.
+
+    Raises:
+        BuildError: A single file comes without rows.
+    """
+    from trt_build.recorded import read_rows
+
+    if rows is None and not source.is_dir():
+        raise BuildError(f"{source} is a single file, which brings no samples. Fix: name recorded rows (--rows)")
+    return read_rows(rows or source / SAMPLES_FILE, opened.tensors, count, opened.feature_names)
+
+
+def _of_plans(opened: Source, plans: Sequence[Path], rows: Arrays, checkpoint: Checkpoint | None) -> list[Verdict]:
+    if not plans:
+        return []
+    from trt_build.check import verify_plan
+    from trt_build.library_here import device_here, tensorrt_here
+
+    trt, device = tensorrt_here(), device_here()
+    found = []
+    for path in plans:
+        found.append(verify_plan(trt, device, opened, path, rows, checkpoint))
+        _show(found[-1])
+    return found
+
+
+def _show(verdict: Verdict) -> None:
+    click.echo(f"{verdict.what}: {'fine' if verdict.fine else 'NOT FINE'}", err=True)
+    for difference in verdict.differences:
+        click.echo(f"  {difference.text()}", err=True)
+
+
+def _named(text: str) -> list[Precision]:
+    names = list(_PRECISIONS) if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in _PRECISIONS]
+    if unknown:
+        raise click.UsageError(f"--precisions {', '.join(unknown)}: there is no such; they are {', '.join(_PRECISIONS)}")
+    found: Any = names
+    return list(found)
+
+
+def _ranges(path: Path | None) -> Ranges | None:
+    if path is None:
+        return None
+    from trt_build.ranges_from_rows import read_ranges
+
+    return read_ranges(path)

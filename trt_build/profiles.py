@@ -1,0 +1,62 @@
+"""Optimisation profiles: which batches a plan takes, and which it is fastest for.
+
+TensorRT chooses kernels for a profile's `opt` and promises all batches from `min` to `max`. One profile over all of it would be
+tuned for one size only, and its memory is that of the largest; so a worker's small batches and its backlog get one each.
+Profiles may not leave a hole: a batch that no profile takes could not be scored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final
+
+from model.contract import TensorSpec
+from model.plan import PlanProfile
+from trt_build.errors import BuildError
+
+__all__ = ["DEFAULT_PROFILES", "check_profiles", "profiles_from_text", "shapes"]
+
+# What a worker meets: single events and small batches at low rates, 256 under load, 4,096 when it catches up or backtests.
+DEFAULT_PROFILES: Final = (PlanProfile(1, 16, 64), PlanProfile(65, 256, 512), PlanProfile(513, 4_096, 8_192))
+
+
+def profiles_from_text(text: str) -> tuple[PlanProfile, ...]:
+    """Read `min:opt:max[,min:opt:max ...]`, as `1:16:64,65:256:512`.
+
+    Raises:
+        BuildError: It is no such text, or leaves a hole, or does not begin at 1.
+    """
+    found: list[PlanProfile] = []
+    for part in text.split(","):
+        numbers = part.strip().split(":")
+        if len(numbers) != 3 or not all(n.isdigit() for n in numbers):
+            raise BuildError(f"profile {part!r}: give min:opt:max, as 1:16:64, with commas between profiles")
+        found.append(PlanProfile(*map(int, numbers)))
+    check_profiles(found)
+    return tuple(found)
+
+
+def check_profiles(profiles: Sequence[PlanProfile]) -> None:
+    """Refuse profiles with a hole, out of order, or that do not begin at one row.
+
+    Raises:
+        BuildError: They do.
+    """
+    if not profiles or profiles[0].min != 1:
+        first = profiles[0].min if profiles else "none"
+        raise BuildError(f"the first profile begins at {first}; it must begin at 1, since a worker may hold a single event")
+    for profile in profiles:
+        if not profile.min <= profile.opt <= profile.max:
+            raise BuildError(f"profile {profile.min}:{profile.opt}:{profile.max} is not in order; give min <= opt <= max")
+    for lower, upper in pairwise(profiles):
+        if upper.min > lower.max + 1 or upper.max <= lower.max:
+            raise BuildError(
+                f"profiles {lower.min}:{lower.opt}:{lower.max} and {upper.min}:{upper.opt}:{upper.max} do not follow each other: "
+                f"begin the second at {lower.max + 1} or below and end it above {lower.max}"
+            )
+
+
+def shapes(spec: TensorSpec, profile: PlanProfile) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Return a tensor's smallest, usual and largest shape in `profile`: the batch in front of what `spec` says."""
+    return (profile.min, *spec.shape), (profile.opt, *spec.shape), (profile.max, *spec.shape)

@@ -1,0 +1,89 @@
+"""Recorded inputs: the rows that models are calibrated and verified with.
+
+Three files hold them: the samples of an artefact and a kept training set (`python -m training ... --keep rows.npz`), both
+with arrays `in_<tensor>`; and the features that a replay writes (`millrace replay --features-out rows.parquet`), one column
+for each feature and one of lists for each other tensor.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.contract import TensorSpec
+from trt_build.errors import RefusedError
+
+__all__ = ["Arrays", "read_rows"]
+
+Arrays = Mapping[str, NDArray[Any]]
+
+_DENSE: Final = "dense"  # the tensor whose numbers are columns of their own in a Parquet file
+
+
+def read_rows(
+    path: Path, tensors: Sequence[TensorSpec], count: int = 0, feature_names: Sequence[str] = ()
+) -> dict[str, NDArray[Any]]:
+    """Return `count` rows spread evenly over the file, or all of them.
+
+    Args:
+        path: of one of the three kinds.
+        tensors: of a row, as the model wants them.
+        count: 0 = all.
+        feature_names: of the dense features, for a Parquet file.
+
+    Raises:
+        RefusedError: There is no such file, or it has other tensors.
+    """
+    try:
+        rows = _of_parquet(path, tensors, feature_names) if path.suffix == ".parquet" else _of_arrays(path, tensors)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as err:
+        raise RefusedError(
+            f"{path} holds no recorded rows for this model ({err}). Fix: record them again, see docs/engines.md"
+        ) from err
+    for spec in tensors:
+        found, value = f"{rows[spec.name].dtype}{list(rows[spec.name].shape[1:])}", rows[spec.name]
+        if found != f"{spec.dtype}{list(spec.shape)}":
+            raise RefusedError(
+                f"{path}: rows of {spec.name} are {found}, the model reads {spec.dtype}{list(spec.shape)}: they "
+                "were recorded with "
+                "another feature catalogue. Fix: record them again with this release"
+            )
+        rows[spec.name] = np.ascontiguousarray(value)
+    total = len(rows[tensors[0].name])
+    if total < count:
+        raise RefusedError(f"{path} has {total:,} rows, {count:,} are asked for; record more, or ask for fewer (--count)")
+    picked = np.linspace(0, total - 1, count or total).astype(np.int64)
+    return {name: value[picked] for name, value in rows.items()}
+
+
+def _of_arrays(path: Path, tensors: Sequence[TensorSpec]) -> dict[str, NDArray[Any]]:
+    with np.load(path, allow_pickle=False) as saved:
+        return {spec.name: saved[f"in_{spec.name}"] for spec in tensors}
+
+
+def _of_parquet(path: Path, tensors: Sequence[TensorSpec], feature_names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    from pyarrow import parquet
+
+    wanted = [*feature_names, *(spec.name for spec in tensors if spec.name != _DENSE)]
+    table = parquet.read_table(path, columns=wanted)
+    rows: dict[str, NDArray[Any]] = {}
+    for spec in tensors:
+        if spec.name == _DENSE:
+            columns = [table[name].to_numpy().astype(spec.dtype, copy=False) for name in feature_names]
+            rows[spec.name] = np.stack(columns, axis=1)
+        else:
+            flat = _flat(table[spec.name].combine_chunks())
+            rows[spec.name] = flat.astype(spec.dtype, copy=False).reshape(table.num_rows, *spec.shape)
+    return rows
+
+
+def _flat(column: Any) -> NDArray[Any]:  # noqa: ANN401 (pyarrow has no types)
+    while hasattr(column, "flatten") and "list" in str(column.type):
+        column = column.flatten()
+    flat: NDArray[Any] = column.to_numpy(zero_copy_only=False)
+    return flat
