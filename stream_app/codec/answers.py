@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
+from stream_app.codec.ranked import Ranked
 from stream_app.events import (
     INTENTS,
     NEXT_ACTIONS,
@@ -29,9 +27,7 @@ from stream_app.events import (
 _MOST_BYTES: Final = 4_000_000
 _CUT_BYTES: Final = 65_536
 
-__all__ = ["AnswerEncoder", "Origin", "ScoredRows", "SourceRecord", "answer_id"]
-
-Floats = npt.NDArray[np.float32]
+__all__ = ["AnswerEncoder", "Origin", "SourceRecord", "answer_id"]
 
 
 class SourceRecord(Protocol):
@@ -67,76 +63,30 @@ class Origin(NamedTuple):
     duplicate_of: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ScoredRows:
-    """The model's answers as Python lists, rounded to five decimals (a probability needs no more; JSON stays short).
-
-    Attributes:
-        fraud: B probabilities.
-        intent: B lists over events.INTENTS.
-        next_action: B codes of events.NEXT_ACTIONS, the most probable one.
-        click: B probabilities.
-        items: B lists of item ids, best first.
-        item_scores: B lists of scores.
-    """
-
-    fraud: list[float]
-    intent: list[list[float]]
-    next_action: list[int]
-    click: list[float]
-    items: list[list[str]]
-    item_scores: list[list[float]]
-
-    @classmethod
-    def from_outputs(
-        cls,
-        outputs: dict[str, Floats],
-        items: list[list[str]],
-        item_scores: Floats,
-    ) -> ScoredRows:
-        """Turn arrays into lists: `outputs` by model.contract.OUTPUTS' names, `item_scores` (B, k)."""
-        return cls(
-            fraud=_rounded(outputs["fraud"]),
-            intent=_rounded(outputs["intent"]),
-            next_action=outputs["next_action"].argmax(axis=1).tolist(),
-            click=_rounded(outputs["click"]),
-            items=items,
-            item_scores=_rounded(item_scores),
-        )
-
-
-def _rounded(values: Floats) -> list:  # type: ignore[type-arg]  # nested as deep as the array
-    rounded: list[object] = np.round(values.astype(np.float64), 5).tolist()
-    return rounded
-
-
 class AnswerEncoder:
-    """Builds answers that carry one pair of versions.
+    """Builds answers: what one row says, with the version of the model that made it.
 
     Args:
-        model_version: Of the model that scores.
         features_version: Hash of the catalogue.
-        threshold: Fraud probability from which an event is an alert; alerts show it.
     """
 
-    def __init__(self, *, model_version: str, features_version: str, threshold: float) -> None:
-        self.model_version = model_version
+    def __init__(self, *, features_version: str) -> None:
         self.features_version = features_version
-        self._threshold = threshold
         self._encode = msgspec.json.Encoder().encode
 
-    def answers(self, event: Event, origin: Origin, row: int, scored: ScoredRows, *, alert: bool) -> tuple[bytes, bytes]:
+    def answers(self, event: Event, origin: Origin, row: int, ranked: Ranked, *, alert: bool) -> tuple[bytes, bytes]:
         """Encode the two answers that every event gets: intent label, recommendation candidates.
 
         Args:
             event: The event whose content is answered.
             origin: The record it is answered for.
-            row: The event's row in `scored`.
-            scored: All rows of the batch.
+            row: The event's row in `ranked`.
+            ranked: All rows of the batch.
             alert: Whether it gets a fraud alert as well.
         """
         source, ingest_time_ms, scored_time_ms, duplicate_of = origin
         identifier = answer_id(source.topic, source.partition, source.offset)
+        scored, model_version, degraded = ranked.scored, ranked.versions[row], ranked.degraded
         intent = scored.intent[row]
         label = IntentLabel(
             answer_id=identifier,
@@ -146,9 +96,10 @@ class AnswerEncoder:
             event_time_ms=event.event_time_ms,
             ingest_time_ms=ingest_time_ms,
             scored_time_ms=scored_time_ms,
-            model_version=self.model_version,
+            model_version=model_version,
             features_version=self.features_version,
             duplicate_of=duplicate_of,
+            degraded=degraded,
             intent=INTENTS[intent.index(max(intent))],
             probabilities=dict(zip(INTENTS, intent, strict=True)),
             next_action=NEXT_ACTIONS[scored.next_action[row]],
@@ -164,18 +115,20 @@ class AnswerEncoder:
             event_time_ms=event.event_time_ms,
             ingest_time_ms=ingest_time_ms,
             scored_time_ms=scored_time_ms,
-            model_version=self.model_version,
+            model_version=model_version,
             features_version=self.features_version,
             duplicate_of=duplicate_of,
+            degraded=degraded,
             items=[
                 Candidate(item, score, "model") for item, score in zip(scored.items[row], scored.item_scores[row], strict=True)
             ],
         )
         return self._encode(label), self._encode(candidates)
 
-    def alert(self, event: Event, origin: Origin, probability: float, why: tuple[list[str], list[Reason]]) -> bytes:
-        """Encode a fraud alert; `why` is the rules that fired and the features that stood out."""
+    def alert(self, event: Event, origin: Origin, row: int, ranked: Ranked, why: tuple[list[str], list[Reason]]) -> bytes:
+        """Encode a fraud alert; as `answers`, and `why` is the rules that fired and the features that stood out."""
         source, ingest_time_ms, scored_time_ms, duplicate_of = origin
+        norms = ranked.norms(row)
         return self._encode(
             FraudAlert(
                 answer_id=answer_id(source.topic, source.partition, source.offset),
@@ -185,11 +138,12 @@ class AnswerEncoder:
                 event_time_ms=event.event_time_ms,
                 ingest_time_ms=ingest_time_ms,
                 scored_time_ms=scored_time_ms,
-                model_version=self.model_version,
+                model_version=norms.version,
                 features_version=self.features_version,
                 duplicate_of=duplicate_of,
-                probability=probability,
-                threshold=self._threshold,
+                degraded=ranked.degraded,
+                probability=ranked.scored.fraud[row],
+                threshold=min(norms.threshold, 1.0),
                 rules=why[0],
                 reasons=why[1],
                 amount=event.amount if isinstance(event, Order) else 0.0,

@@ -54,13 +54,26 @@ def first_answers(outbox: OutboxBatch, key: bytes | None, topic: str, event: Eve
 
 
 def answers_again(found: Mapping[str, Mapping[str, Any]], source: Source, ingest_time_ms: int) -> dict[str, bytes]:
-    """Encode the answers `found` for another record of the same event, by answer topic: where it stands is all that changes."""
+    """Encode the answers `found` for another record of the same event, by answer topic: where it stands is all that changes.
+
+    The bytes are those that are made where both are in one batch, the order of fields included: nothing tells where batches end.
+    """
     own = {
         "answer_id": answer_id(source.topic, source.partition, source.offset),
         "source": source,
         "ingest_time_ms": ingest_time_ms,
     }
-    return {name: _encode({**answer, **own, "duplicate_of": answer["answer_id"]}) for name, answer in found.items()}
+    return {name: _encode(_with_first({**answer, **own}, answer["answer_id"])) for name, answer in found.items()}
+
+
+def _with_first(answer: dict[str, Any], first_id: str) -> dict[str, Any]:
+    """Put `duplicate_of` where `stream_app.events.Answer` has it."""
+    said: dict[str, Any] = {}
+    for field, value in answer.items():
+        said[field] = value
+        if field == "features_version":
+            said["duplicate_of"] = first_id
+    return said
 
 
 def commit_name(group: int, commit: int) -> str:

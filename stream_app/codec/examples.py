@@ -13,6 +13,7 @@ from stream_app.events import (
     Candidate,
     Click,
     DeadLetter,
+    FeatureRow,
     FraudAlert,
     IntentLabel,
     JournalLine,
@@ -36,7 +37,7 @@ _WHO: Final[dict[str, Any]] = {
     "ip": "203.0.113.7",
     "platform": "ios",
 }
-_VERSIONS: Final = {"model_version": "demo-0a1b2c3d4e5f", "features_version": "6d5c4b3a2f10"}
+_VERSIONS: Final[dict[str, Any]] = {"model_version": "demo-0a1b2c3d4e5f", "features_version": "6d5c4b3a2f10"}
 _ORDER: Final = Order(
     event_id="o-31",
     event_time_ms=_AT_MS + 90_000,
@@ -144,7 +145,11 @@ EXAMPLES: Final[dict[str, msgspec.Struct]] = {
         epoch="17",
         ranges={"searches": (880, 902), "clicks": (80, 90), "orders": (1204, 1206)},
         reads={"3": 4710, "5": 901},
+        scored_time_ms=_ORDER.event_time_ms + 52,
         **_VERSIONS,
+    ),
+    "features": FeatureRow(
+        answer_id="orders-3-1205", features_version=_VERSIONS["features_version"], tensors=b"\x04\x00\x00\x00@\x00\x00\x80?"
     ),
 }
 

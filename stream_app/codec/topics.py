@@ -16,6 +16,7 @@ import msgspec
 from stream_app.events import (
     Click,
     DeadLetter,
+    FeatureRow,
     FraudAlert,
     IntentLabel,
     JournalLine,
@@ -106,5 +107,13 @@ TOPICS: Final = (
         JournalLine,
         30 * _DAY_MS,
         "One line for each committed batch: enough to replay the live run in its own order.",
+    ),
+    TopicSpec(
+        "features",
+        "side",
+        _SAME,
+        FeatureRow,
+        _DAY_MS,
+        "What the model saw of each scored event, where features.record is on; a replay is compared with it.",
     ),
 )

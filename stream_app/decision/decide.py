@@ -1,7 +1,7 @@
 """From probabilities and rules to decisions: which events are alerts, and why.
 
 The reasons of an alert are the features that lie furthest from what is usual: |value - median| / interquartile range over the
-model's training set (the manifest carries both), largest first.
+training set of the model that made the row (its manifest carries both), largest first.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from stream_app.codec.ranked import ModelNorms, Ranked
 from stream_app.decision.rules import RuleSet
 from stream_app.events import Reason
 
-__all__ = ["Decider", "Decisions"]
+__all__ = ["Decider", "Decisions", "reasons_of"]
 
 _REASONS: Final = 5  # what fits on a line of an alert list
 
@@ -30,47 +31,35 @@ class Decisions:
 
 
 class Decider:
-    """Applies the fraud threshold and the rules.
+    """Applies the fraud threshold of each row's model, and the rules.
 
     Args:
-        threshold: Probability in [0, 1] from which an event is an alert.
         rules: Compiled rules.
-        medians: (F,) usual value of each feature.
-        scales: (F,) interquartile range of each feature, > 0.
         feature_names: In catalogue order.
     """
 
-    def __init__(
-        self,
-        *,
-        threshold: float,
-        rules: RuleSet,
-        medians: npt.NDArray[np.float32],
-        scales: npt.NDArray[np.float32],
-        feature_names: tuple[str, ...],
-    ) -> None:
-        self.threshold = threshold
+    def __init__(self, *, rules: RuleSet, feature_names: tuple[str, ...]) -> None:
         self._rules = rules
-        self._medians = medians
-        self._scales = scales
         self._names = feature_names
 
-    def decide(self, fraud: npt.NDArray[np.float32], dense: npt.NDArray[np.float32], kinds: npt.NDArray[np.int32]) -> Decisions:
-        """Decide for B events from fraud probabilities (B,), features (B, F) and kinds (B,)."""
+    def decide(self, ranked: Ranked, dense: npt.NDArray[np.float32], kinds: npt.NDArray[np.int32]) -> Decisions:
+        """Decide for B scored events from features (B, F) and kinds (B,)."""
         fired = self._rules.fired(dense, kinds)
-        alert = (fraud >= self.threshold) | fired.any(axis=1)
+        alert = (ranked.fraud >= ranked.thresholds()) | fired.any(axis=1)
         rows = np.flatnonzero(alert).tolist()
         return Decisions(
             alert,
             {row: [name for name, hit in zip(self._rules.names, fired[row], strict=True) if hit] for row in rows},
-            {row: self._reasons(dense[row]) for row in rows},
+            {row: reasons_of(dense[row], ranked.norms(row), self._names) for row in rows},
         )
 
-    def _reasons(self, features: npt.NDArray[np.float32]) -> list[Reason]:
-        distance = np.abs(features - self._medians) / self._scales
-        order = np.argsort(-distance, kind="stable")[:_REASONS]
-        return [
-            Reason(self._names[i], round(float(features[i]), 4), round(float(self._medians[i]), 4))
-            for i in order.tolist()
-            if distance[i] > 0
-        ]
+
+def reasons_of(features: npt.NDArray[np.float32], norms: ModelNorms, names: tuple[str, ...]) -> list[Reason]:
+    """Return what stands out in one event, whose features are (F,), in order of `names`; the furthest from usual first."""
+    distance = np.abs(features - norms.medians) / norms.scales
+    order = np.argsort(-distance, kind="stable")[:_REASONS]
+    return [
+        Reason(names[i], round(float(features[i]), 4), round(float(norms.medians[i]), 4))
+        for i in order.tolist()
+        if distance[i] > 0
+    ]

@@ -2,10 +2,14 @@
 
 A rule fires when every one of its conditions holds. It exists for what is known for certain and must not wait for a model; each
 names its reason. They are compared with the features of the event's own past, so a rule never sees the event it judges.
+
+A backtest also ranks events by rules: an event has the points of all rules that fire for it (`rule_files.py` reads rules and
+points from a file).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,19 +23,21 @@ __all__ = ["SHIPPED_RULES", "Condition", "Rule", "RuleSet"]
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """`feature` is at least `at_least`."""
+    """`feature` is at least `at_least`, and below `below`; not a number is neither."""
 
     feature: str
-    at_least: float
+    at_least: float = -math.inf
+    below: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A named conjunction of conditions, for events of the given kinds only (codes of events.KINDS)."""
+    """A named conjunction of conditions, for events of the given kinds only (codes of events.KINDS); `points` rank events."""
 
     name: str
     conditions: tuple[Condition, ...]
     kinds: tuple[int, ...]
+    points: float = 1.0
 
 
 # Card testing tries many stolen cards from one account in a short time; six instruments and eight orders are far beyond what a
@@ -54,17 +60,20 @@ class RuleSet:
         if unknown:
             raise ContractError(
                 f"rules name features that the catalogue does not have: {', '.join(unknown)}. "
-                "Operator action: correct stream_app/decision/rules.py, or add them to the catalogue."
+                "Operator action: correct the rules (stream_app/decision/rules.py, or their file), or add them to the catalogue."
             )
         self.names = [rule.name for rule in rules]
-        self._rules = [(rule, [(position[c.feature], c.at_least) for c in rule.conditions]) for rule in rules]
+        self.points = np.array([rule.points for rule in rules], np.float64)
+        self._rules = [(rule, [(position[c.feature], c) for c in rule.conditions]) for rule in rules]
 
     def fired(self, dense: npt.NDArray[np.float32], kinds: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
         """Which rules fire: (B, R) bool, from features (B, F) and event kinds (B,)."""
         hits = np.zeros((len(dense), len(self._rules)), np.bool_)
         for column, (rule, conditions) in enumerate(self._rules):
             hit = np.isin(kinds, rule.kinds)
-            for index, at_least in conditions:
-                hit &= dense[:, index] >= at_least
+            for index, condition in conditions:
+                hit &= dense[:, index] >= condition.at_least
+                if condition.below < math.inf:  # an infinite value is at least anything
+                    hit &= dense[:, index] < condition.below
             hits[:, column] = hit
         return hits

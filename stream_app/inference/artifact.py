@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from model.contract import ITEMS_FILE, MANIFEST_FILE, USER_VECTOR_DIM, Manifest
+from model.contract import ITEMS_FILE, MANIFEST_FILE, MANIFEST_FORMAT, USER_VECTOR_DIM, Manifest
 from stream_app.errors import ContractError
 
 __all__ = [
@@ -32,6 +32,10 @@ _REBUILD: Final = "Operator action: restore the folder from a good copy, or buil
 _HASH_SHOWN: Final = 12  # characters of a hash that a person compares
 
 
+class _Format(msgspec.Struct):
+    format: int = MANIFEST_FORMAT
+
+
 def file_sha256(path: Path) -> str:
     """Return the hex SHA-256 of a file's bytes."""
     with path.open("rb") as file:
@@ -42,11 +46,18 @@ def load_manifest(folder: Path) -> Manifest:
     """Read `manifest.json`.
 
     Raises:
-        ContractError: There is no such folder or file, or it is no manifest, or it contradicts itself.
+        ContractError: There is no such folder or file, or it is no manifest, or a newer one, or it contradicts itself.
     """
     path = folder / MANIFEST_FILE
     try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        content = path.read_bytes()
+        found = msgspec.json.decode(content, type=_Format).format
+        if found > MANIFEST_FORMAT:  # before the rest is looked at: it may mean something else
+            raise ContractError(
+                f"{path} has format {found}, this release reads up to {MANIFEST_FORMAT}: the artefact is too new. Operator "
+                "action: deploy the release that the artefact was built with, or build it again with this one."
+            )
+        manifest = msgspec.json.decode(content, type=Manifest)
     except OSError as error:
         raise ContractError(
             f"no model artefact at {folder}: {path.name} cannot be read ({error.strerror}). "
@@ -123,7 +134,15 @@ def load_items(folder: Path, manifest: Manifest | None = None) -> tuple[list[str
 
 
 def load_samples(folder: Path, manifest: Manifest) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
-    """Read the recorded inputs and outputs of the self-test: ({name: (R, ...)}, {name: (R, ...)})."""
+    """Read the recorded inputs and outputs of the self-test: ({name: (R, ...)}, {name: (R, ...)}).
+
+    Raises:
+        ContractError: The artefact has none, or the file is damaged.
+    """
+    if not manifest.samples:
+        raise ContractError(
+            f"{folder / MANIFEST_FILE} names no recorded samples to test the model with. {_REBUILD}: {manifest.command}"
+        )
     arrays = load_arrays(folder, manifest, manifest.samples)
     inputs = {key[3:]: value for key, value in arrays.items() if key.startswith("in_")}
     outputs = {key[4:]: value for key, value in arrays.items() if key.startswith("out_")}

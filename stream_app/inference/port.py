@@ -38,8 +38,9 @@ class Scorer(Protocol):
     def score(self, inputs: Tensors) -> Tensors:
         """Answer for a batch; blocking.
 
-        A row's answer depends on that row alone and, within one engine and machine, is the same to the last bit
-        whatever batch it stands in: replay relies on it.
+        A row's answer depends on that row alone. On the CPU it is the same to the last bit whatever batch it stands in:
+        replay relies on it. A GPU's engine sums in another order for another size of batch; there it is the same within
+        rounding only.
 
         Args:
             inputs: as `contract.INPUTS`, each with the batch B >= 0 in front.
@@ -49,6 +50,7 @@ class Scorer(Protocol):
 
         Raises:
             ContractError: A tensor is missing, or has another dtype or shape than the contract's.
+            ModelFailedError: The engine failed; nothing is said of the rows.
         """
         ...
 

@@ -6,19 +6,53 @@ benchmarks use it to tell what the model costs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.contract import INPUTS, OUTPUTS
-from stream_app.codec.answers import ScoredRows
-from stream_app.errors import ContractError
+from stream_app.codec.ranked import ModelNorms, Ranked, ScoredRows
+from stream_app.errors import ModelFailedError
 from stream_app.inference.candidates import CandidateIndex
 from stream_app.inference.port import Scorer
 
-__all__ = ["ModelRanker", "PriorRanker"]
+__all__ = ["ModelAnswers", "ModelRanker", "PriorRanker"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelAnswers:
+    """One model's answers to B events, as arrays.
+
+    Attributes:
+        outputs: By model.contract.OUTPUTS, float32.
+        items: B lists of item ids, best first.
+        item_scores: (B, k) float32.
+    """
+
+    outputs: Mapping[str, NDArray[np.float32]]
+    items: list[list[str]]
+    item_scores: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        """Return B."""
+        return len(self.items)
+
+    def part(self, rows: slice) -> ModelAnswers:
+        """Return some of the rows, as views."""
+        outputs = {name: values[rows] for name, values in self.outputs.items()}
+        return ModelAnswers(outputs, self.items[rows], self.item_scores[rows])
+
+    def take(self, rows: NDArray[np.intp]) -> ModelAnswers:
+        """Return the rows of these numbers, as copies."""
+        outputs = {name: values[rows] for name, values in self.outputs.items()}
+        return ModelAnswers(outputs, [self.items[row] for row in rows.tolist()], self.item_scores[rows])
+
+    def scored(self) -> ScoredRows:
+        """Return what the answers' encoder reads."""
+        return ScoredRows.from_outputs(self.outputs, self.items, self.item_scores)
 
 
 class ModelRanker:
@@ -28,47 +62,87 @@ class ModelRanker:
         scorer: A loaded model.
         index: The model's items.
         k: Candidates an event, at least 1.
+        threshold: Fraud probability from which an event is an alert; negative: the one in the model's manifest.
     """
 
-    def __init__(self, scorer: Scorer, index: CandidateIndex, k: int) -> None:
+    def __init__(self, scorer: Scorer, index: CandidateIndex, k: int, threshold: float = -1.0) -> None:
+        manifest = scorer.manifest
         self._scorer = scorer
         self._index = index
         self._k = min(k, len(index))
+        self.norms = ModelNorms(
+            scorer.version,
+            threshold if threshold >= 0 else manifest.fraud_threshold,
+            np.asarray(manifest.feature_medians, np.float32),
+            np.asarray(manifest.feature_scales, np.float32),
+        )
+
+    @property
+    def version(self) -> str:
+        """The model's version."""
+        return self.norms.version
 
     def warm(self) -> None:
         """Rank one empty row, so that the first event waits for no compiler and no first run of the engine."""
         features = len(self._scorer.manifest.feature_names)
         self.rank(
-            {spec.name: np.zeros((1, *(features if size == -1 else size for size in spec.shape)), spec.dtype) for spec in INPUTS}
+            {spec.name: np.zeros((1, *(features if size == -1 else size for size in spec.shape)), spec.dtype) for spec in INPUTS},
+            [b""],
         )
 
-    def rank(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[ScoredRows, NDArray[np.float32]]:
+    def rank(self, inputs: Mapping[str, NDArray[Any]], users: Sequence[bytes]) -> Ranked:
         """Score B events; see `stream_app.pipeline.Ranker`."""
+        answers = self.answer(inputs)
+        return Ranked(answers.scored(), answers.outputs["fraud"], self.norms, [self.version] * len(users))
+
+    def answer(self, inputs: Mapping[str, NDArray[Any]]) -> ModelAnswers:
+        """Score B events; one thread at a time.
+
+        Raises:
+            ContractError: As `Scorer.score`.
+            ModelFailedError: As `Scorer.score`, and where an output is not finite.
+        """
         outputs = {name: np.asarray(value, np.float32) for name, value in self._scorer.score(inputs).items()}
         _require_finite(outputs)
+        return self.with_candidates(outputs)
+
+    def with_candidates(self, outputs: Mapping[str, NDArray[np.float32]]) -> ModelAnswers:
+        """Find the best items for what the model has answered (`model.contract.OUTPUTS`)."""
         rows, scores = self._index.top(outputs["user_vector"], self._k)
         ids = self._index.ids
-        items = [[ids[row] for row in best] for best in rows.tolist()]
-        return ScoredRows.from_outputs(outputs, items, scores), outputs["fraud"]
+        return ModelAnswers(outputs, [[ids[row] for row in best] for best in rows.tolist()], scores)
+
+    def close(self) -> None:
+        """Free the engine; nobody may be inside. Calling it twice is fine."""
+        self._scorer.close()
 
 
 def _require_finite(outputs: Mapping[str, NDArray[np.float32]]) -> None:
     for name, values in outputs.items():
         if not np.isfinite(values).all():
             row = int(np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))[0])
-            raise ContractError(
-                f"the model's output {name} is not finite for row {row} of {len(values)}: {values[row]}; "
-                "no answer can carry that. Operator action: go back to the model that served before (model.path) and have this "
-                "one trained again."
+            raise ModelFailedError(
+                f"the model's output {name} is not finite for row {row} of {len(values)}: {values[row]}; no answer can carry that"
             )
 
 
 class PriorRanker:
-    """Answers zeros and no candidates."""
+    """Answers zeros and no candidates.
 
-    def rank(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[ScoredRows, NDArray[np.float32]]:
+    Args:
+        threshold: Fraud probability from which an event is an alert; no probability reaches the one that is given without.
+    """
+
+    version = "none"
+
+    def __init__(self, threshold: float = 2.0) -> None:
+        self._threshold = threshold
+
+    def rank(self, inputs: Mapping[str, NDArray[Any]], users: Sequence[bytes]) -> Ranked:
         """Answer for B events without looking at them."""
-        batch = len(inputs["dense"])
+        batch, features = inputs["dense"].shape
+        norms = ModelNorms(self.version, self._threshold, np.zeros(features, np.float32), np.ones(features, np.float32))
         outputs = {spec.name: np.zeros((batch, *spec.shape), np.float32) for spec in OUTPUTS}
         empty: list[list[str]] = [[] for _ in range(batch)]
-        return ScoredRows.from_outputs(outputs, empty, np.zeros((batch, 0), np.float32)), outputs["fraud"]
+        scored = ScoredRows.from_outputs(outputs, empty, np.zeros((batch, 0), np.float32))
+        return Ranked(scored, outputs["fraud"], norms, [self.version] * len(users))

@@ -9,12 +9,14 @@ import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from model.contract import INPUTS, ITEMS_FILE, MANIFEST_FILE, MODEL_FILE, OUTPUTS, SAMPLES_FILE, Manifest
-from stream_app.errors import ContractError
+from stream_app.errors import ContractError, EngineLostError, ModelFailedError
 from stream_app.inference.artifact import check_catalogue, file_sha256, load_items, load_manifest, load_samples
 from stream_app.inference.onnx_scorer import OnnxScorer
 from stream_app.inference.port import Scorer
+from stream_app.inference.self_test import self_test
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -36,7 +38,7 @@ def resign(folder: Path, name: str) -> None:
 def test_it_answers_as_recorded(built_artifact: Path) -> None:
     scorer: Scorer = OnnxScorer(built_artifact)
     assert isinstance(scorer, OnnxScorer)
-    assert scorer.self_test() < 1e-5
+    assert self_test(scorer, built_artifact) < 1e-5
     assert scorer.version == f"tiny-{file_sha256(built_artifact / MODEL_FILE)[:12]}"
     assert scorer.catalogue_hash == scorer.manifest.catalogue_hash == "0123456789abcdef"
     scorer.close()
@@ -95,7 +97,7 @@ def test_a_damaged_file_is_refused_with_the_command_that_rebuilds_it(artifact: P
 
 def load_all(folder: Path) -> None:
     scorer = OnnxScorer(folder)
-    scorer.self_test()
+    self_test(scorer, folder)
     load_items(folder)
 
 
@@ -144,7 +146,50 @@ def test_a_self_test_that_is_off_says_by_how_much(artifact: Path) -> None:
     np.savez(artifact / SAMPLES_FILE, **arrays)
     resign(artifact, SAMPLES_FILE)
     with pytest.raises(ContractError, match=r"fraud differs .* by 0\.01"):
-        OnnxScorer(artifact).self_test()
+        self_test(OnnxScorer(artifact), artifact)
+
+
+def test_a_model_whose_operators_are_too_new_is_refused_with_what_to_install(artifact: Path) -> None:
+    import onnx
+
+    model = onnx.load(artifact / MODEL_FILE)
+    for opset in model.opset_import:
+        opset.version = 99
+    onnx.save(model, artifact / MODEL_FILE)
+    resign(artifact, MODEL_FILE)
+    with pytest.raises(ContractError, match=r"(?s)cannot be loaded by onnxruntime .*99.*Operator action: install the version"):
+        OnnxScorer(artifact)
+
+
+def test_a_manifest_of_a_newer_format_is_refused_whatever_else_it_says(artifact: Path) -> None:
+    (artifact / MANIFEST_FILE).write_bytes(b'{"format": 2, "name": 7}')
+    with pytest.raises(ContractError, match=r"has format 2, this release reads up to 1.*too new.*Operator action"):
+        OnnxScorer(artifact)
+
+
+def test_an_artefact_without_recorded_rows_is_refused(artifact: Path) -> None:
+    rewrite(artifact, samples="")
+    with pytest.raises(ContractError, match=r"names no recorded samples.*python -m training"):
+        self_test(OnnxScorer(artifact), artifact)
+
+
+def test_what_the_engine_raises_is_a_failure_of_the_model_not_of_the_caller(
+    built_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer = OnnxScorer(built_artifact)
+
+    class Failing:
+        def run(self, *_: object) -> None:
+            raise ort_errors.RuntimeException("CUDA failure 2: out of memory")
+
+    monkeypatch.setattr(scorer, "_session", Failing())
+    with pytest.raises(ModelFailedError, match="failed on cpu for a batch of 64: .*out of memory") as failed:
+        scorer.score(samples(built_artifact))
+    assert not isinstance(failed.value, EngineLostError)
+    monkeypatch.setattr(scorer, "_device", "cuda")
+    with pytest.raises(EngineLostError) as lost:
+        scorer.score(samples(built_artifact))
+    assert lost.value.reason == "out_of_memory"
 
 
 def test_items_come_with_their_vectors(built_artifact: Path) -> None:

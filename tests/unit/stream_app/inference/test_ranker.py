@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from model.contract import INPUTS
-from stream_app.errors import ContractError
+from stream_app.errors import ModelFailedError
 from stream_app.inference.artifact import load_items, load_manifest
 from stream_app.inference.candidates import CandidateIndex
 from stream_app.inference.onnx_scorer import OnnxScorer
@@ -24,6 +24,7 @@ def inputs(rows: int, features: int) -> dict[str, np.ndarray]:
     }
 
 
+USER = bytes(16)
 FEATURES = len(load_manifest(_ARTIFACT).feature_names)
 
 
@@ -36,7 +37,8 @@ def ranker() -> ModelRanker:
 
 @pytest.mark.parametrize("rows", [0, 1, 7])
 def test_every_row_gets_probabilities_and_distinct_candidates_best_first(ranker: ModelRanker, rows: int) -> None:
-    scored, fraud = ranker.rank(inputs(rows, FEATURES))
+    ranked = ranker.rank(inputs(rows, FEATURES), [USER] * rows)
+    scored, fraud = ranked.scored, ranked.fraud
     assert fraud.shape == (rows,)
     assert [len(values) for values in (scored.fraud, scored.intent, scored.click, scored.items)] == [rows] * 4
     for row in range(rows):
@@ -48,8 +50,7 @@ def test_every_row_gets_probabilities_and_distinct_candidates_best_first(ranker:
 
 def test_more_candidates_than_items_gives_all_items() -> None:
     few = ModelRanker(OnnxScorer(_ARTIFACT), CandidateIndex(["a", "b"], np.eye(2, 32, dtype=np.float32)), 20)
-    scored, _ = few.rank(inputs(1, FEATURES))
-    assert sorted(scored.items[0]) == ["a", "b"]
+    assert sorted(few.rank(inputs(1, FEATURES), [USER]).scored.items[0]) == ["a", "b"]
 
 
 def test_an_output_that_is_not_finite_is_refused_before_anything_is_answered() -> None:
@@ -61,11 +62,22 @@ def test_an_output_that_is_not_finite_is_refused_before_anything_is_answered() -
             return outputs
 
     broken = ModelRanker(Broken(_ARTIFACT), CandidateIndex(*load_items(_ARTIFACT)), 20)
-    with pytest.raises(ContractError, match="intent is not finite for row 1 of 3"):
-        broken.rank(inputs(3, FEATURES))
+    with pytest.raises(ModelFailedError, match="intent is not finite for row 1 of 3"):
+        broken.rank(inputs(3, FEATURES), [USER] * 3)
 
 
 def test_without_a_model_nothing_is_claimed() -> None:
-    scored, fraud = PriorRanker().rank(inputs(3, FEATURES))
-    assert fraud.tolist() == [0, 0, 0]
-    assert scored.items == [[], [], []]
+    ranked = PriorRanker().rank(inputs(3, FEATURES), [USER] * 3)
+    assert ranked.fraud.tolist() == [0, 0, 0]
+    assert ranked.scored.items == [[], [], []]
+    assert (ranked.fraud < ranked.thresholds()).all()
+
+
+def test_rows_carry_the_version_of_their_model_and_what_its_manifest_says_of_decisions(ranker: ModelRanker) -> None:
+    manifest = load_manifest(_ARTIFACT)
+    ranked = ranker.rank(inputs(2, FEATURES), [USER] * 2)
+    assert (list(ranked.versions), ranked.champion.version, ranked.degraded) == ([manifest.version] * 2, ranker.version, False)
+    assert ranked.champion.threshold == manifest.fraud_threshold
+    assert ranked.norms(1).medians.tolist() == np.array(manifest.feature_medians, np.float32).tolist()
+    own = ModelRanker(OnnxScorer(_ARTIFACT), CandidateIndex(*load_items(_ARTIFACT)), 20, threshold=0.25)
+    assert own.norms.threshold == 0.25

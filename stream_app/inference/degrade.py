@@ -1,0 +1,186 @@
+"""Rules-only answers when the model fails or is too slow, until it answers again.
+
+    the model answers in time                        -> its answers
+    it raises, or gives what is not a number         -> this batch degraded; at the third in a row also what follows
+    it has not answered after `max_score_ms`         -> this batch and what follows degraded
+    degraded, and it is time to try again            -> the batch at hand goes to the model in the background, and is answered by
+                                                        rules meanwhile; if the model was in time, it has the next batch
+
+A call that hangs cannot be ended: its thread is left behind, and what it may still say is thrown away. While as many hang as are
+allowed nothing is tried any more. A ContractError is no failure of the model but of those who put it to work: it ends the worker.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.contract import OUTPUTS
+from stream_app.codec.ranked import ModelNorms, Ranked, ScoredRows
+from stream_app.errors import ContractError, MillraceError
+from stream_app.inference.breaker import Breaker
+from stream_app.metrics import Metrics
+
+__all__ = ["Degradable", "DegradingRanker", "rules_only"]
+
+log = logging.getLogger(__name__)
+
+_NEVER: Final = 2.0  # no probability reaches it: a degraded answer is an alert by rules alone
+_MOST_HUNG: Final = 3
+
+Inputs = Mapping[str, NDArray[Any]]
+
+
+class Degradable(Protocol):
+    """What may fail: a `stream_app.pipeline.Ranker` that says what the champion's decisions depend on."""
+
+    @property
+    def norms(self) -> ModelNorms:
+        """The champion's."""
+        ...
+
+    def rank(self, inputs: Inputs, users: Sequence[bytes]) -> Ranked:
+        """Score; also called by a second thread while one hangs in it."""
+        ...
+
+
+def rules_only(rows: int, norms: ModelNorms) -> Ranked:
+    """Return the degraded answers of so many rows: zeros, no candidates; `norms` are of the model that would have answered."""
+    outputs = {spec.name: np.zeros((rows, *spec.shape), np.float32) for spec in OUTPUTS}
+    scored = ScoredRows.from_outputs(outputs, [[] for _ in range(rows)], np.zeros((rows, 0), np.float32))
+    return Ranked(scored, outputs["fraud"], replace(norms, threshold=_NEVER), [norms.version] * rows, degraded=True)
+
+
+class DegradingRanker:
+    """See `stream_app.pipeline.Ranker`; one thread at a time.
+
+    Args:
+        inner: The ranker whose failures are covered.
+        max_score_s: How long it may take for a batch; 0: as long as it takes.
+        metrics: Where to count.
+        clock: Seconds that only go forward.
+    """
+
+    def __init__(
+        self, inner: Degradable, max_score_s: float, metrics: Metrics, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._inner = inner
+        self._max_score_s = max_score_s
+        self._metrics = metrics
+        self._clock = clock
+        self._breaker = Breaker(clock)
+        self._degraded_rows = 0  # since the breaker opened
+        self._probe: tuple[Future[Ranked], float] | None = None  # and when it began
+        self._hung: list[Future[Ranked]] = []
+
+    @property
+    def version(self) -> str:
+        """The champion's version."""
+        return self._inner.norms.version
+
+    def rank(self, inputs: Inputs, users: Sequence[bytes]) -> Ranked:
+        """Score B events, or answer them by rules alone; see `stream_app.pipeline.Ranker`."""
+        self._take_probe()
+        if self._breaker.opened_at is None:
+            try:
+                ranked = self._ask(inputs, users)
+            except ContractError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is: an answer by rules is better than none
+                self._failed(error)
+            else:
+                self._breaker.succeeded()
+                return ranked
+        elif self._probe is None and self._breaker.probe_is_due() and self._may_start():
+            own = {name: values.copy() for name, values in inputs.items()}  # it outlives this call
+            self._probe = self._start(own, users), self._clock()
+        self._metrics.degraded_events.inc(len(users))
+        self._degraded_rows += len(users)
+        return rules_only(len(users), self._inner.norms)
+
+    def _ask(self, inputs: Inputs, users: Sequence[bytes]) -> Ranked:
+        if not self._max_score_s:
+            return self._inner.rank(inputs, users)
+        call = self._start(inputs, users)
+        try:
+            return call.result(self._max_score_s)
+        except TimeoutError:
+            if call.done():  # it was the model that raised it
+                raise RuntimeError("the model ran into a time-out of its own") from None
+            self._leave(call)
+            raise
+
+    def _start(self, inputs: Inputs, users: Sequence[bytes]) -> Future[Ranked]:
+        """Call the model in a thread of its own: one that hangs must keep neither the process from ending nor the next call."""
+        call: Future[Ranked] = Future()
+
+        def run() -> None:
+            try:
+                call.set_result(self._inner.rank(inputs, users))
+            except BaseException as error:  # noqa: BLE001 - it is the caller's
+                call.set_exception(error)
+
+        threading.Thread(target=run, name="model call", daemon=True).start()
+        return call
+
+    def _leave(self, call: Future[Ranked]) -> None:
+        self._hung.append(call)
+        self._may_start()
+
+    def _may_start(self) -> bool:
+        """Whether fewer calls hang than may."""
+        self._hung = [call for call in self._hung if not call.done()]
+        self._metrics.model_calls_hung.set(len(self._hung))
+        return len(self._hung) < _MOST_HUNG
+
+    def _take_probe(self) -> None:
+        """See what the model made of the last try."""
+        if self._probe is None:
+            return
+        call, began = self._probe
+        if not call.done():
+            if self._max_score_s and self._clock() - began > self._max_score_s:
+                self._probe = None
+                self._leave(call)
+                self._failed(TimeoutError())
+            return
+        self._probe = None
+        error = call.exception()
+        if isinstance(error, ContractError):
+            raise error
+        if error is not None:
+            self._failed(error)
+            return
+        opened_at = self._breaker.opened_at
+        self._breaker.succeeded()
+        self._metrics.degraded.set(0)
+        log.warning(
+            "the model answers again, after %.1f s in which %d events were answered by rules alone",
+            self._clock() - (opened_at or 0.0),
+            self._degraded_rows,
+        )
+        self._degraded_rows = 0
+
+    def _failed(self, error: BaseException) -> None:
+        too_slow = isinstance(error, TimeoutError)
+        was_closed = self._breaker.opened_at is None
+        self._breaker.failed(too_slow=too_slow)
+        self._metrics.model_failures.labels("too_slow" if too_slow else "failed").inc()
+        what = f"the model has not answered in {self._max_score_s * 1000:.0f} ms" if too_slow else f"the model failed: {error}"
+        trace = None if isinstance(error, MillraceError | TimeoutError) else error  # of ours the message says it all
+        if self._breaker.opened_at is None:
+            log.error("%s; this batch is answered by rules alone", what, exc_info=trace)
+            return
+        self._metrics.degraded.set(1)
+        if was_closed:
+            log.error("%s; all is answered by rules alone until it answers again", what, exc_info=trace)
+        else:
+            log.warning("tried again: %s; next try in %.0f s", what, self._breaker.wait_s)

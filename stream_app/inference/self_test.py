@@ -1,0 +1,84 @@
+"""Warm-up and self-test on the rows that were recorded when the artefact was built, the same for every engine.
+
+Both run before the first event. The warm-up lets an engine lay out its memory for the batch sizes that a worker meets; the
+self-test finds a library, a driver or a plan that computes something else than what was tested when the model was released.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from model.contract import OUTPUTS
+from model.plan import Precision
+from stream_app.errors import ContractError
+from stream_app.inference.artifact import load_samples
+from stream_app.inference.port import Scorer
+
+__all__ = ["TOLERANCES", "Tolerance", "self_test", "warm_up"]
+
+_WARM_UP_ROWS: Final = (1, 64, 512)  # sizes a worker meets
+
+
+class Tolerance(NamedTuple):
+    """Largest absolute difference from the recorded outputs, which fp32 on a CPU made."""
+
+    probability: float
+    user_vector: float  # not bounded by 1: coordinates reach 10
+
+
+# fp32: another machine sums in another order; 1e-7 for probabilities and 1e-6 for vectors were measured between batch sizes and
+# against torch, and 1,000 times that changes no decision. The others round each product to 11 (tf32, fp16) or 8 bits (bf16), or
+# to 256 steps (int8): that much of a coordinate of 10, and of a probability's logit, with a factor of 4 for the layers' depth.
+TOLERANCES: Final[dict[Precision, Tolerance]] = {
+    "fp32": Tolerance(1e-4, 1e-3),
+    "tf32": Tolerance(5e-3, 2e-2),
+    "fp16": Tolerance(5e-3, 2e-2),
+    "bf16": Tolerance(4e-2, 1.6e-1),
+    "int8": Tolerance(1e-1, 5e-1),
+}
+
+
+def warm_up(scorer: Scorer, folder: Path) -> None:
+    """Score recorded rows in the sizes that a worker meets; blocking.
+
+    Raises:
+        ContractError: The artefact has no recorded rows, or its file is damaged.
+    """
+    inputs, _ = load_samples(folder, scorer.manifest)
+    for rows in _WARM_UP_ROWS:
+        scorer.score({name: np.resize(tensor, (rows, *tensor.shape[1:])) for name, tensor in inputs.items()})
+
+
+def self_test(scorer: Scorer, folder: Path, precision: Precision = "fp32") -> float:
+    """Score the recorded inputs and compare with the recorded outputs.
+
+    Args:
+        scorer: A loaded model.
+        folder: Its artefact's.
+        precision: What it computes in.
+
+    Returns:
+        The largest absolute difference over all outputs.
+
+    Raises:
+        ContractError: It differs by more than rounding explains.
+    """
+    inputs, recorded = load_samples(folder, scorer.manifest)
+    answers, allowed_of = scorer.score(inputs), TOLERANCES[precision]
+    worst = 0.0
+    for spec in OUTPUTS:
+        difference = float(np.max(np.abs(answers[spec.name] - recorded[spec.name]), initial=0.0))
+        allowed = allowed_of.user_vector if spec.name == "user_vector" else allowed_of.probability
+        if not difference <= allowed:  # also when it is NaN
+            built_with = scorer.manifest.versions.get("onnxruntime", "unknown")
+            raise ContractError(
+                f"self-test of {scorer.version}: output {spec.name} differs from the recorded one by {difference:.3g}, "
+                f"allowed in {precision} is {allowed:.0e}. Operator action: compare the libraries here with the manifest's "
+                f"(onnxruntime {built_with}) and install those; else restore the artefact from a good copy, and a plan by "
+                "building it again; model.engine = 'onnxruntime' serves from the CPU meanwhile."
+            )
+        worst = max(worst, difference)
+    return worst

@@ -1,0 +1,274 @@
+"""A worker follows the registry: what it decides is loaded beside what serves, tested, and swapped in between two batches.
+
+    see      the stages' revision has changed
+    load     the artefact beside the one that serves: checksums, catalogue, self-test, warm-up
+    gate     rows recorded a moment ago through the new one, held against what the old one answered to them
+    swap     from the next batch on; the old one stays loaded for as long as it is the `previous` one
+
+Any of them may fail: then the old one goes on serving, and the worker's status in the registry says why. A thread of its own does
+it all; the model's thread and the event loop wait for nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Literal, Protocol, Self
+
+import msgspec
+
+from stream_app.clock import Clock
+from stream_app.errors import ContractError, MillraceError
+from stream_app.inference.background import give_way
+from stream_app.inference.ranker import ModelRanker
+from stream_app.inference.registry import Change, LineUp, ModelRegistry, WorkerStatus
+from stream_app.inference.swap import SwappableRanker
+from stream_app.inference.swap_gate import GateLimits, Recorder, recorded_samples, replay_through, why_refused
+from stream_app.metrics import Metrics
+
+__all__ = ["FollowOptions", "ModelFollower", "ModelLoader", "first_champion"]
+
+log = logging.getLogger(__name__)
+
+_STILL_HERE_S: Final = 15.0  # a worker that says nothing for four times as long is taken for dead by `millrace models`
+_CLOSE_AFTER_S: Final = 60.0  # a model that serves no more may still be inside a batch that hangs or waits to be compared
+
+Outcome = Literal["served", "refused", "failed"]
+
+
+class ModelLoader(Protocol):
+    """See `stream_app.inference.loading.RankerLoader`."""
+
+    def load(self, folder: Path, metrics: Metrics | None = None) -> ModelRanker:
+        """Load an artefact; blocking."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowOptions:
+    """How a worker follows.
+
+    Attributes:
+        registry: What it follows.
+        loader: How artefacts are loaded here.
+        recorder: The last batches of the ranker.
+        limits: From where on a new champion is refused.
+        worker: This worker's name.
+        poll_s: Seconds between two looks at the registry.
+    """
+
+    registry: ModelRegistry
+    loader: ModelLoader
+    recorder: Recorder
+    limits: GateLimits
+    worker: str
+    poll_s: float
+
+
+class _RefusedError(Exception):
+    """The gate does not let a model in: its message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    outcome: Outcome
+    reason: str = ""
+    figures: dict[str, float] | None = None
+
+
+def first_champion(registry: ModelRegistry, loader: ModelLoader, metrics: Metrics) -> ModelRanker:
+    """Load who serves when a worker starts: the champion; if it cannot be loaded, the previous one.
+
+    Raises:
+        ContractError: There is no champion, or neither of them can be loaded.
+    """
+    line_up = registry.stages().line_up
+    if not line_up.champion:
+        raise ContractError(
+            f"the registry {registry.place} has no champion. Operator action: `millrace models add FOLDER`, then `millrace "
+            "models promote VERSION`; or leave model.registry empty, and model.path says what serves."
+        )
+    try:
+        return loader.load(registry.folder(line_up.champion), metrics)
+    except MillraceError as error:
+        if not line_up.previous:
+            raise
+        log.warning("champion %s cannot be loaded, the previous one serves: %s", line_up.champion, error)
+        return loader.load(registry.folder(line_up.previous), metrics)
+
+
+class ModelFollower:
+    """Keeps a `SwappableRanker` as the registry says, in a thread of its own, between `__enter__` and `__exit__`.
+
+    Args:
+        ranker: What it changes.
+        options: How.
+        clock: Dates its status.
+        metrics: Where to count.
+    """
+
+    def __init__(self, ranker: SwappableRanker, options: FollowOptions, clock: Clock, metrics: Metrics) -> None:
+        self._ranker = ranker
+        self._registry = options.registry
+        self._loader = options.loader
+        self._recorder = options.recorder
+        self._limits = options.limits
+        self._worker = options.worker
+        self._poll_s = options.poll_s
+        self._clock = clock
+        self._metrics = metrics
+        self._revision = -1  # the change that was dealt with last
+        self._verdict = _Verdict("served")
+        self._told = float("-inf")
+        self._loaded = {ranker.version: ranker.serving.champion}  # who can answer without being loaded
+        self._leaving: list[tuple[float, ModelRanker]] = []
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="model follower", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Start the thread."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """End it, and take the worker's status out of the registry."""
+        self._ending.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        give_way()
+        while not self._ending.wait(self._poll_s):
+            self.look()
+        try:
+            self._registry.leave(self._worker)
+        except (MillraceError, OSError) as error:
+            log.warning("the registry %s could not be told that this worker ends: %s", self._registry.place, error)
+
+    def look(self) -> None:
+        """Look at the registry once, and do what it says; nothing is raised."""
+        try:
+            stages = self._registry.stages()
+            if stages.revision != self._revision and stages.history:
+                self._follow(stages.history[-1])
+                self._revision = stages.revision
+                self._tell()
+            elif time.monotonic() - self._told >= _STILL_HERE_S:
+                self._tell()
+        except (MillraceError, OSError) as error:
+            self._metrics.registry_failures.inc()
+            log.warning("the registry %s cannot be followed, %s goes on: %s", self._registry.place, self._ranker.version, error)
+        self._close_who_left()
+
+    def _follow(self, change: Change) -> None:
+        began, line_up = time.perf_counter(), change.line_up
+        self._verdict = _Verdict("served")
+        if line_up.champion and line_up.champion != self._ranker.version:
+            self._verdict = self._swap(line_up, forced=change.forced)
+            outcome = "swapped" if self._verdict.outcome == "served" else self._verdict.outcome
+            self._metrics.model_swaps.labels(outcome).inc()
+            self._metrics.model_swap_seconds.observe(time.perf_counter() - began)
+        if self._verdict.outcome == "served":
+            self._seat_others(line_up)
+        self._keep_only(line_up)
+        self._show()
+
+    def _swap(self, line_up: LineUp, *, forced: bool) -> _Verdict:
+        version, old, figures = line_up.champion, self._ranker.serving.champion, None
+        try:
+            new = self._load(version)
+            if not forced:
+                figures = self._ask_gate(new, old)
+        except _RefusedError as refusal:
+            log.warning("%s is refused, %s goes on: %s", version, old.version, refusal)
+            reason, found = refusal.args
+            return _Verdict("refused", reason, found)
+        except (MillraceError, OSError) as error:
+            log.warning("%s cannot be taken, %s goes on: %s", version, old.version, error)
+            return _Verdict("failed", str(error))
+        now = self._ranker.serving
+        is_challenger = now.challenger is not None and now.challenger.version == version
+        self._ranker.serve(replace(now, champion=new, challenger=None if is_challenger else now.challenger))
+        log.info("%s serves in the place of %s", version, old.version)
+        return _Verdict("served", figures=figures)
+
+    def _ask_gate(self, new: ModelRanker, old: ModelRanker) -> dict[str, float]:
+        batches = self._recorder.of(old.version)
+        if not batches:  # nothing has come since the old one serves: what it was built with
+            batches = [recorded_samples(self._registry.folder(old.version), old)]
+        found = replay_through(new, old, batches, self._limits.rows)
+        figures: dict[str, float] = msgspec.structs.asdict(found)
+        why = why_refused(found, self._limits)
+        if why:
+            raise _RefusedError(f"over {found.rows} recorded rows {why}", figures)
+        return figures
+
+    def _seat_others(self, line_up: LineUp) -> None:
+        """Load challenger and shadow; one that cannot be loaded is left out, and told."""
+        now = self._ranker.serving
+        challenger, shadow = now.challenger, now.shadow
+        try:
+            if line_up.challenger != (challenger.version if challenger is not None else ""):
+                challenger = None
+                challenger = self._load(line_up.challenger) if line_up.challenger else None
+            if line_up.shadow != (shadow.version if shadow is not None else ""):
+                self._leave(shadow)
+                shadow = None
+                shadow = self._loader.load(self._registry.folder(line_up.shadow)) if line_up.shadow else None
+        except (MillraceError, OSError) as error:
+            log.warning("change of challenger or shadow failed: %s", error)
+            self._verdict = replace(self._verdict, outcome="failed", reason=str(error))
+        percent = line_up.percent if challenger is not None else 0.0
+        self._ranker.serve(replace(now, challenger=challenger, percent=percent, shadow=shadow))
+
+    def _load(self, version: str) -> ModelRanker:
+        if version not in self._loaded:
+            self._loaded[version] = self._loader.load(self._registry.folder(version), self._metrics)
+        return self._loaded[version]
+
+    def _keep_only(self, line_up: LineUp) -> None:
+        """Let go of models that are in no stage; the previous one stays, for a rollback at once."""
+        serving = self._ranker.serving
+        kept = {line_up.previous, serving.champion.version}
+        if serving.challenger is not None:
+            kept.add(serving.challenger.version)
+        for version in set(self._loaded) - kept:
+            self._leave(self._loaded.pop(version))
+
+    def _leave(self, model: ModelRanker | None) -> None:
+        if model is not None:
+            self._leaving.append((time.monotonic() + _CLOSE_AFTER_S, model))
+
+    def _close_who_left(self) -> None:
+        now = time.monotonic()
+        for due, model in list(self._leaving):
+            if due <= now:
+                model.close()
+                self._leaving.remove((due, model))
+
+    def _tell(self) -> None:
+        verdict = self._verdict
+        self._registry.report(
+            WorkerStatus(
+                worker=self._worker,
+                seen_ms=self._clock.now_ms(),
+                revision=self._revision,
+                serving=self._ranker.version,
+                outcome=verdict.outcome,
+                reason=verdict.reason,
+                figures=verdict.figures or {},
+            )
+        )
+        self._told = time.monotonic()
+
+    def _show(self) -> None:
+        serving, info = self._ranker.serving, self._metrics.model_info
+        info.clear()
+        info.labels(serving.champion.version, "champion").set(1)
+        if serving.challenger is not None:
+            info.labels(serving.challenger.version, "challenger").set(1)
+        if serving.shadow is not None:
+            info.labels(serving.shadow.version, "shadow").set(1)

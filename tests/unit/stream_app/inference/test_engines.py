@@ -1,0 +1,185 @@
+"""Opening a model: which engine and why, what is refused, and the CPU behind a GPU."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from model.contract import Manifest
+from stream_app.errors import ContractError, EngineLostError, EngineNotHereError
+from stream_app.inference import engines
+from stream_app.inference.artifact import load_manifest, load_samples
+from stream_app.inference.engines import open_scorer
+from stream_app.inference.fallback import FallbackScorer
+from stream_app.inference.onnx_scorer import OnnxScorer
+from stream_app.inference.port import Tensors
+from stream_app.metrics import Metrics
+
+
+class OnGpu:
+    """Stands for a scorer on a GPU: the real model, until it is told to fail."""
+
+    def __init__(self, folder: Path) -> None:
+        self.precision = "fp16"
+        self.fails: Exception | None = None
+        self.calls = 0
+        self._real = OnnxScorer(folder)
+        self.closed = False
+
+    @property
+    def version(self) -> str:
+        return self._real.version
+
+    @property
+    def catalogue_hash(self) -> str:
+        return self._real.catalogue_hash
+
+    @property
+    def manifest(self) -> Manifest:
+        return self._real.manifest
+
+    def score(self, inputs: Tensors) -> Tensors:
+        self.calls += 1
+        if self.fails is not None:
+            raise self.fails
+        return self._real.score(inputs)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def shown(metrics: Metrics) -> list[dict[str, str]]:
+    """What `millrace_engine_info` says."""
+    (family,) = metrics.engine_info.collect()
+    return [dict(sample.labels) for sample in family.samples if sample.value == 1]
+
+
+def fallbacks(metrics: Metrics) -> dict[str, float]:
+    (family,) = metrics.engine_fallbacks.collect()
+    return {s.labels["reason"]: s.value for s in family.samples if s.name.endswith("_total")}
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics(CollectorRegistry())
+
+
+def here(monkeypatch: pytest.MonkeyPatch, **found: OnGpu | None) -> None:
+    """Let these engines be there, and no others; None: not there."""
+
+    def opener(engine: OnGpu | None, name: str) -> Any:
+        def open_it(_folder: Path, _precision: str) -> tuple[OnGpu, str]:
+            if engine is None:
+                raise EngineNotHereError(f"no {name} here")
+            return engine, engine.precision
+
+        return open_it
+
+    names = {"tensorrt": None, "onnxruntime-cuda": None} | {name.replace("_", "-"): engine for name, engine in found.items()}
+    monkeypatch.setattr(engines, "_ON_GPU", {name: opener(engine, name) for name, engine in names.items()})
+
+
+def test_without_a_gpu_auto_takes_the_cpu_and_says_why(
+    built_artifact: Path, metrics: Metrics, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    here(monkeypatch)
+    with caplog.at_level(logging.INFO):
+        scorer = open_scorer(built_artifact, metrics=metrics)
+    assert isinstance(scorer, OnnxScorer)
+    assert shown(metrics) == [{"engine": "onnxruntime", "precision": "fp32", "why": "auto: no engine on a GPU"}]
+    assert "engine not taken: tensorrt: no tensorrt here" in caplog.text
+    assert f"model {scorer.version} runs on onnxruntime in fp32" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["tensorrt", "onnxruntime-cuda"])
+def test_auto_takes_the_first_engine_that_is_there(
+    name: str, built_artifact: Path, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = OnGpu(built_artifact)
+    here(monkeypatch, **{name.replace("-", "_"): engine})
+    scorer = open_scorer(built_artifact, metrics=metrics)
+    assert shown(metrics) == [{"engine": name, "precision": "fp16", "why": "auto"}]
+    before = engine.calls
+    assert before > 1  # warmed up and tested
+    scorer.score(load_samples(built_artifact, load_manifest(built_artifact))[0])
+    assert engine.calls == before + 1
+    scorer.close()
+    assert engine.closed
+
+
+@pytest.mark.parametrize("name", ["tensorrt", "onnxruntime-cuda"])
+def test_an_engine_that_was_asked_for_and_is_not_here_is_refused_with_what_to_do(name: str, built_artifact: Path) -> None:
+    # The real thing: this machine has neither a driver nor onnxruntime-gpu; where it has, these open or lack a plan.
+    try:
+        open_scorer(built_artifact, name).close()
+    except EngineNotHereError as error:
+        assert "Operator action" in str(error)
+    with pytest.raises(ContractError, match=r"no engine is called 'torch'.*auto, tensorrt, onnxruntime-cuda, onnxruntime"):
+        open_scorer(built_artifact, "torch")
+
+
+def test_another_precision_than_the_artefacts_needs_a_plan(built_artifact: Path) -> None:
+    with pytest.raises(EngineNotHereError, match="is fp32; model.precision is 'fp16'.*TensorRT plan"):
+        open_scorer(built_artifact, "onnxruntime-cuda", precision="fp16")
+
+
+def test_an_engine_that_computes_otherwise_than_recorded_is_refused_and_closed(
+    built_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Wrong(OnGpu):
+        def score(self, inputs: Tensors) -> Tensors:
+            return {name: values + np.float32(0.1) for name, values in super().score(inputs).items()}
+
+    engine = Wrong(built_artifact)
+    here(monkeypatch, tensorrt=engine)
+    with pytest.raises(ContractError, match=r"differs from the recorded one by 0\.1.*allowed in fp16.*Operator action"):
+        open_scorer(built_artifact)
+    assert engine.closed
+
+
+@pytest.mark.parametrize("reason", ["out_of_memory", "device_lost", "hang"])
+def test_a_lost_engine_is_given_up_for_the_cpu_which_answers_the_batch_at_hand_as_well(
+    reason: str, built_artifact: Path, metrics: Metrics, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine, cpu = OnGpu(built_artifact), OnnxScorer(built_artifact)
+    scorer = FallbackScorer(engine, cpu, metrics)
+    inputs, _ = load_samples(built_artifact, cpu.manifest)
+    wanted = cpu.score(inputs)
+    engine.fails = EngineLostError(reason, "on purpose")
+    for _ in range(3):
+        answers = scorer.score(inputs)
+        assert all(np.array_equal(answers[name], wanted[name]) for name in wanted)
+    assert engine.calls == 1
+    assert fallbacks(metrics) == {reason: 1}
+    assert shown(metrics) == [{"engine": "onnxruntime", "precision": "fp32", "why": f"fallback: {reason}"}]
+    assert "the GPU is given up" in caplog.text
+    scorer.close()
+    assert not engine.closed  # freeing on a lost device may hang
+
+
+def test_a_caller_error_is_not_taken_for_a_lost_engine(built_artifact: Path, metrics: Metrics) -> None:
+    engine = OnGpu(built_artifact)
+    scorer = FallbackScorer(engine, OnnxScorer(built_artifact), metrics)
+    with pytest.raises(ContractError, match="got nothing"):
+        scorer.score({})
+    assert fallbacks(metrics) == {}
+
+
+def test_a_second_caller_does_not_wait_behind_one_that_hangs_in_the_engine(built_artifact: Path, metrics: Metrics) -> None:
+    inputs, _ = load_samples(built_artifact, load_manifest(built_artifact))
+    answered: list[Tensors] = []
+
+    class Hanging(OnGpu):
+        def score(self, inputs: Tensors) -> Tensors:
+            answered.append(scorer.score(inputs))  # as another thread would, while this call has not come back
+            return super().score(inputs)
+
+    scorer = FallbackScorer(Hanging(built_artifact), OnnxScorer(built_artifact), metrics)
+    scorer.score(inputs)
+    assert len(answered) == 1
+    assert fallbacks(metrics) == {"hang": 1}
