@@ -70,6 +70,6 @@ def _all_checks(settings: Settings) -> list[Check]:
     if settings.model.engine == "none":
         checks.append(Check("model", "WARN", "model.engine is none: nothing is scored", "set model.engine auto"))
     else:
-        lateness_ms = settings.features.allowed_lateness_ms
-        checks += examined("model", lambda: check_model(Path(settings.model.path), lateness_ms))
+        model, lateness_ms = settings.model, settings.features.allowed_lateness_ms
+        checks += examined("model", lambda: check_model(Path(model.path), lateness_ms, model.engine, model.precision))
     return checks + examined("compiled code", check_cache)

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from stream_app.config import Settings
     from stream_app.console.features_explain import Explained
+    from stream_app.imports.mapping import Mapping
 
-__all__ = ["features"]
+__all__ = ["features", "mapped_columns"]
 
 # field of an event -> entity kind
 _KINDS: Final = {
@@ -234,7 +235,9 @@ def suggest(file: Path, mapping_name: str | None, label: str, time_name: str, ro
     from stream_app.features.catalog import CATALOGUE
     from stream_app.imports.progress import ProgressLine
 
-    names, kinds = _mapped_columns(mapping_name)
+    from stream_app.imports.mapping import load_mapping
+
+    names, kinds = mapped_columns(load_mapping(mapping_name) if mapping_name else None)
     with ProgressLine(f"reading {file.name}", "rows", rows, sys.stderr) as line:
         table = read_table(file, rows, line.show, names)
     if label and label not in table.names:
@@ -250,14 +253,12 @@ def suggest(file: Path, mapping_name: str | None, label: str, time_name: str, ro
         console.print(part)
 
 
-def _mapped_columns(mapping_name: str | None) -> tuple[list[str], dict[str, str]]:
+def mapped_columns(mapping: Mapping | None) -> tuple[list[str], dict[str, str]]:
     """Names of a headless file's columns, and the entity kind of each column that a mapping makes an identifier."""
-    if mapping_name is None:
+    if mapping is None:
         return [], {}
     from stream_app.imports.fields import used_columns
-    from stream_app.imports.mapping import load_mapping
 
-    mapping = load_mapping(mapping_name)
     kinds: dict[str, str] = {}
     for record in mapping.records:
         lines = record.fields.get("lines")

@@ -21,12 +21,14 @@ def warm() -> None:
     """
     from stream_app.features.catalog import CATALOGUE
     from stream_app.features.engine import FeatureEngine
-    from stream_app.inference.onnx_scorer import OnnxScorer
+    from stream_app.inference.engines import open_scorer
 
     settings = cli_settings(announce=False)
     engine = FeatureEngine(CATALOGUE, allowed_lateness_ms=settings.features.allowed_lateness_ms)
     engine.warm()
     click.echo(f"features: {len(engine.feature_names)} compiled, catalogue {engine.catalogue_hash}")
-    scorer = OnnxScorer(Path(settings.model.path))
-    click.echo(f"model: {scorer.version} loads")
+    if settings.model.engine == "none":
+        return
+    scorer = open_scorer(Path(settings.model.path), settings.model.engine, precision=settings.model.precision)
+    click.echo(f"model: {scorer.version} loads and answers as recorded")
     scorer.close()

@@ -25,7 +25,7 @@ from stream_app.features.compiled import allocating
 from stream_app.features.declare import Catalogue, Field, IdField
 from stream_app.features.text import REDUCED, event_hashes, query_of
 
-__all__ = ["ColumnReader", "EntityRows", "EventColumns", "category_bucket", "entity_rows", "item_bucket", "rows_of_kinds"]
+__all__ = ["ColumnReader", "EntityRows", "EventColumns", "category_bucket", "item_bucket", "rows_of_kinds"]
 
 _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 24 * _HOUR_MS
@@ -107,11 +107,6 @@ def _category_number(category: str) -> int:
 def category_bucket(category: str) -> int:
     """The category's code for the model: 1..2047, 0 for the empty category (model.contract.CATEGORY_BUCKETS)."""
     return 1 + (_category_number(category) - 1) % (CATEGORY_BUCKETS - 1) if category else 0
-
-
-def entity_rows(groups: NDArray[np.int32], keys: Sequence[bytes]) -> EntityRows:
-    """Number the different (group, key) pairs of B events; `groups` (B,) in any order."""
-    return rows_of_kinds(groups, {"": keys})[""]
 
 
 def rows_of_kinds(groups: NDArray[np.int32], keys: Mapping[str, Sequence[bytes]]) -> dict[str, EntityRows]:

@@ -31,7 +31,7 @@ from stream_app.features.migrate import migrate_row
 from stream_app.features.shape import FORMAT, Shape
 from stream_app.features.tiles import merge_replicas
 
-__all__ = ["FeatureEngine", "FoldResult", "Others"]
+__all__ = ["FeatureEngine", "FoldResult", "Judged", "Others"]
 
 _JUDGED_BEFORE: Final = -1  # lateness and repetition were judged with the first kind
 
@@ -42,6 +42,17 @@ class Others:
 
     rows: NDArray[np.int64]
     held: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the first kind said of B events, where the others are folded apart from it (a replay that is split by entity).
+
+    late_by_ms and duplicate_of, (B,) int64, as in FoldResult.
+    """
+
+    late_by_ms: NDArray[np.int64]
+    duplicate_of: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,18 +204,24 @@ class FeatureEngine:
         own: Mapping[str, NDArray[np.int64]],
         others: Mapping[str, Others],
         commits: NDArray[np.int64] | None = None,
+        judged: Judged | None = None,
     ) -> FoldResult:
         """Read every event's features and add it to its entities, in the order of the columns.
 
         Args:
             columns: B events.
-            rows: `self.rows(columns)`.
+            rows: `self.rows(columns)`, or some of its kinds: features of the others have their defaults. Lateness and repetition
+                are judged with the first of `self.kinds`, so that must be there, unless they are given.
             own: per kind (N, W), changed in place.
             others: per kind, used up: the rows are changed; a kind may be missing.
             commits: (B,) the number of the step that will apply each event; 0 where nobody will ask.
+            judged: What a fold of the first kind has said of these events.
         """
+        assert judged is not None or self.kinds[0].name in rows, "nobody has judged lateness and repetition"
         states = {}
         for name, layout in self._layouts.items():
+            if name not in rows:
+                continue
             needed = (len(rows[name]), layout.plan.width)
             elsewhere, heads = _no_rows(layout), np.zeros(0, np.int64)
             if name in others and others[name].held.any():
@@ -212,14 +229,19 @@ class FeatureEngine:
                 heads = elsewhere[:, 0].copy()  # the fold moves the column itself on
             touched = np.zeros(len(rows[name]), np.bool_)
             states[name] = State(rows[name].row, _checked(own[name], needed, name), elsewhere, heads, touched)
-        return self._fold(columns, states, commits)
+        return self._fold(columns, states, commits, judged)
 
-    def _fold(self, columns: EventColumns, states: Mapping[str, State], commits: NDArray[np.int64] | None) -> FoldResult:
+    def _fold(
+        self, columns: EventColumns, states: Mapping[str, State], commits: NDArray[np.int64] | None, judged: Judged | None
+    ) -> FoldResult:
         count = len(columns)
         commits = np.zeros(count, np.int64) if commits is None else np.ascontiguousarray(commits, np.int64)
         batch = Batch(columns.time_ms, columns.values, columns.ids, columns.query, columns.event, commits)
         out = self._out(count)
         lateness_ms = self.allowed_lateness_ms
+        if judged is not None:
+            lateness_ms = _JUDGED_BEFORE
+            out.late_by[:], out.duplicate_of[:] = judged.late_by_ms, judged.duplicate_of
         for name, state in states.items():
             plan = self._layouts[name].plan
             if not len(state.own) and not len(plan.always):
@@ -293,6 +315,10 @@ class FeatureEngine:
     def describe_others(self, kind: str, others: Others, number: int) -> dict[str, object]:
         """Show what the replicas of one entity, merged, hold."""
         return describe_row(self.catalogue, self._layouts[kind], others.rows[number])
+
+    def columns_of(self, kind: str) -> tuple[int, ...]:
+        """Tell which columns of `dense` a fold of this kind writes; of the first kind, those of the event itself too."""
+        return self._layouts[kind].columns
 
     def widths(self) -> dict[str, int]:
         """Tell how many columns of state an entity of each kind has."""

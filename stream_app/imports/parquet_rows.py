@@ -55,6 +55,13 @@ class ParquetRows:
         """Return how much of the file has been read, by its rows."""
         return self._rows / self.total_rows if self.total_rows else 1.0
 
+    def row_groups(self) -> Iterator[int]:
+        """Yield behind how many rows each row group ends: reading may begin there without reading what is before."""
+        rows = 0
+        for group in range(self._file.metadata.num_row_groups):
+            rows += self._file.metadata.row_group(group).num_rows
+            yield rows
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()

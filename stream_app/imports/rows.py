@@ -1,19 +1,18 @@
-"""Rows of a CSV file, plain or gzip, in chunks. What cannot be read as a row is handed over as a BadRow, never dropped.
+"""Rows of a CSV file, plain or compressed, in chunks. What cannot be read as a row is handed over as a BadRow, never dropped.
 
-Rows are numbered from 1, without the header and without blank lines. A gzip that ends early gives its rows up to there, then
+Rows are numbered from 1, without the header and without blank lines. A file that was cut off gives its rows up to there, then
 raises.
 """
 
 from __future__ import annotations
 
 import csv
-import gzip
 import io
-import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, TextIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, TextIO
 
 from stream_app.errors import InputFileError
+from stream_app.imports.compressed import DAMAGE, plain_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BadRow", "CsvRows", "RowSource", "check_columns", "open_rows"]
 
-_GZIP_MAGIC: Final = b"\x1f\x8b"
 _PARQUET_MAGIC: Final = b"PAR1"
 
 
@@ -169,7 +167,7 @@ class CsvRows:
                     line = self._reader.line_num + 1
             except csv.Error as err:
                 yield BadRow(f"not CSV: {err}", f"lines {line} to {self._reader.line_num}")
-            except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError) as err:
+            except DAMAGE as err:
                 yield self._damage(err)
                 return
             else:
@@ -180,23 +178,21 @@ class CsvRows:
             return next(iter(self._reader), [])
         except csv.Error as err:
             raise InputFileError(f"{self._path} has no readable header: {err}") from err
-        except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError) as err:
+        except DAMAGE as err:
             raise self._damage(err) from err
 
     def _damage(self, err: Exception) -> InputFileError:
         where = f"after row {self._rows} (about byte {self._raw.tell():,} of {self._size:,})"
         if isinstance(err, EOFError):
             return InputFileError(
-                f"{self._path}: the gzip stream ends too early, {where}: the file was cut off. The rows before it are "
+                f"{self._path}: the compressed stream ends too early, {where}: the file was cut off. The rows before it are "
                 "imported; get the whole file and run the same command, it goes on from there"
             )
         return InputFileError(f"{self._path}: cannot be read {where}: {err}. Check the file and the mapping's encoding")
 
 
 def _text(raw: BinaryIO, encoding: str) -> TextIO:
-    zipped = raw.read(2) == _GZIP_MAGIC
-    raw.seek(0)
-    plain = cast("BinaryIO", gzip.GzipFile(fileobj=raw)) if zipped else raw
+    plain = plain_bytes(raw)
     # A byte-order mark is no part of the first column's name; bytes outside of the encoding refuse their row, not the file.
     utf8 = encoding.lower().replace("_", "-") in ("utf-8", "utf8")
     return io.TextIOWrapper(plain, "utf-8-sig" if utf8 else encoding, errors="surrogateescape", newline="")

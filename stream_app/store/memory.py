@@ -155,6 +155,11 @@ class MemoryStore:
         known = {**state.kept, **state.outbox}
         return {number: known[number] for number in commits if number in known}
 
+    def drop_answers(self, group: int, commit: int) -> None:
+        """Keep the answers of a commit no longer, published or not."""
+        self._groups[group].outbox.pop(commit, None)
+        self._groups[group].kept.pop(commit, None)
+
     async def layouts(self, known: Mapping[str, str]) -> dict[str, str]:
         """Write down what blobs look like; returns all that is known."""
         self._layouts = {**known, **self._layouts}

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stream_app.codec.answers import ScoredRows
+from stream_app.codec.ranked import Ranked
 from stream_app.decision.decide import Decider
 from stream_app.decision.rules import RuleSet
 from stream_app.events import Click, Event, Order, OrderLine
@@ -33,22 +33,23 @@ class MoodyRanker(PriorRanker):
     """Answers something else each time, so that an answer that is said again can be told from one that is decided again."""
 
     def __init__(self) -> None:
+        super().__init__(threshold=0.4)
         self._calls = 0
 
-    def rank(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[ScoredRows, NDArray[np.float32]]:
-        scored, fraud = super().rank(inputs)
+    def rank(self, inputs: Mapping[str, NDArray[Any]], users: Sequence[bytes]) -> Ranked:
+        ranked = super().rank(inputs, users)
         self._calls += 1
-        fraud = (0.5 + np.arange(len(fraud)) / 1_000 + self._calls / 100).astype(np.float32)
-        items = [[f"i-{self._calls}-{row}"] for row in range(len(fraud))]
-        return replace(scored, fraud=np.round(fraud, 5).tolist(), items=items, item_scores=[[0.25] for _ in items]), fraud
+        fraud = (0.5 + np.arange(len(users)) / 1_000 + self._calls / 100).astype(np.float32)
+        items = [[f"i-{self._calls}-{row}"] for row in range(len(users))]
+        said = {"fraud": np.round(fraud, 5).tolist(), "items": items, "item_scores": [[0.25] for _ in items]}
+        return replace(ranked, scored=replace(ranked.scored, **said), fraud=fraud)
 
 
 @pytest.fixture
 def run() -> Iterator[Run]:
     """Everything is an alert, and no two decisions are the same."""
     names = scoring_engine().feature_names
-    zeros, ones = np.zeros(len(names), np.float32), np.ones(len(names), np.float32)
-    decider = Decider(threshold=0.4, rules=RuleSet((), names), medians=zeros, scales=ones, feature_names=names)
+    decider = Decider(rules=RuleSet((), names), feature_names=names)
     store = MemoryStore(GROUPS, SHARED)
     made = Run(scoring_pipeline(store, TickingClock(), ranker=MoodyRanker(), decider=decider), store, NotingRanker())
     yield made

@@ -19,7 +19,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stream_app.clock import SettableClock
-from stream_app.codec.answers import ScoredRows
+from stream_app.codec.ranked import ModelNorms, Ranked
 from stream_app.decision.decide import Decider
 from stream_app.decision.rules import RuleSet
 from stream_app.events import DeadLetter, Order
@@ -192,18 +192,18 @@ def test_the_journal_tells_ranges_reads_and_versions_of_every_step(run: Run) -> 
 class FraudRanker(PriorRanker):
     """Finds every order a fraud."""
 
-    def rank(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[ScoredRows, NDArray[np.float32]]:
-        scored, _ = super().rank(inputs)
-        amount = inputs["dense"][:, scoring_engine().feature_names.index("amount")]
-        fraud = (amount > 0).astype(np.float32)
-        return replace(scored, fraud=fraud.tolist()), fraud
+    def rank(self, inputs: Mapping[str, NDArray[Any]], users: Sequence[bytes]) -> Ranked:
+        ranked, names = super().rank(inputs, users), scoring_engine().feature_names
+        fraud = (inputs["dense"][:, names.index("amount")] > 0).astype(np.float32)
+        zeros, scales = np.zeros(len(names), np.float32), np.full(len(names), 1e9, np.float32)
+        scales[names.index("amount")] = 1.0  # so that it stands out most
+        norms = ModelNorms(self.version, 0.5, zeros, scales)
+        return replace(ranked, scored=replace(ranked.scored, fraud=fraud.tolist()), fraud=fraud, champion=norms)
 
 
 def test_an_alert_carries_the_order_and_its_label_says_that_there_is_one() -> None:
     names = scoring_engine().feature_names
-    zeros, scales = np.zeros(len(names), np.float32), np.full(len(names), 1e9, np.float32)
-    scales[names.index("amount")] = 1.0  # so that it stands out most
-    decider = Decider(threshold=0.5, rules=RuleSet((), names), medians=zeros, scales=scales, feature_names=names)
+    decider = Decider(rules=RuleSet((), names), feature_names=names)
     store = MemoryStore(GROUPS, SHARED)
     pipeline = scoring_pipeline(store, SettableClock(77), ranker=FraudRanker(), decider=decider)
     run = Run(pipeline, store, NotingRanker())

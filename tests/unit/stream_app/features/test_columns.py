@@ -12,7 +12,7 @@ import pytest
 from model.contract import PRICE_BUCKETS
 from stream_app.codec.identity import Identity
 from stream_app.events import KINDS, PLATFORMS, SCENES, Click, Event, Order, OrderLine, Search
-from stream_app.features.columns import ColumnReader, category_bucket, entity_rows, item_bucket, rows_of_kinds
+from stream_app.features.columns import ColumnReader, category_bucket, item_bucket, rows_of_kinds
 from stream_app.features.declare import ENTITIES, Catalogue, EntityKind, Field, Measure
 from stream_app.features.text import event_hashes, query_of
 
@@ -218,7 +218,8 @@ def test_a_batch_reads_as_its_events_do_one_by_one() -> None:
 
 
 def test_rows_number_the_pairs_by_group_then_in_order_of_appearance() -> None:
-    rows = entity_rows(np.array([2, 2, 1, 2, 1, 2], np.int32), [b"c", b"", b"c", b"a", b"b", b"c"])
+    groups, keys = np.array([2, 2, 1, 2, 1, 2], np.int32), [b"c", b"", b"c", b"a", b"b", b"c"]
+    rows = rows_of_kinds(groups, {"user": keys})["user"]
     assert rows.groups.tolist() == [1, 1, 2, 2]
     assert rows.keys == [b"c", b"b", b"c", b"a"]
     assert rows.row.tolist() == [2, -1, 0, 3, 1, 2]
@@ -229,14 +230,14 @@ def test_rows_of_all_kinds_are_those_of_each() -> None:
     together = rows_of_kinds(COLUMNS.group, COLUMNS.keys)
     assert list(together) == list(COLUMNS.keys)
     for kind, keys in COLUMNS.keys.items():
-        alone = entity_rows(COLUMNS.group, keys)
+        alone = rows_of_kinds(COLUMNS.group, {kind: keys})[kind]
         assert together[kind].keys == alone.keys
         assert together[kind].groups.tolist() == alone.groups.tolist()
         assert together[kind].row.tolist() == alone.row.tolist()
 
 
 def test_a_kind_that_no_event_has_needs_no_rows() -> None:
-    rows = entity_rows(np.array([1, 2], np.int32), [b"", b""])
+    rows = rows_of_kinds(np.array([1, 2], np.int32), {"user": [b"", b""]})["user"]
     assert (len(rows), rows.row.tolist()) == (0, [-1, -1])
 
 

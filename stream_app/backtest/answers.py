@@ -1,0 +1,70 @@
+"""How well a candidate tells what users intend and do next, and how well its lists serve them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_app.backtest import curves
+from stream_app.backtest.bootstrap import Draws, interval_of
+from stream_app.backtest.measures import log_loss
+from stream_app.backtest.shown import ShownFigures
+
+__all__ = ["class_figures", "shown_figures"]
+
+_RANKS: Final = (1, 10, 20)  # the lists of a worker hold 20
+
+
+def class_figures(says: NDArray[np.float32], labels: NDArray[np.int64], names: Sequence[str], draws: Draws) -> dict[str, Any]:
+    """Judge answers of classes.
+
+    Args:
+        says: (K, C) probabilities.
+        labels: (K,) codes, all known.
+        names: of the C classes.
+        draws: of the users of these K events.
+
+    Returns:
+        `accuracy` with its interval, `classes` (name -> precision and recall with intervals, rows), `confusion`
+        [label][answer], `log_loss`, `reliability`.
+    """
+    answers = says.argmax(axis=1)
+    classes = {}
+    for code, name in enumerate(names):
+        own, answered = labels == code, answers == code
+        classes[name] = {
+            "rows": int(own.sum()),
+            "precision": interval_of(draws.ratios(own & answered, answered)).to_json(),
+            "recall": interval_of(draws.ratios(own & answered, own)).to_json(),
+        }
+    return {
+        "events": len(labels),
+        "accuracy": interval_of(draws.ratios(answers == labels, np.ones(len(labels)))).to_json(),
+        "classes": classes,
+        "confusion": curves.confusion(says, labels),
+        "log_loss": log_loss(says.astype(np.float64), labels),
+        "reliability": curves.reliability(says, labels) if len(labels) else {},
+    }
+
+
+def shown_figures(found: ShownFigures, draws: Draws, coverage: float) -> dict[str, Any]:
+    """Judge lists of items.
+
+    Args:
+        found: of K events after which something was taken.
+        draws: of the users of these K events.
+        coverage: share of the candidate's items that were shown at all.
+
+    Returns:
+        `recall_at_k` and `ndcg_at_k` (one relevant item), `novelty` in bits and `new_item_share`, with intervals; `coverage`.
+    """
+    place = found.place.astype(np.float64)
+    ones = np.ones(len(place))
+    per_event: dict[str, NDArray[Any]] = {f"recall_at_{k}": place < k for k in _RANKS}
+    per_event |= {f"ndcg_at_{k}": np.where(place < k, 1.0 / np.log2(place + 2.0), 0.0) for k in _RANKS if k > 1}
+    per_event |= {"novelty": found.novelty, "new_item_share": found.new}
+    figures: dict[str, Any] = {name: interval_of(draws.ratios(part, ones)).to_json() for name, part in per_event.items()}
+    return figures | {"events": len(place), "coverage": coverage}

@@ -1,0 +1,108 @@
+"""What is asked of cards (customers): which are known to be compromised, and how many a day's budget finds.
+
+Source: Le Borgne et al., "Reproducible Machine Learning for Credit Card Fraud Detection: Practical Handbook", 2022.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["card_precision_at", "known_compromised"]
+
+Scores = NDArray[np.floating[Any]]
+Labels = NDArray[np.integer[Any]]
+
+
+def known_compromised(days: Labels, cards: Labels, labels: Labels, delay_days: int) -> NDArray[np.bool_]:
+    """Return for each row (N,) whether its card had a fraud that was known before the row's day began.
+
+    A fraud of day f is known from day f + delay_days + 1 on. Only the frauds given are known: give the rows from the first
+    training day on, those of the delay between training and test too.
+
+    Source: `get_train_test_set` of Le Borgne et al., "Reproducible Machine Learning for Credit Card Fraud Detection:
+    Practical Handbook", 2022.
+    """
+    _, card = np.unique(cards, return_inverse=True)
+    first = np.full(int(card.max(initial=-1)) + 1, np.iinfo(np.int64).max, np.int64)  # day of the card's first fraud
+    np.minimum.at(first, card[labels == 1], days[labels == 1].astype(np.int64))
+    known: NDArray[np.bool_] = days.astype(np.int64) - delay_days - 1 >= first[card]
+    return known
+
+
+def card_precision_at(scores: Scores, labels: Labels, days: Labels, cards: Labels, budget: int) -> float:
+    """Return the mean over days of: compromised cards among the `budget` cards of the highest score, over `budget`.
+
+    A card scores as its highest transaction of the day; a card that was found is blocked, so on later days it is no candidate.
+
+    Source: `card_precision_top_k` of Le Borgne et al. (2022), as above.
+
+    Args:
+        scores: (N,) of transactions.
+        labels: (N,) 1 = fraud.
+        days: (N,) day numbers.
+        cards: (N,) whose transaction it is.
+        budget: cards that can be looked into in a day.
+    """
+    shares: list[float] = []
+    blocked = np.zeros(0, cards.dtype)
+    for day in np.unique(days):
+        now = (days == day) & ~np.isin(cards, blocked)
+        of_day, card = np.unique(cards[now], return_inverse=True)
+        highest, fraud = np.full(len(of_day), -np.inf), np.zeros(len(of_day), np.bool_)
+        np.maximum.at(highest, card, scores[now])
+        np.logical_or.at(fraud, card, labels[now] == 1)
+        first = np.argsort(-highest, kind="stable")[:budget]
+        found = of_day[first[fraud[first]]]
+        shares.append(len(found) / budget)
+        blocked = np.concatenate([blocked, found])
+    return float(np.mean(shares)) if shares else float("nan")
+
+
+class CardDays:
+    """Cards by day, counted again for each draw of users: `card_precision_at` with weights.
+
+    A card that was drawn twice is two cards of the same score; both may be looked into. With each card once it answers what
+    `card_precision_at` does.
+
+    Args:
+        scores: (N,) of transactions.
+        labels: (N,) 1 = fraud.
+        days: (N,) day numbers.
+        cards: (N,) numbers of cards, from 0, below `count`.
+        count: of cards.
+    """
+
+    def __init__(self, scores: Scores, labels: Labels, days: Labels, cards: Labels, count: int) -> None:
+        self._days: list[tuple[NDArray[np.int64], NDArray[np.bool_]]] = []  # cards, the highest score first; whether a fraud
+        self._count = count
+        for day in np.unique(days):
+            now = days == day
+            of_day, card = np.unique(cards[now], return_inverse=True)
+            highest, fraud = np.full(len(of_day), -np.inf), np.zeros(len(of_day), np.bool_)
+            np.maximum.at(highest, card, scores[now])
+            np.logical_or.at(fraud, card, labels[now] == 1)
+            order = np.argsort(-highest, kind="stable")
+            self._days.append((of_day[order].astype(np.int64), fraud[order]))
+
+    def precision(self, weights: NDArray[np.float64], budget: int) -> float:
+        """Return the mean over days of the share of `budget` that were compromised; weights (count,) of cards."""
+        left, shares = weights.copy(), []
+        for cards, fraud in self._days:
+            reach = np.cumsum(left[cards])
+            looked = np.clip(budget - (reach - left[cards]), 0.0, left[cards])  # how many of each card are within the budget
+            found = looked * fraud
+            shares.append(found.sum() / budget)
+            left[cards] -= found  # blocked
+        return float(np.mean(shares)) if shares else float("nan")
+
+    def found(self, budget: int) -> NDArray[np.int64]:
+        """Return the place in the list of days on which each card (count,) is found; the number of days for never."""
+        day_of = np.full(self._count, len(self._days), np.int64)
+        for place, (cards, fraud) in enumerate(self._days):
+            waiting = day_of[cards] == len(self._days)
+            cards, fraud = cards[waiting][:budget], fraud[waiting][:budget]  # noqa: PLW2901 (those who are no candidates left out)
+            day_of[cards[fraud]] = place
+        return day_of

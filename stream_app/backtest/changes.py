@@ -1,0 +1,123 @@
+"""What changes when one candidate replaces another: the events whose decisions differ, and why each decided as it did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_app.backtest.candidates import Candidate, RulesCandidate
+from stream_app.backtest.spool import Spool
+from stream_app.codec.ranked import ModelNorms
+from stream_app.decision.decide import reasons_of
+from stream_app.events import KINDS
+
+__all__ = ["Change", "Decided", "Side", "changes"]
+
+_AT_ONCE: Final = 4_096  # features read again
+
+
+@dataclass(frozen=True, eq=False)
+class Decided:
+    """What a candidate decided of the N events that are kept: score (N,), threshold (N,), alert (N,)."""
+
+    score: NDArray[np.float64]
+    threshold: NDArray[np.float64]
+    alert: NDArray[np.bool_]
+
+
+class Side(msgspec.Struct, frozen=True):
+    """One candidate's decision: rules that fired, or the features that stood out, with what is usual."""
+
+    alert: bool
+    score: float | None
+    threshold: float | None
+    rules: list[str]
+    reasons: list[dict[str, float | str]]
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One event whose decisions differ. `fraud` is what became known in the end: null for never."""
+
+    event_id: str
+    user: str
+    event_time_ms: int
+    kind: str
+    amount: float
+    fraud: bool | None
+    before: Side
+    after: Side
+
+
+def changes(
+    before: tuple[Candidate | None, Decided],
+    after: tuple[Candidate | None, Decided],
+    facts: Mapping[str, NDArray[Any]],
+    judged: NDArray[np.int64],
+    spool: Spool,
+    usual: tuple[tuple[str, ...], ModelNorms | None],
+) -> Iterator[Change]:
+    """Yield the judged events whose decisions differ, in canonical order.
+
+    Args:
+        before: A candidate (None: a blend, which has no reasons of its own) and what it decided.
+        after: Another one.
+        facts: `time_ms`, `kind`, `amount`, `label` (N,), of the events that are kept.
+        judged: (K,) rows of them that are judged, ascending.
+        spool: Has ids and features of the N events.
+        usual: Names of the features, and what is usual for them, for a candidate that does not know it itself.
+    """
+    differ = judged[before[1].alert[judged] != after[1].alert[judged]]
+    for first in range(0, len(differ), _AT_ONCE):
+        rows = differ[first : first + _AT_ONCE]
+        events, users = spool.names(rows)
+        dense = spool.features(rows)
+        sides = [_sides(who, decided, rows, dense, facts["kind"][rows], usual) for who, decided in (before, after)]
+        for place, row in enumerate(rows.tolist()):
+            label = int(facts["label"][row])
+            yield Change(
+                events[place],
+                users[place],
+                int(facts["time_ms"][row]),
+                KINDS[int(facts["kind"][row])],
+                float(facts["amount"][row]),
+                None if label < 0 else label == 1,
+                sides[0][place],
+                sides[1][place],
+            )
+
+
+def _sides(
+    who: Candidate | None,
+    decided: Decided,
+    rows: NDArray[np.int64],
+    dense: NDArray[np.float32],
+    kind: NDArray[np.int32],
+    usual: tuple[tuple[str, ...], ModelNorms | None],
+) -> list[Side]:
+    fired: list[list[str]] = [[] for _ in rows]
+    if isinstance(who, RulesCandidate):
+        fired = [[name for name, hit in zip(who.rules.names, row, strict=True) if hit] for row in who.rules.fired(dense, kind)]
+    names, norms = usual
+    norms = who.norms if who is not None and who.norms is not None else norms
+    found = []
+    for place, row in enumerate(rows.tolist()):
+        reasons = [] if norms is None else reasons_of(dense[place], norms, names)
+        found.append(
+            Side(
+                bool(decided.alert[row]),
+                _number(decided.score[row]),
+                _number(decided.threshold[row]),
+                fired[place],
+                [msgspec.structs.asdict(reason) for reason in reasons],
+            )
+        )
+    return found
+
+
+def _number(value: np.float64) -> float | None:
+    return float(value) if np.isfinite(value) else None

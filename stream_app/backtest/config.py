@@ -1,0 +1,257 @@
+"""A backtest as a TOML file: what is replayed, who is judged, by which protocol, at whose costs. `docs/backtest.md` explains it.
+
+What is wrong is reported at once in one `ConfigError`. Paths are relative to the folder that the command runs in; a packaged
+file of rules is named without a folder.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from datetime import UTC, date, datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+
+from stream_app.errors import ConfigError
+
+__all__ = [
+    "BacktestConfig",
+    "CandidateConfig",
+    "Costs",
+    "Judging",
+    "Segment",
+    "load_config",
+    "packaged_configs",
+    "packaged_file",
+]
+
+TASKS: Final = ("fraud", "intent", "next_action", "candidates")
+DAY_MS: Final = 86_400_000
+_FOLDER: Final = "configs"
+
+
+class Judging(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which events are judged, and when their truth counts as known.
+
+    Attributes:
+        begin: first moment that is judged (`from` in the file): a date or a time, UTC where it names no zone.
+        end: first moment that is no longer judged (`to`).
+        tasks: what is judged, of TASKS.
+        daily_budget: users (cards) that the fraud team can look into in a day.
+        maturity_days: where only frauds have labels, an event this old without one counts as honest; None: the longest delay of a
+            label in the log.
+        leave_out_known: whether users with a fraud that was known when the day began are not judged on that day.
+        known_days: frauds of so many days before `begin` count for that.
+        session_gap_minutes: a pause longer than this ends a session that has no name (intent, next_action, candidates).
+        new_item_days: an item that came up for the first time less than this before the event is new (candidates).
+    """
+
+    begin: Any = msgspec.field(name="from")
+    end: Any = msgspec.field(name="to")
+    tasks: tuple[str, ...] = ("fraud",)
+    daily_budget: int = 100
+    maturity_days: float | None = None
+    leave_out_known: bool = False
+    known_days: int = 14
+    session_gap_minutes: float = 30.0
+    new_item_days: float = 1.0
+
+    @property
+    def begin_ms(self) -> int:
+        """First moment that is judged, epoch ms."""
+        return _epoch_ms(self.begin)
+
+    @property
+    def end_ms(self) -> int:
+        """First moment that is no longer judged, epoch ms."""
+        return _epoch_ms(self.end)
+
+
+class Costs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the user's decisions cost, in the currency of the events' amounts.
+
+    Attributes:
+        review: of looking into one alert.
+        false_alarm: of an honest customer who is held up, beside the review.
+        missed_share: of a missed fraud's amount that is lost.
+        missed: of a missed fraud, beside its amount (fees of a chargeback).
+    """
+
+    review: float = 0.0
+    false_alarm: float = 0.0
+    missed_share: float = 1.0
+    missed: float = 0.0
+
+
+class CandidateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Who is judged.
+
+    Attributes:
+        kind: `model` an artefact's folder; `trees` a model file of LightGBM; `rules` a file of rules; `feature` one feature, by
+            its size; `scores` a file of scores by event id, made elsewhere; `blend` the weighted mean of other candidates'
+            scores, in log-odds.
+        path: of the artefact, the trees, the rules or the scores; `shipped` for the worker's own rules.
+        feature: the feature's name.
+        low: whether a low value is bad (`feature`).
+        of: names of other candidates (`blend`).
+        weights: as many numbers as `of`; empty: all alike.
+        without: features that are set to what is usual, patterns such as `device_*` (`model`): what the model is worth without.
+        threshold: score from which an event is an alert; None: the model's own, for rules the least that fires at all, for others
+            by budget.
+        adapt: `budget`: each day begins with the threshold that would have spent the daily budget over the `lookback_days` before
+            it; `precision`: with the lowest threshold that had this precision on labels known by then.
+        precision: see `adapt`.
+        lookback_days: see `adapt`.
+        note: for the report.
+    """
+
+    kind: Literal["model", "trees", "rules", "feature", "scores", "blend"]
+    path: str = ""
+    feature: str = ""
+    low: bool = False
+    of: tuple[str, ...] = ()
+    weights: tuple[float, ...] = ()
+    without: tuple[str, ...] = ()
+    threshold: float | None = None
+    adapt: Literal["", "budget", "precision"] = ""
+    precision: float = 0.8
+    lookback_days: int = 14
+    note: str = ""
+
+
+class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Parts of the events that false positives are counted in: by `feature`, cut at `edges`; or by `field` of the event.
+
+    A value on an edge belongs to the part above it.
+    """
+
+    feature: str = ""
+    edges: tuple[float, ...] = ()
+    field: str = ""
+
+
+class BacktestConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A whole backtest.
+
+    Attributes:
+        judge: who is judged and when.
+        candidates: by name; the first one is what the others are compared with, unless `against` names another.
+        data: files, folders or patterns of the log; may be given on the command line instead.
+        mapping: a packaged mapping or a TOML file; empty: JSON lines.
+        costs: see `Costs`.
+        against: see `candidates`.
+        draws: of the bootstrap.
+        seed: of the bootstrap.
+        segments: by name.
+        published: figures to compare with: name -> metric -> value.
+        name: of the report.
+    """
+
+    judge: Judging
+    candidates: dict[str, CandidateConfig]
+    data: tuple[str, ...] = ()
+    mapping: str = ""
+    costs: Costs = Costs()
+    against: str = ""
+    draws: int = 500
+    seed: int = 1
+    segments: dict[str, Segment] = {}
+    published: dict[str, dict[str, float]] = {}
+    name: str = ""
+
+
+def packaged_configs() -> list[str]:
+    """Return the names of the configurations that come with Millrace."""
+    folder = resources.files("stream_app.backtest") / _FOLDER
+    names = [entry.name for entry in folder.iterdir() if entry.name.endswith(".toml")]
+    return sorted(name.removesuffix(".toml") for name in names if not name.startswith("rules-"))
+
+
+def packaged_file(path: str) -> Path:
+    """Return the file: as it is named, or, where there is none and no folder is named, the packaged one."""
+    own = Path(path)
+    packaged = resources.files("stream_app.backtest") / _FOLDER / path
+    return Path(str(packaged)) if own.name == path and not own.exists() and packaged.is_file() else own
+
+
+def load_config(name_or_file: str) -> BacktestConfig:
+    """Read and check a packaged configuration by name, or one from a file.
+
+    Raises:
+        ConfigError: There is none, or it is wrong.
+    """
+    path = packaged_file(f"{name_or_file}.toml") if name_or_file in packaged_configs() else Path(name_or_file)
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        config = msgspec.convert({"name": path.stem, **tree}, BacktestConfig, strict=False)
+    except OSError as err:
+        known = ", ".join(packaged_configs())
+        raise ConfigError(f"no backtest {name_or_file!r}: neither a packaged one ({known}) nor a file ({err.strerror})") from err
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as err:
+        raise ConfigError(f"the backtest {path} is wrong: {err}. The format is described in docs/backtest.md") from err
+    problems = problems_of(config)
+    if problems:
+        listed = "\n".join(f"  - {problem}" for problem in problems)
+        raise ConfigError(f"the backtest {path} is wrong:\n{listed}\nThe format is described in docs/backtest.md")
+    return config
+
+
+def problems_of(config: BacktestConfig) -> list[str]:
+    """Return what contradicts itself in a configuration, one sentence each."""
+    judge, found = config.judge, []
+    try:
+        if judge.begin_ms >= judge.end_ms:
+            found.append(f"[judge] from {judge.begin} is not before to {judge.end}")
+    except (ValueError, OverflowError) as err:
+        found.append(f"[judge] from and to are dates, such as 2018-08-08: {err}")
+    unknown = [task for task in judge.tasks if task not in TASKS]
+    if unknown or not judge.tasks:
+        found.append(f"[judge] tasks {', '.join(unknown) or 'is empty'}: known are {', '.join(TASKS)}")
+    if judge.daily_budget < 1 or config.draws < 2 or judge.known_days < 0 or judge.session_gap_minutes <= 0:
+        found.append("daily_budget is at least 1, draws at least 2, known_days at least 0, session_gap_minutes more than 0")
+    if not config.candidates:
+        found.append("there is no [candidates.<name>]: each says who is judged")
+    if config.against and config.against not in config.candidates:
+        found.append(f"against {config.against!r} is no candidate; they are {', '.join(config.candidates)}")
+    costs = msgspec.structs.astuple(config.costs)
+    if not all(math.isfinite(cost) and cost >= 0 for cost in costs):
+        found.append("[costs] are not negative")
+    for name, candidate in config.candidates.items():
+        found += [f"candidate {name!r}: {problem}" for problem in _candidate_problems(candidate, config)]
+    for name, segment in config.segments.items():
+        if bool(segment.feature) == bool(segment.field):
+            found.append(f"segment {name!r}: give either feature and edges, or field")
+        if segment.feature and list(segment.edges) != sorted(set(segment.edges)):
+            found.append(f"segment {name!r}: edges rise")
+    return found
+
+
+def _candidate_problems(candidate: CandidateConfig, config: BacktestConfig) -> list[str]:
+    found, kind = [], candidate.kind
+    if kind in ("model", "trees", "rules", "scores") and not candidate.path:
+        found.append(f"kind {kind} has a path")
+    if kind == "feature" and not candidate.feature:
+        found.append("kind feature names a feature")
+    if kind == "blend":
+        unknown = [name for name in candidate.of if name not in config.candidates or config.candidates[name].kind == "blend"]
+        if len(candidate.of) < 2 or unknown:
+            found.append(f"kind blend is of two or more other candidates, no blends; {', '.join(unknown) or 'there are less'}")
+        if candidate.weights and len(candidate.weights) != len(candidate.of):
+            found.append(f"{len(candidate.weights)} weights for {len(candidate.of)} candidates")
+    if candidate.threshold is not None and candidate.adapt:
+        found.append("threshold and adapt exclude each other")
+    if not 0 < candidate.precision <= 1 or candidate.lookback_days < 1:
+        found.append("precision is in (0, 1], lookback_days at least 1")
+    if candidate.without and kind != "model":
+        found.append("without is for models")
+    return found
+
+
+def _epoch_ms(moment: Any) -> int:  # noqa: ANN401 (a value of a configuration)
+    if isinstance(moment, date) and not isinstance(moment, datetime):
+        moment = datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
+    parsed = moment if isinstance(moment, datetime) else datetime.fromisoformat(str(moment))
+    return round((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() * 1_000)

@@ -1,0 +1,69 @@
+"""What decisions cost, at the user's own prices, and what they would cost at every other threshold."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_app.backtest.config import Costs
+
+__all__ = ["cost_of", "sweep"]
+
+_POINTS: Final = 200  # of a curve: more cannot be told apart on a screen
+
+
+def cost_of(alert: NDArray[np.bool_], label: NDArray[np.int64], amount: NDArray[np.float64], costs: Costs) -> NDArray[np.float64]:
+    """Return what each of K events costs: looked into, held up for nothing, or lost. All (K,)."""
+    fraud = label == 1
+    looked = np.where(alert, costs.review + np.where(fraud, 0.0, costs.false_alarm), 0.0)
+    lost: NDArray[np.float64] = looked + np.where(fraud & ~alert, costs.missed + costs.missed_share * amount, 0.0)
+    return lost
+
+
+def sweep(
+    scores: NDArray[np.float64], label: NDArray[np.int64], amount: NDArray[np.float64], costs: Costs
+) -> dict[str, list[float]]:
+    """Return what each threshold would have come to, from the highest to the lowest; the first one raises no alert.
+
+    At most 200 distinct scores are kept, even in the log of the alerts; the threshold of the least cost is always among them.
+
+    Args:
+        scores: (K,), all numbers.
+        label: (K,) 0 or 1.
+        amount: (K,).
+        costs: of decisions.
+
+    Returns:
+        `threshold`, `alerts`, `hits`, `precision` (NaN without alerts), `recall`, `value_caught` (shares), `cost`; as long.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1) if len(scores) else np.zeros(0, np.int64)
+    fraud, value = label[order] == 1, np.where(label[order] == 1, amount[order], 0.0)
+
+    def running(part: NDArray[Any]) -> NDArray[np.float64]:
+        return np.append(0.0, np.cumsum(part.astype(np.float64))[ends])
+
+    alerts, hits, caught = np.append(0, ends + 1), running(fraud), running(value)
+    cost = costs.review * alerts + costs.false_alarm * (alerts - hits)
+    cost = cost + costs.missed * (fraud.sum() - hits) + costs.missed_share * (value.sum() - caught)
+    kept = _kept(alerts, int(np.argmin(cost)))
+    threshold = np.append(np.inf, scores[order][ends])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        columns = {
+            "threshold": threshold,
+            "alerts": alerts,
+            "hits": hits,
+            "precision": hits / alerts,
+            "recall": hits / max(1, int(fraud.sum())),
+            "value_caught": caught / (value.sum() or np.nan),
+            "cost": cost,
+        }
+    return {name: column[kept].astype(float).tolist() for name, column in columns.items()}
+
+
+def _kept(alerts: NDArray[np.int64], best: int) -> NDArray[np.int64]:
+    along = np.log1p(alerts)
+    wanted = np.searchsorted(along, np.linspace(along[0], along[-1], _POINTS)).clip(0, len(along) - 1)
+    return np.unique([*wanted.tolist(), 0, best, len(along) - 1])

@@ -1,0 +1,262 @@
+"""The one pass over a log: features as they would have been served, and what every candidate says of the events that count.
+
+Events go through the same fold as live and replay, in canonical order, so the first event that is judged has its past. Kept are
+numbers of the events from the first one that counts; ids and features of these wait on disk (`spool`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from model.contract import INPUTS
+from stream_app.backtest.candidates import Answers, Asked, Candidate
+from stream_app.backtest.config import DAY_MS, BacktestConfig
+from stream_app.backtest.following import Following
+from stream_app.backtest.labels import LabelBook
+from stream_app.backtest.score_files import id_hashes
+from stream_app.backtest.segments import Segmenting
+from stream_app.backtest.session_labels import UNKNOWN, SessionLabel
+from stream_app.backtest.shown import ItemLog, Shown
+from stream_app.backtest.spool import Spool
+from stream_app.codec.decode import Decoder
+from stream_app.codec.identity import Identity
+from stream_app.errors import InvalidEventError
+from stream_app.events import Event, Label, Order
+from stream_app.features.engine import FeatureEngine
+from stream_app.replay.records import LABELS, LogRecord
+from stream_app.replay.resident import Resident
+from stream_app.replay.sources import Log
+
+__all__ = ["Gathered", "Pass"]
+
+_BATCH: Final = 4_096  # events folded and asked about at once
+_NO_SKEW: Final = 1 << 60  # a file's rows carry no timestamps of a broker
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """What a pass gathers of N events that count, in canonical order.
+
+    Attributes:
+        time_ms: (N,) int64.
+        user: (N,) int64, numbered in order of appearance.
+        kind: (N,) int32, codes of events.KINDS.
+        amount: (N,) float64, of orders; else 0.
+        event: (N,) uint64, hashes of ids.
+        scores: name -> (N,) float32, NaN where a candidate says nothing.
+        classes: task -> name -> (N, C) float32.
+        sessions: (N, fields of SessionLabel) int64, UNKNOWN where nothing is known.
+        segments: name -> (codes (N,) int64, names of the codes).
+        shown: name -> what a candidate's lists came to.
+        labels: what became known.
+        counts: of events and labels, for the report.
+    """
+
+    time_ms: NDArray[np.int64]
+    user: NDArray[np.int64]
+    kind: NDArray[np.int32]
+    amount: NDArray[np.float64]
+    event: NDArray[np.uint64]
+    scores: Mapping[str, NDArray[np.float32]]
+    classes: Mapping[str, Mapping[str, Array]]
+    sessions: NDArray[np.int64]
+    segments: Mapping[str, tuple[NDArray[np.int64], list[str]]]
+    shown: Mapping[str, Shown]
+    labels: LabelBook
+    counts: Mapping[str, int]
+
+
+@dataclass
+class _Columns:
+    """Parts of arrays, batch by batch."""
+
+    parts: dict[str, list[Array]] = field(default_factory=dict)
+
+    def add(self, **columns: Array) -> None:
+        for name, part in columns.items():
+            self.parts.setdefault(name, []).append(part)
+
+    def whole(self, name: str, dtype: Any) -> Array:  # noqa: ANN401 (numpy's)
+        return np.concatenate(self.parts[name]).astype(dtype, copy=False) if name in self.parts else np.zeros(0, dtype)
+
+
+class Pass:
+    """One pass.
+
+    Args:
+        config: Who counts, from when to when.
+        candidates: By name.
+        engine: The features.
+        identity: Pseudonyms, as a worker's.
+        spool: Where ids and features go.
+    """
+
+    def __init__(
+        self,
+        config: BacktestConfig,
+        candidates: Mapping[str, Candidate],
+        engine: FeatureEngine,
+        identity: Identity,
+        spool: Spool,
+    ) -> None:
+        judge = config.judge
+        self._tasks, self._candidates, self._spool = judge.tasks, candidates, spool
+        self._begin_ms, self._end_ms = judge.begin_ms, judge.end_ms
+        self._keep_ms = judge.begin_ms - days_before(config) * DAY_MS
+        self._engine, self._identity, self._state = engine, identity, Resident(engine)
+        self._segments = {name: Segmenting(segment, engine) for name, segment in config.segments.items()}
+        self._columns, self._users = _Columns(), dict[str, int]()
+        self._items = ItemLog()
+        self._after = Following(self._items, round(judge.session_gap_minutes * 60_000)) if set(self._tasks) - {"fraud"} else None
+        shows = "candidates" in self._tasks
+        new_item_ms = round(judge.new_item_days * DAY_MS)
+        self._shown = {n: Shown(self._items, c.items, new_item_ms) for n, c in candidates.items() if shows and len(c.items)}
+        self._told: list[tuple[int, SessionLabel]] = []
+        self._labels = LabelBook()
+        self._counts = dict.fromkeys(("events", "judged", "late", "repeated", "labels"), 0)
+
+    def run(self, log: Log, progress: Callable[[int, int], None] = lambda _events, _time_ms: None) -> Gathered:
+        """Read the log to its end and return what was gathered.
+
+        Args:
+            log: In canonical order.
+            progress: Told the number of events read, and the time of the last one.
+
+        Raises:
+            InputFileError: Something is wrong with the log, and its problems are strict.
+        """
+        for events in self._batches(log):
+            hashes = id_hashes(event.event_id for event in events)
+            self._columns.add(any_event=hashes)
+            if events and events[0].event_time_ms < self._end_ms:
+                self._take(events, hashes)
+            elif self._after is not None:
+                for event in events:
+                    self._settle(event, -1)
+            self._counts["events"] += len(events)
+            progress(self._counts["events"], events[-1].event_time_ms if events else 0)
+        columns = self._columns
+        ids: NDArray[np.uint64] = columns.whole("event", np.uint64)
+        self._labels.settle(log, ids, columns.whole("any_event", np.uint64))
+        sessions = np.full((len(ids), len(SessionLabel._fields)), UNKNOWN, np.int64)
+        for row, label in self._told:
+            sessions[row] = label
+        return Gathered(
+            time_ms=columns.whole("time_ms", np.int64),
+            user=columns.whole("user", np.int64),
+            kind=columns.whole("kind", np.int32),
+            amount=columns.whole("amount", np.float64),
+            event=ids,
+            scores={name: columns.whole(f"score {name}", np.float32) for name in self._candidates},
+            classes={
+                task: {
+                    name: columns.whole(f"{task} {name}", np.float32)
+                    for name in self._candidates
+                    if f"{task} {name}" in columns.parts
+                }
+                for task in ("intent", "next_action")
+            },
+            sessions=sessions,
+            segments={name: (columns.whole(f"segment {name}", np.int64), part.names) for name, part in self._segments.items()},
+            shown=self._shown,
+            labels=self._labels,
+            counts=self._counts | {"kept": len(ids), "labels of unknown events": self._labels.unknown},
+        )
+
+    def _batches(self, log: Log) -> Iterator[list[Event]]:
+        """Decode records, batch by batch as the state takes them; labels are put into their book."""
+        decoder, label = Decoder(future_skew_ms=_NO_SKEW), msgspec.json.Decoder(Label).decode
+        events: list[Event] = []
+        for record in log.records():
+            try:
+                if record.topic == LABELS:
+                    self._labels.add(label(record.value or b""), record)
+                    self._counts["labels"] += 1
+                    continue
+                event = decoder.decode(record.topic, record.key, record.value, record.timestamp)
+            except (InvalidEventError, msgspec.DecodeError, UnicodeDecodeError) as err:
+                _tell(log, record, f"no {'label' if record.topic == LABELS else 'event'}: {err}")
+                continue
+            if len(events) == _BATCH or (events and event.event_time_ms - events[0].event_time_ms > self._state.span_ms):
+                yield events
+                events = []
+            events.append(event)
+        yield events
+
+    def _take(self, events: Sequence[Event], hashes: NDArray[np.uint64]) -> None:
+        """Fold a batch, and ask about those of its events that count."""
+        columns = self._engine.columns(events, [0] * len(events), self._identity)
+        folded = self._state.fold(columns)
+        repeated = folded.duplicate_of >= 0
+        self._counts["late"] += int(folded.late.sum())
+        self._counts["repeated"] += int(repeated.sum())
+        counts = (columns.time_ms >= self._keep_ms) & (columns.time_ms < self._end_ms) & ~folded.late & ~repeated
+        kept = np.flatnonzero(counts)
+        first_row = len(self._spool)
+        if len(kept):
+            inputs = {spec.name: getattr(folded, spec.name)[kept] for spec in INPUTS}
+            self._ask([events[place] for place in kept.tolist()], Asked(inputs, columns.kind[kept], hashes[kept]))
+        if self._after is not None:
+            rows = np.full(len(events), -1, np.int64)
+            rows[kept] = first_row + np.arange(len(kept))
+            rows[columns.time_ms < self._begin_ms] = -1
+            for event, row in zip(events, rows.tolist(), strict=True):
+                self._settle(event, row)
+
+    def _ask(self, events: Sequence[Event], asked: Asked) -> None:
+        time_ms = np.array([event.event_time_ms for event in events], np.int64)
+        judged = time_ms >= self._begin_ms
+        self._counts["judged"] += int(judged.sum())
+        first = len(self._spool)
+        for name, candidate in self._candidates.items():
+            answers = candidate.answer(asked, self._tasks)
+            self._columns.add(**{f"score {name}": answers.fraud})
+            self._add_classes(name, answers)
+            if name in self._shown and answers.items is not None:
+                rows = np.flatnonzero(judged)
+                self._shown[name].add((first + rows).tolist(), answers.items[rows], time_ms[rows])
+        dense = asked.inputs["dense"]
+        self._columns.add(
+            time_ms=time_ms,
+            user=np.array([self._users.setdefault(event.user, len(self._users)) for event in events], np.int64),
+            kind=asked.kind,
+            amount=np.array([event.amount if isinstance(event, Order) else 0.0 for event in events]),
+            event=asked.event,
+            **{f"segment {name}": part.codes(events, dense) for name, part in self._segments.items()},
+        )
+        self._spool.add([event.event_id for event in events], [event.user for event in events], dense)
+
+    def _add_classes(self, name: str, answers: Answers) -> None:
+        for task, says in (("intent", answers.intent), ("next_action", answers.next_action)):
+            if says is not None:
+                self._columns.add(**{f"{task} {name}": says})
+
+    def _settle(self, event: Event, row: int) -> None:
+        assert self._after is not None
+        for told, label in self._after.add(event, row):
+            self._told.append((told, label))
+            for shown in self._shown.values():
+                shown.resolve(told, label.next_item)
+
+
+def days_before(config: BacktestConfig) -> int:
+    """Return how many days before the first judged moment events count: for thresholds that adapt, and for what is known."""
+    adapting = [
+        c.lookback_days
+        for c in config.candidates.values()
+        if c.adapt or (c.threshold is None and c.kind not in ("model", "rules"))
+    ]
+    return max([*adapting, config.judge.known_days if config.judge.leave_out_known else 0])
+
+
+def _tell(log: Log, record: LogRecord, reason: str) -> None:
+    file, place = log.where(record)
+    log.problems.add(file, place, reason)

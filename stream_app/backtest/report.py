@@ -1,0 +1,95 @@
+"""The report of a backtest: `report.json` with every figure and curve, `report.html` drawn from it alone, and files of events.
+
+decisions.parquet             every judged event, with each candidate's score, threshold and decision
+changes-A-B.jsonl             the events that B decides otherwise than A, with the reasons of both
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from stream_app.backtest.changes import Change
+from stream_app.backtest.plain import plain
+from stream_app.backtest.report_page import html_from_json, is_figure
+from stream_app.backtest.run import Outcome
+from stream_app.errors import ConfigError
+
+__all__ = ["short_form", "write_report"]
+
+_SHOWN_CHANGES: Final = 25
+
+Tree = Mapping[str, Any]
+
+
+def write_report(outcome: Outcome, folder: Path, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Write everything into `folder`, which is made; return the report as JSON holds it.
+
+    Args:
+        outcome: of the backtest.
+        folder: where it goes.
+        extra: goes into the report: `command`, `config`, `origin`, `days`, `budget`.
+
+    Raises:
+        ConfigError: matplotlib is not there, or the folder cannot be written.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ConfigError("the report needs matplotlib: pip install 'millrace[backtest]'")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise ConfigError(f"cannot write {folder}: {err.strerror}; name another one with --out") from err
+    changed = {}
+    for (before, after), found in outcome.changes.items():
+        changed[after] = _write_changes(found(), folder / f"changes-{before}-{after}.jsonl", before)
+    _write_decisions(outcome.decisions(), folder)
+    report: dict[str, Any] = plain({**outcome.report, **extra, "changes": changed})
+    (folder / "report.json").write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
+    (folder / "report.html").write_text(html_from_json(report))
+    return report
+
+
+def short_form(report: Tree) -> dict[str, Any]:
+    """Return what the command prints: counts, and every candidate's figures that are one number or one with an interval."""
+    found = {}
+    for name, figures in report["candidates"].items():
+        found[name] = {key: value for key, value in figures.items() if is_figure(value)}
+        for task in ("intent", "next_action", "candidates"):
+            if task in figures:
+                found[name][task] = {key: value for key, value in figures[task].items() if is_figure(value)}
+    return {"name": report["name"], "candidates": found, "counts": report["counts"], "problems": report["problems"]}
+
+
+def _write_changes(found: Iterable[Change], path: Path, before: str) -> dict[str, Any]:
+    """Write changed decisions line by line; return their counts, and the first ones."""
+    counts = dict.fromkeys(
+        ("events", "alerts_more", "alerts_less", "frauds_found", "frauds_lost", "false_alarms_more", "false_alarms_less"), 0
+    )
+    first: list[Any] = []
+    encode = msgspec.json.Encoder().encode
+    with path.open("wb") as file:
+        for change in found:
+            file.write(encode(change) + b"\n")
+            more = change.after.alert
+            counts["events"] += 1
+            counts["alerts_more" if more else "alerts_less"] += 1
+            if change.fraud is not None:
+                what = ("frauds_found", "frauds_lost") if change.fraud else ("false_alarms_more", "false_alarms_less")
+                counts[what[0] if more else what[1]] += 1
+            if len(first) < _SHOWN_CHANGES:
+                first.append(msgspec.to_builtins(change))
+    return {"against": before, "file": path.name, **counts, "first": first}
+
+
+def _write_decisions(columns: Mapping[str, Any], folder: Path) -> None:
+    if importlib.util.find_spec("pyarrow") is None:
+        raise ConfigError("the decisions are written as Parquet, which needs pyarrow: pip install 'millrace[backtest]'")
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    parquet.write_table(pa.table(dict(columns)), folder / "decisions.parquet", compression="zstd")

@@ -1,0 +1,270 @@
+"""A backtest from end to end: the pass, the truth, every candidate's figures, what they decide differently."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_app.backtest.answers import class_figures, shown_figures
+from stream_app.backtest.bootstrap import Draws, interval_of
+from stream_app.backtest.candidates import Candidate, candidate_from
+from stream_app.backtest.changes import Change, Decided, changes
+from stream_app.backtest.config import DAY_MS, BacktestConfig, CandidateConfig
+from stream_app.backtest.fraud import Case, FraudFigures, fraud_figures
+from stream_app.backtest.passing import Gathered, Pass
+from stream_app.backtest.session_labels import SessionLabel
+from stream_app.backtest.spool import Spool
+from stream_app.backtest.thresholds import NO_ALERTS, adapted, budget_threshold, known_threshold
+from stream_app.backtest.truth import NEVER_MS, UNKNOWN, Truth
+from stream_app.codec.identity import Identity
+from stream_app.errors import ConfigError
+from stream_app.events import INTENTS, NEXT_ACTIONS
+from stream_app.features.engine import FeatureEngine
+from stream_app.replay.sources import Log
+
+__all__ = ["Backtest", "Outcome"]
+
+_CLASSES = {"intent": INTENTS, "next_action": NEXT_ACTIONS}
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a backtest comes to.
+
+    Attributes:
+        report: plain values, all of the report's figures; NaN where one cannot be told.
+        changes: (before, after) -> the events whose decisions differ, once through.
+        decisions: columns of the judged events: event_id, user, event_time_ms, amount, fraud; and for each candidate score,
+            threshold, alert.
+    """
+
+    report: dict[str, Any]
+    changes: Mapping[tuple[str, str], Callable[[], Iterator[Change]]]
+    decisions: Callable[[], dict[str, Any]]
+
+
+class Backtest:
+    """One backtest; use it as a context, it keeps events on disk.
+
+    Args:
+        config: What to do.
+        engine: The features.
+        identity: Pseudonyms, as a worker's.
+        runs_on: What models run on, an engine of `inference.engines`.
+
+    Raises:
+        ConfigError: A candidate's file is not there, or wrong.
+        ContractError: A model does not fit.
+    """
+
+    def __init__(self, config: BacktestConfig, engine: FeatureEngine, identity: Identity, runs_on: str = "auto") -> None:
+        self._config, self._engine, self._identity = config, engine, identity
+        self._opened = {name: candidate_from(candidate, engine, runs_on) for name, candidate in config.candidates.items()}
+        self._spool = Spool()
+
+    def __enter__(self) -> Backtest:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Delete what was kept."""
+        self._spool.__exit__(None, None, None)
+
+    def run(self, log: Log, progress: Callable[[int, int], None] = lambda _events, _time_ms: None) -> Outcome:
+        """Read the log, judge, compare.
+
+        Raises:
+            InputFileError: Something is wrong with the log, and its problems are strict.
+            ConfigError: Nothing is there to be judged.
+        """
+        config, asked = self._config, {name: each for name, each in self._opened.items() if each is not None}
+        gathered = Pass(config, asked, self._engine, self._identity, self._spool).run(log, progress)
+        in_time = gathered.time_ms >= config.judge.begin_ms
+        if not in_time.any():
+            raise ConfigError(
+                f"no event of the log is judged: of {gathered.counts['events']:,} events none is from {config.judge.begin} to "
+                f"{config.judge.end}; correct [judge] from and to"
+            )
+        report: dict[str, Any] = {
+            "name": config.name,
+            "counts": dict(gathered.counts),
+            "problems": log.problems.summary(),
+            "published": config.published,
+            "versions": {name: each.version for name, each in asked.items()},
+            "notes": {name: each.note for name, each in config.candidates.items() if each.note},
+            "against": self._baseline,
+            "candidates": {name: {} for name in config.candidates},
+        }
+        judged, truth = self._judged(gathered, in_time)
+        decided: dict[str, Decided] = {}
+        if "fraud" in config.judge.tasks:
+            decided = self._decided(gathered, truth)
+            self._judge_fraud(gathered, judged, truth, decided, report)
+        self._judge_answers(gathered, report)
+        facts: dict[str, NDArray[Any]] = {
+            "time_ms": gathered.time_ms,
+            "kind": gathered.kind,
+            "amount": gathered.amount,
+            "label": truth.final,
+        }
+        return Outcome(report, self._changes(decided, facts, judged), lambda: self._columns(decided, facts, judged))
+
+    @property
+    def _baseline(self) -> str:
+        return self._config.against or next(iter(self._config.candidates))
+
+    # --- fraud -----------------------------------------------------------------------------------------------------------
+
+    def _judged(self, gathered: Gathered, in_time: NDArray[np.bool_]) -> tuple[NDArray[np.int64], Truth]:
+        """Return the rows (K,) that fraud is judged on, and the truth of all."""
+        judge = self._config.judge
+        maturity_ms = None if judge.maturity_days is None else round(judge.maturity_days * DAY_MS)
+        said = gathered.labels.of("fraud")
+        truth = Truth.of(gathered.time_ms, gathered.kind, said, silence=True, maturity_ms=maturity_ms)
+        keep = in_time & (truth.final != UNKNOWN)
+        if judge.leave_out_known:
+            keep &= ~_known_users(gathered, truth, judge.begin_ms - judge.known_days * DAY_MS)
+        if "fraud" in judge.tasks and not keep.any():
+            raise ConfigError(
+                f"no fraud label is about an event from {judge.begin} to {judge.end}, so nobody can be judged on fraud: the log "
+                f'has {len(said[0]):,} such labels of events that count. Give labels in the log (topic "labels"), or leave '
+                "fraud out of [judge] tasks"
+            )
+        return np.flatnonzero(keep), truth
+
+    def _decided(self, gathered: Gathered, truth: Truth) -> dict[str, Decided]:
+        found: dict[str, Decided] = {}
+        for name, candidate in sorted(self._config.candidates.items(), key=lambda each: each[1].kind == "blend"):
+            if candidate.kind == "blend":
+                score = _blended([found[other].score for other in candidate.of], candidate)
+            else:
+                score = gathered.scores[name].astype(np.float64)
+            threshold = self._thresholds(candidate, self._opened[name], score, gathered, truth)
+            found[name] = Decided(score, threshold, score >= threshold)
+        return {name: found[name] for name in self._config.candidates}
+
+    def _thresholds(
+        self, config: CandidateConfig, candidate: Candidate | None, score: NDArray[np.float64], gathered: Gathered, truth: Truth
+    ) -> NDArray[np.float64]:
+        own = config.threshold if config.threshold is not None else candidate.threshold if candidate is not None else None
+        if own is not None and not config.adapt:
+            # Compared as a worker compares: in the precision of the scores.
+            return np.full(len(score), float(np.float32(own)))
+        time_ms, days = gathered.time_ms, config.lookback_days
+        begin_ms, budget = self._config.judge.begin_ms, self._config.judge.daily_budget
+
+        def choose(moment_ms: int) -> float:
+            if moment_ms + DAY_MS <= begin_ms:
+                return NO_ALERTS  # the days before only serve to look back at
+            if config.adapt == "precision":
+                return known_threshold(score, time_ms, truth, config.precision, moment_ms, days)
+            return budget_threshold(score, time_ms, gathered.user, budget, moment_ms, days)
+
+        return adapted(time_ms, choose)
+
+    def _judge_fraud(
+        self,
+        gathered: Gathered,
+        judged: NDArray[np.int64],
+        truth: Truth,
+        decided: Mapping[str, Decided],
+        report: dict[str, Any],
+    ) -> None:
+        config = self._config
+        case = Case(
+            gathered.time_ms[judged],
+            truth.final[judged],
+            gathered.amount[judged],
+            truth.first_known_ms(1)[judged],
+            Draws(gathered.user[judged], config.draws, config.seed),
+            config.judge.daily_budget,
+            config.costs,
+            {name: (codes[judged], names) for name, (codes, names) in gathered.segments.items()},
+        )
+        figures: dict[str, FraudFigures] = {}
+        for name, of in decided.items():
+            candidate = self._opened[name]
+            claims = candidate.claims if candidate is not None else True
+            figures[name] = fraud_figures(case, of.score[judged], of.threshold[judged], claims=claims)
+            report["candidates"][name] |= figures[name].figures
+        base = figures[self._baseline].drawn
+        for name, of_candidate in figures.items():
+            if name != self._baseline:
+                pairs = {figure: interval_of(drawn - base[figure]).to_json() for figure, drawn in of_candidate.drawn.items()}
+                report["candidates"][name]["difference"] = pairs
+        report["prevalence"] = float(case.label.mean())
+
+    # --- everything else ----------------------------------------------------------------------------------------------------
+
+    def _judge_answers(self, gathered: Gathered, report: dict[str, Any]) -> None:
+        config = self._config
+        for task, names in _CLASSES.items():
+            labels = _class_labels(gathered, task, config.judge.begin_ms)
+            rows = np.flatnonzero(labels != UNKNOWN)
+            draws = Draws(gathered.user[rows], config.draws, config.seed)
+            for name, says in gathered.classes.get(task, {}).items():
+                report["candidates"][name][task] = class_figures(says[rows], labels[rows], names, draws)
+        for name, shown in gathered.shown.items():
+            rows = shown.judged()
+            draws = Draws(gathered.user[rows], config.draws, config.seed)
+            report["candidates"][name]["candidates"] = shown_figures(shown.figures(rows), draws, shown.coverage)
+
+    def _changes(
+        self, decided: Mapping[str, Decided], facts: Mapping[str, NDArray[Any]], judged: NDArray[np.int64]
+    ) -> dict[tuple[str, str], Callable[[], Iterator[Change]]]:
+        base = self._baseline
+        norms = next((each.norms for each in self._opened.values() if each is not None and each.norms is not None), None)
+        usual = (tuple(self._engine.feature_names), norms)
+
+        def between(name: str) -> Callable[[], Iterator[Change]]:
+            sides = ((self._opened[base], decided[base]), (self._opened[name], decided[name]))
+            return lambda: changes(*sides, facts, judged, self._spool, usual)
+
+        return {(base, name): between(name) for name in decided if name != base}
+
+    def _columns(
+        self, decided: Mapping[str, Decided], facts: Mapping[str, NDArray[Any]], judged: NDArray[np.int64]
+    ) -> dict[str, Any]:
+        events, users = self._spool.names(judged)
+        columns: dict[str, Any] = {"event_id": events, "user": users, "event_time_ms": facts["time_ms"][judged]}
+        columns |= {"amount": facts["amount"][judged], "fraud": facts["label"][judged].astype(np.int8)}
+        for name, of in decided.items():
+            columns |= {f"{name}_score": of.score[judged].astype(np.float32), f"{name}_alert": of.alert[judged]}
+            columns[f"{name}_threshold"] = of.threshold[judged]
+        return columns
+
+
+def _known_users(gathered: Gathered, truth: Truth, since_ms: int) -> NDArray[np.bool_]:
+    """Return which events (N,) are of a user with a fraud, not older than `since_ms`, that was known when the day began."""
+    known_ms = np.where(gathered.time_ms >= since_ms, truth.first_known_ms(1), NEVER_MS)
+    first = np.full(int(gathered.user.max(initial=-1)) + 1, NEVER_MS, np.int64)
+    np.minimum.at(first, gathered.user, known_ms)
+    known: NDArray[np.bool_] = first[gathered.user] <= gathered.time_ms // DAY_MS * DAY_MS
+    return known
+
+
+def _blended(scores: list[NDArray[np.float64]], config: CandidateConfig) -> NDArray[np.float64]:
+    for name, score in zip(config.of, scores, strict=True):
+        if np.nanmin(score, initial=0.0) < 0.0 or np.nanmax(score, initial=0.0) > 1.0:
+            raise ConfigError(
+                f"a blend is of probabilities, and the scores of {name!r} are not in [0, 1]; leave it out of the blend"
+            )
+    weights = np.asarray(config.weights or [1.0] * len(scores)) / sum(config.weights or [1.0] * len(scores))
+    logits = [np.log(s) - np.log1p(-s) for s in (np.clip(score, 1e-7, 1.0 - 1e-7) for score in scores)]
+    mean = sum(weight * logit for weight, logit in zip(weights, logits, strict=True))
+    blended: NDArray[np.float64] = 1.0 / (1.0 + np.exp(-mean))
+    return blended
+
+
+def _class_labels(gathered: Gathered, task: str, begin_ms: int) -> NDArray[np.int64]:
+    """Return the labels (N,) of a task: those that the log brings, else what the rest of the session tells."""
+    labels = gathered.sessions[:, SessionLabel._fields.index(task)].copy()
+    if task == "intent":
+        rows, _, values = gathered.labels.of(task)
+        labels[rows] = values
+    labels[gathered.time_ms < begin_ms] = UNKNOWN
+    return labels

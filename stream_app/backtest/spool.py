@@ -1,0 +1,72 @@
+"""What only a few events will be asked for again, kept on disk: ids, users and features of all that is judged."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from types import TracebackType
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Spool"]
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(tuple[list[str], list[str]]).decode
+
+
+class Spool:
+    """Rows in the order in which they were added. Use it as a context: its files go with it."""
+
+    def __init__(self) -> None:
+        self._names, self._dense = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 (closed by __exit__)
+        self._first: list[int] = [0]  # row of each batch
+        self._offset: list[int] = [0]  # of each batch in the file of names
+        self._width = 0
+
+    def __enter__(self) -> Spool:
+        """Return itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Delete the files."""
+        self._names.close()
+        self._dense.close()
+
+    def __len__(self) -> int:
+        """Return how many rows there are."""
+        return self._first[-1]
+
+    def add(self, events: Sequence[str], users: Sequence[str], dense: NDArray[np.float32]) -> None:
+        """Add B rows: ids, users, features (B, F)."""
+        block = _encode((events, users))
+        self._names.seek(self._offset[-1])
+        self._names.write(block)
+        self._dense.seek(0, 2)
+        self._dense.write(np.ascontiguousarray(dense).tobytes())
+        self._width = dense.shape[1]
+        self._first.append(self._first[-1] + len(events))
+        self._offset.append(self._offset[-1] + len(block))
+
+    def names(self, rows: NDArray[np.int64]) -> tuple[list[str], list[str]]:
+        """Return ids and users of rows (R,), which ascend."""
+        events: list[str] = []
+        users: list[str] = []
+        batches = np.searchsorted(self._first, rows, side="right") - 1
+        for batch in np.unique(batches).tolist():
+            self._names.seek(self._offset[batch])
+            of_batch = _decode(self._names.read(self._offset[batch + 1] - self._offset[batch]))
+            for row in (rows[batches == batch] - self._first[batch]).tolist():
+                events.append(of_batch[0][row])
+                users.append(of_batch[1][row])
+        return events, users
+
+    def features(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return features (R, F) of rows (R,)."""
+        found = np.empty((len(rows), self._width), np.float32)
+        size = 4 * self._width
+        for place, row in enumerate(rows.tolist()):
+            self._dense.seek(row * size)
+            found[place] = np.frombuffer(self._dense.read(size), np.float32)
+        return found

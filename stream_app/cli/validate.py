@@ -1,0 +1,188 @@
+"""`millrace validate`: is a log fit to be imported, replayed and trained on?"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from stream_app.cli.settings import cli_settings
+from stream_app.errors import ConfigError, InputFileError, InvalidEventError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from stream_app.config import Settings
+    from stream_app.console.validate import Finding, LogChecks
+    from stream_app.console.validate_report import Report
+    from stream_app.imports.mapping import Mapping
+    from stream_app.replay.problems import Problems
+
+__all__ = ["command"]
+
+_NO_SKEW: Final = 1 << 60  # the clock is a check of its own
+_REPORT_EVERY: Final = 2_000
+_EXAMPLES: Final = """\b
+Examples:
+  millrace validate shop.jsonl
+  millrace validate transactions.parquet --mapping cards --report report.html
+  millrace validate visits.csv.gz --label Revenue --json | jq .checks
+
+Exit status: 0 nothing that matters, 1 findings that matter, 2 the log cannot be used.
+"""
+
+
+@click.command("validate", epilog=_EXAMPLES)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--mapping", "mapping_name", help="How rows become events (`taobao`, `cards`, a TOML file). Not for JSON lines.")
+@click.option("--label", default="", help="The column that is the truth.  [default: by its name]")
+@click.option("--rows", type=click.IntRange(min=10), help="Look at so many rows only.  [default: all]")
+@click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write a page (HTML) there.")
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON.")
+def command(
+    file: Path, mapping_name: str | None, label: str, rows: int | None, report: Path | None, as_json: bool
+) -> None:
+    """Check a log: schema, order, duplicates, gaps, clocks, leakage, cardinality.
+
+    FILE holds JSON lines of Millrace, or rows that a mapping makes events of (CSV, Parquet; gzip, Zstandard). Without a mapping
+    any table is looked at as it is. Leakage is looked for in the first four million cells, all else in the whole file.
+    """
+    from stream_app.imports.mapping import load_mapping
+
+    settings = cli_settings(announce=False)
+    mapping = load_mapping(mapping_name) if mapping_name else None
+    found = _examined(file, mapping, label, rows, settings)
+    if report is not None:
+        _write_page(report, found)
+    if as_json:
+        click.echo(json.dumps(found.line()))
+    else:
+        from rich.console import Console
+
+        console = Console(width=None if sys.stdout.isatty() else 200)
+        if found.findings:
+            console.print(found.table())
+        verdict = ("nothing that matters", "findings that matter", "this log cannot be used")[found.status]
+        click.echo(f"{found.events:,} events of {found.rows:,} rows: {verdict}")
+    if found.status:
+        raise SystemExit(found.status)
+
+
+def _examined(file: Path, mapping: Mapping | None, label: str, rows: int | None, settings: Settings) -> Report:
+    from stream_app.console.validate import Finding, Limits, LogChecks
+    from stream_app.console.validate_report import Report
+    from stream_app.imports.progress import ProgressLine
+
+    limits = Limits(settings.features.allowed_lateness_ms, settings.features.future_skew_ms)
+    checks, report = LogChecks(limits), Report(str(file))
+    try:
+        is_log = mapping is not None or _is_json_lines(file)
+        with ProgressLine(f"checking {file.name}", "rows", rows, sys.stderr) as line:
+            if is_log:
+                report.findings += _log_findings(file, mapping, rows, (checks, report), line.show)
+            report.findings += _table_findings(file, mapping, label, rows, (checks, report), is_log=is_log, tell=line.show)
+    except InputFileError as err:
+        report.findings.append(Finding("schema", "error", str(err), "see the finding"))
+    report.findings += checks.findings()
+    report.events, report.cardinality = checks.events, checks.cardinality()
+    report.first_ms, report.last_ms = checks.first_ms, checks.newest_ms
+    if not checks.events and report.status < 2:
+        action = "check the mapping, or the topics of the lines"
+        report.findings.append(Finding("schema", "error", "no row of it is an event", action))
+    return report
+
+
+def _is_json_lines(file: Path) -> bool:
+    """Whether the first line is one that Millrace wrote."""
+    from stream_app.imports.compressed import DAMAGE, plain_bytes
+
+    try:
+        with file.open("rb") as raw:
+            first = json.loads(plain_bytes(raw).readline() or b"null")
+    except OSError as err:
+        raise InputFileError(f"cannot read {file}: {err.strerror}") from err
+    except (ValueError, *DAMAGE):
+        return False
+    return isinstance(first, dict) and {"topic", "time_ms"} <= first.keys()
+
+
+def _log_findings(
+    file: Path, mapping: Mapping | None, rows: int | None, into: tuple[LogChecks, Report], tell: Callable[[int], None]
+) -> list[Finding]:
+    """Look at a log's events one by one."""
+    from stream_app.codec.decode import Decoder
+    from stream_app.console.validate import row_of
+    from stream_app.replay.files import LogFile
+    from stream_app.replay.problems import Problems
+    from stream_app.replay.records import LABELS
+
+    checks, report = into
+    problems, decoder = Problems(), Decoder(future_skew_ms=_NO_SKEW)
+    log = LogFile(file, 0, mapping, problems)
+    for record in log.records():
+        place = log.line_of(record)
+        if rows is not None and record.place[1] > rows:
+            report.more = True
+            break
+        report.rows = max(report.rows, record.place[1])
+        if record.topic != LABELS:
+            try:
+                event = decoder.decode(record.topic, record.key, record.value, record.timestamp)
+            except InvalidEventError as err:
+                problems.add(str(file), place, f"no event: {err}")
+                continue
+            checks.see(row_of(event, record.topic, place, record.timestamp if mapping is None else -1))
+        if report.rows % _REPORT_EVERY == 0:
+            tell(report.rows)
+    return list(_schema_findings(problems, checks.events))
+
+
+def _schema_findings(problems: Problems, events: int) -> Iterator[Finding]:
+    from stream_app.console.validate import Finding
+
+    for problem in problems.summary():
+        if "time jumps" in problem["reason"]:
+            continue  # the check of the clock tells it
+        cut_off = problem["first"][0].startswith(("after", "the whole file"))
+        level = "error" if cut_off and not events else "warning"
+        action = "get the whole file again" if cut_off else "correct these rows, or the mapping; an import refuses them, and counts"
+        yield Finding("schema", level, problem["reason"], action, problem["count"], tuple(problem["first"]))
+
+
+def _table_findings(
+    file: Path, mapping: Mapping | None, label: str, rows: int | None, into: tuple[LogChecks, Report], *, is_log: bool,
+    tell: Callable[[int], None],
+) -> list[Finding]:  # fmt: skip
+    """Look at the columns of the first rows; of a file that is no log of events, at its rows too."""
+    from stream_app.cli.features import mapped_columns
+    from stream_app.console.features_columns import inspect_columns, time_column
+    from stream_app.console.features_rows import read_table
+    from stream_app.console.validate import leak_findings, rows_of
+    from stream_app.imports.fields import used_columns
+
+    names, kinds = mapped_columns(mapping)
+    table = read_table(file, rows, tell, names)
+    if label and label not in table.names:
+        raise ConfigError(f"--label {label}: the file has no such column; it has {', '.join(table.names)}")
+    columns = inspect_columns(table, label, kinds)
+    time = time_column(columns)
+    if not is_log:
+        checks, report = into
+        report.rows, report.more = table.rows, table.more
+        for row in rows_of(columns, time):
+            checks.see(row)
+    used = {c for record in mapping.records if record.topic != "labels" for c in used_columns(record.fields)} if mapping else None
+    return leak_findings(columns, time, lambda column: used is None or column in used)
+
+
+def _write_page(path: Path, report: Report) -> None:
+    from stream_app.backtest.page import html_page
+
+    try:
+        path.write_text(html_page(f"validation of {Path(report.file).name}", report.html()), encoding="utf-8")
+    except OSError as err:
+        raise ConfigError(f"cannot write {path}: {err.strerror}") from err
+

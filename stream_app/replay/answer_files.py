@@ -1,0 +1,78 @@
+"""Answers in folders, of a recorded live run or of a replay, one at a time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+
+from stream_app.errors import InputFileError
+from stream_app.events import ANSWER_TOPICS, Source
+from stream_app.imports.compressed import DAMAGE, plain_bytes
+from stream_app.replay.files import RecordLine
+
+__all__ = ["COMPARED_TOPICS", "FEATURES", "Said", "answers_in", "source_of"]
+
+FEATURES: Final = "features"
+COMPARED_TOPICS: Final = (*ANSWER_TOPICS, "dead-letters", "late-events", FEATURES)
+_NAME: Final = re.compile(r"(?P<topic>[a-z]+(-[a-z]+)*?)(-\d+)?\.jsonl(\.gz|\.zst)?")
+_ENVELOPE: Final = b'{"topic":'
+_ID: Final = re.compile(r"(?P<topic>.+)-(?P<partition>\d+)-(?P<offset>\d+)")
+
+
+class _Head(msgspec.Struct):
+    answer_id: str
+
+
+class Said(NamedTuple):
+    """One message: its topic, the id of what it answers, its bytes."""
+
+    topic: str
+    answer_id: str
+    value: bytes
+
+
+_head: Final = msgspec.json.Decoder(_Head).decode
+_line: Final = msgspec.json.Decoder(RecordLine).decode
+
+
+def answers_in(folder: Path) -> Iterator[Said]:
+    """Yield the messages of a folder: `<topic>.jsonl` of a replay, or `live/<topic>-<partition>.jsonl` of a recording.
+
+    Raises:
+        InputFileError: There are none, or a file is damaged.
+    """
+    inner = folder / "live"
+    files = sorted((inner if inner.is_dir() else folder).glob("*.jsonl*"))
+    found = [(match["topic"], path) for path in files if (match := _NAME.fullmatch(path.name))]
+    compared = [(topic, path) for topic, path in found if topic in COMPARED_TOPICS]
+    if not compared:
+        raise InputFileError(f"{folder} has no answers: name a folder of `millrace record`, or what --out of a replay was")
+    for topic, path in compared:
+        yield from _messages(topic, path)
+
+
+def _messages(topic: str, path: Path) -> Iterator[Said]:
+    done = 0
+    with path.open("rb") as raw:
+        try:
+            for text in plain_bytes(raw):
+                done += 1
+                value = text.rstrip(b"\n")
+                if value.startswith(_ENVELOPE):
+                    line = _line(value)
+                    value = line.value.encode() if line.value is not None else line.value_base64 or b""
+                yield Said(topic, _head(value).answer_id, value)
+        except (msgspec.DecodeError, *DAMAGE) as err:
+            raise InputFileError(f"{path}, line {done}: no answer ({err}). Make the folder again") from err
+
+
+def source_of(answer_id: str) -> Source:
+    """Return the coordinates that an answer's id is made of."""
+    match = _ID.fullmatch(answer_id)
+    if match is None:
+        return Source(answer_id, -1, -1)
+    return Source(match["topic"], int(match["partition"]), int(match["offset"]))

@@ -1,0 +1,210 @@
+"""Files of a log, one at a time, as records: JSON lines that Millrace wrote, or rows of any file by a mapping.
+
+A JSON line is `{"topic", "key", "value", "time_ms"}`, as `millrace simulate --to` and `millrace import --to` write it; one that
+was recorded from Kafka has `partition` and `offset` too. Keys and values that are no UTF-8 text stand as `key_base64` and
+`value_base64`.
+
+What cannot be read is a problem with its file and line; a value that is no event is none yet: replaying it gives a dead letter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from stream_app.errors import InputFileError, InvalidEventError
+from stream_app.imports.compressed import DAMAGE, plain_bytes
+from stream_app.imports.convert import Converter
+from stream_app.imports.importer import mapping_columns
+from stream_app.imports.mapping import Mapping
+from stream_app.imports.parquet_rows import ParquetRows
+from stream_app.imports.rows import BadRow, open_rows
+from stream_app.replay.problems import Problems
+from stream_app.replay.records import LABELS, TOPIC_CODES, LogRecord
+
+__all__ = ["LogFile", "RecordLine", "time_of"]
+
+_CHUNK_ROWS: Final = 2_000
+_ALL_ROWS: Final = 1 << 60
+_TOLD_LINES: Final = 2_000  # lines between two words about progress
+_JUMP_DAYS: Final = 180  # no log of one shop pauses for so long; a wrong unit or a wrong clock jumps further
+_JUMP_MS: Final = _JUMP_DAYS * 86_400_000
+
+
+class RecordLine(msgspec.Struct, omit_defaults=True):
+    """One line of JSON. Without a partition it is a line of a file; `time_ms` is the record's timestamp."""
+
+    topic: str
+    key: str | None = None
+    value: str | None = None
+    time_ms: int = -1
+    partition: int = -1
+    offset: int = -1
+    key_base64: bytes | None = None
+    value_base64: bytes | None = None
+    headers: list[tuple[str, bytes | None]] = []
+
+
+class _EventTime(msgspec.Struct):
+    event_time_ms: int
+
+
+class _LabelTime(msgspec.Struct):
+    label_time_ms: int
+
+
+_line: Final = msgspec.json.Decoder(RecordLine).decode
+_event_time: Final = msgspec.json.Decoder(_EventTime).decode
+_label_time: Final = msgspec.json.Decoder(_LabelTime).decode
+
+
+def time_of(topic: str, value: bytes | None, timestamp: int) -> int:
+    """Return when a record happened: its event time, of a label when it became known, else its timestamp (at least 0)."""
+    try:
+        return _label_time(value or b"").label_time_ms if topic == LABELS else _event_time(value or b"").event_time_ms
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return max(0, timestamp)
+
+
+class LogFile:
+    """One file.
+
+    Args:
+        path: The file.
+        number: Which one of the log's it is: the `partition` of its rows.
+        mapping: How its rows become events; None: JSON lines.
+        problems: Is told what cannot be read.
+        progress: Is told the share of the file that is read, now and then.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        number: int,
+        mapping: Mapping | None,
+        problems: Problems,
+        progress: Callable[[float], None] = lambda _share: None,
+    ) -> None:
+        self.path, self.number = path, number
+        self._mapping, self._problems, self._progress = mapping, problems, progress
+        self._last_ms: int | None = None
+
+    def parts(self) -> list[tuple[int, int]]:
+        """Cut the file where others may begin to read it: at the row groups of Parquet; any other file is one part.
+
+        Returns:
+            Of each part the rows before it, and those until its end.
+        """
+        if self._mapping is None:
+            return [(0, _ALL_ROWS)]
+        try:
+            source = open_rows(self.path, self._mapping, mapping_columns(self._mapping))
+        except InputFileError:
+            return [(0, _ALL_ROWS)]  # who reads it takes note of what is wrong
+        with closing(source):
+            edges = list(source.row_groups()) if isinstance(source, ParquetRows) else []
+        return list(pairwise([0, *edges[:-1], _ALL_ROWS]))
+
+    def records(self, part: tuple[int, int] = (0, _ALL_ROWS)) -> Iterator[LogRecord]:
+        """Yield all that the file, or one of its parts, holds, in its own order.
+
+        Raises:
+            InputFileError: Something is wrong, and the problems are strict.
+        """
+        self._last_ms = None
+        found = self._lines() if self._mapping is None else self._rows(self._mapping, *part)
+        for record in found:
+            if self._last_ms is not None and abs(record.time_ms - self._last_ms) > _JUMP_MS:
+                days = (record.time_ms - self._last_ms) / 86_400_000
+                reason = f"the time jumps by more than {_JUMP_DAYS} days; it is replayed all the same"
+                self._problem(f"{self.line_of(record)} (by {days:+,.0f} days)", reason)
+            self._last_ms = record.time_ms
+            yield record
+        self._progress(1.0)
+
+    def line_of(self, record: LogRecord) -> str:
+        """Say where in the file a record stands."""
+        return f"line {record.place[1]}" if self._mapping is None else f"row {record.place[1]}"
+
+    def _problem(self, place: str, reason: str) -> None:
+        self._problems.add(str(self.path), place, reason)
+
+    # --- JSON lines --------------------------------------------------------------------------------------------------------
+
+    def _lines(self) -> Iterator[LogRecord]:
+        number, size = 0, max(1, self.path.stat().st_size)
+        with self.path.open("rb") as raw:
+            try:
+                for number, text in enumerate(plain_bytes(raw), 1):
+                    record = self._record(number, text)
+                    if record is not None:
+                        yield record
+                    if number % _TOLD_LINES == 0:
+                        self._progress(raw.tell() / size)
+            except DAMAGE as err:
+                self._problem(f"after line {number}", _damage(err))
+
+    def _record(self, number: int, text: bytes) -> LogRecord | None:
+        if text.isspace():
+            return None
+        try:
+            line = _line(text)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
+            self._problem(f"line {number}", f"no record: {err}")
+            return None
+        if line.topic not in TOPIC_CODES:
+            self._problem(f"line {number}", f"its topic {line.topic[:40]!r} is none of {', '.join(TOPIC_CODES)}")
+            return None
+        key = line.key_base64 if line.key is None else line.key.encode()
+        value = line.value_base64 if line.value is None else line.value.encode()
+        time_ms = time_of(line.topic, value, line.time_ms)
+        timestamp = line.time_ms if line.time_ms >= 0 else time_ms
+        place, partition, offset = (self.number, number, 0), self.number, number
+        if line.partition >= 0:
+            partition, offset = line.partition, line.offset
+            place = (TOPIC_CODES[line.topic], partition, offset)
+        return LogRecord(time_ms, place, line.topic, partition, offset, timestamp, key, value, line.headers)
+
+    # --- rows by a mapping ---------------------------------------------------------------------------------------------------
+
+    def _rows(self, mapping: Mapping, row: int, last: int) -> Iterator[LogRecord]:
+        try:
+            source = open_rows(self.path, mapping, mapping_columns(mapping))
+        except InputFileError as err:
+            self._problem("the whole file", str(err))
+            return
+        try:
+            convert, most = Converter(mapping, source.index, self.path.name.split(".")[0]).convert, len(mapping.records)
+            for chunk in source.chunks(row, _CHUNK_ROWS):
+                for cells in chunk:
+                    if row == last:
+                        return
+                    row += 1
+                    if isinstance(cells, BadRow):
+                        self._problem(f"row {row}", cells.reason)
+                        continue
+                    try:
+                        produced = convert(cells, row)
+                    except InvalidEventError as err:
+                        self._problem(f"row {row}", str(err))
+                        continue
+                    for number, (topic, key, value, time_ms) in enumerate(produced):
+                        offset = row * most + number
+                        place = (self.number, row, number)
+                        yield LogRecord(time_ms, place, topic, self.number, offset, time_ms, key, value)
+                self._progress(source.done_ratio())
+        except InputFileError as err:
+            self._problem(f"after row {row}", str(err))
+        finally:
+            source.close()
+
+
+def _damage(err: Exception) -> str:
+    if isinstance(err, EOFError):
+        return "the compressed stream ends too early: the file was cut off; what stands before is replayed"
+    return f"cannot be read any further: {err}"

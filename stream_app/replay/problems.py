@@ -1,0 +1,77 @@
+"""What was wrong with a log: counted by file and reason, with the first places; nothing is dropped without a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from stream_app.errors import InputFileError
+
+__all__ = ["Problem", "Problems"]
+
+_FIRST_PLACES: Final = 5
+_MOST_REASONS: Final = 200  # a log that is wrong in a thousand ways must not fill the memory
+_OTHER: Final = "other reasons"
+
+
+@dataclass(slots=True)
+class Problem:
+    """One reason in one file: how often, and the first lines (or rows) where."""
+
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+
+
+class Problems:
+    """Takes note of what is wrong.
+
+    Args:
+        strict: Whether the first one ends the run.
+        tell: Is told each of the first places.
+    """
+
+    def __init__(self, *, strict: bool = False, tell: Callable[[str], None] = lambda _line: None) -> None:
+        self._strict = strict
+        self._tell = tell
+        self.found: dict[tuple[str, str], Problem] = {}  # (file, reason)
+
+    @property
+    def count(self) -> int:
+        """How many there were."""
+        return sum(problem.count for problem in self.found.values())
+
+    def add(self, file: str, place: str, reason: str) -> None:
+        """Take note of one.
+
+        Raises:
+            InputFileError: It is strict.
+        """
+        if self._strict:
+            raise InputFileError(f"{file}, {place}: {reason}. Without --strict it is counted, and the replay goes on")
+        if (file, reason) not in self.found and len(self.found) >= _MOST_REASONS:
+            reason = _OTHER
+        problem = self.found.setdefault((file, reason), Problem())
+        problem.count += 1
+        if len(problem.first) < _FIRST_PLACES:
+            problem.first.append(place)
+            self._tell(f"{file}, {place}: {reason}")
+
+    def take(self, found: Mapping[tuple[str, str], Problem]) -> None:
+        """Take note of what another process has found.
+
+        Raises:
+            InputFileError: It is strict.
+        """
+        for (file, reason), problem in found.items():
+            for place in problem.first:
+                self.add(file, place, reason)
+            known = self.found.get((file, reason)) or self.found[file, _OTHER]
+            known.count += problem.count - len(problem.first)
+
+    def summary(self) -> list[dict[str, Any]]:
+        """List them for a report, most frequent first."""
+        ranked = sorted(self.found.items(), key=lambda entry: (-entry[1].count, entry[0]))
+        return [
+            {"file": file, "reason": reason, "count": problem.count, "first": problem.first} for (file, reason), problem in ranked
+        ]

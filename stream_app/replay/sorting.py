@@ -1,0 +1,100 @@
+"""Sorts more records than memory holds: sorted runs go to a temporary folder and are merged from there.
+
+What fits into memory never touches the disk. The order is that of the records themselves, which is total, so the result is the
+same however the records came and wherever the runs were cut.
+"""
+
+from __future__ import annotations
+
+import heapq
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from stream_app.errors import InputFileError
+from stream_app.replay.records import LogRecord
+
+__all__ = ["sorted_records", "windowed_records"]
+
+_RUN_BYTES: Final = 96 << 20  # values held at once; with their objects about three times that
+_OVERHEAD: Final = 400  # of one record's objects
+_FRAME_RECORDS: Final = 512  # read at once of each run
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(list[LogRecord]).decode
+
+
+def sorted_records(records: Iterable[LogRecord], *, run_bytes: int = _RUN_BYTES) -> Iterator[LogRecord]:
+    """Yield all records in canonical order.
+
+    Args:
+        records: In any order.
+        run_bytes: How much may be in memory before it goes to disk.
+    """
+    with tempfile.TemporaryDirectory(prefix="millrace-sort-") as folder:
+        runs: list[Path] = []
+        held: list[LogRecord] = []
+        size = 0
+        for record in records:
+            held.append(record)
+            size += _OVERHEAD + (len(record.value) if record.value else 0)
+            if size >= run_bytes:
+                runs.append(_spilled(held, Path(folder) / f"run-{len(runs)}"))
+                held, size = [], 0
+        held.sort()
+        if not runs:
+            yield from held
+            return
+        yield from heapq.merge(*map(_frames, runs), held)
+
+
+def windowed_records(
+    records: Iterable[LogRecord], window_ms: int, refuse: Callable[[LogRecord, int], None]
+) -> Iterator[LogRecord]:
+    """Yield records in canonical order as they come, none more than `window_ms` out of order.
+
+    Args:
+        records: Nearly in order of event time.
+        window_ms: A record waits until one came that is so much newer.
+        refuse: Told of each record that comes when a later one has been given out already, and by how many ms; it is left out.
+    """
+    waiting: list[LogRecord] = []
+    newest_ms = before_ms = 0
+    given: LogRecord | None = None
+    for record in records:
+        if given is not None and record < given:
+            refuse(record, given.time_ms - record.time_ms)
+            continue
+        heapq.heappush(waiting, record)
+        # Two in a row: a single time from the far future would shut out all that comes after it.
+        newest_ms, before_ms = max(newest_ms, min(before_ms, record.time_ms)), record.time_ms
+        while waiting and waiting[0].time_ms < newest_ms - window_ms:
+            given = heapq.heappop(waiting)
+            yield given
+    while waiting:
+        yield heapq.heappop(waiting)
+
+
+def _spilled(records: list[LogRecord], path: Path) -> Path:
+    records.sort()
+    try:
+        with path.open("wb") as file:
+            for at in range(0, len(records), _FRAME_RECORDS):
+                frame = _encode(records[at : at + _FRAME_RECORDS])
+                file.write(len(frame).to_bytes(4, "little"))
+                file.write(frame)
+    except OSError as err:
+        raise InputFileError(
+            f"cannot write {path} ({err.strerror}): sorting needs about the log's own size there; name a folder with more room "
+            "in TMPDIR, or give --sort-window for a log that is nearly in order"
+        ) from err
+    return path
+
+
+def _frames(path: Path) -> Iterator[LogRecord]:
+    with path.open("rb") as file:
+        while head := file.read(4):
+            yield from _decode(file.read(int.from_bytes(head, "little")))

@@ -1,0 +1,312 @@
+"""A whole backtest over a simulated shop, against recounts of what it wrote and against the replay's own answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from sklearn.metrics import average_precision_score
+
+from stream_app.backtest.config import DAY_MS, load_config
+from stream_app.backtest.run import Backtest
+from stream_app.cli.backtest import backtest
+from stream_app.codec.identity import Identity
+from stream_app.config import ModelSettings, Settings
+from stream_app.errors import ConfigError, InputFileError
+from stream_app.events import Event, IntentLabel, Label, Order
+from stream_app.imports.sink import JsonlSink
+from stream_app.replay.canonical import CanonicalReplay
+from stream_app.replay.problems import Problems
+from stream_app.replay.sources import chunks_of, open_log
+from stream_app.simulator.options import SimulatorOptions
+from stream_app.simulator.shop import arrivals
+from tests.scoring import scoring_engine, topic_of
+
+DEMO = Path(__file__).resolve().parents[4] / "model" / "artifacts" / "demo"
+BEGIN_MS = 1_767_225_600_000  # of the simulation: 2026-01-01
+HALF_DAYS = 6
+CONFIG = """
+[judge]
+from = 2026-01-03
+to = 2026-01-05
+tasks = ["fraud", "intent", "next_action", "candidates"]
+daily_budget = 5
+known_days = 2
+leave_out_known = true
+
+[costs]
+review = 4.0
+missed = 10.0
+
+[candidates.model]
+kind = "model"
+path = "{demo}"
+
+[candidates.rules]
+kind = "rules"
+path = "{folder}/own.toml"
+
+[candidates.amount]
+kind = "feature"
+feature = "amount"
+adapt = "precision"
+precision = 0.3
+
+[candidates.elsewhere]
+kind = "scores"
+path = "{folder}/scores.jsonl"
+
+[candidates.both]
+kind = "blend"
+of = ["model", "elsewhere"]
+threshold = 0.5
+
+[segments.scene]
+field = "scene"
+
+[segments.amount]
+feature = "amount"
+edges = [50, 200]
+"""
+RULES = """
+[[rule]]
+name = "costly"
+kinds = ["order"]
+points = 2
+when = [{ feature = "amount", at_least = 100 }]
+
+[[rule]]
+name = "busy, and not too costly"
+points = 0.5
+when = [{ feature = "user_events_1h", at_least = 3 }, { feature = "amount", below = 1000 }]
+"""
+
+
+@pytest.fixture(scope="module")
+def shop() -> list[Event | Label]:
+    options = SimulatorOptions(
+        events=4_000, users=150, items=300, events_per_s=4_000 / (4 * 86_400), fraud_share=0.1, malformed_share=0.0,
+        label_delay_ms=DAY_MS // 4, intent_labels=True, rhythm=False,
+    )  # fmt: skip
+    return [arrival.message for arrival in arrivals(options)]
+
+
+def write(path: Path, events: list[Event | Label]) -> Path:
+    with JsonlSink(path) as sink:
+        for event in events:
+            if isinstance(event, Label):
+                sink.send("labels", event.user.encode(), msgspec.json.encode(event), event.label_time_ms)
+            else:
+                sink.send(topic_of(event), event.user.encode(), msgspec.json.encode(event), event.event_time_ms)
+        sink.flush()
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, shop: list[Event | Label]) -> Path:
+    folder = tmp_path_factory.mktemp("backtest")
+    write(folder / "log.jsonl", shop)
+    (folder / "own.toml").write_text(RULES)
+    # Something that knows a little: the sum of the digits of the event's id, as a probability.
+    orders = {event.event_id for event in shop if isinstance(event, Order)}  # some came twice
+    lines = [{"event_id": order, "score": sum(map(int, filter(str.isdigit, order))) % 97 / 97} for order in sorted(orders)]
+    (folder / "scores.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (folder / "shop.toml").write_text(CONFIG.format(demo=DEMO, folder=folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def written(folder: Path) -> dict[str, Any]:
+    """What the command printed last."""
+    asked = [
+        str(folder / "shop.toml"),
+        "--data",
+        str(folder / "log.jsonl"),
+        "--out",
+        str(folder / "out"),
+        "--draws",
+        "20",
+        "--json",
+    ]
+    done = CliRunner().invoke(backtest, [*asked, "--engine", "onnxruntime"], catch_exceptions=False)
+    printed: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return printed
+
+
+@pytest.fixture(scope="module")
+def decisions(folder: Path, written: dict[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
+    assert written
+    table = pq.read_table(folder / "out" / "decisions.parquet")
+    return {name: np.array(table[name].to_pylist()) for name in table.column_names}
+
+
+def test_a_model_is_judged_by_the_probabilities_that_a_worker_would_have_answered(
+    folder: Path, decisions: dict[str, np.ndarray[Any, Any]]
+) -> None:
+    answered: dict[str, float] = {}
+    settings = Settings(model=ModelSettings(engine="onnxruntime", path=str(DEMO)))
+    with CanonicalReplay(settings, scoring_engine()) as replay:
+        for batch in replay.batches(chunks_of(open_log([folder / "log.jsonl"]), 512)):
+            for line in batch.messages["intent-labels"].values:
+                label = msgspec.json.decode(line, type=IntentLabel)
+                answered[label.event_id] = label.fraud_probability
+    judged = decisions["event_id"].tolist()
+    assert len(judged) > 100
+    assert decisions["model_score"] == pytest.approx([answered[event] for event in judged], abs=1e-5)
+
+
+def test_figures_are_recounts_of_the_decisions(written: dict[str, Any], decisions: dict[str, np.ndarray[Any, Any]]) -> None:
+    fraud, amount = decisions["fraud"] == 1, decisions["amount"]
+    assert fraud.sum() > 5
+    for name, found in written["candidates"].items():
+        score, alert = decisions[f"{name}_score"], decisions[f"{name}_alert"]
+        said = ~np.isnan(score)
+        ranked = np.where(said, score, np.nanmin(score) - 1)
+        assert found["average_precision"]["value"] == pytest.approx(average_precision_score(fraud, ranked), abs=1e-6)
+        assert np.array_equal(alert, said & (score.astype(np.float64) >= decisions[f"{name}_threshold"]))
+        assert found["without_a_score"] == (~said).sum()
+        assert found["recall"]["value"] == pytest.approx((alert & fraud).sum() / fraud.sum())
+        assert found["value_caught"]["value"] == pytest.approx(amount[alert & fraud].sum() / amount[fraud].sum())
+        days = len(np.unique(decisions["event_time_ms"] // DAY_MS))
+        assert found["alerts_per_day"]["value"] == pytest.approx(alert.sum() / days)
+        cost = 4.0 * alert.sum() + (10.0 + amount)[fraud & ~alert].sum()
+        assert found["cost_per_day"]["value"] == pytest.approx(cost / days)
+
+
+def test_rules_rank_by_points_and_alert_when_one_fires(decisions: dict[str, np.ndarray[Any, Any]]) -> None:
+    costly, quiet = decisions["amount"] >= 100, decisions["rules_score"] % 2 < 0.25
+    assert set(np.unique(decisions["rules_score"])) <= {0.0, 0.5, 2.0, 2.5}
+    assert np.array_equal(decisions["rules_score"] >= 2, costly)
+    assert np.array_equal(decisions["rules_alert"], costly | ~quiet)
+
+
+def test_every_changed_decision_is_listed_with_its_reasons(folder: Path, decisions: dict[str, np.ndarray[Any, Any]]) -> None:
+    lines = [json.loads(line) for line in (folder / "out" / "changes-model-rules.jsonl").read_text().splitlines()]
+    differ = decisions["model_alert"] != decisions["rules_alert"]
+    assert [line["event_id"] for line in lines] == decisions["event_id"][differ].tolist()
+    assert len(lines) > 3
+    for line in lines:
+        assert line["before"]["alert"] != line["after"]["alert"]
+        assert bool(line["after"]["rules"]) == line["after"]["alert"]
+        assert {"feature", "value", "usual"} == set(line["before"]["reasons"][0])
+
+
+def test_who_was_known_when_the_day_began_is_not_judged(
+    shop: list[Event | Label], decisions: dict[str, np.ndarray[Any, Any]], folder: Path
+) -> None:
+    frauds = {label.event_id: label for label in shop if isinstance(label, Label) and label.task == "fraud"}
+    late_or_repeated = set()
+    known: dict[str, int] = {}
+    for event in shop:
+        if isinstance(event, Event) and event.event_id in frauds and event.event_time_ms >= BEGIN_MS:
+            told = frauds[event.event_id].label_time_ms
+            known[event.user] = min(told, known.get(event.user, told))
+    kinds = {type(event) for event in shop if isinstance(event, Event) and event.event_id in frauds}
+    wanted = []
+    for event in shop:
+        if (
+            isinstance(event, Event)
+            and type(event) in kinds
+            and BEGIN_MS + 2 * DAY_MS <= event.event_time_ms < BEGIN_MS + 4 * DAY_MS
+        ):
+            day_ms = event.event_time_ms // DAY_MS * DAY_MS
+            if known.get(event.user, day_ms + 1) > day_ms:
+                wanted.append(event.event_id)
+    late_or_repeated = set(wanted) - set(decisions["event_id"].tolist())
+    counts = json.loads((folder / "out" / "report.json").read_text())["counts"]
+    assert set(decisions["event_id"].tolist()) <= set(wanted)
+    assert len(late_or_repeated) <= counts["late"]
+
+
+def test_labels_that_come_later_change_figures_and_no_threshold(folder: Path, shop: list[Event | Label], tmp_path: Path) -> None:
+    end_ms = BEGIN_MS + 4 * DAY_MS
+    moment_ms = BEGIN_MS + 3 * DAY_MS  # the second judged day begins
+    changed = [
+        msgspec.structs.replace(event, value=0.0) if isinstance(event, Label) and event.task == "fraud" and event.label_time_ms > moment_ms else event
+        for event in shop
+    ]  # fmt: skip
+    log = write(tmp_path / "log.jsonl", changed)
+    found = []
+    for path in (folder / "log.jsonl", log):
+        config = load_config(str(folder / "shop.toml"))
+        with Backtest(config, scoring_engine(), Identity(b"k"), "onnxruntime") as judge:
+            outcome = judge.run(open_log([path]))
+            columns = outcome.decisions()
+        early = columns["event_time_ms"] < moment_ms + DAY_MS
+        assert early.any()
+        assert end_ms > moment_ms
+        threshold = dict(zip(columns["event_time_ms"] // DAY_MS, columns["amount_threshold"], strict=True))
+        found.append((threshold, outcome.report["candidates"]["amount"]["frauds"]))
+    # Silence means honest only where no verdict says so, so the second log knows less; what it knows was said by then.
+    assert found[0][1] > found[1][1]
+    assert found[0][0][BEGIN_MS // DAY_MS + 2] < float("inf")
+
+
+def test_intent_and_lists_are_judged(written: dict[str, Any], folder: Path) -> None:
+    report = json.loads((folder / "out" / "report.json").read_text())
+    of_model = report["candidates"]["model"]
+    confusion = np.array(of_model["intent"]["confusion"])
+    assert confusion.sum() == of_model["intent"]["events"] > 500
+    assert of_model["intent"]["accuracy"]["value"] == pytest.approx(np.trace(confusion) / confusion.sum())
+    for code, part in enumerate(of_model["intent"]["classes"].values()):
+        assert part["rows"] == confusion[code].sum()
+        assert part["recall"]["value"] is None or part["recall"]["value"] == pytest.approx(
+            confusion[code, code] / confusion[code].sum()
+        )
+    shown = written["candidates"]["model"]["candidates"]
+    assert shown["events"] > 100
+    assert 0 <= shown["recall_at_1"]["value"] <= shown["recall_at_10"]["value"] <= shown["recall_at_20"]["value"] <= 1
+    assert shown["ndcg_at_20"]["value"] <= shown["recall_at_20"]["value"]
+    assert 0 < shown["coverage"] <= 1
+
+
+def test_the_page_asks_nobody_for_anything(folder: Path, written: dict[str, Any]) -> None:
+    page = (folder / "out" / "report.html").read_text()
+    assert written["report"] == str(folder / "out" / "report.html")
+    assert page.count("<svg") > 8
+    assert "<script" not in page
+    assert "url(http" not in page
+    assert 'src="' not in page
+    for name in written["candidates"]:
+        assert f"<h3>{name}</h3>" in page
+
+
+@pytest.fixture
+def strange(tmp_path: Path, shop: list[Event | Label]) -> Iterator[Path]:
+    first = next(label for label in shop if isinstance(label, Label))
+    yield write(tmp_path / "strange.jsonl", [msgspec.structs.replace(first, event_id="nobody-knows-me"), *shop])
+
+
+def test_a_label_of_an_unknown_event_is_counted_and_shown_with_file_and_line(strange: Path, folder: Path) -> None:
+    problems = Problems()
+    with Backtest(load_config(str(folder / "shop.toml")), scoring_engine(), Identity(b"k"), "onnxruntime") as judge:
+        report = judge.run(open_log([strange], problems=problems)).report
+    assert report["counts"]["labels of unknown events"] == 1
+    [found] = report["problems"]
+    assert found["file"] == str(strange)
+    assert found["first"] == ["line 1 (nobody-knows-me)"]
+
+
+def test_strict_stops_at_it(strange: Path, folder: Path) -> None:
+    with (
+        Backtest(load_config(str(folder / "shop.toml")), scoring_engine(), Identity(b"k"), "onnxruntime") as judge,
+        pytest.raises(InputFileError, match=r"strange.jsonl, line 1 \(nobody-knows-me\)"),
+    ):
+        judge.run(open_log([strange], problems=Problems(strict=True)))
+
+
+def test_a_log_without_an_event_in_time_is_told_so(folder: Path) -> None:
+    config = msgspec.structs.replace(load_config(str(folder / "shop.toml")))
+    judge = msgspec.structs.replace(config.judge, begin="2030-01-01", end="2030-01-02")
+    with (
+        Backtest(msgspec.structs.replace(config, judge=judge), scoring_engine(), Identity(b"k"), "onnxruntime") as wrong,
+        pytest.raises(ConfigError, match="none is from 2030-01-01 to 2030-01-02"),
+    ):
+        wrong.run(open_log([folder / "log.jsonl"]))

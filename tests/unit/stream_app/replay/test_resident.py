@@ -1,0 +1,115 @@
+"""State that stays in memory against the engine with blobs: the same features and blobs, however little of it may be hot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stream_app.codec.identity import Identity
+from stream_app.events import Event
+from stream_app.features.blobs import Blobs
+from stream_app.features.catalog import CATALOGUE
+from stream_app.features.columns import EventColumns
+from stream_app.features.engine import FeatureEngine, FoldResult
+from stream_app.replay.resident import Resident
+from tests.unit.stream_app.features.cases import DAY_MS, KEY, LATENESS_MS, NOON, Run, engine_of, event_of, logs, tensors
+from tests.unit.stream_app.features.catalogue_for_tests import EVERYTHING
+
+CATALOGUES = {"everything": EVERYTHING, "shipped": CATALOGUE}
+IDENTITY = Identity(KEY)
+
+
+def in_order(log: Sequence[Event]) -> list[Event]:
+    return sorted(log, key=lambda event: event.event_time_ms)
+
+
+def cut(engine: FeatureEngine, log: Sequence[Event], size: int) -> Iterator[tuple[EventColumns, np.ndarray]]:
+    """Columns of batches that span no more than a state lives, with the events' running numbers."""
+    span_ms = min(kind.ttl_ms for kind in engine.kinds)
+    batch: list[Event] = []
+    done = 0
+    for event in [*log, None]:
+        if batch and (event is None or len(batch) == size or event.event_time_ms - batch[0].event_time_ms > span_ms):
+            yield engine.columns(batch, [0] * len(batch), IDENTITY), done + 1 + np.arange(len(batch), dtype=np.int64)
+            done, batch = done + len(batch), []
+        if event is not None:
+            batch.append(event)
+
+
+@dataclass
+class Forgetful(Run):
+    """The engine over blobs, one event at a time, each blob deleted once its entity has been silent for longer than it lives."""
+
+    newest_ms: dict[tuple[str, bytes], int] = field(default_factory=dict)
+    count: int = 0
+
+    def one(self, event: Event) -> FoldResult:
+        columns = self.engine.columns([event], [0], IDENTITY)
+        for kind in self.engine.kinds:
+            key = columns.keys[kind.name][0]
+            newest_ms = self.newest_ms.get((kind.name, key))
+            if newest_ms is not None and event.event_time_ms - newest_ms > kind.ttl_ms:
+                self.blobs[kind.name].pop((0, key), None)
+        self.steps[0] = self.count
+        self.count += 1
+        result = self.batch([event])
+        for kind in self.engine.kinds:
+            if result.touched[kind.name].any():
+                self.newest_ms[kind.name, columns.keys[kind.name][0]] = event.event_time_ms
+        return result
+
+
+@pytest.mark.parametrize("which", CATALOGUES)
+@settings(deadline=None, max_examples=40)
+@given(log=logs(), size=st.sampled_from([1, 7, 40]), hot_bytes=st.sampled_from([1, 60_000, 1 << 24]))
+def test_features_and_state_are_those_of_blobs_read_and_written_event_by_event(
+    which: str, log: list[Event], size: int, hot_bytes: int
+) -> None:
+    log = in_order(log)
+    engine = engine_of(CATALOGUES[which], LATENESS_MS)
+    oracle, state = Forgetful(engine), Resident(engine, hot_bytes=hot_bytes)
+    expected = tensors([oracle.one(event) for event in log])
+    found = tensors([state.fold(columns, commits) for columns, commits in cut(engine, log, size)])
+    for name, tensor in expected.items():
+        assert found[name].tobytes() == tensor.tobytes(), name
+    for kind in engine.kinds:
+        packed = {key: blob for keys, blobs in state.packed(kind.name, 3) for key, blob in zip(keys, blobs, strict=True)}
+        assert packed == {key: blob for (_, key), blob in oracle.blobs[kind.name].items()}
+
+
+def test_state_that_was_packed_and_loaded_elsewhere_goes_on_as_if_nothing_had_been() -> None:
+    engine = engine_of(CATALOGUE, LATENESS_MS)
+    log = [event_of(7_919 * number, NOON + 60_000 * number, f"e{number}") for number in range(200)]
+    first, second = list(cut(engine, log, 100))
+    whole, before, after = Resident(engine), Resident(engine), Resident(engine)
+    whole.fold(*first)
+    before.fold(*first)
+    after.fold(*first)  # what was there of the same entities is replaced
+    for kind in engine.kinds:
+        for keys, blobs in before.packed(kind.name):
+            after.load(kind.name, keys, Blobs.of(list(blobs)))
+    assert tensors([after.fold(*second)])["dense"].tobytes() == tensors([whole.fold(*second)])["dense"].tobytes()
+    assert after.entities() == whole.entities()
+
+
+def test_who_is_silent_for_longer_than_a_state_lives_is_swept_out_of_the_memory() -> None:
+    engine = engine_of(CATALOGUE, LATENESS_MS)
+    state = Resident(engine, ("user", "session"), hot_bytes=1 << 22)
+    per_day = 6_000
+    for day in range(8):
+        log = [event_of(0, NOON + 2 * day * DAY_MS + 1_000 * number, f"e{day}-{number}") for number in range(per_day)]
+        batch = [_with_session(event, f"s{day}-{number}") for number, event in enumerate(log)]
+        columns = engine.columns(batch, [0] * per_day, IDENTITY)
+        state.fold(columns)
+    assert state.entities()["user"] == 1
+    assert state.entities()["session"] < 5 * per_day  # of 8 x 6,000, of which all but the last day's are forgotten
+
+
+def _with_session(event: Event, session: str) -> Event:
+    return msgspec.structs.replace(event, session=session)

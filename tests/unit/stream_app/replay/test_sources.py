@@ -1,0 +1,123 @@
+"""Logs of many files come in order of event time; what is wrong with them is counted, with file and line, or ends the replay."""
+
+from __future__ import annotations
+
+import gzip
+import random
+from pathlib import Path
+
+import msgspec
+import pytest
+import zstandard
+
+from stream_app.errors import ConfigError, InputFileError
+from stream_app.imports.mapping import load_mapping
+from stream_app.replay import sorting
+from stream_app.replay.problems import Problems
+from stream_app.replay.records import LogRecord
+from stream_app.replay.sources import Log, chunks_of, decoded, open_log
+from tests.scoring import BASE_MS, make_events
+from tests.unit.stream_app.replay.test_canonical import write_log
+
+EVENTS = make_events(400, users=["u-1", "u-2"], devices=["d"], seed=3)
+
+
+def identities(log: Log) -> list[str]:
+    return [event.event_id for events, _ in decoded(log, 64) for event in events]
+
+
+def in_time() -> list[str]:
+    return [event.event_id for event in sorted(EVENTS, key=lambda event: event.event_time_ms)]
+
+
+def compressed(path: Path, how: str) -> Path:
+    data = path.read_bytes()
+    packed = path.with_name(f"{path.name}.{how}")
+    packed.write_bytes(gzip.compress(data) if how == "gz" else zstandard.ZstdCompressor().compress(data))
+    path.unlink()
+    return packed
+
+
+def test_files_of_a_pattern_are_merged_by_event_time(tmp_path: Path) -> None:
+    shuffled = random.Random(1).sample(EVENTS, len(EVENTS))
+    compressed(write_log(tmp_path / "a.jsonl", shuffled[:150]), "gz")
+    compressed(write_log(tmp_path / "b.jsonl", shuffled[150:300]), "zst")
+    write_log(tmp_path / "c.jsonl", shuffled[300:])
+    assert identities(open_log([str(tmp_path / "*.jsonl*")])) == in_time()
+    assert identities(open_log([tmp_path])) == in_time()
+
+
+def test_a_log_larger_than_memory_is_sorted_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = []
+    spilled = sorting._spilled
+    monkeypatch.setattr(sorting, "_spilled", lambda held, path: runs.append(len(held)) or spilled(held, path))
+    log = open_log([write_log(tmp_path / "log.jsonl", random.Random(2).sample(EVENTS, len(EVENTS)))])
+    records = list(sorting.sorted_records(log.records(), run_bytes=20_000))
+    assert len(runs) > 5
+    assert records == list(log.records())
+
+
+def test_a_sort_window_leaves_out_what_comes_later_and_says_where(tmp_path: Path) -> None:
+    events = sorted(EVENTS, key=lambda event: event.event_time_ms)
+    late = msgspec.structs.replace(events[0], event_id="late")
+    path = write_log(tmp_path / "log.jsonl", [*events[:300], late, *events[300:]])
+    log = open_log([path], window_ms=60_000)
+    assert identities(log) == [event.event_id for event in events]
+    [problem] = log.problems.summary()
+    assert problem["count"] == 1
+    assert problem["first"][0].startswith("line 301 ")
+
+
+def test_one_time_from_the_far_future_does_not_shut_out_what_follows(tmp_path: Path) -> None:
+    events = sorted(EVENTS, key=lambda event: event.event_time_ms)
+    future = msgspec.structs.replace(events[0], event_id="future", event_time_ms=BASE_MS + 400 * 86_400_000)
+    path = write_log(tmp_path / "log.jsonl", [*events[:200], future, *events[200:]])
+    log = open_log([path], window_ms=60_000)
+    assert identities(log) == [*in_time(), "future"]
+    assert [problem["first"] for problem in log.problems.summary()] == [["line 201 (by +400 days)", "line 202 (by -400 days)"]]
+
+
+def test_a_truncated_gzip_gives_what_stands_before_and_says_so(tmp_path: Path) -> None:
+    path = compressed(write_log(tmp_path / "log.jsonl", EVENTS), "gz")
+    path.write_bytes(path.read_bytes()[:-200])
+    log = open_log([path])
+    count = len(identities(log))
+    assert 0 < count < len(EVENTS)
+    [problem] = log.problems.summary()
+    assert problem["first"] == [f"after line {count}"]
+    assert "cut off" in problem["reason"]
+    with pytest.raises(InputFileError, match="--strict"):
+        list(open_log([path], problems=Problems(strict=True)).records())
+
+
+def test_a_truncated_zstandard_file_is_no_short_one(tmp_path: Path) -> None:
+    path = compressed(write_log(tmp_path / "log.jsonl", EVENTS), "zst")
+    path.write_bytes(path.read_bytes()[:-100])
+    log = open_log([path])
+    list(log.records())
+    assert "cut off" in log.problems.summary()[0]["reason"]
+
+
+def test_bad_rows_and_files_of_another_schema_are_counted_with_their_place(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("1,2,3,pv,1511544070\n1,2,3,pv\n1,9,3,swim,1511544072\n2,2,3,buy,1511544073\n")
+    (tmp_path / "b.csv").write_text("7,2,3,cart,noon\n8,2,3,cart,1511544071\n")
+    (tmp_path / "c.parquet").write_bytes(b"PAR1 but not really")
+    log = open_log([tmp_path], load_mapping("taobao"))
+    chunks = list(chunks_of(log, 10))
+    assert [record.timestamp for chunk in chunks for record in chunk.records] == [1511544070000, 1511544071000, 1511544073000]
+    found = {(Path(problem["file"]).name, problem["first"][0]) for problem in log.problems.summary()}
+    assert found == {("a.csv", "row 2"), ("a.csv", "row 3"), ("b.csv", "row 1"), ("c.parquet", "the whole file")}
+
+
+def test_rows_of_one_time_stay_in_order_of_files_and_rows(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("1,1,3,buy,1511544070\n1,2,3,pv,1511544070\n")
+    (tmp_path / "b.csv").write_text("1,3,3,buy,1511544070\n")
+    records: list[LogRecord] = list(open_log([tmp_path], load_mapping("taobao")).records())
+    assert [(record.topic, record.partition, record.offset) for record in records] == [
+        ("orders", 0, 2), ("clicks", 0, 4), ("orders", 1, 2),
+    ]  # fmt: skip
+
+
+def test_a_log_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"there is no log file .*\*\.jsonl"):
+        open_log([tmp_path / "*.jsonl"])
