@@ -79,7 +79,7 @@ class NetworkShape:
     temperature: float = 0.0
 
 
-_DEMO: Final = NetworkShape()
+_DEMO: Final = NetworkShape(scene_gate=True, dropout=0.1)
 _TABLE: Final = NetworkShape(knees=16, expert_hidden=64, expert_out=32, tower=32, dropout=0.1, forget=0.02, noise=0.02)
 _TEXT: Final = NetworkShape(sharing="shared_bottom", experts=1, expert_out=96, dropout=0.3, forget=0.0, noise=0.0)
 _SEQUENCE: Final = NetworkShape(sharing="shared_bottom", experts=1, embedding=64, attention_heads=4, layers=0, temperature=0.07)

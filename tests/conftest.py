@@ -24,6 +24,9 @@ from stream_app.services import cluster, real
 from stream_app.services.cluster import ClusterState
 from stream_app.services.probe import kafka_answers, redis_answers
 from stream_app.services.state import ServicesState, state_path
+from trt_build import library
+from trt_build.errors import BuildError
+from trt_build.library import Library
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -88,6 +91,19 @@ def own_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     finally:
         cluster.down(root, wipe=True)
         assert [node.pid for node in cluster.status(root).nodes] == [0] * 6
+
+
+@pytest.fixture(scope="session")
+def tensorrt_libraries() -> dict[str, Library]:
+    """NVIDIA's TensorRT of this checkout, releases 10 and 11: fetched by the first run (540 MB), kept in `.services`."""
+    try:
+        for release in ("10.15", "11.4"):
+            library.fetch(CHECKOUT, release, lambda _line: None)
+    except BuildError as err:
+        if os.environ.get("CI"):
+            pytest.fail(f"TensorRT's libraries are required in CI: {err}")
+        pytest.skip(f"no TensorRT libraries: {err}")
+    return library.installed(CHECKOUT)
 
 
 @pytest.fixture

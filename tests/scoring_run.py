@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-import numpy as np
 from numpy.typing import NDArray
 
 from stream_app.clock import SettableClock
-from stream_app.codec.answers import ScoredRows
 from stream_app.codec.outbox import OutboxBatch, decode_outbox
+from stream_app.codec.ranked import Ranked
 from stream_app.events import Event
 from stream_app.inference.ranker import PriorRanker
 from stream_app.pipeline import Pipeline, Span
@@ -32,11 +31,12 @@ class NotingRanker(PriorRanker):
     """Keeps the tensors it is shown."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.seen: list[Mapping[str, NDArray[Any]]] = []
 
-    def rank(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[ScoredRows, NDArray[np.float32]]:
+    def rank(self, inputs: Mapping[str, NDArray[Any]], users: Sequence[bytes]) -> Ranked:
         self.seen.append({name: value.copy() for name, value in inputs.items()})
-        return super().rank(inputs)
+        return super().rank(inputs, users)
 
 
 @dataclass

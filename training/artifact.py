@@ -21,7 +21,7 @@ from stream_app.errors import ConfigError, ContractError
 from training.dataset import Dataset
 from training.evaluate import item_vectors
 from training.origin import commit
-from trt_build.manifest import file_sha256, library_versions, version_of, write_manifest
+from trt_build.manifest import file_sha256, library_versions, version_of, weights_sha256, write_manifest
 from trt_build.onnx_from_checkpoint import onnx_from_checkpoint
 from trt_build.verify import parity, torch_answers, verify_artifact
 
@@ -138,6 +138,7 @@ def _write(finished: Finished, dataset: Dataset, folder: Path) -> Manifest:
         metrics=finished.metrics | {"onnx_largest_difference": gaps},
         versions=library_versions(),
         samples=SAMPLES_FILE,
+        weights_sha256=weights_sha256(checkpoint),
     )
     write_manifest(folder, manifest)
     return manifest

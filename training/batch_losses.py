@@ -52,7 +52,8 @@ class BatchLosses:
     def training(self, rows: NDArray[np.int64]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return (losses by task, labels by name) of `rows`, which are made harder as the options say."""
         inputs, labels = batch_of(self.dataset, rows, self._group.device)
-        return self._losses(augmented(inputs, self._options), labels), labels
+        taught = {name: torch.from_numpy(said[rows]).to(self._group.device) for name, said in self.dataset.taught.items()}
+        return self._losses(augmented(inputs, self._options), labels, taught), labels
 
     @torch.no_grad()
     def validation(self) -> dict[str, float]:
@@ -74,12 +75,14 @@ class BatchLosses:
         sums = self._group.total(sums.to(self._group.device))
         return {task.name: float(sums[n, 0] / sums[n, 1].clamp(min=1)) for n, task in enumerate(self.tasks)}
 
-    def _losses(self, inputs: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _losses(
+        self, inputs: Mapping[str, Tensor], labels: Mapping[str, Tensor], taught: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
         gpu = self._group.device.type == "cuda"
         with torch.autocast("cuda", torch.bfloat16, enabled=gpu and self._options.amp):
             logits = self.network(inputs)
             items = self._item_vectors(labels)
-        return task_losses(logits, labels, self.tasks, items)
+        return task_losses(logits, labels, self.tasks, items, taught, self._options.distil)
 
     def _item_vectors(self, labels: Mapping[str, Tensor]) -> ItemVectors | None:
         if self._retrieval is None:

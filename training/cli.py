@@ -121,7 +121,8 @@ def train(**options: Any) -> None:  # noqa: ANN401 (options by name)
       python -m training train --config beauty --data beauty.txt.gz --protocol leave_one_out
       python -m training train --data clicks.csv.gz --mapping taobao --set training.learning_rate=1e-3 --resume
     """
-    from training.run import Order, run, set_threads
+    from training.orders import Order
+    from training.run import run, set_threads
     from training.screen import Screen
 
     changes = {
@@ -167,7 +168,8 @@ def search(**options: Any) -> None:  # noqa: ANN401 (options by name)
     Example:
       python -m training search --config cards --data transactions.parquet --trials 20
     """
-    from training.run import Order, dataset_of, set_threads, with_tasks
+    from training.orders import Order, dataset_of, with_tasks
+    from training.run import set_threads
     from training.screen import Screen
     from training.search import search as searched
 
@@ -176,7 +178,7 @@ def search(**options: Any) -> None:  # noqa: ANN401 (options by name)
     set_threads(options["threads"])
     folder = options["run_folder"] or options["runs"] / f"{config.name}-search"
     screen = Screen(quiet=options["quiet"])
-    dataset, config, _ = with_tasks(dataset_of(Order(config=config, folder=folder, data=data, kept=kept), screen), config)
+    dataset, config, _ = with_tasks(dataset_of(Order(config=config, folder=folder, data=data, kept=kept), screen.say), config)
     found = searched(
         dataset, config, folder, lambda trial: screen.say(f"trial {trial.number}: {trial.value:.4f}  {trial.values}")
     )

@@ -84,6 +84,9 @@ class TrainingOptions:
         event_dropout: share of the positions of a sequence that are left out while training.
         sequence_crop: share of sequences that are cut to a random number of their newest positions while training.
         text_word_dropout: share of tokens and n-grams that are left out while training.
+        distil: share of what is learnt that is a teacher's answer and not the label itself, see `training.teacher`; 0 = no
+            teacher. Tasks of kind retrieval have none.
+        teacher_folds: parts of the training range; a row is answered by trees that were grown on the other parts.
         amp: whether matrix products are in bfloat16 where there is a GPU; the CPU always computes in float32.
         device: `auto` takes a GPU where there is one.
         checkpoint_every_s: seconds between two checkpoints within an epoch; each epoch ends with one.
@@ -110,6 +113,8 @@ class TrainingOptions:
     event_dropout: float = field(default=0.0, metadata={"rule": _SHARE})
     sequence_crop: float = _ruled(0.0, 0.0, 1.0)
     text_word_dropout: float = field(default=0.0, metadata={"rule": _SHARE})
+    distil: float = _ruled(0.0, 0.0, 1.0)
+    teacher_folds: int = _ruled(5, 2, 100)
     amp: bool = True
     device: str = _ruled("auto", choices=("auto", "cpu", "cuda"))
     checkpoint_every_s: float = _ruled(300.0, 0.0, 1e9)

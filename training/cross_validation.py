@@ -4,7 +4,7 @@
     [source] only = "each"          every scene alone, with its own part of the split: what scenes are worth that share nothing
 
 Each is a training of its own: tokens, categories and scaling are learnt on its train rows. With `members` above 1 the answer is
-that of so many networks together (`training.ensemble`), with seeds that follow each other.
+that of so many networks together (`training.ensemble`).
 """
 
 from __future__ import annotations
@@ -15,20 +15,18 @@ from statistics import fmean, stdev
 from typing import Any
 
 from stream_app.errors import ConfigError
-from training.config import TrainingConfig
-from training.dataset import Dataset
-from training.ensemble import together
-from training.evaluate import Metrics, judge
-from training.loop import train
-from training.protocol import protocol_named
+from training.evaluate import Metrics
+from training.orders import Order, dataset_of, with_tasks
+from training.outcome import outcome_of
+from training.plain import plain
 from training.results import add_rows, rows_from_metrics
-from training.run import Order, dataset_of, with_tasks
 from training.screen import Screen
 from training.sources.declared import plan_from_section, scenes_of
 from training.sources.tables import TablePlan
 from training.sources.texts import TextPlan
+from training.teacher import with_teacher
 
-__all__ = ["cross_validate", "judge_members"]
+__all__ = ["cross_validate"]
 
 
 def cross_validate(order: Order, screen: Screen, members: int = 1) -> dict[str, Any]:
@@ -50,13 +48,14 @@ def cross_validate(order: Order, screen: Screen, members: int = 1) -> dict[str, 
     for part in parts:
         screen.say(", ".join(f"{key} = {value}" for key, value in part.items()))
         config = order.config.changed(part)
-        made = dataset_of(Order(config=config, folder=order.folder, data=order.data), screen)
+        made = dataset_of(Order(config=config, folder=order.folder, data=order.data), screen.say)
         dataset, config, _ = with_tasks(made, config)
-        found.append(judge_members(config, dataset, screen, members))
+        dataset = with_teacher(dataset, dataset.tasks, config.training, screen.say)
+        found.append(outcome_of(dataset, config, screen, members=members).judgement.metrics)
     name = order.name or f"{order.config.network.shape.sharing}, {members} network{'s' * (members > 1)} a part"
     short = {"name": name, "folds": len(parts), "members": members, "metrics": _over_folds(found)}
     order.folder.mkdir(parents=True, exist_ok=True)
-    (order.folder / "folds.json").write_text(json.dumps({**short, "of_folds": found}, indent=1) + "\n")
+    (order.folder / "folds.json").write_text(json.dumps(plain({**short, "of_folds": found}), indent=1, allow_nan=False) + "\n")
     if order.results is not None:
         add_rows(order.results, rows_from_metrics(name, order.config.name, found, {}, order.command))
     return short
@@ -75,16 +74,6 @@ def _parts(order: Order) -> list[dict[str, Any]]:
         f"[source.split] kind is {split.get('kind', 'random')!r}, so there are no folds. Pass --set source.split.kind=folds, or "
         "--set source.only=each to train every scene of one --data alone"
     )
-
-
-def judge_members(config: TrainingConfig, dataset: Dataset, screen: Screen, members: int) -> Metrics:
-    """Train `members` networks with seeds that follow each other, and judge their mean answer on the test range."""
-    networks = []
-    for number in range(members):
-        seed = config.training.seed + number
-        with screen.training(f"seed {seed}") as events:
-            networks.append(train(dataset, config.changed({"training.seed": seed}), None, events).network)
-    return judge(together(networks), dataset, "test", protocol_named(config.evaluation.protocol)).metrics
 
 
 def _over_folds(found: Sequence[Metrics]) -> dict[str, dict[str, dict[str, Any]]]:

@@ -59,6 +59,8 @@ class Dataset:
         catalogue_hash: of the feature catalogue; empty where features are not the catalogue's.
         segments: names of the segments; at least one.
         fitted: what inputs were made with and serving would repeat: a tokenizer, codes of categories; learnt on train rows alone.
+        taught: task -> what a teacher says of each row, probabilities (N,) or (N, C) float32, NaN where it says nothing; made for
+            a training (`training.teacher`), not kept in the file.
         notes: what a person should know of how it was made: counts of what was left out, by name.
         made_from: files and settings, by which a stored set is known again; "" = not told.
     """
@@ -76,12 +78,14 @@ class Dataset:
     catalogue_hash: str = ""
     segments: tuple[str, ...] = ("all",)
     fitted: Arrays = field(default_factory=dict)
+    taught: Arrays = field(default_factory=dict)
     notes: dict[str, int] = field(default_factory=dict)
     made_from: str = ""
 
     def __post_init__(self) -> None:
         """Refuse arrays of different lengths, and tasks without labels."""
         each = {**self.inputs, **{f"labels {name}": value for name, value in self.labels.items()}}
+        each |= {f"taught {name}": value for name, value in self.taught.items()}
         each |= {"split": self.split, "segment": self.segment, "time_ms": self.time_ms, "key": self.key}
         lengths = {name: len(value) for name, value in each.items()}
         if len(set(lengths.values())) > 1:

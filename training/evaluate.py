@@ -4,7 +4,7 @@ Works for any data set and any tasks: what a task is asked depends on its kind a
 
     binary     how it ranks (average_precision, auc) and what it claims (log_loss, brier, calibration_error, accuracy);
                with a budget of cards: card_precision_at_<k>
-    classes    accuracy, macro_f1, log_loss, calibration_error; where some rows have none of the classes (a label or a
+    classes    accuracy, macro_f1, macro_auc, log_loss, calibration_error; where some rows have none of the classes (a label or a
                class `out_of_scope`): in_scope_accuracy and out_of_scope_recall at a threshold chosen on the validation range
     retrieval  recall_at_<k>, ndcg_at_<k>, mrr_at_<k> over all items
 

@@ -57,7 +57,18 @@ _PULL: Final = 2e-4  # towards zero, of the mean loss: as weak as it can be and 
 _SPREADS_IN_RANGE: Final = 1.35  # interquartile range of a normal distribution, in standard deviations
 _LEAST_SPREAD: Final = 0.1  # in log units, as the encoder
 _LIMIT: Final = 6.0  # spreads, as the encoder
-_KEPT: Final = ("average_precision", "auc", "log_loss", "accuracy", "macro_f1", "card_precision", "recall", "ndcg", "mrr")
+_KEPT: Final = (
+    "average_precision",
+    "auc",
+    "log_loss",
+    "accuracy",
+    "macro_f1",
+    "macro_auc",
+    "card_precision",
+    "recall",
+    "ndcg",
+    "mrr",
+)
 
 Array = NDArray[Any]
 

@@ -37,6 +37,7 @@ from training.resume import ALL_RANKS, WEIGHTS, check_same, load_state, save_sta
 from training.schedule import learning_rate, optimiser_for
 from training.spectral import start_items
 from training.stopping import EarlyStopping
+from training.teacher import with_teacher
 
 __all__ = ["EpochReport", "Trained", "TrainingEvents", "train"]
 
@@ -124,6 +125,7 @@ def train(
     """
     tasks = config.chosen_tasks(dataset.tasks)
     check_dataset(dataset, tasks, judged=config.training.stop_on == "metric")
+    dataset = with_teacher(dataset, tasks, config.training)
     with joined(config.training.device) as group:
         run = _Run(dataset, config, tasks, group, run_folder)
         if resume:

@@ -37,7 +37,12 @@ class ItemVectors:
 
 
 def task_losses(
-    logits: Mapping[str, Tensor], labels: Mapping[str, Tensor], tasks: Sequence[Task], items: ItemVectors | None = None
+    logits: Mapping[str, Tensor],
+    labels: Mapping[str, Tensor],
+    tasks: Sequence[Task],
+    items: ItemVectors | None = None,
+    taught: Mapping[str, Tensor] | None = None,
+    share: float = 0.0,
 ) -> dict[str, Tensor]:
     """Return each task's mean loss, () float32, in the order of `tasks`.
 
@@ -46,13 +51,15 @@ def task_losses(
         labels: by name of label, each (B,) int64, -1 = unknown.
         tasks: what is asked.
         items: of the task of kind `retrieval`, if there is one.
+        taught: task -> a teacher's probabilities (B,) or (B, C), NaN where it says nothing: the label alone counts there.
+        share: of the teacher's answer in what is learnt, 0..1; the label has the rest.
     """
     by_name = {task.name: task for task in tasks}
     losses = {}
     for task in tasks:
-        answer, label = logits[task.name].float(), labels[task.label]
+        answer, label, said = logits[task.name].float(), labels[task.label], (taught or {}).get(task.name)
         if task.kind == "classes":
-            losses[task.name] = _classes(answer, label, task)
+            losses[task.name] = _classes(answer, label, task, said, share)
         elif task.kind == "retrieval":
             assert items is not None, f"task {task.name} is retrieval and comes without item vectors"
             losses[task.name] = _retrieval(answer, label, items)
@@ -60,7 +67,7 @@ def task_losses(
             given = by_name.get(task.given)
             if given is not None:
                 answer = joint_logit(unweighted(logits[given.name].float(), given), answer)
-            losses[task.name] = _binary(answer, label, task)
+            losses[task.name] = _binary(answer, label, task, said, share)
     return losses
 
 
@@ -108,17 +115,25 @@ def _retrieval(users: Tensor, numbers: Tensor, items: ItemVectors) -> Tensor:
     return F.cross_entropy(users[known] @ vectors.T, numbers[known])
 
 
-def _classes(logits: Tensor, labels: Tensor, task: Task) -> Tensor:
+def _classes(logits: Tensor, labels: Tensor, task: Task, taught: Tensor | None, share: float) -> Tensor:
+    known = labels != UNKNOWN
+    target = F.one_hot(labels.clamp(min=0), len(task.classes)).float()  # (B, C)
+    target = _mixed(target, taught, share) * known.unsqueeze(1)
     weights = torch.tensor(task.class_weights, device=logits.device) if task.class_weights else None
-    total = F.cross_entropy(logits, labels, weight=weights, ignore_index=UNKNOWN, reduction="sum")
-    return total / (labels != UNKNOWN).sum().clamp(min=1)
+    return F.cross_entropy(logits, target, weight=weights, reduction="sum") / known.sum().clamp(min=1)
 
 
-def _binary(logits: Tensor, labels: Tensor, task: Task) -> Tensor:
-    known, positive = labels != UNKNOWN, labels == 1
-    each = F.binary_cross_entropy_with_logits(logits, positive.float(), reduction="none")
-    weights = torch.where(positive, task.positive_weight, 1.0) * known
-    return (each * weights).sum() / known.sum().clamp(min=1)
+def _binary(logits: Tensor, labels: Tensor, task: Task, taught: Tensor | None, share: float) -> Tensor:
+    known = labels != UNKNOWN
+    target = _mixed((labels == 1).float(), taught, share)  # (B,)
+    weight = torch.tensor(task.positive_weight, device=logits.device)
+    each = F.binary_cross_entropy_with_logits(logits, target, pos_weight=weight, reduction="none")
+    return (each * known).sum() / known.sum().clamp(min=1)
+
+
+def _mixed(target: Tensor, taught: Tensor | None, share: float) -> Tensor:
+    """Return what is learnt: the label, and `share` of the teacher's answer where it gives one."""
+    return target if taught is None else torch.where(torch.isnan(taught), target, torch.lerp(target, taught, share))
 
 
 def _nothing(values: Tensor) -> Tensor:

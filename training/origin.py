@@ -1,56 +1,5 @@
-"""Where a figure comes from: commit, machine, cores, date. Stands beside every published number."""
+"""Where a figure comes from: as backtests say it."""
 
-from __future__ import annotations
-
-import datetime
-import os
-import platform
-import subprocess
-from pathlib import Path
-
-from stream_app.clock import Clock, SystemClock
+from stream_app.backtest.origin import commit, machine, origin
 
 __all__ = ["commit", "machine", "origin"]
-
-_CHECKOUT = Path(__file__).resolve().parents[1]
-
-
-def origin(clock: Clock | None = None) -> dict[str, str | int]:
-    """Return `commit`, `machine`, `cores` and `date` (ISO 8601, UTC, to the second)."""
-    now_s = (clock or SystemClock()).now_ms() // 1_000
-    return {
-        "commit": commit(),
-        "machine": machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        "date": datetime.datetime.fromtimestamp(now_s, datetime.UTC).isoformat(timespec="seconds"),
-    }
-
-
-def commit() -> str:
-    """Return the commit of the checkout this code is in, with "+" when files differ from it; "unknown" outside of one."""
-    head = _git("rev-parse", "--short=12", "HEAD")
-    if head is None:
-        return "unknown"
-    return head + ("+" if _git("status", "--porcelain") else "")
-
-
-def machine() -> str:
-    """Return processor, system and Python version in one line."""
-    return f"{_processor()}, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
-
-
-def _git(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", "-C", str(_CHECKOUT), *arguments], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return None  # installed as a wheel, on a machine without git
-    return done.stdout.strip() if done.returncode == 0 else None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or "unknown processor"
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else "unknown processor"

@@ -135,7 +135,8 @@ def measure(asked: Scored, dataset: Dataset, protocol: Protocol, threshold: floa
         return found | (placed(asked.alone, "alone_") if protocol.neighbour_weight else {})
     claims = {"log_loss": figure.log_loss(says, labels), "calibration_error": figure.calibration_error(says, labels)}
     if asked.task.kind == "classes":
-        return {"accuracy": figure.accuracy(says, labels), "macro_f1": figure.macro_f1(says, labels)} | claims | found
+        found |= {"accuracy": figure.accuracy(says, labels), "macro_f1": figure.macro_f1(says, labels)}
+        return found | {"macro_auc": figure.macro_auc(raw, labels)} | claims
     found |= {"average_precision": figure.average_precision(raw, labels), "auc": figure.roc_auc(raw, labels)}
     found |= claims | {"brier": figure.brier(says, labels), "accuracy": figure.accuracy(says, labels)}
     if protocol.card_budget:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from model.tasks import Task
-from training import curves
+from stream_app.backtest import curves
+from stream_app.backtest.page import html_page
 from training.evaluate import Judgement
 from training.floors import ways_of
 from training.metrics import higher_is_better
@@ -26,16 +27,6 @@ from training.results import step_time
 __all__ = ["TrainingReport", "html_from_json", "write_report"]
 
 _CONFUSED: Final = 15  # pairs of classes that are named
-_STYLE: Final = """
-:root{color-scheme:light dark}
-body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;background:Canvas;color:CanvasText}
-h1,h2,h3{line-height:1.2}h2{margin-top:2.5rem;border-bottom:1px solid;padding-bottom:.2rem}
-table{border-collapse:collapse;margin:.8rem 0}th,td{padding:.2rem .7rem;text-align:left;border-bottom:1px solid #8886}
-td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}.better{color:#1a9850}.worse{color:#e34a33;font-weight:600}
-.pictures{display:flex;flex-wrap:wrap;gap:1rem}figure{margin:0}figcaption{font-size:.85rem;opacity:.8}
-.wide{overflow-x:auto}pre{overflow-x:auto;padding:.6rem;border:1px solid #8886}dt{font-weight:600}dd{margin:0 0 .4rem 1rem}
-svg{max-width:100%;height:auto}
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,10 +96,7 @@ def html_from_json(report: Mapping[str, Any]) -> str:
     body = [f"<h1>{escape(str(report['name']))}</h1>", _facts(report), "<h2>Figures</h2>", _figures(report)]
     body += [_of_task(report, task, pictures) for task in report["tasks"]]
     body += [_learning(report, pictures), _segments(report), _settings(report)]
-    title = escape(f"Training report: {report['name']}")
-    inside = "\n".join(body)
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
-    return f'<!doctype html>\n<html lang="en"><head>{head}<style>{_STYLE}</style></head><body>\n{inside}\n</body></html>\n'
+    return html_page(f"Training report: {report['name']}", body)
 
 
 def _curves(judged: Judgement, name: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,12 +26,14 @@ from training.loop import EpochReport, TrainingEvents, train
 from training.metrics import higher_is_better
 from training.plain import plain
 from training.resume import check_same
+from training.teacher import with_teacher
 
 if TYPE_CHECKING:
     import optuna
 
 __all__ = ["SearchResult", "SearchTrial", "search"]
 
+_DISTIL: Final = "training.distil"
 _STUDY: Final = "search"
 _ABOUT: Final = "about"
 _TRIALS_FILE: Final = "trials.log"
@@ -96,6 +98,8 @@ def search(
     if config.search.task and config.search.task not in names:
         raise ConfigError(f"search.task = {config.search.task!r}: is not trained; {closest(config.search.task, names)}")
     check_dataset(dataset, tasks, judged=True)
+    if config.training.distil or _DISTIL in config.search.ranges:
+        dataset = with_teacher(dataset, tasks, replace(config.training, distil=1.0))  # one for all trials, whatever its share
     study = _study(config, dataset, folder)
     left = config.search.trials - len(study.trials)
     if left > 0:

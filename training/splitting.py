@@ -21,7 +21,7 @@ from stream_app.errors import ConfigError, ContractError
 from training.dataset import LEFT_OUT, SPLITS, Dataset
 from training.protocol import PROTOCOLS
 
-__all__ = ["BY_TIME", "Splitting", "resplit", "split_rows", "splitting_from"]
+__all__ = ["BY_TIME", "Splitting", "by_share", "resplit", "split_rows", "splitting_from"]
 
 _SHARES: Final = (0.70, 0.15, 0.15)
 BY_TIME: Final = ("time", "cards")
@@ -88,7 +88,7 @@ def split_rows(splitting: Splitting, time_ms: NDArray[np.int64], key: NDArray[np
     if splitting.protocol == "sessions":
         return _by_session(splitting, time_ms, key)
     if not splitting.ranges:
-        return _by_share(splitting, np.argsort(time_ms, kind="stable"))
+        return by_share(splitting.shares, np.argsort(time_ms, kind="stable"))
     split = np.full(len(time_ms), LEFT_OUT, np.int8)
     for name, (begin, end) in splitting.ranges.items():
         split[(time_ms >= begin) & (time_ms < end)] = SPLITS.index(name)
@@ -128,10 +128,15 @@ def _text(time_ms: int) -> str:
     return datetime.fromtimestamp(time_ms / 1_000, UTC).isoformat(sep=" ", timespec="seconds")
 
 
-def _by_share(splitting: Splitting, order: NDArray[np.intp]) -> NDArray[np.int8]:
-    """Split N things whose order is `order` (N,): the first ones train, the last ones test."""
+def by_share(shares: tuple[float, float, float], order: NDArray[np.intp]) -> NDArray[np.int8]:
+    """Return (N,) int8, an index of SPLITS, for N things whose order is `order` (N,): the first ones train, the last ones test.
+
+    Args:
+        shares: of the things, in order of SPLITS; they add up to 1.
+        order: numbers of the things, oldest first.
+    """
     split = np.empty(len(order), np.int8)
-    begins = [round(sum(splitting.shares[:number]) * len(order)) for number in range(len(SPLITS) + 1)]
+    begins = [round(sum(shares[:number]) * len(order)) for number in range(len(SPLITS) + 1)]
     for number in range(len(SPLITS)):
         split[order[begins[number] : begins[number + 1]]] = number
     return split
@@ -151,4 +156,4 @@ def _by_session(splitting: Splitting, time_ms: NDArray[np.int64], key: NDArray[n
     sessions, number = np.unique(key, return_inverse=True)
     begin_ms = np.full(len(sessions), np.iinfo(np.int64).max)
     np.minimum.at(begin_ms, number, time_ms)
-    return _by_share(splitting, np.argsort(begin_ms, kind="stable"))[number]
+    return by_share(splitting.shares, np.argsort(begin_ms, kind="stable"))[number]

@@ -24,7 +24,7 @@ from tokenizers.trainers import BpeTrainer
 
 from stream_app.errors import ContractError
 
-__all__ = ["encode", "learn_tokenizer", "tokenizer_from_json", "tokenizer_from_path", "vocabulary_size"]
+__all__ = ["encode", "learn_tokenizer", "tokenizer_from_path", "vocabulary_size"]
 
 _SPECIAL: Final = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]  # numbers 0 to 4, as BERT's are named
 _LEAST_COUNT: Final = 2  # a piece that was seen once is no pattern
@@ -58,11 +58,6 @@ def _alphabet(tokenizer: Tokenizer, texts: Sequence[str], most: int) -> list[str
             counts.update(word)
     known = [letter for letter, times in counts.items() if times >= _LEAST_COUNT]
     return sorted(known, key=lambda letter: (-counts[letter], letter))[:most]
-
-
-def tokenizer_from_json(text: str) -> Tokenizer:
-    """Return the tokenizer that `Tokenizer.to_str` wrote."""
-    return Tokenizer.from_str(text)
 
 
 def tokenizer_from_path(path: str) -> Tokenizer:

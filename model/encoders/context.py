@@ -18,16 +18,23 @@ CONTEXT_ROWS: Final = (16, 32, 16, 24)
 
 
 class ContextEncoder(nn.Module):
-    """One small embedding for each context code, side by side."""
+    """One small embedding for each context code, side by side; one look-up in all tables, one below the other."""
+
+    first: Tensor
+    last: Tensor
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.tables = nn.ModuleList(nn.Embedding(rows, width) for rows in CONTEXT_ROWS)
+        starts = [sum(CONTEXT_ROWS[:column]) for column in range(len(CONTEXT_ROWS))]
+        self.register_buffer("first", torch.tensor(starts, dtype=torch.int32), persistent=False)  # (4,)
+        self.register_buffer("last", torch.tensor([n - 1 for n in CONTEXT_ROWS], dtype=torch.int32), persistent=False)
 
     def forward(self, context: Tensor) -> Tensor:
         """(B, 4) int32 -> (B, 4 * width) float32."""
-        parts = [table(context[:, column].clamp(0, CONTEXT_ROWS[column] - 1)) for column, table in enumerate(self.tables)]
-        return torch.cat(parts, dim=1)
+        codes = torch.minimum(context.clamp(min=0), self.last) + self.first
+        below = torch.cat(list(self.tables.parameters()))  # (rows of all, width): a constant of the served graph
+        return nn.functional.embedding(codes, below).flatten(1)
 
 
 class ItemEncoder(nn.Module):

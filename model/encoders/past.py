@@ -80,18 +80,19 @@ class SequenceEncoder(nn.Module):
             event: (B, D) float32, the event's own token.
         """
         real = (kinds > 0).to(items.dtype)  # (B, L) 1 or 0
-        x = items + self.embed_steps(kinds, prices) + self.places  # (B, L, D)
+        x = items + self.embed_steps(kinds, prices)  # (B, L, D)
         bends = _bends(gaps, self.knees)
         # Added by the product itself: another sum over all positions would cost as much as the product.
         x = torch.addmm(x.flatten(0, 1), bends, self.gaps.weight.T).reshape(x.shape)
 
-        newest = x[:, -1] * real[:, -1:]  # (B, D), zero where there is no history
+        # What a place adds to its token comes in by two products without a batch, not by a sum over all positions of all rows.
+        newest = (x[:, -1] + self.places[-1]) * real[:, -1:]  # (B, D), zero where there is no history
         asks = torch.cat([newest, event], dim=1)  # (B, 2D)
         q = self.query(asks).reshape(-1, self.heads, self.width)  # (B, A, D)
-        scores = torch.matmul(q, x.transpose(1, 2)) * self.width**-0.5  # (B, A, L)
-        scores = scores + (1.0 - real).unsqueeze(1) * PADDING_SCORE
+        scores = torch.matmul(q, x.transpose(1, 2)) + torch.matmul(q, self.places.T)  # (B, A, L)
+        scores = scores * self.width**-0.5 + (1.0 - real).unsqueeze(1) * PADDING_SCORE
         weights = torch.softmax(scores, dim=-1) * real.unsqueeze(1)  # (B, A, L), all 0 for a row of padding
-        read = torch.matmul(weights, x).reshape(-1, self.heads * self.width)  # (B, A*D)
+        read = (torch.matmul(weights, x) + torch.matmul(weights, self.places)).reshape(-1, self.heads * self.width)  # (B, A*D)
 
         y = self.norm(self.mix(torch.cat([read, asks], dim=1)))  # (B, out)
         answer: Tensor = y + torch.relu(self.deepen(y))

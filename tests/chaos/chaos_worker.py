@@ -18,11 +18,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from stream_app import wiring
@@ -30,8 +29,8 @@ from stream_app.agents.consumer_thread import ChunkThread
 from stream_app.agents.handler import ScoringHandler
 from stream_app.agents.ports import TopicPartition
 from stream_app.agents.run import run_sources
-from stream_app.codec.answers import ScoredRows
 from stream_app.codec.outbox import Messages
+from stream_app.codec.ranked import Ranked
 from stream_app.config import Settings, load_settings
 from stream_app.errors import ContractError
 from stream_app.pipeline import Ranker
@@ -97,11 +96,12 @@ class SlowRanker:
 
     def __init__(self, ranker: Ranker, delay_s: float) -> None:
         self._ranker, self._delay_s = ranker, delay_s
+        self.version = ranker.version
 
-    def rank(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[ScoredRows, NDArray[np.float32]]:
+    def rank(self, inputs: Mapping[str, NDArray[Any]], users: Sequence[bytes]) -> Ranked:
         """Wait, then rank; the sleep is the slowness that is tested."""
         time.sleep(self._delay_s)
-        return self._ranker.rank(inputs)
+        return self._ranker.rank(inputs, users)
 
 
 class UnfencedHandler(ScoringHandler):

@@ -13,11 +13,10 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stream_app.codec.answers import ScoredRows
+from stream_app.codec.ranked import Ranked
 from stream_app.errors import ContractError, FencedError, StoreSteppedBackError
 from stream_app.inference.ranker import PriorRanker
 from tests.chaos.world import Killed, Worker, World
@@ -122,12 +121,13 @@ class WaitingRanker(PriorRanker):
     """A model that answers when it is let go."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.entered, self.go_on = threading.Event(), threading.Event()
 
-    def rank(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[ScoredRows, NDArray[np.float32]]:
+    def rank(self, inputs: Mapping[str, NDArray[Any]], users: Sequence[bytes]) -> Ranked:
         self.entered.set()
         assert self.go_on.wait(20)
-        return super().rank(inputs)
+        return super().rank(inputs, users)
 
 
 async def two_workers_that_both_believe_they_own_a_partition(world: World) -> None:

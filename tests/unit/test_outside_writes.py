@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
-_LOAD = "from stream_app.inference.onnx_scorer import OnnxScorer; OnnxScorer('model/artifacts/demo').self_test()"
+_LOAD = "from stream_app.inference.engines import open_scorer; open_scorer('model/artifacts/demo')"
 
 
 @pytest.mark.parametrize("code", [_LOAD, "import trt_build.verify"], ids=["scorer", "verify"])

@@ -24,6 +24,7 @@ from stream_app.errors import ConfigError, ContractError
 from training.dataset import SPLITS, Dataset, ItemTable
 from training.sources.histories import Histories, SequencePlan, histories_from
 from training.sources.splits import SplitPlan, assign
+from training.splitting import by_share
 
 __all__ = ["dataset_from_sequences"]
 
@@ -123,11 +124,9 @@ def _split_of_sessions(histories: Histories, given: NDArray[np.bool_], plan: Seq
     split = np.full(len(given), _TEST, np.int8)
     free = np.flatnonzero(~given)
     ends = histories.time_ms[histories.starts[free + 1] - 1]
-    free = free[np.argsort(ends, kind="stable")]  # without times: as they stand in the file
-    tests = 0 if given.any() else round(len(free) * plan.test_share)
-    validation = max(1, round(len(free) * plan.validation))
-    split[free[: len(free) - tests]] = _VALIDATION
-    split[free[: max(0, len(free) - tests - validation)]] = _TRAIN
+    tests = 0.0 if given.any() else plan.test_share
+    shares = (1.0 - plan.validation - tests, plan.validation, tests)
+    split[free] = by_share(shares, np.argsort(ends, kind="stable"))  # without times: as they stand in the file
     return split
 
 

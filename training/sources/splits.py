@@ -8,18 +8,19 @@ time     by shares in order of time: nothing of the test range is older than any
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from stream_app.errors import ContractError
+from training.dataset import SPLITS
+from training.splitting import by_share
 
 __all__ = ["SplitPlan", "assign"]
 
-_TRAIN, _VALIDATION, _TEST = 0, 1, 2  # training.dataset.SPLITS
-_NAMES: Final = ("train", "validation", "test")
+_TRAIN, _VALIDATION, _TEST = range(len(SPLITS))
 
 
 class SplitPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,15 +78,12 @@ def assign(
         _give_validation(split, strata, plan.validation, draw)
     elif plan.kind == "time":
         assert time is not None
-        place = np.empty(len(strata))
-        place[np.argsort(time, kind="stable")] = (np.arange(len(strata)) + 0.5) / max(1, len(strata))
-        split[place >= 1.0 - plan.test - plan.validation] = _VALIDATION
-        split[place >= 1.0 - plan.test] = _TEST
+        split = by_share((1.0 - plan.validation - plan.test, plan.validation, plan.test), np.argsort(time, kind="stable"))
     else:
         place = _places(strata, draw)
         split[place < plan.test + plan.validation] = _VALIDATION
         split[place < plan.test] = _TEST
-    empty = [name for code, name in enumerate(_NAMES) if not (split == code).any()]
+    empty = [name for code, name in enumerate(SPLITS) if not (split == code).any()]
     if empty:
         raise ContractError(
             f"[source.split] kind {plan.kind!r} leaves no {' and no '.join(empty)} rows of {len(split):,}. Operator action: "

@@ -9,9 +9,10 @@ import pytest
 
 from stream_app.features.catalog import CATALOGUE
 from stream_app.features.engine import FeatureEngine
-from stream_app.inference.artifact import check_catalogue, load_items, load_manifest, load_samples
-from stream_app.inference.candidates import CandidateIndex
+from stream_app.inference.artifact import check_catalogue, load_manifest, load_samples
+from stream_app.inference.candidates import load_candidates
 from stream_app.inference.onnx_scorer import OnnxScorer
+from stream_app.inference.self_test import self_test
 from trt_build.verify import verify_artifact
 
 FOLDER = Path(__file__).resolve().parents[3] / "model" / "artifacts" / "demo"
@@ -19,7 +20,7 @@ FOLDER = Path(__file__).resolve().parents[3] / "model" / "artifacts" / "demo"
 
 def test_it_is_whole_and_answers_as_recorded() -> None:
     assert verify_artifact(FOLDER) == []
-    assert OnnxScorer(FOLDER).self_test() < 1e-4
+    assert self_test(OnnxScorer(FOLDER), FOLDER) < 1e-4
 
 
 def test_it_answers_a_row_to_the_last_bit_alike_in_any_batch() -> None:
@@ -43,7 +44,7 @@ def test_it_is_small_enough_to_ship() -> None:
 
 
 def test_its_items_make_an_index() -> None:
-    assert len(CandidateIndex(*load_items(FOLDER))) == 4_000
+    assert len(load_candidates(FOLDER, load_manifest(FOLDER))) == 4_000
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from stream_app.errors import ConfigError
 from training.config import TrainingConfig, config_from_tree
 from training.cross_validation import cross_validate
 from training.ensemble import Ensemble
-from training.run import Order
+from training.orders import Order
 from training.screen import Screen
 
 ROWS = 240

@@ -5,11 +5,13 @@ What dominates the time is that two processes import torch.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,7 +20,7 @@ from tests.unit.training.toy import config, table, weights
 from training.config import load_config
 from training.cross_validation import cross_validate
 from training.loop import train
-from training.run import Order, dataset_of
+from training.orders import Order, dataset_of
 from training.screen import Screen
 
 CHECKOUT = Path(__file__).parents[3]
@@ -65,11 +67,36 @@ torch.save({"resumed": resumed, "whole": weights(train(table(), options).network
 dist.destroy_process_group()
 """
 
+THINGS = """
+[network]
+preset = "table_tiny"
+[training]
+epochs = 2
+batch = 64
+distil = 0.5
+teacher_folds = 2
+[source]
+kind = "table"
+numeric = ["long", "wide"]
+[source.split]
+kind = "random"
+[[source.labels]]
+name = "sold"
+column = "sold"
+kind = "binary"
+positive = ["1"]
+[[source.labels]]
+name = "kept"
+column = "kept"
+kind = "binary"
+positive = ["1"]
+"""
+
 
 def test_search_and_folds_are_refused_under_torchrun(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
     order, screen = Order(config=load_config("tiny", {"source.split.kind": "folds"}), folder=tmp_path), Screen(quiet=True)
-    for trains_alone in (dataset_of, cross_validate):
+    for trains_alone in (lambda order, screen: dataset_of(order, screen.say), cross_validate):
         with pytest.raises(ConfigError, match=r"search and --folds: .* start it without torchrun"):
             trains_alone(order, screen)
     assert not list(tmp_path.iterdir())
@@ -94,3 +121,38 @@ def test_two_processes_end_with_the_same_weights_near_those_of_one(tmp_path: Pat
     for rank in (0, 1):
         dwa = torch.load(tmp_path / f"dwa{rank}.pt", weights_only=True)
         assert torch.equal(dwa["resumed"], dwa["whole"])
+
+
+@pytest.mark.slow  # two processes that import torch
+def test_the_command_trains_network_and_controls_in_two_processes_and_one_of_them_speaks(tmp_path: Path) -> None:
+    draw = np.random.default_rng(5)
+    sizes = draw.normal(size=(240, 2))
+    lines = [f"{a:.4f},{b:.4f},{int(a + b > 0)},{int(a > b)}" for a, b in sizes]
+    (tmp_path / "things.csv").write_text("\n".join(["long,wide,sold,kept", *lines]) + "\n")
+    (tmp_path / "things.toml").write_text(THINGS)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "training", "train"]
+    options = [
+        "--config",
+        str(tmp_path / "things.toml"),
+        "--data",
+        str(tmp_path / "things.csv"),
+        "--runs",
+        str(tmp_path / "runs"),
+    ]
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", "HOME": str(tmp_path)}
+    ran = subprocess.run(
+        [*launch, *options, "--control", "single", "--control", "lightgbm", "--results", str(tmp_path / "results.json")],
+        check=False,
+        cwd=CHECKOUT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    [line] = ran.stdout.splitlines()
+    assert set(json.loads(line)["metrics"]) == {"sold", "kept"}, ran.stderr
+    report = json.loads((tmp_path / "runs" / "things" / "report.json").read_text())
+    assert set(report["controls"]) == {"single task", "lightgbm"}
+    assert all(set(of_control) == {"sold", "kept"} for of_control in report["controls"].values())
+    assert (tmp_path / "runs" / "things" / "checkpoint.pt").exists()
+    names = {row["name"] for row in json.loads((tmp_path / "results.json").read_text())["rows"]}
+    assert names == {"mmoe", "single task (control)", "lightgbm (control)"}

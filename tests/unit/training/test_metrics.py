@@ -22,6 +22,7 @@ from training.metrics import (
     is_metric_of,
     known_compromised,
     log_loss,
+    macro_auc,
     macro_f1,
     mrr_at,
     ndcg_at,
@@ -80,6 +81,15 @@ def test_the_threshold_is_the_lowest_with_the_wanted_precision(wanted: float) ->
     scores, labels = some(4, ties=True)
     fine = [t for t in set(scores.tolist()) if precision_recall(scores, labels, t)[0] >= wanted]
     assert threshold_for(scores, labels, wanted) == (min(fine) if fine else scores.max())
+
+
+def test_macro_auc_is_the_mean_of_each_class_against_all_others_and_always_the_commonest_is_worth_a_half() -> None:
+    draw = np.random.default_rng(6)
+    scores, labels = draw.dirichlet(np.ones(4), 300), draw.integers(0, 3, 300)  # the fourth class never occurs
+    each = [sk.roc_auc_score(labels == code, scores[:, code]) for code in range(3)]
+    assert macro_auc(scores, labels) == pytest.approx(np.mean(each))
+    assert macro_auc(np.tile([0.9, 0.05, 0.03, 0.02], (300, 1)), labels) == pytest.approx(0.5)
+    assert math.isnan(macro_auc(scores, np.zeros(300, np.int64)))
 
 
 def test_a_class_that_never_occurs_does_not_count_in_macro_f1() -> None:
@@ -202,6 +212,7 @@ def test_what_cannot_be_told_is_nan_and_not_an_error() -> None:
         for way in (accuracy, log_loss, macro_f1, calibration_error, brier, roc_auc, average_precision):
             assert math.isnan(way(np.zeros(0), no_labels))
         assert math.isnan(macro_f1(np.zeros((0, 3)), no_labels))
+        assert math.isnan(macro_auc(np.zeros((0, 3)), no_labels))
         for ranked in (recall_at, ndcg_at, mrr_at):
             assert math.isnan(ranked(no_labels, 10))
         assert math.isnan(card_precision_at(np.zeros(0), no_labels, no_labels, no_labels, 10))

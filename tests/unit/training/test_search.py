@@ -11,6 +11,7 @@ import pytest
 
 from stream_app.errors import ConfigError, ContractError
 from tests.unit.training.toy import config, table
+from training.boosted import Boosted, boosted
 from training.config import TrainingConfig
 from training.loop import Trained, train
 from training.search import SearchTrial, search
@@ -38,6 +39,19 @@ def test_the_same_seed_tries_the_same_values() -> None:
     first, second = (search(table(300), varied) for _ in range(2))
     assert [trial.values for trial in first.trials] == [trial.values for trial in second.trials]
     assert all(isinstance(trial.values["network.tower"], int) for trial in first.trials)
+
+
+def test_the_share_of_a_teacher_can_be_searched_and_all_trials_have_one_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def counted(*arguments: Any, **options: Any) -> Boosted:
+        asked.append(arguments[0].name)
+        return boosted(*arguments, **options)
+
+    monkeypatch.setattr("training.teacher.boosted", counted)
+    result = search(table(300), searching(4, **{"training.distil": {"choices": [0.0, 0.5]}}))
+    assert {trial.values["training.distil"] for trial in result.trials} == {0.0, 0.5}
+    assert len(asked) == 5 * 3  # folds of the three tasks, once
 
 
 def test_a_later_search_in_the_same_folder_goes_on(tmp_path: Path) -> None:

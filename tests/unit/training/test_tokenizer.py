@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch._dynamo  # noqa: F401  # changes the environment when it is loaded, which no test may
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from stream_app.errors import ContractError
-from training.tokenizer import encode, learn_tokenizer, tokenizer_from_json, tokenizer_from_path, vocabulary_size
+from training.tokenizer import encode, learn_tokenizer, tokenizer_from_path, vocabulary_size
 
 ENGLISH = ["where is my card", "my card is lost", "the card has not arrived", "Where IS the Café"] * 3
 CHINESE = ["这本书很好", "书的质量不好", "很好的手机", "手机质量很好"] * 3
@@ -52,7 +53,7 @@ def test_the_same_texts_teach_the_same_tokens() -> None:
 
 def test_it_is_the_same_after_json() -> None:
     tokenizer = learn_tokenizer(CHINESE + ENGLISH, 300)
-    again = tokenizer_from_json(tokenizer.to_str())
+    again = Tokenizer.from_str(tokenizer.to_str())
     texts = [*CHINESE, *ENGLISH, "something never heard"]
     assert (encode(again, texts, 10) == encode(tokenizer, texts, 10)).all()
 

@@ -1,0 +1,26 @@
+"""The commit that made an artefact or a figure: the one place that asks git."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+__all__ = ["commit"]
+
+_CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+def commit() -> str:
+    """Return the commit of the checkout this code is in, with "+" when files differ from it; "unknown" outside of one."""
+    head = _git("rev-parse", "--short=12", "HEAD")
+    if head is None:
+        return "unknown"
+    return head + ("+" if _git("status", "--porcelain") else "")
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(_CHECKOUT), *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None  # installed as a wheel, on a machine without git
+    return done.stdout.strip() if done.returncode == 0 else None

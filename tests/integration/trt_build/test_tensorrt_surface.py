@@ -1,0 +1,96 @@
+"""What we use of TensorRT is there in its real bindings: every class, method, parameter and flag, in releases 10 and 11."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import trt_build.api
+from tests.tensorrt_surface import described, differences, in_process
+from trt_build.library import Library
+
+pytestmark = pytest.mark.timeout(1_800)  # the first run of a checkout fetches 540 MB
+
+PACKAGE = Path(trt_build.api.__file__).parent
+RELEASES = ("10.15", "11.4")
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_every_class_method_parameter_and_flag_that_we_use_is_there(release: str, tensorrt_libraries: dict[str, Library]) -> None:
+    version, wrong = differences(tensorrt_libraries[release], trt_build.api)
+    assert version.startswith(release)
+    assert wrong == []
+
+
+def test_a_flag_that_release_11_removed_and_a_parameter_that_never_was_are_found(
+    tensorrt_libraries: dict[str, Library], tmp_path: Path
+) -> None:
+    source = (PACKAGE / "api.py").read_text()
+    changed = source.replace("    REFIT: Any\n", "    REFIT: Any\n    FP16: Any\n").replace(
+        "def parse(self, model: bytes)", "def parse(self, proto: bytes)"
+    )
+    module = ModuleType("changed_api")
+    exec(compile(changed, "changed_api", "exec"), module.__dict__)
+    for value in vars(module).values():
+        if isinstance(value, type) and value.__module__ == "builtins":
+            value.__module__ = "changed_api"
+    by_release = {release: differences(tensorrt_libraries[release], module)[1] for release in RELEASES}
+    assert [text.partition(":")[0] for text in by_release["10.15"]] == ["OnnxParser.parse"]
+    assert [text.partition(":")[0] for text in by_release["11.4"]] == ["BuilderFlag.FP16", "OnnxParser.parse"]
+
+
+def test_nothing_but_the_protocols_touches_tensorrt() -> None:
+    """mypy holds annotated code to the protocols; so no module may import TensorRT itself, or look members up by name."""
+    for path in PACKAGE.glob("*.py"):
+        tree = ast.parse(path.read_text())
+        imports = {
+            name.name for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom) for name in node.names
+        } | {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        assert not [name for name in imports if re.fullmatch(r"tensorrt(_bindings)?(\..*)?", name)], path
+        by_name = [ast.unparse(n) for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) == "getattr"]
+        assert not [call for call in by_name if "trt" in call], path
+    assert len(described(trt_build.api)) > 20
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_our_logger_and_progress_monitor_derive_from_the_real_classes(
+    release: str, tensorrt_libraries: dict[str, Library]
+) -> None:
+    code = """
+import sys; sys.path.insert(0, {root!r})
+from rich.progress import Progress
+from trt_build.library_here import messages, tensorrt_here
+from trt_build.progress import progress_monitor
+trt = tensorrt_here()
+heard = messages(trt)
+heard.logger.log(trt.ILogger.Severity.ERROR, "what went wrong")
+heard.logger.log(trt.ILogger.Severity.VERBOSE, "nobody asked")
+with Progress(disable=True) as progress:
+    monitor = progress_monitor(trt, progress)
+    assert isinstance(monitor, trt.IProgressMonitor)
+    monitor.phase_start("Building", None, 2)
+    monitor.phase_start("Tactics", "Building", 1)
+    assert monitor.step_complete("Tactics", 0) is True
+    monitor.phase_finish("Tactics")
+    assert [task.description for task in progress.tasks] == ["Building"]
+print(heard.errors)
+""".format(root=str(PACKAGE.parent))
+    done = in_process(tensorrt_libraries[release], code)
+    assert done.stdout.strip() == "['what went wrong']", done.stderr
+
+
+def test_without_a_driver_a_build_says_so_and_the_process_lives(tensorrt_libraries: dict[str, Library]) -> None:
+    code = """
+import sys; sys.path.insert(0, {root!r})
+from trt_build.__main__ import main
+main(["engine", {onnx!r}, "/nonexistent/x.plan"])
+""".format(root=str(PACKAGE.parent), onnx=str(PACKAGE.parent / "model/artifacts/demo/model.onnx"))
+    done = in_process(tensorrt_libraries["10.15"], code)
+    if done.returncode != 0 and "no NVIDIA driver" not in done.stderr:
+        pytest.skip("this machine has a GPU driver")
+    assert done.returncode == 4
+    assert "everything up to ONNX" in done.stderr
