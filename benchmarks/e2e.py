@@ -74,28 +74,32 @@ class Run:
         with Fleet(self.space.folder) as workers, Fleet(self.space.folder) as imports:
             for name in _WORKERS:
                 workers.start(name, ["stream_app", "worker"], self._settings(name))
-            self._start_imports(imports)
-            schedule = Schedule(
-                [
-                    Disturbance("kill", 0.15, lambda: self._replace(workers, "worker-0", kill=True)),
-                    Disturbance("broker restart", 0.45, lambda: self._restart_broker(imports)),
-                    Disturbance("sigterm", 0.70, lambda: self._replace(workers, "worker-1", kill=False)),
-                ]
-            )
+            self.start_imports(imports)
+            schedule = Schedule(self.disturbances(workers, imports))
             self._watch(workers, imports, schedule)
             self.clean_exits += sum(workers.terminate(name) for name in _WORKERS)
             return schedule, workers.self_exits
 
+    def disturbances(self, workers: Fleet, imports: Fleet) -> list[Disturbance]:
+        """Return what is done to the run on its way."""
+        return [
+            Disturbance("kill", 0.15, lambda: self.replace_worker(workers, "worker-0", kill=True)),
+            Disturbance("broker restart", 0.45, lambda: self._restart_broker(imports)),
+            Disturbance("sigterm", 0.70, lambda: self.replace_worker(workers, "worker-1", kill=False)),
+        ]
+
     def _settings(self, name: str) -> dict[str, str]:
         return {**self.space.settings(), "MILLRACE_WORKER_INSTANCE": name}
 
-    def _start_imports(self, imports: Fleet) -> None:
+    def start_imports(self, imports: Fleet) -> None:
+        """Start what produces the events."""
         for mapping, path in (("taobao", self.files.taobao), ("cards", self.files.cards)):
             limit = ["--limit", str(self.limits[mapping])]
             arguments = ["stream_app", "import", str(path), "--mapping", mapping, "--restart", *limit]
             imports.start(f"import-{mapping}", arguments, self.space.settings())
 
-    def _replace(self, workers: Fleet, name: str, *, kill: bool) -> None:
+    def replace_worker(self, workers: Fleet, name: str, *, kill: bool) -> None:
+        """End a worker, at once or in order, and start it again."""
         if kill:
             workers.kill(name)
         else:

@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -51,7 +52,10 @@ def run_worker(settings: Settings) -> int:
     gc.freeze()  # modules, catalogue, model: never garbage, so never to be looked through
     gc.set_threshold(*_COLLECT_EVERY)
     try:
-        return run_sources(worker.options, worker.handler, worker.handler, worker.handler.close)
+        with ExitStack() as background:
+            for thread in worker.background:
+                background.enter_context(thread)
+            return run_sources(worker.options, worker.handler, worker.handler, worker.handler.close)
     finally:
         if worker.options.work_dir is not None:
             shutil.rmtree(worker.options.work_dir, ignore_errors=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -35,6 +36,7 @@ __all__ = [
     "environ_from",
     "load_settings",
     "setting_docs",
+    "spark_environ",
 ]
 
 T = TypeVar("T")
@@ -126,6 +128,12 @@ class WorkerSettings:
     batch_events: int = _key(
         2_048, "Most events scored in one step, reached under a backlog only. More: faster, but later answers.", Rule(1, 8_192)
     )
+    batch_deadline_ms: int = _key(
+        0,
+        "How long an event may wait in the worker for others to share its batch with, which closes then, or when it is full. "
+        "Larger batches cost less for each event and answer later. 0: what waits goes at once.",
+        Rule(0, 10_000),
+    )
     in_flight: int = _key(3, "Batches between decoding and publishing at one time.", Rule(1, 16))
     fetch_pause_ms: int = _key(20, "How long the broker gathers records before it answers a fetch.", Rule(0, 10_000))
     buffer_chunks: int = _key(1_024, "Fetched chunks that may wait in memory; then fetching stops.", Rule(1, 1_000_000))
@@ -147,12 +155,46 @@ class ModelSettings:
     path: str = _key("model/artifacts/demo", "Folder with `model.onnx` and `manifest.json`.", Rule(pattern=r".+"))
     engine: str = _key(
         "auto",
-        "What runs it. `auto`: TensorRT where the library and a GPU are there, else ONNX Runtime. `none`: no model, "
-        "for measurements.",
-        Rule(choices=("auto", "onnxruntime", "tensorrt", "none")),
+        "What runs it. `auto`: TensorRT where library, GPU and a plan for both are there, else ONNX Runtime on the GPU where "
+        "that can, else on the CPU. `none`: no model, for measurements.",
+        Rule(choices=("auto", "onnxruntime", "onnxruntime-cuda", "tensorrt", "none")),
+    )
+    precision: str = _key(
+        "",
+        "Which of an artefact's TensorRT plans to take; empty: the fastest that fits the machine.",
+        Rule(choices=("", "fp32", "tf32", "fp16", "bf16", "int8")),
+    )
+    max_score_ms: int = _key(
+        5_000,
+        "How long the model may take for a batch. After that the batch is answered by rules alone, marked `degraded`, and so are "
+        "those after it until the model answers in time again. 0: as long as it takes.",
+        Rule(0, 600_000),
     )
     fraud_threshold: float = _key(
         -1.0, "Probability from which an event is an alert; negative: the one in the model's manifest.", Rule(-1.0, 1.0)
+    )
+    registry: str = _key(
+        "",
+        "Model registry that the worker follows (docs/models.md): a folder, an object store as `s3://bucket/path`, or MLflow as "
+        "`mlflow+<tracking URI>#<model name>`. Empty: `model.path` serves until the worker ends.",
+    )
+    registry_poll_ms: int = _key(2_000, "How often a worker looks at the registry.", Rule(100, 3_600_000))
+    gate_rows: int = _key(512, "How many recorded rows a new champion answers before it is let in.", Rule(1, 100_000))
+    gate_fraud_delta: float = _key(
+        0.05, "A new champion is refused if its fraud probabilities differ by more than this in the mean.", Rule(0.0, 1.0)
+    )
+    gate_alert_flips: float = _key(
+        0.02, "A new champion is refused if more than this share of the rows is an alert for only one of the two.", Rule(0.0, 1.0)
+    )
+    gate_intent_flips: float = _key(
+        0.5, "A new champion is refused if more than this share of the rows gets another intent.", Rule(0.0, 1.0)
+    )
+    gate_candidate_overlap: float = _key(
+        0.0, "A new champion is refused if less than this share of the old one's candidates is among its own.", Rule(0.0, 1.0)
+    )
+    comparisons: str = _key(
+        ".millrace/comparisons",
+        "Folder where a worker writes what challenger and shadow say beside the champion; empty: only metrics.",
     )
 
 
@@ -172,6 +214,11 @@ class FeaturesSettings:
         "of order until that time has come. Windows keep spare tiles for 5 minutes of that; above, short windows read too "
         "low, and one event can keep rules on them quiet.",
         Rule(0, 366 * 86_400_000),
+    )
+    record: bool = _key(
+        False,
+        "Whether the worker writes what the model saw of each event to the topic `features`, so that a replay can be compared "
+        "with it (`millrace diff`). It costs speed, and about 1 kB an event at the broker and in Redis.",
     )
 
 
@@ -248,6 +295,27 @@ def environ_from(settings: Settings) -> dict[str, str]:
 def child_environ(settings: Settings) -> dict[str, str]:
     """Return this process's own environment with all settings in it, for a child process."""
     return {**os.environ, **environ_from(settings)}
+
+
+@contextmanager
+def spark_environ(python: str, *, local: bool) -> Iterator[None]:
+    """Set what Spark's processes read from the environment, where it is not set, as long as the context lasts.
+
+    Args:
+        python: The interpreter of its workers.
+        local: Whether all of Spark runs on this machine: then it talks to itself by the loopback address, whatever the machine's
+            name resolves to (executors of a local cluster never came up otherwise).
+    """
+    wanted = {"PYSPARK_PYTHON": python, "PYSPARK_DRIVER_PYTHON": python}
+    if local:
+        wanted |= {"SPARK_LOCAL_IP": "127.0.0.1", "SPARK_LOCAL_HOSTNAME": "127.0.0.1"}
+    ours = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            os.environ.pop(name, None)
 
 
 def describe(settings: Settings) -> str:

@@ -8,11 +8,14 @@
     |   |-- BrokerUnavailableError
     |   |-- AbandonedError      the batch before failed before its commit: this one was given up with it
     |   `-- StoreSteppedBackError   the store is behind what this worker committed: restart from its front
+    |-- ModelFailedError       the model gave no usable answer for a batch: it is answered by rules alone, marked `degraded`
+    |   `-- EngineLostError      the GPU's engine is of no use any longer: the CPU takes over
     |-- FencedError            another worker owns the partition group now: drop the batch, apply nothing
     |-- InputFileError         a file given to a command cannot be read to its end; what was read before it counts
     |-- ServiceError           a local Kafka or Redis could not be fetched, started or stopped; the message says how to fix it
     `-- ContractError          two parts disagree (catalogue and model, topics and store): stop and say how to fix it
-        `-- UnknownLayoutError    state of a catalogue that this worker has not heard of: ask the store once, then stop
+        |-- UnknownLayoutError    state of a catalogue that this worker has not heard of: ask the store once, then stop
+        `-- EngineNotHereError    what would run the model is missing here; `auto` takes the next engine, else stop
 
 Adapters translate the exceptions of third-party clients at their edge; nothing above them names a client library.
 """
@@ -24,10 +27,13 @@ __all__ = [
     "BrokerUnavailableError",
     "ConfigError",
     "ContractError",
+    "EngineLostError",
+    "EngineNotHereError",
     "FencedError",
     "InputFileError",
     "InvalidEventError",
     "MillraceError",
+    "ModelFailedError",
     "RetryableError",
     "ServiceError",
     "StoreSteppedBackError",
@@ -68,6 +74,23 @@ class StoreSteppedBackError(RetryableError):
     """The store holds an older state than this worker has committed (lost its last writes, or was restored)."""
 
 
+class ModelFailedError(MillraceError):
+    """The model failed, or gave no usable answer, for one batch; a worker answers that batch by rules alone."""
+
+
+class EngineLostError(ModelFailedError):
+    """The engine failed in a way that it does not come back from: out of memory, device lost, hung.
+
+    Args:
+        reason: One of "out_of_memory", "device_lost", "hang".
+        message: What happened.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class FencedError(MillraceError):
     """The store refused a write: another worker has claimed this partition group since."""
 
@@ -86,3 +109,7 @@ class ContractError(MillraceError):
 
 class UnknownLayoutError(ContractError):
     """A blob has a layout that has not been learned: a worker with another catalogue may have come since the last look."""
+
+
+class EngineNotHereError(ContractError):
+    """An engine cannot run this model on this machine: no library, no GPU, or nothing built for it. The message says which."""

@@ -31,6 +31,7 @@ __all__ = [
     "Click",
     "DeadLetter",
     "Event",
+    "FeatureRow",
     "FraudAlert",
     "IntentLabel",
     "JournalLine",
@@ -48,7 +49,7 @@ __all__ = [
 
 SOURCE_TOPICS: Final = ("searches", "clicks", "orders")
 ANSWER_TOPICS: Final = ("fraud-alerts", "intent-labels", "recommendation-candidates")
-SIDE_TOPICS: Final = ("dead-letters", "late-events", "labels", "journal")
+SIDE_TOPICS: Final = ("dead-letters", "late-events", "labels", "journal", "features")
 
 # --- vocabularies: the order is the code the model sees, so only ever append -----------------------------------------------
 
@@ -156,6 +157,9 @@ class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `duplicate_of` is there only if the producer sent the event twice (docs/adr/0009-duplicates.md). It names the answers that
     the first one got, whose content this is: their `answer_id`. If their content is no longer kept, it is
     `commit-<group>-<number>`, the commit that applied the first one (the journal has its offsets), and the content is of now.
+
+    `degraded` is there, and true, only if the model failed or was too slow: an alert is then by rules alone, and the
+    probabilities and candidates say nothing of this event (docs/runbook.md).
     """
 
     answer_id: str
@@ -165,9 +169,10 @@ class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     event_time_ms: int
     ingest_time_ms: int  # the source record's own Kafka timestamp
     scored_time_ms: int  # when the answer was decided, worker's clock
-    model_version: str
+    model_version: str  # who made it: the champion's, or a challenger's
     features_version: str
     duplicate_of: str = ""
+    degraded: bool = False
 
 
 class Reason(Struct, frozen=True):
@@ -255,10 +260,24 @@ class Label(Struct, frozen=True, kw_only=True):
     source: Literal["chargeback", "verdict", "simulator", "import"] = "simulator"
 
 
-class JournalLine(Struct, frozen=True, kw_only=True):
+class FeatureRow(Struct, frozen=True, kw_only=True):
+    """What the model saw of one event (topic `features`, written where features.record is on): a replay is compared with it.
+
+    `tensors` is an LZ4 block, in base64: the little-endian numbers of all tensors of `model.contract.INPUTS`, in their order.
+    """
+
+    answer_id: str
+    features_version: str
+    tensors: bytes
+
+
+class JournalLine(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One group's commit of one batch (topic `journal`): enough to replay the live run in its own order.
 
-    `reads` gives, for each partition group, the commit number its shared replicas were read at.
+    `reads` gives, for each partition group, the commit number its shared replicas were read at. `model_version` is the champion
+    of the batch; `challengers` is there only if some users were a challenger's: version -> percent of the users. `degraded` is
+    there, and true, only if the batch was answered without a model. `forgotten` is there only if events came a second time whose
+    first answers were no longer kept: the commits that had made those.
     """
 
     group: int
@@ -266,5 +285,9 @@ class JournalLine(Struct, frozen=True, kw_only=True):
     epoch: str
     ranges: dict[str, tuple[int, int]]  # topic -> [from, to)
     reads: dict[str, int]
+    scored_time_ms: int = 0  # when the batch was decided, worker's clock; 0 in lines of earlier releases
     model_version: str
     features_version: str
+    challengers: dict[str, float] = {}
+    forgotten: list[int] = []
+    degraded: bool = False

@@ -62,3 +62,46 @@ class Metrics:
         )
         # Gauge: copies that follow the store now (the fewest of any server). Below what was set up: a failover may lose writes.
         self.store_replicas = Gauge("millrace_store_replicas", "Replicas of the store", registry=registry)
+        # Gauge: always 1; its labels say what runs the model and why that: `tensorrt`, `onnxruntime-cuda` or `onnxruntime`.
+        self.engine_info = Gauge("millrace_engine_info", "What runs the model", ["engine", "precision", "why"], registry=registry)
+        # Counter: events answered by rules alone because the model failed or was too slow. Growing: look at the next three.
+        self.degraded_events = Counter("millrace_degraded_events", "Events answered without the model", registry=registry)
+        # Gauge: 1 while the model is not asked, because it failed three times in a row or was too slow once; it is tried again.
+        self.degraded = Gauge("millrace_degraded", "Whether events are answered without the model", registry=registry)
+        # Counter: calls of the model without a usable answer, by reason: `too_slow` (model.max_score_ms), `failed`.
+        self.model_failures = Counter("millrace_model_failures", "Calls of the model that failed", ["reason"], registry=registry)
+        # Gauge: calls of the model that were given up as too slow and have not come back. At 3 it is not tried again: restart.
+        self.model_calls_hung = Gauge("millrace_model_calls_hung", "Calls of the model that hang", registry=registry)
+        # Counter: engines on the GPU that were given up for the CPU, by reason: `out_of_memory`, `device_lost`, `hang`. The
+        # worker goes on, slower; it takes the GPU again at its next start.
+        self.engine_fallbacks = Counter(
+            "millrace_engine_fallbacks", "Engines on the GPU given up for the CPU", ["reason"], registry=registry
+        )
+        # Gauge: always 1; which versions serve here, and as what: champion, challenger, shadow. Only with model.registry.
+        self.model_info = Gauge("millrace_model_info", "Models in use", ["version", "stage"], registry=registry)
+        # Counter: changes of the champion that the registry asked for, by outcome: `swapped`, `refused` by the gate, `failed` to
+        # load. After the last two the old one serves on; the worker's status in the registry says why (`millrace models list`).
+        self.model_swaps = Counter("millrace_model_swaps", "Changes of the champion", ["outcome"], registry=registry)
+        # Histogram (s): from seeing a change of the champion to its end: load, self-test, gate, swap.
+        self.model_swap_seconds = Histogram(
+            "millrace_model_swap_seconds", "Time of one change of the champion", buckets=_SECONDS, registry=registry
+        )
+        # Counter: looks at the registry that failed. The worker goes on with the models it has.
+        self.registry_failures = Counter("millrace_registry_failures", "Failed looks at the registry", registry=registry)
+        # Counter: batches of which a challenger did not answer its part; the champion answered it.
+        self.challenger_failures = Counter(
+            "millrace_challenger_failures", "Batches in which the challenger failed", registry=registry
+        )
+        # Counter: rows that a second model (`stage`: challenger, shadow) was compared on, and those that were not, because it
+        # failed or cannot keep up.
+        self.comparisons = Counter("millrace_comparisons", "Rows compared with the champion's", ["stage"], registry=registry)
+        self.comparisons_dropped = Counter("millrace_comparisons_dropped", "Rows not compared", ["stage"], registry=registry)
+        # Counter: sum over the compared rows of how far the two lie apart (0 to 1 a row), by task; over the number of rows it is
+        # the mean. fraud, click: absolute difference; intent, next_action: total variation; candidates: share not in common.
+        self.comparison_deltas = Counter(
+            "millrace_comparison_delta", "Sum of differences from the champion", ["stage", "task"], registry=registry
+        )
+        # Counter: compared rows that the two decide otherwise: alert, intent, next_action.
+        self.comparison_flips = Counter(
+            "millrace_comparison_flips", "Rows decided otherwise than by the champion", ["stage", "decision"], registry=registry
+        )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
-
-import numpy as np
+from typing import Any, Final
 
 from stream_app.agents.handler import ScoringHandler
 from stream_app.agents.options import AgentOptions
@@ -21,14 +21,17 @@ from stream_app.codec.identity import Identity
 from stream_app.config import Settings
 from stream_app.decision.decide import Decider
 from stream_app.decision.rules import SHIPPED_RULES, RuleSet
-from stream_app.errors import ConfigError
 from stream_app.events import SOURCE_TOPICS
 from stream_app.features.catalog import CATALOGUE
 from stream_app.features.engine import FeatureEngine
-from stream_app.inference.artifact import check_catalogue, load_items
-from stream_app.inference.candidates import CandidateIndex
-from stream_app.inference.onnx_scorer import OnnxScorer
+from stream_app.inference.degrade import DegradingRanker
+from stream_app.inference.loading import RankerLoader
 from stream_app.inference.ranker import ModelRanker, PriorRanker
+from stream_app.inference.registry_places import open_registry
+from stream_app.inference.shadow import Comparer, ComparisonLog
+from stream_app.inference.swap import Serving, SwappableRanker
+from stream_app.inference.swap_follower import FollowOptions, ModelFollower, first_champion
+from stream_app.inference.swap_gate import GateLimits, Recorder
 from stream_app.metrics import Metrics
 from stream_app.pipeline import Pipeline, Ranker
 from stream_app.store.ledger import Ledger
@@ -36,10 +39,19 @@ from stream_app.store.port import Store
 from stream_app.store.redis_cluster import RedisClusterStore
 from stream_app.store.redis_store import RedisOptions, RedisStore
 
-__all__ = ["WORK_ROOT", "Worker", "agent_options", "build_engine", "build_pipeline", "build_store", "build_worker"]
+__all__ = [
+    "WORK_ROOT",
+    "Worker",
+    "agent_options",
+    "build_engine",
+    "build_loader",
+    "build_pipeline",
+    "build_ranker",
+    "build_store",
+    "build_worker",
+]
 
 WORK_ROOT: Final = Path(".millrace")  # below the current folder; Faust wants one of its own
-_CANDIDATES: Final = 20  # two screens of a phone
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +60,15 @@ class Worker:
 
     options: AgentOptions
     handler: ScoringHandler
+    background: Sequence[AbstractContextManager[Any]]  # to be entered while it runs
+
+
+@dataclass(frozen=True, slots=True)
+class _Models:
+    """What ranks, and the threads beside it."""
+
+    ranker: Ranker
+    background: Sequence[AbstractContextManager[Any]]
 
 
 def build_engine(settings: Settings) -> FeatureEngine:
@@ -82,15 +103,16 @@ def build_worker(settings: Settings) -> Worker:
     """Build everything a live worker needs.
 
     Raises:
-        ConfigError: An engine that is not here.
+        EngineNotHereError: The engine that the settings name cannot run the model here.
         ContractError: The model does not fit the catalogue, or its files are damaged.
     """
     engine = build_engine(settings)
     store = build_store(settings, shared_kinds(engine))
     metrics = Metrics()
     owner = f"{socket.gethostname()}-{os.getpid()}"
+    models = _live_models(settings, engine, metrics, owner)
     handler = ScoringHandler(
-        pipeline=build_pipeline(settings, engine, store, SystemClock(), metrics),
+        pipeline=build_pipeline(settings, engine, store, SystemClock(), metrics, models.ranker),
         store=store,
         ledger=Ledger(),
         publisher=Publisher(settings.kafka.bootstrap, topic_prefix=settings.kafka.topic_prefix, client_id=f"millrace-{owner}"),
@@ -98,46 +120,93 @@ def build_worker(settings: Settings) -> Worker:
         topic_prefix=settings.kafka.topic_prefix,
         owner=owner,
     )
-    return Worker(agent_options(settings), handler)
+    return Worker(agent_options(settings), handler, models.background)
 
 
-def build_pipeline(settings: Settings, engine: FeatureEngine, store: Store, clock: Clock, metrics: Metrics) -> Pipeline:
-    """Build the way of one event over any store and clock; everything is compiled and warm when it returns."""
+def build_loader(settings: Settings, engine: FeatureEngine) -> RankerLoader:
+    """Build what loads any artefact as the settings say."""
+    return RankerLoader(
+        catalogue_hash=engine.catalogue_hash,
+        feature_names=engine.feature_names,
+        engine=settings.model.engine,
+        precision=settings.model.precision,
+        threshold=settings.model.fraud_threshold,
+    )
+
+
+def build_ranker(settings: Settings, engine: FeatureEngine, metrics: Metrics) -> Ranker:
+    """Load the model that the settings name, of a registry its champion of now, and stay with it: a replay has it or stops.
+
+    Raises:
+        ContractError: The model does not fit the catalogue, its files are damaged, or the engine cannot run it here.
+    """
+    return PriorRanker() if settings.model.engine == "none" else _first_model(settings, engine, metrics)
+
+
+def _first_model(settings: Settings, engine: FeatureEngine, metrics: Metrics) -> ModelRanker:
+    loader, model = build_loader(settings, engine), settings.model
+    if model.registry:
+        return first_champion(open_registry(model.registry, SystemClock()), loader, metrics)
+    return loader.load(Path(model.path), metrics)
+
+
+def _live_models(settings: Settings, engine: FeatureEngine, metrics: Metrics, owner: str) -> _Models:
+    """A worker's models: they follow the registry, where there is one, and have rules alone behind them."""
+    model = settings.model
+    if model.engine == "none":
+        return _Models(PriorRanker(), ())
+    first = _first_model(settings, engine, metrics)
+    if not model.registry:
+        return _Models(DegradingRanker(first, model.max_score_ms / 1000, metrics), ())
+    recorder = Recorder(model.gate_rows)
+    comparer = Comparer(ComparisonLog(Path(model.comparisons) / f"{owner}.jsonl" if model.comparisons else None), metrics)
+    ranker = SwappableRanker(Serving(first), recorder, comparer, metrics)
+    options = FollowOptions(
+        registry=open_registry(model.registry, SystemClock()),
+        loader=build_loader(settings, engine),
+        recorder=recorder,
+        limits=GateLimits(
+            rows=model.gate_rows,
+            fraud_delta=model.gate_fraud_delta,
+            alert_flips=model.gate_alert_flips,
+            intent_flips=model.gate_intent_flips,
+            candidate_overlap=model.gate_candidate_overlap,
+        ),
+        worker=owner,
+        poll_s=model.registry_poll_ms / 1000,
+    )
+    follower = ModelFollower(ranker, options, SystemClock(), metrics)
+    return _Models(DegradingRanker(ranker, model.max_score_ms / 1000, metrics), (comparer, follower))
+
+
+def build_pipeline(
+    settings: Settings, engine: FeatureEngine, store: Store, clock: Clock, metrics: Metrics, ranker: Ranker | None = None
+) -> Pipeline:
+    """Build the way of one event over any store and clock; everything is compiled and warm when it returns.
+
+    Args:
+        settings: The settings.
+        engine: The features.
+        store: Where the state is.
+        clock: What time it is.
+        metrics: Where to count.
+        ranker: The model; None: the one that the settings name.
+    """
     names = engine.feature_names
     rules = RuleSet(SHIPPED_RULES, names)
     engine.warm()
-    ranker: Ranker
-    if settings.model.engine == "none":
-        ranker, version, threshold = PriorRanker(), "none", 2.0  # no probability reaches it
-        medians, scales = np.zeros(len(names), np.float32), np.ones(len(names), np.float32)
-    else:
-        if settings.model.engine == "tensorrt":
-            raise ConfigError(
-                "model.engine is 'tensorrt', but this version runs models with ONNX Runtime "
-                "only; set it to 'auto' or 'onnxruntime'"
-            )
-        folder = Path(settings.model.path)
-        scorer = OnnxScorer(folder)
-        manifest = scorer.manifest
-        check_catalogue(manifest, engine.catalogue_hash, names)
-        scorer.self_test()
-        ranked = ModelRanker(scorer, CandidateIndex(*load_items(folder, manifest)), _CANDIDATES)
-        ranked.warm()
-        ranker, version = ranked, scorer.version
-        threshold = settings.model.fraud_threshold if settings.model.fraud_threshold >= 0 else manifest.fraud_threshold
-        medians = np.asarray(manifest.feature_medians, np.float32)
-        scales = np.asarray(manifest.feature_scales, np.float32)
     return Pipeline(
         decoder=Decoder(future_skew_ms=settings.features.future_skew_ms),
         identity=Identity(settings.privacy.id_key.reveal().encode()),
         engine=engine,
         store=store,
-        ranker=ranker,
-        decider=Decider(threshold=threshold, rules=rules, medians=medians, scales=scales, feature_names=names),
-        encoder=AnswerEncoder(model_version=version, features_version=engine.catalogue_hash, threshold=min(threshold, 1.0)),
+        ranker=ranker if ranker is not None else build_ranker(settings, engine, metrics),
+        decider=Decider(rules=rules, feature_names=names),
+        encoder=AnswerEncoder(features_version=engine.catalogue_hash),
         clock=clock,
         metrics=metrics,
         model_thread=ThreadPoolExecutor(1, thread_name_prefix="model"),
+        records_features=settings.features.record,
     )
 
 
@@ -153,6 +222,7 @@ def agent_options(settings: Settings) -> AgentOptions:
         fetch_pause_ms=worker.fetch_pause_ms,
         chunk_events=worker.chunk_events,
         buffer_chunks=worker.buffer_chunks,
+        batch_deadline_ms=worker.batch_deadline_ms,
         batch_events=worker.batch_events,
         in_flight=worker.in_flight,
         web_host=worker.web_host,

@@ -1,7 +1,8 @@
 """Group commit: all that waits becomes the next batch, several batches run at once, and they are retired in order.
 
 At low rates a batch is small and leaves at once; at high rates batches grow up to the limit and share their fixed
-costs. There is no timer: the pace of the handler is the pace of the batches.
+costs. There is no timer: the pace of the handler is the pace of the batches. With a deadline there is one: a batch then closes
+when it is full, or when its oldest chunk has waited so long; with a deadline of 0, when the last fetch is in.
 
 A batch waits for the commits of earlier batches of its own groups only: nothing else that it reads depends on them. Under a
 backlog a batch is of one group, so that one is in the store while another is in the model.
@@ -15,6 +16,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from stream_app.errors import AbandonedError
@@ -34,11 +37,12 @@ EventType = TypeVar("EventType")
 class Delivery(Generic[EventType]):
     """A chunk and what acknowledges it."""
 
-    __slots__ = ("chunk", "event")
+    __slots__ = ("chunk", "due", "event")
 
     def __init__(self, chunk: Chunk, event: EventType) -> None:
         self.chunk = chunk
         self.event = event
+        self.due = 0.0  # by the loop's clock: when its batch must close; set as it is queued
 
 
 class OrderedTurn:
@@ -87,6 +91,7 @@ class Lane(Generic[EventType]):
         take: Called for each chunk as it leaves the queue of waiting ones.
         batch_events: Most weight of a batch, in the unit of `Chunk.weight` (one chunk may be larger).
         in_flight: Most batches between `handler` and retirement.
+        deadline_s: How long a chunk may wait for others; 0: no longer than for the rest of its fetch.
     """
 
     def __init__(
@@ -98,12 +103,14 @@ class Lane(Generic[EventType]):
         take: Callable[[Chunk], None],
         batch_events: int,
         in_flight: int,
+        deadline_s: float = 0.0,
     ) -> None:
         self.generation = generation
         self._handler = handler
         self._acknowledge = acknowledge
         self._take = take
         self._batch_events = batch_events
+        self._deadline_s = deadline_s
         self._slots = asyncio.Semaphore(in_flight)
         self._waiting: dict[int, deque[Delivery[EventType]]] = {}  # by partition group
         self._waiting_weight = 0
@@ -120,7 +127,10 @@ class Lane(Generic[EventType]):
         if not self._closed:
             self._waiting.setdefault(delivery.chunk.partition, deque()).append(delivery)
             self._waiting_weight += delivery.chunk.weight
-            if not delivery.chunk.more or self._waiting_weight >= self._batch_events:
+            if self._deadline_s:
+                delivery.due = asyncio.get_running_loop().time() + self._deadline_s
+                self._wake.set()
+            elif not delivery.chunk.more or self._waiting_weight >= self._batch_events:
                 self._ripe = True
                 self._wake.set()
 
@@ -163,9 +173,10 @@ class Lane(Generic[EventType]):
         last: dict[int, OrderedTurn] = {}  # of each group
         while not self._closed:
             await self._slots.acquire()
-            while not self._ripe and not self._closed:
+            while not self._closed and (wait_s := self._ripe_in()) > 0:
                 self._wake.clear()
-                await self._wake.wait()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), None if wait_s == inf else wait_s)
             batch = self._form_batch()
             if not batch:
                 break
@@ -178,17 +189,27 @@ class Lane(Generic[EventType]):
             self._started.set()
         self._started.set()
 
+    def _ripe_in(self) -> float:
+        """Seconds until what waits is worth a batch: 0 or less if it is, infinite if that takes another chunk."""
+        if not self._deadline_s:
+            return 0.0 if self._ripe else inf
+        if self._waiting_weight >= self._batch_events:
+            return 0.0
+        oldest = min((waiting[0].due for waiting in self._waiting.values()), default=inf)
+        return oldest - asyncio.get_running_loop().time()
+
     def _form_batch(self) -> list[Delivery[EventType]]:
         """Take what waits, group after group, as far as there is room; the next batch begins with the groups left out.
 
         So under a backlog a batch is of few groups, and the batches of other groups need not wait for it. Where all that waits
         would be one batch while another is in flight, it takes half of the groups: batches that have no group in common run side
-        by side, one in the model or the store while another is folded.
+        by side, one in the model or the store while another is folded. With a deadline all goes that waits: it is
+        there for large batches.
         """
         batch: list[Delivery[EventType]] = []
         weight = 0
         groups = list(self._waiting)
-        if self._running and self._waiting_weight <= self._batch_events:
+        if self._running and self._waiting_weight <= self._batch_events and not self._deadline_s:
             groups = groups[: (len(groups) + 1) // 2]
         for group in groups:
             waiting = self._waiting[group]

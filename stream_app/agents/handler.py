@@ -179,6 +179,8 @@ class ScoringHandler:
         lap("publish")
         for step, commit in applied:
             self._ledger.published(step.group, step.epoch, commit)
+        if scored.judged is not None and scored.judged.ranked.answered is not None:
+            scored.judged.ranked.answered(prepared.sources, prepared.events)
         self._count(records, counts)
         if len(applied) < len(scored.steps):
             refused = len(scored.steps) - len(applied)

@@ -35,6 +35,7 @@ class AgentOptions:
         buffer_events: Weight that may wait, over all partitions, before fetching pauses: bounds memory (16,384 are 64 MiB,
             and what one fetch brings beyond it).
         batch_events: Most weight of a batch (2,048 are 8 MiB); a batch always holds at least one whole chunk.
+        batch_deadline_ms: How long a chunk may wait for others before its batch closes; 0: what waits goes at once.
         in_flight: Batches that may be in the handler at the same time.
         web_host: Address of the web server.
         web_port: Port of /healthz and /metrics; 0 = no web server.
@@ -57,6 +58,7 @@ class AgentOptions:
     buffer_chunks: int = 1024
     buffer_events: int = 16_384
     batch_events: int = 2_048
+    batch_deadline_ms: int = 0
     in_flight: int = 3
     web_host: str = "127.0.0.1"
     web_port: int = 0

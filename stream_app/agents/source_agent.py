@@ -87,6 +87,7 @@ class SourceAgent:
                 take=self._consumer.take,
                 batch_events=self._options.batch_events,
                 in_flight=self._options.in_flight,
+                deadline_s=self._options.batch_deadline_ms / 1000,
             )
             task = asyncio.create_task(self._run(self._lane), name=f"lane {generation}")
             self._tasks.add(task)

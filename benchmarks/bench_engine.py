@@ -1,0 +1,224 @@
+"""The model by itself: rows a second and latencies of each engine by batch size, and the best items of a larger catalogue.
+
+Rows are those of a simulated shop, replayed through the feature engine. All engines of a batch size are measured in turns, batch
+by batch, so that whatever else the machine does meets them alike; each call has other rows than the one before and is waited for.
+On a CPU every engine has one thread.
+
+The last line is JSON:
+
+- `rows_per_s`, `p50_ms`, `p99_ms`: engine -> batch size -> figure; null for an engine that cannot run here, and `reasons` says why;
+- `same_in_any_batch`: engine -> whether a row's answer is the same to the last bit in batches of other sizes (what serves must);
+- `candidates_per_s` and `candidates_recall`: 100 candidates each among 20,000 items, batches of 256 users, one core, and the share of
+  the exact answer's items; `candidates` has the exact answer's rate and that of the 20 that a worker asks for;
+- `cost`: operations and bytes of a row, counted; `gpu`: the same figures for the engines of a GPU and the rate that its peaks
+  allow, null where there is none.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.engine_rows import batch_of, larger_catalogue, replayed_rows
+from benchmarks.engine_ways import Way, Ways, cpu_ways, gpu_ways, serving_network
+from benchmarks.origin import ROOT, origin
+from benchmarks.progress import Teller, teller
+from benchmarks.roofline import cost_of, roof
+from stream_app.errors import MillraceError
+from stream_app.inference.artifact import load_items, load_manifest, load_samples
+from stream_app.inference.candidates import CandidateIndex
+from stream_app.inference.port import Tensors
+
+__all__ = ["main"]
+
+_SHIPPED: Final = ROOT / "model" / "artifacts" / "demo"
+_WARM_UP: Final = 3  # calls of each engine at each size
+_USERS: Final = 256  # a batch of questions for candidates
+_BEST: Final, _SHOWN: Final = 100, 20
+_ODD: Final = (1, 7, 50)  # batch sizes that a row must answer the same in
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much to measure.
+
+    Attributes:
+        events: of the shop, the last `rows` of which are scored.
+        rows: see there.
+        sizes: of batches.
+        seconds: for each engine at each size.
+        items: of the larger catalogue.
+        compiled: whether torch.compile is measured.
+    """
+
+    events: int
+    rows: int
+    sizes: tuple[int, ...]
+    seconds: float
+    items: int
+    compiled: bool
+
+
+FULL: Final = Plan(events=40_000, rows=8_192, sizes=(1, 16, 64, 256, 1_024), seconds=3.0, items=20_000, compiled=True)
+QUICK: Final = Plan(events=1_500, rows=512, sizes=(1, 16), seconds=0.05, items=12_000, compiled=False)
+
+
+def measured(ways: Ways, rows: Tensors, plan: Plan, tell: Teller) -> dict[str, Any]:
+    """Return `rows_per_s`, `p50_ms`, `p99_ms` and `reasons` of the engines."""
+    found: dict[str, dict[str, Any]] = {
+        figure: {name: None if isinstance(way, str) else {} for name, way in ways.items()}
+        for figure in ("rows_per_s", "p50_ms", "p99_ms")
+    }
+    able: dict[str, Way] = {name: way for name, way in ways.items() if not isinstance(way, str)}
+    for size in plan.sizes:
+        seconds = _in_turns(able, rows, size, plan.seconds)
+        for name, of_way in seconds.items():
+            p50, p99 = np.percentile(of_way, [50, 99]) * 1e3
+            found["rows_per_s"][name][str(size)] = round(size * len(of_way) / float(np.sum(of_way)), 1)
+            found["p50_ms"][name][str(size)], found["p99_ms"][name][str(size)] = round(float(p50), 4), round(float(p99), 4)
+        rates = {name: found["rows_per_s"][name][str(size)] for name in able}
+        tell.say(f"batches of {size}: " + ", ".join(f"{name} {rate:,.0f}/s" for name, rate in rates.items()))
+    return {**found, "reasons": {name: way for name, way in ways.items() if isinstance(way, str)}}
+
+
+def _in_turns(ways: dict[str, Way], rows: Tensors, size: int, seconds: float) -> dict[str, list[float]]:
+    """Return the seconds of each call of each engine, which take turns until each has had its time."""
+    for number in range(_WARM_UP):
+        for way in ways.values():
+            way(batch_of(rows, size, number))
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    spent, number = dict.fromkeys(ways, 0.0), _WARM_UP
+    while any(of_way < seconds for of_way in spent.values()):
+        batch = batch_of(rows, size, number)
+        for name, way in ways.items():
+            if spent[name] < seconds:
+                began = time.perf_counter()
+                way(batch)
+                taken[name].append(time.perf_counter() - began)
+                spent[name] += taken[name][-1]
+        number += 1
+    return taken
+
+
+def same_in_any_batch(way: Way, rows: Tensors) -> bool:
+    """Return whether the first rows' answers are the same to the last bit in batches of `_ODD` sizes and in one."""
+    some = batch_of(rows, max(_ODD), 0)
+    whole = {name: np.array(answer) for name, answer in way(some).items()}
+    for size in _ODD:
+        parts = [way({name: tensor[at : at + size] for name, tensor in some.items()}) for at in range(0, max(_ODD), size)]
+        for name, answer in whole.items():
+            if not np.array_equal(np.concatenate([part[name] for part in parts]), answer):
+                return False
+    return True
+
+
+def candidates(folder: Path, users: NDArray[np.float32], plan: Plan) -> dict[str, Any]:
+    """Return rates and recall of the best items of a catalogue of `plan.items`.
+
+    Args:
+        folder: the artefact's, whose items the catalogue is made of, and whose recorded users lay it out.
+        users: (R, D) user vectors of other rows, which are asked.
+        plan: how much.
+    """
+    manifest = load_manifest(folder)
+    ids = [str(number) for number in range(plan.items)]
+    vectors = larger_catalogue(load_items(folder, manifest)[1], plan.items)
+    began = time.perf_counter()
+    index = CandidateIndex(ids, vectors, load_samples(folder, manifest)[1]["user_vector"])
+    built_s = time.perf_counter() - began
+    every = CandidateIndex(ids, vectors, exact=True)
+    wanted, found = every.top(users, _BEST)[0], index.top(users, _BEST)[0]
+    shown = index.top(users, _SHOWN)[0]
+    return {
+        "candidates_per_s": _asked_per_s(index, users, _BEST, plan.seconds),
+        "candidates_recall": _recall(found, wanted),
+        "candidates": {
+            "items": plan.items,
+            "of": _BEST,
+            "exact_per_s": _asked_per_s(every, users, _BEST, plan.seconds),
+            "shown": _SHOWN,
+            "shown_per_s": _asked_per_s(index, users, _SHOWN, plan.seconds),
+            "shown_recall": _recall(shown, wanted[:, :_SHOWN]),
+            "shown_exact_per_s": _asked_per_s(every, users, _SHOWN, plan.seconds),
+            "looked_at": index.looked_at,
+            "build_s": round(built_s, 3),
+            "catalogue": "the artefact's items in turn, each moved by half the spread of all items",
+        },
+    }
+
+
+def _recall(found: NDArray[np.int32], wanted: NDArray[np.int32]) -> float:
+    return round(float(np.mean([np.isin(best, row).mean() for row, best in zip(found, wanted, strict=True)])), 4)
+
+
+def _asked_per_s(index: CandidateIndex, users: NDArray[np.float32], k: int, seconds: float) -> float:
+    done, began = 0, time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        at = done % max(1, len(users) - _USERS)
+        done += len(index.top(users[at : at + _USERS], k)[0])
+    return round(done / (time.perf_counter() - began), 1)
+
+
+def run(folder: Path, checkpoint: Path | None, plan: Plan, tell: Teller) -> dict[str, Any]:
+    """Measure everything and return the figures."""
+    tell.say(f"replaying {plan.events:,} events of a simulated shop")
+    rows = replayed_rows(plan.events, plan.rows)
+    network, sample = serving_network(folder, checkpoint), batch_of(rows, plan.sizes[-1], 0)
+    tell.say("opening the engines" + (" (torch.compile takes half a minute)" if plan.compiled else ""))
+    ways = cpu_ways(folder, network, sample, compiled=plan.compiled)
+    figures = measured(ways, rows, plan, tell)
+    able = {name: way for name, way in ways.items() if not isinstance(way, str)}
+    users = np.concatenate([able["onnxruntime"](batch_of(rows, _USERS, number))["user_vector"] for number in range(4)])
+    cost = cost_of(network, sample)
+    figures |= {"same_in_any_batch": {name: same_in_any_batch(way, rows) for name, way in able.items()}}
+    figures |= candidates(folder, users, plan)
+    figures |= {"cost": cost, "gpu": _on_gpu(folder, checkpoint, rows, plan, tell)}
+    notes = {"rows": plan.rows, "threads": 1, "torch_weights": "of the checkpoint" if checkpoint else "random"}
+    return figures | notes | {"model": load_manifest(folder).version} | origin()
+
+
+def _on_gpu(folder: Path, checkpoint: Path | None, rows: Tensors, plan: Plan, tell: Teller) -> dict[str, Any] | None:
+    if not torch.cuda.is_available():
+        return None
+    network, device = serving_network(folder, checkpoint), torch.cuda.get_device_name()
+    cost = cost_of(network, batch_of(rows, plan.sizes[-1], 0))
+    ways = gpu_ways(folder, network, batch_of(rows, plan.sizes[-1], 0), compiled=plan.compiled)
+    roofs: dict[str, Any] = {precision: roof(cost, device, plan.sizes, precision) for precision in ("fp32", "fp16")}
+    return {"device": device, "roofline_rows_per_s": roofs, **measured(ways, rows, plan, tell)}
+
+
+_EXAMPLES = """\b
+Examples:
+  python -m benchmarks.bench_engine
+  python -m benchmarks.bench_engine --quick
+  python -m benchmarks.bench_engine --model runs/mine/artefact --checkpoint runs/mine/checkpoint.pt
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.option("--model", type=click.Path(exists=True, file_okay=False, path_type=Path), default=_SHIPPED, help="Artefact's folder.")
+@click.option("--checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Weights for torch.")
+@click.option("--quick", is_flag=True, help="Two batch sizes, without torch.compile: seconds, and coarse figures.")
+def main(model: Path, checkpoint: Path | None, quick: bool) -> None:
+    """Measure every engine that runs the model here, and the index of items; the last line is JSON."""
+    tell = teller()
+    try:
+        figures = run(model, checkpoint, QUICK if quick else FULL, tell)
+    except MillraceError as err:
+        raise click.ClickException(str(err)) from err
+    finally:
+        tell.close()
+    click.echo(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
