@@ -8,7 +8,7 @@ SECONDS ?=
 RATE    ?= 400
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit lint fmt up down e2e e2e-short bench bench-features docs lock clean
+.PHONY: help demo test test-unit lint fmt up down e2e e2e-short replay-check replay-check-short bench bench-features bench-engine bench-swap backtest-card bench-replay docs lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -71,17 +71,35 @@ e2e: .venv/.test ## All real events through real services with kills; compares t
 e2e-short: .venv/.test ## The same with a few thousand events
 	@$(BIN)/python -m benchmarks.e2e --data $(DATA) --short
 
+replay-check: .venv/.test ## A live run with a crash, recorded and replayed: differences to the bit (DATA=../shared/data)
+	@$(BIN)/python -m benchmarks.replay_check --data $(DATA)
+
+replay-check-short: .venv/.test ## The same with some thousand events
+	@$(BIN)/python -m benchmarks.replay_check --data $(DATA) --short
+
 bench: .venv/.test ## Events per second and latency, beside an idiomatic Faust application
 	@$(BIN)/python -m benchmarks.bench
 
 bench-features: .venv/.test ## The feature engine by itself: events per second in memory and Redis, bytes of a user (DATA=../shared/data)
 	@$(BIN)/python -m benchmarks.bench_features --data $(DATA)
 
+bench-swap: .venv/.test ## 20 changes of the model under load: what is lost, what is mixed, what it costs the answers
+	@$(BIN)/python -m benchmarks.swap
+
+bench-replay: .venv/.test ## Replay: features and model per second, memory at 1 M and 20 M events, Polars and DuckDB beside it (DATA=../shared/data)
+	@$(BIN)/python -m benchmarks.bench_replay --data $(DATA)
+
+bench-engine: .venv/.test ## The model by itself: rows per second of every engine, candidates of 20,000 items
+	@$(BIN)/python -m benchmarks.bench_engine
+
+backtest-card: .venv/.test ## Models, trees and rules on card transactions by the handbook's protocol, with intervals (DATA=../shared/data)
+	@$(BIN)/python -m benchmarks.backtest_card --data $(DATA)
+
 # --- keep -----------------------------------------------------------------------------------------------------------------
 
 lock: ## Pin all requirements again, with hashes (needs uv)
 	@uv pip compile --python-version 3.11 --generate-hashes --no-header --quiet pyproject.toml -o requirements/default.txt
-	@uv pip compile --python-version 3.11 --generate-hashes --no-header --quiet pyproject.toml --extra data --extra backtest --extra spark --extra mlflow --extra bench --extra train --extra dev -c requirements/default.txt -o requirements/test.txt
+	@uv pip compile --python-version 3.11 --generate-hashes --no-header --quiet pyproject.toml --extra data --extra backtest --extra spark --extra mlflow --extra objects --extra bench --extra train --extra dev -c requirements/default.txt -o requirements/test.txt
 
 clean: down ## Remove environment, services and logs
 	@rm -rf .venv .services .millrace

@@ -6,10 +6,10 @@ On a CPU every engine has one thread.
 
 The last line is JSON:
 
-- `rows_per_s`, `p50_ms`, `p99_ms`: engine -> batch size -> figure; null for an engine that cannot run here, and `reasons` says why;
+- `rows_per_s`, `p50_ms`, `p99_ms`: engine -> batch size -> figure; null for an engine that cannot run here, `reasons` says why;
 - `same_in_any_batch`: engine -> whether a row's answer is the same to the last bit in batches of other sizes (what serves must);
-- `candidates_per_s` and `candidates_recall`: 100 candidates each among 20,000 items, batches of 256 users, one core, and the share of
-  the exact answer's items; `candidates` has the exact answer's rate and that of the 20 that a worker asks for;
+- `candidates_per_s` and `candidates_recall`: 100 candidates each among 20,000 items, batches of 256 users, one core, and the
+  share of the exact answer's items; `candidates` has the exact answer's rate and that of the 20 that a worker asks for;
 - `cost`: operations and bytes of a row, counted; `gpu`: the same figures for the engines of a GPU and the rate that its peaks
   allow, null where there is none.
 """
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -41,9 +40,12 @@ from stream_app.inference.port import Tensors
 __all__ = ["main"]
 
 _SHIPPED: Final = ROOT / "model" / "artifacts" / "demo"
+_FOLDER: Final = click.Path(exists=True, file_okay=False, path_type=Path)
+_FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 _WARM_UP: Final = 3  # calls of each engine at each size
 _USERS: Final = 256  # a batch of questions for candidates
-_BEST: Final, _SHOWN: Final = 100, 20
+_BEST: Final = 100
+_SHOWN: Final = 20
 _ODD: Final = (1, 7, 50)  # batch sizes that a row must answer the same in
 
 
@@ -173,7 +175,7 @@ def run(folder: Path, checkpoint: Path | None, plan: Plan, tell: Teller) -> dict
     tell.say(f"replaying {plan.events:,} events of a simulated shop")
     rows = replayed_rows(plan.events, plan.rows)
     network, sample = serving_network(folder, checkpoint), batch_of(rows, plan.sizes[-1], 0)
-    tell.say("opening the engines" + (" (torch.compile takes half a minute)" if plan.compiled else ""))
+    tell.say("opening the engines" + (" (torch.compile takes a minute)" if plan.compiled else ""))
     ways = cpu_ways(folder, network, sample, compiled=plan.compiled)
     figures = measured(ways, rows, plan, tell)
     able = {name: way for name, way in ways.items() if not isinstance(way, str)}
@@ -205,8 +207,8 @@ Examples:
 
 
 @click.command(epilog=_EXAMPLES)
-@click.option("--model", type=click.Path(exists=True, file_okay=False, path_type=Path), default=_SHIPPED, help="Artefact's folder.")
-@click.option("--checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Weights for torch.")
+@click.option("--model", type=_FOLDER, default=_SHIPPED, help="Artefact's folder; default: the one that ships.")
+@click.option("--checkpoint", type=_FILE, help="Weights for torch.  [default: random ones]")
 @click.option("--quick", is_flag=True, help="Two batch sizes, without torch.compile: seconds, and coarse figures.")
 def main(model: Path, checkpoint: Path | None, quick: bool) -> None:
     """Measure every engine that runs the model here, and the index of items; the last line is JSON."""

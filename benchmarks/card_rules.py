@@ -15,8 +15,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import lightgbm
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.linear_model import LogisticRegression
 
 from benchmarks.card_models import CARDS_FILE, card_dataset
 from stream_app.backtest.measures import average_precision
@@ -59,14 +62,12 @@ _TREES: Final[dict[str, Any]] = {
 _ROUNDS: Final = 80
 _STRENGTHS: Final = (0.03, 0.06)  # of the regression (larger keeps more rules): chosen on the validation week
 _LEAST_POINTS: Final = 0.05
+_JUST_ABOVE_ZERO: Final = 0.001  # LightGBM writes 1e-35
 _ORDER: Final = KINDS.index("order")
 
 
 def mine(dataset: Dataset) -> tuple[tuple[Rule, ...], dict[str, float]]:
     """Return rules with points, strongest first, and what they are worth on the validation week."""
-    from scipy import sparse
-    from sklearn.linear_model import LogisticRegression
-
     fit, held = dataset.known("fraud", "train"), dataset.known("fraud", "validation")
     rules = _proposed(dataset, fit)
     names = tuple(dataset.feature_names)
@@ -75,7 +76,7 @@ def mine(dataset: Dataset) -> tuple[tuple[Rule, ...], dict[str, float]]:
     }
     best: tuple[float, NDArray[np.float64]] = (-1.0, np.zeros(len(rules)))
     for strength in _STRENGTHS:
-        model = LogisticRegression(C=strength, penalty="l1", solver="liblinear", max_iter=100)
+        model = LogisticRegression(C=strength, l1_ratio=1.0, solver="liblinear", max_iter=100)
         points = np.round(model.fit(fired["fit"], dataset.labels["fraud"][fit]).coef_[0], 2)
         points[np.abs(points) < _LEAST_POINTS] = 0.0
         worth = average_precision(fired["held"] @ points, dataset.labels["fraud"][held])
@@ -92,8 +93,6 @@ def _fired(rules: RuleSet, dataset: Dataset, rows: NDArray[np.int64]) -> NDArray
 
 def _proposed(dataset: Dataset, fit: NDArray[np.int64]) -> tuple[Rule, ...]:
     """Return the paths of shallow trees as rules, each once."""
-    import lightgbm
-
     columns = [dataset.feature_names.index(name) for name in FEATURES]
     table = lightgbm.Dataset(dataset.inputs["dense"][fit][:, columns], dataset.labels["fraud"][fit], feature_name=list(FEATURES))
     dumped = lightgbm.train(_TREES, table, _ROUNDS).dump_model()
@@ -113,6 +112,7 @@ def _paths(node: dict[str, Any], bounds: dict[int, tuple[float, float]]) -> Iter
         yield bounds
         return
     place, threshold = node["split_feature"], float(f"{node['threshold']:.3g}")
+    threshold = _JUST_ABOVE_ZERO if 0 < threshold < _JUST_ABOVE_ZERO else threshold
     low, high = bounds.get(place, (-np.inf, np.inf))
     yield from _paths(node["left_child"], bounds | {place: (low, min(high, threshold))})
     yield from _paths(node["right_child"], bounds | {place: (max(low, threshold), high)})

@@ -41,4 +41,5 @@ def larger_catalogue(vectors: NDArray[np.float32], items: int) -> NDArray[np.flo
     """
     draw = np.random.default_rng(_SEED)
     moved = _SPREAD * vectors.std(axis=0) * draw.normal(size=(items, vectors.shape[1]))
-    return (np.resize(vectors, (items, vectors.shape[1])) + moved).astype(np.float32)
+    found: NDArray[np.float32] = (np.resize(vectors, (items, vectors.shape[1])) + moved).astype(np.float32)
+    return found

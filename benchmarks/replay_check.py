@@ -46,7 +46,7 @@ from stream_app.services import real
 
 __all__ = ["main"]
 
-_FULL, _SHORT = 60_000, 3_000  # of each file
+_FULL, _SHORT = 20_000, 3_000  # of each file
 _LIMIT_S = 900.0
 _SETTINGS = {
     "MILLRACE_FEATURES_RECORD": "true",

@@ -18,8 +18,8 @@ __all__ = ["PEAKS", "Cost", "cost_of", "roof"]
 
 _FLOAT: Final = 4
 
-# Name in torch -> (bytes a second, fp32 operations a second without tensor cores, fp16 ones with them, dense). Source: NVIDIA's data
-# sheets, H100 SXM5 and H200 SXM.
+# Name in torch -> (bytes a second, fp32 operations a second without tensor cores, fp16 ones with them, dense). Source: NVIDIA's
+# data sheets of H100 SXM5 and H200 SXM.
 PEAKS: Final[dict[str, tuple[float, float, float]]] = {
     "H100": (3.35e12, 67e12, 989e12),
     "H200": (4.8e12, 67e12, 989e12),
@@ -32,8 +32,8 @@ def cost_of(network: ServingNetwork, rows: Tensors) -> Cost:
     """Count what scoring `rows`, R of them, takes.
 
     Returns:
-        `operations_per_row` of all products (a product and a sum are two), `row_bytes` in, out and from the tables that are looked
-        up, and `weight_bytes`, which are read once a batch.
+        `operations_per_row` of all matrix products (a product and a sum are two), `row_bytes` in, out and from the tables
+        that are looked up, and `weight_bytes`, which are read once a batch.
     """
     count = len(next(iter(rows.values())))
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
@@ -53,7 +53,7 @@ def cost_of(network: ServingNetwork, rows: Tensors) -> Cost:
 
 
 def roof(cost: Cost, device: str, sizes: Iterable[int], precision: str) -> dict[str, Any] | None:
-    """Return the rows a second that a GPU's memory and arithmetic allow at each batch size; None for one whose peaks are not known.
+    """Return the rows a second that a GPU's memory and arithmetic allow by batch size; None where its peaks are not known.
 
     Args:
         cost: of a row.

@@ -108,6 +108,7 @@ class SwapRun:
         seconds = self.plan.before_s + self.plan.swaps * (self.plan.pause_s + 1.5)
         with ThreadPoolExecutor(1) as pool:
             load = pool.submit(self._load, seconds)
+            self._await_first_answer(fleet)
             time.sleep(self.plan.before_s)
             windows = self._swap_all(fleet)
             sent = json.loads(load.result().splitlines()[-1])
@@ -148,6 +149,12 @@ class SwapRun:
             time.sleep(_POLL_S)
         log = log_tail(fleet.log("worker"))
         raise FleetError(f"the worker has not taken change {revision} within {limit_s:.0f} s; its log ends:\n{log}")
+
+    def _await_first_answer(self, fleet: Fleet) -> None:
+        meter, deadline = self.space.meter(), time.monotonic() + _SWAP_LIMIT_S
+        while not meter.count(self.space.topic("intent-labels")) and time.monotonic() < deadline:
+            fleet.tend()
+            time.sleep(_POLL_S)
 
     def _await_answers(self, fleet: Fleet, sent: int) -> None:
         meter, deadline = self.space.meter(), time.monotonic() + _SETTLE_S

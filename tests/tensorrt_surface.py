@@ -1,7 +1,7 @@
 """Compare protocols that say what is used of TensorRT with the real bindings, in a process of their own.
 
 A protocol's docstring begins with the name of the class that it describes, in backticks; that of the module has methods for
-constructors and attributes for enumerations. pybind11 writes the signatures of all overloads into docstrings: that is what is read.
+constructors and attributes for enumerations. pybind11 writes the signatures of all overloads into docstrings: those are read.
 """
 
 from __future__ import annotations
@@ -77,11 +77,12 @@ def differences(library: Library, module: ModuleType) -> tuple[str, list[str]]:
 
 
 def _of_class(protocol: type, members: dict[str, Any]) -> list[str]:
-    wrong: list[str] = []
     is_enumeration = "an enumeration" in (protocol.__doc__ or "")
-    for name in vars(protocol).get("__annotations__", {}):
-        if name not in members or not (is_enumeration or members[name]["settable"]):
-            wrong.append(f"{name}: not there, or cannot be set")
+    wrong = [
+        f"{name}: not there, or cannot be set"
+        for name in vars(protocol).get("__annotations__", {})
+        if name not in members or not (is_enumeration or members[name]["settable"])
+    ]
     for name, value in vars(protocol).items():
         if name.startswith("_"):
             continue

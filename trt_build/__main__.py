@@ -28,7 +28,7 @@ class _Group(click.Group):
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    r"""Take a checkpoint to what a worker loads, and check it.
+    """Take a checkpoint to what a worker loads, and check it.
 
     Exit status: 0 all is well, 1 it is not (or a file is refused), 2 wrong usage, 3 TensorRT is not installed, 4 there is no GPU.
 

@@ -39,7 +39,7 @@ _GIB: Final = 1 << 30
     "--timing-cache", type=click.Path(file_okay=False, path_type=Path), default=_CACHE, show_default=True, help="Folder."
 )
 def engine(source: Path, target: Path | None, **options: Any) -> None:  # noqa: ANN401 (options by name)
-    r"""Build a TensorRT plan of SOURCE (an artefact's folder, or an ONNX file with its manifest) on this machine's GPU.
+    """Build a TensorRT plan of SOURCE (an artefact's folder, or an ONNX file with its manifest) on this machine's GPU.
 
     Without TARGET the plan of an artefact goes into its folder `plans`, where a worker looks for it, and that of a file
     beside it. The plan's manifest and the inspector's report are written beside it.
@@ -84,7 +84,7 @@ def engine(source: Path, target: Path | None, **options: Any) -> None:  # noqa: 
 @click.argument("source", type=SOURCE)
 @click.argument("target", type=_TARGET)
 def refit(plan: Path, source: Path, target: Path) -> None:
-    r"""Put the weights of SOURCE (an artefact's folder or an ONNX file) into PLAN and write the plan to TARGET, without a build.
+    """Put the weights of SOURCE (an artefact's folder or an ONNX file) into PLAN and write the plan to TARGET, without a build.
 
     PLAN must have been built with --refittable, of a network of the same structure.
 
@@ -128,7 +128,7 @@ def refit(plan: Path, source: Path, target: Path) -> None:
 @click.command()
 @click.argument("path", type=FILE)
 def inspect(path: Path) -> None:
-    r"""Say what is inside a plan or an ONNX file: one JSON document.
+    """Say what is inside a plan or an ONNX file: one JSON document.
 
     Of a plan: its manifest and the inspector's report that was written when it was built (no GPU needed). Of an ONNX file: its
     manifest, how many nodes of which kind, and the bytes of weights by type.
@@ -157,11 +157,11 @@ def inspect(path: Path) -> None:
 @click.command()
 @click.argument("source", type=SOURCE)
 @click.option("--plan", "plans", type=FILE, multiple=True, help="May be repeated.  [default: every plan of SOURCE]")
-@click.option("--rows", type=FILE, help="Recorded rows.  [default: the artefact's samples]")
+@click.option("--rows", type=SOURCE, help="Recorded rows.  [default: the artefact's samples]")
 @click.option("--batches", default="1,16,64,256,1024,4096", show_default=True, help="Batch sizes, with commas.")
 @click.option("--checkpoint", type=FILE, help="Time eager torch and torch.compile with CUDA graphs beside it.")
 def bench(source: Path, plans: tuple[Path, ...], rows: Path | None, batches: str, checkpoint: Path | None) -> None:
-    r"""Time plans of SOURCE on this machine's GPU: rows a second, p50 and p99 for each batch size. Prints one line of JSON.
+    """Time plans of SOURCE on this machine's GPU: rows a second, p50 and p99 for each batch size. Prints one line of JSON.
 
     \b
     Examples:

@@ -25,7 +25,7 @@ def _say(line: str) -> None:
 
 @click.group()
 def library() -> None:
-    r"""Bring NVIDIA's TensorRT into `.services/tensorrt`, for tests and for GPU machines without NVIDIA's index.
+    """Bring NVIDIA's TensorRT into `.services/tensorrt`, for tests and for GPU machines without NVIDIA's index.
 
     \b
     Examples:
@@ -81,7 +81,7 @@ def show() -> None:
 
 @click.command("gpu-run")
 @click.argument("source", type=SOURCE)
-@click.option("--rows", type=FILE, help="Recorded rows.  [default: the artefact's samples]")
+@click.option("--rows", type=SOURCE, help="Recorded rows.  [default: the artefact's samples]")
 @click.option("--count", type=click.IntRange(64), help="Rows to calibrate and verify with.  [default: all]")
 @click.option("--checkpoint", type=FILE, help="The network: compared with, and timed beside.")
 @click.option("--precisions", default="fp32,tf32,fp16,bf16,int8", show_default=True, help="To build, with commas.")
@@ -89,7 +89,7 @@ def show() -> None:
 @click.option("--timing-cache", type=_FOLDER, help="Folder of measured kernels.")
 @click.option("--out", type=_FOLDER, default=Path("gpu-report"), show_default=True, help="Folder of the report.")
 def gpu_run(source: Path, **options: Any) -> None:  # noqa: ANN401 (options by name)
-    r"""Build every precision of SOURCE, verify, refit and time it, and write `report.json` and `report.md`; for a GPU machine.
+    """Build every precision of SOURCE, verify, refit and time it, and write `report.json` and `report.md`; for a GPU machine.
 
     The exit status is 0 when all was built and is within its tolerances. Prints one line of JSON last.
 

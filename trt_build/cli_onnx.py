@@ -44,7 +44,7 @@ def command_line() -> str:
 @click.option("--precision", type=click.Choice(_PRECISIONS), default="fp32", show_default=True, help="Types inside the file.")
 @click.option("--calibration", type=FILE, help="For int8: what `calibrate` wrote for the fp32 file.")
 def onnx(checkpoint: Path, target: Path, precision: Precision, calibration: Path | None) -> None:
-    r"""Write the ONNX model of CHECKPOINT to TARGET, and its manifest beside it.
+    """Write the ONNX model of CHECKPOINT to TARGET, and its manifest beside it.
 
     Inputs and outputs are fp32 and int32 in every precision.
 
@@ -65,19 +65,19 @@ def onnx(checkpoint: Path, target: Path, precision: Precision, calibration: Path
 @click.command()
 @click.argument("source", type=SOURCE)
 @click.argument("target", type=_TARGET)
-@click.option("--rows", type=FILE, help="Recorded rows.  [default: the artefact's samples]")
+@click.option("--rows", type=SOURCE, help="Recorded rows.  [default: the artefact's samples]")
 @click.option("--count", type=click.IntRange(1), help="Rows to look at, spread over the file.  [default: all]")
 @click.option(
     "--method", type=click.Choice(("percentile", "max")), default="percentile", show_default=True, help="How a range is chosen."
 )
 @click.option("--percentile", type=click.FloatRange(50, 100), default=99.99, show_default=True, help="Of absolute values.")
 def calibrate(source: Path, target: Path, rows: Path | None, count: int | None, method: Any, percentile: float) -> None:  # noqa: ANN401
-    r"""Find the ranges of what int8 products read in SOURCE (an artefact's folder or an fp32 ONNX file) and write them to TARGET.
+    """Find the ranges of what int8 products read in SOURCE (an artefact's folder or an fp32 ONNX file) and write them to TARGET.
 
     \b
     Examples:
       python -m trt_build calibrate model/artifacts/demo build/ranges.json --rows rows.npz
-      python -m trt_build calibrate build/model.onnx build/ranges.json --rows replayed.parquet --count 5000 --method max
+      python -m trt_build calibrate build/model.onnx build/ranges.json --rows features --count 5000 --method max
     """
     import msgspec
 
@@ -97,14 +97,14 @@ def calibrate(source: Path, target: Path, rows: Path | None, count: int | None, 
 @click.command()
 @click.argument("source", type=SOURCE)
 @click.option("--checkpoint", type=FILE, help="The network itself; without it the fp32 ONNX file is what all is compared with.")
-@click.option("--rows", type=FILE, help="Recorded rows.  [default: the artefact's samples]")
+@click.option("--rows", type=SOURCE, help="Recorded rows.  [default: the artefact's samples]")
 @click.option("--count", type=click.IntRange(5), help="Rows to compare, spread over the file.  [default: all]")
 @click.option("--precisions", default="fp32", show_default=True, help="ONNX files to compare, with commas, or all.")
 @click.option("--calibration", type=FILE, help="For int8: what `calibrate` wrote.")
 @click.option("--plan", "plans", type=FILE, multiple=True, help="A plan to run as well; may be repeated. Needs a GPU.")
 @click.option("--plans", "all_plans", is_flag=True, help="Run every plan of SOURCE. Needs a GPU.")
 def verify(source: Path, **options: Any) -> None:  # noqa: ANN401 (options by name)
-    r"""Check SOURCE: checksums, recorded answers, torch against ONNX against plans.
+    """Check SOURCE: checksums, recorded answers, torch against ONNX against plans.
 
     SOURCE is an artefact's folder, an ONNX file with its manifest, or a checkpoint (.pt), which is exported to be compared.
     For every task: the largest and the mean difference beside what is allowed, the rows that are furthest off, and how far

@@ -1,8 +1,8 @@
 """Recorded inputs: the rows that models are calibrated and verified with.
 
-Three files hold them: the samples of an artefact and a kept training set (`python -m training ... --keep rows.npz`), both
-with arrays `in_<tensor>`; and the features that a replay writes (`millrace replay --features-out rows.parquet`), one column
-for each feature and one of lists for each other tensor.
+Samples of an artefact and a kept training set (`python -m training ... --keep rows.npz`) hold them as arrays `in_<tensor>`; the
+folder of features that a replay writes (`millrace replay ... --features-out features`) as Parquet files, with one column for each
+feature and one of flat lists for each other tensor.
 """
 
 from __future__ import annotations
@@ -31,16 +31,17 @@ def read_rows(
     """Return `count` rows spread evenly over the file, or all of them.
 
     Args:
-        path: of one of the three kinds.
+        path: a file of arrays, a Parquet file, or a folder of them.
         tensors: of a row, as the model wants them.
         count: 0 = all.
-        feature_names: of the dense features, for a Parquet file.
+        feature_names: of the dense features, for Parquet files.
 
     Raises:
         RefusedError: There is no such file, or it has other tensors.
     """
     try:
-        rows = _of_parquet(path, tensors, feature_names) if path.suffix == ".parquet" else _of_arrays(path, tensors)
+        is_table = path.is_dir() or path.suffix == ".parquet"
+        rows = _of_parquet(path, tensors, feature_names) if is_table else _of_arrays(path, tensors)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as err:
         raise RefusedError(
             f"{path} holds no recorded rows for this model ({err}). Fix: record them again, see docs/engines.md"
@@ -67,10 +68,14 @@ def _of_arrays(path: Path, tensors: Sequence[TensorSpec]) -> dict[str, NDArray[A
 
 
 def _of_parquet(path: Path, tensors: Sequence[TensorSpec], feature_names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    import pyarrow as pa
     from pyarrow import parquet
 
     wanted = [*feature_names, *(spec.name for spec in tensors if spec.name != _DENSE)]
-    table = parquet.read_table(path, columns=wanted)
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    if not files:
+        raise ValueError("the folder has no Parquet file")
+    table = pa.concat_tables([parquet.read_table(file, columns=wanted) for file in files])
     rows: dict[str, NDArray[Any]] = {}
     for spec in tensors:
         if spec.name == _DENSE:

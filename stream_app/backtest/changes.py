@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from stream_app.codec.ranked import ModelNorms
 from stream_app.decision.decide import reasons_of
 from stream_app.events import KINDS
 
-__all__ = ["Change", "Decided", "Side", "changes"]
+__all__ = ["Change", "Decided", "Side", "changes", "earlier"]
 
 _AT_ONCE: Final = 4_096  # features read again
 
@@ -89,6 +89,30 @@ def changes(
                 sides[0][place],
                 sides[1][place],
             )
+
+
+def earlier(
+    columns: Mapping[str, NDArray[Any]], name: str, now: Decided, judged: NDArray[np.int64], events: Sequence[str]
+) -> Decided | None:
+    """Return what a candidate of this name decided in an earlier run; None if it was none of that run's.
+
+    Args:
+        columns: Of that run's decisions.parquet.
+        name: Of the candidate.
+        now: What it decided in this run. An event that was not judged then counts as decided alike.
+        judged: (K,) rows that are judged in this run.
+        events: Their ids.
+    """
+    if f"{name}_alert" not in columns:
+        return None
+    place_of = {event: place for place, event in enumerate(columns["event_id"].tolist())}
+    place = np.array([place_of.get(event, -1) for event in events], np.int64)
+    rows, place = judged[place >= 0], place[place >= 0]
+    found = Decided(np.full(len(now.score), np.nan), np.full(len(now.score), np.nan), now.alert.copy())
+    found.score[rows] = columns[f"{name}_score"][place]
+    found.threshold[rows] = columns[f"{name}_threshold"][place]
+    found.alert[rows] = columns[f"{name}_alert"][place]
+    return found
 
 
 def _sides(

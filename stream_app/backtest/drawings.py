@@ -55,7 +55,7 @@ class Drawings(Pictures):
             if alerts_per_day:
                 axes.axvline(alerts_per_day, color=INK, linewidth=0.8, linestyle=":", label="as decided")
             axes.axvline(budget, color=INK, linewidth=0.8, linestyle="--", label="daily budget")
-            axes.set(xlabel="alerts a day", ylim=(0, 1.01), xscale="symlog")
+            axes.set(xlabel="alerts a day", ylim=(0, 1.01), xscale="symlog", xlim=(0, None))
             axes.legend(loc="best", fontsize=7)
 
         return self.picture(draw)
@@ -72,7 +72,7 @@ class Drawings(Pictures):
             if None not in decided:
                 axes.plot(*[[value] for value in decided], color=COLOURS[1], marker="o", label=f"as decided: {decided[1]:,.0f}")
             axes.axhline(cost[0], color=INK, linewidth=0.8, linestyle=":", label=f"no alert: {cost[0]:,.0f}")
-            axes.set(xlabel="alerts a day", ylabel="cost a day", xscale="symlog", ylim=(0, 1.6 * cost[0] or None))
+            axes.set(xlabel="alerts a day", ylabel="cost a day", xscale="symlog", xlim=(0, None), ylim=(0, 1.6 * cost[0] or None))
             axes.legend(loc="best", fontsize=7)
 
         return self.picture(draw)

@@ -18,9 +18,9 @@ from stream_app.backtest.changes import Change
 from stream_app.backtest.plain import plain
 from stream_app.backtest.report_page import html_from_json, is_figure
 from stream_app.backtest.run import Outcome
-from stream_app.errors import ConfigError
+from stream_app.errors import ConfigError, InputFileError
 
-__all__ = ["short_form", "write_report"]
+__all__ = ["read_decisions", "short_form", "write_report"]
 
 _SHOWN_CHANGES: Final = 25
 
@@ -44,9 +44,10 @@ def write_report(outcome: Outcome, folder: Path, extra: Mapping[str, Any]) -> di
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as err:
         raise ConfigError(f"cannot write {folder}: {err.strerror}; name another one with --out") from err
-    changed = {}
-    for (before, after), found in outcome.changes.items():
-        changed[after] = _write_changes(found(), folder / f"changes-{before}-{after}.jsonl", before)
+    changed = [
+        _write_changes(found(), folder / f"changes-{before}-{after}.jsonl".replace(" (run before)", "-before"), before, after)
+        for (before, after), found in outcome.changes.items()
+    ]
     _write_decisions(outcome.decisions(), folder)
     report: dict[str, Any] = plain({**outcome.report, **extra, "changes": changed})
     (folder / "report.json").write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
@@ -65,7 +66,7 @@ def short_form(report: Tree) -> dict[str, Any]:
     return {"name": report["name"], "candidates": found, "counts": report["counts"], "problems": report["problems"]}
 
 
-def _write_changes(found: Iterable[Change], path: Path, before: str) -> dict[str, Any]:
+def _write_changes(found: Iterable[Change], path: Path, before: str, after: str) -> dict[str, Any]:
     """Write changed decisions line by line; return their counts, and the first ones."""
     counts = dict.fromkeys(
         ("events", "alerts_more", "alerts_less", "frauds_found", "frauds_lost", "false_alarms_more", "false_alarms_less"), 0
@@ -83,7 +84,23 @@ def _write_changes(found: Iterable[Change], path: Path, before: str) -> dict[str
                 counts[what[0] if more else what[1]] += 1
             if len(first) < _SHOWN_CHANGES:
                 first.append(msgspec.to_builtins(change))
-    return {"against": before, "file": path.name, **counts, "first": first}
+    return {"from": before, "to": after, "file": path.name, **counts, "first": first}
+
+
+def read_decisions(folder: Path) -> dict[str, Any]:
+    """Return the columns of an earlier run's decisions.
+
+    Raises:
+        InputFileError: There are none in that folder.
+    """
+    from pyarrow import ArrowInvalid, parquet
+
+    path = folder / "decisions.parquet"
+    try:
+        table = parquet.read_table(path)
+    except (OSError, ArrowInvalid) as err:
+        raise InputFileError(f"no decisions of an earlier backtest at {path}: {err}. Name the folder of its report") from err
+    return {name: table[name].to_numpy() for name in table.column_names}
 
 
 def _write_decisions(columns: Mapping[str, Any], folder: Path) -> None:

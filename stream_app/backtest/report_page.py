@@ -33,7 +33,7 @@ def html_from_json(report: Tree) -> str:
         body += ["<h2>Fraud</h2>", _table(report, judged), _overview(report, judged, drawings)]
         body += [_of_candidate(report, name, figures, drawings) for name, figures in judged.items()]
     body += [_of_answers(name, figures, drawings) for name, figures in report["candidates"].items()]
-    body += [_changes(name, found, report) for name, found in report["changes"].items()]
+    body += [_changes(found) for found in report["changes"]]
     body += [_problems(report), f"<h2>Configuration</h2><pre>{escape(json.dumps(report.get('config', {}), indent=1))}</pre>"]
     return html_page(f"Backtest: {report['name']}", body)
 
@@ -159,7 +159,7 @@ def _of_answers(name: str, figures: Tree, drawings: Drawings) -> str:
     return "".join(found)
 
 
-def _changes(name: str, found: Tree, report: Tree) -> str:
+def _changes(found: Tree) -> str:
     rows = "".join(
         f"<tr><td>{escape(change['event_id'])}</td><td class=n>{change['amount']:,.2f}</td>"
         f"<td>{'?' if change['fraud'] is None else 'fraud' if change['fraud'] else 'honest'}</td>"
@@ -167,7 +167,7 @@ def _changes(name: str, found: Tree, report: Tree) -> str:
         for change in found["first"]
     )
     head = "<tr><th>event</th><th class=n>amount</th><th>truth</th>"
-    head += f"<th>{escape(report['against'])}</th><th>{escape(name)}</th></tr>"
+    head += f"<th>{escape(found['from'])}</th><th>{escape(found['to'])}</th></tr>"
     said = (
         f"{found['events']:,} decisions differ: {found['frauds_found']:,} frauds more and {found['frauds_lost']:,} less, "
         f"{found['false_alarms_more']:,} false alarms more and {found['false_alarms_less']:,} less. All of them: {found['file']}."
@@ -175,7 +175,9 @@ def _changes(name: str, found: Tree, report: Tree) -> str:
     table = (
         f"<details><summary>The first {len(found['first'])}</summary><div class=wide><table>{head}{rows}</table></div></details>"
     )
-    return f"<h2>What changes from {escape(report['against'])} to {escape(name)}</h2><p>{escape(said)}</p>{table if rows else ''}"
+    return (
+        f"<h2>What changes from {escape(found['from'])} to {escape(found['to'])}</h2><p>{escape(said)}</p>{table if rows else ''}"
+    )
 
 
 def _side(side: Tree) -> str:

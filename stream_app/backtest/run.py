@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from stream_app.backtest.answers import class_figures, shown_figures
 from stream_app.backtest.bootstrap import Draws, interval_of
 from stream_app.backtest.candidates import Candidate, candidate_from
-from stream_app.backtest.changes import Change, Decided, changes
+from stream_app.backtest.changes import Change, Decided, changes, earlier
 from stream_app.backtest.config import DAY_MS, BacktestConfig, CandidateConfig
 from stream_app.backtest.fraud import Case, FraudFigures, fraud_figures
 from stream_app.backtest.passing import Gathered, Pass
@@ -74,8 +75,18 @@ class Backtest:
         """Delete what was kept."""
         self._spool.__exit__(None, None, None)
 
-    def run(self, log: Log, progress: Callable[[int, int], None] = lambda _events, _time_ms: None) -> Outcome:
+    def run(
+        self,
+        log: Log,
+        progress: Callable[[int, int], None] = lambda _events, _time_ms: None,
+        before: Mapping[str, NDArray[Any]] = MappingProxyType({}),
+    ) -> Outcome:
         """Read the log, judge, compare.
+
+        Args:
+            log: In canonical order.
+            progress: Told the number of events read, and the time of the last one.
+            before: The decisions of an earlier run, by column, to be compared with those of candidates of the same names.
 
         Raises:
             InputFileError: Something is wrong with the log, and its problems are strict.
@@ -111,7 +122,8 @@ class Backtest:
             "amount": gathered.amount,
             "label": truth.final,
         }
-        return Outcome(report, self._changes(decided, facts, judged), lambda: self._columns(decided, facts, judged))
+        changed = self._changes(decided, facts, judged, before)
+        return Outcome(report, changed, lambda: self._columns(decided, facts, judged))
 
     @property
     def _baseline(self) -> str:
@@ -127,7 +139,7 @@ class Backtest:
         truth = Truth.of(gathered.time_ms, gathered.kind, said, silence=True, maturity_ms=maturity_ms)
         keep = in_time & (truth.final != UNKNOWN)
         if judge.leave_out_known:
-            keep &= ~_known_users(gathered, truth, judge.begin_ms - judge.known_days * DAY_MS)
+            keep &= ~self._blocked(gathered, truth)
         if "fraud" in judge.tasks and not keep.any():
             raise ConfigError(
                 f"no fraud label is about an event from {judge.begin} to {judge.end}, so nobody can be judged on fraud: the log "
@@ -135,6 +147,10 @@ class Backtest:
                 "fraud out of [judge] tasks"
             )
         return np.flatnonzero(keep), truth
+
+    def _blocked(self, gathered: Gathered, truth: Truth) -> NDArray[np.bool_]:
+        judge = self._config.judge
+        return _known_users(gathered, truth, judge.begin_ms - judge.known_days * DAY_MS)
 
     def _decided(self, gathered: Gathered, truth: Truth) -> dict[str, Decided]:
         found: dict[str, Decided] = {}
@@ -156,13 +172,15 @@ class Backtest:
             return np.full(len(score), float(np.float32(own)))
         time_ms, days = gathered.time_ms, config.lookback_days
         begin_ms, budget = self._config.judge.begin_ms, self._config.judge.daily_budget
+        # Who was blocked on a day cost nobody's time on it.
+        open_score = np.where(self._blocked(gathered, truth), np.nan, score) if self._config.judge.leave_out_known else score
 
         def choose(moment_ms: int) -> float:
             if moment_ms + DAY_MS <= begin_ms:
                 return NO_ALERTS  # the days before only serve to look back at
             if config.adapt == "precision":
                 return known_threshold(score, time_ms, truth, config.precision, moment_ms, days)
-            return budget_threshold(score, time_ms, gathered.user, budget, moment_ms, days)
+            return budget_threshold(open_score, time_ms, gathered.user, budget, moment_ms, days)
 
         return adapted(time_ms, choose)
 
@@ -214,17 +232,27 @@ class Backtest:
             report["candidates"][name]["candidates"] = shown_figures(shown.figures(rows), draws, shown.coverage)
 
     def _changes(
-        self, decided: Mapping[str, Decided], facts: Mapping[str, NDArray[Any]], judged: NDArray[np.int64]
+        self,
+        decided: Mapping[str, Decided],
+        facts: Mapping[str, NDArray[Any]],
+        judged: NDArray[np.int64],
+        before: Mapping[str, NDArray[Any]],
     ) -> dict[tuple[str, str], Callable[[], Iterator[Change]]]:
         base = self._baseline
         norms = next((each.norms for each in self._opened.values() if each is not None and each.norms is not None), None)
         usual = (tuple(self._engine.feature_names), norms)
 
-        def between(name: str) -> Callable[[], Iterator[Change]]:
-            sides = ((self._opened[base], decided[base]), (self._opened[name], decided[name]))
-            return lambda: changes(*sides, facts, judged, self._spool, usual)
+        def between(old: tuple[Candidate | None, Decided], name: str) -> Callable[[], Iterator[Change]]:
+            new = (self._opened[name], decided[name])
+            return lambda: changes(old, new, facts, judged, self._spool, usual)
 
-        return {(base, name): between(name) for name in decided if name != base}
+        found = {(base, name): between((self._opened[base], decided[base]), name) for name in decided if name != base}
+        events = self._spool.names(judged)[0] if before else []
+        for name, now in decided.items():
+            old = earlier(before, name, now, judged, events) if before else None
+            if old is not None:
+                found[f"{name} (run before)", name] = between((self._opened[name], old), name)
+        return found
 
     def _columns(
         self, decided: Mapping[str, Decided], facts: Mapping[str, NDArray[Any]], judged: NDArray[np.int64]

@@ -39,9 +39,16 @@ The format of a backtest's file is described in docs/backtest.md.
 )
 @click.option("--mapping", help="A packaged mapping or a TOML file, in place of the configuration's.")
 @click.option(
-    "--candidate", "candidates", multiple=True, metavar="NAME=KIND:PATH", help="One more candidate: model, trees, rules or scores."
+    "--candidate",
+    "candidates",
+    multiple=True,
+    metavar="NAME=KIND:PATH",
+    help="One more candidate: model, trees, rules or scores.",
 )
 @click.option("--against", help="The candidate that the others are compared with.")
+@click.option(
+    "--before", type=click.Path(file_okay=False, path_type=Path), help="Report of an earlier run, to list what changed since."
+)
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the report.  [default: runs/backtest/NAME]"
 )
@@ -60,7 +67,7 @@ def backtest(**given: Any) -> None:  # noqa: ANN401 (the options above, by name)
 
     config = _changed(load_config(given["config_name"]), given)
     out = given["out"] or Path("runs") / "backtest" / config.name
-    click.echo(json.dumps(_run(config, out, given["engine"], strict=given["strict"], quiet=given["quiet"])))
+    click.echo(json.dumps(_run(config, out, given)))
 
 
 def _changed(config: BacktestConfig, given: Mapping[str, Any]) -> BacktestConfig:
@@ -91,12 +98,12 @@ def _candidate(said: str) -> tuple[str, CandidateConfig]:
     return name, CandidateConfig(kind=kind, path=path)  # type: ignore[arg-type]  # one of the four
 
 
-def _run(config: BacktestConfig, out: Path, engine: str, *, strict: bool, quiet: bool) -> dict[str, Any]:
+def _run(config: BacktestConfig, out: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     import msgspec
 
     from stream_app.backtest.config import DAY_MS
     from stream_app.backtest.origin import origin
-    from stream_app.backtest.report import short_form, write_report
+    from stream_app.backtest.report import read_decisions, short_form, write_report
     from stream_app.backtest.run import Backtest
     from stream_app.codec.identity import Identity
     from stream_app.imports.mapping import load_mapping
@@ -109,12 +116,13 @@ def _run(config: BacktestConfig, out: Path, engine: str, *, strict: bool, quiet:
     features = build_engine(settings)
     features.warm()
     identity = Identity(settings.privacy.id_key.reveal().encode())
+    before = read_decisions(given["before"]) if given["before"] is not None else {}
     mapping = load_mapping(config.mapping) if config.mapping else None
-    stream = io.StringIO() if quiet else sys.stderr
-    problems = Problems(strict=strict, tell=lambda line: click.echo(f"millrace: {line}", file=stream))
-    with Backtest(config, features, identity, engine) as judge, ProgressLine("judging", "events", None, stream) as line:
+    stream = io.StringIO() if given["quiet"] else sys.stderr
+    problems = Problems(strict=given["strict"], tell=lambda line: click.echo(f"millrace: {line}", file=stream))
+    with Backtest(config, features, identity, given["engine"]) as judge, ProgressLine("judging", "events", None, stream) as line:
         log = open_log(config.data, mapping, problems=problems)
-        outcome = judge.run(log, lambda events, time_ms: line.show(events, _day(time_ms)))
+        outcome = judge.run(log, lambda events, time_ms: line.show(events, _day(time_ms)), before)
         extra = {
             "command": f"millrace {shlex.join(sys.argv[1:])}",
             "config": msgspec.to_builtins(config),

@@ -24,8 +24,8 @@ Examples:
 
 
 @click.command("diff", epilog=_EXAMPLES)
-@click.argument("live", type=click.Path(path_type=Path, file_okay=False, exists=True))
-@click.argument("replay", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.argument("live", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("replay", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--ignore", multiple=True, metavar="FIELD", help="A field of answers that may differ; once for each.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(live: Path, replay: Path, ignore: tuple[str, ...], as_json: bool) -> None:

@@ -12,7 +12,7 @@ import click
 from stream_app.cli.settings import cli_settings
 
 if TYPE_CHECKING:
-    from stream_app.config import Settings
+    from stream_app.config import ModelSettings, Settings
     from stream_app.console.doctor import Check
 
 __all__ = ["doctor"]
@@ -71,5 +71,12 @@ def _all_checks(settings: Settings) -> list[Check]:
         checks.append(Check("model", "WARN", "model.engine is none: nothing is scored", "set model.engine auto"))
     else:
         model, lateness_ms = settings.model, settings.features.allowed_lateness_ms
-        checks += examined("model", lambda: check_model(Path(model.path), lateness_ms, model.engine, model.precision))
+        checks += examined("model", lambda: check_model(_model_folder(model), lateness_ms, model.engine, model.precision))
     return checks + examined("compiled code", check_cache)
+
+
+def _model_folder(model: ModelSettings) -> Path:
+    from stream_app.clock import SystemClock
+    from stream_app.inference.registry_places import model_folder
+
+    return model_folder(model.path, model.registry, SystemClock())

@@ -233,9 +233,8 @@ def suggest(file: Path, mapping_name: str | None, label: str, time_name: str, ro
     from stream_app.console.features_suggest import suggest as look
     from stream_app.console.features_suggest import suggested_json, suggested_text
     from stream_app.features.catalog import CATALOGUE
-    from stream_app.imports.progress import ProgressLine
-
     from stream_app.imports.mapping import load_mapping
+    from stream_app.imports.progress import ProgressLine
 
     names, kinds = mapped_columns(load_mapping(mapping_name) if mapping_name else None)
     with ProgressLine(f"reading {file.name}", "rows", rows, sys.stderr) as line:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stream_app.config import Settings
-    from stream_app.inference.registry import ModelRegistry, Stages
+    from stream_app.inference.registry import ModelRegistry
+    from stream_app.inference.registry_document import Stages
 
 __all__ = ["models"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import click
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _NO_SKEW: Final = 1 << 60  # the clock is a check of its own
+_GET_AGAIN: Final = "get the whole file again"
 _REPORT_EVERY: Final = 2_000
 _EXAMPLES: Final = """\b
 Examples:
@@ -42,9 +43,7 @@ Exit status: 0 nothing that matters, 1 findings that matter, 2 the log cannot be
 @click.option("--rows", type=click.IntRange(min=10), help="Look at so many rows only.  [default: all]")
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write a page (HTML) there.")
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON.")
-def command(
-    file: Path, mapping_name: str | None, label: str, rows: int | None, report: Path | None, as_json: bool
-) -> None:
+def command(file: Path, mapping_name: str | None, label: str, rows: int | None, report: Path | None, as_json: bool) -> None:
     """Check a log: schema, order, duplicates, gaps, clocks, leakage, cardinality.
 
     FILE holds JSON lines of Millrace, or rows that a mapping makes events of (CSV, Parquet; gzip, Zstandard). Without a mapping
@@ -83,7 +82,8 @@ def _examined(file: Path, mapping: Mapping | None, label: str, rows: int | None,
         with ProgressLine(f"checking {file.name}", "rows", rows, sys.stderr) as line:
             if is_log:
                 report.findings += _log_findings(file, mapping, rows, (checks, report), line.show)
-            report.findings += _table_findings(file, mapping, label, rows, (checks, report), is_log=is_log, tell=line.show)
+            if not (is_log and _cut_off(report)):  # then its columns cannot be read, and that has been told
+                report.findings += _table_findings(file, mapping, label, rows, (checks, report), is_log=is_log, tell=line.show)
     except InputFileError as err:
         report.findings.append(Finding("schema", "error", str(err), "see the finding"))
     report.findings += checks.findings()
@@ -93,6 +93,10 @@ def _examined(file: Path, mapping: Mapping | None, label: str, rows: int | None,
         action = "check the mapping, or the topics of the lines"
         report.findings.append(Finding("schema", "error", "no row of it is an event", action))
     return report
+
+
+def _cut_off(report: Report) -> bool:
+    return any(finding.action == _GET_AGAIN for finding in report.findings)
 
 
 def _is_json_lines(file: Path) -> bool:
@@ -147,8 +151,10 @@ def _schema_findings(problems: Problems, events: int) -> Iterator[Finding]:
         if "time jumps" in problem["reason"]:
             continue  # the check of the clock tells it
         cut_off = problem["first"][0].startswith(("after", "the whole file"))
-        level = "error" if cut_off and not events else "warning"
-        action = "get the whole file again" if cut_off else "correct these rows, or the mapping; an import refuses them, and counts"
+        level: Literal["error", "warning"] = "error" if cut_off and not events else "warning"
+        action = (
+            "get the whole file again" if cut_off else "correct these rows, or the mapping; an import refuses them, and counts"
+        )
         yield Finding("schema", level, problem["reason"], action, problem["count"], tuple(problem["first"]))
 
 
@@ -185,4 +191,3 @@ def _write_page(path: Path, report: Report) -> None:
         path.write_text(html_page(f"validation of {Path(report.file).name}", report.html()), encoding="utf-8")
     except OSError as err:
         raise ConfigError(f"cannot write {path}: {err.strerror}") from err
-

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from stream_app.cli.settings import cli_settings
@@ -19,9 +17,11 @@ def warm() -> None:
     Example:
       millrace warm && millrace worker
     """
+    from stream_app.clock import SystemClock
     from stream_app.features.catalog import CATALOGUE
     from stream_app.features.engine import FeatureEngine
     from stream_app.inference.engines import open_scorer
+    from stream_app.inference.registry_places import model_folder
 
     settings = cli_settings(announce=False)
     engine = FeatureEngine(CATALOGUE, allowed_lateness_ms=settings.features.allowed_lateness_ms)
@@ -29,6 +29,8 @@ def warm() -> None:
     click.echo(f"features: {len(engine.feature_names)} compiled, catalogue {engine.catalogue_hash}")
     if settings.model.engine == "none":
         return
-    scorer = open_scorer(Path(settings.model.path), settings.model.engine, precision=settings.model.precision)
+    model = settings.model
+    folder = model_folder(model.path, model.registry, SystemClock())
+    scorer = open_scorer(folder, model.engine, precision=model.precision)
     click.echo(f"model: {scorer.version} loads and answers as recorded")
     scorer.close()

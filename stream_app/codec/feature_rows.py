@@ -30,8 +30,10 @@ def feature_rows(answer_ids: Sequence[str], inputs: Mapping[str, npt.NDArray[Any
         inputs: The tensors, each (B, ...).
         features_version: Hash of the catalogue.
     """
+    if not answer_ids:
+        return
     flat = [np.ascontiguousarray(inputs[spec.name]).reshape(len(answer_ids), -1).view("<u4") for spec in INPUTS]
-    rows = np.concatenate(flat, axis=1) if len(answer_ids) else np.zeros((0, 0), "<u4")
+    rows = np.concatenate(flat, axis=1)
     for answer_id, row in zip(answer_ids, rows, strict=True):
         packed = lz4.block.compress(row.tobytes())
         yield _encode(FeatureRow(answer_id=answer_id, features_version=features_version, tensors=packed))

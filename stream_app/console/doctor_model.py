@@ -57,9 +57,9 @@ def check_model(path: Path, allowed_lateness_ms: int, engine: str = "auto", prec
     finally:
         scorer.close()
     yield Check("model", "OK", f"{scorer.version} at {path}, {len(ids)} items, answers as recorded")
-    engine = FeatureEngine(CATALOGUE, allowed_lateness_ms=allowed_lateness_ms)
-    check_catalogue(scorer.manifest, engine.catalogue_hash, engine.feature_names)
-    yield Check("features", "OK", f"catalogue {engine.catalogue_hash}, {len(engine.feature_names)} features, as the model's")
+    features = FeatureEngine(CATALOGUE, allowed_lateness_ms=allowed_lateness_ms)
+    check_catalogue(scorer.manifest, features.catalogue_hash, features.feature_names)
+    yield Check("features", "OK", f"catalogue {features.catalogue_hash}, {len(features.feature_names)} features, as the model's")
 
 
 def check_cache() -> Iterator[Check]:

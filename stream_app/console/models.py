@@ -19,7 +19,8 @@ from stream_app.errors import InputFileError
 from stream_app.inference.artifact import load_manifest, load_samples
 from stream_app.inference.deltas import Deltas, Side, row_deltas, summarise
 from stream_app.inference.ranker import ModelRanker
-from stream_app.inference.registry import ModelRegistry, Stages, WorkerStatus
+from stream_app.inference.registry import ModelRegistry
+from stream_app.inference.registry_document import Stages, WorkerStatus
 
 __all__ = ["await_workers", "bars", "compare", "living", "models_table", "overview", "recorded_inputs", "whoami", "workers_table"]
 

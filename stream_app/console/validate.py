@@ -28,7 +28,10 @@ _GAP_TIMES: Final = 16  # as long as 99 of 100 pauses, so many times over
 _FEWEST: Final = 200  # events below which shares say nothing
 _BUSY_SHARE: Final = 0.2  # of all events: no person does a fifth of a shop's business
 _LONELY_SHARE: Final = 0.95  # users by events: nearly each event is of a user of its own
-_PLACEHOLDERS: Final = frozenset({"null", "none", "nan", "unknown", "undefined", "n/a", "na", "anonymous", "guest", "test", "0", "-1", "-"})
+_PLACEHOLDERS: Final = frozenset(
+    {"null", "none", "nan", "unknown", "undefined", "n/a", "na", "anonymous", "guest", "test", "-1", "-"}
+)
+_IN_ORDER: Final = 0.2  # events older than one before them, beyond which a log is in no order at all
 _STEP_MS: Final = 180 * _DAY_MS  # no log pauses for so long: a wrong unit or clock
 
 
@@ -157,7 +160,7 @@ class LogChecks:
         )  # fmt: skip
         found += self._twice.finding(
             "duplicates", "warning", "{count} events are there twice (same topic, id, user and time)",
-            "find out why they were sent again; Millrace answers the second one with the first one's answers, other tools count it",
+            "find out why they were sent again: Millrace answers the second with the first one's answers, other tools count it",
         )  # fmt: skip
         found += self._reused.finding(
             "duplicates", "warning", "{count} events have the id of another event (same topic, another user or time)",
@@ -165,7 +168,7 @@ class LogChecks:
         )  # fmt: skip
         return [*found, *self._gap_findings(), *self._clock_findings(), *self._cardinality_findings()]
 
-    # --- order, gaps, duplicates -------------------------------------------------------------------------------------------------
+    # --- order, gaps, duplicates --------------------------------------------------------------------------------------------
 
     def _in_time(self, row: Row) -> None:
         if self.newest_ms < 0:
@@ -224,10 +227,12 @@ class LogChecks:
         ]  # fmt: skip
 
     def _clock_findings(self) -> list[Finding]:
-        found = self._steps.finding(
-            "clock", "warning", "{count} times the event time jumps by more than 180 days from one event to the next",
-            "look for a wrong unit (seconds, ms), an unset clock (1970, 2000) or two logs in one file",
-        )  # fmt: skip
+        in_order = self._unordered.count < _IN_ORDER * self.events
+        action = "look for a wrong unit (seconds, ms), an unset clock (1970, 2000) or two logs in one file"
+        if not in_order:
+            action = "the log is in no order of time, so nothing can be said of its clocks: sort it, and look again"
+        message = "{count} times the event time jumps by more than 180 days from one event to the next"
+        found = self._steps.finding("clock", "warning" if in_order else "info", message, action)
         return found + self._ahead.finding(
             "clock", "warning",
             "{count} events happened after they were recorded, by up to {worst_s}, more than features.future_skew_ms "
@@ -235,7 +240,7 @@ class LogChecks:
             "set the clock of who sent them, or check the unit of their times",
         )  # fmt: skip
 
-    # --- cardinality ---------------------------------------------------------------------------------------------------------------
+    # --- cardinality --------------------------------------------------------------------------------------------------------
 
     def _entity(self, name: str, value: str, place: str) -> None:
         if name not in self._different:
@@ -265,7 +270,9 @@ class LogChecks:
                 continue
             if different == 1:
                 found.append(
-                    Finding("cardinality", "info", f"{name} has one value only, {value!r}", f"features of {name} say nothing here")
+                    Finding(
+                        "cardinality", "info", f"{name} has one value only, {value!r}", f"features of {name} say nothing here"
+                    )
                 )
             elif name in ("user", "device", "payment_instrument") and share >= _BUSY_SHARE and different > 1 / _BUSY_SHARE:
                 found.append(
@@ -275,7 +282,7 @@ class LogChecks:
         users = self._busiest.get("user")
         if users is not None and users.total >= _FEWEST and counts["user"] >= _LONELY_SHARE * users.total:
             found.append(
-                Finding("cardinality", "warning", f"nearly every event has a user of its own ({counts['user']:,} in {users.total:,})",
+                Finding("cardinality", "warning", f"{counts['user']:,} users in {users.total:,} events: nearly each one is alone",
                         "check which column is the user: without a past there are no features", users.total)
             )  # fmt: skip
         return found

@@ -55,8 +55,7 @@ class Different:
         """Take one hash."""
         place, rest = key & ((1 << _REGISTERS) - 1), key >> _REGISTERS
         rank = 64 - _REGISTERS - rest.bit_length() + 1
-        if rank > self._registers[place]:
-            self._registers[place] = rank
+        self._registers[place] = max(self._registers[place], rank)
 
     def count(self) -> int:
         """Return about how many different ones there were."""

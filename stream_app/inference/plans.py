@@ -21,7 +21,7 @@ from stream_app.errors import ContractError, EngineNotHereError
 __all__ = ["Machine", "Plan", "find_plan"]
 
 _FASTEST_FIRST: Final[tuple[Precision, ...]] = ("fp16", "tf32", "bf16", "fp32", "int8")  # int8 last: its answers differ most
-_BUILD: Final = "Operator action: build one on a machine like this with `python -m trt_build plan`; see docs/engines.md"
+_BUILD: Final = "Operator action: build one on a machine like this with `python -m trt_build engine`; see docs/engines.md"
 _HASH_SHOWN: Final = 12
 _AMPERE: Final = (8, 0)  # the first generation whose plans can be made to run on later ones
 
@@ -94,7 +94,7 @@ def _plans(folder: Path) -> Iterator[tuple[Path, PlanManifest]]:
         except msgspec.MsgspecError as error:
             raise ContractError(
                 f"{path} is no valid manifest of a plan: {error}. Operator action: remove it with its plan, and build that "
-                "again: `python -m trt_build plan`."
+                "again: `python -m trt_build engine`."
             ) from error
 
 

@@ -13,92 +13,18 @@ from pathlib import Path
 from typing import Final, Protocol
 
 import msgspec
-from msgspec import Struct
 from msgspec.structs import replace
 
 from model.contract import ITEMS_FILE, MODEL_FILE, Manifest
 from stream_app.clock import Clock
 from stream_app.errors import ContractError
 from stream_app.inference.artifact import load_manifest, verified_bytes
+from stream_app.inference.registry_document import Change, LineUp, Stages, WorkerStatus
 
-__all__ = ["Change", "LineUp", "ModelRegistry", "Shelf", "Stages", "WorkerStatus"]
+__all__ = ["ModelRegistry", "Shelf"]
 
 _MOST_HISTORY: Final = 1_000  # changes; the document is read every other second, so it stays below some 300 kB
 _WHOLE: Final = 100.0  # percent
-
-
-class LineUp(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Who serves: versions, "" where there is none.
-
-    Attributes:
-        champion: Answers.
-        previous: Answered before; workers keep it loaded.
-        challenger: Answers `percent` of the users in the champion's place, in (0, 100).
-        shadow: Scores everything and answers nothing.
-    """
-
-    champion: str = ""
-    previous: str = ""
-    challenger: str = ""
-    percent: float = 0.0
-    shadow: str = ""
-
-    def versions(self) -> frozenset[str]:
-        """Return all versions that are in use."""
-        return frozenset({self.champion, self.previous, self.challenger, self.shadow} - {""})
-
-
-class Change(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One change of the stages: its number, what was done, by whom, when and why, and who serves since.
-
-    `forced`: workers take the champion without asking the gate.
-    """
-
-    revision: int
-    what: str
-    by: str
-    at_ms: int
-    why: str = ""
-    forced: bool = False
-    line_up: LineUp = LineUp()
-
-
-class Stages(Struct, frozen=True, kw_only=True):
-    """The registry's document: the changes, oldest first."""
-
-    history: list[Change] = []
-
-    @property
-    def revision(self) -> int:
-        """Number of the newest change; 0 where nothing was decided yet."""
-        return self.history[-1].revision if self.history else 0
-
-    @property
-    def line_up(self) -> LineUp:
-        """Who serves now."""
-        return self.history[-1].line_up if self.history else LineUp()
-
-
-class WorkerStatus(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What one worker says of itself.
-
-    Attributes:
-        worker: Host and process.
-        seen_ms: When it last looked at the registry, its own clock.
-        revision: The change it has dealt with last.
-        serving: Version of the champion it answers with.
-        outcome: What came of that change: "served", "refused" or "failed".
-        reason: Why it was refused or failed.
-        figures: What the gate found.
-    """
-
-    worker: str
-    seen_ms: int
-    revision: int
-    serving: str
-    outcome: str
-    reason: str = ""
-    figures: dict[str, float] = {}
 
 
 class Shelf(Protocol):

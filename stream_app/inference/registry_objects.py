@@ -1,7 +1,7 @@
 """A registry in an object store that fsspec reaches (`s3://`, `gs://`, `az://`, ...): the layout of the folder, the same names.
 
-An object is written whole or not at all. Of an artefact the manifest comes last, so one that is half there is not seen. Who changes
-the stages holds `stages.lock`, an object that can be made only once; workers only read, and fetch each artefact once to this disk.
+An object is written whole or not at all. Of an artefact the manifest comes last, so one that is half there is not seen. Who
+changes the stages holds `stages.lock`, an object that can be made only once; workers only read, and fetch each artefact once.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class ObjectShelf:
             found: tuple[Any, str] = url_to_fs(url)
         except (ImportError, ValueError) as error:
             raise ConfigError(
-                f"model.registry is {url}: {error}; install `millrace[objects]` and fsspec's package for that scheme (s3fs, gcsfs, "
-                "adlfs)"
+                f"model.registry is {url}: {error}; install `millrace[objects]` and fsspec's package for that scheme (s3fs, "
+                "gcsfs, adlfs)"
             ) from error
         self._files, self._root = found
         self._url = url
@@ -148,7 +148,8 @@ class ObjectShelf:
             if path.split("/")[-2] == version:
                 return path.removesuffix(f"/{MANIFEST_FILE}")
         raise ContractError(
-            f"{self._url} has no model {version}. Operator action: put it back, or promote one that is there (`millrace models list`)."
+            f"{self._url} has no model {version}. Operator action: put it back, or promote one that is there (`millrace models "
+            "list`)."
         )
 
     @contextmanager
@@ -163,8 +164,8 @@ class ObjectShelf:
                 if time.monotonic() >= deadline:
                     holder = (self._read(lock) or b"").decode()
                     raise ContractError(
-                        f"{self._url}/{_LOCK} has been held by {holder} for {_LOCK_WAIT_S:.0f} s. Operator action: if nobody there "
-                        "changes the stages now, delete that object: whoever made it has died."
+                        f"{self._url}/{_LOCK} has been held by {holder} for {_LOCK_WAIT_S:.0f} s. Operator action: if nobody "
+                        "there changes the stages now, delete that object: whoever made it has died."
                     ) from None
                 time.sleep(_LOCK_LOOK_S)
         try:

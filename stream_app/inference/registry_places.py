@@ -3,23 +3,52 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from stream_app.clock import Clock
+from stream_app.errors import ConfigError
 from stream_app.inference.registry import ModelRegistry, Shelf
 from stream_app.inference.registry_directory import DirectoryShelf
+from stream_app.inference.registry_mlflow import MlflowShelf
+from stream_app.inference.registry_objects import ObjectShelf
 
-__all__ = ["open_registry"]
+__all__ = ["model_folder", "open_registry"]
+
+_MLFLOW: Final = "mlflow+"
+_CACHE: Final = Path(".millrace") / "models"  # what was fetched, by version
 
 
-def open_registry(place: str, clock: Clock) -> ModelRegistry:
-    """Open the registry at `place`.
+def open_registry(place: str, clock: Clock, cache: Path = _CACHE) -> ModelRegistry:
+    """Open the registry at `place`; nothing is asked of it yet.
 
     Args:
-        place: A folder.
+        place: A folder; `<scheme>://...` of an object store; `mlflow+<tracking URI>#<model name>`.
         clock: Dates its history.
+        cache: Local folder for artefacts of a registry that is no folder.
+
+    Raises:
+        ConfigError: It is none of these, or what it needs is not installed.
     """
-    return ModelRegistry(_shelf(place), clock)
+    return ModelRegistry(_shelf(place, cache), clock)
 
 
-def _shelf(place: str) -> Shelf:
-    return DirectoryShelf(Path(place))
+def model_folder(path: str, registry: str, clock: Clock) -> Path:
+    """Return the artefact that serves: the registry's champion where there is a registry, else the one at `path`.
+
+    Raises:
+        ConfigError: As `open_registry`.
+        ContractError: The registry has no champion, or has lost it.
+    """
+    if not registry:
+        return Path(path)
+    opened = open_registry(registry, clock)
+    return opened.folder(opened.resolve("champion"))
+
+
+def _shelf(place: str, cache: Path) -> Shelf:
+    if place.startswith(_MLFLOW):
+        uri, _, name = place.removeprefix(_MLFLOW).rpartition("#")
+        if not uri or not name:
+            raise ConfigError(f"model.registry is {place!r}; write it as mlflow+<tracking URI>#<model name>")
+        return MlflowShelf(uri, name, cache)
+    return ObjectShelf(place, cache) if "://" in place else DirectoryShelf(Path(place))

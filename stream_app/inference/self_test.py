@@ -23,21 +23,23 @@ _WARM_UP_ROWS: Final = (1, 64, 512)  # sizes a worker meets
 
 
 class Tolerance(NamedTuple):
-    """Largest absolute difference from the recorded outputs, which fp32 on a CPU made."""
+    """Absolute difference allowed from the recorded outputs, which fp32 on a CPU made: the largest, and the mean."""
 
     probability: float
-    user_vector: float  # not bounded by 1: coordinates reach 10
+    user_vector: float  # not bounded by 1: coordinates reach 13
+    mean_probability: float
+    mean_user_vector: float
 
 
 # fp32: another machine sums in another order; 1e-7 for probabilities and 1e-6 for vectors were measured between batch sizes and
-# against torch, and 1,000 times that changes no decision. The others round each product to 11 (tf32, fp16) or 8 bits (bf16), or
-# to 256 steps (int8): that much of a coordinate of 10, and of a probability's logit, with a factor of 4 for the layers' depth.
+# against torch, and 1,000 times that changes no decision. The others are what a plan of that precision is verified with when it
+# is built (`trt_build.tolerances` has the reasons): the mean finds what a few rows that may be far off would hide.
 TOLERANCES: Final[dict[Precision, Tolerance]] = {
-    "fp32": Tolerance(1e-4, 1e-3),
-    "tf32": Tolerance(5e-3, 2e-2),
-    "fp16": Tolerance(5e-3, 2e-2),
-    "bf16": Tolerance(4e-2, 1.6e-1),
-    "int8": Tolerance(1e-1, 5e-1),
+    "fp32": Tolerance(1e-4, 1e-3, 1e-4, 1e-3),
+    "tf32": Tolerance(2e-2, 0.1, 5e-4, 1e-2),
+    "fp16": Tolerance(2e-2, 0.1, 5e-4, 1e-2),
+    "bf16": Tolerance(0.1, 0.8, 4e-3, 0.08),
+    "int8": Tolerance(0.4, 4.0, 0.01, 0.2),
 }
 
 
@@ -67,18 +69,22 @@ def self_test(scorer: Scorer, folder: Path, precision: Precision = "fp32") -> fl
         ContractError: It differs by more than rounding explains.
     """
     inputs, recorded = load_samples(folder, scorer.manifest)
-    answers, allowed_of = scorer.score(inputs), TOLERANCES[precision]
+    answers, allowed = scorer.score(inputs), TOLERANCES[precision]
     worst = 0.0
     for spec in OUTPUTS:
-        difference = float(np.max(np.abs(answers[spec.name] - recorded[spec.name]), initial=0.0))
-        allowed = allowed_of.user_vector if spec.name == "user_vector" else allowed_of.probability
-        if not difference <= allowed:  # also when it is NaN
+        is_vector = spec.name == "user_vector"
+        differences = np.abs(answers[spec.name] - recorded[spec.name])
+        largest, mean = float(np.max(differences, initial=0.0)), float(np.mean(differences))
+        largest_allowed = allowed.user_vector if is_vector else allowed.probability
+        mean_allowed = allowed.mean_user_vector if is_vector else allowed.mean_probability
+        if not (largest <= largest_allowed and mean <= mean_allowed):  # also when they are NaN
             built_with = scorer.manifest.versions.get("onnxruntime", "unknown")
             raise ContractError(
-                f"self-test of {scorer.version}: output {spec.name} differs from the recorded one by {difference:.3g}, "
-                f"allowed in {precision} is {allowed:.0e}. Operator action: compare the libraries here with the manifest's "
-                f"(onnxruntime {built_with}) and install those; else restore the artefact from a good copy, and a plan by "
-                "building it again; model.engine = 'onnxruntime' serves from the CPU meanwhile."
+                f"self-test of {scorer.version}: output {spec.name} differs from the recorded one by {largest:.3g} "
+                f"(mean {mean:.2g}), allowed in {precision} is {largest_allowed:.2g} ({mean_allowed:.2g}). Operator action: "
+                f"compare the libraries here with the manifest's (onnxruntime {built_with}) and install those; else restore the "
+                "artefact from a good copy, and a plan by building it again; model.engine = 'onnxruntime' serves from the CPU "
+                "meanwhile."
             )
-        worst = max(worst, difference)
+        worst = max(worst, largest)
     return worst

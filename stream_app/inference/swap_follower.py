@@ -25,7 +25,8 @@ from stream_app.clock import Clock
 from stream_app.errors import ContractError, MillraceError
 from stream_app.inference.background import give_way
 from stream_app.inference.ranker import ModelRanker
-from stream_app.inference.registry import Change, LineUp, ModelRegistry, WorkerStatus
+from stream_app.inference.registry import ModelRegistry
+from stream_app.inference.registry_document import Change, LineUp, WorkerStatus
 from stream_app.inference.swap import SwappableRanker
 from stream_app.inference.swap_gate import GateLimits, Recorder, recorded_samples, replay_through, why_refused
 from stream_app.metrics import Metrics

@@ -95,7 +95,7 @@ class CheckpointFolder:
             catalogue_hash=replay.engine.catalogue_hash,
             layouts=replay.engine.layout_records(),
             groups={0: GroupHeader(replay.events, {})},
-            replay=msgspec.Raw(msgspec.json.encode(_Kept(replay.kept.kept()))),
+            replay=msgspec.json.encode(_Kept(replay.kept.kept())),
         )
         frames = (
             EntityFrame.of(0, kind, keys, blobs) for kind in replay.state.entities() for keys, blobs in replay.state.packed(kind)

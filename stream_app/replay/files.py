@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 
 from stream_app.errors import InputFileError, InvalidEventError
+from stream_app.events import EventTimeMs
 from stream_app.imports.compressed import DAMAGE, plain_bytes
 from stream_app.imports.convert import Converter
 from stream_app.imports.importer import mapping_columns
@@ -51,11 +52,11 @@ class RecordLine(msgspec.Struct, omit_defaults=True):
 
 
 class _EventTime(msgspec.Struct):
-    event_time_ms: int
+    event_time_ms: EventTimeMs
 
 
 class _LabelTime(msgspec.Struct):
-    label_time_ms: int
+    label_time_ms: EventTimeMs
 
 
 _line: Final = msgspec.json.Decoder(RecordLine).decode

@@ -13,6 +13,7 @@ __all__ = ["Problem", "Problems"]
 _FIRST_PLACES: Final = 5
 _MOST_REASONS: Final = 200  # a log that is wrong in a thousand ways must not fill the memory
 _OTHER: Final = "other reasons"
+_MOST_TOLD: Final = 20  # places; the others are in the summary
 
 
 @dataclass(slots=True)
@@ -34,6 +35,7 @@ class Problems:
     def __init__(self, *, strict: bool = False, tell: Callable[[str], None] = lambda _line: None) -> None:
         self._strict = strict
         self._tell = tell
+        self._told = 0
         self.found: dict[tuple[str, str], Problem] = {}  # (file, reason)
 
     @property
@@ -55,7 +57,11 @@ class Problems:
         problem.count += 1
         if len(problem.first) < _FIRST_PLACES:
             problem.first.append(place)
-            self._tell(f"{file}, {place}: {reason}")
+            self._told += 1
+            if self._told <= _MOST_TOLD:
+                self._tell(f"{file}, {place}: {reason}")
+            elif self._told == _MOST_TOLD + 1:
+                self._tell("more is wrong; the summary has all of it")
 
     def take(self, found: Mapping[tuple[str, str], Problem]) -> None:
         """Take note of what another process has found.

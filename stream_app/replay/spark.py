@@ -37,15 +37,23 @@ _ARROW_ROWS: Final = 2_048  # a row of features is some kB
 
 @dataclass(frozen=True, slots=True)
 class SparkOptions:
-    """Where and how wide. master: Spark's; parts: partitions of every step; conf: further settings of Spark's, by name."""
+    """Where and how wide. master: Spark's; parts: partitions of every step; conf: further settings of Spark's, by name.
+
+    0 parts: twice as many as the cluster has cores.
+    """
 
     master: str = "local[*]"
-    parts: int = 8
+    parts: int = 0
     conf: Mapping[str, str] = field(default_factory=dict)
 
 
 def replay_spark(
-    settings: Settings, paths: Sequence[str | Path], mapping: LogMapping | None, problems: Problems, size: int, options: SparkOptions
+    settings: Settings,
+    paths: Sequence[str | Path],
+    mapping: LogMapping | None,
+    problems: Problems,
+    size: int,
+    options: SparkOptions,
 ) -> Iterator[ReplayBatch]:
     """Replay a log on Spark; yields what CanonicalReplay yields, in order of the log.
 
@@ -74,7 +82,8 @@ def replay_spark(
             kinds=shared_kinds(engine),
             partition=_partition,
         )
-        plan = _Plan(spark, task, options.parts, user_kinds(engine), tuple(engine.widths()))
+        width = options.parts or 2 * spark.sparkContext.defaultParallelism
+        plan = _Plan(spark, task, width, user_kinds(engine), tuple(engine.widths()))
         parts = [
             (number, *part) for number, path in enumerate(files) for part in LogFile(path, number, mapping, problems).parts()
         ]
@@ -116,7 +125,6 @@ def _session(options: SparkOptions) -> Iterator[Any]:
         SparkSession.builder.appName("millrace replay")
         .master(options.master)
         .config("spark.sql.execution.arrow.maxRecordsPerBatch", _ARROW_ROWS)
-        .config("spark.sql.shuffle.partitions", options.parts)
         .config("spark.sql.adaptive.coalescePartitions.enabled", "false")  # a part is a partition
         .config("spark.sql.session.timeZone", "UTC")
         .config("spark.ui.enabled", "false")

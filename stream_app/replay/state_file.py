@@ -48,7 +48,7 @@ class StateHeader(msgspec.Struct, kw_only=True):
     layouts: dict[str, str]
     groups: dict[int, GroupHeader]
     taken_ms: int = 0
-    replay: msgspec.Raw = msgspec.Raw(b"null")
+    replay: bytes = b"null"
 
 
 class EntityFrame(msgspec.Struct, array_like=True):

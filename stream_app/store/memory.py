@@ -17,6 +17,7 @@ from stream_app.store.port import (
     CommitResult,
     CommitStatus,
     Erased,
+    GroupDump,
     GroupStep,
     Purged,
     Snapshot,
@@ -190,6 +191,14 @@ class MemoryStore:
                 del state.kept[number]
         waiting = tuple(number for number, payload in state.outbox.items() if cleaned(payload) is not None)
         return Purged(count, waiting)
+
+    async def dump(self, group: int) -> GroupDump:
+        """Read all of a group's state and its position."""
+        state = self._groups[group]
+        entities = {
+            kind: (sorted(held), Blobs.of([held[key] for key in sorted(held)])) for kind, held in state.blobs.items() if held
+        }
+        return GroupDump(state.commit, dict(state.fronts), entities)
 
     async def health(self) -> StoreHealth:
         """Nothing is ever evicted."""

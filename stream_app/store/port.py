@@ -35,6 +35,7 @@ __all__ = [
     "CommitResult",
     "CommitStatus",
     "Erased",
+    "GroupDump",
     "GroupStep",
     "Purged",
     "Snapshot",
@@ -162,6 +163,15 @@ class Erased:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupDump:
+    """One group at one point in time: its position, and per entity kind the keys, ascending, with their blobs."""
+
+    commit: int
+    fronts: Mapping[str, int]
+    entities: Mapping[str, tuple[list[bytes], Blobs]]
+
+
+@dataclass(frozen=True, slots=True)
 class Purged:
     """What a purge did to a group's payloads: `cleaned` were rewritten or deleted.
 
@@ -221,6 +231,10 @@ class Store(Protocol):
             group: The partition group.
             cleaned: Gets a payload; returns it without the person (b"" where nothing is left), None where it does not occur.
         """
+        ...
+
+    async def dump(self, group: int) -> GroupDump:
+        """Read all of a group's state and its position, as they are at one point in time; no hot path."""
         ...
 
     async def health(self) -> StoreHealth:

@@ -33,8 +33,8 @@ from redis.crc import key_slot
 
 from stream_app.errors import StoreUnavailableError
 from stream_app.features.columns import EntityRows
-from stream_app.store import redis_erase, redis_layout, redis_scripts
-from stream_app.store.port import Claim, CommitResult, Erased, GroupStep, Purged, Snapshot, StoreHealth
+from stream_app.store import redis_dump, redis_erase, redis_layout, redis_scripts
+from stream_app.store.port import Claim, CommitResult, Erased, GroupDump, GroupStep, Purged, Snapshot, StoreHealth
 from stream_app.store.read_plan import ReadPlan
 from stream_app.store.redis_cluster_index import Announced, ClusterIndex
 from stream_app.store.redis_cluster_nodes import Call, ClusterNodes, side_by_side, slot_of
@@ -262,6 +262,10 @@ class RedisClusterStore:
             count += purged.cleaned
             if self._nodes.version == version:
                 return Purged(count, purged.waiting)
+
+    async def dump(self, group: int) -> GroupDump:
+        """Read all of a group's state and its position; the group's node does nothing else meanwhile."""
+        return await redis_dump.dump(partial(self._command, group), self._prefix, group)
 
     async def health(self) -> StoreHealth:
         """Ask all primaries for their memory and replicas."""

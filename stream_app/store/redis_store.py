@@ -22,13 +22,14 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from stream_app.features.columns import EntityRows
-from stream_app.store import redis_erase, redis_layout, redis_scripts
+from stream_app.store import redis_dump, redis_erase, redis_layout, redis_scripts
 from stream_app.store.known_holders import KnownHolders
 from stream_app.store.port import (
     Claim,
     CommitResult,
     CommitStatus,
     Erased,
+    GroupDump,
     GroupStep,
     Purged,
     Snapshot,
@@ -229,6 +230,10 @@ class RedisStore:
     async def purge_answers(self, group: int, cleaned: Callable[[bytes], bytes | None]) -> Purged:
         """Take a person out of the group's kept payloads; those in the outbox wait."""
         return await redis_erase.purge_answers(self._command, self._prefix, group, cleaned)
+
+    async def dump(self, group: int) -> GroupDump:
+        """Read all of a group's state and its position; the server does nothing else meanwhile."""
+        return await redis_dump.dump(self._command, self._prefix, group)
 
     async def _command(self, *arguments: Any) -> Any:  # noqa: ANN401 - a command's answer
         return await self._patiently(lambda: self._redis.execute_command(*arguments))  # type: ignore[no-untyped-call]

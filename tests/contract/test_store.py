@@ -120,6 +120,17 @@ async def test_the_first_step_of_a_topic_may_begin_anywhere(store: Store, runner
     assert dict((await store.claim(0, "w")).fronts) == {"clicks": 7_000_000_006, "orders": 4}
 
 
+async def test_a_dump_is_the_state_and_the_position_of_one_group(store: Store, runner: asyncio.Runner) -> None:
+    epochs = [(await store.claim(group, "w")).epoch for group in (0, 1)]
+    writes = [write("user", (USER, b"one"), (b"\x00" * 16, b"two")), write("device", (DEVICE, b"three"))]
+    await store.commit([step(epochs[0], ranges={"clicks": (0, 7)}, payload=b"answers", writes=writes)])
+    await store.commit([step(epochs[1], group=1, writes=[write("user", (USER, b"of another group"))])])
+    dumped = await store.dump(0)
+    assert (dumped.commit, dict(dumped.fronts)) == (1, {"clicks": 7})
+    found = {kind: list(zip(keys, blobs, strict=True)) for kind, (keys, blobs) in dumped.entities.items()}
+    assert found == {"user": sorted([(USER, b"one"), (b"\x00" * 16, b"two")]), "device": [(DEVICE, b"three")]}
+
+
 async def test_an_older_epoch_can_no_longer_write(store: Store, runner: asyncio.Runner) -> None:
     old = (await store.claim(0, "zombie")).epoch
     await store.commit([step(old, payload=b"p")])

@@ -34,6 +34,7 @@ BY_MESSAGE = frozenset(
         "StoreSteppedBackError",
         "FencedError",
         "UnknownLayoutError",
+        "EngineNotHereError",
     }
 )
 _QUOTED = re.compile(r"\*\*`(.+?)`\*\*", re.DOTALL)

@@ -72,7 +72,8 @@ def test_all_problems_are_reported_at_once_with_the_fix(tmp_path: Path) -> None:
         f"{file}: [kafak]: no such section; did you mean kafka?",
         f"{file}: worker.batch_events = 0: must be between 1 and 8192; set it to such a value or remove it",
         "MILLRACE_KAFKA_BOOTSTRAPS: no such setting; did you mean MILLRACE_KAFKA_BOOTSTRAP?",
-        "MILLRACE_MODEL_ENGINE = 'cuda': must be one of auto, onnxruntime, tensorrt, none; set it to such a value or remove it",
+        "MILLRACE_MODEL_ENGINE = 'cuda': must be one of auto, onnxruntime, onnxruntime-cuda, tensorrt, none; "
+        "set it to such a value or remove it",
         r"MILLRACE_REDIS_URL = '6379': must be text that matches (rediss?|unix)://\S+; set it to such a value or remove it",
     ]
 

@@ -114,17 +114,15 @@ def test_auto_takes_the_first_engine_that_is_there(
 
 @pytest.mark.parametrize("name", ["tensorrt", "onnxruntime-cuda"])
 def test_an_engine_that_was_asked_for_and_is_not_here_is_refused_with_what_to_do(name: str, built_artifact: Path) -> None:
-    # The real thing: this machine has neither a driver nor onnxruntime-gpu; where it has, these open or lack a plan.
-    try:
-        open_scorer(built_artifact, name).close()
-    except EngineNotHereError as error:
-        assert "Operator action" in str(error)
+    # The real thing: no wheel of CI's has a CUDA provider, and this artefact has no plan, GPU or not.
+    with pytest.raises(EngineNotHereError, match="Operator action"):
+        open_scorer(built_artifact, name)
     with pytest.raises(ContractError, match=r"no engine is called 'torch'.*auto, tensorrt, onnxruntime-cuda, onnxruntime"):
         open_scorer(built_artifact, "torch")
 
 
 def test_another_precision_than_the_artefacts_needs_a_plan(built_artifact: Path) -> None:
-    with pytest.raises(EngineNotHereError, match="is fp32; model.precision is 'fp16'.*TensorRT plan"):
+    with pytest.raises(EngineNotHereError, match=r"is fp32; model\.precision is 'fp16'.*TensorRT plan"):
         open_scorer(built_artifact, "onnxruntime-cuda", precision="fp16")
 
 

@@ -183,7 +183,7 @@ def test_what_the_engine_raises_is_a_failure_of_the_model_not_of_the_caller(
             raise ort_errors.RuntimeException("CUDA failure 2: out of memory")
 
     monkeypatch.setattr(scorer, "_session", Failing())
-    with pytest.raises(ModelFailedError, match="failed on cpu for a batch of 64: .*out of memory") as failed:
+    with pytest.raises(ModelFailedError, match=r"failed on cpu for a batch of 64: .*out of memory") as failed:
         scorer.score(samples(built_artifact))
     assert not isinstance(failed.value, EngineLostError)
     monkeypatch.setattr(scorer, "_device", "cuda")

@@ -43,7 +43,7 @@ class LiveWorld:
         try:
             asyncio.run(self._run(pipeline, random.Random(seed)))
         finally:
-            pipeline.model_thread.shutdown()  # type: ignore[attr-defined]  # it is the executor that wiring built
+            pipeline.model_thread.shutdown()
         return self
 
     async def _run(self, pipeline: Pipeline, draw: random.Random) -> None:

@@ -53,7 +53,7 @@ def killed_at_a_checkpoint(folder: Path, log: Path) -> int:
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    events = make_events(6_000, users=[f"u-{n}" for n in range(40)], devices=["d-1", "d-2", "d-3"], span_ms=80_000_000)
+    events = make_events(3_000, users=[f"u-{n}" for n in range(40)], devices=["d-1", "d-2", "d-3"], span_ms=80_000_000)
     return write_log(tmp_path / "log.jsonl", [*events, *events[::50]])
 
 

@@ -48,9 +48,14 @@ def test_files_of_a_pattern_are_merged_by_event_time(tmp_path: Path) -> None:
 
 
 def test_a_log_larger_than_memory_is_sorted_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = []
+    runs: list[int] = []
     spilled = sorting._spilled
-    monkeypatch.setattr(sorting, "_spilled", lambda held, path: runs.append(len(held)) or spilled(held, path))
+
+    def counted(held: list[LogRecord], path: Path) -> Path:
+        runs.append(len(held))
+        return spilled(held, path)
+
+    monkeypatch.setattr(sorting, "_spilled", counted)
     log = open_log([write_log(tmp_path / "log.jsonl", random.Random(2).sample(EVENTS, len(EVENTS)))])
     records = list(sorting.sorted_records(log.records(), run_bytes=20_000))
     assert len(runs) > 5
