@@ -32,7 +32,10 @@ _FIXES: Final = (  # what TensorRT says -> what to do about it
         r"find any implementation|no implementation",
         "build that precision's layer in another type: --precision fp32 names the layer",
     ),
-    (r"[Uu]nsupported|not supported|[Nn]o importer", "see the operators in docs/engines.md, and express the layer with those"),
+    (
+        r"[Uu]nsupported|not supported|[Nn]o importer",
+        "express the layer with operators of the ONNX parser of this release (NVIDIA lists them)",
+    ),
     (r"[Tt]ype|precision|strongly", "the file's types do not fit; make it again: python -m trt_build onnx --precision ..."),
     (
         r"profile|dimension|shape",

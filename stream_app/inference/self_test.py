@@ -38,7 +38,7 @@ TOLERANCES: Final[dict[Precision, Tolerance]] = {
     "fp32": Tolerance(1e-4, 1e-3, 1e-4, 1e-3),
     "tf32": Tolerance(2e-2, 0.1, 5e-4, 1e-2),
     "fp16": Tolerance(2e-2, 0.1, 5e-4, 1e-2),
-    "bf16": Tolerance(0.1, 0.8, 4e-3, 0.08),
+    "bf16": Tolerance(0.15, 0.8, 4e-3, 0.08),
     "int8": Tolerance(0.4, 4.0, 0.01, 0.2),
 }
 

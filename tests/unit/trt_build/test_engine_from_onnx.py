@@ -83,7 +83,7 @@ def test_measured_kernels_are_kept_for_one_release_and_gpu_and_a_stale_cache_is_
 def test_a_layer_that_the_parser_does_not_take_is_named_with_a_fix(source: Source) -> None:
     trt = Double()
     trt.parse_errors = [("NonZero", "node_nonzero_3", "no importer registered for op")]
-    with pytest.raises(BuildError, match=r"NonZero node_nonzero_3: no importer .* Fix: see the operators in docs/engines.md"):
+    with pytest.raises(BuildError, match=r"NonZero node_nonzero_3: no importer .* Fix: express the layer with operators"):
         built(trt, source)
 
 
