@@ -66,6 +66,7 @@ def test_a_user_and_a_device_are_explained_from_what_the_store_holds(
         monkeypatch.setenv(f"MILLRACE_{name}", value)
     monkeypatch.setenv("MILLRACE_PRIVACY_ID_KEY", KEY)
     monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "1")  # set by what the command imports, for the whole process
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
 
     def explained(*args: str) -> dict[str, Any]:
         result = CliRunner().invoke(millrace, ["features", "explain", *args, "--at", "newest", "--json"])

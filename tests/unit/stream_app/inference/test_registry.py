@@ -49,7 +49,6 @@ def registry(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
         place = f"memory://{uuid.uuid4().hex}/models"
     elif request.param == "mlflow":
         home: Path = request.getfixturevalue("mlflow_home")
-        monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
         monkeypatch.setenv("_MLFLOW_TELEMETRY_SESSION_ID", "tests")  # it sets that itself
         monkeypatch.chdir(home)  # where MLflow puts artefacts without a server
         place = f"mlflow+sqlite:///{home / 'mlflow.db'}#shop-{uuid.uuid4().hex[:8]}"
