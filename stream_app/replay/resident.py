@@ -78,7 +78,7 @@ class Resident:
 
     def entities(self) -> Mapping[str, int]:
         """Return how many entities of each kind have state."""
-        return {kind: len(table) for kind, table in self._tables.items()}
+        return {kind: table.entities() for kind, table in self._tables.items()}
 
 
 class _Table:
@@ -98,6 +98,15 @@ class _Table:
 
     def __len__(self) -> int:
         return len(self._row) + len(self._cold)
+
+    def entities(self) -> int:
+        """Return how many have state."""
+        return len(self._with_state()) + len(self._cold)
+
+    def _with_state(self) -> list[bytes]:
+        """Return the hot ones but for those that only events without effect have named (late ones, repeated ones)."""
+        keys, rows = list(self._row), np.fromiter(self._row.values(), np.int64, len(self._row))
+        return list(compress(keys, (self.state[rows, 0] > 0).tolist()))
 
     def numbers(self, keys: Sequence[bytes], time_ms: NDArray[np.int64]) -> NDArray[np.int32]:
         """Return the rows of a batch's entities, -1 for b""; those that have been silent for too long are empty."""
@@ -134,7 +143,7 @@ class _Table:
 
     def packed(self, most: int) -> Iterator[tuple[list[bytes], Blobs]]:
         """Yield all entities in order of their keys."""
-        keys = sorted([*self._row, *self._cold])
+        keys = sorted([*self._with_state(), *self._cold])
         for first in range(0, len(keys), most):
             part = keys[first : first + most]
             rows = np.array([self._row[key] for key in part if key in self._row], np.int64)
@@ -174,7 +183,8 @@ class _Table:
             return
         rows = idle[np.argsort(self._used[idle], kind="stable")[:going]]
         for row, blob in zip(rows.tolist(), self._engine.pack(self._kind, self.state, rows), strict=True):
-            self._cold[self.names[row]] = blob
+            if self.state[row, 0] > 0:
+                self._cold[self.names[row]] = blob
             self._vacate(self.names[row])
 
     def _vacate(self, key: bytes) -> None:

@@ -1,11 +1,8 @@
-"""Where a figure comes from is said whole, and outside of a repository too."""
+"""Where a figure comes from is said whole."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
-
-import pytest
 
 from stream_app.clock import SettableClock
 from training import origin
@@ -17,10 +14,3 @@ def test_an_origin_has_a_commit_a_machine_its_cores_and_the_date_in_utc() -> Non
     assert int(found["cores"]) >= 1
     assert "Python 3." in str(found["machine"])
     assert re.fullmatch(r"[0-9a-f]{12}\+?|unknown", str(found["commit"]))
-
-
-def test_outside_of_a_repository_the_commit_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(origin, "_CHECKOUT", tmp_path)
-    assert origin.commit() == "unknown"
-    monkeypatch.setenv("PATH", str(tmp_path))  # a machine without git
-    assert origin.commit() == "unknown"

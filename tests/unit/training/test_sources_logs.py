@@ -333,7 +333,7 @@ def test_conversion_is_not_learnt_without_click(tmp_path: Path, mapping: Path) -
 
 def test_a_log_without_mapping_file_or_events_says_what_to_give(tmp_path: Path, mapping: Path) -> None:
     log = written(tmp_path / "log.csv", [line("a", 60, "jump", "x1")])
-    with pytest.raises(ConfigError, match=r"--mapping NAME or FILE.toml. Packaged are cards"):
+    with pytest.raises(ConfigError, match=r"--mapping NAME or FILE.toml. Packaged are card_complaints, cards"):
         read([log], {"kind": "log"})
     with pytest.raises(ConfigError, match="--data FILE"):
         read([], source(mapping))
