@@ -25,6 +25,7 @@ from stream_app.events import SOURCE_TOPICS
 from stream_app.features.catalog import CATALOGUE
 from stream_app.features.engine import FeatureEngine
 from stream_app.inference.degrade import DegradingRanker
+from stream_app.inference.engines import tell_engine
 from stream_app.inference.loading import RankerLoader
 from stream_app.inference.ranker import ModelRanker, PriorRanker
 from stream_app.inference.registry_places import open_registry
@@ -146,8 +147,11 @@ def build_ranker(settings: Settings, engine: FeatureEngine, metrics: Metrics) ->
 def _first_model(settings: Settings, engine: FeatureEngine, metrics: Metrics) -> ModelRanker:
     loader, model = build_loader(settings, engine), settings.model
     if model.registry:
-        return first_champion(open_registry(model.registry, SystemClock()), loader, metrics)
-    return loader.load(Path(model.path), metrics)
+        first = first_champion(open_registry(model.registry, SystemClock()), loader, metrics)
+    else:
+        first = loader.load(Path(model.path), metrics)
+    tell_engine(first.scorer, metrics)
+    return first
 
 
 def _live_models(settings: Settings, engine: FeatureEngine, metrics: Metrics, owner: str) -> _Models:

@@ -10,15 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_app.backtest.score_files import id_hashes
-from stream_app.events import Label
+from stream_app.events import INTENTS, Label
 from stream_app.replay.records import LogRecord
 from stream_app.replay.sources import Log
 
-__all__ = ["LabelBook"]
+__all__ = ["LabelBook", "wrong_value"]
 
 TASKS: Final = ("fraud", "intent", "click", "conversion")
 
 Said = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+
+
+def wrong_value(label: Label) -> str | None:
+    """Say what is wrong with a label's value; None: nothing. Any value of fraud is one: above 0 is fraud, as in training."""
+    most = {"fraud": None, "intent": len(INTENTS) - 1}.get(label.task, 1)
+    if most is None or (label.value.is_integer() and 0 <= label.value <= most):
+        return None
+    return f"a value of {label.task} is a whole number from 0 to {most}, this is {label.value:g}"
 
 
 class LabelBook:
@@ -32,6 +40,11 @@ class LabelBook:
         self._records: list[LogRecord] = []
         self._said: Mapping[str, Said] = {}
         self.unknown = 0
+
+    @property
+    def newest_ms(self) -> int:
+        """When the newest label became known; 0 without one."""
+        return max(self._time_ms, default=0)
 
     def add(self, label: Label, record: LogRecord) -> None:
         """Take the next label, and the record that it came in."""

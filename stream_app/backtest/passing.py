@@ -18,7 +18,7 @@ from model.contract import INPUTS
 from stream_app.backtest.candidates import Answers, Asked, Candidate
 from stream_app.backtest.config import DAY_MS, BacktestConfig
 from stream_app.backtest.following import Following
-from stream_app.backtest.labels import LabelBook
+from stream_app.backtest.labels import LabelBook, wrong_value
 from stream_app.backtest.score_files import id_hashes
 from stream_app.backtest.segments import Segmenting
 from stream_app.backtest.session_labels import UNKNOWN, SessionLabel
@@ -57,6 +57,7 @@ class Gathered:
         segments: name -> (codes (N,) int64, names of the codes).
         shown: name -> what a candidate's lists came to.
         labels: what became known.
+        newest_ms: the newest time of the log, of all its events and labels.
         counts: of events and labels, for the report.
     """
 
@@ -71,6 +72,7 @@ class Gathered:
     segments: Mapping[str, tuple[NDArray[np.int64], list[str]]]
     shown: Mapping[str, Shown]
     labels: LabelBook
+    newest_ms: int
     counts: Mapping[str, int]
 
 
@@ -121,6 +123,7 @@ class Pass:
         self._shown = {n: Shown(self._items, c.items, new_item_ms) for n, c in candidates.items() if shows and len(c.items)}
         self._told: list[tuple[int, SessionLabel]] = []
         self._labels = LabelBook()
+        self._newest_ms = 0
         self._counts = dict.fromkeys(("events", "judged", "late", "repeated", "labels"), 0)
 
     def run(self, log: Log, progress: Callable[[int, int], None] = lambda _events, _time_ms: None) -> Gathered:
@@ -136,12 +139,10 @@ class Pass:
         for events in self._batches(log):
             hashes = id_hashes(event.event_id for event in events)
             self._columns.add(any_event=hashes)
-            if events and events[0].event_time_ms < self._end_ms:
-                self._take(events, hashes)
-            elif self._after is not None:
-                for event in events:
-                    self._settle(event, -1)
+            if events and (self._after is not None or events[0].event_time_ms < self._end_ms):
+                self._take(events, hashes)  # from the end on for what comes after events: the fold knows who came before
             self._counts["events"] += len(events)
+            self._newest_ms = max(self._newest_ms, events[-1].event_time_ms if events else 0)
             progress(self._counts["events"], events[-1].event_time_ms if events else 0)
         columns = self._columns
         ids: NDArray[np.uint64] = columns.whole("event", np.uint64)
@@ -168,6 +169,7 @@ class Pass:
             segments={name: (columns.whole(f"segment {name}", np.int64), part.names) for name, part in self._segments.items()},
             shown=self._shown,
             labels=self._labels,
+            newest_ms=max(self._newest_ms, self._labels.newest_ms),
             counts=self._counts | {"kept": len(ids), "labels of unknown events": self._labels.unknown},
         )
 
@@ -178,7 +180,11 @@ class Pass:
         for record in log.records():
             try:
                 if record.topic == LABELS:
-                    self._labels.add(label(record.value or b""), record)
+                    said = label(record.value or b"")
+                    if (wrong := wrong_value(said)) is not None:
+                        _tell(log, record, f"no label: {wrong}")
+                        continue
+                    self._labels.add(said, record)
                     self._counts["labels"] += 1
                     continue
                 event = decoder.decode(record.topic, record.key, record.value, record.timestamp)
@@ -208,8 +214,8 @@ class Pass:
             rows = np.full(len(events), -1, np.int64)
             rows[kept] = first_row + np.arange(len(kept))
             rows[columns.time_ms < self._begin_ms] = -1
-            for event, row in zip(events, rows.tolist(), strict=True):
-                self._settle(event, row)
+            for place in np.flatnonzero(~repeated).tolist():  # an event that came twice is one step of its session
+                self._settle(events[place], int(rows[place]))
 
     def _ask(self, events: Sequence[Event], asked: Asked) -> None:
         time_ms = np.array([event.event_time_ms for event in events], np.int64)

@@ -20,11 +20,22 @@ from stream_app.backtest.report_page import html_from_json, is_figure
 from stream_app.backtest.run import Outcome
 from stream_app.errors import ConfigError, InputFileError
 
-__all__ = ["read_decisions", "short_form", "write_report"]
+__all__ = ["need_packages", "read_decisions", "short_form", "write_report"]
 
 _SHOWN_CHANGES: Final = 25
 
 Tree = Mapping[str, Any]
+
+
+def need_packages() -> None:
+    """Look for what a report is written and read with; to be called before a log is read.
+
+    Raises:
+        ConfigError: Something is not installed.
+    """
+    lacking = [name for name in ("matplotlib", "pyarrow") if importlib.util.find_spec(name) is None]
+    if lacking:
+        raise ConfigError(f"the report of a backtest needs {' and '.join(lacking)}: pip install 'millrace[backtest]'")
 
 
 def write_report(outcome: Outcome, folder: Path, extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,10 +47,9 @@ def write_report(outcome: Outcome, folder: Path, extra: Mapping[str, Any]) -> di
         extra: goes into the report: `command`, `config`, `origin`, `days`, `budget`.
 
     Raises:
-        ConfigError: matplotlib is not there, or the folder cannot be written.
+        ConfigError: A package is not installed (`need_packages`), or the folder cannot be written.
     """
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ConfigError("the report needs matplotlib: pip install 'millrace[backtest]'")
+    need_packages()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as err:
@@ -91,8 +101,10 @@ def read_decisions(folder: Path) -> dict[str, Any]:
     """Return the columns of an earlier run's decisions.
 
     Raises:
+        ConfigError: A package is not installed.
         InputFileError: There are none in that folder.
     """
+    need_packages()
     from pyarrow import ArrowInvalid, parquet
 
     path = folder / "decisions.parquet"
@@ -104,8 +116,6 @@ def read_decisions(folder: Path) -> dict[str, Any]:
 
 
 def _write_decisions(columns: Mapping[str, Any], folder: Path) -> None:
-    if importlib.util.find_spec("pyarrow") is None:
-        raise ConfigError("the decisions are written as Parquet, which needs pyarrow: pip install 'millrace[backtest]'")
     import pyarrow as pa
     from pyarrow import parquet
 

@@ -136,15 +136,17 @@ class Backtest:
         judge = self._config.judge
         maturity_ms = None if judge.maturity_days is None else round(judge.maturity_days * DAY_MS)
         said = gathered.labels.of("fraud")
-        truth = Truth.of(gathered.time_ms, gathered.kind, said, silence=True, maturity_ms=maturity_ms)
+        truth = Truth.of(gathered.time_ms, gathered.kind, said, silence=True, end_ms=gathered.newest_ms, maturity_ms=maturity_ms)
         keep = in_time & (truth.final != UNKNOWN)
         if judge.leave_out_known:
             keep &= ~self._blocked(gathered, truth)
         if "fraud" in judge.tasks and not keep.any():
+            young = int((in_time & (truth.silent_ms < NEVER_MS) & (truth.silent_ms > gathered.newest_ms)).sum())
             raise ConfigError(
                 f"no fraud label is about an event from {judge.begin} to {judge.end}, so nobody can be judged on fraud: the log "
-                f'has {len(said[0]):,} such labels of events that count. Give labels in the log (topic "labels"), or leave '
-                "fraud out of [judge] tasks"
+                f"has {len(said[0]):,} such labels of events that count, and ends before {young:,} events are old enough for "
+                'labels to have arrived. Give labels in the log (topic "labels") and a log that goes on after [judge] to, lower '
+                "maturity_days, or leave fraud out of [judge] tasks"
             )
         return np.flatnonzero(keep), truth
 

@@ -2,7 +2,8 @@
 
 A label has the time at which it became known. An event may get several (a complaint, then a verdict): at each moment the newest
 one by then counts, at the end the last. Where the log has only frauds, silence means honest: once an event is older than the
-longest delay (or a time that the user names), and only for kinds of events that ever are frauds.
+longest delay (or a time that the user names), and only for kinds of events that ever are frauds. An event that is younger when
+the log ends is never judged, whatever was said of it: of the youngest events only frauds are known.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class Truth:
     """What a log says of N events in one task.
 
     Attributes:
-        final: (N,) int64, the value in the end, UNKNOWN where nothing is ever said.
+        final: (N,) int64, the value in the end; UNKNOWN where nothing is ever said, and where the log ends before silence counts.
         said_row: (M,) int64, events of the M labels, in order of event, then of time.
         said_ms: (M,) int64, when each became known.
         said: (M,) int64, its value.
@@ -45,6 +46,7 @@ class Truth:
         labels: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
         *,
         silence: bool,
+        end_ms: int,
         maturity_ms: int | None = None,
     ) -> Truth:
         """Join labels to events.
@@ -54,6 +56,7 @@ class Truth:
             kind: (N,) codes of events.KINDS.
             labels: (M,) event numbers, (M,) when known, (M,) values.
             silence: whether an event without a label may count as 0; it does where every label is above 0.
+            end_ms: the newest time of the log, labels among it.
             maturity_ms: after so long; None: the longest delay of a label.
         """
         rows, known_ms, values = labels
@@ -66,6 +69,7 @@ class Truth:
             asked = np.isin(kind, np.unique(kind[rows]))
             final[asked], silent_ms[asked] = 0, time_ms[asked] + delay_ms
         final[rows] = values  # of several the last stands: numpy assigns in order
+        final[(silent_ms < NEVER_MS) & (silent_ms > end_ms)] = UNKNOWN
         return cls(final, rows, known_ms, values, silent_ms)
 
     def at(self, moment_ms: int) -> NDArray[np.int64]:

@@ -254,8 +254,8 @@ def _told(registry: ModelRegistry, stages: Stages, wait_s: float) -> dict[str, A
     from stream_app.clock import SystemClock
     from stream_app.console.models import await_workers
 
-    done, silent = await_workers(registry, stages.revision, SystemClock(), wait_s)
     change = stages.history[-1]
+    done, silent = await_workers(registry, change, SystemClock(), wait_s)
     return {
         "revision": change.revision,
         "what": change.what,

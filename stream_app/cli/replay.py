@@ -102,8 +102,15 @@ def command(**given: Any) -> None:  # noqa: ANN401 (the options above, by name)
             result = replay_log(settings, options, problems, told)
     click.echo(json.dumps(result))
     if not result["complete"]:
-        click.echo(f"stopped after {result['records']:,} records; run the same command again to go on", err=True)
+        click.echo(f"stopped after {result['records']:,} records; {_afterwards(given, result['resumable'])}", err=True)
         raise SystemExit(_STOPPED)
+
+
+def _afterwards(given: Mapping[str, Any], resumable: bool) -> str:
+    """Say what becomes of it when the command is given again."""
+    if resumable:
+        return "run the same command again to go on" if given["resume"] else "run the command again, without --restart, to go on"
+    return "the same command begins anew" if given["prefix"] is None else "begin anew with an empty --prefix"
 
 
 def _settings(model: str) -> Settings:

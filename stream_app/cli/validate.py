@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -25,6 +26,7 @@ __all__ = ["command"]
 
 _NO_SKEW: Final = 1 << 60  # the clock is a check of its own
 _GET_AGAIN: Final = "get the whole file again"
+_FIRST_LINES: Final = 20
 _REPORT_EVERY: Final = 2_000
 _EXAMPLES: Final = """\b
 Examples:
@@ -100,17 +102,24 @@ def _cut_off(report: Report) -> bool:
 
 
 def _is_json_lines(file: Path) -> bool:
-    """Whether the first line is one that Millrace wrote."""
+    """Whether one of the first lines is one that Millrace wrote: the very first may be blank or garbled."""
     from stream_app.imports.compressed import DAMAGE, plain_bytes
 
     try:
         with file.open("rb") as raw:
-            first = json.loads(plain_bytes(raw).readline() or b"null")
+            return any(map(_is_record, islice(filter(bytes.strip, plain_bytes(raw)), _FIRST_LINES)))
+    except DAMAGE:
+        return False
     except OSError as err:
         raise InputFileError(f"cannot read {file}: {err.strerror}") from err
-    except (ValueError, *DAMAGE):
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
         return False
-    return isinstance(first, dict) and {"topic", "time_ms"} <= first.keys()
+    return isinstance(found, dict) and "topic" in found and ("value" in found or "value_base64" in found)
 
 
 def _log_findings(
@@ -170,7 +179,7 @@ def _table_findings(
     from stream_app.imports.fields import used_columns
 
     names, kinds = mapped_columns(mapping)
-    table = read_table(file, rows, tell, names)
+    table = read_table(file, rows, tell, names, is_log=is_log and mapping is None)
     if label and label not in table.names:
         raise ConfigError(f"--label {label}: the file has no such column; it has {', '.join(table.names)}")
     columns = inspect_columns(table, label, kinds)

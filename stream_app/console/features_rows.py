@@ -48,6 +48,7 @@ def read_table(
     most_rows: int | None = None,
     on_progress: Callable[[int], None] = lambda _rows: None,
     names: Sequence[str] = (),
+    is_log: bool = False,
 ) -> Table:
     """Read a file's first rows.
 
@@ -56,6 +57,7 @@ def read_table(
         most_rows: How many; None: about four million cells, at least 50,000 rows.
         on_progress: Called now and then with the number of rows so far.
         names: The columns' names, of a CSV file that is known to have no header.
+        is_log: Whether it is known to be JSON lines of Millrace: then a line that is none is left out, not an error.
 
     Raises:
         InputFileError: It is missing, empty or without a row, or none of these formats.
@@ -75,8 +77,8 @@ def read_table(
             text = io.TextIOWrapper(raw, "utf-8-sig", errors="replace", newline="")
             head = text.read(_SNIFFED)
             lines = _lines(head, text)
-            if head.lstrip().startswith("{"):
-                return _json_lines(path, lines, most_rows, on_progress)
+            if is_log or head.lstrip().startswith("{"):
+                return _json_lines(path, lines, most_rows, on_progress, is_log)
             return _csv(path, head, lines, most_rows, on_progress, names)
     except (EOFError, zlib.error, gzip.BadGzipFile) as err:
         raise InputFileError(f"{path} is cut off or damaged: {err}. Get the whole file") from err
@@ -161,7 +163,9 @@ def _unique(names: list[str]) -> list[str]:
     return [f"{name}_{names[:place].count(name) + 1}" if name in names[:place] else name for place, name in enumerate(names)]
 
 
-def _json_lines(path: Path, lines: Iterator[str], most_rows: int | None, on_progress: Callable[[int], None]) -> Table:
+def _json_lines(
+    path: Path, lines: Iterator[str], most_rows: int | None, on_progress: Callable[[int], None], is_log: bool = False
+) -> Table:
     found: dict[str, list[Any]] = {}
     count, more = 0, False
     for number, line in enumerate(lines, 1):
@@ -170,12 +174,9 @@ def _json_lines(path: Path, lines: Iterator[str], most_rows: int | None, on_prog
         if count >= _bound(most_rows, len(found)):
             more = True
             break
-        try:
-            row = json.loads(line)
-        except ValueError as err:
-            raise InputFileError(f"{path}, line {number} is no JSON: {err}. One object a line is wanted") from err
-        if not isinstance(row, dict):
-            raise InputFileError(f"{path}, line {number} is JSON but no object; one object a line is wanted")
+        row = _object(path, number, line, is_log)
+        if row is None:
+            continue
         for name, value in _flat(_event(row)):
             column = found.setdefault(name, [])
             column.extend([None] * (count - len(column)))
@@ -189,6 +190,21 @@ def _json_lines(path: Path, lines: Iterator[str], most_rows: int | None, on_prog
     for column in found.values():
         column.extend([None] * (count - len(column)))
     return Table(list(found), list(found.values()), more=more)
+
+
+def _object(path: Path, number: int, line: str, is_log: bool) -> dict[str, Any] | None:
+    """Read one line; None: a log has a line that is none, and is told of it elsewhere."""
+    try:
+        row = json.loads(line)
+    except ValueError as err:
+        if is_log:
+            return None
+        raise InputFileError(f"{path}, line {number} is no JSON: {err}. One object a line is wanted") from err
+    if isinstance(row, dict):
+        return row
+    if is_log:
+        return None
+    raise InputFileError(f"{path}, line {number} is JSON but no object; one object a line is wanted")
 
 
 def _event(row: dict[str, Any]) -> dict[str, Any]:

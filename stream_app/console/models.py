@@ -20,7 +20,7 @@ from stream_app.inference.artifact import load_manifest, load_samples
 from stream_app.inference.deltas import Deltas, Side, row_deltas, summarise
 from stream_app.inference.ranker import ModelRanker
 from stream_app.inference.registry import ModelRegistry
-from stream_app.inference.registry_document import Stages, WorkerStatus
+from stream_app.inference.registry_document import Change, Stages, WorkerStatus
 
 __all__ = ["await_workers", "bars", "compare", "living", "models_table", "overview", "recorded_inputs", "whoami", "workers_table"]
 
@@ -55,8 +55,8 @@ def living(registry: ModelRegistry, now_ms: int) -> list[WorkerStatus]:
     return [status for status in registry.workers() if now_ms - status.seen_ms <= _DEAD_AFTER_MS]
 
 
-def await_workers(registry: ModelRegistry, revision: int, clock: Clock, limit_s: float) -> tuple[list[WorkerStatus], list[str]]:
-    """Wait until every living worker has dealt with a change.
+def await_workers(registry: ModelRegistry, change: Change, clock: Clock, limit_s: float) -> tuple[list[WorkerStatus], list[str]]:
+    """Wait until every living worker has dealt with a change, or with a later one.
 
     Returns:
         What those say that have, and the names of those that have not within `limit_s` seconds.
@@ -64,10 +64,16 @@ def await_workers(registry: ModelRegistry, revision: int, clock: Clock, limit_s:
     deadline = time.monotonic() + limit_s
     while True:
         workers = living(registry, clock.now_ms())
-        done = [status for status in workers if status.revision >= revision]
+        done = [status for status in workers if _has_seen(status, change)]
         if len(done) == len(workers) or time.monotonic() >= deadline:
-            return done, [status.worker for status in workers if status.revision < revision]
+            return done, [status.worker for status in workers if not _has_seen(status, change)]
         time.sleep(_LOOK_S)
+
+
+def _has_seen(status: WorkerStatus, change: Change) -> bool:
+    """Tell by number and time: after stages were deleted and made anew, numbers repeat."""
+    since = not status.at_ms or status.at_ms >= change.at_ms  # an older release says no time
+    return status.revision >= change.revision and since
 
 
 def overview(registry: ModelRegistry, now_ms: int) -> dict[str, Any]:

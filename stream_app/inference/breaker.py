@@ -42,6 +42,10 @@ class Breaker:
         """The model has answered, in time."""
         self._failures, self._wait_s, self.opened_at = 0, _FIRST_WAIT_S, None
 
+    def replaced(self) -> None:
+        """Another model serves: what this one has failed at says nothing of it, and it may be tried at once."""
+        self._failures, self._wait_s, self._try_at = 0, _FIRST_WAIT_S, self._clock()
+
     def failed(self, *, too_slow: bool) -> None:
         """It has not."""
         self._failures += 1

@@ -6,8 +6,10 @@
     degraded, and it is time to try again            -> the batch at hand goes to the model in the background, and is answered by
                                                         rules meanwhile; if the model was in time, it has the next batch
 
-A call that hangs cannot be ended: its thread is left behind, and what it may still say is thrown away. While as many hang as are
-allowed nothing is tried any more. A ContractError is no failure of the model but of those who put it to work: it ends the worker.
+A call that hangs cannot be ended: its thread is left behind, and what it may still say is thrown away. While three calls of the
+models that serve hang, these are not tried any more. When others take their place (a rollback, say) they are tried at once, with
+three of their own: so no more threads hang than three for each line-up that has served. A ContractError is no failure of the
+model but of those who put it to work: it ends the worker.
 """
 
 from __future__ import annotations
@@ -47,6 +49,11 @@ class Degradable(Protocol):
         """The champion's."""
         ...
 
+    @property
+    def serves(self) -> str:
+        """The versions of all models that the next batch goes through; another text: another model is called."""
+        ...
+
     def rank(self, inputs: Inputs, users: Sequence[bytes]) -> Ranked:
         """Score; also called by a second thread while one hangs in it."""
         ...
@@ -57,6 +64,14 @@ def rules_only(rows: int, norms: ModelNorms) -> Ranked:
     outputs = {spec.name: np.zeros((rows, *spec.shape), np.float32) for spec in OUTPUTS}
     scored = ScoredRows.from_outputs(outputs, [[] for _ in range(rows)], np.zeros((rows, 0), np.float32))
     return Ranked(scored, outputs["fraud"], replace(norms, threshold=_NEVER), [norms.version] * rows, degraded=True)
+
+
+class _Call(Future[Ranked]):
+    """One call of the models of this name."""
+
+    def __init__(self, serves: str) -> None:
+        super().__init__()
+        self.serves = serves
 
 
 class DegradingRanker:
@@ -78,8 +93,9 @@ class DegradingRanker:
         self._clock = clock
         self._breaker = Breaker(clock)
         self._degraded_rows = 0  # since the breaker opened
-        self._probe: tuple[Future[Ranked], float] | None = None  # and when it began
-        self._hung: list[Future[Ranked]] = []
+        self._probe: tuple[_Call, float] | None = None  # and when it began
+        self._hung: list[_Call] = []
+        self._serves = inner.serves
 
     @property
     def version(self) -> str:
@@ -88,6 +104,7 @@ class DegradingRanker:
 
     def rank(self, inputs: Inputs, users: Sequence[bytes]) -> Ranked:
         """Score B events, or answer them by rules alone; see `stream_app.pipeline.Ranker`."""
+        self._see_who_serves()
         self._take_probe()
         if self._breaker.opened_at is None:
             try:
@@ -108,38 +125,56 @@ class DegradingRanker:
 
     def _ask(self, inputs: Inputs, users: Sequence[bytes]) -> Ranked:
         if not self._max_score_s:
-            return self._inner.rank(inputs, users)
+            return self._call(inputs, users)
+        if self._hung and not self._may_start():  # a model that was replaced while it hung, and is back
+            raise TimeoutError
         call = self._start(inputs, users)
         try:
             return call.result(self._max_score_s)
         except TimeoutError:
-            if call.done():  # it was the model that raised it
-                raise RuntimeError("the model ran into a time-out of its own") from None
+            if call.done():  # since
+                return call.result()
             self._leave(call)
             raise
 
-    def _start(self, inputs: Inputs, users: Sequence[bytes]) -> Future[Ranked]:
+    def _call(self, inputs: Inputs, users: Sequence[bytes]) -> Ranked:
+        try:
+            return self._inner.rank(inputs, users)
+        except TimeoutError as error:  # not to be taken for ours
+            raise RuntimeError("the model ran into a time-out of its own") from error
+
+    def _start(self, inputs: Inputs, users: Sequence[bytes]) -> _Call:
         """Call the model in a thread of its own: one that hangs must keep neither the process from ending nor the next call."""
-        call: Future[Ranked] = Future()
+        call = _Call(self._serves)
 
         def run() -> None:
             try:
-                call.set_result(self._inner.rank(inputs, users))
+                call.set_result(self._call(inputs, users))
             except BaseException as error:  # noqa: BLE001 - it is the caller's
                 call.set_exception(error)
 
         threading.Thread(target=run, name="model call", daemon=True).start()
         return call
 
-    def _leave(self, call: Future[Ranked]) -> None:
+    def _leave(self, call: _Call) -> None:
         self._hung.append(call)
         self._may_start()
 
     def _may_start(self) -> bool:
-        """Whether fewer calls hang than may."""
+        """Whether fewer calls of the models that serve hang than may."""
         self._hung = [call for call in self._hung if not call.done()]
         self._metrics.model_calls_hung.set(len(self._hung))
-        return len(self._hung) < _MOST_HUNG
+        return sum(call.serves == self._serves for call in self._hung) < _MOST_HUNG
+
+    def _see_who_serves(self) -> None:
+        serves = self._inner.serves
+        if serves == self._serves:
+            return
+        self._serves = serves
+        self._breaker.replaced()
+        if self._probe is not None:  # of those that served: what it says is of no use now
+            (call, _), self._probe = self._probe, None
+            self._leave(call)
 
     def _take_probe(self) -> None:
         """See what the model made of the last try."""

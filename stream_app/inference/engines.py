@@ -1,9 +1,9 @@
 """Open a model: choose what runs it, load it, warm it up and test it. The one place that makes a scorer.
 
 `auto` takes the first of these that can run the artefact here: TensorRT (library, GPU, and a plan built for both), ONNX Runtime
-on the GPU (its CUDA provider), ONNX Runtime on the CPU. Which one, and why, stands in the log and in `millrace_engine_info`.
-Behind an engine on a GPU stands the CPU (`stream_app.inference.fallback`). An artefact that is damaged is refused whatever the
-engine: a plan that does not belong to its model is not passed over.
+on the GPU (its CUDA provider), ONNX Runtime on the CPU. Which one, and why, stands in the log, and in `millrace_engine_info` once
+the model serves. Behind an engine on a GPU stands the CPU (`stream_app.inference.fallback`). An artefact that is damaged is
+refused whatever the engine: a plan that does not belong to its model is not passed over.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Final, Literal, get_args
 
 from model.plan import Precision
 from stream_app.errors import ContractError, EngineNotHereError
-from stream_app.inference.fallback import FallbackScorer, tell_engine
+from stream_app.inference.fallback import FallbackScorer
 from stream_app.inference.onnx_scorer import OnnxScorer
-from stream_app.inference.port import Scorer
+from stream_app.inference.port import RunsOn, Scorer
 from stream_app.inference.self_test import self_test, warm_up
 from stream_app.inference.tensorrt_scorer import TensorRTScorer
 from stream_app.metrics import Metrics
 
-__all__ = ["ENGINES", "Engine", "open_scorer"]
+__all__ = ["ENGINES", "Engine", "open_scorer", "tell_engine"]
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def open_scorer(
         engine: One of `ENGINES`.
         precision: Of the TensorRT plan; empty: the fastest that there is.
         threads: Within one operator, on the CPU; 1 when every core has a worker of its own.
-        metrics: Where to say what runs, and to count fallbacks; None: nowhere.
+        metrics: Where to count fallbacks; None: nowhere.
 
     Raises:
         EngineNotHereError: The engine asked for cannot run this artefact on this machine.
@@ -68,20 +68,36 @@ def open_scorer(
     folder = Path(folder)
     cpu = OnnxScorer(folder, threads)  # always: it is what a GPU's engine falls back to, and it checks the artefact
     name, opened, why = _choose(folder, engine, precision)
-    scorer: Scorer = cpu
+    scorer: OnnxScorer | FallbackScorer = cpu
     computes_in: Precision = "fp32"
     if opened is not None:
         on_gpu, computes_in = opened
-        scorer = FallbackScorer(on_gpu, cpu, metrics)
-    tell_engine(metrics, name, computes_in, why)
+        scorer = FallbackScorer(on_gpu, cpu, metrics, RunsOn(name, computes_in, why))
+    else:
+        cpu.runs_on = RunsOn(name, computes_in, why)
     try:
         warm_up(scorer, folder)
         worst = self_test(scorer, folder, computes_in)
     except BaseException:
         scorer.close()
         raise
-    log.info("model %s runs on %s in %s (%s); self-test within %.1g", cpu.version, name, computes_in, why, worst)
+    on = scorer.runs_on  # not what was chosen: the GPU may have been lost since
+    log.info("model %s runs on %s in %s (%s); self-test within %.1g", cpu.version, on.engine, on.precision, on.why, worst)
     return scorer
+
+
+def tell_engine(scorer: Scorer, metrics: Metrics) -> None:
+    """Show in `millrace_engine_info` what runs this model; to be called when it begins to serve.
+
+    Args:
+        scorer: Of `open_scorer`; another kind is not shown.
+        metrics: Where to.
+    """
+    if isinstance(scorer, FallbackScorer):
+        scorer.show(metrics)
+    elif isinstance(scorer, OnnxScorer):
+        metrics.engine_info.clear()
+        metrics.engine_info.labels(scorer.runs_on.engine, scorer.runs_on.precision, scorer.runs_on.why).set(1)
 
 
 def _choose(folder: Path, engine: str, precision: str) -> tuple[str, _Opened | None, str]:

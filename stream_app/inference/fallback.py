@@ -12,19 +12,12 @@ import threading
 
 from model.contract import Manifest
 from stream_app.errors import EngineLostError
-from stream_app.inference.port import Scorer, Tensors
+from stream_app.inference.port import RunsOn, Scorer, Tensors
 from stream_app.metrics import Metrics
 
-__all__ = ["FallbackScorer", "tell_engine"]
+__all__ = ["FallbackScorer"]
 
 log = logging.getLogger(__name__)
-
-
-def tell_engine(metrics: Metrics | None, engine: str, precision: str, why: str) -> None:
-    """Show what runs the model from now on."""
-    if metrics is not None:
-        metrics.engine_info.clear()
-        metrics.engine_info.labels(engine, precision, why).set(1)
 
 
 class FallbackScorer:
@@ -34,10 +27,17 @@ class FallbackScorer:
         engine: The scorer on the GPU.
         cpu: The same artefact on the CPU, loaded already: the disk is not needed in a moment of trouble.
         metrics: Where to count.
+        runs_on: What the engine is.
+
+    Attributes:
+        runs_on: What answers now.
     """
 
-    def __init__(self, engine: Scorer, cpu: Scorer, metrics: Metrics | None = None) -> None:
+    def __init__(self, engine: Scorer, cpu: Scorer, metrics: Metrics | None, runs_on: RunsOn) -> None:
+        self.runs_on = runs_on
+        self._shown_on: Metrics | None = None
         self._engine: Scorer | None = engine
+        self._given_up: Scorer | None = None
         self._cpu = cpu
         self._metrics = metrics
         self._in_use = threading.Lock()  # an engine takes one call at a time
@@ -57,6 +57,12 @@ class FallbackScorer:
         """What the artefact says of itself."""
         return self._cpu.manifest
 
+    def show(self, metrics: Metrics) -> None:
+        """Say what answers, now and when that changes; see `stream_app.inference.engines.tell_engine`."""
+        self._shown_on = metrics
+        metrics.engine_info.clear()
+        metrics.engine_info.labels(self.runs_on.engine, self.runs_on.precision, self.runs_on.why).set(1)
+
     def score(self, inputs: Tensors) -> Tensors:
         """Answer for a batch; see `Scorer.score`."""
         engine = self._engine
@@ -68,7 +74,7 @@ class FallbackScorer:
         return self._cpu.score(inputs)
 
     def close(self) -> None:
-        """Free both; calling it twice is fine."""
+        """Free both, but nothing on a device that is lost; calling it twice is fine."""
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.close()
@@ -83,8 +89,11 @@ class FallbackScorer:
             self._in_use.release()
 
     def _give_up(self, error: EngineLostError) -> None:
-        self._engine = None  # not closed: freeing memory on a device that is lost may hang in its turn
+        # Not closed, and kept: its destructor too frees memory on the device, and that may hang in its turn.
+        self._given_up, self._engine = self._engine, None
         log.error("the GPU is given up, the CPU scores from now on (%s): %s", error.reason, error)
-        tell_engine(self._metrics, "onnxruntime", "fp32", f"fallback: {error.reason}")
+        self.runs_on = RunsOn("onnxruntime", "fp32", f"fallback: {error.reason}")
+        if self._shown_on is not None:
+            self.show(self._shown_on)
         if self._metrics is not None:
             self._metrics.engine_fallbacks.labels(error.reason).inc()

@@ -6,6 +6,7 @@ number of rows) the tensors lie one behind the other, so a batch goes in with on
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.contract import INPUTS, OUTPUTS, TensorSpec
+from stream_app.errors import EngineLostError
 from stream_app.inference.port import Tensors
 from stream_app.inference.tensors import shape_of
 
@@ -87,7 +89,7 @@ class Slot:
         """Allocate for the largest of the sizes.
 
         Raises:
-            EngineLostError: There is not that much memory.
+            EngineLostError: There is not that much memory; what there was is given back.
         """
         self._device = device
         largest = max(sizes)
@@ -95,11 +97,18 @@ class Slot:
         out_bytes = _layout(OUTPUTS, largest, features)[1]
         self._device_memory: list[int] = []
         self._pinned_memory: list[int] = []
+        self._events: list[int] = []
         self.buckets: dict[int, Bucket] = {}
         self.graphs: dict[int, int] = {}
-        self.device_in, self.device_out = self._on_device(in_bytes), self._on_device(out_bytes)
-        self.host_in, self.host_out = self._pinned(in_bytes), self._pinned(out_bytes)
-        self.arrived, self.computed, self.returned = device.event(), device.event(), device.event()
+        try:
+            self.device_in, self.device_out = self._on_device(in_bytes), self._on_device(out_bytes)
+            self.host_in, self.host_out = self._pinned(in_bytes), self._pinned(out_bytes)
+            self.arrived, self.computed, self.returned = self._event(), self._event(), self._event()
+        except EngineLostError as error:
+            if error.reason == "out_of_memory":  # of another, the device answers no more
+                with contextlib.suppress(EngineLostError):  # the first error is the one to tell
+                    self.free()
+            raise
         for rows in sizes:
             self.buckets[rows] = self._bucket(rows, features)
 
@@ -108,12 +117,16 @@ class Slot:
         self.buckets.clear()  # views of memory that goes
         for graph in self.graphs.values():
             self._device.free_graph(graph)
-        for event in (self.arrived, self.computed, self.returned):
+        for event in self._events:
             self._device.free_event(event)
         for address in self._device_memory:
             self._device.free_device_memory(address)
         for address in self._pinned_memory:
             self._device.free_pinned_memory(address)
+
+    def _event(self) -> int:
+        self._events.append(self._device.event())
+        return self._events[-1]
 
     def _on_device(self, size: int) -> int:
         self._device_memory.append(self._device.device_memory(size))

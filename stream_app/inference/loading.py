@@ -41,7 +41,7 @@ class RankerLoader:
 
         Args:
             folder: The artefact's.
-            metrics: Where the engine says what it is; None for a model that is not to be seen there.
+            metrics: Where the engine counts its fallbacks; None for a model that is not to be seen there.
 
         Raises:
             ContractError: The artefact is damaged, does not fit the worker, or answers otherwise than recorded.

@@ -21,7 +21,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from model.contract import INPUTS, MODEL_FILE, OUTPUTS, Manifest
 from stream_app.errors import ContractError, EngineLostError, EngineNotHereError, ModelFailedError
 from stream_app.inference.artifact import load_manifest, verified_bytes
-from stream_app.inference.port import Tensors
+from stream_app.inference.port import RunsOn, Tensors
 from stream_app.inference.tensors import InputTensors, empty_answers, shape_of
 
 __all__ = ["OnnxScorer"]
@@ -51,6 +51,9 @@ class OnnxScorer:
     """One artefact in one ONNX Runtime session; see `stream_app.inference.port.Scorer`.
 
     Open it with `stream_app.inference.engines.open_scorer`, which warms it up and tests it.
+
+    Attributes:
+        runs_on: What it is, and why that; `open_scorer` knows.
     """
 
     def __init__(self, path: Path | str, threads: int = 1, device: Literal["cpu", "cuda"] = "cpu") -> None:
@@ -68,6 +71,7 @@ class OnnxScorer:
         self._folder = Path(path)
         self._manifest = load_manifest(self._folder)
         self._device = device
+        self.runs_on = RunsOn("onnxruntime" if device == "cpu" else "onnxruntime-cuda", "fp32", "configured")
         content = verified_bytes(self._folder, self._manifest, MODEL_FILE)
         self._session: ort.InferenceSession | None = self._open(content, threads)
         self._inputs = InputTensors(self._manifest)

@@ -6,15 +6,31 @@ Tensors are those of `model.contract`. A scorer is used by one thread at a time;
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from numpy.typing import NDArray
 
 from model.contract import Manifest
 
-__all__ = ["Scorer", "Tensors"]
+__all__ = ["RunsOn", "Scorer", "Tensors"]
 
 Tensors: TypeAlias = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class RunsOn:
+    """What runs a model: the labels of `millrace_engine_info`.
+
+    Attributes:
+        engine: As `stream_app.inference.engines.ENGINES`, never "auto".
+        precision: What it computes in.
+        why: That engine.
+    """
+
+    engine: str
+    precision: str
+    why: str
 
 
 class Scorer(Protocol):

@@ -82,6 +82,16 @@ class ModelRanker:
         """The model's version."""
         return self.norms.version
 
+    @property
+    def serves(self) -> str:
+        """See `stream_app.inference.degrade.Degradable`."""
+        return self.norms.version
+
+    @property
+    def scorer(self) -> Scorer:
+        """What it scores with."""
+        return self._scorer
+
     def warm(self) -> None:
         """Rank one empty row, so that the first event waits for no compiler and no first run of the engine."""
         features = len(self._scorer.manifest.feature_names)

@@ -55,8 +55,8 @@ class Shelf(Protocol):
         """Return the document, None where there is none yet."""
         ...
 
-    def change_stages(self, change: Callable[[bytes | None], bytes]) -> None:
-        """Replace the document by what `change` makes of it, with nobody else writing in between."""
+    def change_stages(self, change: Callable[[bytes | None], bytes | None]) -> None:
+        """Replace the document by what `change` makes of it, with nobody else writing in between; None leaves it."""
         ...
 
     def write_status(self, worker: str, status: bytes) -> None:
@@ -145,13 +145,17 @@ class ModelRegistry:
         Raises:
             ContractError: It is in use.
         """
-        used = self.stages().line_up
-        if version in used.versions():
-            raise ContractError(
-                f"{version} is in use in {self.place} ({_said(used)}). Operator action: promote another one, or take it off its "
-                "stage, first."
-            )
-        self._shelf.remove(version)
+
+        def delete(document: bytes | None) -> None:
+            used = self._decoded(document).line_up
+            if version in used.versions():
+                raise ContractError(
+                    f"{version} is in use in {self.place} ({_said(used)}). Operator action: promote another one, or take it off "
+                    "its stage, first."
+                )
+            self._shelf.remove(version)
+
+        self._shelf.change_stages(delete)  # nobody puts it on a stage meanwhile
 
     # --- stages ----------------------------------------------------------------------------------------------------------
 
@@ -173,12 +177,13 @@ class ModelRegistry:
             forced: Workers take it without asking the gate.
 
         Raises:
-            ContractError: It is the champion already.
+            ContractError: It is the champion already, or there is no such version.
         """
 
         def change(now: LineUp) -> LineUp:
             if now.champion == version:
                 raise ContractError(f"{version} is the champion of {self.place} already. Operator action: none.")
+            self._require(version)
             kept = _without(now, version)
             return replace(kept, champion=version, previous=now.champion or kept.previous)
 
@@ -218,14 +223,23 @@ class ModelRegistry:
         return self._write(f"withdraw change {revision}", undone, by, why, forced=True)
 
     def shadow(self, version: str, *, by: str, why: str) -> Stages:
-        """Let a version score everything beside the champion, or none ("")."""
-        return self._change(f"shadow {version or 'none'}", lambda now: replace(now, shadow=version), by, why)
+        """Let a version score everything beside the champion, or none ("").
+
+        Raises:
+            ContractError: There is no such version.
+        """
+
+        def change(now: LineUp) -> LineUp:
+            self._require(version)
+            return replace(now, shadow=version)
+
+        return self._change(f"shadow {version or 'none'}", change, by, why)
 
     def challenge(self, version: str, percent: float, *, by: str, why: str) -> Stages:
         """Let a version answer `percent` of the users, or none ("" and 0).
 
         Raises:
-            ContractError: The percentage is not within (0, 100), or it is the champion itself.
+            ContractError: The percentage is not within (0, 100), it is the champion itself, or there is no such version.
         """
         if version and not 0 < percent < _WHOLE:
             raise ContractError(
@@ -238,10 +252,19 @@ class ModelRegistry:
                 raise ContractError(
                     f"{version} is the champion of {self.place}; it cannot challenge itself. Operator action: none."
                 )
+            self._require(version)
             return replace(now, challenger=version, percent=percent if version else 0.0)
 
         what = f"challenge {version} {percent:g} %" if version else "challenge none"
         return self._change(what, change, by, why)
+
+    def _require(self, version: str) -> None:
+        """Refuse a version that is not there; asked under the lock, since it may be removed until then."""
+        if version and version not in self._shelf.versions():
+            raise ContractError(
+                f"{self.place} holds no model {version}, nothing was changed. Operator action: put it in with `millrace models "
+                "add FOLDER`, or name one that is there (`millrace models list`)."
+            )
 
     def _change(self, what: str, change: Callable[[LineUp], LineUp], by: str, why: str, *, forced: bool = False) -> Stages:
         return self._write(what, lambda stages: change(stages.line_up), by, why, forced=forced)

@@ -11,14 +11,14 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from model.contract import MANIFEST_FILE, Manifest
 from stream_app.errors import ContractError
 
-__all__ = ["DirectoryShelf"]
+__all__ = ["DirectoryShelf", "settle"]
 
 _STAGES: Final = "stages.json"
 _WORKERS: Final = "workers"
@@ -62,13 +62,15 @@ class DirectoryShelf:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             shutil.copytree(folder, coming)  # plans for GPUs and reports too
-            coming.rename(target)
+            settle(coming, target)
         finally:
             shutil.rmtree(coming, ignore_errors=True)
 
     def remove(self, version: str) -> None:
-        """Delete an artefact."""
-        shutil.rmtree(self.folder(version))
+        """Delete an artefact, its manifest first: what is half gone is not seen."""
+        folder = self.folder(version)
+        (folder / MANIFEST_FILE).unlink()
+        shutil.rmtree(folder)
 
     def read_stages(self) -> bytes | None:
         """Return the document, if there is one."""
@@ -77,10 +79,12 @@ class DirectoryShelf:
         except FileNotFoundError:
             return None
 
-    def change_stages(self, change: Callable[[bytes | None], bytes]) -> None:
+    def change_stages(self, change: Callable[[bytes | None], bytes | None]) -> None:
         """Replace the document under the lock."""
         with self._locked():
-            _replace(self._root / _STAGES, change(self.read_stages()))
+            document = change(self.read_stages())
+            if document is not None:
+                _replace(self._root / _STAGES, document)
 
     def write_status(self, worker: str, status: bytes) -> None:
         """Replace a worker's status."""
@@ -90,7 +94,11 @@ class DirectoryShelf:
 
     def statuses(self) -> list[bytes]:
         """Return every worker's status."""
-        return [path.read_bytes() for path in sorted((self._root / _WORKERS).glob("*.json"))]
+        found = []
+        for path in sorted((self._root / _WORKERS).glob("*.json")):
+            with suppress(FileNotFoundError):  # a worker that ends in this moment
+                found.append(path.read_bytes())
+        return found
 
     def forget_status(self, worker: str) -> None:
         """Delete a worker's status."""
@@ -107,6 +115,17 @@ class DirectoryShelf:
         with (self._root / _LOCK).open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def settle(coming: Path, target: Path) -> None:
+    """Move a whole artefact to its place. One that another process has put there stays: somebody may read it; a half one goes."""
+    try:
+        coming.rename(target)
+    except OSError:
+        if (target / MANIFEST_FILE).exists():
+            return
+        shutil.rmtree(target, ignore_errors=True)
+        coming.rename(target)
 
 
 def _replace(path: Path, content: bytes) -> None:

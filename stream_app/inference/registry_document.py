@@ -70,6 +70,7 @@ class WorkerStatus(Struct, frozen=True, kw_only=True, omit_defaults=True):
         outcome: What came of that change: "served", "refused" or "failed".
         reason: Why it was refused or failed.
         figures: What the gate found.
+        at_ms: When that change was made, as it says itself; 0 from a worker of an older release.
     """
 
     worker: str
@@ -79,3 +80,4 @@ class WorkerStatus(Struct, frozen=True, kw_only=True, omit_defaults=True):
     outcome: str
     reason: str = ""
     figures: dict[str, float] = {}
+    at_ms: int = 0

@@ -1,8 +1,8 @@
 """A registry in MLflow: one registered model, each artefact a version of it, the stages a tag.
 
 MLflow numbers versions itself; ours is a tag of each (`millrace.version`). Champion, previous, challenger and shadow are aliases
-too, so that its own pages show them; what counts is the tag `millrace.stages`. MLflow has no lock: of two who change the stages
-in the same moment one is told so, by comparing what stands there after the write.
+too, so that its own pages show them; what counts is the tag `millrace.stages`. MLflow has no lock: who changes the stages looks
+right before the write and after it whether somebody else has. That makes the moment in which a change is lost short; it is there.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import msgspec
 
 from model.contract import MANIFEST_FILE, Manifest
 from stream_app.errors import ConfigError, ContractError
+from stream_app.inference.registry_directory import settle
 
 __all__ = ["MlflowShelf"]
 
@@ -71,8 +72,7 @@ class MlflowShelf:
         coming.mkdir(parents=True)
         try:
             fetched = self._asked(lambda: self._client.download_artifacts(found.run_id, _ARTEFACT, str(coming)))
-            shutil.rmtree(target, ignore_errors=True)
-            Path(fetched).rename(target)
+            settle(Path(fetched), target)
         finally:
             shutil.rmtree(coming, ignore_errors=True)
         return target
@@ -104,15 +104,22 @@ class MlflowShelf:
         found = self._tags().get(_STAGES)
         return found.encode() if found is not None else None
 
-    def change_stages(self, change: Callable[[bytes | None], bytes]) -> None:
-        """Replace the document, and see that it is ours that stands there."""
-        document = change(self.read_stages())
+    def change_stages(self, change: Callable[[bytes | None], bytes | None]) -> None:
+        """Replace the document if it still is what `change` was given, and see that it is ours that stands there."""
+        before = self.read_stages()
+        document = change(before)
+        if document is None:
+            return
         told = msgspec.json.decode(document)
         while len(msgspec.json.encode(told)) > _MOST_BYTES:
             told["history"].pop(0)
         text = msgspec.json.encode(told).decode()
+        self._require_unchanged(before)
         self._asked(lambda: self._write_stages(text, told["history"][-1]["line_up"]))
-        if self.read_stages() != text.encode():
+        self._require_unchanged(text.encode())
+
+    def _require_unchanged(self, document: bytes | None) -> None:
+        if self.read_stages() != document:
             raise ContractError(
                 f"the stages of {self.place} were changed by somebody else in the same moment. Operator action: look at "
                 "`millrace models list` and say again what shall serve."

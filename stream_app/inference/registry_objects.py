@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from model.contract import MANIFEST_FILE, Manifest
 from stream_app.errors import ConfigError, ContractError
+from stream_app.inference.registry_directory import settle
 
 __all__ = ["ObjectShelf"]
 
@@ -74,8 +75,7 @@ class ObjectShelf:
                 local = coming / path.removeprefix(f"{remote}/")
                 local.parent.mkdir(parents=True, exist_ok=True)
                 local.write_bytes(self._files.cat_file(path))
-            shutil.rmtree(target, ignore_errors=True)
-            coming.rename(target)
+            settle(coming, target)
         finally:
             shutil.rmtree(coming, ignore_errors=True)
         return target
@@ -100,10 +100,12 @@ class ObjectShelf:
         """Return the document, if there is one."""
         return self._read(f"{self._root}/{_STAGES}")
 
-    def change_stages(self, change: Callable[[bytes | None], bytes]) -> None:
+    def change_stages(self, change: Callable[[bytes | None], bytes | None]) -> None:
         """Replace the document under the lock."""
         with self._locked():
-            self._files.pipe_file(f"{self._root}/{_STAGES}", change(self.read_stages()))
+            document = change(self.read_stages())
+            if document is not None:
+                self._files.pipe_file(f"{self._root}/{_STAGES}", document)
 
     def write_status(self, worker: str, status: bytes) -> None:
         """Replace a worker's status."""

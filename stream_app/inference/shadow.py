@@ -12,7 +12,6 @@ import logging
 import queue
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +35,7 @@ __all__ = ["Comparer", "Comparison", "ComparisonLine", "ComparisonLog", "Opinion
 log = logging.getLogger(__name__)
 
 _QUEUED: Final = 4  # batches: what a model of the champion's speed needs to catch up after a swap or a slow disk
+_END_S: Final = 5.0  # a model that hangs cannot be broken off; the process ends without it, the thread is a daemon
 _WAKE_S: Final = 0.2  # how long a thread that is told to end may take to notice
 _MOST_BYTES: Final = 64 << 20  # of one file; the one before is kept, so a worker takes twice as much
 
@@ -132,7 +132,9 @@ class Comparer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """End it; what waits is dropped."""
         self._ending.set()
-        self._thread.join()
+        self._thread.join(timeout=_END_S)
+        if self._thread.is_alive():
+            log.warning("the model comparer is still inside a model; it ends with the process")
 
     def offer(self, batches: Sequence[Comparison], sources: Sequence[Source], events: Sequence[Event]) -> None:
         """Queue comparisons of one answered batch; never blocks.
@@ -146,13 +148,20 @@ class Comparer:
             try:
                 self._waiting.put_nowait((batch, sources, events))
             except queue.Full:
-                self._metrics.comparisons_dropped.labels(batch.stage).inc(len(sources) if batch.rows is None else len(batch.rows))
+                self._drop(batch, len(sources))
 
     def _run(self) -> None:
         give_way()
         while not self._ending.is_set():
-            with suppress(queue.Empty):
-                self.compare(*self._waiting.get(timeout=_WAKE_S))
+            try:
+                batch, sources, events = self._waiting.get(timeout=_WAKE_S)
+            except queue.Empty:
+                continue
+            try:
+                self.compare(batch, sources, events)
+            except Exception:  # of any class, by the engine; the next batch may work, and nobody else compares
+                self._drop(batch, len(sources))
+                log.warning("%s %s was not compared over a batch", batch.stage, batch.model.version, exc_info=True)
 
     def compare(self, batch: Comparison, sources: Sequence[Source], events: Sequence[Event]) -> None:
         """Score if need be, compare, count and write down; a model that fails is counted."""
@@ -160,7 +169,7 @@ class Comparer:
         try:
             answers = batch.answers if batch.answers is not None else batch.model.answer(batch.inputs)
         except MillraceError as error:
-            self._metrics.comparisons_dropped.labels(batch.stage).inc(len(rows))
+            self._drop(batch, len(events))
             log.warning("%s %s failed for %d rows: %s", batch.stage, batch.model.version, len(rows), error)
             return
         champion = batch.champion._replace(answers=batch.champion.answers.take(rows))
@@ -179,6 +188,9 @@ class Comparer:
                 for row, own, other in zip(rows.tolist(), ours, theirs, strict=True)
             ]
         )
+
+    def _drop(self, batch: Comparison, events: int) -> None:
+        self._metrics.comparisons_dropped.labels(batch.stage).inc(events if batch.rows is None else len(batch.rows))
 
     def _count(self, stage: str, found: RowDeltas) -> None:
         metrics = self._metrics

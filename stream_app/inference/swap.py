@@ -76,6 +76,12 @@ class SwappableRanker:
         return self._serving.champion.norms
 
     @property
+    def serves(self) -> str:
+        """See `stream_app.inference.degrade.Degradable`."""
+        serving = self._serving
+        return serving.champion.version + (f" and {serving.challenger.version}" if serving.challenger is not None else "")
+
+    @property
     def serving(self) -> Serving:
         """Who serves the next batch."""
         return self._serving

@@ -5,8 +5,9 @@
     gate     rows recorded a moment ago through the new one, held against what the old one answered to them
     swap     from the next batch on; the old one stays loaded for as long as it is the `previous` one
 
-Any of them may fail: then the old one goes on serving, and the worker's status in the registry says why. A thread of its own does
-it all; the model's thread and the event loop wait for nothing.
+Any of them may fail: then the old one goes on serving, and the worker's status in the registry says why. What failed is tried
+again, what the gate has refused is not. A thread of its own does it all; the model's thread and the event loop wait for nothing,
+and no error ends it: what a store's client or an engine raises may be of any class.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Protocol, Self
@@ -24,9 +27,10 @@ import msgspec
 from stream_app.clock import Clock
 from stream_app.errors import ContractError, MillraceError
 from stream_app.inference.background import give_way
+from stream_app.inference.engines import tell_engine
 from stream_app.inference.ranker import ModelRanker
 from stream_app.inference.registry import ModelRegistry
-from stream_app.inference.registry_document import Change, LineUp, WorkerStatus
+from stream_app.inference.registry_document import Change, LineUp, Stages, WorkerStatus
 from stream_app.inference.swap import SwappableRanker
 from stream_app.inference.swap_gate import GateLimits, Recorder, recorded_samples, replay_through, why_refused
 from stream_app.metrics import Metrics
@@ -37,6 +41,8 @@ log = logging.getLogger(__name__)
 
 _STILL_HERE_S: Final = 15.0  # a worker that says nothing for four times as long is taken for dead by `millrace models`
 _CLOSE_AFTER_S: Final = 60.0  # a model that serves no more may still be inside a batch that hangs or waits to be compared
+_TRY_AGAIN_S: Final = 15.0  # a load costs seconds of a core; what passes by itself (a store that is away) takes longer than that
+_END_S: Final = 5.0  # a load cannot be broken off; the process ends without it, the thread is a daemon
 
 Outcome = Literal["served", "refused", "failed"]
 
@@ -122,7 +128,8 @@ class ModelFollower:
         self._poll_s = options.poll_s
         self._clock = clock
         self._metrics = metrics
-        self._revision = -1  # the change that was dealt with last
+        self._seen: Change | None = None  # dealt with last; numbers alone may repeat: stages deleted and made anew
+        self._try_again = float("inf")  # when what failed is due
         self._verdict = _Verdict("served")
         self._told = float("-inf")
         self._loaded = {ranker.version: ranker.serving.champion}  # who can answer without being loaded
@@ -138,7 +145,9 @@ class ModelFollower:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """End it, and take the worker's status out of the registry."""
         self._ending.set()
-        self._thread.join()
+        self._thread.join(timeout=_END_S)
+        if self._thread.is_alive():
+            log.warning("the model follower is still loading; it ends with the process, and its status stays in the registry")
 
     def _run(self) -> None:
         give_way()
@@ -146,34 +155,36 @@ class ModelFollower:
             self.look()
         try:
             self._registry.leave(self._worker)
-        except (MillraceError, OSError) as error:
-            log.warning("the registry %s could not be told that this worker ends: %s", self._registry.place, error)
+        except Exception as error:  # noqa: BLE001  # of any class, by the store's client; the worker ends all the same
+            log.warning("the registry %s could not be told that this worker ends: %s", self._registry.place, _in_words(error))
 
     def look(self) -> None:
         """Look at the registry once, and do what it says; nothing is raised."""
         try:
             stages = self._registry.stages()
-            if stages.revision != self._revision and stages.history:
-                self._follow(stages.history[-1])
-                self._revision = stages.revision
+            if stages.history and (stages.history[-1] != self._seen or time.monotonic() >= self._try_again):
+                self._follow(stages)
+                self._seen = stages.history[-1]
                 self._tell()
             elif time.monotonic() - self._told >= _STILL_HERE_S:
                 self._tell()
-        except (MillraceError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  # of any class, by the store's client; the next look may work
             self._metrics.registry_failures.inc()
-            log.warning("the registry %s cannot be followed, %s goes on: %s", self._registry.place, self._ranker.version, error)
+            place, version = self._registry.place, self._ranker.version
+            log.warning("the registry %s cannot be followed, %s goes on: %s", place, version, _in_words(error))
         self._close_who_left()
 
-    def _follow(self, change: Change) -> None:
-        began, line_up = time.perf_counter(), change.line_up
+    def _follow(self, stages: Stages) -> None:
+        began, line_up = time.perf_counter(), stages.line_up
         self._verdict = _Verdict("served")
         if line_up.champion and line_up.champion != self._ranker.version:
-            self._verdict = self._swap(line_up, forced=change.forced)
+            self._verdict = self._swap(line_up, forced=_is_forced(stages.history))
             outcome = "swapped" if self._verdict.outcome == "served" else self._verdict.outcome
             self._metrics.model_swaps.labels(outcome).inc()
             self._metrics.model_swap_seconds.observe(time.perf_counter() - began)
         if self._verdict.outcome == "served":
             self._seat_others(line_up)
+        self._try_again = time.monotonic() + _TRY_AGAIN_S if self._verdict.outcome == "failed" else float("inf")
         self._keep_only(line_up)
         self._show()
 
@@ -187,9 +198,9 @@ class ModelFollower:
             log.warning("%s is refused, %s goes on: %s", version, old.version, refusal)
             reason, found = refusal.args
             return _Verdict("refused", reason, found)
-        except (MillraceError, OSError) as error:
-            log.warning("%s cannot be taken, %s goes on: %s", version, old.version, error)
-            return _Verdict("failed", str(error))
+        except Exception as error:  # noqa: BLE001  # of any class, by store or engine; the old one goes on
+            log.warning("%s cannot be taken, %s goes on: %s", version, old.version, _in_words(error))
+            return _Verdict("failed", _in_words(error))
         now = self._ranker.serving
         is_challenger = now.challenger is not None and now.challenger.version == version
         self._ranker.serve(replace(now, champion=new, challenger=None if is_challenger else now.challenger))
@@ -210,20 +221,23 @@ class ModelFollower:
     def _seat_others(self, line_up: LineUp) -> None:
         """Load challenger and shadow; one that cannot be loaded is left out, and told."""
         now = self._ranker.serving
-        challenger, shadow = now.challenger, now.shadow
-        try:
-            if line_up.challenger != (challenger.version if challenger is not None else ""):
-                challenger = None
-                challenger = self._load(line_up.challenger) if line_up.challenger else None
-            if line_up.shadow != (shadow.version if shadow is not None else ""):
-                self._leave(shadow)
-                shadow = None
-                shadow = self._loader.load(self._registry.folder(line_up.shadow)) if line_up.shadow else None
-        except (MillraceError, OSError) as error:
-            log.warning("change of challenger or shadow failed: %s", error)
-            self._verdict = replace(self._verdict, outcome="failed", reason=str(error))
+        challenger = self._seated(now.challenger, line_up.challenger, self._load)
+        shadow = self._seated(now.shadow, line_up.shadow, lambda version: self._loader.load(self._registry.folder(version)))
         percent = line_up.percent if challenger is not None else 0.0
         self._ranker.serve(replace(now, challenger=challenger, percent=percent, shadow=shadow))
+        if shadow is not now.shadow:
+            self._leave(now.shadow)
+
+    def _seated(self, now: ModelRanker | None, version: str, load: Callable[[str], ModelRanker]) -> ModelRanker | None:
+        if version == (now.version if now is not None else ""):
+            return now
+        try:
+            return load(version) if version else None
+        except Exception as error:  # noqa: BLE001  # of any class, by store or engine; the champion answers without it
+            log.warning("%s cannot be taken beside %s: %s", version, self._ranker.version, _in_words(error))
+            reason = "; ".join(filter(None, (self._verdict.reason, _in_words(error))))
+            self._verdict = replace(self._verdict, outcome="failed", reason=reason)
+            return None
 
     def _load(self, version: str) -> ModelRanker:
         if version not in self._loaded:
@@ -247,16 +261,20 @@ class ModelFollower:
         now = time.monotonic()
         for due, model in list(self._leaving):
             if due <= now:
-                model.close()
                 self._leaving.remove((due, model))
+                try:
+                    model.close()
+                except Exception as error:  # noqa: BLE001  # of any class, by the engine; nobody uses it any more
+                    log.warning("%s, which serves no more, did not close: %s", model.version, _in_words(error))
 
     def _tell(self) -> None:
-        verdict = self._verdict
+        verdict, seen = self._verdict, self._seen
         self._registry.report(
             WorkerStatus(
                 worker=self._worker,
                 seen_ms=self._clock.now_ms(),
-                revision=self._revision,
+                revision=seen.revision if seen is not None else -1,
+                at_ms=seen.at_ms if seen is not None else 0,
                 serving=self._ranker.version,
                 outcome=verdict.outcome,
                 reason=verdict.reason,
@@ -269,7 +287,19 @@ class ModelFollower:
         serving, info = self._ranker.serving, self._metrics.model_info
         info.clear()
         info.labels(serving.champion.version, "champion").set(1)
+        tell_engine(serving.champion.scorer, self._metrics)
         if serving.challenger is not None:
             info.labels(serving.challenger.version, "challenger").set(1)
         if serving.shadow is not None:
             info.labels(serving.shadow.version, "shadow").set(1)
+
+
+def _is_forced(history: Sequence[Change]) -> bool:
+    """Whether the champion was forced at any time since it is the champion: a change of the shadow after that calls no gate."""
+    champion = history[-1].line_up.champion
+    return any(change.forced for change in takewhile(lambda change: change.line_up.champion == champion, reversed(history)))
+
+
+def _in_words(error: Exception) -> str:
+    """Say what went wrong; errors that are not ours say little without their class."""
+    return str(error) if isinstance(error, MillraceError) else f"{type(error).__name__}: {error}"

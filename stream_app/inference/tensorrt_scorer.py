@@ -10,13 +10,15 @@ Each graph has an execution context of its own, as NVIDIA advises (a context tha
 captured from it); all share one piece of scratch memory, which is safe since all compute on one stream.
 
 A thread that waits for the GPU looks at an event from time to time and never blocks in the driver, so a device that hangs is
-found out: after `hang_s` the engine is lost. A lost engine frees nothing, since that may hang in its turn.
+found out: after `hang_s` the engine is lost. A lost engine frees nothing, since that may hang in its turn; one that only does
+not find the memory to be made ready gives back what it has.
 
 It was written against the bindings of TensorRT 10 and 11 and a double of the GPU; see docs/engines.md for what has run on one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from pathlib import Path
@@ -71,18 +73,29 @@ class TensorRTScorer:
         self._device = device
         self._hang_s = hang_s
         self._lost: EngineLostError | None = None
+        self._closed = False
+        self._streams: list[int] = []
+        self._scratch: int | None = None
+        self._slots: list[Slot] = []
+        self._contexts: list[ExecutionContext] = []  # a graph lives no longer than the context it was captured from
         self._inputs = InputTensors(manifest)
         features = len(manifest.feature_names)
         self._plan = LoadedPlan(trt, plan, features)
         self._sizes = bucket_sizes(plan)
-        self._in, self._compute, self._out = device.stream(), device.stream(), device.stream()
-        self._scratch = device.device_memory(max(1, self._plan.scratch_bytes))
-        self._slots = [Slot(device, self._sizes, features) for _ in range(_SLOTS)]
-        self._contexts: list[ExecutionContext] = []  # a graph lives no longer than the context it was captured from
-        for slot in self._slots:
-            for rows in self._sizes:
-                slot.graphs[rows] = self._captured(slot, rows)
-        self._closed = False
+        try:
+            self._in, self._compute, self._out = self._stream(), self._stream(), self._stream()
+            self._scratch = device.device_memory(max(1, self._plan.scratch_bytes))
+            for _ in range(_SLOTS):
+                self._slots.append(Slot(device, self._sizes, features))
+            for slot in self._slots:
+                for rows in self._sizes:
+                    slot.graphs[rows] = self._captured(slot, rows, self._scratch)
+        except EngineLostError as error:
+            self._closed = True
+            if error.reason == "out_of_memory":  # of another, the device answers no more
+                with contextlib.suppress(EngineLostError):  # the first error is the one to tell
+                    self._free()
+            raise
 
     @classmethod
     def open(cls, folder: Path, precision: str = "") -> TensorRTScorer:
@@ -142,15 +155,8 @@ class TensorRTScorer:
         if self._closed:
             return
         self._closed = True
-        if self._lost is not None:
-            return
-        self._device.finish(self._out)
-        for slot in self._slots:
-            slot.free()
-        self._contexts.clear()
-        self._device.free_device_memory(self._scratch)
-        for stream in (self._in, self._compute, self._out):
-            self._device.free_stream(stream)
+        if self._lost is None:
+            self._free()
 
     def _score(self, inputs: Tensors, answers: dict[str, NDArray[Any]], rows: int) -> None:
         largest = self._sizes[-1]
@@ -190,8 +196,24 @@ class TensorRTScorer:
         for name, answer in answers.items():
             answer[start:stop] = bucket.outputs[name][: stop - start]
 
-    def _captured(self, slot: Slot, rows: int) -> int:
-        context = self._plan.context(rows, slot.buckets[rows].addresses, self._scratch, self._compute)
+    def _stream(self) -> int:
+        self._streams.append(self._device.stream())
+        return self._streams[-1]
+
+    def _free(self) -> None:
+        """Give back whatever there is, once nothing uses it any more."""
+        for stream in self._streams:
+            self._device.finish(stream)
+        for slot in self._slots:
+            slot.free()
+        self._contexts.clear()
+        if self._scratch is not None:
+            self._device.free_device_memory(self._scratch)
+        for stream in self._streams:
+            self._device.free_stream(stream)
+
+    def _captured(self, slot: Slot, rows: int, scratch: int) -> int:
+        context = self._plan.context(rows, slot.buckets[rows].addresses, scratch, self._compute)
         self._contexts.append(context)
         self._plan.run(context, self._compute)  # once for real: what TensorRT does at a first run cannot be captured
         self._device.finish(self._compute)

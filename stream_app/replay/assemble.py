@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -9,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from stream_app.config import Settings
+from stream_app.config import ModelSettings, Settings
 from stream_app.errors import ConfigError
 from stream_app.imports.mapping import Mapping as LogMapping
 from stream_app.replay.canonical import CanonicalReplay, ReplayBatch
@@ -21,7 +22,7 @@ from stream_app.replay.processes import replay_split
 from stream_app.replay.recorded import RecordedRun
 from stream_app.replay.run import Outputs, ReplaySummary, run_replay
 from stream_app.replay.sinks import AnswerFiles, AnswerTopics, ReplaySink
-from stream_app.replay.sources import LogSource, chunks_of, open_log
+from stream_app.replay.sources import LogSource, chunks_of, expand, open_log
 from stream_app.replay.topics import Range, TopicLog, TopicReader
 from stream_app.wiring import build_engine, build_store, shared_kinds
 
@@ -113,6 +114,7 @@ def replay_log(settings: Settings, options: ReplayOptions, problems: Problems, t
     wrong = options.problems()
     if wrong:
         raise ConfigError("; ".join(wrong))
+    _refuse_own_input(options)
     source = _source(settings, options, problems, told)
     with ExitStack() as stack:
         # A store of its own has its own position; of several processes none has the whole state.
@@ -124,9 +126,15 @@ def replay_log(settings: Settings, options: ReplayOptions, problems: Problems, t
         summary = ReplaySummary()
         if found is not None:
             summary.restore(found.counts)
+            problems.restore(found.problems)
         replay = stack.enter_context(_replay(settings, options)) if options.single else None
         if replay is not None and checkpoints is not None and found is not None:
             checkpoints.restore(found, replay)
+        if options.prefix is not None and replay is not None and replay.position:
+            # Going on would leave out what is done, of answers that begin anew.
+            raise ConfigError(
+                f"--prefix {options.prefix} holds the state of another replay ({replay.position:,} records): take an empty one"
+            )
         outputs = _outputs(settings, options, told, found, checkpoints, stack)
         return run_replay(_batches(settings, options, source, replay), source, outputs, summary, replay).line(source)
 
@@ -158,6 +166,16 @@ def replay_recording(
         return run_replay(replay.batches(), log, outputs, ReplaySummary(), None).line(log)
 
 
+def _refuse_own_input(options: ReplayOptions) -> None:
+    """Refuse to write features among the files of the log: parts of an earlier replay are removed there."""
+    if options.features_out is None:
+        return
+    folder = options.features_out.resolve()
+    for path in expand(options.paths):
+        if path.resolve().parent == folder:
+            raise ConfigError(f"--features-out {options.features_out} holds {path.name} of the log: name another folder")
+
+
 def _source(settings: Settings, options: ReplayOptions, problems: Problems, told: Told) -> LogSource:
     def progress(line: str) -> None:
         told.progress(0, line)
@@ -166,12 +184,11 @@ def _source(settings: Settings, options: ReplayOptions, problems: Problems, told
         return open_log(options.paths, options.mapping, problems=problems, window_ms=options.window_ms, progress=progress)
     kafka = settings.kafka
     with TopicReader(kafka.bootstrap, kafka.topic_prefix) as reader:
-        there = reader.ranges(TopicLog.topics(), options.since_ms, options.until_ms)
-    wanted = _wanted(options.offsets) if options.offsets else there
-    ranges = {
-        place: (max(span[0], there.get(place, (0, 0))[0]), min(span[1], there.get(place, (0, 0))[1]))
-        for place, span in wanted.items()
-    }
+        ranges = reader.ranges(TopicLog.topics(), options.since_ms, options.until_ms)
+        if options.offsets:
+            wanted = _wanted(options.offsets)
+            _refuse_missing(wanted, reader.ranges(TopicLog.topics()))
+            ranges = {place: (max(start, ranges[place][0]), min(end, ranges[place][1])) for place, (start, end) in wanted.items()}
     return TopicLog(kafka.bootstrap, kafka.topic_prefix, ranges, problems, progress)
 
 
@@ -185,14 +202,36 @@ def _wanted(offsets: tuple[str, ...]) -> dict[tuple[str, int], Range]:
     return found
 
 
+def _refuse_missing(wanted: Mapping[tuple[str, int], Range], there: Mapping[tuple[str, int], Range]) -> None:
+    """Refuse offsets that the broker does not hold; an end beyond the newest record means: all there is."""
+    for (topic, partition), (start, end) in wanted.items():
+        asked = f"--offsets {topic}-{partition}={start}:{end}"
+        if (topic, partition) not in there:
+            raise ConfigError(f"{asked}: {topic} has no partition {partition} at the broker")
+        low, high = there[topic, partition]
+        if start < end and not low <= start < high:
+            raise ConfigError(f"{asked}: the broker holds the offsets {low}:{high} of that partition; begin with one of them")
+
+
 def _checkpoints(settings: Settings, options: ReplayOptions, source: LogSource) -> CheckpointFolder:
     assert options.out is not None
     identity = replay_identity(
-        *source.identity(), settings.model.path, settings.model.engine, str(settings.model.fraud_threshold),
+        *source.identity(), settings.model.path, *_model_identity(settings.model), str(settings.model.fraud_threshold),
         repr(settings.features), settings.privacy.id_key.reveal(), str(options.to_topics), str(options.features_out),
         str(options.snapshot),
     )  # fmt: skip
     return CheckpointFolder(options.out / _CHECKPOINTS, identity)
+
+
+def _model_identity(model: ModelSettings) -> list[str]:
+    """Tell which model lies in the folder now: the manifest has the version, and the checksums of the other files."""
+    if model.engine == "none":
+        return [model.engine]
+    try:
+        manifest = (Path(model.path) / "manifest.json").read_bytes()
+    except OSError:
+        manifest = b""  # loading it says what is wrong
+    return [model.engine, model.precision, hashlib.sha256(manifest).hexdigest()]
 
 
 def _replay(settings: Settings, options: ReplayOptions) -> CanonicalReplay:

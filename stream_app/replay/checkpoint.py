@@ -16,6 +16,7 @@ import msgspec
 from stream_app.codec.outbox import decode_outbox
 from stream_app.errors import ConfigError
 from stream_app.replay.canonical import CanonicalReplay
+from stream_app.replay.problems import Problems
 from stream_app.replay.state_file import EntityFrame, GroupHeader, StateHeader, read_header, write_state
 
 __all__ = ["Checkpoint", "CheckpointFolder", "replay_identity"]
@@ -31,6 +32,7 @@ class Checkpoint(msgspec.Struct, kw_only=True):
         events: Events among them.
         sinks: Where each sink stands.
         counts: What the summary has counted so far.
+        problems: Of the records done (`Problems.kept`); those of reading are met again.
     """
 
     identity: str
@@ -39,6 +41,7 @@ class Checkpoint(msgspec.Struct, kw_only=True):
     events: int
     sinks: dict[str, dict[str, int]]
     counts: dict[str, Any]
+    problems: list[tuple[str, str, int, list[str]]] = []
 
 
 class _Kept(msgspec.Struct):
@@ -87,7 +90,7 @@ class CheckpointFolder:
             replay.kept.add(first, newest_ms, decode_outbox(payload))
         replay.position, replay.events = found.position, found.events
 
-    def save(self, replay: CanonicalReplay, sinks: dict[str, dict[str, int]], counts: dict[str, Any]) -> None:
+    def save(self, replay: CanonicalReplay, sinks: dict[str, dict[str, int]], counts: dict[str, Any], problems: Problems) -> None:
         """Write one; what the sinks were given must be safe already."""
         self._folder.mkdir(parents=True, exist_ok=True)
         state = f"state-{replay.position}.bin"
@@ -108,6 +111,7 @@ class CheckpointFolder:
             events=replay.events,
             sinks=sinks,
             counts=counts,
+            problems=problems.kept(),
         )
         fresh = self._file.with_suffix(".tmp")
         with fresh.open("wb") as file:

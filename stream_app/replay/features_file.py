@@ -8,6 +8,7 @@ Files have equally many rows, so that they are the same bytes wherever the repla
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +24,7 @@ __all__ = ["FeaturesFolder", "feature_table"]
 
 _PART_ROWS: Final = 1 << 15
 _PENDING: Final = "pending.arrow"
+_PART: Final = re.compile(r"part-(\d{5,})\.parquet")  # others' data sets have names like part-00000-<uuid>.snappy.parquet
 _OTHER_TENSORS: Final = tuple(spec for spec in contract.INPUTS if spec.name != "dense")
 
 
@@ -61,7 +63,7 @@ class FeaturesFolder:
     Args:
         folder: Made when needed.
         engine: Whose features these are.
-        resume_at: What `flush` returned; None begins anew, and removes parts of an earlier replay.
+        resume_at: What `flush` returned; None begins anew, and removes parts of an earlier replay; files of other names stay.
 
     Raises:
         ConfigError: pyarrow is not installed, or the folder cannot be written or lacks a part.
@@ -77,8 +79,9 @@ class FeaturesFolder:
             folder.mkdir(parents=True, exist_ok=True)
             if resume_at is not None:
                 self._resume(resume_at)
-            for path in sorted(folder.glob("part-*.parquet"))[self._parts :]:
-                path.unlink()
+            for number, path in self._there().items():
+                if number >= self._parts:
+                    path.unlink()
         except OSError as err:
             raise ConfigError(f"cannot write to {folder}: {err.strerror}. Name a folder that can be written") from err
 
@@ -110,23 +113,30 @@ class FeaturesFolder:
         return {"parts": self._parts, "waiting": self._waiting_rows}
 
     def finish(self) -> None:
-        """Write the last part, which may be shorter, and remove what was set aside."""
+        """Write the last part, which may be shorter; `tidy` is to follow when no checkpoint needs what was set aside."""
         if self._waiting_rows:
             self._write_part(self._pa.concat_tables(self._waiting))
         self._waiting, self._waiting_rows = [], 0
+
+    def tidy(self) -> None:
+        """Remove what was set aside."""
         for path in self._folder.glob(f"{_PENDING}.*"):
             path.unlink()
 
     def _resume(self, resume_at: Mapping[str, int]) -> None:
         self._parts, self._waiting_rows = resume_at["parts"], resume_at["waiting"]
-        there = len(list(self._folder.glob("part-*.parquet")))
         self._set_aside = f"{_PENDING}.{self._parts}.{self._waiting_rows}"
         pending = self._folder / self._set_aside
-        if there < self._parts or not pending.exists():
+        if not self._there().keys() >= set(range(self._parts)) or not pending.exists():
             raise ConfigError(f"{self._folder} lacks parts that its checkpoint names. Begin anew with --restart")
         if self._waiting_rows:
             with self._pa.ipc.open_file(pending.read_bytes()) as reader:
                 self._waiting = [reader.read_all()]
+
+    def _there(self) -> dict[int, Path]:
+        """Return the parts that are there, by number."""
+        found = ((_PART.fullmatch(path.name), path) for path in self._folder.iterdir())
+        return {int(match[1]): path for match, path in found if match is not None}
 
     def _write_part(self, table: Any) -> None:  # noqa: ANN401 (a pyarrow table)
         from pyarrow import parquet

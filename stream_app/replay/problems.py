@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -37,14 +37,21 @@ class Problems:
         self._tell = tell
         self._told = 0
         self.found: dict[tuple[str, str], Problem] = {}  # (file, reason)
+        self._of_records: dict[tuple[str, str], Problem] = {}
 
     @property
     def count(self) -> int:
         """How many there were."""
         return sum(problem.count for problem in self.found.values())
 
-    def add(self, file: str, place: str, reason: str) -> None:
+    def add(self, file: str, place: str, reason: str, *, of_record: bool = False) -> None:
         """Take note of one.
+
+        Args:
+            file: Or topic.
+            place: In it.
+            reason: What is wrong.
+            of_record: Whether it is one of a replayed record: a replay that goes on behind it does not meet it again.
 
         Raises:
             InputFileError: It is strict.
@@ -53,10 +60,9 @@ class Problems:
             raise InputFileError(f"{file}, {place}: {reason}. Without --strict it is counted, and the replay goes on")
         if (file, reason) not in self.found and len(self.found) >= _MOST_REASONS:
             reason = _OTHER
-        problem = self.found.setdefault((file, reason), Problem())
-        problem.count += 1
-        if len(problem.first) < _FIRST_PLACES:
-            problem.first.append(place)
+        if of_record:
+            _noted(self._of_records, file, place, reason)
+        if _noted(self.found, file, place, reason):
             self._told += 1
             if self._told <= _MOST_TOLD:
                 self._tell(f"{file}, {place}: {reason}")
@@ -75,9 +81,33 @@ class Problems:
             known = self.found.get((file, reason)) or self.found[file, _OTHER]
             known.count += problem.count - len(problem.first)
 
+    def kept(self) -> list[tuple[str, str, int, list[str]]]:
+        """Return what a checkpoint keeps: file, reason, count and first places of those of replayed records."""
+        return [(file, reason, problem.count, problem.first) for (file, reason), problem in self._of_records.items()]
+
+    def restore(self, kept: Sequence[tuple[str, str, int, list[str]]]) -> None:
+        """Go on from what a checkpoint kept.
+
+        Raises:
+            InputFileError: There was something, and it is strict.
+        """
+        found = {(file, reason): Problem(count, first) for file, reason, count, first in kept}
+        self.take(found)
+        self._of_records = found
+
     def summary(self) -> list[dict[str, Any]]:
         """List them for a report, most frequent first."""
         ranked = sorted(self.found.items(), key=lambda entry: (-entry[1].count, entry[0]))
         return [
             {"file": file, "reason": reason, "count": problem.count, "first": problem.first} for (file, reason), problem in ranked
         ]
+
+
+def _noted(found: dict[tuple[str, str], Problem], file: str, place: str, reason: str) -> bool:
+    """Count one; tell whether its place is among the first."""
+    problem = found.setdefault((file, reason), Problem())
+    problem.count += 1
+    if len(problem.first) >= _FIRST_PLACES:
+        return False
+    problem.first.append(place)
+    return True

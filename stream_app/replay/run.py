@@ -15,6 +15,7 @@ from typing import Any, Final
 from stream_app.replay.canonical import CanonicalReplay, ReplayBatch
 from stream_app.replay.checkpoint import CheckpointFolder
 from stream_app.replay.features_file import FeaturesFolder
+from stream_app.replay.problems import Problems
 from stream_app.replay.records import LogRecord
 from stream_app.replay.sinks import ReplaySink
 from stream_app.replay.sources import LogSource
@@ -43,6 +44,7 @@ class ReplaySummary:
     new_events: int = 0
     seconds: float = 0.0
     complete: bool = False
+    resumable: bool = False
 
     def counts(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
@@ -89,6 +91,7 @@ class ReplaySummary:
             "seconds": round(self.seconds, 3),
             "events_per_s": round(self.new_events / self.seconds, 1) if self.seconds else 0.0,
             "complete": self.complete,
+            "resumable": self.resumable and not self.complete,
         }
 
 
@@ -116,12 +119,13 @@ def run_replay(
         summary: Goes on counting.
         replay: Whose state a checkpoint keeps.
     """
+    summary.resumable = outputs.checkpoints is not None
     begin_s = checkpoint_s = time.monotonic()
     for batch in batches:
         summary.take(batch)
         for record, _, reason, _ in batch.prepared.dead:
             assert isinstance(record, LogRecord)
-            source.problems.add(*source.where(record), f"no event: {reason}")
+            source.problems.add(*source.where(record), f"no event: {reason}", of_record=True)
         for sink in outputs.sinks.values():
             sink.write(batch.messages)
         if outputs.features is not None:
@@ -129,7 +133,7 @@ def run_replay(
         outputs.progress(summary.records, _reached(summary, source, begin_s))
         stopped = outputs.stop()
         if outputs.checkpoints is not None and (stopped or time.monotonic() >= checkpoint_s + outputs.checkpoint_s):
-            _checkpoint(outputs, summary, replay)
+            _checkpoint(outputs, summary, source.problems, replay)
             checkpoint_s = time.monotonic()
         if stopped:
             break
@@ -141,17 +145,19 @@ def run_replay(
         summary.complete = True
         if outputs.checkpoints is not None:
             outputs.checkpoints.remove()
+        if outputs.features is not None:
+            outputs.features.tidy()  # only now: a checkpoint that is left needs what was set aside
     summary.seconds = time.monotonic() - begin_s
     return summary
 
 
-def _checkpoint(outputs: Outputs, summary: ReplaySummary, replay: CanonicalReplay | None) -> None:
+def _checkpoint(outputs: Outputs, summary: ReplaySummary, problems: Problems, replay: CanonicalReplay | None) -> None:
     assert outputs.checkpoints is not None
     assert replay is not None, "a checkpoint keeps the state of a replay in this process"
     positions = {name: sink.flush() for name, sink in outputs.sinks.items()}
     if outputs.features is not None:
         positions["features"] = outputs.features.flush()
-    outputs.checkpoints.save(replay, positions, summary.counts())
+    outputs.checkpoints.save(replay, positions, summary.counts(), problems)
 
 
 def _reached(summary: ReplaySummary, source: LogSource, begin_s: float) -> str:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from stream_app.clock import SystemClock
 from stream_app.config import Settings
+from stream_app.errors import ConfigError
 from stream_app.replay.state_file import EntityFrame, GroupHeader, StateHeader, write_state
 from stream_app.store.port import GroupDump, Store
 from stream_app.wiring import build_engine, build_store, shared_kinds
@@ -32,7 +34,13 @@ def take_snapshot(
 
     Raises:
         StoreUnavailableError: Redis does not answer.
+        ConfigError: The file cannot be written; that is found out before Redis is asked.
     """
+    with _written_to(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tried = path.with_name(path.name + ".tmp")
+        tried.touch()
+        tried.unlink()
     engine = build_engine(settings)
     store = build_store(settings, shared_kinds(engine))
     dumps, layouts = asyncio.run(_read(store, settings.kafka.partitions, progress))
@@ -42,9 +50,18 @@ def take_snapshot(
         groups={group: GroupHeader(dump.commit, dict(dump.fronts)) for group, dump in dumps.items()},
         taken_ms=SystemClock().now_ms(),
     )
-    count = write_state(path, header, _frames(dumps))
+    with _written_to(path):
+        count = write_state(path, header, _frames(dumps))
     groups = {str(group): {"commit": dump.commit, "fronts": dict(dump.fronts)} for group, dump in dumps.items()}
     return {"file": str(path), "entities": count, "catalogue_hash": engine.catalogue_hash, "groups": groups}
+
+
+@contextmanager
+def _written_to(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as err:
+        raise ConfigError(f"cannot write {path}: {err.strerror}. Name a file in a folder that can be written") from err
 
 
 async def _read(store: Store, groups: int, progress: Callable[[int, str], None]) -> tuple[dict[int, GroupDump], dict[str, str]]:

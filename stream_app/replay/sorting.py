@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,7 @@ __all__ = ["sorted_records", "windowed_records"]
 _RUN_BYTES: Final = 96 << 20  # values held at once; with their objects about three times that
 _OVERHEAD: Final = 400  # of one record's objects
 _FRAME_RECORDS: Final = 512  # read at once of each run
+_FAN_IN: Final = 128  # runs merged into one: those of two levels are fewer files than a process may have open anywhere
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(list[LogRecord]).decode
@@ -35,20 +37,17 @@ def sorted_records(records: Iterable[LogRecord], *, run_bytes: int = _RUN_BYTES)
         run_bytes: How much may be in memory before it goes to disk.
     """
     with tempfile.TemporaryDirectory(prefix="millrace-sort-") as folder:
-        runs: list[Path] = []
+        runs = _Runs(Path(folder))
         held: list[LogRecord] = []
         size = 0
         for record in records:
             held.append(record)
             size += _OVERHEAD + (len(record.value) if record.value else 0)
             if size >= run_bytes:
-                runs.append(_spilled(held, Path(folder) / f"run-{len(runs)}"))
+                runs.add(held)
                 held, size = [], 0
         held.sort()
-        if not runs:
-            yield from held
-            return
-        yield from heapq.merge(*map(_frames, runs), held)
+        yield from heapq.merge(*map(_frames, runs.paths()), held)
 
 
 def windowed_records(
@@ -78,12 +77,51 @@ def windowed_records(
         yield heapq.heappop(waiting)
 
 
+class _Runs:
+    """Sorted runs on disk. So many of one level become one of the next, so that few files are open at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._levels: list[list[Path]] = []
+        self._made = 0
+
+    def add(self, records: list[LogRecord]) -> None:
+        """Write a run; sorts `records`."""
+        self._keep(0, _spilled(records, self._fresh()))
+
+    def paths(self) -> list[Path]:
+        """Name the files."""
+        return [path for level in self._levels for path in level]
+
+    def _keep(self, level: int, path: Path) -> None:
+        if level == len(self._levels):
+            self._levels.append([])
+        runs = self._levels[level]
+        runs.append(path)
+        if len(runs) < _FAN_IN:
+            return
+        merged = _written(heapq.merge(*map(_frames, runs)), self._fresh())
+        for run in runs:
+            run.unlink()
+        runs.clear()
+        self._keep(level + 1, merged)
+
+    def _fresh(self) -> Path:
+        self._made += 1
+        return self._folder / f"run-{self._made}"
+
+
 def _spilled(records: list[LogRecord], path: Path) -> Path:
     records.sort()
+    return _written(records, path)
+
+
+def _written(records: Iterable[LogRecord], path: Path) -> Path:
+    left = iter(records)
     try:
         with path.open("wb") as file:
-            for at in range(0, len(records), _FRAME_RECORDS):
-                frame = _encode(records[at : at + _FRAME_RECORDS])
+            while batch := list(islice(left, _FRAME_RECORDS)):
+                frame = _encode(batch)
                 file.write(len(frame).to_bytes(4, "little"))
                 file.write(frame)
     except OSError as err:

@@ -92,8 +92,9 @@ class Log:
         return str(file.path), file.line_of(record)
 
     def identity(self) -> list[str]:
-        """Name every file with its size, and the mapping."""
-        told = [f"{file.path} {file.path.stat().st_size}" for file in self._files]
+        """Name every file with its size and when it was changed, and the mapping."""
+        found = [(file.path, file.path.stat()) for file in self._files]
+        told = [f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in found]
         return [*told, self._mapping.text if self._mapping is not None else "", str(self._window_ms)]
 
     def _counted(self, records: Iterable[LogRecord]) -> Iterator[LogRecord]:
@@ -169,7 +170,7 @@ def chunks_of(source: LogSource, size: int, skip: int = 0, *, whole_times: bool 
         source: The log.
         size: Records of the source topics in a chunk. It has fewer where the log ends, or where a day has passed: within a chunk
             no state expires.
-        skip: So many records (of source topics) were replayed before; labels among them are left out too.
+        skip: So many records (of source topics) were replayed before; labels up to the next one are left out too.
         whole_times: Whether a chunk ends only where the event time changes, however many records have the same.
     """
     decode = msgspec.json.Decoder(Label).decode
@@ -178,11 +179,11 @@ def chunks_of(source: LogSource, size: int, skip: int = 0, *, whole_times: bool 
     seen = 0
     for record in source.records():
         if record.topic == LABELS:
-            if seen >= skip:
+            if seen > skip or not skip:  # those right behind a checkpoint went with the record before them
                 try:
                     labels.append(decode(record.value or b""))
                 except (msgspec.DecodeError, UnicodeDecodeError) as err:
-                    source.problems.add(*source.where(record), f"no label: {err}")
+                    source.problems.add(*source.where(record), f"no label: {err}", of_record=True)
             continue
         seen += 1
         if seen <= skip:

@@ -16,7 +16,7 @@ from model.contract import OUTPUTS
 from stream_app.errors import EngineLostError, EngineNotHereError
 from stream_app.inference.artifact import load_manifest, load_samples
 from stream_app.inference.cuda_runtime import CudaRuntime
-from stream_app.inference.engines import open_scorer
+from stream_app.inference.engines import open_scorer, tell_engine
 from stream_app.inference.fallback import FallbackScorer
 from stream_app.inference.self_test import TOLERANCES
 from stream_app.inference.tensorrt_engine import import_tensorrt
@@ -53,7 +53,8 @@ def rows_of(folder: Path, rows: int) -> dict[str, NDArray[Any]]:
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_every_size_of_batch_is_answered_as_by_the_cpu_within_the_precisions_tolerance(precision: str, planned: Path) -> None:
     registry = CollectorRegistry()
-    on_gpu = open_scorer(planned, "tensorrt", precision=precision, metrics=Metrics(registry))
+    on_gpu = open_scorer(planned, "tensorrt", precision=precision)
+    tell_engine(on_gpu, Metrics(registry))
     labels = {"engine": "tensorrt", "precision": precision, "why": "configured"}
     assert registry.get_sample_value("millrace_engine_info", labels) == 1
     on_cpu, allowed = open_scorer(planned, "onnxruntime"), TOLERANCES[precision]  # type: ignore[index]  # a precision's name

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -231,11 +232,14 @@ def test_who_was_known_when_the_day_began_is_not_judged(
     for name, label in frauds.items():
         if events[name].event_time_ms >= BEGIN_MS:
             known[label.user] = min(label.label_time_ms, known.get(label.user, label.label_time_ms))
+    longest_ms = max(label.label_time_ms - events[name].event_time_ms for name, label in frauds.items())
+    newest_ms = max(message.label_time_ms if isinstance(message, Label) else message.event_time_ms for message in shop)
     wanted = set()
     for event in events.values():
         day_ms = event.event_time_ms // DAY_MS * DAY_MS
         in_time = BEGIN_MS + 2 * DAY_MS <= event.event_time_ms < BEGIN_MS + 4 * DAY_MS
-        if in_time and kind_of(event) in kinds and known.get(event.user, day_ms + 1) > day_ms:
+        old_enough = event.event_time_ms + longest_ms <= newest_ms
+        if in_time and old_enough and kind_of(event) in kinds and known.get(event.user, day_ms + 1) > day_ms:
             wanted.add(event.event_id)
     assert len(wanted) < sum(
         kind_of(event) in kinds and event.event_time_ms >= BEGIN_MS + 2 * DAY_MS for event in events.values()
@@ -291,6 +295,53 @@ def test_the_page_asks_nobody_for_anything(folder: Path, written: dict[str, Any]
     assert 'src="' not in page
     for name in written["candidates"]:
         assert f"<h3>{name}</h3>" in page
+
+
+def judged_on(config: str, path: Path, problems: Problems, *tasks: str) -> dict[str, Any]:
+    judge = msgspec.structs.replace(load_config(config).judge, tasks=tasks)
+    asked = msgspec.structs.replace(load_config(config), judge=judge, draws=2)
+    with Backtest(asked, scoring_engine(), Identity(b"k"), "onnxruntime") as backtested:
+        return backtested.run(open_log([path], problems=problems)).report
+
+
+def test_an_event_that_came_twice_is_one_step_of_its_session(folder: Path, shop: list[Event | Label], tmp_path: Path) -> None:
+    once = {event.event_id: event for event in shop if isinstance(event, Event)}
+    logs = (list(once.values()), [event for event in once.values() for _ in range(2)])
+    found = []
+    for number, events in enumerate(logs):
+        path = write(tmp_path / f"{number}.jsonl", list(events))
+        for to in ("2026-01-04", "2026-01-05"):  # what comes after the end is read for what came before it
+            (tmp_path / "shop.toml").write_text((folder / "shop.toml").read_text().replace("to = 2026-01-05", f"to = {to}"))
+            report = judged_on(str(tmp_path / "shop.toml"), path, Problems(), "intent", "next_action", "candidates")
+            of_model = report["candidates"]["model"]
+            found.append(
+                [of_model["intent"]["confusion"], of_model["next_action"]["confusion"], of_model["candidates"]["events"]]
+            )
+    assert found[:2] == found[2:]
+    assert found[0] != found[1]
+
+
+@pytest.mark.parametrize(("task", "value"), [("intent", 9.0), ("intent", 0.5), ("intent", 1e300), ("click", -1.0)])
+def test_a_label_whose_value_is_none_is_counted_and_shown_with_file_and_line(
+    folder: Path, shop: list[Event | Label], tmp_path: Path, task: Literal["intent", "click"], value: float
+) -> None:
+    event = next(event for event in shop if isinstance(event, Event) and event.event_time_ms > BEGIN_MS + 2 * DAY_MS)
+    odd = Label(event_id=event.event_id, user=event.user, label_time_ms=BEGIN_MS + 3 * DAY_MS, task=task, value=value)
+    problems = Problems()
+    report = judged_on(str(folder / "shop.toml"), write(tmp_path / "log.jsonl", [odd, *shop]), problems, "intent")
+    [found] = report["problems"]
+    assert found["first"] == ["line 1"]
+    assert found["reason"].startswith(f"no label: a value of {task} is a whole number from 0 to")
+    assert report["counts"]["labels"] == sum(isinstance(message, Label) for message in shop)
+
+
+def test_a_package_that_is_missing_is_told_before_the_log_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "matplotlib" else there(name, *rest))
+    monkeypatch.setattr(Backtest, "run", lambda *_: pytest.fail("the log was read"))
+    asked = [str(folder / "shop.toml"), "--data", str(folder / "log.jsonl"), "--out", str(folder / "never"), "--json"]
+    with pytest.raises(ConfigError, match=r"needs matplotlib: pip install 'millrace\[backtest\]'"):
+        CliRunner().invoke(backtest, asked, catch_exceptions=False)
 
 
 @pytest.fixture

@@ -148,6 +148,17 @@ def test_a_planted_defect_is_found_with_its_place_and_what_to_do(
         assert place in grave(found)[0]["places"]
 
 
+@pytest.mark.parametrize(
+    ("first", "checks"),
+    [("", set()), (" \n", set()), ('{"topic": "cli', {"schema"}), ("\x00garbled", {"schema"}), ("[1]", {"schema"})],
+)
+def test_a_log_is_known_by_its_first_lines_and_not_by_the_very_first(tmp_path: Path, first: str, checks: set[str]) -> None:
+    found = validated(written(tmp_path / "log.jsonl", [first, *clean()]))
+    assert found["events"] == 1_200
+    assert {finding["check"] for finding in grave(found)} == checks
+    assert found["status"] == len(checks)
+
+
 def test_pauses_every_night_are_no_gap(tmp_path: Path) -> None:
     lines = [
         click_line(number, BASE_MS + number // 400 * DAY_MS + number % 400 * MINUTE_MS, f"u-{number % 90}")

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from model.contract import INPUTS
 from stream_app.codec.ranked import ModelNorms, Ranked
 from stream_app.errors import ContractError, ModelFailedError
+from stream_app.inference import degrade
 from stream_app.inference.breaker import Breaker
 from stream_app.inference.degrade import DegradingRanker, Inputs, rules_only
 from stream_app.metrics import Metrics
@@ -43,6 +44,7 @@ class Model:
         self.begun = threading.Semaphore(0)
         self.done = threading.Semaphore(0)
         self.calls = 0
+        self.serves = "model-1"
 
     def rank(self, inputs: Inputs, users: Sequence[bytes]) -> Ranked:
         self.calls += 1
@@ -206,6 +208,69 @@ def test_no_more_than_three_calls_hang_however_long_the_model_does(slow: Bench) 
     assert slow.rank().degraded
     slow.probed()
     assert not slow.rank().degraded
+
+
+def test_another_model_in_the_place_of_one_that_hangs_is_tried_at_once_and_three_calls_of_each_may_hang(slow: Bench) -> None:
+    slow.model.gate.clear()
+    for _ in range(100):
+        slow.clock.now += 30.0
+        assert slow.rank().degraded
+    assert slow.model.calls == 3
+    gate, slow.model.gate = slow.model.gate, threading.Event()
+    slow.model.serves = "model-0"  # rolled back, and it hangs as well
+    assert slow.rank().degraded
+    for _ in range(100):
+        slow.clock.now += 30.0
+        assert slow.rank().degraded
+    assert slow.model.calls == slow.value("millrace_model_calls_hung") == 6
+    other, slow.model.gate = slow.model.gate, threading.Event()
+    slow.model.gate.set()
+    slow.model.serves = "model-1 and model-2"  # and this one answers, while all six still hang
+    try:
+        assert slow.rank().degraded  # tried at once: the clock has not moved
+        assert slow.model.done.acquire(timeout=LONG_S)
+        for _ in range(100_000):
+            if not slow.rank().degraded:
+                break
+        assert slow.value("millrace_degraded") == 0
+        slow.model.serves = "model-1"  # back to the one of which three hang: it is not called
+        calls = slow.model.calls
+        assert slow.rank().degraded
+        assert slow.model.calls == calls
+        assert slow.value("millrace_degraded") == 1
+    finally:
+        gate.set()
+        other.set()
+        for _ in range(6):
+            assert slow.model.done.acquire(timeout=LONG_S)
+
+
+def test_what_a_probe_of_a_replaced_model_says_is_not_held_against_the_next(slow: Bench) -> None:
+    slow.model.error = RuntimeError("broken")
+    for _ in range(3):
+        slow.rank()
+    for _ in range(3):
+        assert slow.model.done.acquire(timeout=LONG_S)
+    slow.clock.now += 1.1
+    slow.rank()
+    slow.probed()  # and nobody has seen yet that it failed
+    slow.model.error, slow.model.serves = None, "model-0"
+    slow.rank()
+    slow.probed()
+    assert not slow.rank().degraded
+
+
+def test_a_call_that_ends_just_when_its_time_is_over_is_an_answer(slow: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    class JustOver(degrade._Call):
+        def result(self, timeout: float | None = None) -> Ranked:
+            found = super().result(LONG_S)
+            if timeout is not None:
+                raise TimeoutError
+            return found
+
+    monkeypatch.setattr(degrade, "_Call", JustOver)
+    assert not slow.rank().degraded
+    assert slow.value("millrace_model_failures_total", reason="failed") == 0
 
 
 def test_a_time_out_that_the_model_raises_itself_is_a_failure_not_a_hang(slow: Bench) -> None:

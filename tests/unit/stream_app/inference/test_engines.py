@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,13 @@ from model.contract import Manifest
 from stream_app.errors import ContractError, EngineLostError, EngineNotHereError
 from stream_app.inference import engines
 from stream_app.inference.artifact import load_manifest, load_samples
-from stream_app.inference.engines import open_scorer
+from stream_app.inference.engines import open_scorer, tell_engine
 from stream_app.inference.fallback import FallbackScorer
 from stream_app.inference.onnx_scorer import OnnxScorer
-from stream_app.inference.port import Tensors
+from stream_app.inference.port import RunsOn, Tensors
 from stream_app.metrics import Metrics
+
+ON_GPU = RunsOn("tensorrt", "fp16", "auto")
 
 
 class OnGpu:
@@ -91,6 +95,8 @@ def test_without_a_gpu_auto_takes_the_cpu_and_says_why(
     with caplog.at_level(logging.INFO):
         scorer = open_scorer(built_artifact, metrics=metrics)
     assert isinstance(scorer, OnnxScorer)
+    assert shown(metrics) == []  # not before it serves
+    tell_engine(scorer, metrics)
     assert shown(metrics) == [{"engine": "onnxruntime", "precision": "fp32", "why": "auto: no engine on a GPU"}]
     assert "engine not taken: tensorrt: no tensorrt here" in caplog.text
     assert f"model {scorer.version} runs on onnxruntime in fp32" in caplog.text
@@ -103,6 +109,7 @@ def test_auto_takes_the_first_engine_that_is_there(
     engine = OnGpu(built_artifact)
     here(monkeypatch, **{name.replace("-", "_"): engine})
     scorer = open_scorer(built_artifact, metrics=metrics)
+    tell_engine(scorer, metrics)
     assert shown(metrics) == [{"engine": name, "precision": "fp16", "why": "auto"}]
     before = engine.calls
     assert before > 1  # warmed up and tested
@@ -145,7 +152,8 @@ def test_a_lost_engine_is_given_up_for_the_cpu_which_answers_the_batch_at_hand_a
     reason: str, built_artifact: Path, metrics: Metrics, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine, cpu = OnGpu(built_artifact), OnnxScorer(built_artifact)
-    scorer = FallbackScorer(engine, cpu, metrics)
+    scorer = FallbackScorer(engine, cpu, metrics, ON_GPU)
+    tell_engine(scorer, metrics)
     inputs, _ = load_samples(built_artifact, cpu.manifest)
     wanted = cpu.score(inputs)
     engine.fails = EngineLostError(reason, "on purpose")
@@ -162,7 +170,7 @@ def test_a_lost_engine_is_given_up_for_the_cpu_which_answers_the_batch_at_hand_a
 
 def test_a_caller_error_is_not_taken_for_a_lost_engine(built_artifact: Path, metrics: Metrics) -> None:
     engine = OnGpu(built_artifact)
-    scorer = FallbackScorer(engine, OnnxScorer(built_artifact), metrics)
+    scorer = FallbackScorer(engine, OnnxScorer(built_artifact), metrics, ON_GPU)
     with pytest.raises(ContractError, match="got nothing"):
         scorer.score({})
     assert fallbacks(metrics) == {}
@@ -177,7 +185,48 @@ def test_a_second_caller_does_not_wait_behind_one_that_hangs_in_the_engine(built
             answered.append(scorer.score(inputs))  # as another thread would, while this call has not come back
             return super().score(inputs)
 
-    scorer = FallbackScorer(Hanging(built_artifact), OnnxScorer(built_artifact), metrics)
+    scorer = FallbackScorer(Hanging(built_artifact), OnnxScorer(built_artifact), metrics, ON_GPU)
     scorer.score(inputs)
     assert len(answered) == 1
     assert fallbacks(metrics) == {"hang": 1}
+
+
+def test_a_given_up_engine_is_not_destroyed_in_the_models_thread(built_artifact: Path, metrics: Metrics) -> None:
+    engine = OnGpu(built_artifact)
+    scorer = FallbackScorer(engine, OnnxScorer(built_artifact), metrics, ON_GPU)
+    engine.fails = EngineLostError("device_lost", "on purpose")
+    inputs, _ = load_samples(built_artifact, engine.manifest)
+    kept = weakref.ref(engine)
+    del engine
+    scorer.score(inputs)
+    gc.collect()
+    assert kept() is not None
+
+
+def test_a_gpu_that_is_lost_in_the_warm_up_is_not_said_to_run_the_model(
+    built_artifact: Path, metrics: Metrics, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = OnGpu(built_artifact)
+    engine.fails = EngineLostError("device_lost", "on purpose")
+    here(monkeypatch, tensorrt=engine)
+    with caplog.at_level(logging.INFO):
+        scorer = open_scorer(built_artifact, metrics=metrics)
+    assert f"model {scorer.version} runs on onnxruntime in fp32 (fallback: device_lost)" in caplog.text
+    tell_engine(scorer, metrics)
+    assert shown(metrics) == [{"engine": "onnxruntime", "precision": "fp32", "why": "fallback: device_lost"}]
+
+
+def test_the_engine_that_is_shown_is_that_of_the_model_that_serves_whatever_is_loaded_or_lost_beside(
+    built_artifact: Path, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serves = open_scorer(built_artifact, "onnxruntime", metrics=metrics)
+    tell_engine(serves, metrics)
+    engine = OnGpu(built_artifact)
+    here(monkeypatch, tensorrt=engine)
+    beside = open_scorer(built_artifact, metrics=metrics)
+    on_cpu = [{"engine": "onnxruntime", "precision": "fp32", "why": "configured"}]
+    assert shown(metrics) == on_cpu
+    engine.fails = EngineLostError("hang", "on purpose")
+    beside.score(load_samples(built_artifact, load_manifest(built_artifact))[0])
+    assert fallbacks(metrics) == {"hang": 1}
+    assert shown(metrics) == on_cpu

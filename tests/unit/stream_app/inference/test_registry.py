@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
+import shutil
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,7 +17,7 @@ from model.contract import MANIFEST_FILE, MODEL_FILE
 from stream_app.clock import SettableClock, SystemClock
 from stream_app.errors import ConfigError, ContractError
 from stream_app.inference.registry import ModelRegistry
-from stream_app.inference.registry_directory import DirectoryShelf
+from stream_app.inference.registry_directory import DirectoryShelf, settle
 from stream_app.inference.registry_document import LineUp, WorkerStatus
 from stream_app.inference.registry_places import open_registry
 from tests.unit.stream_app.inference.registry_for_tests import paper_artefact, shadow_often
@@ -111,7 +113,9 @@ def test_who_serves_cannot_be_removed_and_who_does_not_can(registry: ModelRegist
     registry.promote(first, **WHO)
     with pytest.raises(ContractError, match="in use"):
         registry.remove(first)
+    before = registry.stages()
     registry.remove(second)
+    assert registry.stages() == before
     assert registry.versions() == [first]
     with pytest.raises(ContractError, match="no model"):
         registry.folder(second)
@@ -143,6 +147,9 @@ def test_a_change_that_makes_no_sense_is_refused_and_changes_nothing(registry: M
         lambda: registry.challenge(two[1], 100.0, **WHO),
         lambda: registry.challenge(two[1], 0.0, **WHO),
         lambda: registry.challenge(two[0], 5.0, **WHO),
+        lambda: registry.challenge("gone", 5.0, **WHO),
+        lambda: registry.promote("gone", **WHO),
+        lambda: registry.shadow("gone", **WHO),
     ]
     for wrong in wrongs:
         with pytest.raises(ContractError, match="Operator action"):
@@ -181,9 +188,12 @@ def test_damaged_stages_are_told_and_not_taken_for_none(plain: ModelRegistry, tm
         plain.stages()
 
 
-def test_no_change_is_lost_when_several_processes_make_them(plain: ModelRegistry) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    writers = [spawn.Process(target=shadow_often, args=(plain.place, f"m-{number}", 8)) for number in range(3)]
+def test_no_change_is_lost_when_several_processes_make_them(plain: ModelRegistry, tmp_path: Path) -> None:
+    spawn, versions = multiprocessing.get_context("spawn"), []
+    for number in range(3):
+        paper_artefact(tmp_path / str(number), "m", bytes([number]))
+        versions.append(plain.add(tmp_path / str(number)))
+    writers = [spawn.Process(target=shadow_often, args=(plain.place, version, 8)) for version in versions]
     for writer in writers:
         writer.start()
     while any(writer.is_alive() for writer in writers):
@@ -193,7 +203,7 @@ def test_no_change_is_lost_when_several_processes_make_them(plain: ModelRegistry
         writer.join()
         assert writer.exitcode == 0
     by = [change.by for change in plain.stages().history]
-    assert {name: by.count(name) for name in set(by)} == {f"m-{number}": 8 for number in range(3)}
+    assert {name: by.count(name) for name in set(by)} == dict.fromkeys(versions, 8)
 
 
 def test_a_lock_whose_holder_died_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,3 +220,97 @@ def test_a_lock_whose_holder_died_is_told_with_what_to_do(tmp_path: Path, monkey
 def test_a_place_that_is_none_is_refused_with_what_to_write(place: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"model\.registry is"):
         open_registry(place, SystemClock(), tmp_path)
+
+
+@pytest.mark.parametrize("registry", ["mlflow"], indirect=True)
+def test_a_change_that_came_while_another_was_made_up_is_not_written_over(registry: ModelRegistry, two: tuple[str, str]) -> None:
+    registry.promote(two[0], **WHO)
+
+    def too_late(document: bytes | None) -> bytes | None:
+        registry.shadow(two[1], **WHO)
+        return document
+
+    with pytest.raises(ContractError, match="in the same moment"):
+        registry._shelf.change_stages(too_late)
+    assert registry.stages().line_up.shadow == two[1]
+
+
+class Watched(DirectoryShelf):
+    """Says whether somebody else could change the stages while it removes."""
+
+    root: Path
+    others_had_to_wait = False
+
+    def remove(self, version: str) -> None:
+        with (self.root / ".lock").open("ab") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.others_had_to_wait = True
+        super().remove(version)
+
+
+def test_nobody_puts_a_model_on_a_stage_while_it_is_removed(tmp_path: Path) -> None:
+    shelf = Watched(tmp_path / "registry")
+    shelf.root = tmp_path / "registry"
+    registry = ModelRegistry(shelf, SystemClock())
+    paper_artefact(tmp_path / "a", "a")
+    registry.remove(registry.add(tmp_path / "a"))
+    assert shelf.others_had_to_wait
+
+
+def test_a_removal_that_breaks_off_leaves_nothing_that_is_listed_and_it_can_be_added_again(
+    plain: ModelRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paper_artefact(tmp_path / "a", "a")
+    version = plain.add(tmp_path / "a")
+
+    def killed(_path: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            plain.remove(version)
+    assert plain.versions() == []
+    assert plain.add(tmp_path / "a") == version
+    assert {path.name for path in plain.folder(version).iterdir()} == {path.name for path in (tmp_path / "a").iterdir()}
+
+
+def test_a_worker_that_ends_while_the_others_are_listed_is_left_out(plain: ModelRegistry, tmp_path: Path) -> None:
+    status = WorkerStatus(worker="h-1", seen_ms=5, revision=1, serving="m", outcome="served")
+    plain.report(status)
+    (tmp_path / "registry" / "workers" / "h-0.json").symlink_to("gone")  # listed, and not there when it is read
+    assert plain.workers() == [status]
+
+
+def test_two_workers_that_fetch_the_same_artefact_leave_each_other_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = pytest.importorskip("fsspec").filesystem("memory")
+    place, cache = f"memory://{uuid.uuid4().hex}/models", tmp_path / "cache"
+    one, other = (open_registry(place, SystemClock(), cache) for _ in range(2))
+    paper_artefact(tmp_path / "a", "a")
+    version = one.add(tmp_path / "a")
+    fetch = files.cat_file
+    theirs: list[int] = []
+
+    def while_the_other_fetches(path: str) -> bytes:
+        if not theirs:
+            theirs.append(0)
+            theirs[0] = other.folder(version).stat().st_ino
+        content: bytes = fetch(path)
+        return content
+
+    monkeypatch.setattr(files, "cat_file", while_the_other_fetches)
+    assert one.folder(version).stat().st_ino == theirs[0]
+    assert [path.name for path in cache.iterdir()] == [version]
+
+
+def test_half_an_artefact_is_replaced_by_a_whole_one(tmp_path: Path) -> None:
+    paper_artefact(tmp_path / "coming", "a")
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / MODEL_FILE).write_bytes(b"half")
+    settle(tmp_path / "coming", tmp_path / "target")
+    assert (tmp_path / "target" / MODEL_FILE).read_bytes() == b"weights"
+    assert (tmp_path / "target" / MANIFEST_FILE).exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import blake2b
@@ -21,6 +22,7 @@ from benchmarks.other_model import perturbed
 from model.contract import MODEL_FILE
 from stream_app.clock import SettableClock
 from stream_app.codec.ranked import Ranked
+from stream_app.console.models import await_workers
 from stream_app.errors import ModelFailedError
 from stream_app.events import Click, Source
 from stream_app.inference.artifact import load_manifest, load_samples
@@ -28,10 +30,11 @@ from stream_app.inference.loading import RankerLoader
 from stream_app.inference.ranker import ModelAnswers, ModelRanker
 from stream_app.inference.registry import ModelRegistry
 from stream_app.inference.registry_directory import DirectoryShelf
+from stream_app.inference.registry_document import Stages
 from stream_app.inference.shadow import Comparer, ComparisonLine, ComparisonLog
 from stream_app.inference.share import share_of_users
 from stream_app.inference.swap import Serving, SwappableRanker
-from stream_app.inference.swap_follower import FollowOptions, ModelFollower, first_champion
+from stream_app.inference.swap_follower import FollowOptions, ModelFollower, ModelLoader, first_champion
 from stream_app.inference.swap_gate import GateLimits, Recorder
 from stream_app.metrics import Metrics
 
@@ -63,7 +66,7 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Worker:
     """What a worker has of models, without the rest of it."""
 
-    def __init__(self, home: Path, *folders: Path, limits: GateLimits = LIMITS) -> None:
+    def __init__(self, home: Path, *folders: Path, limits: GateLimits = LIMITS, loader: ModelLoader = LOADER) -> None:
         self.registry = ModelRegistry(DirectoryShelf(home / "registry"), SettableClock(5))
         self.versions = [self.registry.add(folder) for folder in folders]
         self.promote(0)
@@ -74,7 +77,7 @@ class Worker:
         first = first_champion(self.registry, LOADER, self.metrics)
         self.ranker = SwappableRanker(Serving(first), self.recorder, self.comparer, self.metrics)
         options = FollowOptions(
-            registry=self.registry, loader=LOADER, recorder=self.recorder, limits=limits, worker="w", poll_s=0.01
+            registry=self.registry, loader=loader, recorder=self.recorder, limits=limits, worker="w", poll_s=0.01
         )
         self.follower = ModelFollower(self.ranker, options, SettableClock(9), self.metrics)
         self.follower.look()
@@ -187,6 +190,139 @@ def test_a_registry_that_is_away_changes_nothing(tmp_path: Path) -> None:
     assert same(worker.rank(), before)
 
 
+@pytest.mark.parametrize("recorded_first", [True, False])
+def test_a_forced_champion_asks_no_gate_though_another_change_came_before_the_worker_looked(
+    tmp_path: Path, stranger: Path, recorded_first: bool
+) -> None:
+    worker = Worker(tmp_path, DEMO, stranger, limits=GateLimits(candidate_overlap=0.9))
+    if recorded_first:
+        worker.rank()
+    worker.promote(1, forced=True)
+    worker.registry.shadow(worker.versions[0], by="t", why="")
+    worker.follower.look()
+    assert worker.ranker.version == worker.versions[1]
+    assert worker.outcome() == ("served", "")
+
+
+def test_a_champion_that_was_forced_once_asks_the_gate_when_it_is_promoted_again(tmp_path: Path, stranger: Path) -> None:
+    worker = Worker(tmp_path, DEMO, stranger, limits=GateLimits(candidate_overlap=0.9))
+    worker.promote(1, forced=True)
+    worker.promote(0)
+    worker.promote(1)
+    worker.follower.look()
+    assert worker.outcome()[0] == "refused"
+
+
+class Failing(ModelRanker):
+    def answer(self, inputs: Any) -> ModelAnswers:
+        raise ModelFailedError("no")
+
+
+class Strange(ModelRanker):
+    """Fails with what is no error of ours."""
+
+    def answer(self, inputs: Any) -> ModelAnswers:
+        raise RuntimeError("strange")
+
+    def close(self) -> None:
+        raise RuntimeError("device lost")
+
+
+def failing(model: ModelRanker, kind: type[ModelRanker] = Failing) -> ModelRanker:
+    made = object.__new__(kind)
+    made.__dict__.update(model.__dict__)
+    return made
+
+
+class Refusing:
+    """Loads what it is not told to fail for."""
+
+    def __init__(self) -> None:
+        self.fails: dict[str, Exception] = {}
+        self.tried: list[str] = []
+
+    def load(self, folder: Path, metrics: Metrics | None = None) -> ModelRanker:
+        self.tried.append(folder.name)
+        if folder.name in self.fails:
+            raise self.fails[folder.name]
+        return LOADER.load(folder, metrics)
+
+
+def test_what_failed_for_a_moment_is_tried_again_until_it_works(tmp_path: Path, other: Path) -> None:
+    loader = Refusing()
+    worker = Worker(tmp_path, DEMO, other, loader=loader)
+    loader.fails[worker.versions[1]] = RuntimeError("the store is away")  # such as a store's client raises
+    worker.promote(1)
+    worker.follower.look()
+    assert worker.outcome() == ("failed", "RuntimeError: the store is away")
+    worker.follower.look()
+    assert loader.tried == [worker.versions[1]], "not at every look"
+    loader.fails.clear()
+    worker.follower._try_again = time.monotonic()  # it is due
+    worker.follower.look()
+    assert worker.outcome() == ("served", "")
+    assert worker.ranker.version == worker.versions[1]
+
+
+def test_a_challenger_that_cannot_be_loaded_does_not_keep_the_shadow_out(tmp_path: Path, other: Path, stranger: Path) -> None:
+    loader = Refusing()
+    worker = Worker(tmp_path, DEMO, other, stranger, loader=loader)
+    loader.fails[worker.versions[1]] = RuntimeError("strange")
+    worker.registry.challenge(worker.versions[1], 40.0, by="t", why="")
+    worker.registry.shadow(worker.versions[2], by="t", why="")
+    worker.follower.look()
+    serving = worker.ranker.serving
+    assert (serving.challenger, serving.percent) == (None, 0.0)
+    assert serving.shadow is not None
+    assert serving.shadow.version == worker.versions[2]
+    assert worker.outcome() == ("failed", "RuntimeError: strange")
+
+
+def test_no_error_ends_the_follower(tmp_path: Path, other: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Worker(tmp_path, DEMO, other)
+    monkeypatch.setattr("stream_app.inference.swap_follower._CLOSE_AFTER_S", 0.0)
+    worker.registry.shadow(worker.versions[1], by="t", why="")
+    worker.follower.look()
+    serving = worker.ranker.serving
+    assert serving.shadow is not None
+    worker.ranker.serve(replace(serving, shadow=failing(serving.shadow, Strange)))
+    worker.registry.shadow("", by="t", why="")
+    worker.follower.look()
+    worker.follower.look()
+    read = worker.registry.stages
+
+    def strange() -> Stages:
+        raise RuntimeError("of a store's client")
+
+    monkeypatch.setattr(worker.registry, "stages", strange)
+    worker.follower.look()
+    assert worker.counted("registry_failures") == 1
+    monkeypatch.setattr(worker.registry, "stages", read)
+    worker.promote(1)
+    worker.follower.look()
+    assert worker.outcome() == ("served", "")
+    assert worker.ranker.version == worker.versions[1]
+
+
+def test_stages_that_were_deleted_and_made_anew_are_followed_though_their_number_is_the_same(tmp_path: Path, other: Path) -> None:
+    worker = Worker(tmp_path, DEMO, other)
+    (tmp_path / "registry" / "stages.json").unlink()
+    worker.promote(1)
+    assert worker.registry.stages().revision == 1
+    worker.follower.look()
+    assert worker.ranker.version == worker.versions[1]
+
+
+def test_a_worker_is_waited_for_until_it_has_seen_this_change_and_not_one_of_the_same_number(tmp_path: Path) -> None:
+    worker = Worker(tmp_path, DEMO)
+    clock = SettableClock(9)
+    [before] = worker.registry.stages().history
+    after = msgspec.structs.replace(before, at_ms=before.at_ms + 1)
+    done, silent = await_workers(worker.registry, before, clock, 0.0)
+    assert ([status.worker for status in done], silent) == (["w"], [])
+    assert await_workers(worker.registry, after, clock, 0.0) == ([], ["w"])
+
+
 def test_batches_under_way_while_models_change_are_each_of_one_model(tmp_path: Path, other: Path) -> None:
     worker = Worker(tmp_path, DEMO, other)
     alone = {
@@ -273,17 +409,6 @@ def test_each_row_is_wholly_the_champions_or_the_challengers_by_its_user(tmp_pat
     assert ranked.champion.version == worker.versions[0]
 
 
-class Failing(ModelRanker):
-    def answer(self, inputs: Any) -> ModelAnswers:
-        raise ModelFailedError("no")
-
-
-def failing(model: ModelRanker) -> ModelRanker:
-    made = object.__new__(Failing)
-    made.__dict__.update(model.__dict__)
-    return made
-
-
 def test_a_challenger_that_fails_leaves_the_champions_answers(tmp_path: Path, other: Path) -> None:
     worker = challenged_worker(tmp_path, other)
     serving = worker.ranker.serving
@@ -299,14 +424,14 @@ SOURCES = [Source("clicks", 1, offset) for offset in range(ROWS)]
 EVENTS = [Click(event_id=f"e-{row}", user="u", event_time_ms=row, action="view", item="i") for row in range(ROWS)]
 
 
-def compared(worker: Worker) -> list[ComparisonLine]:
-    """Answer one batch, say that it is published, and read what was compared."""
+def compared(worker: Worker, dropped: int = 0) -> list[ComparisonLine]:
+    """Answer one batch, say that it is published, and read what was compared; `dropped` rows before it are not."""
     ranked = worker.rank()
     assert ranked.answered is not None
     with worker.comparer:
         ranked.answered(SOURCES, EVENTS)
         for _ in range(2_000):
-            if worker.counted("comparisons") + worker.counted("comparisons_dropped"):
+            if worker.counted("comparisons") + worker.counted("comparisons_dropped") > dropped:
                 break
             threading.Event().wait(0.01)
     return msgspec.json.decode(b"[" + b",".join(worker.lines.read_bytes().splitlines()) + b"]", type=list[ComparisonLine])
@@ -364,6 +489,65 @@ def test_a_shadow_that_fails_or_cannot_keep_up_is_counted_and_harms_nobody(tmp_p
             threading.Event().wait(0.01)
     assert worker.counted("comparisons_dropped") == 9 * ROWS
     assert worker.counted("comparisons") == 0
+
+
+def test_a_shadow_that_fails_in_a_strange_way_does_not_end_the_comparer(tmp_path: Path, other: Path) -> None:
+    worker = Worker(tmp_path, DEMO, other)
+    serving = worker.ranker.serving
+    worker.ranker.serve(replace(serving, shadow=failing(serving.champion, Strange)))
+    strange = worker.rank()
+    assert strange.answered is not None
+    strange.answered(SOURCES, EVENTS)
+    worker.ranker.serve(replace(serving, shadow=LOADER.load(other)))
+    assert len(compared(worker, ROWS)) == ROWS
+    assert worker.counted("comparisons_dropped") == ROWS
+
+
+class Hanging(ModelRanker):
+    inside: threading.Event
+    released: threading.Event
+
+    def answer(self, inputs: Any) -> ModelAnswers:
+        self.inside.set()
+        self.released.wait(20.0)
+        raise ModelFailedError("hung")
+
+
+def test_a_shadow_that_hangs_does_not_keep_the_worker_from_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stream_app.inference.shadow._END_S", 0.01)
+    worker = Worker(tmp_path, DEMO)
+    serving = worker.ranker.serving
+    hanging = failing(serving.champion, Hanging)
+    assert isinstance(hanging, Hanging)
+    hanging.inside, hanging.released = threading.Event(), threading.Event()
+    worker.ranker.serve(replace(serving, shadow=hanging))
+    ranked = worker.rank()
+    assert ranked.answered is not None
+    with worker.comparer:
+        ranked.answered(SOURCES, EVENTS)
+        assert hanging.inside.wait(20.0)
+    assert worker.counted("comparisons_dropped") == 0, "it still hangs"
+    hanging.released.set()
+
+
+def test_a_load_that_hangs_does_not_keep_the_worker_from_ending(
+    tmp_path: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stream_app.inference.swap_follower._END_S", 0.01)
+    inside, released = threading.Event(), threading.Event()
+
+    class HangingLoader:
+        def load(self, folder: Path, metrics: Metrics | None = None) -> ModelRanker:
+            inside.set()
+            released.wait(20.0)
+            raise ModelFailedError("hung")
+
+    worker = Worker(tmp_path, DEMO, other, loader=HangingLoader())
+    worker.promote(1)
+    with worker.follower:
+        assert inside.wait(20.0)
+    assert worker.counted("model_swaps") == 0, "it still hangs"
+    released.set()
 
 
 def test_a_promoted_shadow_serves_while_its_other_self_is_done_with(tmp_path: Path, other: Path) -> None:

@@ -21,6 +21,7 @@ from stream_app.inference.engines import open_scorer
 from stream_app.inference.fallback import FallbackScorer
 from stream_app.inference.onnx_scorer import OnnxScorer
 from stream_app.inference.plans import Plan
+from stream_app.inference.port import RunsOn
 from stream_app.inference.self_test import TOLERANCES, self_test
 from stream_app.inference.tensorrt_scorer import TensorRTScorer, bucket_sizes
 from tests.unit.stream_app.inference.gpu_double import FakeDevice, FakeTensorRt
@@ -159,7 +160,7 @@ def test_a_gpu_that_does_not_answer_is_given_up_and_not_asked_again(built_artifa
 @pytest.mark.parametrize("reason", ["out_of_memory", "device_lost"])
 def test_with_the_cpu_behind_it_a_loss_in_the_middle_of_a_batch_costs_no_answer(reason: str, built_artifact: Path) -> None:
     bench = Bench(built_artifact)
-    scorer = FallbackScorer(bench.scorer(), OnnxScorer(built_artifact))
+    scorer = FallbackScorer(bench.scorer(), OnnxScorer(built_artifact), None, RunsOn("tensorrt", "fp32", "auto"))
     inputs = rows_of(built_artifact, 200)
     wanted = OnnxScorer(built_artifact).score(inputs)
     bench.device.fails = EngineLostError(reason, "on purpose")
@@ -174,6 +175,34 @@ def test_a_gpu_without_enough_memory_is_said_before_the_first_event(built_artifa
     with pytest.raises(EngineLostError, match="out of memory") as lost:
         bench.scorer()
     assert lost.value.reason == "out_of_memory"
+
+
+@pytest.mark.parametrize("reason", ["out_of_memory", "device_lost"])
+@pytest.mark.parametrize("what", ["stream", "device_memory", "pinned_memory", "event", "capture"])
+def test_what_there_was_is_given_back_wherever_the_memory_ends_but_not_on_a_device_that_is_lost(
+    what: str, reason: str, built_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, left, ends_at = getattr(FakeDevice, what), -1, 0
+
+    def limited(device: FakeDevice, *arguments: Any) -> int:
+        nonlocal left
+        if left == 0:
+            raise EngineLostError(reason, "on purpose")
+        left -= 1
+        made: int = real(device, *arguments)
+        return made
+
+    monkeypatch.setattr(FakeDevice, what, limited)
+    while True:
+        bench, left = Bench(built_artifact), ends_at
+        try:
+            bench.scorer()
+        except EngineLostError:
+            assert (bench.device.left() == {}) == (reason == "out_of_memory" or (what, ends_at) == ("stream", 0))
+        else:
+            break
+        ends_at += 1
+    assert ends_at == {"stream": 3, "device_memory": 5, "pinned_memory": 4, "event": 6, "capture": 6}[what]
 
 
 def test_a_plan_that_tensorrt_refuses_is_refused_with_its_words(built_artifact: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import heapq
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -121,6 +123,36 @@ def test_rows_of_one_time_stay_in_order_of_files_and_rows(tmp_path: Path) -> Non
     assert [(record.topic, record.partition, record.offset) for record in records] == [
         ("orders", 0, 2), ("clicks", 0, 4), ("orders", 1, 2),
     ]  # fmt: skip
+
+
+def test_more_runs_than_files_may_be_open_are_merged_in_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sorting, "_FAN_IN", 4)
+    opened: list[int] = []
+    merge = heapq.merge
+
+    def counted(*runs: Iterator[LogRecord]) -> Iterator[LogRecord]:
+        opened.append(len(runs))
+        return merge(*runs)
+
+    monkeypatch.setattr(heapq, "merge", counted)
+    records = [LogRecord(at, (0, at, 0), "clicks", 0, at, at, None, b"x") for at in range(75)]
+    shuffled = random.Random(4).sample(records, len(records))
+    assert list(sorting.sorted_records(shuffled, run_bytes=1)) == records
+    assert max(opened) <= 1 + 3 * 4  # of 4 levels, 3 runs at most, and what is held
+    assert len(opened) > 75 // 4
+
+
+@pytest.mark.parametrize(("field", "value"), [("time_ms", 1 << 63), ("time_ms", -2), ("partition", 1 << 31), ("offset", 1 << 63)])
+def test_a_number_that_no_broker_has_is_a_problem_of_its_line(tmp_path: Path, field: str, value: int) -> None:
+    path = write_log(tmp_path / "log.jsonl", EVENTS[:3])
+    line = {"topic": "clicks", "key": "u", "value": "{}", "time_ms": 5, "partition": 0, "offset": 0, field: value}
+    with path.open("ab") as file:
+        file.write(msgspec.json.encode(line) + b"\n")
+    log = open_log([path])
+    assert len(list(sorting.sorted_records(log.records(), run_bytes=1))) == 3
+    [problem] = log.problems.summary()
+    assert problem["first"] == ["line 4"]
+    assert field in problem["reason"]
 
 
 def test_a_log_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,144 @@
+"""A replay of wrong options is refused before it writes; one that goes on counts nothing twice and forgets nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from stream_app.cli.replay import command
+from stream_app.errors import ConfigError
+from stream_app.replay import assemble
+from stream_app.replay.assemble import ReplayOptions, Told, replay_log
+from stream_app.replay.problems import Problems
+from stream_app.replay.sources import chunks_of, open_log
+from stream_app.store.memory import MemoryStore
+from stream_app.wiring import build_engine, shared_kinds
+from tests.scoring import make_events, topic_of
+from tests.unit.stream_app.replay.test_canonical import SETTINGS
+
+EVENTS = make_events(40, users=["u-1", "u-2"], devices=["d"], seed=8)
+
+
+def line_of(topic: str, value: bytes, time_ms: int, user: str) -> bytes:
+    return msgspec.json.encode({"topic": topic, "key": user, "value": value.decode(), "time_ms": time_ms}) + b"\n"
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """Behind every event a label, a label that is none, and a record that is no event, of the same time; and a garbled line."""
+    lines = []
+    for event in EVENTS:
+        at_ms = event.event_time_ms
+        label = {"event_id": event.event_id, "user": event.user, "label_time_ms": at_ms, "task": "fraud", "value": 1.0}
+        lines.append(line_of(topic_of(event), msgspec.json.encode(event), at_ms, event.user))
+        lines.append(line_of("labels", msgspec.json.encode(label), at_ms, event.user))
+        lines.append(line_of("labels", b"{}", at_ms, event.user))
+        lines.append(line_of("clicks", b"{}", at_ms, event.user))
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b"".join([*lines, b"no record\n"]))
+    return path
+
+
+def replayed(log: Path, out: Path, stop_after: int = 1 << 30, **options: Any) -> dict[str, Any]:
+    told = [0]
+
+    def stop() -> bool:
+        told[0] += 1
+        return told[0] == stop_after
+
+    asked = replace(ReplayOptions(paths=(str(log),), out=out, batch=7), **options)
+    return replay_log(SETTINGS, asked, Problems(), Told(stop=stop))
+
+
+def counted(line: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in line.items() if name not in ("resumed_at", "seconds", "events_per_s")}
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 8])
+def test_a_replay_that_goes_on_counts_labels_and_problems_as_one_that_was_not_stopped(
+    log: Path, tmp_path: Path, stop_after: int
+) -> None:
+    whole = replayed(log, tmp_path / "whole")
+    assert (whole["labels"], whole["dead_letters"], whole["problems"]) == (40, 40, 81)
+    stopped = replayed(log, tmp_path / "stopped", stop_after)
+    assert (stopped["complete"], stopped["resumable"]) == (False, True)
+    again = replayed(log, tmp_path / "stopped", 2)
+    assert 0 < again["resumed_at"] < again["records"] < whole["records"]
+    assert counted(replayed(log, tmp_path / "stopped")) == counted(whole)
+
+
+def test_labels_go_with_the_record_before_them_wherever_reading_begins(log: Path) -> None:
+    chunks = list(chunks_of(open_log([log]), 1))
+    for done in range(len(chunks)):
+        rest = [label for chunk in chunks_of(open_log([log]), 1, done) for label in chunk.labels]
+        assert rest == [label for chunk in chunks[done:] for label in chunk.labels]
+
+
+def test_a_prefix_that_holds_an_earlier_replay_is_refused_and_its_answers_stay(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MemoryStore(1, shared_kinds(build_engine(SETTINGS)))
+    monkeypatch.setattr(assemble, "build_store", lambda *_: store)
+    assert not replayed(log, tmp_path / "out", 2, prefix="mine:")["resumable"]
+    before = (tmp_path / "out" / "intent-labels.jsonl").read_bytes()
+    with pytest.raises(ConfigError, match="--prefix mine: holds the state of another replay"):
+        replayed(log, tmp_path / "out", prefix="mine:")
+    assert (tmp_path / "out" / "intent-labels.jsonl").read_bytes() == before != b""
+
+
+def test_a_checkpoint_is_of_one_model_and_of_files_that_did_not_change(log: Path, tmp_path: Path) -> None:
+    replayed(log, tmp_path / "out", 2)
+    os.utime(log, ns=(1, 1))
+    with pytest.raises(ConfigError, match="another replay"):
+        replayed(log, tmp_path / "out")
+
+    model = replace(SETTINGS.model, path=str(tmp_path), engine="onnxruntime")
+    identities = []
+    for version in ("a", "b"):
+        (tmp_path / "manifest.json").write_text(version)
+        identities.append(assemble._model_identity(model))
+    assert identities[0] != identities[1] != assemble._model_identity(replace(model, precision="fp16"))
+
+
+def test_features_are_not_written_among_the_files_of_the_log(log: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"holds log\.jsonl of the log"):
+        replayed(log, tmp_path / "out", features_out=tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_offsets_that_the_broker_does_not_hold_are_refused() -> None:
+    there = {("clicks", 0): (50, 100), ("clicks", 1): (0, 0)}
+    for asked in ("clicks-0=50:60", "clicks-0=60:1000", "clicks-1=0:0"):
+        assemble._refuse_missing(assemble._wanted((asked,)), there)
+    with pytest.raises(ConfigError, match="clicks has no partition 2"):
+        assemble._refuse_missing(assemble._wanted(("clicks-2=0:10",)), there)
+    for asked in ("clicks-0=10:60", "clicks-0=100:200", "clicks-1=0:10"):
+        with pytest.raises(ConfigError, match="the broker holds the offsets"):
+            assemble._refuse_missing(assemble._wanted((asked,)), there)
+
+
+@pytest.mark.parametrize(
+    ("options", "resumable", "said"),
+    [
+        (["--out", "x"], True, "run the same command again to go on"),
+        (["--out", "x", "--restart"], True, "without --restart"),
+        (["--to-topics", "x"], False, "the same command begins anew"),
+        (["--out", "x", "--store", "redis", "--prefix", "p:"], False, "begin anew with an empty --prefix"),
+    ],
+)
+def test_who_stops_a_replay_is_told_what_the_same_command_would_do(
+    monkeypatch: pytest.MonkeyPatch, options: list[str], resumable: bool, said: str
+) -> None:
+    result = {"complete": False, "records": 3, "resumable": resumable}
+    monkeypatch.setattr(assemble, "replay_log", lambda *_: result)
+    done = CliRunner().invoke(command, ["log", *options])
+    assert done.exit_code == 130
+    assert said in done.stderr
+    assert json.loads(done.stdout) == result

@@ -1,0 +1,58 @@
+"""A folder of features keeps what is not its own, and what a checkpoint needs, until that is gone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stream_app.replay.assemble import ReplayOptions, Told, replay_log
+from stream_app.replay.checkpoint import CheckpointFolder
+from stream_app.replay.problems import Problems
+from tests.scoring import make_events
+from tests.unit.stream_app.replay.test_canonical import SETTINGS, write_log
+
+pytest.importorskip("pyarrow")
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return write_log(tmp_path / "log.jsonl", make_events(60, users=["u-1"], devices=["d"]))
+
+
+def replayed(log: Path, folder: Path, stops: int = 0) -> dict[str, Any]:
+    options = ReplayOptions(paths=(str(log),), out=folder / "out", features_out=folder / "features", batch=20)
+    told = iter([False, True] if stops else [])
+    return replay_log(SETTINGS, options, Problems(), Told(stop=lambda: next(told, False)))
+
+
+def test_files_of_other_names_stay_and_do_not_count_as_parts(log: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "features"
+    folder.mkdir()
+    others = {"part-00000-0c8f.snappy.parquet", "part-mydata.parquet"}
+    for name in others:
+        (folder / name).write_text("precious")
+    (folder / "part-00007.parquet").write_text("of an earlier replay")
+    replayed(log, tmp_path)
+    assert {path.name for path in folder.iterdir()} == {*others, "part-00000.parquet"}
+    assert all((folder / name).read_text() == "precious" for name in others)
+
+
+def test_a_kill_between_the_last_part_and_the_end_leaves_a_replay_that_goes_on(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(Exception):
+        pass
+
+    def kill(_: CheckpointFolder) -> None:
+        raise KilledError
+
+    assert not replayed(log, tmp_path, stops=1)["complete"]
+    with monkeypatch.context() as killed:
+        killed.setattr(CheckpointFolder, "remove", kill)
+        with pytest.raises(KilledError):
+            replayed(log, tmp_path)
+    line = replayed(log, tmp_path)
+    assert (line["resumed_at"], line["records"], line["complete"]) == (40, 60, True)
+    assert [path.name for path in (tmp_path / "features").iterdir()] == ["part-00000.parquet"]
