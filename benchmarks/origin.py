@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from training.origin import origin
+from stream_app.backtest.origin import origin
 
 __all__ = ["ROOT", "origin"]
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from model.presets import SHARINGS
+from stream_app.backtest.plain import plain
 from stream_app.errors import ConfigError, MillraceError
 from stream_app.imports.mapping import packaged_mappings
 from training.config import BALANCES, config_names, load_config
-from training.plain import plain
 from training.protocol import PROTOCOLS
 
 if TYPE_CHECKING:

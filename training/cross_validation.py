@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import Any
 
+from stream_app.backtest.plain import plain
 from stream_app.errors import ConfigError
 from training.evaluate import Metrics
 from training.orders import Order, dataset_of, with_tasks
 from training.outcome import outcome_of
-from training.plain import plain
 from training.results import add_rows, rows_from_metrics
 from training.screen import Screen
 from training.sources.declared import plan_from_section, scenes_of

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from model.network import MultiTaskNetwork
 from model.tasks import Task
+from stream_app.backtest.plain import plain
 from stream_app.errors import ConfigError
 from training.balancing import balance_from
 from training.batch_losses import BatchLosses
@@ -31,7 +32,6 @@ from training.config import TrainingConfig
 from training.dataset import Dataset
 from training.distributed import Group, joined
 from training.evaluate import evaluate
-from training.plain import plain
 from training.protocol import protocol_named
 from training.resume import ALL_RANKS, WEIGHTS, check_same, load_state, save_state, seed_step
 from training.schedule import learning_rate, optimiser_for

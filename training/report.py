@@ -15,12 +15,12 @@ from typing import Any, Final
 
 from model.tasks import Task
 from stream_app.backtest import curves
+from stream_app.backtest.origin import origin
 from stream_app.backtest.page import html_page
+from stream_app.backtest.plain import plain
 from training.evaluate import Judgement
 from training.floors import ways_of
 from training.metrics import higher_is_better
-from training.origin import origin
-from training.plain import plain
 from training.plots import Pictures
 from training.results import step_time
 

@@ -21,10 +21,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from stream_app.backtest.origin import origin
 from stream_app.errors import ContractError
 from training.floors import ways_of
 from training.metrics import higher_is_better
-from training.origin import origin
 from training.references import NOTES, Reference, reference_of
 from training.results_page import OTHER_SPLIT, results_markdown
 

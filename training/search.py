@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from stream_app.backtest.plain import plain
 from stream_app.errors import ConfigError, ContractError
 from training.batches import fingerprint
 from training.checks import check_dataset
@@ -24,7 +25,6 @@ from training.dataset import Dataset
 from training.distributed import refuse_torchrun
 from training.loop import EpochReport, TrainingEvents, train
 from training.metrics import higher_is_better
-from training.plain import plain
 from training.resume import check_same
 from training.teacher import with_teacher
 

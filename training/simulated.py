@@ -15,10 +15,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_app.backtest.session_labels import SessionLabel, session_labels, step_of
 from stream_app.events import SOURCE_TOPICS, Click, Event, Label, Order, Search
 from stream_app.simulator.arrivals import SECOND_OF_TWO
 from stream_app.simulator.shop import arrivals
-from training.labels import SessionLabel, session_labels, step_of
 from training.shops import Shop
 from training.sources.events import NEVER_MS
 

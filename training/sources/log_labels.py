@@ -15,10 +15,10 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_app.backtest.session_labels import SessionLabel, next_kind, session_labels, step_of
 from stream_app.errors import ContractError
 from stream_app.events import Click, Event, Label, Order, OrderLine
 from training.dataset import UNKNOWN
-from training.labels import SessionLabel, next_kind, session_labels, step_of
 from training.sources.events import NEVER_MS
 
 __all__ = [
@@ -152,7 +152,7 @@ def labels_of_sessions(
         numbers: item -> number; has all items of the log.
         gap_ms: see the module.
         leave: whether the last event of a session has the next action `leave`; else none.
-        recommended: what `next_item` is: the next other item that is engaged with (training/labels.py), the item of the next
+        recommended: what `next_item` is: the next other item that is engaged with (backtest/session_labels.py), the item of the next
             event, or the category of the next event.
         categories: category -> number; has all of the log.
     """

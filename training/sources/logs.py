@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from model.inputs import EventInputs, SequenceInputs
 from model.tasks import SHOP_TASKS
+from stream_app.backtest.session_labels import SessionLabel
 from stream_app.errors import ConfigError
 from stream_app.events import Action, Click, Event, Order, Scene
 from stream_app.features.columns import category_bucket, item_bucket
 from stream_app.imports.mapping import load_mapping, packaged_mappings
 from training.dataset import LEFT_OUT, SPLITS, UNKNOWN, Arrays, Dataset, ItemTable
-from training.labels import SessionLabel
 from training.sources.events import EventFolder, fraud_labels
 from training.sources.log_labels import FraudTruth, Recommended, first_thing, fraud_truth, labels_of_sessions, told_labels
 from training.sources.log_reading import Log, read_log

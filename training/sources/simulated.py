@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.tasks import SHOP_TASKS
+from stream_app.backtest.session_labels import SessionLabel
 from stream_app.errors import ConfigError, ContractError
 from stream_app.features.columns import category_bucket, item_bucket
 from stream_app.simulator.catalogue import Catalogue as Goods
 from training.dataset import SPLITS, Arrays, Dataset, ItemTable
-from training.labels import SessionLabel
 from training.shops import Shop, shops_from
 from training.simulated import Material, material_from_simulation
 from training.sources.events import NEVER_MS, EventFolder, fraud_labels

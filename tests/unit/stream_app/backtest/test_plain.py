@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from training.plain import plain
+from stream_app.backtest.plain import plain
 
 
 def test_a_tree_of_anything_becomes_json_and_what_is_no_number_is_none() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from stream_app.backtest import origin
 from stream_app.clock import SettableClock
-from training import origin
 
 
 def test_an_origin_has_a_commit_a_machine_its_cores_and_the_date_in_utc() -> None:

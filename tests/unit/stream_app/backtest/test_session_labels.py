@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from stream_app.backtest.session_labels import BUY_WITHIN_MS, UNKNOWN, SessionLabel, Step, next_kind, session_labels, step_of
 from stream_app.events import INTENTS, KINDS, NEXT_ACTIONS, SCENES, Click, Order, OrderLine, Search
-from training.labels import BUY_WITHIN_MS, UNKNOWN, SessionLabel, Step, next_kind, session_labels, step_of
 
 SECOND_MS = 1_000
 
