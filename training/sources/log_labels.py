@@ -152,7 +152,7 @@ def labels_of_sessions(
         numbers: item -> number; has all items of the log.
         gap_ms: see the module.
         leave: whether the last event of a session has the next action `leave`; else none.
-        recommended: what `next_item` is: the next other item that is engaged with (backtest/session_labels.py), the item of the next
+        recommended: what `next_item` is: the next other item that is engaged with (session_labels.py), the item of the next
             event, or the category of the next event.
         categories: category -> number; has all of the log.
     """
