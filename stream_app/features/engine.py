@@ -231,6 +231,32 @@ class FeatureEngine:
             states[name] = State(rows[name].row, _checked(own[name], needed, name), elsewhere, heads, touched)
         return self._fold(columns, states, commits, judged)
 
+    def fold_resident(
+        self,
+        columns: EventColumns,
+        rows: Mapping[str, NDArray[np.int32]],
+        state: Mapping[str, NDArray[np.int64]],
+        commits: NDArray[np.int64] | None = None,
+        judged: Judged | None = None,
+    ) -> FoldResult:
+        """Fold as `fold` does, into state that lies in rows which the caller numbers; there are no other groups.
+
+        Args:
+            columns: B events.
+            rows: per kind (B,) int32 below N, the row of each event's entity, -1 where it has none.
+            state: per kind (N, W), changed in place.
+            commits: As in `fold`.
+            judged: As in `fold`.
+        """
+        assert judged is not None or self.kinds[0].name in rows, "nobody has judged lateness and repetition"
+        states = {}
+        for name, layout in self._layouts.items():
+            if name in rows:
+                own, touched = state[name], np.zeros(len(state[name]), np.bool_)
+                _checked(own, (len(own), layout.plan.width), name)
+                states[name] = State(rows[name], own, _no_rows(layout), np.zeros(0, np.int64), touched)
+        return self._fold(columns, states, commits, judged)
+
     def _fold(
         self, columns: EventColumns, states: Mapping[str, State], commits: NDArray[np.int64] | None, judged: Judged | None
     ) -> FoldResult:

@@ -12,21 +12,22 @@ spans more than the shortest time to live (a day): `Resident.span_ms`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import compress
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream_app.features.blobs import Blobs
-from stream_app.features.columns import EntityRows, EventColumns
+from stream_app.features.columns import EventColumns
 from stream_app.features.declare import EntityKind
 from stream_app.features.engine import FeatureEngine, FoldResult, Judged
+from stream_app.features.keys import EntityKeys, KeyIndex, words_of
+from stream_app.features.memory import sparse_zeros
 
 __all__ = ["Resident"]
 
-_FIRST_ROOM: Final = 1 << 10  # rows of a kind; doubled when they are not enough
-_HOT_BYTES: Final = 512 << 20  # of all rows together: a row of a user is 10 kB, its blob some hundred bytes
+_HOT_BYTES: Final = 1 << 30  # of all rows together: a row of a user is 10 kB, its blob some hundred bytes
+_FIRST_ROWS: Final = 1 << 10  # that keys are kept of; doubled when they are not enough
 _FEWEST_SWEPT: Final = 1 << 14  # entities of a kind below which none is looked for that may be forgotten
 
 
@@ -46,9 +47,10 @@ class Resident:
         self._engine = engine
         widths = engine.widths()
         chosen = [kind for kind in engine.kinds if not kinds or kind.name in kinds]
-        # Every kind may have the same number of hot rows: users, whose rows are the widest, decide.
-        room = max(1, hot_bytes // (8 * sum(widths[kind.name] for kind in chosen)))
-        self._tables = {kind.name: _Table(engine, kind, widths[kind.name], room) for kind in chosen}
+        # Half of it is shared out, the same number of rows for every kind; half goes to the kinds that need more.
+        share = max(1, hot_bytes // 2 // (8 * sum(widths[kind.name] for kind in chosen)))
+        spare = _Spare(hot_bytes // 2)
+        self._tables = {kind.name: _Table(engine, kind, widths[kind.name], share, spare) for kind in chosen}
         self.span_ms = min(kind.ttl_ms for kind in engine.kinds)
 
     def fold(self, columns: EventColumns, commits: NDArray[np.int64] | None = None, judged: Judged | None = None) -> FoldResult:
@@ -59,14 +61,11 @@ class Resident:
             commits: (B,), as there.
             judged: As there.
         """
-        rows: dict[str, EntityRows] = {}
-        own: dict[str, NDArray[np.int64]] = {}
         if len(columns):
             assert columns.time_ms[-1] - columns.time_ms[0] <= self.span_ms, "a batch spans more than an entity may live"
-        for kind, table in self._tables.items():
-            number = table.numbers(columns.keys[kind], columns.time_ms)
-            rows[kind], own[kind] = EntityRows(table.groups, table.names, number), table.state
-        return self._engine.fold(columns, rows, own, {}, commits, judged)
+        rows = {kind: table.numbers(columns.keys[kind], columns.time_ms) for kind, table in self._tables.items()}
+        own = {kind: table.state for kind, table in self._tables.items()}
+        return self._engine.fold_resident(columns, rows, own, commits, judged)
 
     def load(self, kind: str, keys: Sequence[bytes], blobs: Blobs) -> None:
         """Take in the packed state of entities, in place of what is kept of them."""
@@ -81,135 +80,148 @@ class Resident:
         return {kind: table.entities() for kind, table in self._tables.items()}
 
 
-class _Table:
-    """All entities of one kind: hot ones have a row in `state`, cold ones a blob. A vacant row is empty."""
+class _Spare:
+    """Bytes of rows that any kind may take beyond its share; none comes back."""
 
-    def __init__(self, engine: FeatureEngine, kind: EntityKind, width: int, room: int) -> None:
-        self._engine, self._kind, self._ttl_ms, self._room = engine, kind.name, kind.ttl_ms, room
-        self.state = np.zeros((min(room, _FIRST_ROOM), width), np.int64)
-        self.groups = np.zeros(len(self.state), np.int32)
-        self.names: list[bytes] = [b""] * len(self.state)  # by row
-        self._row: dict[bytes, int] = {}
-        self._vacant = list(range(len(self.state)))
-        self._used = np.zeros(len(self.state), np.int64)  # the batch that last used the row
+    def __init__(self, size: int) -> None:
+        self.bytes = size
+
+    def take(self, rows: int, of_bytes: int) -> int:
+        """Take room for so many rows, or for fewer if there is less; return for how many."""
+        taken = min(rows, max(0, self.bytes // of_bytes))
+        self.bytes -= taken * of_bytes
+        return taken
+
+
+class _Table:
+    """All entities of one kind: hot ones have a row in `state`, cold ones a blob. A vacant row is empty.
+
+    Rows are opened one after the other, so that memory that was never needed is never touched.
+    """
+
+    def __init__(self, engine: FeatureEngine, kind: EntityKind, width: int, share: int, spare: _Spare) -> None:
+        self._engine, self._kind, self._ttl_ms = engine, kind.name, kind.ttl_ms
+        self._room, self._spare = share, spare  # rows that may be opened now
+        most = share + spare.bytes // (8 * width)
+        self.state = sparse_zeros(most, width)
+        self._index = KeyIndex(min(most, _FIRST_ROWS))
+        self._opened = self._hot = 0
+        self._vacant = np.zeros(0, np.int32)  # of the opened rows
         self._cold: dict[bytes, bytes] = {}
         self._batch = 0
         self._sweep_at = _FEWEST_SWEPT
 
     def __len__(self) -> int:
-        return len(self._row) + len(self._cold)
+        return self._hot + len(self._cold)
 
     def entities(self) -> int:
         """Return how many have state."""
         return len(self._with_state()) + len(self._cold)
 
-    def _with_state(self) -> list[bytes]:
-        """Return the hot ones but for those that only events without effect have named (late ones, repeated ones)."""
-        keys, rows = list(self._row), np.fromiter(self._row.values(), np.int64, len(self._row))
-        return list(compress(keys, (self.state[rows, 0] > 0).tolist()))
+    def _taken(self) -> NDArray[np.int64]:
+        return np.flatnonzero(self._index.used[: self._opened])
+
+    def _with_state(self) -> NDArray[np.int64]:
+        """Return the rows of the hot ones but for those that only events without effect have named (late ones, repeated ones)."""
+        rows = self._taken()
+        is_known: NDArray[np.bool_] = self.state[rows, 0] > 0
+        return rows[is_known]
 
     def numbers(self, keys: Sequence[bytes], time_ms: NDArray[np.int64]) -> NDArray[np.int32]:
         """Return the rows of a batch's entities, -1 for b""; those that have been silent for too long are empty."""
         self._batch += 1
-        found = list(map(self._row.get, keys))
-        if None in found:
-            missing = dict.fromkeys(compress(keys, [row is None for row in found]))
-            missing.pop(b"", None)
-            if missing:
-                # What this batch needs must not make room for the rest of it.
-                self._used[np.array([row for row in found if row is not None], np.int64)] = self._batch
-                self._heat(list(missing), int(time_ms[0]))
-            found = [self._row.get(key, -1) for key in keys]
-        numbers = np.array(found, np.int32)
-        there = np.flatnonzero(numbers >= 0)
-        self._used[numbers[there]] = self._batch
-        self._expire(numbers, there, time_ms)
+        words = words_of(keys)
+        numbers, missing = self._index.find(words, self._batch, self.state, time_ms, self._ttl_ms)
+        if missing:
+            if len(self) >= self._sweep_at:
+                self._sweep(int(time_ms[0]))
+            self._heat(words, numbers, missing, time_ms)
         return numbers
-
-    def _expire(self, numbers: NDArray[np.int32], there: NDArray[np.intp], time_ms: NDArray[np.int64]) -> None:
-        newest = self.state[numbers[there], 0]
-        silent = there[(newest > 0) & (time_ms[there] - (newest - 1) > self._ttl_ms)]
-        for row in dict.fromkeys(numbers[silent].tolist()):
-            first = int(np.argmax(numbers == row))
-            if time_ms[first] - (self.state[row, 0] - 1) > self._ttl_ms:  # else an event of this batch has kept it alive
-                self.state[row] = 0
 
     def load(self, keys: Sequence[bytes], blobs: Blobs) -> None:
         """Take in packed state."""
-        for key in keys:
-            if key in self._row:
-                self._vacate(key)
+        if len(keys):
+            there = self._index.rows_of(words_of(keys))
+            self._vacate(np.unique(there[there >= 0]).astype(np.int64))
         self._cold.update(zip(keys, blobs, strict=True))
 
     def packed(self, most: int) -> Iterator[tuple[list[bytes], Blobs]]:
         """Yield all entities in order of their keys."""
-        keys = sorted([*self._with_state(), *self._cold])
+        rows = self._with_state()
+        row_of = dict(zip(self._index.keys(rows), rows.tolist(), strict=True))
+        keys = sorted([*row_of, *self._cold])
         for first in range(0, len(keys), most):
             part = keys[first : first + most]
-            rows = np.array([self._row[key] for key in part if key in self._row], np.int64)
-            hot = iter(self._engine.pack(self._kind, self.state, rows))
-            yield part, Blobs.of([next(hot) if key in self._row else self._cold[key] for key in part])
+            hot = iter(
+                self._engine.pack(self._kind, self.state, np.array([row_of[key] for key in part if key in row_of], np.int64))
+            )
+            yield part, Blobs.of([next(hot) if key in row_of else self._cold[key] for key in part])
 
-    def _heat(self, keys: list[bytes], now_ms: int) -> None:
+    def _heat(self, words: NDArray[np.uint64], numbers: NDArray[np.int32], missing: int, time_ms: NDArray[np.int64]) -> None:
         """Give rows to entities that have none."""
-        if len(self) >= self._sweep_at:
-            self._sweep(now_ms)
-        free = self._free(len(keys))
-        self._used[free] = self._batch
-        blobs = [self._cold.pop(key, None) for key in keys]
-        for key, row in zip(keys, free.tolist(), strict=True):
-            self._row[key] = row
-            self.names[row] = key
-        known = [number for number, blob in enumerate(blobs) if blob]
-        if known:
-            self.state[free[known]] = self._engine.unpack(self._kind, [blobs[number] for number in known])
+        free = self._free(missing)
+        first = self._index.add(words, numbers, self._batch, free)
+        self._hot += len(first)
+        self._vacant = np.concatenate((self._vacant, free[len(first) :]))
+        if not self._cold:
+            return
+        blobs = [self._cold.pop(key, None) for key in EntityKeys(words[first])]
+        known = np.flatnonzero([blob is not None for blob in blobs])
+        if len(known):
+            state = self._engine.unpack(self._kind, [blobs[number] for number in known])
+            state[(state[:, 0] > 0) & (time_ms[first[known]] - (state[:, 0] - 1) > self._ttl_ms)] = 0
+            self.state[free[known]] = state
 
-    def _free(self, wanted: int) -> NDArray[np.int64]:
+    def _free(self, wanted: int) -> NDArray[np.int32]:
         """Return so many empty rows: vacant ones, new ones, or those of entities that go cold."""
-        while len(self._vacant) < wanted and len(self.state) < self._room:
-            self._grow(min(self._room, 2 * len(self.state)))
-        if len(self._vacant) < wanted:
-            self._cool(wanted - len(self._vacant))
-        if len(self._vacant) < wanted:
-            self._grow(len(self.state) + wanted - len(self._vacant))
-        return np.array([self._vacant.pop() for _ in range(wanted)], np.int64)
+        opening = wanted - len(self._vacant)
+        if opening > self._room:
+            self._room += self._spare.take(opening - self._room, 8 * self.state.shape[1])
+        if opening > self._room:
+            self._cool(opening - self._room)
+            opening = wanted - len(self._vacant)
+        opening = max(0, opening)
+        self._grow(self._opened + opening)
+        opened = np.arange(self._opened, self._opened + opening, dtype=np.int32)
+        self._opened, self._room = self._opened + opening, max(0, self._room - opening)
+        reused = wanted - opening
+        rows, self._vacant = self._vacant[:reused], self._vacant[reused:]
+        return np.concatenate((rows, opened))
 
     def _cool(self, lacking: int) -> None:
         """Pack the rows that were used longest ago, but for those of this batch."""
-        taken = np.fromiter(self._row.values(), np.int64, len(self._row))
-        idle = taken[self._used[taken] < self._batch]
-        going = min(len(idle), max(lacking, len(self.state) // 4))  # many at once: packing is by the batch
-        if not going:
-            return
-        rows = idle[np.argsort(self._used[idle], kind="stable")[:going]]
-        for row, blob in zip(rows.tolist(), self._engine.pack(self._kind, self.state, rows), strict=True):
-            if self.state[row, 0] > 0:
-                self._cold[self.names[row]] = blob
-            self._vacate(self.names[row])
+        taken = self._taken()
+        used = self._index.used[taken]
+        idle, used = taken[used < self._batch], used[used < self._batch]
+        going = min(len(idle), max(lacking, self._opened // 4))  # many at once: packing is by the batch
+        rows = idle[np.argsort(used, kind="stable")[:going]]
+        with_state = rows[self.state[rows, 0] > 0]
+        self._cold.update(zip(self._index.keys(with_state), self._engine.pack(self._kind, self.state, with_state), strict=True))
+        self._vacate(rows)
 
-    def _vacate(self, key: bytes) -> None:
-        row = self._row.pop(key)
-        self.names[row] = b""
-        self.state[row] = 0
-        self._vacant.append(row)
+    def _vacate(self, rows: NDArray[np.int64]) -> None:
+        if len(rows):
+            self._index.remove(rows)
+            self.state[rows] = 0
+            self._hot -= len(rows)
+            self._vacant = np.concatenate((self._vacant, rows.astype(np.int32)))
 
     def _sweep(self, now_ms: int) -> None:
         """Forget who has been silent for too long: nobody will read of them."""
-        oldest = now_ms - self._ttl_ms
-        for key, row in list(self._row.items()):
-            if self.state[row, 0] - 1 < oldest and self._used[row] < self._batch:
-                self._vacate(key)
+        oldest, taken = now_ms - self._ttl_ms, self._taken()
+        self._vacate(taken[(self.state[taken, 0] - 1 < oldest) & (self._index.used[taken] < self._batch)])
         for key in [key for key, blob in self._cold.items() if _newest_ms(blob) < oldest]:
             del self._cold[key]
         self._sweep_at = max(_FEWEST_SWEPT, 2 * len(self))
 
     def _grow(self, rows: int) -> None:
-        before, width = self.state.shape
-        self.state = np.concatenate((self.state, np.zeros((rows - before, width), np.int64)))
-        self.groups = np.zeros(rows, np.int32)
-        self.names += [b""] * (rows - before)
-        self._used = np.concatenate((self._used, np.zeros(rows - before, np.int64)))
-        self._vacant += range(before, rows)
+        """See to it that so many rows can be opened."""
+        if rows > len(self._index):
+            self._index.grow(max(rows, 2 * len(self._index)))
+        if rows > len(self.state):  # a batch's own entities are hot whatever the bound says
+            state = sparse_zeros(max(rows, 2 * len(self.state)), self.state.shape[1])
+            state[: self._opened] = self.state[: self._opened]
+            self.state = state
 
 
 def _newest_ms(blob: bytes) -> int:
