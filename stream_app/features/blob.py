@@ -28,7 +28,7 @@ from stream_app.features.compiled import Int, compiled, inlined
 from stream_app.features.layout import HEADER, KindLayout, KindPlan
 from stream_app.features.tiles import lowest
 
-__all__ = ["FOREIGN", "as_blobs", "pack_rows", "unpack_rows"]
+__all__ = ["FOREIGN", "as_blobs", "newest_ms_of", "pack_rows", "unpack_rows"]
 
 FOREIGN: Final = 1  # a blob of another shape; its row is empty
 _DAMAGED: Final = 2
@@ -45,6 +45,17 @@ _ONE, _NONE = np.uint64(1), np.uint64(0)
 def as_blobs(blobs: Blobs | Sequence[bytes | None]) -> Blobs:
     """Return them end to end."""
     return blobs if isinstance(blobs, Blobs) else Blobs.of(blobs)
+
+
+def newest_ms_of(blob: bytes) -> int:
+    """Return the time of the newest event of a packed state, of whatever shape; -1 for an empty one."""
+    value = shift = 0
+    for byte in blob[_TAG + _CHECK : _TAG + _CHECK + _VARINT]:
+        value |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            break
+    return value - 1
 
 
 def pack_rows(layout: KindLayout, rows: NDArray[np.int64], which: NDArray[np.int64] | None = None) -> Blobs:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Final, NamedTuple, overload
+from typing import Any, Final, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,7 +107,8 @@ class KeyIndex:
         before = len(self.used)
         self.words = np.concatenate((self.words, np.zeros((rows - before, self.words.shape[1]), np.uint64)))
         self.used = np.concatenate((self.used, np.zeros(rows - before, np.int64)))
-        self._rebuild()
+        self._slots = _slots(rows)
+        _fill(self._parts())
 
     def find(
         self, words: NDArray[np.uint64], batch: int, state: NDArray[np.int64], time_ms: NDArray[np.int64], ttl_ms: int
@@ -127,8 +128,7 @@ class KeyIndex:
         numbers = np.full(len(words), _NONE, np.int32)
         if not words.any():
             return numbers, 0
-        if words.shape[1] != self.words.shape[1]:
-            self.words = np.zeros((len(self.used), words.shape[1]), np.uint64)
+        self._fit(words)
         return numbers, _find(words, self._parts(), _Asked(batch, time_ms, ttl_ms), state, numbers)
 
     def add(
@@ -148,10 +148,14 @@ class KeyIndex:
         first = np.empty(len(free), np.int64)
         return first[: _add(words, self._parts(), batch, free, numbers, first)]
 
-    def remove(self, rows: NDArray[np.int64]) -> None:
-        """Make rows vacant."""
-        self.used[rows] = 0
-        self._rebuild()
+    def new(self, words: NDArray[np.uint64]) -> NDArray[np.int32]:
+        """Return what `find` gives for N keys of which none has a row, (N,)."""
+        self._fit(words)
+        return np.full(len(words), _MISSING, np.int32)
+
+    def remove(self, rows: NDArray[np.integer[Any]]) -> None:
+        """Make rows vacant, each of them used."""
+        _remove(rows, self._parts())
 
     def rows_of(self, words: NDArray[np.uint64]) -> NDArray[np.int32]:
         """Look up B keys and change nothing: (B,) rows, negative where there is none."""
@@ -160,13 +164,13 @@ class KeyIndex:
             _look(words, self._parts(), numbers)
         return numbers
 
-    def keys(self, rows: NDArray[np.int64]) -> list[bytes]:
+    def keys(self, rows: NDArray[np.integer[Any]]) -> list[bytes]:
         """Return the keys of rows."""
         return list(EntityKeys(self.words[rows]))
 
-    def _rebuild(self) -> None:
-        self._slots = _slots(len(self.used))
-        _fill(self._parts())
+    def _fit(self, words: NDArray[np.uint64]) -> None:
+        if words.shape[1] != self.words.shape[1]:  # the first keys
+            self.words = np.zeros((len(self.used), words.shape[1]), np.uint64)
 
     def _parts(self) -> _Parts:
         return _Parts(self._slots, self.words, self.used)
@@ -177,13 +181,19 @@ def _slots(rows: int) -> NDArray[np.int32]:
 
 
 @inlined
-def _slot(words: NDArray[np.uint64], number: Int, index: _Parts) -> Int:
-    """The slot of a key: the one that holds its row, or the empty one where it would be."""
+def _home(words: NDArray[np.uint64], number: Int, mask: Int) -> Int:
+    """The slot that a key would have if there were no others."""
     mixed = words[number, 0]
     for column in range(1, words.shape[1]):
         mixed = (mixed * np.uint64(_SPREAD)) ^ words[number, column]
+    return np.int64((mixed * np.uint64(_SPREAD)) >> np.uint64(24)) & mask
+
+
+@inlined
+def _slot(words: NDArray[np.uint64], number: Int, index: _Parts) -> Int:
+    """The slot of a key: the one that holds its row, or the empty one where it would be."""
     mask = np.int64(len(index.slots) - 1)
-    slot = np.int64((mixed * np.uint64(_SPREAD)) >> np.uint64(24)) & mask
+    slot = _home(words, number, mask)
     while True:
         row = index.slots[slot]
         if row < 0:
@@ -264,3 +274,23 @@ def _fill(index: _Parts) -> None:
     for row in range(len(index.used)):
         if index.used[row] > 0:
             index.slots[_slot(index.words, row, index)] = row
+
+
+@compiled
+def _remove(rows: NDArray[np.integer[Any]], index: _Parts) -> None:
+    # Linear probing: who stands behind a slot that becomes empty moves up, unless that would be before its home (Knuth, The Art
+    # of Computer Programming, volume 3, algorithm 6.4R).
+    slots, mask = index.slots, np.int64(len(index.slots) - 1)
+    for row in rows:
+        index.used[row] = 0
+        empty = _slot(index.words, row, index)
+        other = empty
+        while True:
+            other = (other + 1) & mask
+            if slots[other] < 0:
+                break
+            home = _home(index.words, slots[other], mask)
+            if ((other - home) & mask) >= ((other - empty) & mask):
+                slots[empty] = slots[other]
+                empty = other
+        slots[empty] = _EMPTY

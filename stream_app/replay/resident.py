@@ -17,16 +17,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_app.features.blob import newest_ms_of
 from stream_app.features.blobs import Blobs
 from stream_app.features.columns import EventColumns
 from stream_app.features.declare import EntityKind
 from stream_app.features.engine import FeatureEngine, FoldResult, Judged
-from stream_app.features.keys import EntityKeys, KeyIndex, words_of
+from stream_app.features.keys import KeyIndex, words_of
 from stream_app.features.memory import sparse_zeros
+from stream_app.features.packed import PackedStates
 
 __all__ = ["Resident"]
 
-_HOT_BYTES: Final = 1 << 30  # of all rows together: a row of a user is 10 kB, its blob some hundred bytes
+_HOT_BYTES: Final = 1 << 28  # of all rows together: a row of a user is 10 kB, its blob some hundred bytes
 _FIRST_ROWS: Final = 1 << 10  # that keys are kept of; doubled when they are not enough
 _FEWEST_SWEPT: Final = 1 << 14  # entities of a kind below which none is looked for that may be forgotten
 
@@ -107,7 +109,7 @@ class _Table:
         self._index = KeyIndex(min(most, _FIRST_ROWS))
         self._opened = self._hot = 0
         self._vacant = np.zeros(0, np.int32)  # of the opened rows
-        self._cold: dict[bytes, bytes] = {}
+        self._cold = PackedStates()
         self._batch = 0
         self._sweep_at = _FEWEST_SWEPT
 
@@ -140,22 +142,22 @@ class _Table:
 
     def load(self, keys: Sequence[bytes], blobs: Blobs) -> None:
         """Take in packed state."""
-        if len(keys):
-            there = self._index.rows_of(words_of(keys))
-            self._vacate(np.unique(there[there >= 0]).astype(np.int64))
-        self._cold.update(zip(keys, blobs, strict=True))
+        words, newest_ms = words_of(keys), np.array([newest_ms_of(blob) for blob in blobs], np.int64)
+        there = self._index.rows_of(words)
+        self._vacate(np.unique(there[there >= 0]).astype(np.int64))
+        self._cold.put(words, blobs, newest_ms)
 
     def packed(self, most: int) -> Iterator[tuple[list[bytes], Blobs]]:
         """Yield all entities in order of their keys."""
         rows = self._with_state()
         row_of = dict(zip(self._index.keys(rows), rows.tolist(), strict=True))
-        keys = sorted([*row_of, *self._cold])
+        keys = sorted([*row_of, *self._cold.keys()])
         for first in range(0, len(keys), most):
             part = keys[first : first + most]
-            hot = iter(
-                self._engine.pack(self._kind, self.state, np.array([row_of[key] for key in part if key in row_of], np.int64))
-            )
-            yield part, Blobs.of([next(hot) if key in row_of else self._cold[key] for key in part])
+            chosen = np.array([row_of[key] for key in part if key in row_of], np.int64)
+            hot = iter(self._engine.pack(self._kind, self.state, chosen))
+            cold = iter(self._cold.blobs(words_of([key for key in part if key not in row_of])))
+            yield part, Blobs.of([next(hot if key in row_of else cold) for key in part])
 
     def _heat(self, words: NDArray[np.uint64], numbers: NDArray[np.int32], missing: int, time_ms: NDArray[np.int64]) -> None:
         """Give rows to entities that have none."""
@@ -163,12 +165,9 @@ class _Table:
         first = self._index.add(words, numbers, self._batch, free)
         self._hot += len(first)
         self._vacant = np.concatenate((self._vacant, free[len(first) :]))
-        if not self._cold:
-            return
-        blobs = [self._cold.pop(key, None) for key in EntityKeys(words[first])]
-        known = np.flatnonzero([blob is not None for blob in blobs])
+        known, blobs = self._cold.take(words[first])
         if len(known):
-            state = self._engine.unpack(self._kind, [blobs[number] for number in known])
+            state = self._engine.unpack(self._kind, blobs)
             state[(state[:, 0] > 0) & (time_ms[first[known]] - (state[:, 0] - 1) > self._ttl_ms)] = 0
             self.state[free[known]] = state
 
@@ -196,7 +195,8 @@ class _Table:
         going = min(len(idle), max(lacking, self._opened // 4))  # many at once: packing is by the batch
         rows = idle[np.argsort(used, kind="stable")[:going]]
         with_state = rows[self.state[rows, 0] > 0]
-        self._cold.update(zip(self._index.keys(with_state), self._engine.pack(self._kind, self.state, with_state), strict=True))
+        blobs = self._engine.pack(self._kind, self.state, with_state)
+        self._cold.put(self._index.words[with_state], blobs, self.state[with_state, 0] - 1)
         self._vacate(rows)
 
     def _vacate(self, rows: NDArray[np.int64]) -> None:
@@ -210,8 +210,7 @@ class _Table:
         """Forget who has been silent for too long: nobody will read of them."""
         oldest, taken = now_ms - self._ttl_ms, self._taken()
         self._vacate(taken[(self.state[taken, 0] - 1 < oldest) & (self._index.used[taken] < self._batch)])
-        for key in [key for key, blob in self._cold.items() if _newest_ms(blob) < oldest]:
-            del self._cold[key]
+        self._cold.forget(oldest)
         self._sweep_at = max(_FEWEST_SWEPT, 2 * len(self))
 
     def _grow(self, rows: int) -> None:
@@ -222,14 +221,3 @@ class _Table:
             state = sparse_zeros(max(rows, 2 * len(self.state)), self.state.shape[1])
             state[: self._opened] = self.state[: self._opened]
             self.state = state
-
-
-def _newest_ms(blob: bytes) -> int:
-    """The time of an entity's newest event: the first varint behind a blob's tag and check (stream_app/features/blob.py)."""
-    value = shift = 0
-    for byte in blob[8:18]:
-        value |= (byte & 127) << shift
-        shift += 7
-        if byte < 128:
-            break
-    return value - 1
