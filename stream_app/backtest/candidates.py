@@ -19,7 +19,7 @@ from stream_app.backtest.score_files import ScoreFile
 from stream_app.codec.ranked import ModelNorms
 from stream_app.decision.rule_files import load_rules
 from stream_app.decision.rules import SHIPPED_RULES, RuleSet
-from stream_app.errors import ConfigError
+from stream_app.errors import ConfigError, ContractError
 from stream_app.features.engine import FeatureEngine
 from stream_app.inference.artifact import check_catalogue
 from stream_app.inference.candidates import load_candidates
@@ -102,8 +102,8 @@ class ModelCandidate:
         runs_on: An engine of `inference.engines`.
 
     Raises:
-        ContractError: It is damaged, or of another catalogue.
-        ConfigError: A pattern that fits no feature.
+        ContractError: It is damaged.
+        ConfigError: It was trained with another catalogue; a pattern that fits no feature.
     """
 
     claims = True
@@ -111,7 +111,10 @@ class ModelCandidate:
     def __init__(self, folder: Path, engine: FeatureEngine, without: Sequence[str] = (), runs_on: str = "auto") -> None:
         self._scorer = open_scorer(folder, runs_on)
         manifest = self._scorer.manifest
-        check_catalogue(manifest, engine.catalogue_hash, engine.feature_names)
+        try:
+            check_catalogue(manifest, engine.catalogue_hash, engine.feature_names)
+        except ContractError as err:
+            raise ConfigError(f'{err}. Or name the catalogue that it reads: catalogue = "module:NAME"') from err
         self._index = load_candidates(folder, manifest)
         self.items = self._index.ids
         self.threshold: float | None = manifest.fraud_threshold
@@ -201,9 +204,14 @@ class ScoresCandidate:
 def candidate_from(config: CandidateConfig, engine: FeatureEngine, runs_on: str = "auto") -> Candidate | None:
     """Open what a configuration names; None for a blend, which is made of the others' scores.
 
+    Args:
+        config: Of one candidate.
+        engine: Of the catalogue that it reads.
+        runs_on: What models run on, an engine of `inference.engines`.
+
     Raises:
-        ConfigError: A file that is not there, or wrong.
-        ContractError: A model that does not fit.
+        ConfigError: A file that is not there, or wrong; a model that was trained with another catalogue.
+        ContractError: A model that is damaged; rules about features that the catalogue does not have.
     """
     names = engine.feature_names
     if config.kind == "model":

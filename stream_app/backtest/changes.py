@@ -16,7 +16,7 @@ from stream_app.codec.ranked import ModelNorms
 from stream_app.decision.decide import reasons_of
 from stream_app.events import KINDS
 
-__all__ = ["Change", "Decided", "Side", "changes", "earlier"]
+__all__ = ["Change", "Decided", "Party", "Side", "changes", "earlier"]
 
 _AT_ONCE: Final = 4_096  # features read again
 
@@ -28,6 +28,25 @@ class Decided:
     score: NDArray[np.float64]
     threshold: NDArray[np.float64]
     alert: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Party:
+    """One whose decisions are compared.
+
+    Attributes:
+        who: The candidate; None: a blend, which has no reasons of its own.
+        decided: What it decided.
+        catalogue: The name of the catalogue that it reads.
+        features: The names of its features.
+        norms: What is usual for them, if anybody knows.
+    """
+
+    who: Candidate | None
+    decided: Decided
+    catalogue: str
+    features: tuple[str, ...]
+    norms: ModelNorms | None
 
 
 class Side(msgspec.Struct, frozen=True):
@@ -54,29 +73,22 @@ class Change(msgspec.Struct, frozen=True):
 
 
 def changes(
-    before: tuple[Candidate | None, Decided],
-    after: tuple[Candidate | None, Decided],
-    facts: Mapping[str, NDArray[Any]],
-    judged: NDArray[np.int64],
-    spool: Spool,
-    usual: tuple[tuple[str, ...], ModelNorms | None],
+    before: Party, after: Party, facts: Mapping[str, NDArray[Any]], judged: NDArray[np.int64], spool: Spool
 ) -> Iterator[Change]:
     """Yield the judged events whose decisions differ, in canonical order.
 
     Args:
-        before: A candidate (None: a blend, which has no reasons of its own) and what it decided.
-        after: Another one.
+        before: Whose decisions stood.
+        after: Whose decisions are to stand.
         facts: `time_ms`, `kind`, `amount`, `label` (N,), of the events that are kept.
         judged: (K,) rows of them that are judged, ascending.
         spool: Has ids and features of the N events.
-        usual: Names of the features, and what is usual for them, for a candidate that does not know it itself.
     """
-    differ = judged[before[1].alert[judged] != after[1].alert[judged]]
+    differ = judged[before.decided.alert[judged] != after.decided.alert[judged]]
     for first in range(0, len(differ), _AT_ONCE):
         rows = differ[first : first + _AT_ONCE]
         events, users = spool.names(rows)
-        dense = spool.features(rows)
-        sides = [_sides(who, decided, rows, dense, facts["kind"][rows], usual) for who, decided in (before, after)]
+        sides = [_sides(party, rows, spool.features(party.catalogue, rows), facts["kind"][rows]) for party in (before, after)]
         for place, row in enumerate(rows.tolist()):
             label = int(facts["label"][row])
             yield Change(
@@ -115,27 +127,19 @@ def earlier(
     return found
 
 
-def _sides(
-    who: Candidate | None,
-    decided: Decided,
-    rows: NDArray[np.int64],
-    dense: NDArray[np.float32],
-    kind: NDArray[np.int32],
-    usual: tuple[tuple[str, ...], ModelNorms | None],
-) -> list[Side]:
+def _sides(party: Party, rows: NDArray[np.int64], dense: NDArray[np.float32], kind: NDArray[np.int32]) -> list[Side]:
     fired: list[list[str]] = [[] for _ in rows]
-    if isinstance(who, RulesCandidate):
-        fired = [[name for name, hit in zip(who.rules.names, row, strict=True) if hit] for row in who.rules.fired(dense, kind)]
-    names, norms = usual
-    norms = who.norms if who is not None and who.norms is not None else norms
+    if isinstance(party.who, RulesCandidate):
+        rules = party.who.rules
+        fired = [[name for name, hit in zip(rules.names, row, strict=True) if hit] for row in rules.fired(dense, kind)]
     found = []
     for place, row in enumerate(rows.tolist()):
-        reasons = [] if norms is None else reasons_of(dense[place], norms, names)
+        reasons = [] if party.norms is None else reasons_of(dense[place], party.norms, party.features)
         found.append(
             Side(
-                bool(decided.alert[row]),
-                _number(decided.score[row]),
-                _number(decided.threshold[row]),
+                bool(party.decided.alert[row]),
+                _number(party.decided.score[row]),
+                _number(party.decided.threshold[row]),
                 fired[place],
                 [msgspec.structs.asdict(reason) for reason in reasons],
             )

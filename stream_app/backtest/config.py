@@ -99,6 +99,7 @@ class CandidateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         of: names of other candidates (`blend`).
         weights: as many numbers as `of`; empty: all alike.
         without: features that are set to what is usual, patterns such as `device_*` (`model`): what the model is worth without.
+        catalogue: `module:NAME` of the catalogue whose features it reads; empty: the worker's.
         threshold: score from which an event is an alert; None: the model's own, for rules the least that fires at all, for others
             by budget.
         adapt: `budget`: each day begins with the threshold that would have spent the daily budget over the `lookback_days` before
@@ -115,6 +116,7 @@ class CandidateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     of: tuple[str, ...] = ()
     weights: tuple[float, ...] = ()
     without: tuple[str, ...] = ()
+    catalogue: str = ""
     threshold: float | None = None
     adapt: Literal["", "budget", "precision"] = ""
     precision: float = 0.8
@@ -247,6 +249,8 @@ def _candidate_problems(candidate: CandidateConfig, config: BacktestConfig) -> l
         found.append("precision is in (0, 1], lookback_days at least 1")
     if candidate.without and kind != "model":
         found.append("without is for models")
+    if candidate.catalogue and kind in ("scores", "blend"):
+        found.append(f"kind {kind} reads no features, so it has no catalogue")
     return found
 
 

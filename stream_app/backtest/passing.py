@@ -1,7 +1,8 @@
 """The one pass over a log: features as they would have been served, and what every candidate says of the events that count.
 
-Events go through the same fold as live and replay, in canonical order, so the first event that is judged has its past. Kept are
-numbers of the events from the first one that counts; ids and features of these wait on disk (`spool`).
+Events go through the same fold as live and replay, in canonical order, so the first event that is judged has its past; where
+candidates read several catalogues, each event goes through the fold of each (`catalogues`). Kept are numbers of the events from
+the first one that counts; ids and features of these wait on disk (`spool`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from model.contract import INPUTS
 from stream_app.backtest.candidates import Answers, Asked, Candidate
+from stream_app.backtest.catalogues import WORKERS, FeatureSets, Folded
 from stream_app.backtest.config import DAY_MS, BacktestConfig
 from stream_app.backtest.following import Following
 from stream_app.backtest.labels import LabelBook, wrong_value
@@ -25,12 +27,9 @@ from stream_app.backtest.session_labels import UNKNOWN, SessionLabel
 from stream_app.backtest.shown import ItemLog, Shown
 from stream_app.backtest.spool import Spool
 from stream_app.codec.decode import Decoder
-from stream_app.codec.identity import Identity
 from stream_app.errors import InvalidEventError
 from stream_app.events import Event, Label, Order
-from stream_app.features.engine import FeatureEngine
 from stream_app.replay.records import LABELS, LogRecord
-from stream_app.replay.resident import Resident
 from stream_app.replay.sources import Log
 
 __all__ = ["Gathered", "Pass"]
@@ -96,25 +95,19 @@ class Pass:
     Args:
         config: Who counts, from when to when.
         candidates: By name.
-        engine: The features.
-        identity: Pseudonyms, as a worker's.
+        features: Of all catalogues that they read.
         spool: Where ids and features go.
     """
 
-    def __init__(
-        self,
-        config: BacktestConfig,
-        candidates: Mapping[str, Candidate],
-        engine: FeatureEngine,
-        identity: Identity,
-        spool: Spool,
-    ) -> None:
+    def __init__(self, config: BacktestConfig, candidates: Mapping[str, Candidate], features: FeatureSets, spool: Spool) -> None:
         judge = config.judge
         self._tasks, self._candidates, self._spool = judge.tasks, candidates, spool
         self._begin_ms, self._end_ms = judge.begin_ms, judge.end_ms
         self._keep_ms = judge.begin_ms - days_before(config) * DAY_MS
-        self._engine, self._identity, self._state = engine, identity, Resident(engine)
-        self._segments = {name: Segmenting(segment, engine) for name, segment in config.segments.items()}
+        self._features = features
+        self._reads = {name: config.candidates[name].catalogue for name in candidates}
+        workers = features.engines[WORKERS]
+        self._segments = {name: Segmenting(segment, workers) for name, segment in config.segments.items()}
         self._columns, self._users = _Columns(), dict[str, int]()
         self._items = ItemLog()
         self._after = Following(self._items, round(judge.session_gap_minutes * 60_000)) if set(self._tasks) - {"fraud"} else None
@@ -191,7 +184,7 @@ class Pass:
             except (InvalidEventError, msgspec.DecodeError, UnicodeDecodeError) as err:
                 _tell(log, record, f"no {'label' if record.topic == LABELS else 'event'}: {err}")
                 continue
-            if len(events) == _BATCH or (events and event.event_time_ms - events[0].event_time_ms > self._state.span_ms):
+            if len(events) == _BATCH or (events and event.event_time_ms - events[0].event_time_ms > self._features.span_ms):
                 yield events
                 events = []
             events.append(event)
@@ -199,17 +192,16 @@ class Pass:
 
     def _take(self, events: Sequence[Event], hashes: NDArray[np.uint64]) -> None:
         """Fold a batch, and ask about those of its events that count."""
-        columns = self._engine.columns(events, [0] * len(events), self._identity)
-        folded = self._state.fold(columns)
-        repeated = folded.duplicate_of >= 0
-        self._counts["late"] += int(folded.late.sum())
+        folded = self._features.fold(events)
+        columns, workers = folded.columns, folded.workers
+        repeated = workers.duplicate_of >= 0
+        self._counts["late"] += int(workers.late.sum())
         self._counts["repeated"] += int(repeated.sum())
-        counts = (columns.time_ms >= self._keep_ms) & (columns.time_ms < self._end_ms) & ~folded.late & ~repeated
+        counts = (columns.time_ms >= self._keep_ms) & (columns.time_ms < self._end_ms) & ~workers.late & ~repeated
         kept = np.flatnonzero(counts)
         first_row = len(self._spool)
         if len(kept):
-            inputs = {spec.name: getattr(folded, spec.name)[kept] for spec in INPUTS}
-            self._ask([events[place] for place in kept.tolist()], Asked(inputs, columns.kind[kept], hashes[kept]))
+            self._ask([events[place] for place in kept.tolist()], _asked(folded, kept, hashes))
         if self._after is not None:
             rows = np.full(len(events), -1, np.int64)
             rows[kept] = first_row + np.arange(len(kept))
@@ -217,26 +209,27 @@ class Pass:
             for place in np.flatnonzero(~repeated).tolist():  # an event that came twice is one step of its session
                 self._settle(events[place], int(rows[place]))
 
-    def _ask(self, events: Sequence[Event], asked: Asked) -> None:
+    def _ask(self, events: Sequence[Event], asked: Mapping[str, Asked]) -> None:
+        """Ask all candidates about events that count, each by the features of the catalogue that it reads."""
         time_ms = np.array([event.event_time_ms for event in events], np.int64)
         judged = time_ms >= self._begin_ms
         self._counts["judged"] += int(judged.sum())
         first = len(self._spool)
         for name, candidate in self._candidates.items():
-            answers = candidate.answer(asked, self._tasks)
+            answers = candidate.answer(asked[self._reads[name]], self._tasks)
             self._columns.add(**{f"score {name}": answers.fraud})
             self._add_classes(name, answers)
             if name in self._shown and answers.items is not None:
                 rows = np.flatnonzero(judged)
                 self._shown[name].add((first + rows).tolist(), answers.items[rows], time_ms[rows])
-        dense = asked.inputs["dense"]
+        dense = {name: of.inputs["dense"] for name, of in asked.items()}
         self._columns.add(
             time_ms=time_ms,
             user=np.array([self._users.setdefault(event.user, len(self._users)) for event in events], np.int64),
-            kind=asked.kind,
+            kind=asked[WORKERS].kind,
             amount=np.array([event.amount if isinstance(event, Order) else 0.0 for event in events]),
-            event=asked.event,
-            **{f"segment {name}": part.codes(events, dense) for name, part in self._segments.items()},
+            event=asked[WORKERS].event,
+            **{f"segment {name}": part.codes(events, dense[WORKERS]) for name, part in self._segments.items()},
         )
         self._spool.add([event.event_id for event in events], [event.user for event in events], dense)
 
@@ -251,6 +244,15 @@ class Pass:
             self._told.append((told, label))
             for shown in self._shown.values():
                 shown.resolve(told, label.next_item)
+
+
+def _asked(folded: Folded, kept: NDArray[np.intp], hashes: NDArray[np.uint64]) -> dict[str, Asked]:
+    """Return what is asked of the events (K,) that are kept, by the name of the catalogue."""
+    kind, event = folded.columns.kind[kept], hashes[kept]
+    return {
+        name: Asked({spec.name: getattr(found, spec.name)[kept] for spec in INPUTS}, kind, event)
+        for name, found in folded.by_catalogue.items()
+    }
 
 
 def days_before(config: BacktestConfig) -> int:

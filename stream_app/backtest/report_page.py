@@ -43,7 +43,9 @@ def _facts(report: Tree) -> str:
     facts = {"command": report.get("command", ""), "commit": here.get("commit", ""), "date": here.get("date", "")}
     facts["machine"] = f"{here.get('machine', '')}, {here.get('cores', '')} cores"
     facts["log"] = ", ".join(f"{count:,} {name}" for name, count in report["counts"].items())
-    facts |= {f"candidate {name}": f"{version}. {report['notes'].get(name, '')}" for name, version in report["versions"].items()}
+    for name, version in report["versions"].items():
+        read = f"Reads {report['catalogues'][name]}." if name in report["catalogues"] else ""
+        facts[f"candidate {name}"] = " ".join(filter(None, (f"{version}.", read, report["notes"].get(name, ""))))
     return "<dl>" + "".join(f"<dt>{escape(k)}</dt><dd>{escape(str(v))}</dd>" for k, v in facts.items()) + "</dl>"
 
 

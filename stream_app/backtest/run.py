@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -12,14 +13,15 @@ from numpy.typing import NDArray
 
 from stream_app.backtest.answers import class_figures, shown_figures
 from stream_app.backtest.bootstrap import Draws, interval_of
-from stream_app.backtest.candidates import Candidate, candidate_from
-from stream_app.backtest.changes import Change, Decided, changes, earlier
-from stream_app.backtest.config import DAY_MS, BacktestConfig, CandidateConfig
+from stream_app.backtest.candidates import candidate_from
+from stream_app.backtest.catalogues import FeatureSets, engines_of
+from stream_app.backtest.changes import Change, Decided, Party, changes, earlier
+from stream_app.backtest.config import DAY_MS, BacktestConfig
+from stream_app.backtest.deciding import blocked, decide
 from stream_app.backtest.fraud import Case, FraudFigures, fraud_figures
 from stream_app.backtest.passing import Gathered, Pass
 from stream_app.backtest.session_labels import SessionLabel
 from stream_app.backtest.spool import Spool
-from stream_app.backtest.thresholds import NO_ALERTS, adapted, budget_threshold, known_threshold
 from stream_app.backtest.truth import NEVER_MS, UNKNOWN, Truth
 from stream_app.codec.identity import Identity
 from stream_app.errors import ConfigError
@@ -53,18 +55,22 @@ class Backtest:
 
     Args:
         config: What to do.
-        engine: The features.
+        engine: The worker's features.
         identity: Pseudonyms, as a worker's.
         runs_on: What models run on, an engine of `inference.engines`.
 
     Raises:
-        ConfigError: A candidate's file is not there, or wrong.
-        ContractError: A model does not fit.
+        ConfigError: A candidate's file or catalogue is not there, is wrong, or does not fit.
+        ContractError: A model is damaged; rules about features that the catalogue does not have.
     """
 
     def __init__(self, config: BacktestConfig, engine: FeatureEngine, identity: Identity, runs_on: str = "auto") -> None:
-        self._config, self._engine, self._identity = config, engine, identity
-        self._opened = {name: candidate_from(candidate, engine, runs_on) for name, candidate in config.candidates.items()}
+        self._config, self._identity = config, identity
+        self._engines = engines_of(engine, (candidate.catalogue for candidate in config.candidates.values()))
+        self._opened = {
+            name: candidate_from(candidate, self._engines[candidate.catalogue], runs_on)
+            for name, candidate in config.candidates.items()
+        }
         self._spool = Spool()
 
     def __enter__(self) -> Backtest:
@@ -93,7 +99,7 @@ class Backtest:
             ConfigError: Nothing is there to be judged.
         """
         config, asked = self._config, {name: each for name, each in self._opened.items() if each is not None}
-        gathered = Pass(config, asked, self._engine, self._identity, self._spool).run(log, progress)
+        gathered = Pass(config, asked, FeatureSets(self._engines, self._identity), self._spool).run(log, progress)
         in_time = gathered.time_ms >= config.judge.begin_ms
         if not in_time.any():
             raise ConfigError(
@@ -106,6 +112,7 @@ class Backtest:
             "problems": log.problems.summary(),
             "published": config.published,
             "versions": {name: each.version for name, each in asked.items()},
+            "catalogues": self._catalogues(),
             "notes": {name: each.note for name, each in config.candidates.items() if each.note},
             "against": self._baseline,
             "candidates": {name: {} for name in config.candidates},
@@ -113,7 +120,7 @@ class Backtest:
         judged, truth = self._judged(gathered, in_time)
         decided: dict[str, Decided] = {}
         if "fraud" in config.judge.tasks:
-            decided = self._decided(gathered, truth)
+            decided = decide(config, self._opened, gathered, truth)
             self._judge_fraud(gathered, judged, truth, decided, report)
         self._judge_answers(gathered, report)
         facts: dict[str, NDArray[Any]] = {
@@ -139,7 +146,7 @@ class Backtest:
         truth = Truth.of(gathered.time_ms, gathered.kind, said, silence=True, end_ms=gathered.newest_ms, maturity_ms=maturity_ms)
         keep = in_time & (truth.final != UNKNOWN)
         if judge.leave_out_known:
-            keep &= ~self._blocked(gathered, truth)
+            keep &= ~blocked(judge, gathered, truth)
         if "fraud" in judge.tasks and not keep.any():
             young = int((in_time & (truth.silent_ms < NEVER_MS) & (truth.silent_ms > gathered.newest_ms)).sum())
             raise ConfigError(
@@ -149,42 +156,6 @@ class Backtest:
                 "maturity_days, or leave fraud out of [judge] tasks"
             )
         return np.flatnonzero(keep), truth
-
-    def _blocked(self, gathered: Gathered, truth: Truth) -> NDArray[np.bool_]:
-        judge = self._config.judge
-        return _known_users(gathered, truth, judge.begin_ms - judge.known_days * DAY_MS)
-
-    def _decided(self, gathered: Gathered, truth: Truth) -> dict[str, Decided]:
-        found: dict[str, Decided] = {}
-        for name, candidate in sorted(self._config.candidates.items(), key=lambda each: each[1].kind == "blend"):
-            if candidate.kind == "blend":
-                score = _blended([found[other].score for other in candidate.of], candidate)
-            else:
-                score = gathered.scores[name].astype(np.float64)
-            threshold = self._thresholds(candidate, self._opened[name], score, gathered, truth)
-            found[name] = Decided(score, threshold, score >= threshold)
-        return {name: found[name] for name in self._config.candidates}
-
-    def _thresholds(
-        self, config: CandidateConfig, candidate: Candidate | None, score: NDArray[np.float64], gathered: Gathered, truth: Truth
-    ) -> NDArray[np.float64]:
-        own = config.threshold if config.threshold is not None else candidate.threshold if candidate is not None else None
-        if own is not None and not config.adapt:
-            # Compared as a worker compares: in the precision of the scores.
-            return np.full(len(score), float(np.float32(own)))
-        time_ms, days = gathered.time_ms, config.lookback_days
-        begin_ms, budget = self._config.judge.begin_ms, self._config.judge.daily_budget
-        # Who was blocked on a day cost nobody's time on it.
-        open_score = np.where(self._blocked(gathered, truth), np.nan, score) if self._config.judge.leave_out_known else score
-
-        def choose(moment_ms: int) -> float:
-            if moment_ms + DAY_MS <= begin_ms:
-                return NO_ALERTS  # the days before only serve to look back at
-            if config.adapt == "precision":
-                return known_threshold(score, time_ms, truth, config.precision, moment_ms, days)
-            return budget_threshold(open_score, time_ms, gathered.user, budget, moment_ms, days)
-
-        return adapted(time_ms, choose)
 
     def _judge_fraud(
         self,
@@ -241,20 +212,30 @@ class Backtest:
         before: Mapping[str, NDArray[Any]],
     ) -> dict[tuple[str, str], Callable[[], Iterator[Change]]]:
         base = self._baseline
-        norms = next((each.norms for each in self._opened.values() if each is not None and each.norms is not None), None)
-        usual = (tuple(self._engine.feature_names), norms)
-
-        def between(old: tuple[Candidate | None, Decided], name: str) -> Callable[[], Iterator[Change]]:
-            new = (self._opened[name], decided[name])
-            return lambda: changes(old, new, facts, judged, self._spool, usual)
-
-        found = {(base, name): between((self._opened[base], decided[base]), name) for name in decided if name != base}
+        party = self._party
+        found = {(base, name): (party(base, decided[base]), party(name, decided[name])) for name in decided if name != base}
         events = self._spool.names(judged)[0] if before else []
         for name, now in decided.items():
             old = earlier(before, name, now, judged, events) if before else None
             if old is not None:
-                found[f"{name} (run before)", name] = between((self._opened[name], old), name)
-        return found
+                found[f"{name} (run before)", name] = (party(name, old), party(name, now))
+        return {names: partial(changes, *sides, facts, judged, self._spool) for names, sides in found.items()}
+
+    def _party(self, name: str, decided: Decided) -> Party:
+        """Return a candidate with what its reasons are told by: its own norms, else those of a model that reads the same."""
+        candidate, who = self._config.candidates[name], self._opened[name]
+        catalogue = self._config.candidates[candidate.of[0]].catalogue if candidate.kind == "blend" else candidate.catalogue
+        same = [self._opened[other] for other, of in self._config.candidates.items() if of.catalogue == catalogue]
+        norms = next((each.norms for each in (who, *same) if each is not None and each.norms is not None), None)
+        return Party(who, decided, catalogue, self._engines[catalogue].feature_names, norms)
+
+    def _catalogues(self) -> dict[str, str]:
+        """Say of each candidate that reads another catalogue than the worker's, which."""
+        engines = {name: self._engines[each.catalogue] for name, each in self._config.candidates.items() if each.catalogue}
+        return {
+            name: f"{self._config.candidates[name].catalogue} ({engine.catalogue_hash}, {len(engine.feature_names)} features)"
+            for name, engine in engines.items()
+        }
 
     def _columns(
         self, decided: Mapping[str, Decided], facts: Mapping[str, NDArray[Any]], judged: NDArray[np.int64]
@@ -266,28 +247,6 @@ class Backtest:
             columns |= {f"{name}_score": of.score[judged].astype(np.float32), f"{name}_alert": of.alert[judged]}
             columns[f"{name}_threshold"] = of.threshold[judged]
         return columns
-
-
-def _known_users(gathered: Gathered, truth: Truth, since_ms: int) -> NDArray[np.bool_]:
-    """Return which events (N,) are of a user with a fraud, not older than `since_ms`, that was known when the day began."""
-    known_ms = np.where(gathered.time_ms >= since_ms, truth.first_known_ms(1), NEVER_MS)
-    first = np.full(int(gathered.user.max(initial=-1)) + 1, NEVER_MS, np.int64)
-    np.minimum.at(first, gathered.user, known_ms)
-    known: NDArray[np.bool_] = first[gathered.user] <= gathered.time_ms // DAY_MS * DAY_MS
-    return known
-
-
-def _blended(scores: list[NDArray[np.float64]], config: CandidateConfig) -> NDArray[np.float64]:
-    for name, score in zip(config.of, scores, strict=True):
-        if np.nanmin(score, initial=0.0) < 0.0 or np.nanmax(score, initial=0.0) > 1.0:
-            raise ConfigError(
-                f"a blend is of probabilities, and the scores of {name!r} are not in [0, 1]; leave it out of the blend"
-            )
-    weights = np.asarray(config.weights or [1.0] * len(scores)) / sum(config.weights or [1.0] * len(scores))
-    logits = [np.log(s) - np.log1p(-s) for s in (np.clip(score, 1e-7, 1.0 - 1e-7) for score in scores)]
-    mean = sum(weight * logit for weight, logit in zip(weights, logits, strict=True))
-    blended: NDArray[np.float64] = 1.0 / (1.0 + np.exp(-mean))
-    return blended
 
 
 def _class_labels(gathered: Gathered, task: str, begin_ms: int) -> NDArray[np.int64]:

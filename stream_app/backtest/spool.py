@@ -1,10 +1,11 @@
-"""What only a few events will be asked for again, kept on disk: ids, users and features of all that is judged."""
+"""What only a few events will be asked for again, kept on disk: ids, users and features of all that is judged, by catalogue."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
+from typing import IO
 
 import msgspec
 import numpy as np
@@ -20,10 +21,11 @@ class Spool:
     """Rows in the order in which they were added. Use it as a context: its files go with it."""
 
     def __init__(self) -> None:
-        self._names, self._dense = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 (closed by __exit__)
+        self._names = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __exit__)
+        self._dense: dict[str, IO[bytes]] = {}
         self._first: list[int] = [0]  # row of each batch
         self._offset: list[int] = [0]  # of each batch in the file of names
-        self._width = 0
+        self._width: dict[str, int] = {}
 
     def __enter__(self) -> Spool:
         """Return itself."""
@@ -31,21 +33,24 @@ class Spool:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Delete the files."""
-        self._names.close()
-        self._dense.close()
+        for file in (self._names, *self._dense.values()):
+            file.close()
 
     def __len__(self) -> int:
         """Return how many rows there are."""
         return self._first[-1]
 
-    def add(self, events: Sequence[str], users: Sequence[str], dense: NDArray[np.float32]) -> None:
-        """Add B rows: ids, users, features (B, F)."""
+    def add(self, events: Sequence[str], users: Sequence[str], dense: Mapping[str, NDArray[np.float32]]) -> None:
+        """Add B rows: ids, users, features (B, F) by the name of their catalogue, the same names each time."""
         block = _encode((events, users))
         self._names.seek(self._offset[-1])
         self._names.write(block)
-        self._dense.seek(0, 2)
-        self._dense.write(np.ascontiguousarray(dense).tobytes())
-        self._width = dense.shape[1]
+        for name, part in dense.items():
+            if name not in self._dense:
+                self._dense[name] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __exit__)
+                self._width[name] = part.shape[1]
+            self._dense[name].seek(0, 2)
+            self._dense[name].write(np.ascontiguousarray(part).tobytes())
         self._first.append(self._first[-1] + len(events))
         self._offset.append(self._offset[-1] + len(block))
 
@@ -62,11 +67,11 @@ class Spool:
                 users.append(of_batch[1][row])
         return events, users
 
-    def features(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def features(self, catalogue: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return features (R, F) of rows (R,)."""
-        found = np.empty((len(rows), self._width), np.float32)
-        size = 4 * self._width
+        file, width = self._dense[catalogue], self._width[catalogue]
+        found = np.empty((len(rows), width), np.float32)
         for place, row in enumerate(rows.tolist()):
-            self._dense.seek(row * size)
-            found[place] = np.frombuffer(self._dense.read(size), np.float32)
+            file.seek(row * 4 * width)
+            found[place] = np.frombuffer(file.read(4 * width), np.float32)
         return found

@@ -1,7 +1,7 @@
 """Boosted trees as a candidate: a model file of LightGBM, on any of the catalogue's features by their names.
 
-For a challenger from a notebook, and for catalogues: one trained on fewer features is judged beside one that has them all, on the
-same pass. A worker does not serve them.
+For a challenger from a notebook: one trained on fewer features is judged beside one that has them all, on the same pass. A worker
+does not serve them.
 """
 
 from __future__ import annotations

@@ -181,10 +181,11 @@ def test_what_was_spooled_comes_back_by_row() -> None:
     events, users = [f"e{n}" for n in range(25)], [f"ü{n % 4}" for n in range(25)]
     with Spool() as spool:
         for first, end in ((0, 10), (10, 10), (10, 11), (11, 25)):
-            spool.add(events[first:end], users[first:end], dense[first:end])
+            spool.add(events[first:end], users[first:end], {"": dense[first:end], "other": -dense[first:end, :2]})
         for rows in (np.arange(25), np.array([3, 9, 10, 11, 24]), np.zeros(0, np.int64)):
             assert spool.names(rows) == ([events[row] for row in rows], [users[row] for row in rows])
-            assert np.array_equal(spool.features(rows), dense[rows])
+            assert np.array_equal(spool.features("", rows), dense[rows])
+            assert np.array_equal(spool.features("other", rows), -dense[rows, :2])
         assert len(spool) == 25
 
 

@@ -21,16 +21,12 @@ from stream_app.codec.identity import Identity
 from stream_app.config import ModelSettings, Settings
 from stream_app.errors import ConfigError, InputFileError
 from stream_app.events import Click, Event, IntentLabel, Label, Order
-from stream_app.imports.sink import JsonlSink
 from stream_app.replay.canonical import CanonicalReplay
 from stream_app.replay.problems import Problems
 from stream_app.replay.sources import chunks_of, open_log
-from stream_app.simulator.options import SimulatorOptions
-from stream_app.simulator.shop import arrivals
 from tests.scoring import scoring_engine, topic_of
+from tests.unit.stream_app.backtest.shop import BEGIN_MS, DEMO, simulated, write_log
 
-DEMO = Path(__file__).resolve().parents[4] / "model" / "artifacts" / "demo"
-BEGIN_MS = 1_767_225_600_000  # of the simulation: 2026-01-01
 CONFIG = """
 [judge]
 from = 2026-01-03
@@ -90,28 +86,13 @@ when = [{ feature = "user_events_1h", at_least = 3 }, { feature = "amount", belo
 
 @pytest.fixture(scope="module")
 def shop() -> list[Event | Label]:
-    options = SimulatorOptions(
-        events=4_000, users=150, items=300, events_per_s=4_000 / (4 * 86_400), fraud_share=0.1, malformed_share=0.0,
-        label_delay_ms=DAY_MS // 4, intent_labels=True, rhythm=False,
-    )  # fmt: skip
-    return [arrival.message for arrival in arrivals(options)]
-
-
-def write(path: Path, events: list[Event | Label]) -> Path:
-    with JsonlSink(path) as sink:
-        for event in events:
-            if isinstance(event, Label):
-                sink.send("labels", event.user.encode(), msgspec.json.encode(event), event.label_time_ms)
-            else:
-                sink.send(topic_of(event), event.user.encode(), msgspec.json.encode(event), event.event_time_ms)
-        sink.flush()
-    return path
+    return list(simulated())
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, shop: list[Event | Label]) -> Path:
     folder = tmp_path_factory.mktemp("backtest")
-    write(folder / "log.jsonl", shop)
+    write_log(folder / "log.jsonl", shop)
     (folder / "own.toml").write_text(RULES)
     # Something that knows a little: the sum of the digits of the event's id, as a probability.
     orders = {event.event_id for event in shop if isinstance(event, Order)}  # some came twice
@@ -255,7 +236,7 @@ def test_labels_that_come_later_change_figures_and_no_threshold(folder: Path, sh
         return msgspec.structs.replace(event, event_id=f"{event.event_id}-nobody") if later else event
 
     found = []
-    for path in (folder / "log.jsonl", write(tmp_path / "log.jsonl", list(map(without_truth, shop)))):
+    for path in (folder / "log.jsonl", write_log(tmp_path / "log.jsonl", list(map(without_truth, shop)))):
         judge = msgspec.structs.replace(load_config(str(folder / "shop.toml")).judge, maturity_days=0.5)
         config = msgspec.structs.replace(load_config(str(folder / "shop.toml")), judge=judge)
         with Backtest(config, scoring_engine(), Identity(b"k"), "onnxruntime") as backtested:
@@ -309,7 +290,7 @@ def test_an_event_that_came_twice_is_one_step_of_its_session(folder: Path, shop:
     logs = (list(once.values()), [event for event in once.values() for _ in range(2)])
     found = []
     for number, events in enumerate(logs):
-        path = write(tmp_path / f"{number}.jsonl", list(events))
+        path = write_log(tmp_path / f"{number}.jsonl", list(events))
         for to in ("2026-01-04", "2026-01-05"):  # what comes after the end is read for what came before it
             (tmp_path / "shop.toml").write_text((folder / "shop.toml").read_text().replace("to = 2026-01-05", f"to = {to}"))
             report = judged_on(str(tmp_path / "shop.toml"), path, Problems(), "intent", "next_action", "candidates")
@@ -328,7 +309,7 @@ def test_a_label_whose_value_is_none_is_counted_and_shown_with_file_and_line(
     event = next(event for event in shop if isinstance(event, Event) and event.event_time_ms > BEGIN_MS + 2 * DAY_MS)
     odd = Label(event_id=event.event_id, user=event.user, label_time_ms=BEGIN_MS + 3 * DAY_MS, task=task, value=value)
     problems = Problems()
-    report = judged_on(str(folder / "shop.toml"), write(tmp_path / "log.jsonl", [odd, *shop]), problems, "intent")
+    report = judged_on(str(folder / "shop.toml"), write_log(tmp_path / "log.jsonl", [odd, *shop]), problems, "intent")
     [found] = report["problems"]
     assert found["first"] == ["line 1"]
     assert found["reason"].startswith(f"no label: a value of {task} is a whole number from 0 to")
@@ -347,7 +328,7 @@ def test_a_package_that_is_missing_is_told_before_the_log_is_read(folder: Path, 
 @pytest.fixture
 def strange(tmp_path: Path, shop: list[Event | Label]) -> Path:
     first = next(label for label in shop if isinstance(label, Label))
-    return write(tmp_path / "strange.jsonl", [msgspec.structs.replace(first, event_id="nobody-knows-me"), *shop])
+    return write_log(tmp_path / "strange.jsonl", [msgspec.structs.replace(first, event_id="nobody-knows-me"), *shop])
 
 
 def test_a_label_of_an_unknown_event_is_counted_and_shown_with_file_and_line(strange: Path, folder: Path) -> None:

@@ -1,0 +1,91 @@
+"""From scores to decisions: thresholds as they stood when each day began, blends of the others' scores, who was blocked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_app.backtest.candidates import Candidate
+from stream_app.backtest.changes import Decided
+from stream_app.backtest.config import DAY_MS, BacktestConfig, CandidateConfig, Judging
+from stream_app.backtest.passing import Gathered
+from stream_app.backtest.thresholds import NO_ALERTS, adapted, budget_threshold, known_threshold
+from stream_app.backtest.truth import NEVER_MS, Truth
+from stream_app.errors import ConfigError
+
+__all__ = ["blocked", "decide"]
+
+
+def decide(
+    config: BacktestConfig, candidates: Mapping[str, Candidate | None], gathered: Gathered, truth: Truth
+) -> dict[str, Decided]:
+    """Return what each candidate decided of the N events that are kept, in the order of the configuration.
+
+    Args:
+        config: Of the backtest.
+        candidates: By name; None: a blend.
+        gathered: By the pass.
+        truth: Of the same events.
+
+    Raises:
+        ConfigError: A blend is of scores that are no probabilities.
+    """
+    found: dict[str, Decided] = {}
+    for name, candidate in sorted(config.candidates.items(), key=lambda each: each[1].kind == "blend"):
+        if candidate.kind == "blend":
+            score = _blended([found[other].score for other in candidate.of], candidate)
+        else:
+            score = gathered.scores[name].astype(np.float64)
+        threshold = _thresholds(candidate, candidates[name], score, (config.judge, gathered, truth))
+        found[name] = Decided(score, threshold, score >= threshold)
+    return {name: found[name] for name in config.candidates}
+
+
+def blocked(judge: Judging, gathered: Gathered, truth: Truth) -> NDArray[np.bool_]:
+    """Return which events (N,) are of a user with a fraud, no older than `known_days` say, that was known when the day began."""
+    since_ms = judge.begin_ms - judge.known_days * DAY_MS
+    known_ms = np.where(gathered.time_ms >= since_ms, truth.first_known_ms(1), NEVER_MS)
+    first = np.full(int(gathered.user.max(initial=-1)) + 1, NEVER_MS, np.int64)
+    np.minimum.at(first, gathered.user, known_ms)
+    known: NDArray[np.bool_] = first[gathered.user] <= gathered.time_ms // DAY_MS * DAY_MS
+    return known
+
+
+def _thresholds(
+    config: CandidateConfig,
+    candidate: Candidate | None,
+    score: NDArray[np.float64],
+    case: tuple[Judging, Gathered, Truth],
+) -> NDArray[np.float64]:
+    judge, gathered, truth = case
+    own = config.threshold if config.threshold is not None else candidate.threshold if candidate is not None else None
+    if own is not None and not config.adapt:
+        # Compared as a worker compares: in the precision of the scores.
+        return np.full(len(score), float(np.float32(own)))
+    time_ms, days = gathered.time_ms, config.lookback_days
+    # Who was blocked on a day cost nobody's time on it.
+    open_score = np.where(blocked(judge, gathered, truth), np.nan, score) if judge.leave_out_known else score
+
+    def choose(moment_ms: int) -> float:
+        if moment_ms + DAY_MS <= judge.begin_ms:
+            return NO_ALERTS  # the days before only serve to look back at
+        if config.adapt == "precision":
+            return known_threshold(score, time_ms, truth, config.precision, moment_ms, days)
+        return budget_threshold(open_score, time_ms, gathered.user, judge.daily_budget, moment_ms, days)
+
+    return adapted(time_ms, choose)
+
+
+def _blended(scores: Sequence[NDArray[np.float64]], config: CandidateConfig) -> NDArray[np.float64]:
+    for name, score in zip(config.of, scores, strict=True):
+        if np.nanmin(score, initial=0.0) < 0.0 or np.nanmax(score, initial=0.0) > 1.0:
+            raise ConfigError(
+                f"a blend is of probabilities, and the scores of {name!r} are not in [0, 1]; leave it out of the blend"
+            )
+    weights = np.asarray(config.weights or [1.0] * len(scores)) / sum(config.weights or [1.0] * len(scores))
+    logits = [np.log(s) - np.log1p(-s) for s in (np.clip(score, 1e-7, 1.0 - 1e-7) for score in scores)]
+    mean = sum(weight * logit for weight, logit in zip(weights, logits, strict=True))
+    blended: NDArray[np.float64] = 1.0 / (1.0 + np.exp(-mean))
+    return blended
