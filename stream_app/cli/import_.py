@@ -29,6 +29,7 @@ Examples:
   millrace import user_behavior.csv.gz --mapping taobao
   millrace import transactions.parquet --mapping cards --limit 200000
   millrace import visits.csv --mapping visits.toml --to visits.jsonl --refused refused.jsonl
+  millrace import tracking.jsonl.zst --mapping tracking.toml
 """
 
 
@@ -52,7 +53,7 @@ Examples:
 def command(
     file: Path, mapping_name: str, limit: int | None, rate: float, target: str, refused: Path | None, resume: bool
 ) -> None:
-    """Produce the events of a log file (CSV, gzip or not, or Parquet)."""
+    """Produce the events of a log file: CSV or JSON lines (plain, gzip or Zstandard), or Parquet."""
     from stream_app.imports.importer import ImportPlan, check_file, import_file
     from stream_app.imports.mapping import load_mapping
     from stream_app.imports.pace import Pace
@@ -89,6 +90,9 @@ def command(
         summary = import_file(plan, sink, Pace(rate), show, chunk_rows)
     if not summary.complete:
         click.echo(f"stopped after row {summary.rows:,}; run the same command again to go on", err=True)
+    if summary.never_filled:
+        named = ", ".join(summary.never_filled)
+        click.echo(f"no row has a value in {named}, which the mapping reads: is that how they are called?", err=True)
     click.echo(json.dumps(summary.line()))
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from stream_app.errors import InvalidEventError
 from stream_app.imports.fields import TARGETS
-from stream_app.imports.rules import rule_from_spec
+from stream_app.imports.rules import rule_from_spec, text_of
 
 if TYPE_CHECKING:
     from stream_app.imports.mapping import Mapping, RecordMapping
@@ -72,7 +72,7 @@ class _Record:
 
     def takes(self, cells: Cells) -> bool:
         """Whether the row has this record."""
-        return all(str(cells[place]) in values for place, values in self._where)
+        return all(text_of(cells[place]) in values for place, values in self._where)
 
     def convert(self, cells: Cells, row: int) -> Produced:
         fields = {name: rule(cells, row) for name, rule in self._rules}

@@ -41,7 +41,8 @@ def used_columns(rule: object) -> list[str]:
         for part in rule:
             found.update(dict.fromkeys(used_columns(part)))
     elif isinstance(rule, dict):
-        parts = [f"{{{rule['column']}}}"] if "column" in rule else list(rule.values())
+        named = rule.get("column", rule.get("each"))  # what `each` holds has columns of its own
+        parts = list(rule.values()) if named is None else [f"{{{named}}}"]
         for part in parts:
             found.update(dict.fromkeys(used_columns(part)))
     return list(found)
@@ -65,10 +66,19 @@ def _rule_problems(kind: Any, rule: object, place: str) -> list[str]:  # noqa: A
             return [] if _converts(rule, kind, place) == [] else [f"{place} takes no list"]
         return [problem for part in rule for problem in _struct_problems(line, part, place)]
     if isinstance(rule, dict):
-        return _column_problems(kind, rule, place)
+        return _each_problems(kind, rule, place) if "each" in rule else _column_problems(kind, rule, place)
     if isinstance(rule, str) and PLACEHOLDER.search(rule):
         return []
     return _converts(rule, kind, place)
+
+
+def _each_problems(kind: Any, rule: dict[str, Any], place: str) -> list[str]:  # noqa: ANN401
+    line = _struct_in(kind)
+    if line is None:
+        return [f"{place} takes no list, so it can have no `each`"]
+    if not isinstance(rule["each"], str):
+        return [f'{place} has each = {rule["each"]!r}; it names the column that holds a list of objects, as each = "basket"']
+    return _struct_problems(line, {name: part for name, part in rule.items() if name != "each"}, place)
 
 
 def _column_problems(kind: Any, rule: dict[str, Any], place: str) -> list[str]:  # noqa: ANN401

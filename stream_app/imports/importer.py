@@ -55,6 +55,7 @@ class ImportSummary:
     by_topic: Counter[str] = field(default_factory=Counter)
     refused: int = 0
     refused_by_reason: dict[str, dict[str, Any]] = field(default_factory=dict)
+    never_filled: list[str] = field(default_factory=list)  # of JSON lines: fields that no row of this run had a value in
     resumed_at_row: int = 0
     new_events: int = 0
     seconds: float = 0.0
@@ -69,6 +70,7 @@ class ImportSummary:
             "by_topic": dict(sorted(self.by_topic.items())),
             "refused": self.refused,
             "refused_by_reason": self.refused_by_reason,
+            "never_filled": self.never_filled,
             "labels": labels,
             "seconds": round(self.seconds, 3),
             "events_per_s": round(self.new_events / self.seconds, 1) if self.seconds else 0.0,
@@ -162,6 +164,7 @@ class _Run:
         summary.complete = not stopped
         if summary.complete:
             plan.state_file.remove()
+        summary.never_filled = self._source.never_filled()
         summary.seconds = time.monotonic() - begin_s
         summary.refused, summary.refused_by_reason = self.refusals.count, self.refusals.by_reason
         return summary

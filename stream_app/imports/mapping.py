@@ -15,19 +15,25 @@ from typing import Any, Final, Literal
 
 from stream_app.errors import ConfigError
 from stream_app.imports.fields import field_problems
+from stream_app.imports.rules import text_of
 
 __all__ = ["Mapping", "RecordMapping", "SourceFormat", "load_mapping", "packaged_mappings"]
 
 _TOP_KEYS: Final = {"name", "description", "unmatched", "source", "record"}
 _SOURCE_KEYS: Final = {"format", "header", "columns", "delimiter", "quote", "encoding"}
+_CSV_KEYS: Final = _SOURCE_KEYS - {"format"}
+_FORMATS: Final = ("csv", "jsonl", "parquet")
 _RECORD_KEYS: Final = {"topic", "where", "fields"}
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFormat:
-    """How the file is written. `columns` names them where there is no header; an empty `format` goes by the file's name."""
+    """How the file is written; all but `format` is of CSV.
 
-    format: Literal["", "csv", "parquet"] = ""
+    `columns` names them where there is no header; an empty `format` goes by the file's name and first bytes.
+    """
+
+    format: Literal["", "csv", "jsonl", "parquet"] = ""
     header: bool = True
     columns: tuple[str, ...] = ()
     delimiter: str = ","
@@ -117,8 +123,11 @@ def _unknown(table: dict[str, Any], known: set[str], place: str) -> list[str]:
 
 def _source_problems(source: dict[str, Any]) -> list[str]:
     problems = _unknown(source, _SOURCE_KEYS, "[source]")
-    if source.get("format", "") not in ("", "csv", "parquet"):
-        problems.append(f'[source] format is {source["format"]!r}; it is "csv" or "parquet"')
+    form = source.get("format", "")
+    if form not in ("", *_FORMATS):
+        problems.append(f"[source] format is {form!r}; it is one of {', '.join(_FORMATS)}")
+    if form == "jsonl":
+        problems += [f'[source] has {key}, which is for CSV, and format = "jsonl"' for key in source if key in _CSV_KEYS]
     if not isinstance(source.get("header", True), bool):
         problems.append("[source] header is true or false")
     columns = source.get("columns", [])
@@ -145,7 +154,9 @@ def _record_problems(record: object) -> list[str]:
     problems = _unknown(record, _RECORD_KEYS, "it")
     where = record.get("where", {})
     if not isinstance(where, dict) or not all(isinstance(values, list) and values for values in where.values()):
-        problems.append('where is a table of column = ["value", ...]')
+        problems.append(
+            'where is a table of column = ["value", ...]; a column with dots stands in quotes: "item.kind" = ["value"]'
+        )
     fields = record.get("fields")
     if not isinstance(fields, dict):
         return [*problems, "it has no [record.fields]"]
@@ -163,7 +174,7 @@ def _mapping_from(raw: dict[str, Any], origin: str, text: str) -> Mapping:
         records=tuple(
             RecordMapping(
                 record["topic"],
-                {column: frozenset(str(value) for value in values) for column, values in record.get("where", {}).items()},
+                {column: frozenset(text_of(value) for value in values) for column, values in record.get("where", {}).items()},
                 record["fields"],
             )
             for record in raw["record"]

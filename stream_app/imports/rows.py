@@ -1,4 +1,4 @@
-"""Rows of a CSV file, plain or compressed, in chunks. What cannot be read as a row is handed over as a BadRow, never dropped.
+"""Rows of a file in chunks: what all formats share, and CSV. What cannot be read as a row is a BadRow, never dropped.
 
 Rows are numbered from 1, without the header and without blank lines. A file that was cut off gives its rows up to there, then
 raises.
@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from stream_app.imports.mapping import Mapping, SourceFormat
     from stream_app.imports.rules import Cells
 
-__all__ = ["BadRow", "CsvRows", "RowSource", "check_columns", "open_rows"]
+__all__ = ["BadRow", "CsvRows", "RowSource", "check_columns", "damage", "in_chunks", "open_rows"]
 
 _PARQUET_MAGIC: Final = b"PAR1"
+_JSON_LINES: Final = (".jsonl", ".ndjson")  # how such a file's name ends, before what it is compressed with
+_COMPRESSED: Final = (".gz", ".zst")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,10 @@ class RowSource(Protocol):
         """Return how much of the file has been read, in [0, 1]."""
         ...
 
+    def never_filled(self) -> list[str]:
+        """Return the used columns that no row so far had a value in, where a row may lack columns; else none."""
+        ...
+
     def close(self) -> None:
         """Close the file."""
         ...
@@ -73,19 +79,32 @@ def open_rows(path: Path, mapping: Mapping, used: list[str]) -> RowSource:
         with path.open("rb") as file:
             magic = file.read(4)
     except OSError as err:
-        raise InputFileError(f"cannot read {path}: {err.strerror}. Name a CSV or Parquet file") from err
+        raise InputFileError(f"cannot read {path}: {err.strerror}. Name a CSV, JSON lines or Parquet file") from err
     if not magic:
         raise InputFileError(f"{path} is empty (0 bytes); was its download cut off?")
-    form = mapping.source.format or ("parquet" if magic == _PARQUET_MAGIC else "csv")
-    if form == "csv" and magic == _PARQUET_MAGIC:
-        raise InputFileError(f"{path} is a Parquet file, but the mapping {mapping.origin} says csv: use another mapping")
+    form = mapping.source.format or _format_of(path, magic)
+    if form != "parquet" and magic == _PARQUET_MAGIC:
+        raise InputFileError(f"{path} is a Parquet file, but the mapping {mapping.origin} says {form}: use another mapping")
     if form == "parquet":
         if magic != _PARQUET_MAGIC:
             raise InputFileError(f"{path} is no Parquet file (it begins with {magic!r}); the mapping {mapping.origin} needs one")
         from stream_app.imports.parquet_rows import ParquetRows
 
         return ParquetRows(path, mapping, used)
+    if form == "jsonl":
+        from stream_app.imports.json_rows import JsonRows
+
+        return JsonRows(path, mapping, used)
     return CsvRows(path, mapping, used)
+
+
+def _format_of(path: Path, magic: bytes) -> str:
+    if magic == _PARQUET_MAGIC:
+        return "parquet"
+    name = path.name.lower()
+    for suffix in _COMPRESSED:
+        name = name.removesuffix(suffix)
+    return "jsonl" if name.endswith(_JSON_LINES) else "csv"
 
 
 def check_columns(path: Path, mapping: Mapping, used: list[str], there: list[str]) -> None:
@@ -103,6 +122,39 @@ def check_columns(path: Path, mapping: Mapping, used: list[str], there: list[str
     twice = [column for column in used if there.count(column) > 1]
     if twice:
         raise InputFileError(f"{path} has the columns {', '.join(twice)} more than once; rename them in its header")
+
+
+def in_chunks(rows: Iterator[Cells | BadRow | InputFileError], skip: int, size: int) -> Iterator[list[Cells | BadRow]]:
+    """Cut the rows after the first `skip` into lists of at most `size`.
+
+    Raises:
+        InputFileError: The one that stands among the rows, after those before it.
+    """
+    chunk: list[Cells | BadRow] = []
+    for number, row in enumerate(rows, 1):
+        if isinstance(row, InputFileError):
+            if chunk:
+                yield chunk
+            raise row
+        if number <= skip:
+            continue
+        chunk.append(row)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def damage(err: Exception, path: Path, rows: int, at: int, size: int) -> InputFileError:
+    """Say why a file cannot be read any further: one of `compressed.DAMAGE`, after so many rows, at a byte of its size."""
+    where = f"after row {rows} (about byte {at:,} of {size:,})"
+    if isinstance(err, EOFError):
+        return InputFileError(
+            f"{path}: the compressed stream ends too early, {where}: the file was cut off. The rows before it are "
+            "imported; get the whole file and run the same command, it goes on from there"
+        )
+    return InputFileError(f"{path}: cannot be read {where}: {err}. Check the file and the mapping's encoding")
 
 
 class CsvRows:
@@ -131,6 +183,10 @@ class CsvRows:
         """Return how much of the file has been read, by its (compressed) bytes."""
         return 1.0 if self._raw.closed else min(1.0, self._raw.tell() / self._size)
 
+    def never_filled(self) -> list[str]:
+        """Return none: a row has all columns of the file."""
+        return []
+
     def close(self) -> None:
         """Close the file."""
         self._text.close()
@@ -138,21 +194,7 @@ class CsvRows:
 
     def chunks(self, skip: int, size: int) -> Iterator[list[Cells | BadRow]]:
         """Yield all rows after the first `skip`, at most `size` at a time."""
-        chunk: list[Cells | BadRow] = []
-        for row in self._checked():
-            if isinstance(row, InputFileError):
-                if chunk:
-                    yield chunk
-                raise row
-            self._rows += 1
-            if self._rows <= skip:
-                continue
-            chunk.append(row)
-            if len(chunk) == size:
-                yield chunk
-                chunk = []
-        if chunk:
-            yield chunk
+        return in_chunks(self._checked(), skip, size)
 
     def _checked(self) -> Iterator[Cells | BadRow | InputFileError]:
         width = self._width
@@ -160,12 +202,15 @@ class CsvRows:
             line = self._reader.line_num + 1
             try:
                 for cells in self._reader:
+                    if cells:
+                        self._rows += 1
                     if len(cells) == width:
                         yield cells
                     elif cells:
                         yield BadRow(f"the row has {len(cells)} cells, the file {width} columns", ",".join(cells)[:500])
                     line = self._reader.line_num + 1
             except csv.Error as err:
+                self._rows += 1
                 yield BadRow(f"not CSV: {err}", f"lines {line} to {self._reader.line_num}")
             except DAMAGE as err:
                 yield self._damage(err)
@@ -182,13 +227,7 @@ class CsvRows:
             raise self._damage(err) from err
 
     def _damage(self, err: Exception) -> InputFileError:
-        where = f"after row {self._rows} (about byte {self._raw.tell():,} of {self._size:,})"
-        if isinstance(err, EOFError):
-            return InputFileError(
-                f"{self._path}: the compressed stream ends too early, {where}: the file was cut off. The rows before it are "
-                "imported; get the whole file and run the same command, it goes on from there"
-            )
-        return InputFileError(f"{self._path}: cannot be read {where}: {err}. Check the file and the mapping's encoding")
+        return damage(err, self._path, self._rows, self._raw.tell(), self._size)
 
 
 def _text(raw: BinaryIO, encoding: str) -> TextIO:

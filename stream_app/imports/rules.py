@@ -11,21 +11,51 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from stream_app.errors import InvalidEventError
-from stream_app.imports.fields import PLACEHOLDER
+from stream_app.imports.fields import PLACEHOLDER, used_columns
 
-__all__ = ["Cells", "Rule", "rule_from_spec"]
+__all__ = ["Cells", "Rule", "rule_from_spec", "text_of", "value_at"]
 
-Cells = Sequence[Any]  # texts of a CSV row, values of a Parquet row; None where there is nothing
+Cells = Sequence[Any]  # texts of a CSV row, values of a Parquet row or of a JSON line; None where there is nothing
 Rule = Callable[[Cells, int], object]  # of the cells and the row's number, 1 for the first
 
 _SCALE: Final = {"s": 1_000, "ms": 1, "us": 0.001}
+
+
+def text_of(value: Any) -> str:  # noqa: ANN401 (a cell, or a value of a mapping)
+    """Return the text by which `where`, `map` and templates know a value: of a truth value `true` or `false`."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+def value_at(found: dict[str, Any], name: str, path: Sequence[str]) -> Any:  # noqa: ANN401 (any JSON)
+    """Return what stands under a dotted name, or None; a field whose own name has the dots comes first.
+
+    Args:
+        found: An object.
+        name: As `user.id`, or `tags.0` for the first of a list.
+        path: The name's parts.
+    """
+    value: Any = found.get(name)
+    if value is not None or len(path) == 1:
+        return value
+    value = found
+    for part in path:
+        if isinstance(value, dict):
+            value = value.get(part)
+        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return None
+    return value
 
 
 def rule_from_spec(spec: object, index: dict[str, int], file: str) -> Rule:
     """Return the function of a checked rule.
 
     Args:
-        spec: What the mapping says: a template, a constant, a column's table, a table of rules, or a list of them.
+        spec: What the mapping says: a template, a constant, a column's table, a table of rules (for each object of a list, if it
+            says so), or a list of them.
         index: Column -> place in the cells.
         file: What `{file}` stands for.
     """
@@ -37,9 +67,28 @@ def rule_from_spec(spec: object, index: dict[str, int], file: str) -> Rule:
     if isinstance(spec, dict):
         if "column" in spec:
             return _column(spec, index)
+        if "each" in spec:
+            return _each(spec, index, file)
         named = [(name, rule_from_spec(part, index, file)) for name, part in spec.items()]
         return lambda cells, row: {name: rule(cells, row) for name, rule in named}
     return lambda _cells, _row: spec
+
+
+def _each(spec: dict[str, Any], index: dict[str, int], file: str) -> Rule:
+    column = spec["each"]
+    place = index[column]
+    own = {name: part for name, part in spec.items() if name != "each"}
+    used = used_columns(own)
+    paths = [(name, name.split(".")) for name in used]
+    rule = rule_from_spec(own, {name: at for at, name in enumerate(used)}, file)
+
+    def of_each(cells: Cells, row: int) -> list[object]:
+        objects = _filled(cells[place], column)
+        if not isinstance(objects, list) or not all(isinstance(found, dict) for found in objects):
+            raise InvalidEventError(f"column {column} holds no list of objects, but {str(objects)[:40]!r}")
+        return [rule([value_at(found, name, path) for name, path in paths], row) for found in objects]
+
+    return of_each
 
 
 def _template(text: str, index: dict[str, int], file: str) -> Rule:
@@ -51,15 +100,24 @@ def _template(text: str, index: dict[str, int], file: str) -> Rule:
         if name == "row":
             return lambda _cells, row: f"{before}{row}{after}"
         place = index[name]
-        return lambda cells, _row: f"{before}{_filled(cells[place], name)}{after}"
+        return lambda cells, _row: f"{before}{_told(cells[place], name)}{after}"
 
     def fill(cells: Cells, row: int) -> str:
         return "".join(
-            part if not number % 2 else str(row if part == "row" else _filled(cells[index[part]], part))
+            part if not number % 2 else str(row) if part == "row" else _told(cells[index[part]], part)
             for number, part in enumerate(parts)
         )
 
     return fill
+
+
+def _told(value: Any, column: str) -> str:  # noqa: ANN401 (a cell)
+    if isinstance(value, str) and value:
+        return value
+    if isinstance(value, dict | list):
+        kind = "an object" if isinstance(value, dict) else "a list"
+        raise InvalidEventError(f"column {column} holds {kind}, and a template takes texts and numbers")
+    return text_of(_filled(value, column))
 
 
 def _filled(value: Any, column: str) -> Any:  # noqa: ANN401 (a cell)
@@ -90,9 +148,9 @@ def _converter(spec: dict[str, Any], column: str) -> Callable[[Any], object]:
 
 def _mapped(values: dict[str, Any], column: str) -> Callable[[Any], object]:
     def look_up(value: Any) -> object:  # noqa: ANN401 (a cell)
-        found = values.get(str(value))
+        found = values.get(text_of(value))
         if found is None:
-            raise InvalidEventError(f"column {column}: {str(value)[:40]!r} is not in its map ({', '.join(values)})")
+            raise InvalidEventError(f"column {column}: {text_of(value)[:40]!r} is not in its map ({', '.join(values)})")
         return found
 
     return look_up
@@ -104,7 +162,7 @@ def _number_time(spec: dict[str, Any], column: str) -> Callable[[Any], int]:
     def to_ms(value: Any) -> int:  # noqa: ANN401 (a cell)
         try:
             return round((float(value) if isinstance(value, float) or "." in str(value) else int(value)) * scale)
-        except (ValueError, OverflowError) as err:
+        except (TypeError, ValueError, OverflowError) as err:
             raise InvalidEventError(f"column {column}: {str(value)[:40]!r} is no time in {spec['unit']}") from err
 
     if zone is None:

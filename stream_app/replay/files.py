@@ -86,6 +86,10 @@ class LogFile:
         mapping: How its rows become events; None: JSON lines.
         problems: Is told what cannot be read.
         progress: Is told the share of the file that is read, now and then.
+
+    Attributes:
+        rows: Rows (or lines) that `records` has read so far.
+        refused: Those of them that are no record.
     """
 
     def __init__(
@@ -99,6 +103,7 @@ class LogFile:
         self.path, self.number = path, number
         self._mapping, self._problems, self._progress = mapping, problems, progress
         self._last_ms: int | None = None
+        self.rows = self.refused = 0
 
     def parts(self) -> list[tuple[int, int]]:
         """Cut the file where others may begin to read it: at the row groups of Parquet; any other file is one part.
@@ -122,7 +127,7 @@ class LogFile:
         Raises:
             InputFileError: Something is wrong, and the problems are strict.
         """
-        self._last_ms = None
+        self._last_ms, self.rows, self.refused = None, 0, 0
         found = self._lines() if self._mapping is None else self._rows(self._mapping, *part)
         for record in found:
             if self._last_ms is not None and abs(record.time_ms - self._last_ms) > _JUMP_MS:
@@ -137,8 +142,12 @@ class LogFile:
         """Say where in the file a record stands."""
         return f"line {record.place[1]}" if self._mapping is None else f"row {record.place[1]}"
 
-    def _problem(self, place: str, reason: str) -> None:
-        self._problems.add(str(self.path), place, reason)
+    def _problem(self, place: str, reason: str, *, lost: bool = False) -> None:
+        self._problems.add(str(self.path), place, reason, lost=lost)
+
+    def _refuse(self, place: str, reason: str) -> None:
+        self.refused += 1
+        self._problem(place, reason)
 
     # --- JSON lines --------------------------------------------------------------------------------------------------------
 
@@ -147,13 +156,14 @@ class LogFile:
         with self.path.open("rb") as raw:
             try:
                 for number, text in enumerate(plain_bytes(raw), 1):
+                    self.rows = number
                     record = self._record(number, text)
                     if record is not None:
                         yield record
                     if number % _TOLD_LINES == 0:
                         self._progress(raw.tell() / size)
             except DAMAGE as err:
-                self._problem(f"after line {number}", _damage(err))
+                self._problem(f"after line {number}", _damage(err), lost=True)
 
     def _record(self, number: int, text: bytes) -> LogRecord | None:
         if text.isspace():
@@ -161,10 +171,10 @@ class LogFile:
         try:
             line = _line(text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
-            self._problem(f"line {number}", f"no record: {err}")
+            self._refuse(f"line {number}", f"no record: {err}")
             return None
         if line.topic not in TOPIC_CODES:
-            self._problem(f"line {number}", f"its topic {line.topic[:40]!r} is none of {', '.join(TOPIC_CODES)}")
+            self._refuse(f"line {number}", f"its topic {line.topic[:40]!r} is none of {', '.join(TOPIC_CODES)}")
             return None
         key = line.key_base64 if line.key is None else line.key.encode()
         value = line.value_base64 if line.value is None else line.value.encode()
@@ -182,7 +192,7 @@ class LogFile:
         try:
             source = open_rows(self.path, mapping, mapping_columns(mapping))
         except InputFileError as err:
-            self._problem("the whole file", str(err))
+            self._problem("the whole file", str(err), lost=True)
             return
         try:
             convert, most = Converter(mapping, source.index, self.path.name.split(".")[0]).convert, len(mapping.records)
@@ -191,13 +201,14 @@ class LogFile:
                     if row == last:
                         return
                     row += 1
+                    self.rows += 1
                     if isinstance(cells, BadRow):
-                        self._problem(f"row {row}", cells.reason)
+                        self._refuse(f"row {row}", cells.reason)
                         continue
                     try:
                         produced = convert(cells, row)
                     except InvalidEventError as err:
-                        self._problem(f"row {row}", str(err))
+                        self._refuse(f"row {row}", str(err))
                         continue
                     for number, (topic, key, value, time_ms) in enumerate(produced):
                         offset = row * most + number
@@ -205,7 +216,7 @@ class LogFile:
                         yield LogRecord(time_ms, place, topic, self.number, offset, time_ms, key, value)
                 self._progress(source.done_ratio())
         except InputFileError as err:
-            self._problem(f"after row {row}", str(err))
+            self._problem(f"after row {row}", str(err), lost=True)
         finally:
             source.close()
 

@@ -29,11 +29,13 @@ class Problems:
 
     Args:
         strict: Whether the first one ends the run.
+        whole: Whether a file that cannot be read to its end ends the run; what is wrong with single rows is counted all the same.
         tell: Is told each of the first places.
     """
 
-    def __init__(self, *, strict: bool = False, tell: Callable[[str], None] = lambda _line: None) -> None:
+    def __init__(self, *, strict: bool = False, whole: bool = False, tell: Callable[[str], None] = lambda _line: None) -> None:
         self._strict = strict
+        self._whole = whole
         self._tell = tell
         self._told = 0
         self.found: dict[tuple[str, str], Problem] = {}  # (file, reason)
@@ -44,7 +46,7 @@ class Problems:
         """How many there were."""
         return sum(problem.count for problem in self.found.values())
 
-    def add(self, file: str, place: str, reason: str, *, of_record: bool = False) -> None:
+    def add(self, file: str, place: str, reason: str, *, of_record: bool = False, lost: bool = False) -> None:
         """Take note of one.
 
         Args:
@@ -52,10 +54,13 @@ class Problems:
             place: In it.
             reason: What is wrong.
             of_record: Whether it is one of a replayed record: a replay that goes on behind it does not meet it again.
+            lost: Whether the file is not read behind this place.
 
         Raises:
-            InputFileError: It is strict.
+            InputFileError: It is strict, or the file is lost and files are to be whole.
         """
+        if self._whole and lost:
+            raise InputFileError(reason if file in reason else f"{file}, {place}: {reason}")
         if self._strict:
             raise InputFileError(f"{file}, {place}: {reason}. Without --strict it is counted, and the replay goes on")
         if (file, reason) not in self.found and len(self.found) >= _MOST_REASONS:
