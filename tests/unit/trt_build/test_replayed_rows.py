@@ -1,6 +1,6 @@
 """The shop presets answer alike in torch and ONNX on rows of a simulated shop that went through the feature engine.
 
-2,000 rows here; `python -m trt_build verify <checkpoint> --rows <rows> --count 10000` does the rest (docs/engines.md).
+2,000 rows here; 10,000 of every preset, in fp32, are for `python -m benchmarks.parity` (docs/engines.md).
 """
 
 from __future__ import annotations
