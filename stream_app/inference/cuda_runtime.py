@@ -38,6 +38,7 @@ FUNCTIONS: Final[dict[str, tuple[Any, ...]]] = {
     "cudaFreeHost": (c_void_p,),
     "cudaMemcpyAsync": (c_void_p, c_void_p, c_size_t, c_int, c_void_p),
     "cudaStreamCreateWithFlags": (_OUT, c_uint),
+    "cudaStreamQuery": (c_void_p,),
     "cudaStreamSynchronize": (c_void_p,),
     "cudaStreamDestroy": (c_void_p,),
     "cudaStreamWaitEvent": (c_void_p, c_void_p, c_uint),
@@ -120,6 +121,10 @@ class CudaRuntime:
         """Block until all of a stream's work is done."""
         self._call("cudaStreamSynchronize", stream)
 
+    def idle(self, stream: int) -> bool:
+        """Whether all of a stream's work is done; returns at once."""
+        return self._is_done("cudaStreamQuery", stream)
+
     def free_stream(self, stream: int) -> None:
         """Free a stream."""
         self._call("cudaStreamDestroy", stream)
@@ -138,10 +143,7 @@ class CudaRuntime:
 
     def happened(self, event: int) -> bool:
         """Whether the event has happened; returns at once."""
-        status = self._library.cudaEventQuery(event)
-        if status not in {0, _NOT_READY}:
-            raise self._lost("cudaEventQuery", status)
-        return bool(status == 0)
+        return self._is_done("cudaEventQuery", event)
 
     def free_event(self, event: int) -> None:
         """Free an event."""
@@ -174,6 +176,12 @@ class CudaRuntime:
     def free_graph(self, graph: int) -> None:
         """Free what `capture` gave."""
         self._call("cudaGraphExecDestroy", graph)
+
+    def _is_done(self, query: str, handle: int) -> bool:
+        status = getattr(self._library, query)(handle)
+        if status not in {0, _NOT_READY}:
+            raise self._lost(query, status)
+        return bool(status == 0)
 
     def _attribute(self, which: int) -> int:
         value = c_int()

@@ -86,18 +86,20 @@ def open_scorer(
     return scorer
 
 
-def tell_engine(scorer: Scorer, metrics: Metrics) -> None:
+def tell_engine(scorer: Scorer, metrics: Metrics, before: Scorer | None = None) -> None:
     """Show in `millrace_engine_info` what runs this model; to be called when it begins to serve.
 
     Args:
         scorer: Of `open_scorer`; another kind is not shown.
         metrics: Where to.
+        before: The model that served: what becomes of it as a previous one or a challenger is not shown.
     """
+    if isinstance(before, FallbackScorer):
+        before.hide()
     if isinstance(scorer, FallbackScorer):
         scorer.show(metrics)
     elif isinstance(scorer, OnnxScorer):
-        metrics.engine_info.clear()
-        metrics.engine_info.labels(scorer.runs_on.engine, scorer.runs_on.precision, scorer.runs_on.why).set(1)
+        scorer.runs_on.show(metrics)
 
 
 def _choose(folder: Path, engine: str, precision: str) -> tuple[str, _Opened | None, str]:

@@ -7,20 +7,23 @@ every later call with the same error. The next start, or the next model, tries t
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import threading
+from typing import Final
 
-from model.contract import Manifest
 from stream_app.errors import EngineLostError
-from stream_app.inference.port import RunsOn, Scorer, Tensors
+from stream_app.inference.port import OfArtefact, RunsOn, Scorer, Tensors
 from stream_app.metrics import Metrics
 
 __all__ = ["FallbackScorer"]
 
 log = logging.getLogger(__name__)
 
+_SHOWING: Final = threading.Lock()  # models change in one thread, and are given up in another
 
-class FallbackScorer:
+
+class FallbackScorer(OfArtefact):
     """See `stream_app.inference.port.Scorer`.
 
     Args:
@@ -34,34 +37,24 @@ class FallbackScorer:
     """
 
     def __init__(self, engine: Scorer, cpu: Scorer, metrics: Metrics | None, runs_on: RunsOn) -> None:
+        super().__init__(cpu.manifest)
         self.runs_on = runs_on
         self._shown_on: Metrics | None = None
         self._engine: Scorer | None = engine
-        self._given_up: Scorer | None = None
         self._cpu = cpu
         self._metrics = metrics
         self._in_use = threading.Lock()  # an engine takes one call at a time
 
-    @property
-    def version(self) -> str:
-        """The artefact's version."""
-        return self._cpu.version
-
-    @property
-    def catalogue_hash(self) -> str:
-        """Hash of the feature catalogue the model was trained with."""
-        return self._cpu.catalogue_hash
-
-    @property
-    def manifest(self) -> Manifest:
-        """What the artefact says of itself."""
-        return self._cpu.manifest
-
     def show(self, metrics: Metrics) -> None:
         """Say what answers, now and when that changes; see `stream_app.inference.engines.tell_engine`."""
-        self._shown_on = metrics
-        metrics.engine_info.clear()
-        metrics.engine_info.labels(self.runs_on.engine, self.runs_on.precision, self.runs_on.why).set(1)
+        with _SHOWING:
+            self._shown_on = metrics
+            self.runs_on.show(metrics)
+
+    def hide(self) -> None:
+        """Say no more what answers: another model serves."""
+        with _SHOWING:
+            self._shown_on = None
 
     def score(self, inputs: Tensors) -> Tensors:
         """Answer for a batch; see `Scorer.score`."""
@@ -89,11 +82,25 @@ class FallbackScorer:
             self._in_use.release()
 
     def _give_up(self, error: EngineLostError) -> None:
-        # Not closed, and kept: its destructor too frees memory on the device, and that may hang in its turn.
-        self._given_up, self._engine = self._engine, None
+        engine, self._engine = self._engine, None
         log.error("the GPU is given up, the CPU scores from now on (%s): %s", error.reason, error)
-        self.runs_on = RunsOn("onnxruntime", "fp32", f"fallback: {error.reason}")
-        if self._shown_on is not None:
-            self.show(self._shown_on)
+        if engine is not None:
+            _dispose(engine, error)
+        with _SHOWING:
+            self.runs_on = RunsOn("onnxruntime", "fp32", f"fallback: {error.reason}")
+            if self._shown_on is not None:
+                self.runs_on.show(self._shown_on)
         if self._metrics is not None:
             self._metrics.engine_fallbacks.labels(error.reason).inc()
+
+
+def _dispose(engine: Scorer, error: EngineLostError) -> None:
+    """Free an engine on a device that still answers, for others who use it; keep any other for as long as the process lives.
+
+    Its destructor too frees memory on the device, and that may hang in its turn, with all of Python's threads behind it. So one
+    reference more is counted than there is: nobody destroys it, the end of the interpreter neither.
+    """
+    if error.reason == "out_of_memory":
+        engine.close()
+    else:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))

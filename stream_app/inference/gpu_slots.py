@@ -34,6 +34,7 @@ class Device(Protocol):
     def free_pinned_memory(self, address: int) -> None: ...  # noqa: D102
     def stream(self) -> int: ...  # noqa: D102
     def finish(self, stream: int) -> None: ...  # noqa: D102
+    def idle(self, stream: int) -> bool: ...  # noqa: D102
     def free_stream(self, stream: int) -> None: ...  # noqa: D102
     def event(self) -> int: ...  # noqa: D102
     def record(self, event: int, stream: int) -> None: ...  # noqa: D102
@@ -89,7 +90,7 @@ class Slot:
         """Allocate for the largest of the sizes.
 
         Raises:
-            EngineLostError: There is not that much memory; what there was is given back.
+            EngineLostError: There is not that much memory, or the GPU failed; what there was is given back, if it still answers.
         """
         self._device = device
         largest = max(sizes)
@@ -104,10 +105,9 @@ class Slot:
             self.device_in, self.device_out = self._on_device(in_bytes), self._on_device(out_bytes)
             self.host_in, self.host_out = self._pinned(in_bytes), self._pinned(out_bytes)
             self.arrived, self.computed, self.returned = self._event(), self._event(), self._event()
-        except EngineLostError as error:
-            if error.reason == "out_of_memory":  # of another, the device answers no more
-                with contextlib.suppress(EngineLostError):  # the first error is the one to tell
-                    self.free()
+        except BaseException:
+            with contextlib.suppress(EngineLostError):  # the first error is the one to tell; no work is under way that could hang
+                self.free()
             raise
         for rows in sizes:
             self.buckets[rows] = self._bucket(rows, features)

@@ -18,10 +18,10 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from model.contract import INPUTS, MODEL_FILE, OUTPUTS, Manifest
+from model.contract import INPUTS, MODEL_FILE, OUTPUTS
 from stream_app.errors import ContractError, EngineLostError, EngineNotHereError, ModelFailedError
 from stream_app.inference.artifact import load_manifest, verified_bytes
-from stream_app.inference.port import RunsOn, Tensors
+from stream_app.inference.port import OfArtefact, RunsOn, Tensors
 from stream_app.inference.tensors import InputTensors, empty_answers, shape_of
 
 __all__ = ["OnnxScorer"]
@@ -47,7 +47,7 @@ _ORT_FAILURES: Final = (
 )
 
 
-class OnnxScorer:
+class OnnxScorer(OfArtefact):
     """One artefact in one ONNX Runtime session; see `stream_app.inference.port.Scorer`.
 
     Open it with `stream_app.inference.engines.open_scorer`, which warms it up and tests it.
@@ -69,7 +69,7 @@ class OnnxScorer:
             ContractError: The artefact is missing, corrupted, or has other tensors than the contract.
         """
         self._folder = Path(path)
-        self._manifest = load_manifest(self._folder)
+        super().__init__(load_manifest(self._folder))
         self._device = device
         self.runs_on = RunsOn("onnxruntime" if device == "cpu" else "onnxruntime-cuda", "fp32", "configured")
         content = verified_bytes(self._folder, self._manifest, MODEL_FILE)
@@ -77,21 +77,6 @@ class OnnxScorer:
         self._inputs = InputTensors(self._manifest)
         self._filling = self._inputs.zeros(_STRIP - 1)
         self._check_tensors(self._session)
-
-    @property
-    def version(self) -> str:
-        """The artefact's version."""
-        return self._manifest.version
-
-    @property
-    def catalogue_hash(self) -> str:
-        """Hash of the feature catalogue the model was trained with."""
-        return self._manifest.catalogue_hash
-
-    @property
-    def manifest(self) -> Manifest:
-        """What the artefact says of itself."""
-        return self._manifest
 
     def score(self, inputs: Tensors) -> dict[str, NDArray[Any]]:
         """Answer for a batch; see `Scorer.score`."""

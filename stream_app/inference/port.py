@@ -12,8 +12,9 @@ from typing import Any, Protocol, TypeAlias
 from numpy.typing import NDArray
 
 from model.contract import Manifest
+from stream_app.metrics import Metrics
 
-__all__ = ["RunsOn", "Scorer", "Tensors"]
+__all__ = ["OfArtefact", "RunsOn", "Scorer", "Tensors"]
 
 Tensors: TypeAlias = Mapping[str, NDArray[Any]]
 
@@ -32,6 +33,11 @@ class RunsOn:
     precision: str
     why: str
 
+    def show(self, metrics: Metrics) -> None:
+        """Say so in `millrace_engine_info`, in place of what it said."""
+        metrics.engine_info.clear()
+        metrics.engine_info.labels(self.engine, self.precision, self.why).set(1)
+
 
 class Scorer(Protocol):
     """One loaded model."""
@@ -39,11 +45,6 @@ class Scorer(Protocol):
     @property
     def version(self) -> str:
         """The artefact's version, as it stands in every answer."""
-        ...
-
-    @property
-    def catalogue_hash(self) -> str:
-        """Hash of the feature catalogue the model was trained with."""
         ...
 
     @property
@@ -73,3 +74,20 @@ class Scorer(Protocol):
     def close(self) -> None:
         """Free the engine; calling it twice is fine."""
         ...
+
+
+class OfArtefact:
+    """What every scorer says of the artefact that it was opened from."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+
+    @property
+    def version(self) -> str:
+        """See `Scorer.version`."""
+        return self._manifest.version
+
+    @property
+    def manifest(self) -> Manifest:
+        """See `Scorer.manifest`."""
+        return self._manifest

@@ -1,8 +1,8 @@
 """A registry in MLflow: one registered model, each artefact a version of it, the stages a tag.
 
 MLflow numbers versions itself; ours is a tag of each (`millrace.version`). Champion, previous, challenger and shadow are aliases
-too, so that its own pages show them; what counts is the tag `millrace.stages`. MLflow has no lock: who changes the stages looks
-right before the write and after it whether somebody else has. That makes the moment in which a change is lost short; it is there.
+too, so that its own pages show them; what counts is the tag `millrace.stages`. MLflow has neither a lock nor a write with a
+condition. But of one name there is only one registered model: who changes the stages has made one called `<name>-lock`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import msgspec
 from model.contract import MANIFEST_FILE, Manifest
 from stream_app.errors import ConfigError, ContractError
 from stream_app.inference.registry_directory import settle
+from stream_app.inference.registry_lock import held
 
 __all__ = ["MlflowShelf"]
 
@@ -26,6 +27,8 @@ _STAGES: Final = "millrace.stages"
 _WORKER: Final = "millrace.worker."
 _ARTEFACT: Final = "artefact"  # folder below the run's
 _MOST_BYTES: Final = 100_000  # of a tag
+_LOCK: Final = "-lock"  # behind the name, of a registered model that is there while somebody changes the stages
+_HOLDER: Final = "millrace.holder"
 _ALIASES: Final = ("champion", "previous", "challenger", "shadow")
 
 
@@ -101,29 +104,38 @@ class MlflowShelf:
 
     def read_stages(self) -> bytes | None:
         """Return the document, if there is one."""
-        found = self._tags().get(_STAGES)
+        found = self._tags(self._name).get(_STAGES)
         return found.encode() if found is not None else None
 
     def change_stages(self, change: Callable[[bytes | None], bytes | None]) -> None:
-        """Replace the document if it still is what `change` was given, and see that it is ours that stands there."""
-        before = self.read_stages()
-        document = change(before)
-        if document is None:
-            return
-        told = msgspec.json.decode(document)
-        while len(msgspec.json.encode(told)) > _MOST_BYTES:
-            told["history"].pop(0)
-        text = msgspec.json.encode(told).decode()
-        self._require_unchanged(before)
-        self._asked(lambda: self._write_stages(text, told["history"][-1]["line_up"]))
-        self._require_unchanged(text.encode())
+        """Replace the document under the lock."""
+        with held(
+            f"the registered model {self._name}{_LOCK} of {self._uri}", self._make_lock, self._lock_maker, self._delete_lock
+        ):
+            document = change(self.read_stages())
+            if document is None:
+                return
+            told = msgspec.json.decode(document)
+            while len(msgspec.json.encode(told)) > _MOST_BYTES:
+                told["history"].pop(0)
+            text = msgspec.json.encode(told).decode()
+            self._asked(lambda: self._write_stages(text, told["history"][-1]["line_up"]))
 
-    def _require_unchanged(self, document: bytes | None) -> None:
-        if self.read_stages() != document:
-            raise ContractError(
-                f"the stages of {self.place} were changed by somebody else in the same moment. Operator action: look at "
-                "`millrace models list` and say again what shall serve."
-            )
+    def _make_lock(self, holder: str) -> bool:
+        try:
+            self._client.create_registered_model(self._name + _LOCK, tags={_HOLDER: holder})
+        except self._error as error:
+            # MLflow looks at the one that is there to say so, and does not find it where it was deleted meanwhile.
+            if getattr(error, "error_code", "") in {"RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"}:
+                return False
+            raise OSError(f"MLflow at {self._uri}: {error}") from error
+        return True
+
+    def _lock_maker(self) -> str:
+        return self._tags(self._name + _LOCK).get(_HOLDER, "")
+
+    def _delete_lock(self) -> None:
+        self._asked(lambda: self._client.delete_registered_model(self._name + _LOCK))
 
     def write_status(self, worker: str, status: bytes) -> None:
         """Replace a worker's status."""
@@ -131,11 +143,11 @@ class MlflowShelf:
 
     def statuses(self) -> list[bytes]:
         """Return every worker's status."""
-        return [value.encode() for name, value in self._tags().items() if name.startswith(_WORKER)]
+        return [value.encode() for name, value in self._tags(self._name).items() if name.startswith(_WORKER)]
 
     def forget_status(self, worker: str) -> None:
         """Delete a worker's status."""
-        if _WORKER + worker in self._tags():
+        if _WORKER + worker in self._tags(self._name):
             self._asked(lambda: self._client.delete_registered_model_tag(self._name, _WORKER + worker))
 
     def _write_stages(self, text: str, line_up: dict[str, Any]) -> None:
@@ -163,9 +175,9 @@ class MlflowShelf:
             )
         return self._asked(lambda: self._client.get_model_version(self._name, number))
 
-    def _tags(self) -> dict[str, str]:
+    def _tags(self, model: str) -> dict[str, str]:
         try:
-            tags: dict[str, str] = self._client.get_registered_model(self._name).tags
+            tags: dict[str, str] = self._client.get_registered_model(model).tags
         except self._error as error:
             if getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST":
                 return {}

@@ -7,25 +7,21 @@ changes the stages holds `stages.lock`, an object that can be made only once; wo
 from __future__ import annotations
 
 import shutil
-import socket
-import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from model.contract import MANIFEST_FILE, Manifest
 from stream_app.errors import ConfigError, ContractError
 from stream_app.inference.registry_directory import settle
+from stream_app.inference.registry_lock import held
 
 __all__ = ["ObjectShelf"]
 
 _STAGES: Final = "stages.json"
 _LOCK: Final = "stages.lock"
 _WORKERS: Final = "workers"
-_LOCK_WAIT_S: Final = 10.0  # a change takes well under one
-_LOCK_LOOK_S: Final = 0.2
 
 
 class ObjectShelf:
@@ -102,7 +98,7 @@ class ObjectShelf:
 
     def change_stages(self, change: Callable[[bytes | None], bytes | None]) -> None:
         """Replace the document under the lock."""
-        with self._locked():
+        with held(f"the object {self._url}/{_LOCK}", self._make_lock, self._lock_maker, self._delete_lock):
             document = change(self.read_stages())
             if document is not None:
                 self._files.pipe_file(f"{self._root}/{_STAGES}", document)
@@ -154,23 +150,16 @@ class ObjectShelf:
             "list`)."
         )
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        lock, deadline = f"{self._root}/{_LOCK}", time.monotonic() + _LOCK_WAIT_S
+    def _make_lock(self, holder: str) -> bool:
         self._files.makedirs(self._root, exist_ok=True)
-        while True:
-            try:
-                self._files.pipe_file(lock, socket.gethostname().encode(), mode="create")
-                break
-            except FileExistsError:
-                if time.monotonic() >= deadline:
-                    holder = (self._read(lock) or b"").decode()
-                    raise ContractError(
-                        f"{self._url}/{_LOCK} has been held by {holder} for {_LOCK_WAIT_S:.0f} s. Operator action: if nobody "
-                        "there changes the stages now, delete that object: whoever made it has died."
-                    ) from None
-                time.sleep(_LOCK_LOOK_S)
         try:
-            yield
-        finally:
-            self._files.rm_file(lock)
+            self._files.pipe_file(f"{self._root}/{_LOCK}", holder.encode(), mode="create")
+        except FileExistsError:
+            return False
+        return True
+
+    def _lock_maker(self) -> str:
+        return (self._read(f"{self._root}/{_LOCK}") or b"").decode()
+
+    def _delete_lock(self) -> None:
+        self._files.rm_file(f"{self._root}/{_LOCK}")

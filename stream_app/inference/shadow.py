@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import logging
 import queue
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal
 
 import msgspec
 import numpy as np
@@ -25,7 +23,7 @@ from numpy.typing import NDArray
 from stream_app.codec.answers import answer_id
 from stream_app.errors import MillraceError
 from stream_app.events import INTENTS, NEXT_ACTIONS, Event, Source
-from stream_app.inference.background import give_way
+from stream_app.inference.background import Background
 from stream_app.inference.deltas import RowDeltas, Side, row_deltas
 from stream_app.inference.ranker import ModelAnswers, ModelRanker
 from stream_app.metrics import Metrics
@@ -35,7 +33,6 @@ __all__ = ["Comparer", "Comparison", "ComparisonLine", "ComparisonLog", "Opinion
 log = logging.getLogger(__name__)
 
 _QUEUED: Final = 4  # batches: what a model of the champion's speed needs to catch up after a swap or a slow disk
-_END_S: Final = 5.0  # a model that hangs cannot be broken off; the process ends without it, the thread is a daemon
 _WAKE_S: Final = 0.2  # how long a thread that is told to end may take to notice
 _MOST_BYTES: Final = 64 << 20  # of one file; the one before is kept, so a worker takes twice as much
 
@@ -109,8 +106,8 @@ class Comparison:
     answers: ModelAnswers | None = None
 
 
-class Comparer:
-    """Scores and compares in a thread of its own, between `__enter__` and `__exit__`.
+class Comparer(Background):
+    """Scores and compares in a thread of its own; what waits at the end is dropped.
 
     Args:
         lines: Where the pairs of answers go.
@@ -118,23 +115,10 @@ class Comparer:
     """
 
     def __init__(self, lines: ComparisonLog, metrics: Metrics) -> None:
+        super().__init__("model comparer", "is still inside a model; it ends with the process")
         self._lines = lines
         self._metrics = metrics
         self._waiting: queue.Queue[tuple[Comparison, Sequence[Source], Sequence[Event]]] = queue.Queue(_QUEUED)
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="model comparer", daemon=True)
-
-    def __enter__(self) -> Self:
-        """Start the thread."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """End it; what waits is dropped."""
-        self._ending.set()
-        self._thread.join(timeout=_END_S)
-        if self._thread.is_alive():
-            log.warning("the model comparer is still inside a model; it ends with the process")
 
     def offer(self, batches: Sequence[Comparison], sources: Sequence[Source], events: Sequence[Event]) -> None:
         """Queue comparisons of one answered batch; never blocks.
@@ -151,7 +135,6 @@ class Comparer:
                 self._drop(batch, len(sources))
 
     def _run(self) -> None:
-        give_way()
         while not self._ending.is_set():
             try:
                 batch, sources, events = self._waiting.get(timeout=_WAKE_S)

@@ -13,20 +13,18 @@ and no error ends it: what a store's client or an engine raises may be of any cl
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Literal, Protocol, Self
+from typing import Final, Literal, Protocol
 
 import msgspec
 
 from stream_app.clock import Clock
 from stream_app.errors import ContractError, MillraceError
-from stream_app.inference.background import give_way
+from stream_app.inference.background import Background
 from stream_app.inference.engines import tell_engine
 from stream_app.inference.ranker import ModelRanker
 from stream_app.inference.registry import ModelRegistry
@@ -42,7 +40,6 @@ log = logging.getLogger(__name__)
 _STILL_HERE_S: Final = 15.0  # a worker that says nothing for four times as long is taken for dead by `millrace models`
 _CLOSE_AFTER_S: Final = 60.0  # a model that serves no more may still be inside a batch that hangs or waits to be compared
 _TRY_AGAIN_S: Final = 15.0  # a load costs seconds of a core; what passes by itself (a store that is away) takes longer than that
-_END_S: Final = 5.0  # a load cannot be broken off; the process ends without it, the thread is a daemon
 
 Outcome = Literal["served", "refused", "failed"]
 
@@ -108,8 +105,8 @@ def first_champion(registry: ModelRegistry, loader: ModelLoader, metrics: Metric
         return loader.load(registry.folder(line_up.previous), metrics)
 
 
-class ModelFollower:
-    """Keeps a `SwappableRanker` as the registry says, in a thread of its own, between `__enter__` and `__exit__`.
+class ModelFollower(Background):
+    """Keeps a `SwappableRanker` as the registry says, in a thread of its own; at its end the worker's status leaves the registry.
 
     Args:
         ranker: What it changes.
@@ -119,6 +116,7 @@ class ModelFollower:
     """
 
     def __init__(self, ranker: SwappableRanker, options: FollowOptions, clock: Clock, metrics: Metrics) -> None:
+        super().__init__("model follower", "is still loading; it ends with the process, and its status stays in the registry")
         self._ranker = ranker
         self._registry = options.registry
         self._loader = options.loader
@@ -133,24 +131,10 @@ class ModelFollower:
         self._verdict = _Verdict("served")
         self._told = float("-inf")
         self._loaded = {ranker.version: ranker.serving.champion}  # who can answer without being loaded
+        self._shown = ranker.serving.champion.scorer  # whose engine `millrace_engine_info` shows
         self._leaving: list[tuple[float, ModelRanker]] = []
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="model follower", daemon=True)
-
-    def __enter__(self) -> Self:
-        """Start the thread."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """End it, and take the worker's status out of the registry."""
-        self._ending.set()
-        self._thread.join(timeout=_END_S)
-        if self._thread.is_alive():
-            log.warning("the model follower is still loading; it ends with the process, and its status stays in the registry")
 
     def _run(self) -> None:
-        give_way()
         while not self._ending.wait(self._poll_s):
             self.look()
         try:
@@ -287,7 +271,8 @@ class ModelFollower:
         serving, info = self._ranker.serving, self._metrics.model_info
         info.clear()
         info.labels(serving.champion.version, "champion").set(1)
-        tell_engine(serving.champion.scorer, self._metrics)
+        tell_engine(serving.champion.scorer, self._metrics, self._shown)
+        self._shown = serving.champion.scorer
         if serving.challenger is not None:
             info.labels(serving.challenger.version, "challenger").set(1)
         if serving.shadow is not None:

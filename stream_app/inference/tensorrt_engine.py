@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 from model.contract import INPUTS, OUTPUTS, TensorSpec
+from model.tensorrt import Logger
 from stream_app.errors import ContractError, EngineLostError, EngineNotHereError
 from stream_app.inference.plans import Plan
-from stream_app.inference.tensorrt_api import Engine, ExecutionContext, Logger, TensorRt
+from stream_app.inference.tensorrt_api import Engine, ExecutionContext, TensorRt
 from stream_app.inference.tensors import shape_of
 
 __all__ = ["LoadedPlan", "import_tensorrt"]

@@ -10,8 +10,8 @@ Each graph has an execution context of its own, as NVIDIA advises (a context tha
 captured from it); all share one piece of scratch memory, which is safe since all compute on one stream.
 
 A thread that waits for the GPU looks at an event from time to time and never blocks in the driver, so a device that hangs is
-found out: after `hang_s` the engine is lost. A lost engine frees nothing, since that may hang in its turn; one that only does
-not find the memory to be made ready gives back what it has.
+found out: after `hang_s` the engine is lost. Whatever went wrong, what it has is given back if the GPU still answers and comes to
+the end of its work; else nothing is, since that may hang in its turn.
 
 It was written against the bindings of TensorRT 10 and 11 and a double of the GPU; see docs/engines.md for what has run on one.
 """
@@ -34,7 +34,7 @@ from stream_app.inference.artifact import load_manifest
 from stream_app.inference.cuda_runtime import CudaRuntime
 from stream_app.inference.gpu_slots import Device, Slot
 from stream_app.inference.plans import Machine, Plan, find_plan
-from stream_app.inference.port import Tensors
+from stream_app.inference.port import OfArtefact, Tensors
 from stream_app.inference.tensorrt_api import ExecutionContext, TensorRt
 from stream_app.inference.tensorrt_engine import LoadedPlan, import_tensorrt
 from stream_app.inference.tensors import InputTensors, empty_answers
@@ -55,7 +55,7 @@ def bucket_sizes(plan: Plan) -> tuple[int, ...]:
     return tuple(sorted(sizes | {max(profile.max for profile in profiles)}))
 
 
-class TensorRTScorer:
+class TensorRTScorer(OfArtefact):
     """One artefact's plan; see `stream_app.inference.port.Scorer`.
 
     Open it with `stream_app.inference.engines.open_scorer`, which puts the CPU behind it, warms it up and tests it.
@@ -68,7 +68,7 @@ class TensorRTScorer:
             ContractError: TensorRT does not take the plan, or it is not of the contract.
             EngineLostError: There is not enough memory, or the GPU failed.
         """
-        self._manifest = manifest
+        super().__init__(manifest)
         self.precision: Precision = plan.manifest.precision
         self._device = device
         self._hang_s = hang_s
@@ -90,11 +90,8 @@ class TensorRTScorer:
             for slot in self._slots:
                 for rows in self._sizes:
                     slot.graphs[rows] = self._captured(slot, rows, self._scratch)
-        except EngineLostError as error:
-            self._closed = True
-            if error.reason == "out_of_memory":  # of another, the device answers no more
-                with contextlib.suppress(EngineLostError):  # the first error is the one to tell
-                    self._free()
+        except BaseException:  # of any class, by TensorRT's bindings
+            self.close()
             raise
 
     @classmethod
@@ -118,21 +115,6 @@ class TensorRTScorer:
         except EngineLostError as error:
             raise EngineNotHereError(f"{plan.path} cannot be made ready: {error}. {_ERRORS_WHILE_LOADING}.") from error
 
-    @property
-    def version(self) -> str:
-        """The artefact's version."""
-        return self._manifest.version
-
-    @property
-    def catalogue_hash(self) -> str:
-        """Hash of the feature catalogue the model was trained with."""
-        return self._manifest.catalogue_hash
-
-    @property
-    def manifest(self) -> Manifest:
-        """What the artefact says of itself."""
-        return self._manifest
-
     def score(self, inputs: Tensors) -> dict[str, NDArray[Any]]:
         """Answer for a batch; see `Scorer.score`."""
         if self._closed:
@@ -151,12 +133,15 @@ class TensorRTScorer:
         return answers
 
     def close(self) -> None:
-        """Free the GPU; calling it twice is fine."""
+        """Free the GPU, if it answers; calling it twice is fine."""
         if self._closed:
             return
         self._closed = True
-        if self._lost is None:
-            self._free()
+        if self._lost is not None and self._lost.reason == "hang":  # it was waited for already
+            return
+        with contextlib.suppress(EngineLostError):  # the error before this one is the one to tell
+            if self._comes_to_an_end():
+                self._free()
 
     def _score(self, inputs: Tensors, answers: dict[str, NDArray[Any]], rows: int) -> None:
         largest = self._sizes[-1]
@@ -191,7 +176,7 @@ class TensorRTScorer:
             waited = time.perf_counter() - began
             if waited > self._hang_s:
                 raise EngineLostError("hang", f"the GPU has not answered {stop - start} rows of {self.version} in {waited:.1f} s")
-            time.sleep(min(max(waited / 8, _LOOK_S[0]), _LOOK_S[1]))
+            _pause(waited)
         bucket = slot.buckets[next(size for size in self._sizes if size >= stop - start)]
         for name, answer in answers.items():
             answer[start:stop] = bucket.outputs[name][: stop - start]
@@ -200,10 +185,19 @@ class TensorRTScorer:
         self._streams.append(self._device.stream())
         return self._streams[-1]
 
-    def _free(self) -> None:
-        """Give back whatever there is, once nothing uses it any more."""
+    def _comes_to_an_end(self) -> bool:
+        """Wait until nothing uses what the GPU holds any more, at most `hang_s`; never blocks in the driver."""
+        began = time.perf_counter()
         for stream in self._streams:
-            self._device.finish(stream)
+            while not self._device.idle(stream):
+                waited = time.perf_counter() - began
+                if waited > self._hang_s:
+                    return False
+                _pause(waited)
+        return True
+
+    def _free(self) -> None:
+        """Give back whatever there is; nothing of it may be in use."""
         for slot in self._slots:
             slot.free()
         self._contexts.clear()
@@ -218,3 +212,8 @@ class TensorRTScorer:
         self._plan.run(context, self._compute)  # once for real: what TensorRT does at a first run cannot be captured
         self._device.finish(self._compute)
         return self._device.capture(self._compute, lambda: self._plan.run(context, self._compute))
+
+
+def _pause(waited_s: float) -> None:
+    """Sleep until the next look at the GPU."""
+    time.sleep(min(max(waited_s / 8, _LOOK_S[0]), _LOOK_S[1]))

@@ -18,13 +18,12 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from model.contract import Manifest
 from stream_app.clock import SettableClock
 from stream_app.events import Order, OrderLine
 from stream_app.inference.candidates import load_candidates
 from stream_app.inference.degrade import DegradingRanker
 from stream_app.inference.engines import open_scorer
-from stream_app.inference.port import Scorer, Tensors
+from stream_app.inference.port import OfArtefact, Scorer, Tensors
 from stream_app.inference.ranker import ModelRanker
 from stream_app.metrics import Metrics
 from stream_app.store.memory import MemoryStore
@@ -36,25 +35,14 @@ BATCHES, BATCH = 40, 6
 PATIENCE_S = 1.0
 
 
-class Unreliable:
+class Unreliable(OfArtefact):
     """The model, but for what it is told to do."""
 
     def __init__(self, scorer: Scorer) -> None:
+        super().__init__(scorer.manifest)
         self._scorer = scorer
         self.does = "answers"
         self.gate = threading.Event()
-
-    @property
-    def version(self) -> str:
-        return self._scorer.version
-
-    @property
-    def catalogue_hash(self) -> str:
-        return self._scorer.catalogue_hash
-
-    @property
-    def manifest(self) -> Manifest:
-        return self._scorer.manifest
 
     def score(self, inputs: Tensors) -> Tensors:
         if self.does == "hangs":

@@ -36,6 +36,7 @@ class FakeDevice:
         self.looks: list[int] = []  # how long the log was at each look at an event
         self.hung = False
         self.fails: EngineLostError | None = None
+        self.lost: EngineLostError | None = None  # what every call that gives something back answers from now on
         self._draw = random.Random(seed)
         self._free = memory
         self._memory: dict[int, Any] = {}
@@ -65,10 +66,16 @@ class FakeDevice:
         return address
 
     def free_device_memory(self, address: int) -> None:
+        self._must_answer()
         del self._memory[address]
 
     def free_pinned_memory(self, address: int) -> None:
+        self._must_answer()
         del self._memory[address]
+
+    def _must_answer(self) -> None:
+        if self.lost is not None:
+            raise self.lost
 
     # --- streams, events, graphs
 
@@ -78,6 +85,7 @@ class FakeDevice:
         return handle
 
     def free_stream(self, stream: int) -> None:
+        self._must_answer()
         del self._streams[stream]
 
     def event(self) -> int:
@@ -86,6 +94,7 @@ class FakeDevice:
         return handle
 
     def free_event(self, event: int) -> None:
+        self._must_answer()
         del self._recorded[event]
 
     def record(self, event: int, stream: int) -> None:
@@ -111,6 +120,12 @@ class FakeDevice:
     def finish(self, stream: int) -> None:
         while self._streams[stream]:
             self._go_on()
+
+    def idle(self, stream: int) -> bool:
+        self._must_answer()
+        if not self.hung:
+            self._go_on()
+        return not self._streams[stream]
 
     def copy_in(self, device: int, host: int, size: int, stream: int) -> None:
         self._copy(device, host, size, stream, "copy_in")
@@ -147,6 +162,7 @@ class FakeDevice:
             self.put(stream, operation, "launch")
 
     def free_graph(self, graph: int) -> None:
+        self._must_answer()
         del self._graphs[graph]
 
     def put(self, stream: int, operation: Operation, what: str) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from model.contract import Manifest
 from stream_app.errors import ContractError, EngineLostError, EngineNotHereError
 from stream_app.inference import engines
 from stream_app.inference.artifact import load_manifest, load_samples
@@ -21,46 +20,9 @@ from stream_app.inference.fallback import FallbackScorer
 from stream_app.inference.onnx_scorer import OnnxScorer
 from stream_app.inference.port import RunsOn, Tensors
 from stream_app.metrics import Metrics
+from tests.unit.stream_app.inference.on_gpu import OnGpu, shown
 
 ON_GPU = RunsOn("tensorrt", "fp16", "auto")
-
-
-class OnGpu:
-    """Stands for a scorer on a GPU: the real model, until it is told to fail."""
-
-    def __init__(self, folder: Path) -> None:
-        self.precision = "fp16"
-        self.fails: Exception | None = None
-        self.calls = 0
-        self._real = OnnxScorer(folder)
-        self.closed = False
-
-    @property
-    def version(self) -> str:
-        return self._real.version
-
-    @property
-    def catalogue_hash(self) -> str:
-        return self._real.catalogue_hash
-
-    @property
-    def manifest(self) -> Manifest:
-        return self._real.manifest
-
-    def score(self, inputs: Tensors) -> Tensors:
-        self.calls += 1
-        if self.fails is not None:
-            raise self.fails
-        return self._real.score(inputs)
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def shown(metrics: Metrics) -> list[dict[str, str]]:
-    """What `millrace_engine_info` says."""
-    (family,) = metrics.engine_info.collect()
-    return [dict(sample.labels) for sample in family.samples if sample.value == 1]
 
 
 def fallbacks(metrics: Metrics) -> dict[str, float]:
@@ -165,7 +127,7 @@ def test_a_lost_engine_is_given_up_for_the_cpu_which_answers_the_batch_at_hand_a
     assert shown(metrics) == [{"engine": "onnxruntime", "precision": "fp32", "why": f"fallback: {reason}"}]
     assert "the GPU is given up" in caplog.text
     scorer.close()
-    assert not engine.closed  # freeing on a lost device may hang
+    assert engine.closed == (reason == "out_of_memory")  # freeing on a device that is lost may hang
 
 
 def test_a_caller_error_is_not_taken_for_a_lost_engine(built_artifact: Path, metrics: Metrics) -> None:
@@ -191,7 +153,7 @@ def test_a_second_caller_does_not_wait_behind_one_that_hangs_in_the_engine(built
     assert fallbacks(metrics) == {"hang": 1}
 
 
-def test_a_given_up_engine_is_not_destroyed_in_the_models_thread(built_artifact: Path, metrics: Metrics) -> None:
+def test_an_engine_on_a_lost_device_is_never_destroyed_also_when_its_model_goes(built_artifact: Path, metrics: Metrics) -> None:
     engine = OnGpu(built_artifact)
     scorer = FallbackScorer(engine, OnnxScorer(built_artifact), metrics, ON_GPU)
     engine.fails = EngineLostError("device_lost", "on purpose")
@@ -199,8 +161,23 @@ def test_a_given_up_engine_is_not_destroyed_in_the_models_thread(built_artifact:
     kept = weakref.ref(engine)
     del engine
     scorer.score(inputs)
+    scorer.close()
+    del scorer
     gc.collect()
     assert kept() is not None
+
+
+def test_a_model_that_served_and_is_lost_later_does_not_say_what_runs_the_one_that_serves(
+    built_artifact: Path, metrics: Metrics
+) -> None:
+    engine, other = OnGpu(built_artifact), RunsOn("onnxruntime-cuda", "fp32", "auto")
+    served = FallbackScorer(engine, OnnxScorer(built_artifact), metrics, ON_GPU)
+    serves = FallbackScorer(OnGpu(built_artifact), OnnxScorer(built_artifact), metrics, other)
+    tell_engine(served, metrics)
+    tell_engine(serves, metrics, served)
+    engine.fails = EngineLostError("device_lost", "on purpose")
+    served.score(load_samples(built_artifact, engine.manifest)[0])
+    assert shown(metrics) == [{"engine": "onnxruntime-cuda", "precision": "fp32", "why": "auto"}]
 
 
 def test_a_gpu_that_is_lost_in_the_warm_up_is_not_said_to_run_the_model(

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import multiprocessing
+import re
 import shutil
+import socket
+import threading
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TypedDict
@@ -208,7 +212,7 @@ def test_no_change_is_lost_when_several_processes_make_them(plain: ModelRegistry
 
 def test_a_lock_whose_holder_died_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fsspec = pytest.importorskip("fsspec")
-    monkeypatch.setattr("stream_app.inference.registry_objects._LOCK_WAIT_S", 0.0)
+    monkeypatch.setattr("stream_app.inference.registry_lock._WAIT_S", 0.0)
     bucket = uuid.uuid4().hex
     registry = open_registry(f"memory://{bucket}", SystemClock(), tmp_path)
     fsspec.filesystem("memory").pipe_file(f"/{bucket}/stages.lock", b"dead-host")
@@ -222,17 +226,42 @@ def test_a_place_that_is_none_is_refused_with_what_to_write(place: str, tmp_path
         open_registry(place, SystemClock(), tmp_path)
 
 
+@pytest.mark.parametrize("registry", ["objects", "mlflow"], indirect=True)
+def test_no_change_is_lost_where_the_store_has_no_lock_though_several_make_them_at_once(
+    registry: ModelRegistry, two: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stream_app.inference.registry_lock._LOOK_S", 0.001)
+    start = threading.Barrier(2)
+
+    def change(version: str) -> None:
+        own = open_registry(registry.place, SystemClock(), tmp_path / version)
+        start.wait()
+        for _ in range(4):
+            own.shadow(version, by=version, why="")
+
+    with ThreadPoolExecutor(2) as writers:
+        for changed in [writers.submit(change, version) for version in two]:
+            changed.result()
+    history = registry.stages().history
+    assert [change.revision for change in history] == list(range(1, 9))
+    assert sorted(change.by for change in history) == sorted([*two] * 4)
+
+
 @pytest.mark.parametrize("registry", ["mlflow"], indirect=True)
-def test_a_change_that_came_while_another_was_made_up_is_not_written_over(registry: ModelRegistry, two: tuple[str, str]) -> None:
-    registry.promote(two[0], **WHO)
+def test_a_lock_that_was_left_in_mlflow_is_told_with_its_holder_and_one_that_failed_is_not_left(
+    registry: ModelRegistry, two: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stream_app.inference.registry_lock._WAIT_S", 0.0)
+    with pytest.raises(ContractError, match="holds no model"):
+        registry.promote("gone", **WHO)
+    registry.promote(two[0], **WHO)  # it was free again
 
-    def too_late(document: bytes | None) -> bytes | None:
-        registry.shadow(two[1], **WHO)
-        return document
+    def meanwhile(document: bytes | None) -> None:
+        with pytest.raises(ContractError, match=rf"-lock of .* has been held by {re.escape(socket.gethostname())} for 0 s"):
+            registry.shadow(two[1], **WHO)
 
-    with pytest.raises(ContractError, match="in the same moment"):
-        registry._shelf.change_stages(too_late)
-    assert registry.stages().line_up.shadow == two[1]
+    registry._shelf.change_stages(meanwhile)
+    assert registry.shadow(two[1], **WHO).line_up == LineUp(champion=two[0], shadow=two[1])
 
 
 class Watched(DirectoryShelf):

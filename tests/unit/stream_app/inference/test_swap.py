@@ -23,10 +23,12 @@ from model.contract import MODEL_FILE
 from stream_app.clock import SettableClock
 from stream_app.codec.ranked import Ranked
 from stream_app.console.models import await_workers
-from stream_app.errors import ModelFailedError
+from stream_app.errors import EngineLostError, ModelFailedError
 from stream_app.events import Click, Source
 from stream_app.inference.artifact import load_manifest, load_samples
+from stream_app.inference.fallback import FallbackScorer
 from stream_app.inference.loading import RankerLoader
+from stream_app.inference.port import RunsOn
 from stream_app.inference.ranker import ModelAnswers, ModelRanker
 from stream_app.inference.registry import ModelRegistry
 from stream_app.inference.registry_directory import DirectoryShelf
@@ -37,6 +39,7 @@ from stream_app.inference.swap import Serving, SwappableRanker
 from stream_app.inference.swap_follower import FollowOptions, ModelFollower, ModelLoader, first_champion
 from stream_app.inference.swap_gate import GateLimits, Recorder
 from stream_app.metrics import Metrics
+from tests.unit.stream_app.inference.on_gpu import OnGpu, shown
 
 DEMO = Path(__file__).resolve().parents[4] / "model" / "artifacts" / "demo"
 MANIFEST = load_manifest(DEMO)
@@ -304,6 +307,34 @@ def test_no_error_ends_the_follower(tmp_path: Path, other: Path, monkeypatch: py
     assert worker.ranker.version == worker.versions[1]
 
 
+def test_a_champion_that_became_the_challenger_and_loses_its_gpu_does_not_say_what_runs_the_champion(
+    tmp_path: Path, other: Path, stranger: Path
+) -> None:
+    engines: dict[str, OnGpu] = {}
+
+    class OnGpus(Refusing):
+        def load(self, folder: Path, metrics: Metrics | None = None) -> ModelRanker:
+            model = super().load(folder, metrics)
+            engines[model.version] = OnGpu(folder)
+            runs_on = RunsOn("tensorrt", "fp16", model.version)
+            model._scorer = FallbackScorer(engines[model.version], model.scorer, metrics, runs_on)
+            return model
+
+    worker = Worker(tmp_path, DEMO, other, stranger, loader=OnGpus())
+    for number in (1, 2):
+        worker.promote(number, forced=True)
+        worker.follower.look()
+    worker.registry.challenge(worker.versions[1], 40.0, by="t", why="")
+    worker.follower.look()
+    says = [{"engine": "tensorrt", "precision": "fp16", "why": worker.versions[2]}]
+    assert shown(worker.metrics) == says
+    engines[worker.versions[1]].fails = EngineLostError("device_lost", "on purpose")
+    ranked = worker.rank()
+    assert set(ranked.versions) == set(worker.versions[1:])
+    assert worker.counted("engine_fallbacks") == 1
+    assert shown(worker.metrics) == says
+
+
 def test_stages_that_were_deleted_and_made_anew_are_followed_though_their_number_is_the_same(tmp_path: Path, other: Path) -> None:
     worker = Worker(tmp_path, DEMO, other)
     (tmp_path / "registry" / "stages.json").unlink()
@@ -514,7 +545,7 @@ class Hanging(ModelRanker):
 
 
 def test_a_shadow_that_hangs_does_not_keep_the_worker_from_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stream_app.inference.shadow._END_S", 0.01)
+    monkeypatch.setattr("stream_app.inference.background._END_S", 0.01)
     worker = Worker(tmp_path, DEMO)
     serving = worker.ranker.serving
     hanging = failing(serving.champion, Hanging)
@@ -533,7 +564,7 @@ def test_a_shadow_that_hangs_does_not_keep_the_worker_from_ending(tmp_path: Path
 def test_a_load_that_hangs_does_not_keep_the_worker_from_ending(
     tmp_path: Path, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stream_app.inference.swap_follower._END_S", 0.01)
+    monkeypatch.setattr("stream_app.inference.background._END_S", 0.01)
     inside, released = threading.Event(), threading.Event()
 
     class HangingLoader:

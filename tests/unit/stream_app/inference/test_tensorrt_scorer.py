@@ -24,7 +24,7 @@ from stream_app.inference.plans import Plan
 from stream_app.inference.port import RunsOn
 from stream_app.inference.self_test import TOLERANCES, self_test
 from stream_app.inference.tensorrt_scorer import TensorRTScorer, bucket_sizes
-from tests.unit.stream_app.inference.gpu_double import FakeDevice, FakeTensorRt
+from tests.unit.stream_app.inference.gpu_double import FakeContext, FakeDevice, FakeTensorRt
 from tests.unit.stream_app.inference.plan_files import add_plan, plan_manifest
 from trt_build.tolerances import TOLERANCES as VERIFIED_WITH
 
@@ -61,7 +61,7 @@ def test_it_answers_as_recorded(built_artifact: Path) -> None:
     scorer = Bench(built_artifact).scorer()
     assert self_test(scorer, built_artifact) < 1e-5
     assert scorer.version == load_manifest(built_artifact).version
-    assert scorer.catalogue_hash == scorer.manifest.catalogue_hash
+    assert scorer.manifest.catalogue_hash == scorer.manifest.catalogue_hash
     assert scorer.precision == "fp32"
 
 
@@ -187,7 +187,9 @@ def test_what_there_was_is_given_back_wherever_the_memory_ends_but_not_on_a_devi
     def limited(device: FakeDevice, *arguments: Any) -> int:
         nonlocal left
         if left == 0:
-            raise EngineLostError(reason, "on purpose")
+            error = EngineLostError(reason, "on purpose")
+            device.lost = error if reason == "device_lost" else None
+            raise error
         left -= 1
         made: int = real(device, *arguments)
         return made
@@ -203,6 +205,43 @@ def test_what_there_was_is_given_back_wherever_the_memory_ends_but_not_on_a_devi
             break
         ends_at += 1
     assert ends_at == {"stream": 3, "device_memory": 5, "pinned_memory": 4, "event": 6, "capture": 6}[what]
+
+
+@pytest.mark.parametrize("what", ["set_tensor_address", "execute_async_v3"])
+@pytest.mark.parametrize("error", [None, RuntimeError("of the bindings")])
+def test_what_there_was_is_given_back_when_tensorrt_alone_fails_and_the_gpu_answers(
+    what: str, error: Exception | None, built_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> bool:
+        if error is not None:
+            raise error
+        return False
+
+    bench = Bench(built_artifact)
+    monkeypatch.setattr(FakeContext, what, fails)
+    with pytest.raises(RuntimeError if error is not None else EngineLostError):
+        bench.scorer()
+    assert bench.device.left() == {}
+
+
+def test_an_engine_that_ran_out_of_memory_while_it_scored_gives_back_what_it_has(built_artifact: Path) -> None:
+    bench = Bench(built_artifact)
+    scorer = FallbackScorer(bench.scorer(), OnnxScorer(built_artifact), None, RunsOn("tensorrt", "fp32", "auto"))
+    bench.device.fails = EngineLostError("out_of_memory", "on purpose")
+    scorer.score(rows_of(built_artifact, 200))
+    assert bench.device.left() == {}
+
+
+def test_closing_does_not_wait_for_a_gpu_that_does_not_come_to_an_end_and_frees_nothing_under_its_work(
+    built_artifact: Path,
+) -> None:
+    bench = Bench(built_artifact, hang_s=0.02)
+    scorer = bench.scorer()
+    there = bench.device.left()
+    bench.device.put(bench.trt.contexts[0].stream or 0, lambda: False, "never done")
+    bench.device.hung = True
+    scorer.close()
+    assert bench.device.left() == there
 
 
 def test_a_plan_that_tensorrt_refuses_is_refused_with_its_words(built_artifact: Path) -> None:
