@@ -6,7 +6,7 @@ import json
 import sys
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from stream_app.config import Settings
-    from stream_app.console.validate import Finding, LogChecks
+    from stream_app.console.validate import LogChecks
+    from stream_app.console.validate_findings import Finding, Level
     from stream_app.console.validate_report import Report
     from stream_app.imports.mapping import Mapping
     from stream_app.replay.problems import Problems
@@ -73,28 +74,37 @@ def command(file: Path, mapping_name: str | None, label: str, rows: int | None, 
 
 
 def _examined(file: Path, mapping: Mapping | None, label: str, rows: int | None, settings: Settings) -> Report:
-    from stream_app.console.validate import Finding, Limits, LogChecks
+    from stream_app.console.validate import Limits, LogChecks
+    from stream_app.console.validate_findings import Finding
     from stream_app.console.validate_report import Report
-    from stream_app.imports.progress import ProgressLine
 
     limits = Limits(settings.features.allowed_lateness_ms, settings.features.future_skew_ms)
-    checks, report = LogChecks(limits), Report(str(file))
-    try:
-        is_log = mapping is not None or _is_json_lines(file)
-        with ProgressLine(f"checking {file.name}", "rows", rows, sys.stderr) as line:
-            if is_log:
-                report.findings += _log_findings(file, mapping, rows, (checks, report), line.show)
-            if not (is_log and _cut_off(report)):  # then its columns cannot be read, and that has been told
-                report.findings += _table_findings(file, mapping, label, rows, (checks, report), is_log=is_log, tell=line.show)
-    except InputFileError as err:
-        report.findings.append(Finding("schema", "error", str(err), "see the finding"))
-    report.findings += checks.findings()
-    report.events, report.cardinality = checks.events, checks.cardinality()
-    report.first_ms, report.last_ms = checks.first_ms, checks.newest_ms
-    if not checks.events and report.status < 2:
+    report = Report(str(file))
+    with LogChecks(limits) as checks:
+        try:
+            _look(file, mapping, label, rows, (checks, report))
+        except InputFileError as err:
+            report.findings.append(Finding("schema", "error", str(err), "see the finding"))
+        report.findings += checks.findings()
+        report.events, report.cardinality = checks.events, checks.cardinality()
+        report.first_ms, report.last_ms = checks.first_ms, checks.newest_ms
+    if not report.events and report.status < 2:
         action = "check the mapping, or the topics of the lines"
         report.findings.append(Finding("schema", "error", "no row of it is an event", action))
     return report
+
+
+def _look(file: Path, mapping: Mapping | None, label: str, rows: int | None, into: tuple[LogChecks, Report]) -> None:
+    """Read the file, and have it checked."""
+    from stream_app.imports.progress import ProgressLine
+
+    report = into[1]
+    is_log = mapping is not None or _is_json_lines(file)
+    with ProgressLine(f"checking {file.name}", "rows", rows, sys.stderr) as line:
+        if is_log:
+            report.findings += _log_findings(file, mapping, rows, into, line.show)
+        if not (is_log and _cut_off(report)):  # then its columns cannot be read, and that has been told
+            report.findings += _table_findings(file, mapping, label, rows, into, is_log=is_log, tell=line.show)
 
 
 def _cut_off(report: Report) -> bool:
@@ -137,6 +147,7 @@ def _log_findings(
     log = LogFile(file, 0, mapping, problems)
     for record in log.records():
         place = log.line_of(record)
+        unit = place.partition(" ")[0]
         if rows is not None and record.place[1] > rows:
             report.more = True
             break
@@ -147,20 +158,20 @@ def _log_findings(
             except InvalidEventError as err:
                 problems.add(str(file), place, f"no event: {err}")
                 continue
-            checks.see(row_of(event, record.topic, place, record.timestamp if mapping is None else -1))
+            checks.see(row_of(event, record.topic, (unit, record.place[1]), record.timestamp if mapping is None else -1))
         if report.rows % _REPORT_EVERY == 0:
             tell(report.rows)
     return list(_schema_findings(problems, checks.events))
 
 
 def _schema_findings(problems: Problems, events: int) -> Iterator[Finding]:
-    from stream_app.console.validate import Finding
+    from stream_app.console.validate_findings import Finding
 
     for problem in problems.summary():
         if "time jumps" in problem["reason"]:
             continue  # the check of the clock tells it
         cut_off = problem["first"][0].startswith(("after", "the whole file"))
-        level: Literal["error", "warning"] = "error" if cut_off and not events else "warning"
+        level: Level = "error" if cut_off and not events else "warning"
         action = (
             "get the whole file again" if cut_off else "correct these rows, or the mapping; an import refuses them, and counts"
         )

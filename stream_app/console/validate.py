@@ -7,22 +7,21 @@ would be wrong, or a worker would refuse some of it. An `info` is worth knowing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
-from stream_app.console.validate_counts import Busiest, Different, Seen, hash64
+from stream_app.console.validate_counts import Busiest, Different, hash64
+from stream_app.console.validate_findings import PLACES, Finding, Tally, lasting
+from stream_app.console.validate_order import FarApart
 
 if TYPE_CHECKING:
     from stream_app.console.features_columns import Column, TimeColumn
     from stream_app.events import Event
 
-__all__ = ["Check", "Finding", "Limits", "LogChecks", "Row", "leak_findings", "row_of"]
-
-Check = Literal["schema", "order", "duplicates", "gaps", "clock", "leakage", "cardinality"]
+__all__ = ["Limits", "LogChecks", "Row", "leak_findings", "row_of"]
 
 _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 24 * _HOUR_MS
-_PLACES: Final = 5
 _LEAST_GAP_MS: Final = 6 * _HOUR_MS  # shorter ones are nights
 _GAP_TIMES: Final = 16  # as long as 99 of 100 pauses, so many times over
 _FEWEST: Final = 200  # events below which shares say nothing
@@ -36,23 +35,12 @@ _STEP_MS: Final = 180 * _DAY_MS  # no log pauses for so long: a wrong unit or cl
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing to know. count: events (or rows) that it is about; places: the first ones, in the words of a person."""
-
-    check: Check
-    level: Literal["info", "warning", "error"]
-    message: str
-    action: str
-    count: int = 0
-    places: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Row:
     """One event, as far as the checks go.
 
     Attributes:
-        place: Where it stands.
+        unit: What `number` counts: `line` or `row`.
+        number: Where in the file it stands, from 1 on.
         time_ms: When it happened.
         recorded_ms: When it was recorded, -1 if nobody says.
         name: Tells it from other events; empty if it has no id.
@@ -61,13 +49,19 @@ class Row:
         entities: Identifiers by field, empty where it has none.
     """
 
-    place: str
+    unit: str
+    number: int
     time_ms: int
     recorded_ms: int
     name: str
     content: str
     user: str
     entities: dict[str, str]
+
+    @property
+    def place(self) -> str:
+        """Where it stands, in the words of a person."""
+        return f"{self.unit} {self.number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,38 +72,18 @@ class Limits:
     future_skew_ms: int
 
 
-@dataclass(slots=True)
-class _Tally:
-    count: int = 0
-    places: list[str] = field(default_factory=list)
-    worst: int = 0
-
-    def add(self, place: str, size: int = 0) -> None:
-        self.count += 1
-        self.worst = max(self.worst, size)
-        if len(self.places) < _PLACES:
-            self.places.append(place)
-
-    def finding(self, check: Check, level: Literal["info", "warning", "error"], message: str, action: str) -> list[Finding]:
-        """Tell of it, if there was any; `{count}` and `{worst_s}` in the message are filled in."""
-        if not self.count:
-            return []
-        told = message.format(count=f"{self.count:,}", worst_s=f"{self.worst / 1_000:,.0f} s")
-        return [Finding(check, level, told, action, self.count, tuple(self.places))]
-
-
-def row_of(event: Event, topic: str, place: str, recorded_ms: int) -> Row:
-    """Return what the checks look at of one event."""
+def row_of(event: Event, topic: str, place: tuple[str, int], recorded_ms: int) -> Row:
+    """Return what the checks look at of one event; `place` is a unit and a number."""
     fields = ("user", "session", "device", "ip", "item", "payment_instrument", "shipping_address")
     entities = {name: getattr(event, name) for name in fields if hasattr(event, name)}
     return Row(
-        place, event.event_time_ms, recorded_ms, f"{topic} {event.event_id}", f"{event.user} {event.event_time_ms}",
+        *place, event.event_time_ms, recorded_ms, f"{topic} {event.event_id}", f"{event.user} {event.event_time_ms}",
         event.user, entities,
     )  # fmt: skip
 
 
 class LogChecks:
-    """All checks but that of leakage, over events in the order of the file.
+    """All checks but that of leakage, over events in the order of the file. Use it as a context: it keeps files.
 
     Args:
         limits: What a worker puts up with.
@@ -119,19 +93,32 @@ class LogChecks:
         self._limits = limits
         self.events = 0
         self.first_ms = self.newest_ms = -1
-        self._unordered, self._late, self._steps, self._ahead = _Tally(), _Tally(), _Tally(), _Tally()
-        self._twice, self._reused = _Tally(), _Tally()
-        self._names, self._newest = Seen(), Seen(1 << 18)
+        self._unordered, self._steps, self._ahead = Tally(), Tally(), Tally()
+        self._far_apart = FarApart(limits.allowed_lateness_ms)
+        self._unit = "row"
         self._gaps: list[tuple[int, str]] = []
         self._pauses = [0] * 64  # how many by the bits of their length in ms
         self._last_ms = -1
         self._different: dict[str, Different] = {}
         self._busiest: dict[str, Busiest] = {}
-        self._placeholders: dict[str, _Tally] = {}
+        self._placeholders: dict[str, Tally] = {}
+
+    def __enter__(self) -> LogChecks:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Delete the files."""
+        self._far_apart.__exit__()
 
     def see(self, row: Row) -> None:
-        """Look at the next event."""
+        """Look at the next event.
+
+        Raises:
+            InputFileError: A temporary file cannot be written.
+        """
         self.events += 1
+        self._unit = row.unit
         stepped = self._last_ms >= 0 and abs(row.time_ms - self._last_ms) > _STEP_MS
         if stepped:
             self._steps.add(row.place, abs(row.time_ms - self._last_ms))
@@ -140,35 +127,22 @@ class LogChecks:
             self._ahead.add(row.place, row.time_ms - row.recorded_ms)
         elif not stepped:  # a wrong clock says nothing of order and pauses
             self._in_time(row)
-        self._name(row)
+        if row.name:
+            self._far_apart.name(row.number, row.name, row.content)
         for name, value in row.entities.items():
             if value:
                 self._entity(name, value, row.place)
 
     def findings(self) -> list[Finding]:
-        """Return what was found, by check."""
-        lateness_s = self._limits.allowed_lateness_ms / 1_000
+        """Return what was found, by check; once, when all was seen."""
         found = self._unordered.finding(
-            "order", "info", "{count} events are older than one before them, by up to {worst_s}",
+            "order", "info", "{count} events are older than one before them, by up to {worst}",
             "nothing to do for a replay, which sorts; live each user's own order is what counts",
         )  # fmt: skip
-        found += self._late.finding(
-            "order", "warning",
-            "{count} events come more than the allowed lateness (" f"{lateness_s:,.0f} s) after a newer one of their user, "
-            "by up to {worst_s}: a worker would send them to late-events",
-            "sort the log by time before importing it, or raise features.allowed_lateness_ms",
-        )  # fmt: skip
-        found += self._twice.finding(
-            "duplicates", "warning", "{count} events are there twice (same topic, id, user and time)",
-            "find out why they were sent again: Millrace answers the second with the first one's answers, other tools count it",
-        )  # fmt: skip
-        found += self._reused.finding(
-            "duplicates", "warning", "{count} events have the id of another event (same topic, another user or time)",
-            "give every event an id of its own: answers and labels are joined by it",
-        )  # fmt: skip
+        found += self._far_apart.findings(self._unit, in_order=not self._unordered.count)
         return [*found, *self._gap_findings(), *self._clock_findings(), *self._cardinality_findings()]
 
-    # --- order, gaps, duplicates --------------------------------------------------------------------------------------------
+    # --- order and gaps -----------------------------------------------------------------------------------------------------
 
     def _in_time(self, row: Row) -> None:
         if self.newest_ms < 0:
@@ -183,22 +157,7 @@ class LogChecks:
                 self._gaps = sorted(self._gaps, reverse=True)[:1_000]
             self.newest_ms = row.time_ms
         if row.user:
-            key = hash64(row.user)
-            newest = self._newest.before(key)
-            if newest is not None and row.time_ms < newest[0] - self._limits.allowed_lateness_ms:
-                self._late.add(row.place, newest[0] - row.time_ms)
-            self._newest.put(key, max(row.time_ms, newest[0] if newest is not None else 0))
-
-    def _name(self, row: Row) -> None:
-        if not row.name:
-            return
-        key, content = hash64(row.name), hash64(row.content) >> 1
-        before = self._names.before(key)
-        if before is None:
-            self._names.put(key, content, self.events)
-            return
-        tally = self._twice if before[0] == content else self._reused
-        tally.add(f"{row.place} (first: event {before[1]:,})")
+            self._far_apart.user(row.number, row.user, row.time_ms)
 
     def _gap_findings(self) -> list[Finding]:
         """A pause is a gap if it is many times as long as nearly all are, and the log does not pause like that regularly."""
@@ -214,15 +173,15 @@ class LogChecks:
             return []
         days = max(1.0, (self.newest_ms - self.first_ms) / _DAY_MS)
         regular = len(gaps) >= 5 and len(gaps) >= 0.3 * days
-        longest = ", ".join(f"{ms / _HOUR_MS:,.1f} h before {place}" for ms, place in gaps[:3])
+        longest = ", ".join(f"{lasting(ms)} before {place}" for ms, place in gaps[:3])
         return [
             Finding(
                 "gaps", "info" if regular else "warning",
-                f"{len(gaps):,} pauses without any event, where 99 of 100 last less than {usual_ms / 1_000:,.0f} s; the longest: "
+                f"{len(gaps):,} pauses without any event, where 99 of 100 last less than {lasting(usual_ms)}; the longest: "
                 f"{longest}",
                 "the log pauses like that regularly" if regular else "find out whether data is missing there: features count it "
                 "as silence",
-                len(gaps), tuple(place for _, place in gaps[:_PLACES]),
+                len(gaps), tuple(place for _, place in gaps[:PLACES]),
             )
         ]  # fmt: skip
 
@@ -235,8 +194,8 @@ class LogChecks:
         found = self._steps.finding("clock", "warning" if in_order else "info", message, action)
         return found + self._ahead.finding(
             "clock", "warning",
-            "{count} events happened after they were recorded, by up to {worst_s}, more than features.future_skew_ms "
-            f"({self._limits.future_skew_ms / 1_000:,.0f} s): a worker refuses them",
+            "{count} events happened after they were recorded, by up to {worst}, more than features.future_skew_ms "
+            f"({lasting(self._limits.future_skew_ms)}): a worker refuses them",
             "set the clock of who sent them, or check the unit of their times",
         )  # fmt: skip
 
@@ -249,7 +208,7 @@ class LogChecks:
         self._busiest[name].add(value)
         bare = value.lower().rsplit("-", 1)[-1] or "-"
         if value.lower() in _PLACEHOLDERS or (bare != value.lower() and bare in _PLACEHOLDERS and not bare.isdigit()):
-            self._placeholders.setdefault(name, _Tally()).add(place)
+            self._placeholders.setdefault(name, Tally()).add(place)
 
     def cardinality(self) -> dict[str, int]:
         """Return about how many different values each identifier has."""
@@ -300,10 +259,16 @@ def leak_findings(
     """
     from stream_app.console.features_leaks import warnings_of
 
+    told = [
+        warned
+        for warned in warnings_of(columns, time.column if time is not None else None)
+        if warned.about in ("predicts the label", "known later", "second label")
+    ]
+    proven = {warned.column for warned in told if warned.about == "predicts the label"}
     found = []
-    for warned in warnings_of(columns, time.column if time is not None else None):
-        if warned.about not in ("predicts the label", "known later", "second label"):
-            continue
+    for warned in told:
+        if warned.about == "second label" and warned.column in proven:
+            continue  # that it is named like a truth adds nothing
         grave = used(warned.column) and warned.about != "second label"
         action = f"do not make a field of {warned.column}, unless it is known when the event happens"
         said = "" if used(warned.column) else " (no field of an event is made of it)"
@@ -321,7 +286,7 @@ def rows_of(columns: list[Column], time: TimeColumn | None) -> Iterable[Row]:
         when = -1 if time is None or time.column.time_ms is None else int(time.column.time_ms[number])
         content = " ".join(str(column.codes[number]) for column in columns)
         yield Row(
-            f"row {number + 1:,}", when, -1, _text(named, number) if named else content, content,
+            "row", number + 1, when, -1, _text(named, number) if named else content, content,
             _text(user, number) if user else "", values,
         )  # fmt: skip
 

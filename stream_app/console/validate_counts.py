@@ -1,18 +1,16 @@
-"""Counts over a log of any length in memory that does not grow: what was seen before, how many different, who is the busiest.
+"""Counts over a log of any length in memory that does not grow: how many different values there are, and which is the busiest.
 
-All three work on 64-bit hashes, so no identifier is kept; they are approximate where that is said, and never by much.
+Both are approximate, and never by much.
 """
 
 from __future__ import annotations
 
 import math
-from array import array
 from hashlib import blake2b
 from typing import Final
 
-__all__ = ["Busiest", "Different", "Seen", "hash64"]
+__all__ = ["Busiest", "Different", "hash64"]
 
-_SLOTS: Final = 1 << 21  # of Seen: 2 M records, 50 MB
 _REGISTERS: Final = 12  # of Different: 4,096 bytes, an error of 1.6 %
 _WATCHED: Final = 512
 
@@ -20,29 +18,6 @@ _WATCHED: Final = 512
 def hash64(text: str) -> int:
     """Hash a text; never 0."""
     return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little") or 1
-
-
-class Seen:
-    """Remembers keys with a detail and a number each, the newest of those that share a slot.
-
-    What it says was there, was there. It forgets a key once another falls into its slot: of records a million apart, a third.
-    """
-
-    def __init__(self, slots: int = _SLOTS) -> None:
-        self._slots = slots
-        self._keys = array("Q", bytes(8 * slots))
-        self._details = array("q", bytes(8 * slots))
-        self._numbers = array("q", bytes(8 * slots))
-
-    def before(self, key: int) -> tuple[int, int] | None:
-        """Return the detail and the number of a key (not 0) that is remembered."""
-        slot = key % self._slots
-        return (self._details[slot], self._numbers[slot]) if self._keys[slot] == key else None
-
-    def put(self, key: int, detail: int, number: int = 0) -> None:
-        """Remember a key."""
-        slot = key % self._slots
-        self._keys[slot], self._details[slot], self._numbers[slot] = key, detail, number
 
 
 class Different:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from rich.markup import escape as escape_markup
 from rich.table import Table
 
-from stream_app.console.validate import Finding
+from stream_app.console.validate_findings import Finding
 
 __all__ = ["Report"]
 

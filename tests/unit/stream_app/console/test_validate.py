@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from stream_app.cli.validate import command
-from stream_app.console.validate_counts import Busiest, Different, Seen, hash64
+from stream_app.console.validate_counts import Busiest, Different, hash64
 
 BASE_MS = 1_790_000_000_000
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
@@ -125,8 +125,8 @@ def plant_user_of_its_own(lines: Lines) -> None:
     [
         (plant_bad_line, "schema", "line 601"),
         (plant_late_event, "order", "line 702"),
-        (plant_duplicate, "duplicates", "line 801 (first: event 791)"),
-        (plant_reused_id, "duplicates", "line 901 (first: event 13)"),
+        (plant_duplicate, "duplicates", "line 801 (first: line 791)"),
+        (plant_reused_id, "duplicates", "line 901 (first: line 13)"),
         (plant_gap, "gaps", "line 501"),
         (plant_clock_ahead, "clock", "line 301"),
         (plant_clock_unset, "clock", "line 401"),
@@ -272,12 +272,3 @@ def test_the_busiest_value_is_found_among_many() -> None:
     value, share = busiest.first()
     assert value == "robot"
     assert 0.24 <= share <= 0.25
-
-
-def test_a_key_is_remembered_until_another_takes_its_slot() -> None:
-    seen = Seen(8)
-    seen.put(3, 30, 1)
-    assert seen.before(3) == (30, 1)
-    assert seen.before(11) is None
-    seen.put(11, 110, 2)
-    assert seen.before(3) is None
