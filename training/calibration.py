@@ -13,8 +13,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_app.backtest.measures import LEAST_PROBABILITY, log_loss
 from stream_app.errors import ContractError
-from training.metrics import LEAST_PROBABILITY, log_loss
 
 __all__ = ["NO_CALIBRATION", "Calibration", "calibrated", "fit_calibration"]
 

@@ -26,11 +26,12 @@ from model.inputs import SequenceInputs
 from model.network import MultiTaskNetwork
 from model.probabilities import probabilities
 from model.tasks import Task
+from stream_app.backtest.measures import threshold_for
 from stream_app.errors import ContractError
-from training import metrics as figure
 from training.calibration import NO_CALIBRATION, Calibration, calibrated, fit_calibration
 from training.dataset import UNKNOWN, Dataset
 from training.floors import ways_of
+from training.metrics import higher_is_better, ranks
 from training.neighbours import neighbours_of
 from training.protocol import Protocol, Scored, measure, protocol_named, refuses, refusing, scored, seen_items
 
@@ -190,7 +191,7 @@ def choose_threshold(
         )
     scores = _calibrated(network.tasks, answers(network, dataset, rows), calibrations or {})[task]
     segment, labels = dataset.segment[rows], dataset.labels[declared.label][rows]
-    of_segments = [figure.threshold_for(scores[segment == n], labels[segment == n], precision) for n in np.unique(segment)]
+    of_segments = [threshold_for(scores[segment == n], labels[segment == n], precision) for n in np.unique(segment)]
     return min(0.999, math.ceil(max(of_segments) * 1_000) / 1_000)
 
 
@@ -205,7 +206,7 @@ def not_beaten(metrics: Metrics, floors: Metrics, tasks: tuple[Task, ...] = ()) 
     rules = [rule for rule in MUST_BEAT if rule[0] in metrics and rule[2] in floors.get(rule[0], {})]
     for task in tasks:
         own = [f"{way}_{task.metric}" for way in ways_of(floors.get(task.name, {}), task.metric)]
-        rules += [(task.name, task.metric, floor, figure.higher_is_better(task.metric)) for floor in own]
+        rules += [(task.name, task.metric, floor, higher_is_better(task.metric)) for floor in own]
     return [
         f"{task}: {metric} {metrics[task][metric]:.4f} is no better than {floor} {floors[task][floor]:.4f}"
         for task, metric, floor, higher in dict.fromkeys(rules)
@@ -247,13 +248,13 @@ def _over_segments(task: Task, segments: Mapping[str, Metrics]) -> dict[str, flo
         each = [values[task.name][metric] for values in segments.values() if metric in values.get(task.name, {})]
         if each:
             found[f"segment_mean_{metric}"] = float(np.mean(each))
-            found[f"segment_worst_{metric}"] = (min if figure.higher_is_better(metric) else max)(each)
+            found[f"segment_worst_{metric}"] = (min if higher_is_better(metric) else max)(each)
     return found
 
 
 def _ranked(asked: Scored, items: Array, dataset: Dataset, protocol: Protocol) -> Scored:
     seen = seen_items(dataset, asked.rows, protocol)
-    places = figure.ranks(asked.raw, items, asked.labels, seen)
+    places = ranks(asked.raw, items, asked.labels, seen)
     if not protocol.neighbour_weight:
         return replace(asked, places=places)
     if not isinstance(dataset.spec, SequenceInputs):
@@ -266,7 +267,7 @@ def _ranked(asked: Scored, items: Array, dataset: Dataset, protocol: Protocol) -
     def extra(start: int, stop: int) -> NDArray[np.float32]:
         return np.float32(protocol.neighbour_weight) * near.log_scores(sequences[start:stop])
 
-    return replace(asked, places=figure.ranks(asked.raw, items, asked.labels, seen, extra), alone=places)
+    return replace(asked, places=ranks(asked.raw, items, asked.labels, seen, extra), alone=places)
 
 
 def _segments(

@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 
 from model.inputs import EventInputs, SequenceInputs, TextInputs
 from model.tasks import Task
-from training import metrics as figure
+from stream_app.backtest.measures import average_precision
 from training.dataset import SPLITS, UNKNOWN, Dataset
+from training.metrics import ranks
 from training.neighbours import neighbour_places, neighbours_of
 from training.protocol import Protocol, judged_rows, measure, placed, refuses, refusing, scored, seen_items
 
@@ -208,7 +209,7 @@ def _single(task: Task, dataset: Dataset, rows: Array, protocol: Protocol) -> di
     fit = (dataset.split[rows] == _TRAIN) & (labels != UNKNOWN)
     column, sign = max(
         ((column, sign) for column in range(values.shape[1]) for sign in (1.0, -1.0)),
-        key=lambda way: figure.average_precision(way[1] * values[fit, way[0]], labels[fit]),
+        key=lambda way: average_precision(way[1] * values[fit, way[0]], labels[fit]),
     )
     found = _judged(task, dataset, sign * values[len(rows) - len(dataset.rows("test")) :, column], protocol, "single_feature")
     return {name: value for name, value in found.items() if not name.endswith(("log_loss", "accuracy"))}  # it claims nothing
@@ -264,7 +265,7 @@ def _retrieval(task: Task, dataset: Dataset, train: Array, protocol: Protocol) -
     count = dataset.spec.items if isinstance(dataset.spec, SequenceInputs) else len(items)
     counts = np.bincount(wanted[train], minlength=count).astype(np.float32)
     everybody = np.ones((len(test), 1), np.float32)
-    popular = figure.ranks(everybody, counts[:, None], wanted[test], seen_items(dataset, test, protocol))
+    popular = ranks(everybody, counts[:, None], wanted[test], seen_items(dataset, test, protocol))
     found = placed(popular, "popularity_")
     if isinstance(dataset.spec, SequenceInputs):
         near = neighbours_of(dataset, task.label)

@@ -1,4 +1,4 @@
-"""Figures of merit of a training, in numpy: those that backtests have too (`stream_app.backtest.measures`), and full rankings."""
+"""What a training asks of figures beyond `stream_app.backtest.measures`: full rankings, and which of two figures is better."""
 
 from __future__ import annotations
 
@@ -8,48 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_app.backtest.cards import card_precision_at, known_compromised
-from stream_app.backtest.measures import (
-    LEAST_PROBABILITY,
-    accuracy,
-    average_precision,
-    brier,
-    calibration_error,
-    log_loss,
-    macro_auc,
-    macro_f1,
-    mrr_at,
-    ndcg_at,
-    precision_recall,
-    recall_at,
-    roc_auc,
-    threshold_for,
-)
-
-__all__ = [
-    "LEAST_PROBABILITY",
-    "RANKS",
-    "accuracy",
-    "average_precision",
-    "brier",
-    "calibration_error",
-    "card_precision_at",
-    "higher_is_better",
-    "is_metric_of",
-    "known_compromised",
-    "log_loss",
-    "macro_auc",
-    "macro_f1",
-    "mrr_at",
-    "ndcg_at",
-    "places",
-    "precision_recall",
-    "ranks",
-    "recall_at",
-    "rejection_threshold",
-    "roc_auc",
-    "threshold_for",
-]
+__all__ = ["RANKS", "higher_is_better", "is_metric_of", "places", "ranks", "rejection_threshold"]
 
 _SCORES_AT_ONCE: Final = 1 << 24  # 64 MB of float32: what bounds the memory of a full ranking
 _LOWER_IS_BETTER: Final = frozenset({"log_loss", "brier", "calibration_error", "ms_per_step"})

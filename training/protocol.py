@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from model.inputs import SequenceInputs
 from model.tasks import Task
+from stream_app.backtest import measures as figure
+from stream_app.backtest.cards import card_precision_at, known_compromised
 from stream_app.errors import ConfigError, ContractError
-from training import metrics as figure
 from training.dataset import UNKNOWN, Dataset
+from training.metrics import RANKS, is_metric_of, rejection_threshold
 
 __all__ = [
     "OUT_OF_SCOPE",
@@ -141,7 +143,7 @@ def measure(asked: Scored, dataset: Dataset, protocol: Protocol, threshold: floa
     found |= claims | {"brier": figure.brier(says, labels), "accuracy": figure.accuracy(says, labels)}
     if protocol.card_budget:
         days, cards = dataset.time_ms[asked.rows] // _DAY_MS, dataset.key[asked.rows]
-        precision = figure.card_precision_at(raw, labels, days, cards, protocol.card_budget)
+        precision = card_precision_at(raw, labels, days, cards, protocol.card_budget)
         found[f"card_precision_at_{protocol.card_budget}"] = precision
     if threshold is not None:
         precision, recall = figure.precision_recall(says, labels, threshold)
@@ -152,9 +154,9 @@ def measure(asked: Scored, dataset: Dataset, protocol: Protocol, threshold: floa
 def placed(places: NDArray[np.int64], prefix: str = "") -> dict[str, float]:
     """Return the metrics of retrieval, each name with `prefix` before it, of places (K,) among all items."""
     metrics = (("recall", figure.recall_at), ("ndcg", figure.ndcg_at), ("mrr", figure.mrr_at))
-    found = {f"{name}_at_{k}": metric(places, k) for name, metric in metrics for k in figure.RANKS}
+    found = {f"{name}_at_{k}": metric(places, k) for name, metric in metrics for k in RANKS}
     # Within the first one alone, all three are the same.
-    return {f"{prefix}{name}": value for name, value in found.items() if figure.is_metric_of("retrieval", name)}
+    return {f"{prefix}{name}": value for name, value in found.items() if is_metric_of("retrieval", name)}
 
 
 def seen_items(dataset: Dataset, rows: Array, protocol: Protocol) -> Array | None:
@@ -181,7 +183,7 @@ def judged_rows(task: Task, dataset: Dataset, rows: Array, protocol: Protocol) -
         days = dataset.time_ms // _DAY_MS
         since = days[rows].min(initial=int(days.max(initial=0))) - protocol.known_days
         frauds = np.where(days >= since, dataset.labels[task.label], 0)
-        keep &= ~figure.known_compromised(days, dataset.key, frauds, protocol.delay_days)[rows]
+        keep &= ~known_compromised(days, dataset.key, frauds, protocol.delay_days)[rows]
     return keep
 
 
@@ -201,7 +203,7 @@ def refusing(task: Task, dataset: Dataset, rows: tuple[Array, Array], says: tupl
     """
     inside = [place for place, name in enumerate(task.classes) if name not in OUTSIDE]
     held, judged = (_scope(task, dataset, part, said[:, inside], inside) for part, said in zip(rows, says, strict=True))
-    threshold = figure.rejection_threshold(*held)
+    threshold = rejection_threshold(*held)
     sure, right, outside = judged
     refused, within = sure < threshold, ~outside
     return {

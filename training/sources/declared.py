@@ -25,6 +25,7 @@ from stream_app.errors import ConfigError, ContractError, InputFileError
 from training.dataset import UNKNOWN, Dataset
 from training.sources.cells import numbers_of, times_of
 from training.sources.columns import Columns, Reading, read_files
+from training.sources.section import plan_of
 from training.sources.splits import SplitPlan, assign
 
 __all__ = ["LabelPlan", "Rows", "SourcePlan", "plan_from_section", "rows_from_files", "scenes_of"]
@@ -139,16 +140,12 @@ class Rows:
 
 
 def plan_from_section(section: Mapping[str, Any], kind: type[Plan]) -> Plan:
-    """Read a [source] section.
+    """Read a [source] section that declares labels.
 
     Raises:
-        ConfigError: A key is unknown, missing or of another type.
+        ConfigError: As `plan_of`, or it declares none.
     """
-    try:
-        plan = msgspec.convert(dict(section), kind)
-    except msgspec.ValidationError as err:
-        keys = ", ".join(field.name for field in msgspec.structs.fields(kind))
-        raise ConfigError(f"[source]: {err}. A source of this kind has the keys {keys}; correct the config") from err
+    plan = plan_of(section, kind)
     if not plan.labels:
         raise ConfigError("[source] declares no label: give at least one [[source.labels]] with name and column")
     return plan

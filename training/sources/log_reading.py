@@ -1,29 +1,29 @@
-"""Any log that `millrace import` reads, as events in memory: the same mappings, the same checks of every row.
+"""Any log that a mapping describes, as events in memory: read as a replay reads it, so with the same checks of every row.
 
-The order is canonical: by event time, then by file in the order they are given, then by row, then by record of the mapping.
+The order is canonical: by event time, then by file in the order they are given, then by row, then by record of the mapping. A row
+that is no event is counted; a file that cannot be read to its end is an error, since nobody means to train on half of a log.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from stream_app.codec.decode import EVENT_TYPES
+from stream_app.codec.decode import Decoder
 from stream_app.errors import InputFileError, InvalidEventError
 from stream_app.events import Event, Label
-from stream_app.imports.convert import Converter
-from stream_app.imports.importer import mapping_columns
 from stream_app.imports.mapping import Mapping as LogMapping
-from stream_app.imports.rows import BadRow, open_rows
+from stream_app.replay.files import LogFile
+from stream_app.replay.problems import Problems
+from stream_app.replay.records import LABELS
 
 __all__ = ["Log", "read_log"]
 
-_CHUNK_ROWS: Final = 20_000
+_TOLD_ROWS: Final = 20_000  # rows between two words about progress
 _SHOWN_REASONS: Final = 3
 
 
@@ -35,13 +35,13 @@ class Log:
         events: in canonical order.
         labels: what is known of them, in order of the files.
         rows: rows read.
-        refused: reason -> rows that were refused for it.
+        refused: rows that are no event and no label.
     """
 
     events: list[Event]
     labels: list[Label]
     rows: int
-    refused: Counter[str]
+    refused: int
 
 
 def read_log(paths: Sequence[Path], mapping: LogMapping, progress: Callable[[str], None]) -> Log:
@@ -50,44 +50,40 @@ def read_log(paths: Sequence[Path], mapping: LogMapping, progress: Callable[[str
     Raises:
         InputFileError: A file is missing, damaged or lacks columns; or not one of its rows is an event.
     """
-    log = Log([], [], 0, Counter())
-    rows = 0
-    for path in paths:
-        rows += _read(path, mapping, log, progress)
-    if not log.events:
-        reasons = "; ".join(f"{reason} ({count:,} rows)" for reason, count in log.refused.most_common(_SHOWN_REASONS))
+    problems = Problems(whole=True, tell=progress)
+    events: list[Event] = []
+    labels: list[Label] = []
+    rows = refused = 0
+    for number, path in enumerate(paths):
+        file = LogFile(path, number, mapping, problems)
+        refused += _read(file, problems, (events, labels), progress) + file.refused
+        rows += file.rows
+    if not events:
+        reasons = "; ".join(f"{found['reason']} ({found['count']:,} rows)" for found in problems.summary()[:_SHOWN_REASONS])
         raise InputFileError(
             f"{', '.join(map(str, paths))}: none of {rows:,} rows is an event by the mapping {mapping.origin}: "
             f"{reasons or 'it makes none of them'}. Correct the mapping (docs/imports.md)"
         )
-    log.events.sort(key=lambda event: event.event_time_ms)  # stable: equal times stay in the order of the files
-    return Log(log.events, log.labels, rows, log.refused)
+    events.sort(key=lambda event: event.event_time_ms)  # stable: equal times stay in the order of the files
+    return Log(events, labels, rows, refused)
 
 
-def _read(path: Path, mapping: LogMapping, log: Log, progress: Callable[[str], None]) -> int:
-    """Add what one file holds to the log; return its number of rows."""
-    decode: dict[str, Callable[[bytes], Any]] = {
-        topic: msgspec.json.Decoder(kind).decode for topic, kind in {**EVENT_TYPES, "labels": Label}.items()
-    }
-    source = open_rows(path, mapping, mapping_columns(mapping))
-    convert = Converter(mapping, source.index, path.name.split(".")[0]).convert
-    row = 0
-    try:
-        for chunk in source.chunks(0, _CHUNK_ROWS):
-            for cells in chunk:
-                row += 1
-                if isinstance(cells, BadRow):
-                    log.refused[cells.reason] += 1
-                    continue
-                try:
-                    produced = convert(cells, row)
-                except InvalidEventError as err:
-                    log.refused[str(err)] += 1
-                    continue
-                for record in produced:
-                    found = decode[record.topic](record.value)
-                    (log.labels if record.topic == "labels" else log.events).append(found)
-            progress(f"read {row:,} rows of {path.name}, {source.done_ratio():.0%}")
-    finally:
-        source.close()
-    return row
+def _read(file: LogFile, problems: Problems, into: tuple[list[Event], list[Label]], progress: Callable[[str], None]) -> int:
+    """Add what one file holds to events and labels; return how many of its records the worker would refuse."""
+    events, labels = into
+    decode, decode_label = Decoder(future_skew_ms=0).decode, msgspec.json.Decoder(Label).decode
+    refused, told = 0, 0
+    for record in file.records():
+        if record.topic == LABELS:
+            labels.append(decode_label(record.value or b""))
+            continue
+        try:
+            events.append(decode(record.topic, record.key, record.value, record.timestamp))
+        except InvalidEventError as err:
+            problems.add(str(file.path), file.line_of(record), str(err))
+            refused += 1
+        if file.rows - told >= _TOLD_ROWS:
+            told = file.rows
+            progress(f"read {told:,} rows of {file.path.name}")
+    progress(f"read {file.rows:,} rows of {file.path.name}")
+    return refused

@@ -27,6 +27,7 @@ from training.dataset import LEFT_OUT, SPLITS, UNKNOWN, Arrays, Dataset, ItemTab
 from training.sources.events import EventFolder, fraud_labels
 from training.sources.log_labels import FraudTruth, Recommended, first_thing, fraud_truth, labels_of_sessions, told_labels
 from training.sources.log_reading import Log, read_log
+from training.sources.section import plan_of
 from training.splitting import BY_TIME, Splitting, split_rows, splitting_from
 
 __all__ = ["LogPlan", "dataset_from_log"]
@@ -124,7 +125,7 @@ def dataset_from_log(
         raise ConfigError("no file to train on: give --data FILE (CSV, gzip or not, or Parquet), once for each file.")
     log = read_log(paths, load_mapping(plan.mapping), progress)
     events = log.events
-    progress(f"{len(events):,} events and {len(log.labels):,} labels of {log.rows:,} rows; {log.refused.total():,} rows refused")
+    progress(f"{len(events):,} events and {len(log.labels):,} labels of {log.rows:,} rows; {log.refused:,} rows refused")
     things = _things(events)
     maturity_ms = None if plan.maturity_days is None else round(plan.maturity_days * _DAY_MS)
     truth = fraud_truth(events, log.labels, maturity_ms)
@@ -152,7 +153,7 @@ def dataset_from_log(
         catalogue_hash=made.catalogue_hash,
         notes={
             "rows of the files": log.rows,
-            "rows refused": log.refused.total(),
+            "rows refused": log.refused,
             "events": len(events),
             "late or repeated events": int(wanted.sum()) - len(rows),
             "next items unknown to the training range": cold,
@@ -161,11 +162,7 @@ def dataset_from_log(
 
 
 def _plan(source: Mapping[str, Any]) -> LogPlan:
-    try:
-        plan = msgspec.convert(dict(source), LogPlan)
-    except msgspec.ValidationError as err:
-        keys = ", ".join(field.name for field in msgspec.structs.fields(LogPlan))
-        raise ConfigError(f"[source]: {err}. A source of kind log has the keys {keys}; correct the configuration") from err
+    plan = plan_of(source, LogPlan)
     if not plan.mapping:
         raise ConfigError(
             "no mapping says what the rows of the file are: give --mapping NAME or FILE.toml. Packaged are "

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +22,7 @@ from model.tasks import Task
 from stream_app.errors import ConfigError, ContractError
 from training.dataset import SPLITS, Dataset, ItemTable
 from training.sources.histories import Histories, SequencePlan, histories_from
+from training.sources.section import plan_of
 from training.sources.splits import SplitPlan, assign
 from training.splitting import by_share
 
@@ -79,11 +79,7 @@ def dataset_from_sequences(path: Path, section: Mapping[str, Any], progress: Cal
 
 
 def _plan(section: Mapping[str, Any]) -> SequencePlan:
-    try:
-        plan = msgspec.convert(dict(section), SequencePlan)
-    except msgspec.ValidationError as err:
-        keys = ", ".join(field.name for field in msgspec.structs.fields(SequencePlan))
-        raise ConfigError(f"[source]: {err}. A source of sequences has the keys {keys}; correct the config") from err
+    plan = plan_of(section, SequencePlan)
     if plan.length < 1:
         raise ConfigError(f"[source] length = {plan.length}: a sequence has one position at least; give 1 or more")
     if plan.test and plan.protocol != "sessions":

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from sklearn.isotonic import IsotonicRegression
 
+from stream_app.backtest.measures import calibration_error, log_loss
 from stream_app.errors import ContractError
 from training.calibration import NO_CALIBRATION, calibrated, fit_calibration
-from training.metrics import calibration_error, log_loss
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -14,42 +14,12 @@ from click.testing import CliRunner, Result
 
 from stream_app.__main__ import run as millrace
 from stream_app.errors import ConfigError
+from tests.unit.training.visits import HEADER, MAPPING, line
 from training.artifact import check_target
 from training.cli import main
 from training.dataset import load_dataset
 
-MAPPING = """
-name = "visits"
-[[record]]
-topic = "clicks"
-where = { what = ["see", "like"] }
-[record.fields]
-event_id = "v-{row}"
-user = "u{who}"
-event_time_ms = { column = "when", unit = "s" }
-action = { column = "what", map = { see = "view", like = "click" } }
-item = "{thing}"
-[[record]]
-topic = "orders"
-where = { what = ["pay"] }
-[record.fields]
-event_id = "v-{row}"
-user = "u{who}"
-event_time_ms = { column = "when", unit = "s" }
-lines = [{ item = "{thing}" }]
-amount = { column = "cost" }
-currency = "EUR"
-[[record]]
-topic = "labels"
-where = { bad = ["1"] }
-[record.fields]
-event_id = "v-{row}"
-user = "u{who}"
-label_time_ms = { column = "when", unit = "s", plus_ms = 60_000 }
-task = "fraud"
-value = 1
-source = "import"
-"""
+SOON = MAPPING.replace("plus_ms = 86_400_000", "plus_ms = 60_000")  # a fraud is known within the training range
 SMALL = ("--set", "network.preset=tiny", "--epochs", "1")
 
 
@@ -57,17 +27,17 @@ SMALL = ("--set", "network.preset=tiny", "--epochs", "1")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """300 visits: who sees cheap things likes them, who sees dear ones pays, and what is paid too dearly is a fraud."""
     folder, draw = tmp_path_factory.mktemp("log"), np.random.default_rng(3)
-    (folder / "visits.toml").write_text(MAPPING)
-    lines = ["who,when,what,thing,cost,bad"]
+    (folder / "visits.toml").write_text(SOON)
+    lines = [HEADER]
     for visit in range(300):
         dear = bool(draw.integers(2))
         at, thing = visit * 200, f"{'d' if dear else 'c'}{draw.integers(5)}"
-        lines.append(f"{visit % 90},{at},see,{thing},0,0")
-        cost = int(draw.integers(10, 1_000))
-        lines.append(f"{visit % 90},{at + 20},{'pay' if dear else 'like'},{thing},{cost},{int(dear and cost > 700)}")
+        who, cost = str(visit % 90), int(draw.integers(10, 1_000))
+        lines.append(line(who, at, "see", thing, cost="0"))
+        lines.append(line(who, at + 20, "pay" if dear else "like", thing, bad=dear and cost > 700, cost=str(cost)))
         if visit % 3:
-            lines.append(f"{visit % 90},{at + 40},see,c{draw.integers(5)},0,0")
-    (folder / "visits.csv").write_text("\n".join(lines) + "\n")
+            lines.append(line(who, at + 40, "see", f"c{draw.integers(5)}", cost="0"))
+    (folder / "visits.csv").write_text("".join(lines))
     return folder
 
 
@@ -169,8 +139,8 @@ def test_a_report_can_be_drawn_again(log: Path) -> None:
 
 def test_a_task_without_labels_is_an_error_with_the_fix(log: Path, tmp_path: Path) -> None:
     quiet = tmp_path / "quiet.csv"
-    header, *lines = (log / "visits.csv").read_text().splitlines()
-    quiet.write_text("\n".join([header, *(f"{line.rsplit(',', 1)[0]},0" for line in lines)]))
+    header, *rows = (log / "visits.csv").read_text().splitlines()
+    quiet.write_text("\n".join([header, *(f"{row.rsplit(',', 1)[0]},no" for row in rows)]))
     arguments = ["--data", str(quiet), "--mapping", str(log / "visits.toml"), "--tasks", "fraud", "--run", str(tmp_path / "run")]
     result = CliRunner().invoke(main, ["train", *arguments, *SMALL])
     assert result.exit_code == 1

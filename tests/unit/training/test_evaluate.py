@@ -14,13 +14,14 @@ from model.network import MultiTaskNetwork
 from model.presets import PRESETS
 from model.probabilities import probabilities
 from model.tasks import Task
+from stream_app.backtest.measures import average_precision, recall_at, threshold_for
 from stream_app.errors import ConfigError, ContractError
 from tests.unit.training.rows_of_tables import FRAUD, KIND, sequences, table, told
 from training.calibration import Calibration
 from training.dataset import UNKNOWN, Dataset, ItemTable
 from training.evaluate import answers, choose_threshold, evaluate, item_vectors, judge, not_beaten
 from training.floors import floors
-from training.metrics import average_precision, ranks, recall_at, threshold_for
+from training.metrics import ranks
 from training.protocol import PROTOCOLS, Protocol, seen_items
 
 

@@ -9,11 +9,11 @@ import pytest
 
 from model.inputs import EventInputs, TextInputs
 from model.tasks import Task
+from stream_app.backtest.measures import average_precision, log_loss
 from stream_app.events import KINDS, SCENES
 from tests.unit.training.rows_of_tables import FRAUD, KIND, NEXT, sequences, split_of, table
 from training.dataset import UNKNOWN, Dataset, ItemTable
 from training.floors import WAYS, floors, ways_of
-from training.metrics import average_precision, log_loss
 
 
 def test_floors_of_a_binary_task_find_the_feature_that_matters() -> None:

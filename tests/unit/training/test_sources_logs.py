@@ -12,6 +12,7 @@ import pytest
 from model.tasks import SHOP_TASKS
 from stream_app.errors import ConfigError, ContractError, InputFileError
 from stream_app.events import INTENTS, KINDS, NEXT_ACTIONS
+from tests.unit.training.visits import HEADER, MAPPING, line
 from training.dataset import LEFT_OUT, UNKNOWN, Dataset
 from training.sources import dataset_from
 from training.sources.logs import dataset_from_log
@@ -20,50 +21,6 @@ from training.task_choice import choose_tasks, lacking
 MINUTE_S = 60
 DAY_S = 86_400
 REAL = Path(__file__).resolve().parents[4] / "shared" / "data"
-
-# A file that nobody has seen before: its own words for actions, its own columns, a truth in a column of the same row.
-MAPPING = """
-name = "visits"
-[[record]]
-topic = "clicks"
-where = { what = ["see", "like", "basket"] }
-[record.fields]
-event_id = "{file}-{row}"
-user = "v-{who}"
-event_time_ms = { column = "when", unit = "s" }
-device = "{phone}"
-action = { column = "what", map = { see = "view", like = "click", basket = "cart" } }
-item = "{thing}"
-category = "{shelf}"
-[[record]]
-topic = "orders"
-where = { what = ["pay"] }
-[record.fields]
-event_id = "{file}-{row}"
-user = "v-{who}"
-event_time_ms = { column = "when", unit = "s" }
-device = "{phone}"
-lines = [{ item = "{thing}", category = "{shelf}" }]
-amount = { column = "cost", default = 0 }
-currency = "EUR"
-[[record]]
-topic = "labels"
-where = { bad = ["yes"] }
-[record.fields]
-event_id = "{file}-{row}"
-user = "v-{who}"
-label_time_ms = { column = "when", unit = "s", plus_ms = 86_400_000 }
-task = "fraud"
-value = 1
-source = "import"
-"""
-HEADER = "who,when,what,thing,shelf,cost,phone,bad\n"
-
-Row = tuple[str, int, str, str]
-
-
-def line(who: str, second: int, what: str, thing: str, *, bad: bool = False, cost: str = "9.5") -> str:
-    return f"{who},{second},{what},{thing},{thing[0]},{cost},phone-{who},{'yes' if bad else 'no'}\n"
 
 
 @pytest.fixture

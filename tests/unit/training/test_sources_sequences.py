@@ -12,9 +12,9 @@ import pytest
 from pyarrow import parquet
 
 from model.inputs import SequenceInputs
+from stream_app.backtest.measures import ndcg_at, recall_at
 from stream_app.errors import ConfigError, ContractError, InputFileError
 from training.dataset import Dataset
-from training.metrics import ndcg_at, recall_at
 from training.neighbours import neighbour_places, neighbours_of
 from training.sources.sequences import dataset_from_sequences
 
