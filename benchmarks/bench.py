@@ -21,14 +21,14 @@ from typing import Any
 import click
 from confluent_kafka import KafkaException
 
+from benchmarks.command import home_option, told
 from benchmarks.latency import Appends, drain_rate, percentiles, read_appends
 from benchmarks.load import fill
-from benchmarks.origin import ROOT, origin
+from benchmarks.origin import origin
 from benchmarks.processes import Fleet, FleetError, die_on_sigterm, log_tail, run_python
-from benchmarks.progress import Teller, teller
+from benchmarks.progress import Teller
 from benchmarks.space import MODEL, Space
 from benchmarks.workload import Workload
-from stream_app.errors import ServiceError
 from stream_app.events import ANSWER_TOPICS
 from stream_app.services import real
 
@@ -202,12 +202,7 @@ def _count(appends: Appends) -> int:
 @click.option("--events", type=click.IntRange(1_000), help="Backlog of the drain; default 150,000, with --quick 40,000.")
 @click.option("--workers", type=click.IntRange(1, _PARTITIONS), default=1, show_default=True, help="Worker processes.")
 @click.option("--quick", is_flag=True, help="About 90 s in place of 6 minutes; coarser figures.")
-@click.option(
-    "--home",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=ROOT,
-    help="Folder whose .services holds Kafka and Redis, and the logs; default: the checkout.",
-)
+@home_option
 def main(events: int | None, workers: int, quick: bool, home: Path) -> None:
     """Measure drain rate and latency on real Kafka and Redis; the last line is JSON.
 
@@ -216,13 +211,8 @@ def main(events: int | None, workers: int, quick: bool, home: Path) -> None:
     die_on_sigterm()
     base = QUICK if quick else FULL
     plan = Plan(events or base.events, base.idiomatic_events, base.steady_s, base.drain_limit_s, workers)
-    tell = teller()
-    try:
+    with told(KafkaException, ValueError) as tell:
         figures = Bench(plan, tell, home).run()
-    except (FleetError, ServiceError, KafkaException, ValueError) as err:
-        raise click.ClickException(str(err)) from err
-    finally:
-        tell.close()
     click.echo(json.dumps(figures))
 
 

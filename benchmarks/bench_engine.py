@@ -27,12 +27,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.command import told
 from benchmarks.engine_rows import batch_of, larger_catalogue, replayed_rows
 from benchmarks.engine_ways import Way, Ways, cpu_ways, gpu_ways, serving_network
 from benchmarks.origin import ROOT, origin
-from benchmarks.progress import Teller, teller
+from benchmarks.progress import Teller
 from benchmarks.roofline import cost_of, roof
-from stream_app.errors import MillraceError
 from stream_app.inference.artifact import load_items, load_manifest, load_samples
 from stream_app.inference.candidates import CandidateIndex
 from stream_app.inference.port import Tensors
@@ -212,13 +212,8 @@ Examples:
 @click.option("--quick", is_flag=True, help="Two batch sizes, without torch.compile: seconds, and coarse figures.")
 def main(model: Path, checkpoint: Path | None, quick: bool) -> None:
     """Measure every engine that runs the model here, and the index of items; the last line is JSON."""
-    tell = teller()
-    try:
+    with told() as tell:
         figures = run(model, checkpoint, QUICK if quick else FULL, tell)
-    except MillraceError as err:
-        raise click.ClickException(str(err)) from err
-    finally:
-        tell.close()
     click.echo(json.dumps(figures))
 
 

@@ -35,15 +35,15 @@ from typing import Any
 import click
 import redis
 
+from benchmarks.command import data_option, told
 from benchmarks.feature_logs import Log, batches, find_logs, group_of, shop_log
 from benchmarks.feature_way import Laps, Resident, Way, in_lanes
 from benchmarks.idiomatic_features import FEATURES, keep_and_read
 from benchmarks.origin import ROOT, origin
-from benchmarks.progress import Teller, teller
+from benchmarks.progress import Teller
 from benchmarks.state_bytes import sizes, user_bytes
 from stream_app.codec.identity import Identity
 from stream_app.config import WorkerSettings
-from stream_app.errors import MillraceError
 from stream_app.events import Event
 from stream_app.features.catalog import CATALOGUE
 from stream_app.features.columns import EventColumns
@@ -244,12 +244,7 @@ Examples:
 
 
 @click.command(epilog=_EXAMPLES)
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=ROOT.parent / "shared" / "data",
-    help="Folder with clickstream/ and fraud/; default: ../shared/data of the checkout. Absent: a simulated shop.",
-)
+@data_option("Absent: a simulated shop.")
 @click.option("--cards", type=click.IntRange(1), help=f"Card transactions, the earliest ones; default {FULL.cards:,}.")
 @click.option("--quick", is_flag=True, help="Some thousand events: seconds in place of two minutes, and coarser figures.")
 @click.option("--redis-url", help="Redis to measure with; default: the one of this checkout, which is started if need be.")
@@ -257,18 +252,13 @@ def main(data: Path, cards: int | None, quick: bool, redis_url: str | None) -> N
     """Measure the feature engine with state in memory and in Redis; the last line is JSON."""
     base = QUICK if quick else FULL
     plan = Plan(base.taobao, cards or base.cards, base.shop, base.redis, base.idiomatic)
-    tell = teller()
-    try:
+    with told(redis.RedisError) as tell:
         url = redis_url or real.up(ROOT, tell.say).redis.url
         prefix = f"{_PREFIX}-{uuid.uuid4().hex[:8]}"
         try:
             figures = Bench(plan, tell, url, prefix).run(data)
         finally:
             _forget(url, prefix)
-    except (MillraceError, redis.RedisError) as err:
-        raise click.ClickException(str(err)) from err
-    finally:
-        tell.close()
     click.echo(json.dumps(figures))
 
 

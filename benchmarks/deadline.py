@@ -17,11 +17,10 @@ from confluent_kafka import KafkaException
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.bench import Bench, Plan
-from benchmarks.origin import ROOT, origin
-from benchmarks.processes import Fleet, FleetError, die_on_sigterm
-from benchmarks.progress import teller
+from benchmarks.command import home_option, told
+from benchmarks.origin import origin
+from benchmarks.processes import Fleet, die_on_sigterm
 from benchmarks.space import Space
-from stream_app.errors import ServiceError
 from stream_app.services import real
 from stream_app.services.ports import free_port
 
@@ -77,12 +76,7 @@ def _numbers(text: str) -> list[float]:
 @click.option("--deadlines", default="0,10,50", show_default=True, help="Milliseconds, comma separated.")
 @click.option("--rates", default="500,3000", show_default=True, help="Events a second, comma separated.")
 @click.option("--seconds", type=click.FloatRange(5, 600), default=20.0, show_default=True, help="Length of a steady phase.")
-@click.option(
-    "--home",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=ROOT,
-    help="Folder whose .services holds Kafka and Redis, and the logs; default: the checkout.",
-)
+@home_option
 def main(deadlines: str, rates: str, seconds: float, home: Path) -> None:
     """Measure latency and batch size by deadline on real Kafka and Redis; the last line is JSON.
 
@@ -90,13 +84,8 @@ def main(deadlines: str, rates: str, seconds: float, home: Path) -> None:
     """
     die_on_sigterm()
     plan = Plan(events=_WARM_UP_EVENTS, idiomatic_events=1, steady_s=seconds, drain_limit_s=60.0, workers=1)
-    tell = teller()
-    try:
+    with told(KafkaException, ValueError) as tell:
         found = Deadlines(plan, tell, home).measure([round(d) for d in _numbers(deadlines)], _numbers(rates))
-    except (FleetError, ServiceError, KafkaException, ValueError) as err:
-        raise click.ClickException(str(err)) from err
-    finally:
-        tell.close()
     click.echo(json.dumps({"latency_ms": found, "clock": "broker, LogAppendTime at both ends", **origin()}))
 
 

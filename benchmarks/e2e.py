@@ -30,16 +30,16 @@ from typing import Any
 import click
 from confluent_kafka import KafkaException
 
+from benchmarks.command import data_option, files_of, home_option, told
 from benchmarks.disturbances import Disturbance, Schedule
 from benchmarks.offsets import Meter
-from benchmarks.origin import ROOT, origin
+from benchmarks.origin import origin
 from benchmarks.processes import Fleet, FleetError, die_on_sigterm, log_tail
-from benchmarks.progress import Teller, teller
-from benchmarks.rawfiles import Files, find_files, stand_in
+from benchmarks.progress import Teller
+from benchmarks.rawfiles import Files
 from benchmarks.space import PARTITIONS, Space
 from benchmarks.stored import read_fronts
 from benchmarks.verify import Verdict, verify
-from stream_app.errors import ServiceError
 from stream_app.events import SOURCE_TOPICS
 from stream_app.services import real
 
@@ -201,23 +201,13 @@ def report(run: Run, schedule: Schedule, self_exits: int, verdict: Verdict) -> d
 
 
 @click.command()
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=ROOT.parent / "shared" / "data",
-    help="Folder with clickstream/ and fraud/; default: ../shared/data of the checkout.",
-)
+@data_option()
 @click.option("--taobao", type=click.IntRange(1), help=f"Rows of the clickstream; default {_ALL_TAOBAO:,}.")
 @click.option("--cards", type=click.IntRange(1), help=f"Card transactions, the earliest ones; default {_CARDS:,}.")
 @click.option("--short", is_flag=True, help=f"{_SHORT:,} of each; made up where the files are absent, and said so.")
 @click.option("--engine", default="auto", show_default=True, help="MILLRACE_MODEL_ENGINE of the workers; `none`: no model.")
 @click.option("--keep", is_flag=True, help="Leave topics and keys in place when all is well, too.")
-@click.option(
-    "--home",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=ROOT,
-    help="Folder whose .services holds Kafka and Redis, and the logs; default: the checkout.",
-)
+@home_option
 def main(data: Path, taobao: int | None, cards: int | None, short: bool, engine: str, keep: bool, home: Path) -> None:
     """Prove on real Kafka and Redis that nothing is lost and nothing counted twice; the last line is JSON.
 
@@ -225,24 +215,14 @@ def main(data: Path, taobao: int | None, cards: int | None, short: bool, engine:
     """
     die_on_sigterm()
     limits = {"taobao": taobao or (_SHORT if short else _ALL_TAOBAO), "cards": cards or (_SHORT if short else _CARDS)}
-    tell = teller()
-    try:
+    with told(KafkaException) as tell:
         services = real.up(home, tell.say)
         space = Space.fresh("e2e-", services, home, {"MILLRACE_MODEL_ENGINE": engine})
-        files = find_files(data)
-        if files is None:
-            if not short:
-                raise click.ClickException(f"no real data under {data}: name it with --data, or use --short")
-            files = stand_in(space.folder / "data", limits["taobao"], limits["cards"])
-            tell.say(f"no real data under {data}: using made-up files of the same shape")
+        files = files_of(data, space.folder / "data", limits["taobao"], limits["cards"], tell, short=short)
         run = Run(home, space, files, limits, tell)
         schedule, self_exits = run.go()
         tell.say("all answered; reading everything back")
         verdict = verify(space, files, limits)
-    except (FleetError, ServiceError, KafkaException) as err:
-        raise click.ClickException(str(err)) from err
-    finally:
-        tell.close()
     for line in verdict.examples():
         click.echo(line, err=True)
     if verdict.good and not keep:

@@ -31,14 +31,12 @@ from typing import Any
 import click
 from confluent_kafka import KafkaException
 
+from benchmarks.command import data_option, files_of, home_option, told
 from benchmarks.disturbances import Disturbance
 from benchmarks.e2e import Run
-from benchmarks.origin import ROOT, origin
-from benchmarks.processes import Fleet, FleetError, die_on_sigterm, run_python
-from benchmarks.progress import teller
-from benchmarks.rawfiles import find_files, stand_in
+from benchmarks.origin import origin
+from benchmarks.processes import Fleet, die_on_sigterm, run_python
 from benchmarks.space import Space
-from stream_app.errors import MillraceError
 from stream_app.features.catalog import CATALOGUE
 from stream_app.replay.compare import Differences, compare
 from stream_app.replay.recorded import RecordedRun
@@ -172,16 +170,11 @@ def _good(found: dict[str, Any]) -> bool:
 
 
 @click.command()
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=ROOT.parent / "shared" / "data",
-    help="Folder with clickstream/ and fraud/; default: ../shared/data of the checkout.",
-)
+@data_option()
 @click.option("--rows", type=click.IntRange(1), help=f"Rows of each of the two files; default {_FULL:,}.")
 @click.option("--short", is_flag=True, help=f"{_SHORT:,} of each; made up where the files are absent, and said so.")
 @click.option("--spark/--no-spark", default=None, help="Default: where pyspark and Java are, and not with --short.")
-@click.option("--home", type=click.Path(path_type=Path, file_okay=False), default=ROOT, help="Folder whose .services holds them.")
+@home_option
 def main(data: Path, rows: int | None, short: bool, spark: bool | None, home: Path) -> None:
     """Prove that a replay is the live run, to the bit; the last line is JSON.
 
@@ -190,22 +183,13 @@ def main(data: Path, rows: int | None, short: bool, spark: bool | None, home: Pa
     die_on_sigterm()
     begin, count = time.monotonic(), rows or (_SHORT if short else _FULL)
     with_spark = (not short and find_spec("pyspark") is not None and shutil.which("java") is not None) if spark is None else spark
-    tell = teller()
-    try:
+    with told(KafkaException) as tell:
         services = real.up(home, tell.say)
         space = Space.fresh("rc-", services, home, _SETTINGS)
-        files = find_files(data)
-        if files is None:
-            if not short:
-                raise click.ClickException(f"no real data under {data}: name it with --data, or use --short")
-            files = stand_in(space.folder / "data", count, count)
+        files = files_of(data, space.folder / "data", count, count, tell, short=short)
         run = RecordedLive(home, space, files, {"taobao": count, "cards": count, "shop": count}, tell)
         schedule, _ = run.go()
         found = figures(Replays(space, space.folder), with_spark=with_spark, say=tell.say)
-    except (FleetError, MillraceError, KafkaException) as err:
-        raise click.ClickException(str(err)) from err
-    finally:
-        tell.close()
     report = {
         **found, "kills": schedule.count("kill"), "workers": 2, "data": files.kind,
         "seconds": round(time.monotonic() - begin, 1), **origin(),

@@ -24,17 +24,17 @@ import numpy as np
 from confluent_kafka import KafkaException
 from numpy.typing import NDArray
 
+from benchmarks.command import home_option, told
 from benchmarks.latency import Appends, read_appends
 from benchmarks.ledger import ALERTS, CANDIDATES, DEAD, LABELS, LATE, Books
-from benchmarks.origin import ROOT, origin
+from benchmarks.origin import origin
 from benchmarks.other_model import perturbed
 from benchmarks.outputs import TopicReader
 from benchmarks.processes import Fleet, FleetError, die_on_sigterm, log_tail, run_python
-from benchmarks.progress import Teller, teller
+from benchmarks.progress import Teller
 from benchmarks.space import MODEL, Space
 from benchmarks.swap_books import SwapBooks
 from stream_app.clock import SystemClock
-from stream_app.errors import ServiceError
 from stream_app.events import ANSWER_TOPICS, SOURCE_TOPICS
 from stream_app.inference.registry import ModelRegistry
 from stream_app.inference.registry_directory import DirectoryShelf
@@ -241,20 +241,14 @@ def _p99(appends: Appends, chosen: NDArray[np.bool_]) -> float:
 @click.option(
     "--before", "before_s", type=click.FloatRange(5), default=FULL.before_s, show_default=True, help="Seconds without a swap."
 )
-@click.option(
-    "--home",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=ROOT,
-    help="Folder whose .services holds Kafka and Redis, and the logs; default: the checkout.",
-)
+@home_option
 def main(swaps: int, rate: float, before_s: float, home: Path) -> None:
     """Swap models under load on real Kafka and Redis; the last line is JSON. Exit status 1 if anything was lost or mixed.
 
     Example: python -m benchmarks.swap --swaps 20
     """
     die_on_sigterm()
-    tell = teller()
-    try:
+    with told(KafkaException, ValueError) as tell:
         services = real.up(home, tell.say)
         blank = Space.fresh("swap-", services, home, partitions=_PARTITIONS)
         models = blank.folder / "models"
@@ -265,10 +259,6 @@ def main(swaps: int, rate: float, before_s: float, home: Path) -> None:
                 figures = run.run(fleet)
         finally:
             space.remove()
-    except (FleetError, ServiceError, KafkaException, ValueError) as err:
-        raise click.ClickException(str(err)) from err
-    finally:
-        tell.close()
     click.echo(json.dumps(figures))
     click.get_current_context().exit(1 if figures["lost"] or figures["mixed"] else 0)
 

@@ -102,7 +102,7 @@ def verify(space: Space, files: Files, limits: Mapping[str, int]) -> Verdict:
     """Read topics and store of `space` and judge them by the raw files.
 
     Raises:
-        KafkaException: A topic could not be read to its end.
+        BrokerUnavailableError: A topic could not be read to its end.
     """
     sources, books, journal = _read_topics(space)
     ends = _ends(sources)

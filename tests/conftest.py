@@ -49,12 +49,8 @@ def real_services() -> Iterator[ServicesState]:
     if running is not None:
         yield running
         return
-    try:
+    with _needed("real services"):
         state = real.up(CHECKOUT, lambda _line: None)
-    except ServiceError as err:
-        if os.environ.get("CI"):
-            pytest.fail(f"real services are required in CI: {err}")
-        pytest.skip(f"no real services: {err}")
     yield state
     real.down(CHECKOUT)
 
@@ -66,12 +62,8 @@ def redis_cluster() -> Iterator[ClusterState]:
     if running.ok:
         yield running
         return
-    try:
+    with _needed("Redis Cluster"):
         state = cluster.up(CHECKOUT, lambda _line: None)
-    except ServiceError as err:
-        if os.environ.get("CI"):
-            pytest.fail(f"a Redis Cluster is required in CI: {err}")
-        pytest.skip(f"no Redis Cluster: {err}")
     yield state
     cluster.down(CHECKOUT)
 
@@ -81,12 +73,8 @@ def own_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with a Redis Cluster of the module's own, whose nodes may be killed (`services.cluster.up` brings them back)."""
     root = tmp_path_factory.mktemp("cluster")
     try:
-        try:
+        with _needed("Redis Cluster"):
             cluster.up(root, lambda _line: None)
-        except ServiceError as err:
-            if os.environ.get("CI"):
-                pytest.fail(f"a Redis Cluster is required in CI: {err}")
-            pytest.skip(f"no Redis Cluster: {err}")
         yield root
     finally:
         cluster.down(root, wipe=True)
@@ -96,13 +84,9 @@ def own_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def tensorrt_libraries() -> dict[str, Library]:
     """NVIDIA's TensorRT of this checkout, releases 10 and 11: fetched by the first run (540 MB), kept in `.services`."""
-    try:
+    with _needed("TensorRT libraries"):
         for release in ("10.15", "11.4"):
             library.fetch(CHECKOUT, release, lambda _line: None)
-    except BuildError as err:
-        if os.environ.get("CI"):
-            pytest.fail(f"TensorRT's libraries are required in CI: {err}")
-        pytest.skip(f"no TensorRT libraries: {err}")
     return library.installed(CHECKOUT)
 
 
@@ -155,6 +139,17 @@ def no_leaks() -> Iterator[None]:
     assert not changed, f"the test left environment variables changed: {changed} (use monkeypatch)"
     assert not leaked_threads, f"the test left threads running: {leaked_threads}"
     assert not complaints, f"the test left asyncio tasks behind: {complaints}"
+
+
+@contextmanager
+def _needed(what: str) -> Iterator[None]:
+    """What cannot be started or fetched inside skips the test on a laptop and fails it in CI."""
+    try:
+        yield
+    except (ServiceError, BuildError) as err:
+        if os.environ.get("CI"):
+            pytest.fail(f"no {what}, which CI requires: {err}")
+        pytest.skip(f"no {what}: {err}")
 
 
 def _running() -> ServicesState | None:

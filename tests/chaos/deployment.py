@@ -8,10 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import signal
 import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,13 +26,12 @@ from stream_app.events import SOURCE_TOPICS, Event
 from stream_app.store.redis_store import RedisStore
 from tests.chaos.oracle import AnswerLog, check_answers, check_journal, check_states
 from tests.chaos.redis_past import Snapshot, restore
-from tests.integration.transport_harness import until
+from tests.integration.transport_harness import kill_all, start_worker, until
 from tests.scoring import make_events, record_of, scoring_engine, topic_of
 
 __all__ = ["PARTITIONS", "Deployment"]
 
 PARTITIONS: Final = 4
-ROOT: Final = Path(__file__).resolve().parents[2]
 _USERS: Final = [f"u-{number}" for number in range(40)]
 _ANSWERS: Final = ("intent-labels", "recommendation-candidates", "fraud-alerts", "journal")
 
@@ -126,14 +122,8 @@ class Deployment:
     def start(self, **chaos: Any) -> subprocess.Popen[bytes]:
         """Start one more worker process; `chaos_worker` says what may be wrong with it, `instance` makes it a static member."""
         environment = {**environ_from(self.settings), "MILLRACE_WORKER_INSTANCE": chaos.pop("instance", "")}
-        with self.log(len(self.workers)).open("wb") as output:
-            worker = subprocess.Popen(
-                [sys.executable, "-m", "tests.chaos.chaos_worker", json.dumps(chaos)],
-                cwd=self.folder,
-                env={**os.environ, **environment, "PYTHONPATH": str(ROOT)},
-                stdout=output,
-                stderr=output,
-            )
+        log = self.log(len(self.workers))
+        worker = start_worker("tests.chaos.chaos_worker", json.dumps(chaos), log, self.folder, environment)
         self.workers.append(worker)
         return worker
 
@@ -143,11 +133,7 @@ class Deployment:
 
     def stop_all(self) -> None:
         """Kill what still runs, and leave the broker."""
-        for worker in self.workers:
-            if worker.poll() is None:
-                worker.send_signal(signal.SIGCONT)
-                worker.kill()
-            worker.wait()
+        kill_all(self.workers)
         self._consumer.close()
 
     # --- answers out, and the verdict -------------------------------------------------------------------------------------

@@ -12,23 +12,13 @@ from confluent_kafka.admin import AdminClient
 
 from stream_app.services import real
 from stream_app.services.mock_broker import mock_broker
-from tests.integration.transport_harness import PARTITIONS, SqliteSubject, committed, create_topics, produce, settle, until
+from tests.integration.transport_harness import PARTITIONS, SqliteSubject, committed, produce, settle, until
 from tests.integration.transport_worker import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from stream_app.services.state import ServicesState
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
-
-
-@pytest.fixture
-def subject(real_services: ServicesState, topic_prefix: str, tmp_path: Path) -> Iterator[SqliteSubject]:
-    bootstrap = real_services.kafka.bootstrap
-    subject = SqliteSubject(bootstrap, f"{topic_prefix}group", create_topics(bootstrap, topic_prefix), tmp_path)
-    yield subject
-    subject.stop_all()
 
 
 def fronts(subject: SqliteSubject) -> dict[tuple[str, int], int]:

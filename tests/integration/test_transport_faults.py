@@ -19,7 +19,6 @@ from tests.integration.transport_harness import (
     SqliteSubject,
     Subject,
     committed,
-    create_topics,
     produce,
     produce_aborted,
     produce_committed,
@@ -28,21 +27,11 @@ from tests.integration.transport_harness import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from stream_app.services.state import ServicesState
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
 SLOW_BATCHES = {"chunk_events": 20, "batch_events": 60, "buffer_events": 240, "drain_timeout_ms": 2_000}
-
-
-@pytest.fixture
-def subject(real_services: ServicesState, topic_prefix: str, tmp_path: Path) -> Iterator[SqliteSubject]:
-    bootstrap = real_services.kafka.bootstrap
-    subject = SqliteSubject(bootstrap, f"{topic_prefix}group", create_topics(bootstrap, topic_prefix), tmp_path)
-    yield subject
-    subject.stop_all()
 
 
 def wait_for_first(subject: Subject, *workers: subprocess.Popen[bytes], at_least: int = 1) -> None:

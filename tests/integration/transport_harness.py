@@ -28,9 +28,22 @@ from confluent_kafka.cimpl import NewTopic
 from tests.integration.transport_worker import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-__all__ = ["Place", "SqliteSubject", "Subject", "committed", "create_topics", "produce", "produce_aborted", "settle", "until"]
+__all__ = [
+    "Place",
+    "SqliteSubject",
+    "Subject",
+    "committed",
+    "create_topics",
+    "kill_all",
+    "produce",
+    "produce_aborted",
+    "produce_committed",
+    "settle",
+    "start_worker",
+    "until",
+]
 
 PARTITIONS = 4
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,14 +107,9 @@ class SqliteSubject:
         options = {"session_timeout_ms": 6_000, **self.options, **changes.pop("options", {})}
         settings = {"store": str(self.store), "bootstrap": self.bootstrap, "group": self.group, "topics": self.topics}
         argument = json.dumps({**settings, "options": options, **changes})
-        with self.log(len(self.workers)).open("wb") as output:
-            worker = subprocess.Popen(
-                [sys.executable, "-m", "tests.integration.transport_worker", argument],
-                cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(self.folder)},
-                stdout=output,
-                stderr=output,
-            )
+        worker = start_worker(
+            "tests.integration.transport_worker", argument, self.log(len(self.workers)), ROOT, {"TMPDIR": str(self.folder)}
+        )
         self.workers.append(worker)
         return worker
 
@@ -131,11 +139,28 @@ class SqliteSubject:
 
     def stop_all(self) -> None:
         """Kill what still runs."""
-        for worker in self.workers:
-            if worker.poll() is None:
-                worker.send_signal(signal.SIGCONT)
-                worker.kill()
-                worker.wait()
+        kill_all(self.workers)
+
+
+def start_worker(module: str, argument: str, log: Path, cwd: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start `python -m module argument` in `cwd`, with `environment` over this process's; what it writes goes to `log`."""
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, argument],
+            cwd=cwd,
+            env={**os.environ, **environment, "PYTHONPATH": str(ROOT)},
+            stdout=output,
+            stderr=output,
+        )
+
+
+def kill_all(workers: Iterable[subprocess.Popen[bytes]]) -> None:
+    """Kill those that still run, also one that was stopped by a signal, and wait for each."""
+    for worker in workers:
+        if worker.poll() is None:
+            worker.send_signal(signal.SIGCONT)
+            worker.kill()
+        worker.wait()
 
 
 def until(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
