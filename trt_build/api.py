@@ -1,10 +1,6 @@
-"""What of TensorRT is used here: all of it, and nothing else, for releases 10 and 11 alike.
+"""What of TensorRT is used to build, refit, verify and inspect plans, beside `model/tensorrt_shared.py`: all, and nothing else.
 
-Every function that touches TensorRT is annotated with these protocols, so mypy finds a use that does not stand here. A test
-compares each member with the real bindings: names, parameters, settable attributes (tests/integration/trt_build). What only
-one of the two releases has does not stand here. A protocol's docstring begins with the name of the class that it describes.
-
-Sources: the docstrings of `tensorrt_bindings` 10.15.1 and 11.4.0.
+A test compares each member with the real bindings (tests/integration/trt_build).
 """
 
 # ruff: noqa: D102 (what a method does stands in NVIDIA's documentation; this file says which there are)
@@ -14,26 +10,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from model import tensorrt_shared
+from model.tensorrt_shared import ExecutionContext, Logger
+
 __all__ = [
     "BuilderConfig",
     "Engine",
-    "ExecutionContext",
-    "Logger",
     "Network",
     "Parser",
     "ParserRefitter",
     "PlanBuilder",
-    "PlanRuntime",
     "Profile",
     "ProgressMonitor",
     "TensorRt",
 ]
-
-
-class Logger(Protocol):
-    """`ILogger`, which we derive from: TensorRT calls `log`."""
-
-    def log(self, severity: Any, msg: str) -> None: ...  # noqa: ANN401
 
 
 class ProgressMonitor(Protocol):
@@ -155,43 +145,17 @@ class EngineInspector(Protocol):
     def get_engine_information(self, format: Any) -> str: ...  # noqa: A002, ANN401
 
 
-class ExecutionContext(Protocol):
-    """`IExecutionContext`."""
-
-    def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool: ...
-    def set_input_shape(self, name: str, shape: Sequence[int]) -> bool: ...
-    def set_tensor_address(self, name: str, memory: int) -> bool: ...
-    def execute_async_v3(self, stream_handle: int) -> bool: ...
-
-
-class Engine(Protocol):
+class Engine(tensorrt_shared.Engine, Protocol):
     """`ICudaEngine`."""
 
     @property
-    def num_io_tensors(self) -> int: ...
-    @property
     def num_layers(self) -> int: ...
     @property
-    def num_optimization_profiles(self) -> int: ...
-    @property
     def refittable(self) -> bool: ...
-    def get_tensor_name(self, index: int) -> str: ...
-    def get_tensor_mode(self, name: str) -> Any: ...  # noqa: ANN401
-    def get_tensor_dtype(self, name: str) -> Any: ...  # noqa: ANN401
-    def get_tensor_shape(self, name: str) -> Sequence[int]: ...
-    def get_tensor_profile_shape(self, name: str, profile_index: int) -> Sequence[Sequence[int]]: ...
     def create_execution_context(self) -> ExecutionContext | None: ...
     def create_engine_inspector(self) -> EngineInspector: ...
     def create_serialization_config(self) -> SerializationConfig: ...
     def serialize_with_config(self, config: SerializationConfig, /) -> HostMemory | None: ...
-
-
-class PlanRuntime(Protocol):
-    """`Runtime`."""
-
-    engine_host_code_allowed: bool
-
-    def deserialize_cuda_engine(self, serialized_engine: bytes) -> Engine | None: ...
 
 
 class NetworkDefinitionCreationFlag(Protocol):
@@ -232,38 +196,21 @@ class LayerInformationFormat(Protocol):
     JSON: Any
 
 
-class TensorIOMode(Protocol):
-    """`TensorIOMode`, an enumeration."""
-
-    INPUT: Any
-
-
 class SerializationFlag(Protocol):
     """`SerializationFlag`, an enumeration."""
 
     INCLUDE_REFIT: Any
 
 
-class DataType(Protocol):
-    """`DataType`, an enumeration."""
-
-    FLOAT: Any
-    INT32: Any
-
-
-class Severity(Protocol):
+class Severity(tensorrt_shared.Severity, Protocol):
     """`ILogger.Severity`, an enumeration."""
 
-    INTERNAL_ERROR: Any
-    ERROR: Any
     WARNING: Any
 
 
-class TensorRt(Protocol):
+class TensorRt(tensorrt_shared.TensorRt[Engine], Protocol):
     """The module: constructors, enumerations, and two classes to derive from."""
 
-    __version__: str
-    ILogger: type[Any]
     IProgressMonitor: type[Any]
 
     NetworkDefinitionCreationFlag: NetworkDefinitionCreationFlag
@@ -272,12 +219,9 @@ class TensorRt(Protocol):
     HardwareCompatibilityLevel: HardwareCompatibilityLevel
     ProfilingVerbosity: ProfilingVerbosity
     LayerInformationFormat: LayerInformationFormat
-    TensorIOMode: TensorIOMode
     SerializationFlag: SerializationFlag
-    DataType: DataType
 
     def Builder(self, logger: Logger) -> PlanBuilder: ...  # noqa: N802
     def OnnxParser(self, network: Network, logger: Logger) -> Parser: ...  # noqa: N802
-    def Runtime(self, logger: Logger) -> PlanRuntime: ...  # noqa: N802
     def Refitter(self, engine: Engine, logger: Logger) -> WeightRefitter: ...  # noqa: N802
     def OnnxParserRefitter(self, refitter: WeightRefitter, logger: Logger) -> ParserRefitter: ...  # noqa: N802

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from trt_build.api import Logger, TensorRt
+from model.tensorrt_shared import Logger
+from trt_build.api import TensorRt
 from trt_build.errors import NoDeviceError, NoTensorRTError
 
 __all__ = ["Device", "Messages", "device_here", "messages", "release", "tensorrt_here"]

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from model.plan import PlanManifest
-from trt_build.api import Engine, ExecutionContext, TensorRt
+from model.tensorrt_shared import ExecutionContext
+from trt_build.api import Engine, TensorRt
 from trt_build.errors import BuildError, RefusedError
 from trt_build.library_here import messages
 

@@ -1,4 +1,4 @@
-"""What of TensorRT a worker uses, beside `model/tensorrt.py`: all of it, and nothing else.
+"""What of TensorRT a worker uses, beside `model/tensorrt_shared.py`: all of it, and nothing else.
 
 A test compares each member with the real bindings (tests/integration/inference).
 """
@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from model import tensorrt
+from model import tensorrt_shared
 
 __all__ = ["Engine", "ExecutionContext", "TensorRt"]
 
 
-class ExecutionContext(tensorrt.ExecutionContext, Protocol):
+class ExecutionContext(tensorrt_shared.ExecutionContext, Protocol):
     """`IExecutionContext`."""
 
     def set_device_memory(self, memory: int, size: int) -> None: ...
 
 
-class Engine(tensorrt.Engine, Protocol):
+class Engine(tensorrt_shared.Engine, Protocol):
     """`ICudaEngine`."""
 
     @property
@@ -34,7 +34,7 @@ class ExecutionContextAllocationStrategy(Protocol):
     USER_MANAGED: Any
 
 
-class TensorRt(tensorrt.TensorRt[Engine], Protocol):
+class TensorRt(tensorrt_shared.TensorRt[Engine], Protocol):
     """The module: what a worker alone uses of it."""
 
     ExecutionContextAllocationStrategy: ExecutionContextAllocationStrategy

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 from model.contract import INPUTS, OUTPUTS, TensorSpec
-from model.tensorrt import Logger
+from model.tensorrt_shared import Logger
 from stream_app.errors import ContractError, EngineLostError, EngineNotHereError
 from stream_app.inference.plans import Plan
 from stream_app.inference.tensorrt_api import Engine, ExecutionContext, TensorRt

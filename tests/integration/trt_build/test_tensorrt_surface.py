@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 
+import model.tensorrt_shared
 import trt_build.api
 from tests.tensorrt_surface import described, differences, in_process
 from trt_build.errors import NoDeviceError
@@ -48,8 +49,11 @@ main(["engine", {str(CHECKOUT / "model/artifacts/demo")!r}, "/nonexistent/x.plan
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_every_class_method_parameter_and_flag_that_we_use_is_there(release: str, tensorrt_libraries: dict[str, Library]) -> None:
-    version, wrong = differences(tensorrt_libraries[release], trt_build.api)
+@pytest.mark.parametrize("used", [trt_build.api, model.tensorrt_shared], ids=lambda module: module.__name__)
+def test_every_class_method_parameter_and_flag_that_we_use_is_there(
+    used: ModuleType, release: str, tensorrt_libraries: dict[str, Library]
+) -> None:
+    version, wrong = differences(tensorrt_libraries[release], used)
     assert version.startswith(release)
     assert wrong == []
 
@@ -81,7 +85,7 @@ def test_nothing_but_the_protocols_touches_tensorrt() -> None:
         assert not [name for name in imports if re.fullmatch(r"tensorrt(_bindings)?(\..*)?", name)], path
         by_name = [ast.unparse(n) for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) == "getattr"]
         assert not [call for call in by_name if "trt" in call], path
-    assert len(described(trt_build.api)) > 20
+    assert len({*described(trt_build.api), *described(model.tensorrt_shared)}) > 20
 
 
 @pytest.mark.parametrize("release", RELEASES)

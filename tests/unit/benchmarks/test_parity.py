@@ -11,7 +11,7 @@ import torch
 import transformers.models.bert.modeling_bert  # noqa: F401  # once, here: loading it changes the environment, a test may not
 from click.testing import CliRunner
 
-from benchmarks import parity
+from benchmarks import parity, parity_cases
 from benchmarks.parity import compared, main
 from benchmarks.parity_cases import CASES, Case, _write, few, material_of, rows_of_replay
 from model.contract import INPUTS
@@ -79,9 +79,12 @@ def test_rows_of_a_replay_are_those_of_the_trainings_fold_and_are_spread_over_th
     assert max(np.diff([*places, len(events)])) < 64
 
 
-def test_a_shops_preset_is_trained_briefly_and_compared_on_its_own_replay(tmp_path: Path) -> None:
+def test_a_shops_preset_is_trained_briefly_and_compared_on_its_own_replay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.set_num_threads(1)
     (tmp_path / "shop.toml").write_text(_SHOP)
+    monkeypatch.setattr(parity_cases, "_SMALL_SHOP", str(tmp_path / "shop.toml"))
     material = material_of(Case(str(tmp_path / "shop.toml")), tmp_path, 400, nothing)
     assert material.rows_of == "replay of a simulated shop"
     rows = few(material.dataset, 300)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from rich.progress import Progress
 
+import model.tensorrt_shared
 import trt_build.api
 from model.plan import PlanProfile
 from tests.unit.trt_build import double
@@ -176,7 +177,7 @@ def test_a_plan_of_another_release_is_refused_when_it_is_read(source: Source) ->
 def test_the_double_has_nothing_that_is_not_in_the_checked_interface() -> None:
     known = {
         name
-        for protocol in vars(trt_build.api).values()
+        for protocol in (*vars(trt_build.api).values(), *vars(model.tensorrt_shared).values())
         if inspect.isclass(protocol)
         for name in {*vars(protocol), *getattr(protocol, "__annotations__", {})}
     }

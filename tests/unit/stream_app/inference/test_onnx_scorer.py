@@ -40,7 +40,7 @@ def test_it_answers_as_recorded(built_artifact: Path) -> None:
     assert isinstance(scorer, OnnxScorer)
     assert self_test(scorer, built_artifact) < 1e-5
     assert scorer.version == f"tiny-{file_sha256(built_artifact / MODEL_FILE)[:12]}"
-    assert scorer.manifest.catalogue_hash == scorer.manifest.catalogue_hash == "0123456789abcdef"
+    assert scorer.manifest.catalogue_hash == "0123456789abcdef"
     scorer.close()
     scorer.close()
 
