@@ -12,21 +12,15 @@ from pathlib import Path
 from typing import Literal
 from zlib import crc32
 
-import msgspec
-
 from benchmarks.rawfiles import find_files
-from stream_app.codec.decode import EVENT_TYPES
-from stream_app.events import Event
-from stream_app.imports.convert import Converter
-from stream_app.imports.importer import mapping_columns
+from stream_app.events import Event, Label
 from stream_app.imports.mapping import load_mapping
-from stream_app.imports.rows import BadRow, open_rows
+from stream_app.replay.files import LogFile
+from stream_app.replay.problems import Problems
 from stream_app.simulator.options import SimulatorOptions
 from stream_app.simulator.shop import simulated_events
 
 __all__ = ["Log", "batches", "find_logs", "group_of", "shop_log"]
-
-_ROWS = 2_000  # at once, between two looks at the progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +62,5 @@ def group_of(user: str, groups: int) -> int:
 
 
 def _converted(path: Path, mapping_name: str) -> Iterator[Event]:
-    mapping = load_mapping(mapping_name)
-    source = open_rows(path, mapping, mapping_columns(mapping))
-    decoders = {topic: msgspec.json.Decoder(kind).decode for topic, kind in EVENT_TYPES.items()}
-    converter = Converter(mapping, source.index, path.name.split(".")[0])
-    row = 0
-    try:
-        for chunk in source.chunks(0, _ROWS):
-            for cells in chunk:
-                row += 1
-                assert not isinstance(cells, BadRow), f"{path}: row {row} cannot be read: {cells.reason}"
-                for produced in converter.convert(cells, row):
-                    if produced.topic in decoders:
-                        yield decoders[produced.topic](produced.value)
-    finally:
-        source.close()
+    file = LogFile(path, 0, load_mapping(mapping_name), Problems(strict=True))
+    return (found for found in file.events() if not isinstance(found, Label))

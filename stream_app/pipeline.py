@@ -10,8 +10,9 @@ before it and the other groups' replicas as the batch's read found them.
 
 Canonical replay (stream_app/replay/canonical.py) gives records in folding order and says that all are of one group.
 
-Every offset in gets exactly one fate: two or three answers, a late event, or a dead letter. An event that its producer has sent
-before changes no state and gets the answers that it got then (docs/adr/0009-duplicates.md).
+What becomes of each record then (answers, a late event, a dead letter) is `stream_app.fates`' business: every offset in gets
+exactly one fate. An event that its producer has sent before changes no state and gets the answers that it got then
+(docs/adr/0009-duplicates.md).
 """
 
 from __future__ import annotations
@@ -24,27 +25,24 @@ from itertools import compress, pairwise
 from types import MappingProxyType
 from typing import Any, Protocol
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from stream_app.clock import Clock
-from stream_app.codec.answers import AnswerEncoder, Origin, SourceRecord, answer_id
-from stream_app.codec.answers_again import answers_again, commit_name, first_answers
+from stream_app.batch import Judged, Prepared, Span
+from stream_app.codec.answers import SourceRecord
 from stream_app.codec.decode import Decoder
-from stream_app.codec.feature_rows import feature_rows
 from stream_app.codec.identity import Identity
 from stream_app.codec.outbox import OutboxBatch, decode_outbox, encode_outbox
 from stream_app.codec.ranked import Ranked
-from stream_app.decision.decide import Decider, Decisions
+from stream_app.decision.decide import Decider
 from stream_app.errors import InvalidEventError, StoreSteppedBackError, UnknownLayoutError
-from stream_app.events import Event, JournalLine, Source
+from stream_app.events import Event, Source
+from stream_app.fates import Fates
 from stream_app.features.columns import EntityRows, EventColumns
 from stream_app.features.engine import FeatureEngine, FoldResult, Others
-from stream_app.metrics import Metrics
 from stream_app.store.port import GroupStep, Snapshot, StateWrite, Store
 
-__all__ = ["Judged", "Pipeline", "Prepared", "Ranker", "Scored", "Span"]
+__all__ = ["Pipeline", "Ranker", "Scored"]
 
 
 class Ranker(Protocol):
@@ -66,43 +64,6 @@ class Ranker(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """Offsets [start, end) of one topic that a batch applies to a group, under the epoch it was claimed with."""
-
-    group: int
-    epoch: str
-    topic: str
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A decoded batch: events in folding order with their coordinates and groups, and the records that are no events."""
-
-    spans: Sequence[Span]
-    events: list[Event]
-    sources: list[Source]
-    groups: list[int]
-    records: list[SourceRecord]
-    dead: list[tuple[SourceRecord, str, str, int]]  # record, topic, reason, group
-    columns: EventColumns | None
-    rows: Mapping[str, EntityRows]
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A batch's folded and scored rows, and the outboxes of the earlier commits that its duplicates were answered in."""
-
-    folded: FoldResult
-    ranked: Ranked
-    decisions: Decisions
-    alerts: list[bool]
-    commits: npt.NDArray[np.int64]  # (B,) what the step of the event's group will be numbered; a duplicate of less came before
-    earlier: Mapping[tuple[int, int], OutboxBatch | None]  # by (group, commit); None: no longer kept
-
-
-@dataclass(frozen=True, slots=True)
 class Scored:
     """What to commit, and what to publish once that is done: for each group its step, and the messages in the step's payload.
 
@@ -116,11 +77,7 @@ class Scored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pipeline:
-    """Scores batches. Holds no state of its own: what it knows of the past it reads from the store.
-
-    With `scored_at_ingest` an answer says that it was decided when its record came, not by the clock: of a replay no other time
-    is the same wherever its batches are cut.
-    """
+    """Scores batches. Holds no state of its own: what it knows of the past it reads from the store."""
 
     decoder: Decoder
     identity: Identity
@@ -128,12 +85,8 @@ class Pipeline:
     store: Store
     ranker: Ranker
     decider: Decider
-    encoder: AnswerEncoder
-    clock: Clock
-    metrics: Metrics
+    fates: Fates
     model_thread: Executor
-    scored_at_ingest: bool = False
-    records_features: bool = False
 
     def prepare(
         self, spans: Sequence[Span], records: Iterable[tuple[str, SourceRecord]], *, group: int | None = None
@@ -196,7 +149,7 @@ class Pipeline:
             folded, commits, own = await self._fold(batch.columns, batch.rows, snapshot)
             judged = await self._judge(batch.columns, folded, commits)
             writes = self._state_writes(batch.rows, own, folded)
-        outboxes = self._answered(batch, judged, snapshot.reads)
+        outboxes = self.fates.of(batch, judged, snapshot.reads, self.ranker.version)
         return Scored([_step(outbox, batch.spans, writes, snapshot) for outbox in outboxes.values()], outboxes, judged)
 
     async def answer(
@@ -215,26 +168,7 @@ class Pipeline:
         judged: Judged | None = None
         if batch.columns is not None and folded is not None:
             judged = await self._judge(batch.columns, folded, np.full(len(batch.columns), first, np.int64))
-        return self._answered(batch, judged, {}), judged
-
-    def _answered(self, batch: Prepared, judged: Judged | None, reads: Mapping[int, int]) -> dict[int, OutboxBatch]:
-        """Give every record of the batch its fate."""
-        now_ms = self.clock.now_ms()
-        line = self._journal_line(judged.ranked if judged is not None else None, reads, now_ms)
-        outboxes = {
-            group: OutboxBatch(group, {}, _of_group(line, group, batch.spans))
-            for group in sorted({span.group for span in batch.spans})
-        }
-        if judged is not None:
-            self._add_fates(batch, judged, outboxes, now_ms)
-            self._add_forgotten(judged, outboxes)
-            if self.records_features:
-                self._add_features(batch, judged.folded, outboxes)
-        for record, topic, reason, group in batch.dead:
-            key, letter = self.encoder.dead_letter(record, topic, reason, "codec.decode")
-            outboxes[group].add("dead-letters", key, letter)
-            self.metrics.dead_letters.labels(topic).inc()
-        return outboxes
+        return self.fates.of(batch, judged, {}, self.ranker.version), judged
 
     def _decoded(self, snapshot: Snapshot) -> tuple[dict[str, npt.NDArray[np.int64]], dict[str, Others]]:
         """Per kind the groups' own state, and that of other groups merged."""
@@ -264,21 +198,6 @@ class Pipeline:
         decisions = self.decider.decide(ranked, folded.dense, columns.kind)
         return Judged(folded, ranked, decisions, decisions.alert.tolist(), commits, earlier)
 
-    def _journal_line(self, ranked: Ranked | None, reads: Mapping[int, int], now_ms: int) -> JournalLine:
-        """Say what the lines of all groups of a batch have in common; `ranked` is None where it has no events."""
-        return JournalLine(
-            group=-1,
-            commit=0,  # drawn by the store; filled in when published
-            epoch="",
-            ranges={},
-            reads={str(other): commit for other, commit in reads.items()},
-            scored_time_ms=now_ms,
-            model_version=ranked.champion.version if ranked is not None else self.ranker.version,
-            features_version=self.encoder.features_version,
-            challengers={c.norms.version: c.percent for c in ranked.challengers} if ranked is not None else {},
-            degraded=ranked is not None and ranked.degraded,
-        )
-
     async def _earlier_outboxes(
         self, groups: npt.NDArray[np.int32], duplicate_of: npt.NDArray[np.int64], commits: npt.NDArray[np.int64]
     ) -> dict[tuple[int, int], OutboxBatch | None]:
@@ -298,78 +217,6 @@ class Pipeline:
             for (group, numbers), of in zip(wanted.items(), answers, strict=True)
             for commit in sorted(numbers)
         }
-
-    def _add_forgotten(self, judged: Judged, outboxes: Mapping[int, OutboxBatch]) -> None:
-        """Note in the journal which earlier answers were looked for and are no longer kept."""
-        for (group, commit), found in judged.earlier.items():
-            if found is None:
-                outboxes[group].journal.forgotten.append(commit)
-
-    def _add_features(self, batch: Prepared, folded: FoldResult, outboxes: Mapping[int, OutboxBatch]) -> None:
-        """Record what the model saw of the events that it answered."""
-        ids = [answer_id(source.topic, source.partition, source.offset) for source in batch.sources]
-        rows = feature_rows(ids, folded.inputs(), self.encoder.features_version)
-        for record, group, late, value in zip(batch.records, batch.groups, folded.late.tolist(), rows, strict=True):
-            if not late:
-                outboxes[group].add("features", record.key, value)
-
-    def _add_fates(self, batch: Prepared, judged: Judged, outboxes: Mapping[int, OutboxBatch], now_ms: int) -> None:
-        folded = judged.folded
-        late, duplicate_of = folded.late.tolist(), folded.duplicate_of.tolist()
-        firsts = _first_rows(batch, judged) if (folded.duplicate_of >= judged.commits).any() else {}
-        for row, (event, source, record) in enumerate(zip(batch.events, batch.sources, batch.records, strict=True)):
-            outbox, key = outboxes[batch.groups[row]], record.key
-            if late[row]:
-                late_by_ms = int(folded.late_by_ms[row])
-                line = self.encoder.late_event(source, record.value or b"", late_by_ms, self.engine.allowed_lateness_ms)
-                outbox.add("late-events", key, line)
-                self.metrics.late_events.labels(source.topic).inc()
-                continue
-            origin = Origin(source, record.timestamp, self._scored_ms(event, record, now_ms))
-            if duplicate_of[row] < 0:
-                self._add_answers(outbox, key, event, origin, row, judged)
-                continue
-            first_row = firsts.get(_named(source.topic, batch.groups[row], event))
-            if duplicate_of[row] >= judged.commits[row] and first_row is not None:
-                first, first_event = batch.sources[first_row], batch.events[first_row]
-                origin = origin._replace(
-                    scored_time_ms=self._scored_ms(first_event, batch.records[first_row], now_ms),
-                    duplicate_of=answer_id(first.topic, first.partition, first.offset),
-                )
-                self._add_answers(outbox, key, first_event, origin, first_row, judged)
-                self.metrics.duplicates.labels(source.topic, "first").inc()
-                continue
-            self._answer_again(outbox, key, event, origin, row, judged)
-
-    def _scored_ms(self, event: Event, record: SourceRecord, now_ms: int) -> int:
-        if not self.scored_at_ingest:
-            return now_ms
-        return record.timestamp if record.timestamp >= 0 else event.event_time_ms
-
-    def _answer_again(
-        self, outbox: OutboxBatch, key: bytes | None, event: Event, origin: Origin, row: int, judged: Judged
-    ) -> None:
-        """Answer a duplicate of an event of an earlier commit: as it was then, or as of now if that is no longer kept."""
-        source, group, commit = origin.source, outbox.group, int(judged.folded.duplicate_of[row])
-        earlier = judged.earlier.get((group, commit))
-        found = first_answers(earlier, key, source.topic, event) if earlier is not None else {}
-        for topic, answer in answers_again(found, source, origin.ingest_time_ms).items():
-            outbox.add(topic, key, answer)
-        if not found:
-            origin = origin._replace(duplicate_of=commit_name(group, commit))
-            self._add_answers(outbox, key, event, origin, row, judged)
-        self.metrics.duplicates.labels(source.topic, "first" if found else "again").inc()
-
-    def _add_answers(
-        self, outbox: OutboxBatch, key: bytes | None, event: Event, origin: Origin, row: int, judged: Judged
-    ) -> None:
-        alert = judged.alerts[row]
-        label, candidates = self.encoder.answers(event, origin, row, judged.ranked, alert=alert)
-        outbox.add("intent-labels", key, label)
-        outbox.add("recommendation-candidates", key, candidates)
-        if alert:
-            why = (judged.decisions.rules[row], judged.decisions.reasons[row])
-            outbox.add("fraud-alerts", key, self.encoder.alert(event, origin, row, judged.ranked, why))
 
     def _state_writes(
         self, rows: Mapping[str, EntityRows], own: Mapping[str, npt.NDArray[np.int64]], folded: FoldResult
@@ -391,12 +238,6 @@ class Pipeline:
         return writes
 
 
-def _of_group(line: JournalLine, group: int, spans: Sequence[Span]) -> JournalLine:
-    own = [span for span in spans if span.group == group]
-    ranges = {span.topic: (span.start, span.end) for span in own}
-    return msgspec.structs.replace(line, group=group, epoch=own[0].epoch, ranges=ranges, forgotten=[])
-
-
 def _step(
     outbox: OutboxBatch, spans: Sequence[Span], writes: Mapping[int, Sequence[StateWrite]], snapshot: Snapshot
 ) -> GroupStep:
@@ -409,21 +250,6 @@ def _step(
         writes.get(outbox.group, ()),
         after=snapshot.reads[outbox.group],
     )
-
-
-_Name = tuple[int, str, str, str, int]
-
-
-def _named(topic: str, group: int, event: Event) -> _Name:
-    """What two events have in common that are one event, sent twice: group, topic, user, event id and event time."""
-    return group, topic, event.user, event.event_id, event.event_time_ms
-
-
-def _first_rows(batch: Prepared, judged: Judged) -> dict[_Name, int]:
-    """Number the events of the batch that are counted, by what names them."""
-    counted = (judged.folded.duplicate_of < 0) & ~judged.folded.late
-    rows = np.flatnonzero(counted).tolist()
-    return {_named(batch.sources[row].topic, batch.groups[row], batch.events[row]): row for row in rows}
 
 
 def _folding_order(entry: tuple[int, str, int, int, Event, SourceRecord]) -> tuple[int, str, int, int]:

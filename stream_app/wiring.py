@@ -22,6 +22,7 @@ from stream_app.config import Settings
 from stream_app.decision.decide import Decider
 from stream_app.decision.rules import SHIPPED_RULES, RuleSet
 from stream_app.events import SOURCE_TOPICS
+from stream_app.fates import Fates
 from stream_app.features.catalog import CATALOGUE
 from stream_app.features.engine import FeatureEngine
 from stream_app.inference.degrade import DegradingRanker
@@ -206,11 +207,14 @@ def build_pipeline(
         store=store,
         ranker=ranker if ranker is not None else build_ranker(settings, engine, metrics),
         decider=Decider(rules=rules, feature_names=names),
-        encoder=AnswerEncoder(features_version=engine.catalogue_hash),
-        clock=clock,
-        metrics=metrics,
+        fates=Fates(
+            encoder=AnswerEncoder(features_version=engine.catalogue_hash),
+            clock=clock,
+            metrics=metrics,
+            allowed_lateness_ms=engine.allowed_lateness_ms,
+            records_features=settings.features.record,
+        ),
         model_thread=ThreadPoolExecutor(1, thread_name_prefix="model"),
-        records_features=settings.features.record,
     )
 
 

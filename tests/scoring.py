@@ -22,6 +22,7 @@ from stream_app.store.port import Store
 
 __all__ = [
     "BASE_MS",
+    "SETTINGS",
     "Record",
     "TickingClock",
     "make_events",

@@ -10,12 +10,13 @@ from typing import Any
 import msgspec
 from numpy.typing import NDArray
 
+from stream_app.batch import Span
 from stream_app.clock import SettableClock
 from stream_app.codec.outbox import OutboxBatch, decode_outbox
 from stream_app.codec.ranked import Ranked
 from stream_app.events import Event
 from stream_app.inference.ranker import PriorRanker
-from stream_app.pipeline import Pipeline, Span
+from stream_app.pipeline import Pipeline
 from stream_app.store.memory import MemoryStore
 from stream_app.store.port import CommitStatus
 from tests.scoring import Record, record_of, scoring_engine, scoring_pipeline, topic_of

@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING
 
 from stream_app.agents.ports import LogPosition, TopicPartition
 from stream_app.agents.store_watch import StoreWatch
+from stream_app.batch import Span
 from stream_app.codec.outbox import decode_outbox
 from stream_app.errors import AbandonedError, ContractError, FencedError, StoreSteppedBackError
-from stream_app.pipeline import Pipeline, Span
+from stream_app.pipeline import Pipeline
 from stream_app.store.port import Claim, CommitStatus, GroupStep, Store
 
 if TYPE_CHECKING:

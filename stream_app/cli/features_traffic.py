@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -78,66 +77,34 @@ def _simulated(given: dict[str, Any], users: int) -> tuple[Iterator[Event], int]
 
 
 def _log_events(file: Path, mapping_name: str | None) -> Iterator[Event]:
-    if mapping_name is None:
-        return _millrace_events(file)
     from stream_app.imports.importer import check_file
     from stream_app.imports.mapping import load_mapping
 
-    mapping = load_mapping(mapping_name)
-    check_file(file, mapping)
-    return _mapped_events(file, mapping)
-
-
-def _mapped_events(file: Path, mapping: Mapping) -> Iterator[Event]:
-    from stream_app.codec.decode import Decoder
-    from stream_app.errors import InvalidEventError
-    from stream_app.events import SOURCE_TOPICS
-    from stream_app.imports.convert import Converter
-    from stream_app.imports.importer import mapping_columns
-    from stream_app.imports.rows import BadRow, open_rows
-
-    decoder, row = Decoder(future_skew_ms=0), 0
-    source = open_rows(file, mapping, mapping_columns(mapping))
+    if mapping_name is not None:
+        mapping = load_mapping(mapping_name)
+        check_file(file, mapping)
+        return _events(file, mapping)
     try:
-        converter = Converter(mapping, source.index, file.name.split(".")[0])
-        for chunk in source.chunks(0, 2_000):
-            for cells in chunk:
-                row += 1
-                if isinstance(cells, BadRow):
-                    continue
-                try:
-                    produced = converter.convert(cells, row)
-                except InvalidEventError:
-                    continue  # a row that the import would refuse has no state
-                for topic, key, value, _ in produced:
-                    if topic in SOURCE_TOPICS:
-                        yield decoder.decode(topic, key, value, -1)
-    finally:
-        source.close()
-
-
-def _millrace_events(file: Path) -> Iterator[Event]:
-    """Events of a file that `simulate --to` or `import --to` wrote."""
-    from stream_app.codec.decode import Decoder
-    from stream_app.errors import InvalidEventError
-    from stream_app.events import SOURCE_TOPICS
-
-    decoder = Decoder(future_skew_ms=0)
-    try:
-        lines = file.open("rb")
+        file.open("rb").close()
     except OSError as err:
         raise InputFileError(f"cannot read {file}: {err.strerror}") from err
-    with lines:
-        for number, text in enumerate(lines, 1):
-            try:
-                line = json.loads(text)
-                topic, key = line["topic"], line["key"].encode()
-            except (ValueError, KeyError, TypeError, AttributeError) as err:
-                raise InputFileError(
-                    f"{file}, line {number} is no record of Millrace ({err!r}); of another log say how it is read: --mapping"
-                ) from err
-            if topic in SOURCE_TOPICS and "value" in line:
-                try:
-                    yield decoder.decode(topic, key, line["value"].encode(), -1)
-                except InvalidEventError:
-                    continue  # goes to dead-letters in a worker, and has no state
+    return _events(file, None)
+
+
+def _events(file: Path, mapping: Mapping | None) -> Iterator[Event]:
+    """Yield the events of a file; a row that a worker would refuse has no state."""
+    from stream_app.events import Label
+    from stream_app.replay.files import LogFile
+    from stream_app.replay.problems import Problems
+
+    problems, count = Problems(whole=True), 0
+    for found in LogFile(file, 0, mapping, problems).events():
+        if not isinstance(found, Label):
+            count += 1
+            yield found
+    if not count and mapping is None and problems.count:
+        first = problems.summary()[0]
+        raise InputFileError(
+            f"{file}, {first['first'][0]} is no record of Millrace ({first['reason']}), nor is any other; of another log say how "
+            "it is read: --mapping"
+        )

@@ -29,6 +29,7 @@ Examples:
   millrace replay shop.jsonl --out answers
   millrace replay 'logs/2026-*.csv.gz' --mapping visits.toml --out answers --strict
   millrace replay transactions.parquet --mapping cards --model none --features-out features
+  millrace replay tracking.jsonl --mapping tracking.toml --out answers --answers-format parquet
   millrace replay --from-topics --since 2026-01-01 --out answers
   millrace replay --order journal recorded --out replayed     then: millrace diff recorded replayed
 """
@@ -36,7 +37,11 @@ Examples:
 
 @click.command("replay", epilog=_EXAMPLES)
 @click.argument("log", nargs=-1)
-@click.option("--mapping", "mapping_name", help="How rows become events: a packaged mapping or a TOML file. Not for JSON lines.")
+@click.option(
+    "--mapping",
+    "mapping_name",
+    help="How rows become events: a packaged mapping or a TOML file. Not for Millrace's own JSON lines.",
+)
 @click.option("--from-topics", is_flag=True, help="Read the source topics of kafka.bootstrap in place of files.")
 @click.option("--since", type=click.DateTime(), help="Of topics: only records with a timestamp from then on (UTC).")
 @click.option("--until", type=click.DateTime(), help="Of topics: only records with a timestamp before that (UTC).")
@@ -50,7 +55,10 @@ Examples:
     show_default=True,
     help="By event time; or as a recorded live run was (LOG: a folder of `millrace record`).",
 )
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for the answers: <topic>.jsonl.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for the answers, a file a topic.")
+@click.option("--answers-format", type=click.Choice(["jsonl", "parquet"]), default="jsonl", show_default=True,
+    help="Of --out: <topic>.jsonl, or the folder <topic> of Parquet.",
+)  # fmt: skip
 @click.option("--to-topics", metavar="PREFIX", help="Send the answers to topics with this prefix, which must exist.")
 @click.option("--features-out", type=click.Path(path_type=Path, file_okay=False), help="Folder for the features (Parquet).")
 @click.option(
@@ -137,6 +145,7 @@ def _options(given: Mapping[str, Any]) -> ReplayOptions:
         until_ms=_epoch_ms(given["until"]),
         offsets=given["offsets"],
         out=given["out"],
+        answers_format=given["answers_format"],
         to_topics=given["to_topics"],
         features_out=given["features_out"],
         window_ms=None if given["sort_window"] is None else round(given["sort_window"] * 60_000),

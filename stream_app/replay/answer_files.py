@@ -12,7 +12,9 @@ import msgspec
 from stream_app.errors import InputFileError
 from stream_app.events import ANSWER_TOPICS, Source
 from stream_app.imports.compressed import DAMAGE, plain_bytes
+from stream_app.replay.answer_tables import answers_of
 from stream_app.replay.files import RecordLine
+from stream_app.replay.parquet_parts import parts_in
 
 __all__ = ["COMPARED_TOPICS", "FEATURES", "Said", "answers_in", "source_of"]
 
@@ -40,7 +42,10 @@ _line: Final = msgspec.json.Decoder(RecordLine).decode
 
 
 def answers_in(folder: Path) -> Iterator[Said]:
-    """Yield the messages of a folder: `<topic>.jsonl` of a replay, or `live/<topic>-<partition>.jsonl` of a recording.
+    """Yield the messages of a folder, topic by topic.
+
+    Those of a replay are in `<topic>.jsonl` or, as Parquet, in folders `<topic>`; of a recording in
+    `live/<topic>-<partition>.jsonl`.
 
     Raises:
         InputFileError: There are none, or a file is damaged.
@@ -49,10 +54,16 @@ def answers_in(folder: Path) -> Iterator[Said]:
     files = sorted((inner if inner.is_dir() else folder).glob("*.jsonl*"))
     found = [(match["topic"], path) for path in files if (match := _NAME.fullmatch(path.name))]
     compared = [(topic, path) for topic, path in found if topic in COMPARED_TOPICS]
-    if not compared:
+    tables = [topic for topic in COMPARED_TOPICS if (folder / topic).is_dir() and any(parts_in(folder / topic))]
+    if tables == [FEATURES]:
+        tables = []  # a folder of --features-out, beside answers in JSON lines
+    if not compared and not tables:
         raise InputFileError(f"{folder} has no answers: name a folder of `millrace record`, or what --out of a replay was")
     for topic, path in compared:
         yield from _messages(topic, path)
+    for topic in tables:
+        for value in answers_of(topic, folder / topic):
+            yield Said(topic, _head(value).answer_id, value)
 
 
 def _messages(topic: str, path: Path) -> Iterator[Said]:

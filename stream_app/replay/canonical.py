@@ -11,7 +11,7 @@ of the answers are the worker's in both cases.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,26 +21,25 @@ from typing import Final
 import numpy as np
 from prometheus_client import CollectorRegistry
 
+from stream_app.batch import Judged, Prepared, Span
 from stream_app.clock import SettableClock
 from stream_app.codec.outbox import Messages
 from stream_app.config import Settings
 from stream_app.errors import ConfigError
 from stream_app.events import Label
-from stream_app.features.blobs import Blobs
 from stream_app.features.engine import FeatureEngine, FoldResult
 from stream_app.metrics import Metrics
-from stream_app.pipeline import Judged, Pipeline, Prepared, Span
+from stream_app.pipeline import Pipeline
 from stream_app.replay.answered import KeptAnswers
+from stream_app.replay.kept_state import load_kept, load_state, save_state
 from stream_app.replay.resident import Resident
 from stream_app.replay.sources import Chunk
-from stream_app.replay.state_file import read_header, read_state
 from stream_app.store.port import CommitStatus, Store
 from stream_app.wiring import build_engine, build_pipeline
 
 __all__ = ["CanonicalReplay", "ReplayBatch"]
 
 _GROUP: Final = 0
-_MERGED_AT_ONCE: Final = 4_096
 _LOG: Final = "log"  # the one topic of a canonical replay's positions: what is applied is a prefix of the log
 
 
@@ -92,7 +91,8 @@ class CanonicalReplay:
         self.clock = SettableClock()
         self.kept = KeptAnswers()
         built = pipeline or build_pipeline(settings, self.engine, self.kept, self.clock, Metrics(CollectorRegistry()))
-        self.pipeline = replace(built, store=store or self.kept, clock=self.clock, scored_at_ingest=True)
+        fates = replace(built.fates, clock=self.clock, scored_at_ingest=True)
+        self.pipeline = replace(built, store=store or self.kept, fates=fates)
         self.state = Resident(self.engine)
         self.position = self.events = 0
         self._in_store = store is not None
@@ -131,28 +131,29 @@ class CanonicalReplay:
         """
         if self._in_store:
             raise ConfigError("a replay that begins with a snapshot keeps its state in memory: leave out --store")
-        header = read_header(path)
-        self.engine.learn_layouts(header.layouts)
-        replicas: dict[str, dict[bytes, list[bytes]]] = {}
-        for frame in read_state(path):
-            if len(header.groups) == 1:
-                self.state.load(frame.kind, frame.keys, frame.blobs())
-                continue
-            held = replicas.setdefault(frame.kind, {})
-            for key, blob in zip(frame.keys, frame.blobs(), strict=True):
-                held.setdefault(key, []).append(blob)
-        for kind, of_kind in replicas.items():
-            self._load_merged(kind, of_kind)
-        self.events = max((group.commit for group in header.groups.values()), default=0)
+        self.events = load_state([path], self.engine, dict.fromkeys(self.state.entities(), self.state))
 
-    def _load_merged(self, kind: str, replicas: dict[bytes, list[bytes]]) -> None:
-        single = [key for key, blobs in replicas.items() if len(blobs) == 1]
-        self.state.load(kind, single, Blobs.of([replicas[key][0] for key in single]))
-        several = [key for key, blobs in replicas.items() if len(blobs) > 1]
-        for first in range(0, len(several), _MERGED_AT_ONCE):
-            part = several[first : first + _MERGED_AT_ONCE]
-            merged = self.engine.merge(kind, [replicas[key] for key in part])
-            self.state.load(kind, part, self.engine.pack(kind, merged.rows))
+    @property
+    def at_rest(self) -> bool:
+        """Always: a batch is given out as soon as it is folded."""
+        return True
+
+    @property
+    def each_batch(self) -> bool:
+        """Whether the state is in a store: a batch is committed there when the next one is asked for."""
+        return self._in_store
+
+    def save(self, folder: Path, name: str) -> list[str]:
+        """Write the state (of a store only which answers may be asked for again) into a file; see `checkpoint.Resumable`."""
+        file = f"{name}.bin"
+        save_state(folder / file, self.engine, [] if self._in_store else [self.state], self.events, self.kept)
+        return [file]
+
+    def restore(self, position: int, paths: Sequence[Path]) -> None:
+        """Be where `save` was called."""
+        self.events = load_state(paths, self.engine, dict.fromkeys(self.state.entities(), self.state))
+        load_kept(paths, self.kept)
+        self.position = position
 
     def batches(self, chunks: Iterable[Chunk]) -> Iterator[ReplayBatch]:
         """Replay chunks of a log, each as one batch; whatever the chunks' sizes, the same comes out.
@@ -163,7 +164,7 @@ class CanonicalReplay:
         for chunk in chunks:
             prepared = self.prepare(chunk)
             if self._in_store:
-                yield self._through_store(chunk, prepared)
+                yield from self._through_store(chunk, prepared)
             else:
                 yield self.answer(chunk, prepared, self.fold(prepared))
 
@@ -192,23 +193,24 @@ class CanonicalReplay:
         self.events += len(prepared.events)
         return ReplayBatch(first, self.position, prepared, judged, outbox.topics, chunk.labels)
 
-    def _through_store(self, chunk: Chunk, prepared: Prepared) -> ReplayBatch:
-        first, end = self.position, self.position + len(chunk.records)
-        if first == end:  # labels alone
-            return ReplayBatch(first, end, prepared, None, {}, chunk.labels)
+    def _through_store(self, chunk: Chunk, prepared: Prepared) -> Iterator[ReplayBatch]:
+        """Give out a batch, and commit it when the next one is asked for: then it has been written down."""
+        first = self.position
+        if not chunk.records:  # labels alone
+            yield ReplayBatch(first, first, prepared, None, {}, chunk.labels)
+            return
         self.clock.set_ms(max(record.timestamp for record in chunk.records))
         if prepared.columns is not None:
             prepared = replace(prepared, rows=self.engine.rows(prepared.columns))
         scored = self._loop.run_until_complete(self.pipeline.score(prepared))
-        [step] = scored.steps
-        published = self.kept.forget(chunk.records[0].time_ms)
-        [result] = self._loop.run_until_complete(self.pipeline.store.commit([replace(step, published=published)]))
+        [step], outbox = scored.steps, scored.outboxes[_GROUP]
+        step = replace(step, published=self.kept.forget(chunk.records[0].time_ms))
+        self.kept.add(step.after + 1, chunk.records[-1].time_ms, outbox)
+        self.position, self.events = first + len(chunk.records), self.events + len(prepared.events)
+        yield ReplayBatch(first, self.position, prepared, scored.judged, outbox.topics, chunk.labels)
+        [result] = self._loop.run_until_complete(self.pipeline.store.commit([step]))
         if result.status is not CommitStatus.APPLIED:
             raise ConfigError(
                 f"the replay's own state refused its step ({result.status.value}: {result.detail}): something else writes under "
                 "its prefix. Give this replay one that nothing else uses (--prefix), and start it again"
             )
-        outbox = scored.outboxes[_GROUP]
-        self.kept.add(result.commit, chunk.records[-1].time_ms, outbox)
-        self.position, self.events = end, self.events + len(prepared.events)
-        return ReplayBatch(first, end, prepared, scored.judged, outbox.topics, chunk.labels)

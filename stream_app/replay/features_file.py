@@ -2,13 +2,10 @@
 
 One row an event, late ones and duplicates marked, in the order of the log: identifiers and coordinates, one float32 column a
 feature under its own name, and the other tensors of model.contract.INPUTS as flat lists (`sequence_ids` of 32 x 4: 128 numbers).
-Files have equally many rows, so that they are the same bytes wherever the replay cut its batches, or was killed in between.
 """
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -16,15 +13,12 @@ from typing import Any, Final
 import numpy as np
 
 from model import contract
-from stream_app.errors import ConfigError
 from stream_app.features.engine import FeatureEngine
-from stream_app.pipeline import Judged, Prepared
+from stream_app.batch import Judged, Prepared
+from stream_app.replay.parquet_parts import ParquetParts, arrow
 
 __all__ = ["FeaturesFolder", "feature_table"]
 
-_PART_ROWS: Final = 1 << 15
-_PENDING: Final = "pending.arrow"
-_PART: Final = re.compile(r"part-(\d{5,})\.parquet")  # others' data sets have names like part-00000-<uuid>.snappy.parquet
 _OTHER_TENSORS: Final = tuple(spec for spec in contract.INPUTS if spec.name != "dense")
 
 
@@ -34,7 +28,7 @@ def feature_table(engine: FeatureEngine, prepared: Prepared, judged: Judged) -> 
     Raises:
         ConfigError: pyarrow is not installed.
     """
-    pa = _pyarrow()
+    pa = arrow()
     folded, count = judged.folded, len(prepared.events)
     columns: dict[str, Any] = {
         "event_id": pa.array([event.event_id for event in prepared.events], pa.string()),
@@ -58,7 +52,7 @@ def feature_table(engine: FeatureEngine, prepared: Prepared, judged: Judged) -> 
 
 
 class FeaturesFolder:
-    """Writes `part-00000.parquet` and on.
+    """Writes the features of a replay, see `parquet_parts`.
 
     Args:
         folder: Made when needed.
@@ -70,88 +64,22 @@ class FeaturesFolder:
     """
 
     def __init__(self, folder: Path, engine: FeatureEngine, resume_at: Mapping[str, int] | None = None) -> None:
-        self._pa = _pyarrow()
-        self._folder, self._engine = folder, engine
-        self._waiting: list[Any] = []
-        self._waiting_rows = self._parts = 0
-        self._set_aside = ""
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if resume_at is not None:
-                self._resume(resume_at)
-            for number, path in self._there().items():
-                if number >= self._parts:
-                    path.unlink()
-        except OSError as err:
-            raise ConfigError(f"cannot write to {folder}: {err.strerror}. Name a folder that can be written") from err
+        self._parts = ParquetParts(folder, resume_at)
+        self._engine = engine
 
     def write(self, prepared: Prepared, judged: Judged | None) -> None:
         """Append the rows of a batch."""
-        if judged is None:
-            return
-        table = feature_table(self._engine, prepared, judged)
-        self._waiting.append(table)
-        self._waiting_rows += table.num_rows
-        while self._waiting_rows >= _PART_ROWS:
-            whole = self._pa.concat_tables(self._waiting)
-            self._write_part(whole.slice(0, _PART_ROWS))
-            self._waiting = [whole.slice(_PART_ROWS)]
-            self._waiting_rows -= _PART_ROWS
+        if judged is not None:
+            self._parts.append(feature_table(self._engine, prepared, judged))
 
     def flush(self) -> dict[str, int]:
-        """Put everything on the disk, the rows of the part that is not full aside; return where the folder stands."""
-        name = f"{_PENDING}.{self._parts}.{self._waiting_rows}"
-        with self._pa.OSFile(str(self._folder / name), "wb") as file:
-            if self._waiting:
-                whole = self._pa.concat_tables(self._waiting)
-                with self._pa.ipc.new_file(file, whole.schema) as writer:
-                    writer.write_table(whole)
-        for path in self._folder.glob(f"{_PENDING}.*"):
-            if path.name not in (name, self._set_aside):  # the last one counts until this one's checkpoint is written
-                path.unlink()
-        self._set_aside = name
-        return {"parts": self._parts, "waiting": self._waiting_rows}
+        """Put everything on the disk; return where the folder stands."""
+        return self._parts.flush()
 
     def finish(self) -> None:
-        """Write the last part, which may be shorter; `tidy` is to follow when no checkpoint needs what was set aside."""
-        if self._waiting_rows:
-            self._write_part(self._pa.concat_tables(self._waiting))
-        self._waiting, self._waiting_rows = [], 0
+        """Write the last part; `tidy` is to follow when no checkpoint needs what was set aside."""
+        self._parts.finish()
 
     def tidy(self) -> None:
-        """Remove what was set aside."""
-        for path in self._folder.glob(f"{_PENDING}.*"):
-            path.unlink()
-
-    def _resume(self, resume_at: Mapping[str, int]) -> None:
-        self._parts, self._waiting_rows = resume_at["parts"], resume_at["waiting"]
-        self._set_aside = f"{_PENDING}.{self._parts}.{self._waiting_rows}"
-        pending = self._folder / self._set_aside
-        if not self._there().keys() >= set(range(self._parts)) or not pending.exists():
-            raise ConfigError(f"{self._folder} lacks parts that its checkpoint names. Begin anew with --restart")
-        if self._waiting_rows:
-            with self._pa.ipc.open_file(pending.read_bytes()) as reader:
-                self._waiting = [reader.read_all()]
-
-    def _there(self) -> dict[int, Path]:
-        """Return the parts that are there, by number."""
-        found = ((_PART.fullmatch(path.name), path) for path in self._folder.iterdir())
-        return {int(match[1]): path for match, path in found if match is not None}
-
-    def _write_part(self, table: Any) -> None:  # noqa: ANN401 (a pyarrow table)
-        from pyarrow import parquet
-
-        path = self._folder / f"part-{self._parts:05}.parquet"
-        parquet.write_table(table.combine_chunks(), path, compression="zstd", row_group_size=_PART_ROWS)
-        with path.open("rb") as written:
-            os.fsync(written.fileno())
-        self._parts += 1
-
-
-def _pyarrow() -> Any:  # noqa: ANN401 (a module)
-    try:
-        import pyarrow as pa
-        import pyarrow.ipc
-    except ImportError as err:
-        raise ConfigError("features are written with pyarrow: install the extra with `pip install 'millrace[data]'`") from err
-    return pa
+        """Remove what was set aside for a checkpoint."""
+        self._parts.tidy()

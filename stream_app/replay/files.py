@@ -1,4 +1,4 @@
-"""Files of a log, one at a time, as records: JSON lines that Millrace wrote, or rows of any file by a mapping.
+"""Files of a log, one at a time, as records: JSON lines or event tables that Millrace wrote, or rows of any file by a mapping.
 
 A JSON line is `{"topic", "key", "value", "time_ms"}`, as `millrace simulate --to` and `millrace import --to` write it; one that
 was recorded from Kafka has `partition` and `offset` too. Keys and values that are no UTF-8 text stand as `key_base64` and
@@ -9,7 +9,7 @@ What cannot be read is a problem with its file and line; a value that is no even
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
@@ -17,18 +17,20 @@ from typing import Annotated, Final
 
 import msgspec
 
-from stream_app.errors import InputFileError, InvalidEventError
-from stream_app.events import EventTimeMs
+from stream_app.codec.decode import ANY_SKEW_MS, Decoder
+from stream_app.errors import ConfigError, InputFileError, InvalidEventError
+from stream_app.events import Event, EventTimeMs, Label
 from stream_app.imports.compressed import DAMAGE, plain_bytes
 from stream_app.imports.convert import Converter
 from stream_app.imports.importer import mapping_columns
 from stream_app.imports.mapping import Mapping
 from stream_app.imports.parquet_rows import ParquetRows
 from stream_app.imports.rows import BadRow, open_rows
+from stream_app.replay.event_table import EventTable, is_event_table, is_parquet
 from stream_app.replay.problems import Problems
-from stream_app.replay.records import LABELS, TOPIC_CODES, LogRecord
+from stream_app.replay.records import LABELS, TOPIC_CODES, LogRecord, at_broker
 
-__all__ = ["LogFile", "RecordLine", "time_of"]
+__all__ = ["LogFile", "RecordLine", "log_files", "time_of"]
 
 _CHUNK_ROWS: Final = 2_000
 _ALL_ROWS: Final = 1 << 60
@@ -64,6 +66,7 @@ class _LabelTime(msgspec.Struct):
     label_time_ms: EventTimeMs
 
 
+_label: Final = msgspec.json.Decoder(Label).decode
 _line: Final = msgspec.json.Decoder(RecordLine).decode
 _event_time: Final = msgspec.json.Decoder(_EventTime).decode
 _label_time: Final = msgspec.json.Decoder(_LabelTime).decode
@@ -82,14 +85,19 @@ class LogFile:
 
     Args:
         path: The file.
-        number: Which one of the log's it is: the `partition` of its rows.
-        mapping: How its rows become events; None: JSON lines.
+        number: Which one of the log's it is: the `partition` of its rows; see `log_files`.
+        mapping: How its rows become events; None: JSON lines, or an event table.
         problems: Is told what cannot be read.
         progress: Is told the share of the file that is read, now and then.
 
     Attributes:
+        is_table: Whether it is to be an event table, in canonical order.
+        sources: Name and unit ("line" or "row") of the file, or of those that were sorted into a table; one a number.
         rows: Rows (or lines) that `records` has read so far.
-        refused: Those of them that are no record.
+        refused: Those of them that are no record; of `events`, those that are no event besides.
+
+    Raises:
+        ConfigError: It is an event table, and there is a mapping.
     """
 
     def __init__(
@@ -104,6 +112,12 @@ class LogFile:
         self._mapping, self._problems, self._progress = mapping, problems, progress
         self._last_ms: int | None = None
         self.rows = self.refused = 0
+        if mapping is not None and is_event_table(path):
+            raise ConfigError(
+                f"{path} is an event table of `millrace sort`: its rows are events; leave out the mapping {mapping.origin}"
+            )
+        self.is_table = mapping is None and is_parquet(path)
+        self.sources = self._table_sources() if self.is_table else ((str(path), "line" if mapping is None else "row"),)
 
     def parts(self) -> list[tuple[int, int]]:
         """Cut the file where others may begin to read it: at the row groups of Parquet; any other file is one part.
@@ -111,14 +125,10 @@ class LogFile:
         Returns:
             Of each part the rows before it, and those until its end.
         """
-        if self._mapping is None:
-            return [(0, _ALL_ROWS)]
         try:
-            source = open_rows(self.path, self._mapping, mapping_columns(self._mapping))
+            edges = self._edges()
         except InputFileError:
-            return [(0, _ALL_ROWS)]  # who reads it takes note of what is wrong
-        with closing(source):
-            edges = list(source.row_groups()) if isinstance(source, ParquetRows) else []
+            edges = []  # who reads it takes note of what is wrong
         return list(pairwise([0, *edges[:-1], _ALL_ROWS]))
 
     def records(self, part: tuple[int, int] = (0, _ALL_ROWS)) -> Iterator[LogRecord]:
@@ -128,7 +138,7 @@ class LogFile:
             InputFileError: Something is wrong, and the problems are strict.
         """
         self._last_ms, self.rows, self.refused = None, 0, 0
-        found = self._lines() if self._mapping is None else self._rows(self._mapping, *part)
+        found = self._found(*part)
         for record in found:
             if self._last_ms is not None and abs(record.time_ms - self._last_ms) > _JUMP_MS:
                 days = (record.time_ms - self._last_ms) / 86_400_000
@@ -138,9 +148,44 @@ class LogFile:
             yield record
         self._progress(1.0)
 
+    def events(self) -> Iterator[Event | Label]:
+        """Yield what the records say, in the file's own order; one that is neither event nor label is refused.
+
+        Raises:
+            InputFileError: As of `records`.
+        """
+        decode = Decoder(future_skew_ms=ANY_SKEW_MS).decode
+        for record in self.records():
+            try:
+                if record.topic == LABELS:
+                    yield _label(record.value or b"")
+                else:
+                    yield decode(record.topic, record.key, record.value, record.timestamp)
+            except InvalidEventError as err:
+                self._refuse(self.line_of(record), f"no event: {err}")
+            except (msgspec.DecodeError, UnicodeDecodeError) as err:
+                self._refuse(self.line_of(record), f"no label: {err}")
+
     def line_of(self, record: LogRecord) -> str:
-        """Say where in the file a record stands."""
-        return f"line {record.place[1]}" if self._mapping is None else f"row {record.place[1]}"
+        """Say where in the file a record stands, or where it came from."""
+        if at_broker(record):
+            return f"offset {record.offset} of {record.topic}-{record.partition}"
+        name, unit = self.sources[record.partition - self.number]
+        return f"{unit} {record.place[1]} of {name}" if self.is_table else f"{unit} {record.place[1]}"
+
+    def _found(self, first: int, last: int) -> Iterator[LogRecord]:
+        if self.is_table:
+            return self._table_records(first, last)
+        return self._lines() if self._mapping is None else self._rows(self._mapping, first, last)
+
+    def _edges(self) -> list[int]:
+        if self.is_table:
+            with EventTable(self.path) as table:
+                return table.ends()
+        if self._mapping is None:
+            return []
+        with closing(open_rows(self.path, self._mapping, mapping_columns(self._mapping))) as source:
+            return list(source.row_groups()) if isinstance(source, ParquetRows) else []
 
     def _problem(self, place: str, reason: str, *, lost: bool = False) -> None:
         self._problems.add(str(self.path), place, reason, lost=lost)
@@ -148,6 +193,28 @@ class LogFile:
     def _refuse(self, place: str, reason: str) -> None:
         self.refused += 1
         self._problem(place, reason)
+
+    # --- an event table ----------------------------------------------------------------------------------------------------
+
+    def _table_sources(self) -> tuple[tuple[str, str], ...]:
+        try:
+            with EventTable(self.path) as table:
+                found = table.sources
+        except InputFileError:
+            found = ()  # who reads it takes note of what is wrong
+        return found or ((str(self.path), "row"),)
+
+    def _table_records(self, row: int, last: int) -> Iterator[LogRecord]:
+        try:
+            with EventTable(self.path) as table:
+                for record in table.records(row, last):
+                    row += 1
+                    self.rows += 1
+                    yield record if not self.number or at_broker(record) else _renumbered(record, self.number)
+                    if row % _TOLD_LINES == 0:
+                        self._progress(row / table.rows)
+        except InputFileError as err:
+            self._problem(f"after row {row}" if row else "the whole file", str(err), lost=True)
 
     # --- JSON lines --------------------------------------------------------------------------------------------------------
 
@@ -219,6 +286,41 @@ class LogFile:
             self._problem(f"after row {row}", str(err), lost=True)
         finally:
             source.close()
+
+
+def log_files(
+    paths: Sequence[Path], mapping: Mapping | None, problems: Problems, tell: Callable[[str], None] = lambda _line: None
+) -> list[LogFile]:
+    """Number the files of one log.
+
+    A table takes as many numbers as files were sorted into it, so that tables are read as the same records as the files that they
+    were made from.
+
+    Args:
+        paths: In order.
+        mapping: How their rows become events; None: they are JSON lines and event tables.
+        problems: Is told what cannot be read.
+        tell: Is told how far reading is.
+
+    Raises:
+        ConfigError: One is an event table, and there is a mapping.
+    """
+
+    def teller(path: Path, place: int) -> Callable[[float], None]:
+        return lambda share: tell(f"reading {path.name} ({place} of {len(paths)}), {share:.0%}")
+
+    files: list[LogFile] = []
+    number = 0
+    for place, path in enumerate(paths, 1):
+        files.append(LogFile(path, number, mapping, problems, teller(path, place)))
+        number += len(files[-1].sources)
+    return files
+
+
+def _renumbered(record: LogRecord, by: int) -> LogRecord:
+    """A record of a table that is not the log's first file."""
+    file, *row = record.place
+    return msgspec.structs.replace(record, place=(file + by, *row), partition=record.partition + by)
 
 
 def _damage(err: Exception) -> str:

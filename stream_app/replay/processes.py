@@ -15,240 +15,126 @@ changes, so that what a duplicate is answered from is in its own chunk.
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import pickle
-import signal
 import tempfile
 from collections.abc import Generator, Iterator, Sequence
 from itertools import islice
-from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, cast
-
-import numpy as np
+from typing import cast
 
 from stream_app.config import Settings
-from stream_app.errors import MillraceError, ServiceError
-from stream_app.features.columns import EventColumns
-from stream_app.pipeline import Prepared
-from stream_app.replay.canonical import CanonicalReplay, ReplayBatch
-from stream_app.replay.resident import Resident
+from stream_app.replay.canonical import ReplayBatch
+from stream_app.replay.problems import Problems
 from stream_app.replay.sources import Chunk, LogSource, chunks_of
-from stream_app.replay.split import (
-    KindFeatures,
-    UserFeatures,
-    fold_kind,
-    fold_users,
-    join,
-    joined_judgement,
-    shared_kinds,
-    shares_at,
-    taken,
-    user_kinds,
-)
+from stream_app.replay.team import Team
 
-__all__ = ["replay_split"]
-
-_CLOSE_S: Final = 10.0
-_Order = tuple[Any, ...]  # a method of _Member and what to call it with
+__all__ = ["SplitReplay"]
 
 
-def replay_split(settings: Settings, source: LogSource, size: int, processes: int) -> Iterator[ReplayBatch]:
-    """Replay a log on several processes; yields what CanonicalReplay yields, in order of the log.
+class SplitReplay:
+    """One replay on several processes. Use it as a context, or `close` it.
 
     Args:
         settings: What a worker would be started with.
-        source: The log.
-        size: Records of a batch.
         processes: How many; each loads the model and holds its share of the state.
 
-    Raises:
-        ServiceError: A process was killed.
-        MillraceError: What went wrong in one of them.
+    Attributes:
+        position: Records of source topics behind which the next segment begins.
+        at_rest: Whether all batches of the segment were given out; the state has seen all of it from its first batch on.
     """
-    chunks = cast("Generator[Chunk]", chunks_of(source, size, whole_times=True))
-    with (
-        contextlib.closing(chunks),  # an error must not leave what the log was sorted in
-        tempfile.TemporaryDirectory(prefix="millrace-replay-") as folder,
-        _Team(settings, Path(folder), processes) as team,
-    ):
-        yield from _segments(team, chunks, processes)
 
+    def __init__(self, settings: Settings, processes: int) -> None:
+        self._processes = processes
+        self._folder = tempfile.TemporaryDirectory(prefix="millrace-replay-")
+        self._team = Team(settings, Path(self._folder.name), processes)
+        self.position = self._events = 0
+        self.at_rest = True
 
-def _segments(team: _Team, chunks: Iterator[Chunk], processes: int) -> Iterator[ReplayBatch]:
-    segment, number, position, event = list(islice(chunks, processes)), 0, 0, 0
-    while segment:
-        counts = team.all([("prepare", number, chunk) for chunk in segment])
-        starts = [
-            (position + sum(len(chunk.records) for chunk in segment[:i]), event + sum(counts[:i])) for i in range(len(segment))
-        ]
-        team.all([("users", number, [first for _, first in starts])] * processes)
-        team.all([("kinds", number, len(segment))] * processes)
-        team.order([("answer", number, start) for start in starts])
-        position, event = position + sum(len(chunk.records) for chunk in segment), event + sum(counts)
-        waiting, segment = len(segment), list(islice(chunks, processes))  # read while the answers are made
-        number += 1
-        for member in range(waiting):
-            yield team.reply(member)
+    @property
+    def each_batch(self) -> bool:
+        """Never: the state is in the processes."""
+        return False
 
-
-class _Team:
-    """The processes, and the pipes to them."""
-
-    def __init__(self, settings: Settings, folder: Path, processes: int) -> None:
-        context = multiprocessing.get_context("spawn")  # a fork would copy threads of the model's library in whatever state
-        self._pipes: list[Connection] = []
-        self._processes: list[Any] = []
-        for number in range(processes):
-            here, there = context.Pipe()
-            process = context.Process(target=_serve, args=(there, settings, folder, number, processes), daemon=True)
-            process.start()
-            there.close()
-            self._pipes.append(here)
-            self._processes.append(process)
-
-    def __enter__(self) -> _Team:
+    def __enter__(self) -> SplitReplay:
+        """Return itself."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for pipe in self._pipes:
-            pipe.close()  # ends the process, once it has done what it was told
-        for process in self._processes:
-            process.join(_CLOSE_S)
-            if process.is_alive():
-                process.kill()
-                process.join()
-            process.close()
+        """Close."""
+        self.close()
 
-    def order(self, orders: Sequence[_Order]) -> None:
-        """Give process i the i-th order."""
-        for pipe, order in zip(self._pipes, orders, strict=False):
-            with contextlib.suppress(BrokenPipeError):  # the reply says what became of it
-                pipe.send(order)
+    def close(self) -> None:
+        """End the processes."""
+        self._team.close()
+        self._folder.cleanup()
 
-    def all(self, orders: Sequence[_Order]) -> list[Any]:
-        """Give process i the i-th order, and wait for all replies."""
-        self.order(orders)
-        return [self.reply(member) for member in range(len(orders))]
+    def load(self, path: Path) -> None:
+        """Begin with the state of a snapshot; see `CanonicalReplay.load`.
 
-    def reply(self, member: int) -> Any:  # noqa: ANN401 (whatever the order asks for)
-        """Wait for a process's reply."""
-        try:
-            reply = self._pipes[member].recv()
-        except (EOFError, ConnectionResetError) as err:
-            process = self._processes[member]
-            process.join(_CLOSE_S)
-            raise ServiceError(
-                f"process {member + 1} of {len(self._processes)} of the replay ended (exit status {process.exitcode}; -9: it was "
-                "killed, by the kernel if memory ran out). Start the replay again, with fewer --processes if memory is short"
-            ) from err
-        if isinstance(reply, MillraceError):
-            raise reply
-        return reply
+        Raises:
+            InputFileError: The file is damaged.
+            ContractError: The file describes state of another release.
+        """
+        self._restored([path])
+
+    def save(self, folder: Path, name: str) -> list[str]:
+        """Write each process's share of the state into a file of its own; see `checkpoint.Resumable`."""
+        files = [f"{name}-{number}.bin" for number in range(self._processes)]
+        self._team.all([("save", folder / file, self._events) for file in files])
+        return files
+
+    def restore(self, position: int, paths: Sequence[Path]) -> None:
+        """Be where `save` was called, by whatever number of processes."""
+        self._restored(paths)
+        self.position = position
+
+    def _restored(self, paths: Sequence[Path]) -> None:
+        self._events = max(self._team.all([("load", paths)] * self._processes))
+
+    def batches(self, source: LogSource, size: int) -> Iterator[ReplayBatch]:
+        """Replay a log from where this replay stands; yields what CanonicalReplay yields, in order of the log.
+
+        Args:
+            source: The log.
+            size: Records of a batch.
+
+        Raises:
+            ServiceError: A process was killed.
+            MillraceError: What went wrong in one of them.
+        """
+        ahead: list[tuple[str, str, str]] = []  # labels that are none, of a segment that is read but not replayed
+        read = chunks_of(source, size, self.position, whole_times=True, refuse=lambda *why: ahead.append(why))
+        chunks = cast("Generator[Chunk]", read)
+        with contextlib.closing(chunks):  # an error must not leave what the log was sorted in
+            yield from self._segments(chunks, source.problems, ahead)
+
+    def _segments(self, chunks: Iterator[Chunk], problems: Problems, ahead: list[tuple[str, str, str]]) -> Iterator[ReplayBatch]:
+        team, number = self._team, 0
+        segment = list(islice(chunks, self._processes))
+        while segment:
+            _catch_up(problems, ahead)
+            counts = team.all([("prepare", number, chunk) for chunk in segment])
+            starts = [
+                (self.position + sum(len(chunk.records) for chunk in segment[:i]), self._events + sum(counts[:i]))
+                for i in range(len(segment))
+            ]
+            team.all([("users", number, [first for _, first in starts])] * self._processes)
+            team.all([("kinds", number, len(segment))] * self._processes)
+            team.order([("answer", number, start) for start in starts])
+            self.position += sum(len(chunk.records) for chunk in segment)
+            self._events += sum(counts)
+            waiting, segment = len(segment), list(islice(chunks, self._processes))  # read while the answers are made
+            number += 1
+            for member in range(waiting):
+                batch = team.reply(member)
+                self.at_rest = member == waiting - 1
+                yield batch
+        _catch_up(problems, ahead)
 
 
-def _serve(pipe: Connection, settings: Settings, folder: Path, number: int, processes: int) -> None:
-    """Do what the pipe says until it is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that was started by hand; it closes the pipe
-    with contextlib.suppress(EOFError, BrokenPipeError):
-        try:
-            with _Member(settings, folder, number, processes) as member:
-                while True:
-                    name, *given = pipe.recv()
-                    pipe.send(getattr(member, name)(*given))
-        except MillraceError as err:  # the replay ends with it
-            pipe.send(err)
-
-
-class _Member:
-    """One process: its chunk of the segment, and its share of the state."""
-
-    def __init__(self, settings: Settings, folder: Path, number: int, processes: int) -> None:
-        self._folder, self._number, self._processes = folder, number, processes
-        self._replay = CanonicalReplay(settings)
-        engine = self._replay.engine
-        self._engine = engine
-        self._users = Resident(engine, user_kinds(engine))
-        self._kinds = {kind: Resident(engine, (kind,)) for kind in shared_kinds(engine)}
-        self._held: tuple[Chunk, Prepared] | None = None
-
-    def __enter__(self) -> _Member:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._replay.close()
-
-    def prepare(self, segment: int, chunk: Chunk) -> int:
-        """Decode a chunk and hand its columns to the shares; returns how many events it has."""
-        prepared = self._replay.prepare(chunk)
-        self._held = chunk, prepared
-        users = user_kinds(self._engine)
-        for by, kinds in ((users[0], users), *((kind, (kind,)) for kind in self._kinds)):
-            self._hand_out(segment, prepared.columns, by, kinds)
-        return len(prepared.events)
-
-    def _hand_out(self, segment: int, columns: EventColumns | None, by: str, kinds: Sequence[str]) -> None:
-        """Write each share's part of a chunk; None where it has none."""
-        shares = [] if columns is None else shares_at(columns.keys, by, self._processes)
-        for share in range(self._processes):
-            at = shares[share] if shares else np.zeros(0, np.int64)
-            part = (at, taken(columns, at, kinds)) if columns is not None and len(at) else None
-            self._write(part, segment, by, self._number, share)
-
-    def users(self, segment: int, firsts: Sequence[int]) -> None:
-        """Fold the users of this share; `firsts`: number of each chunk's first event in the log."""
-        by = user_kinds(self._engine)[0]
-        for chunk, first in enumerate(firsts):
-            folded = None
-            if (found := self._read(segment, by, chunk, self._number)) is not None:
-                at, part = found
-                folded = fold_users(self._engine, self._users, part, at, first + at + 1)
-            self._write(folded, segment, "users", self._number, chunk)
-
-    def kinds(self, segment: int, chunks: int) -> None:
-        """Fold the shared entities of this share."""
-        for chunk in range(chunks):
-            users = self._of_users(segment, chunk, keep=True)
-            judged = joined_judgement(sum(len(user.at) for user in users), users)
-            folded = []
-            for kind, state in self._kinds.items():
-                if (found := self._read(segment, kind, chunk, self._number)) is not None:
-                    at, part = found
-                    folded.append(fold_kind(self._engine, state, kind, part, at, judged))
-            self._write(folded, segment, "kinds", self._number, chunk)
-
-    def answer(self, segment: int, start: tuple[int, int]) -> ReplayBatch:
-        """Join, score and answer the chunk; `start`: position of its first record and number of its first event in the log."""
-        assert self._held is not None
-        chunk, prepared = self._held
-        self._held = None
-        folded = None
-        if prepared.columns is not None:
-            users = self._of_users(segment, self._number, keep=False)
-            kinds: list[KindFeatures] = []
-            for share in range(self._processes):
-                kinds += self._read(segment, "kinds", share, self._number)
-            folded = join(self._engine, prepared.columns, users, kinds)
-        self._replay.position, self._replay.events = start
-        return self._replay.answer(chunk, prepared, folded)
-
-    def _of_users(self, segment: int, chunk: int, *, keep: bool) -> list[UserFeatures]:
-        found = [self._read(segment, "users", share, chunk, keep=keep) for share in range(self._processes)]
-        return [user for user in found if user is not None]
-
-    def _path(self, segment: int, what: str, source: int, target: int) -> Path:
-        return self._folder / f"{segment}-{what}-{source}-{target}"
-
-    def _write(self, part: object, segment: int, what: str, source: int, target: int) -> None:
-        with self._path(segment, what, source, target).open("wb") as file:
-            pickle.dump(part, file, pickle.HIGHEST_PROTOCOL)
-
-    def _read(self, segment: int, what: str, source: int, target: int, *, keep: bool = False) -> Any:  # noqa: ANN401
-        # What comes out is what was written under that name.
-        path = self._path(segment, what, source, target)
-        with path.open("rb") as file:
-            part = pickle.load(file)  # noqa: S301 (this replay's own processes wrote it, into a folder of this user alone)
-        if not keep:
-            path.unlink()
-        return part
+def _catch_up(problems: Problems, ahead: list[tuple[str, str, str]]) -> None:
+    """Note what was wrong with records that were read ahead: a checkpoint before them does not know of them."""
+    waiting = ahead.copy()
+    ahead.clear()
+    for why in waiting:
+        problems.add(*why, of_record=True)

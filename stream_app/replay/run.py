@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from stream_app.replay.canonical import CanonicalReplay, ReplayBatch
-from stream_app.replay.checkpoint import CheckpointFolder
+from stream_app.replay.canonical import ReplayBatch
+from stream_app.replay.checkpoint import CheckpointFolder, Resumable
 from stream_app.replay.features_file import FeaturesFolder
 from stream_app.replay.problems import Problems
 from stream_app.replay.records import LogRecord
@@ -97,7 +97,7 @@ class ReplaySummary:
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """Where everything goes. `checkpoints` needs a replay in one process, whose state is in memory."""
+    """Where everything goes. `checkpoints` needs a replay that can go on from one."""
 
     sinks: Mapping[str, ReplaySink]
     features: FeaturesFolder | None = None
@@ -108,7 +108,7 @@ class Outputs:
 
 
 def run_replay(
-    batches: Iterable[ReplayBatch], source: LogSource, outputs: Outputs, summary: ReplaySummary, replay: CanonicalReplay | None
+    batches: Iterable[ReplayBatch], source: LogSource, outputs: Outputs, summary: ReplaySummary, replay: Resumable | None
 ) -> ReplaySummary:
     """Replay to the end, or until it is told to stop.
 
@@ -121,43 +121,58 @@ def run_replay(
     """
     summary.resumable = outputs.checkpoints is not None
     begin_s = checkpoint_s = time.monotonic()
+    stopped = False
     for batch in batches:
-        summary.take(batch)
-        for record, _, reason, _ in batch.prepared.dead:
-            assert isinstance(record, LogRecord)
-            source.problems.add(*source.where(record), f"no event: {reason}", of_record=True)
-        for sink in outputs.sinks.values():
-            sink.write(batch.messages)
-        if outputs.features is not None:
-            outputs.features.write(batch.prepared, batch.judged)
+        _give_out(batch, source, outputs, summary)
         outputs.progress(summary.records, _reached(summary, source, begin_s))
-        stopped = outputs.stop()
-        if outputs.checkpoints is not None and (stopped or time.monotonic() >= checkpoint_s + outputs.checkpoint_s):
-            _checkpoint(outputs, summary, source.problems, replay)
-            checkpoint_s = time.monotonic()
+        stopped = stopped or outputs.stop()
+        if outputs.checkpoints is not None:
+            assert replay is not None, "a checkpoint keeps the state of a replay"
+            if not replay.at_rest:
+                continue  # to the end of the segment, and of a replay that is to stop too
+            if stopped or replay.each_batch or time.monotonic() >= checkpoint_s + outputs.checkpoint_s:
+                _checkpoint(outputs, outputs.checkpoints, summary, source.problems, replay)
+                checkpoint_s = time.monotonic()
         if stopped:
             break
     else:
-        for sink in outputs.sinks.values():
-            sink.flush()
-        if outputs.features is not None:
-            outputs.features.finish()
+        _finish(outputs)
         summary.complete = True
-        if outputs.checkpoints is not None:
-            outputs.checkpoints.remove()
-        if outputs.features is not None:
-            outputs.features.tidy()  # only now: a checkpoint that is left needs what was set aside
     summary.seconds = time.monotonic() - begin_s
     return summary
 
 
-def _checkpoint(outputs: Outputs, summary: ReplaySummary, problems: Problems, replay: CanonicalReplay | None) -> None:
-    assert outputs.checkpoints is not None
-    assert replay is not None, "a checkpoint keeps the state of a replay in this process"
+def _give_out(batch: ReplayBatch, source: LogSource, outputs: Outputs, summary: ReplaySummary) -> None:
+    summary.take(batch)
+    for record, _, reason, _ in batch.prepared.dead:
+        assert isinstance(record, LogRecord)
+        source.problems.add(*source.where(record), f"no event: {reason}", of_record=True)
+    for sink in outputs.sinks.values():
+        sink.write(batch.messages)
+    if outputs.features is not None:
+        outputs.features.write(batch.prepared, batch.judged)
+
+
+def _finish(outputs: Outputs) -> None:
+    for sink in outputs.sinks.values():
+        sink.finish()
+    if outputs.features is not None:
+        outputs.features.finish()
+    if outputs.checkpoints is not None:
+        outputs.checkpoints.remove()
+    for sink in outputs.sinks.values():
+        sink.tidy()  # only now: a checkpoint that is left needs what was set aside
+    if outputs.features is not None:
+        outputs.features.tidy()
+
+
+def _checkpoint(
+    outputs: Outputs, checkpoints: CheckpointFolder, summary: ReplaySummary, problems: Problems, replay: Resumable
+) -> None:
     positions = {name: sink.flush() for name, sink in outputs.sinks.items()}
     if outputs.features is not None:
         positions["features"] = outputs.features.flush()
-    outputs.checkpoints.save(replay, positions, summary.counts(), problems)
+    checkpoints.save(replay, summary.records, positions, summary.counts(), problems)
 
 
 def _reached(summary: ReplaySummary, source: LogSource, begin_s: float) -> str:

@@ -1,4 +1,4 @@
-"""Where a replay's answers go: files of JSON lines, one a topic, or topics of their own.
+"""Where a replay's answers go: files of JSON lines, one a topic; Parquet tables, one a topic; or topics of their own.
 
 A sink says where it stands after a `flush`; it can be put back there, so that a replay that was killed goes on from its last
 checkpoint and its files are the same bytes in the end. Kafka cannot be put back: what was sent since is sent again, under the
@@ -14,13 +14,17 @@ from typing import BinaryIO, Final, Protocol
 
 from stream_app.codec.outbox import Messages
 from stream_app.errors import ConfigError
-from stream_app.events import ANSWER_TOPICS
+from stream_app.events import ANSWER_TOPICS, SIDE_TOPICS
 from stream_app.imports.sink import KafkaSink
 from stream_app.replay.answer_files import FEATURES
+from stream_app.replay.answer_tables import answer_table, table_schema
+from stream_app.replay.parquet_parts import PART_ROWS, ParquetParts, parts_in
 
-__all__ = ["REPLAY_TOPICS", "AnswerFiles", "AnswerTopics", "ReplaySink"]
+__all__ = ["REPLAY_TOPICS", "AnswerFiles", "AnswerTables", "AnswerTopics", "ReplaySink"]
 
 REPLAY_TOPICS: Final = (*ANSWER_TOPICS, "dead-letters", "late-events")
+_FILES: Final = (*REPLAY_TOPICS, FEATURES)
+_LARGE_ROWS: Final = 512  # of a part whose messages may have megabytes each: a part is held in memory
 
 
 class ReplaySink(Protocol):
@@ -32,6 +36,14 @@ class ReplaySink(Protocol):
 
     def flush(self) -> dict[str, int]:
         """Make everything safe; return where the sink stands then."""
+        ...
+
+    def finish(self) -> None:
+        """Make everything safe: the replay has come to its end, and nothing is written any more."""
+        ...
+
+    def tidy(self) -> None:
+        """Remove what only a checkpoint needed: there is none any more."""
         ...
 
     def close(self) -> None:
@@ -47,14 +59,17 @@ class AnswerFiles:
         resume_at: What `flush` returned; all that was written since is cut off. None begins anew.
 
     Raises:
-        ConfigError: A file cannot be written, or is shorter than it was.
+        ConfigError: A file cannot be written, or is shorter than it was; or the folder holds answers as Parquet.
     """
 
     def __init__(self, folder: Path, resume_at: Mapping[str, int] | None = None) -> None:
         self._files: dict[str, BinaryIO] = {}
+        for topic in REPLAY_TOPICS:
+            if (folder / topic).is_dir() and any(parts_in(folder / topic)):
+                raise ConfigError(f"{folder} holds answers as Parquet ({topic}): name another folder, or remove them")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for topic in (*REPLAY_TOPICS, FEATURES):
+            for topic in _FILES:
                 self._files[topic] = _opened(folder / f"{topic}.jsonl", None if resume_at is None else resume_at.get(topic, 0))
         except OSError as err:
             self.close()
@@ -71,6 +86,13 @@ class AnswerFiles:
             file.flush()
             os.fsync(file.fileno())
         return {topic: file.tell() for topic, file in self._files.items()}
+
+    def finish(self) -> None:
+        """Put everything on the disk."""
+        self.flush()
+
+    def tidy(self) -> None:
+        """Do nothing: nothing is set aside."""
 
     def close(self) -> None:
         """Close the files."""
@@ -89,6 +111,51 @@ def _opened(path: Path, resume_at: int | None) -> BinaryIO:
     file.seek(resume_at)
     file.truncate()
     return file
+
+
+class AnswerTables:
+    """A folder a topic with the messages as a Parquet table, in the order of the log; see `answer_tables` and `parquet_parts`.
+
+    Args:
+        folder: Made when needed.
+        resume_at: What `flush` returned; all that was written since is removed. None begins anew.
+
+    Raises:
+        ConfigError: pyarrow is not installed, a folder cannot be written, or lacks a part; or it holds answers as JSON lines.
+    """
+
+    def __init__(self, folder: Path, resume_at: Mapping[str, int] | None = None) -> None:
+        for topic in _FILES:
+            if (folder / f"{topic}.jsonl").exists():
+                raise ConfigError(f"{folder} holds answers as JSON lines ({topic}.jsonl): name another folder, or remove them")
+        self._tables: dict[str, ParquetParts] = {}
+        for topic in _FILES:
+            at = None if resume_at is None else {key: resume_at[f"{topic} {key}"] for key in ("parts", "waiting")}
+            rows = _LARGE_ROWS if topic in SIDE_TOPICS else PART_ROWS
+            self._tables[topic] = ParquetParts(folder / topic, at, table_schema(topic), rows)
+
+    def write(self, messages: Mapping[str, Messages]) -> None:
+        """Append the messages."""
+        for topic, said in messages.items():
+            if said.values:
+                self._tables[topic].append(answer_table(topic, said.values))
+
+    def flush(self) -> dict[str, int]:
+        """Put everything on the disk; return where each table stands."""
+        return {f"{topic} {key}": at for topic, parts in self._tables.items() for key, at in parts.flush().items()}
+
+    def finish(self) -> None:
+        """Write the last part of each table."""
+        for parts in self._tables.values():
+            parts.finish()
+
+    def tidy(self) -> None:
+        """Remove the rows that were set aside for a checkpoint."""
+        for parts in self._tables.values():
+            parts.tidy()
+
+    def close(self) -> None:
+        """Do nothing: no file stays open."""
 
 
 class AnswerTopics:
@@ -120,6 +187,13 @@ class AnswerTopics:
         """Wait until the broker has everything; return how much that was."""
         self._sink.flush()
         return {"sent": self._sent}
+
+    def finish(self) -> None:
+        """Wait until the broker has everything."""
+        self._sink.flush()
+
+    def tidy(self) -> None:
+        """Do nothing: nothing is set aside."""
 
     def close(self) -> None:
         """Leave the broker."""

@@ -10,6 +10,7 @@ import glob
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Final, Protocol
@@ -20,9 +21,9 @@ from stream_app.codec.decode import Decoder
 from stream_app.errors import ConfigError, InvalidEventError
 from stream_app.events import Event, Label
 from stream_app.imports.mapping import Mapping
-from stream_app.replay.files import LogFile
+from stream_app.replay.files import LogFile, log_files
 from stream_app.replay.problems import Problems
-from stream_app.replay.records import LABELS, LogRecord
+from stream_app.replay.records import LABELS, LogRecord, at_broker
 from stream_app.replay.sorting import sorted_records, windowed_records
 
 __all__ = ["Chunk", "Log", "LogSource", "chunks_of", "decoded", "expand", "open_log"]
@@ -71,24 +72,31 @@ class Log:
     ) -> None:
         self.problems = problems
         self._window_ms = window_ms
-        self._progress = progress
         self._mapping = mapping
-        self._files = [LogFile(path, number, mapping, problems, self._teller(path, number)) for number, path in enumerate(files)]
+        self._files = log_files(files, mapping, problems, progress)
+        self._of_number = [file for file in self._files for _ in file.sources]
         self.total: int | None = None  # records, once all are read
         self._count = 0
+
+    @property
+    def sources(self) -> list[tuple[str, str]]:
+        """Name and unit ("line" or "row") of each file that records come from, by the numbers in their places."""
+        return [source for file in self._files for source in file.sources]
 
     def records(self) -> Iterator[LogRecord]:
         """Yield all records in canonical order."""
         self._count = 0
+        if len(self._files) == 1 and self._files[0].is_table:
+            return self._counted(self._files[0].records())  # as it stands
         if self._window_ms is None:
             return sorted_records(self._counted(chain.from_iterable(file.records() for file in self._files)))
         return self._counted(heapq.merge(*(self._windowed(file, self._window_ms) for file in self._files)))
 
     def where(self, record: LogRecord) -> tuple[str, str]:
         """Name the file and the line, or the topic's partition and the offset."""
-        if record.place[1:] == (record.partition, record.offset):  # rows count from 1, so no row of a file looks like that
+        if at_broker(record):
             return f"{record.topic}-{record.partition}", f"offset {record.offset}"
-        file = self._files[record.partition]
+        file = self._of_number[record.partition]
         return str(file.path), file.line_of(record)
 
     def identity(self) -> list[str]:
@@ -113,12 +121,6 @@ class Log:
 
         return windowed_records(file.records(), window_ms, refuse)
 
-    def _teller(self, path: Path, number: int) -> Callable[[float], None]:
-        def tell(share: float) -> None:
-            self._progress(f"reading {path.name} ({number + 1} of {len(self._files)}), {share:.0%}")
-
-        return tell
-
 
 def open_log(
     paths: Sequence[str | Path],
@@ -132,13 +134,13 @@ def open_log(
 
     Args:
         paths: Files, folders (all files in them) and patterns (`logs/2026-*.jsonl.gz`, `**` for folders below).
-        mapping: How rows become events; None: JSON lines.
+        mapping: How rows become events; None: JSON lines, or event tables.
         problems: Takes note of what is wrong; None: of its own, not strict.
         window_ms: None: sort all; else how far out of order a record may come.
         progress: Told how far reading is.
 
     Raises:
-        ConfigError: A file is not there, or a pattern matches none.
+        ConfigError: A file is not there, a pattern matches none, or an event table has a mapping.
     """
     return Log(expand(paths), mapping, problems or Problems(), window_ms, progress)
 
@@ -163,7 +165,14 @@ def expand(paths: Sequence[str | Path]) -> list[Path]:
     return list(found)
 
 
-def chunks_of(source: LogSource, size: int, skip: int = 0, *, whole_times: bool = False) -> Iterator[Chunk]:
+def chunks_of(
+    source: LogSource,
+    size: int,
+    skip: int = 0,
+    *,
+    whole_times: bool = False,
+    refuse: Callable[[str, str, str], None] | None = None,
+) -> Iterator[Chunk]:
     """Cut a log into chunks, labels besides.
 
     Args:
@@ -172,8 +181,10 @@ def chunks_of(source: LogSource, size: int, skip: int = 0, *, whole_times: bool 
             no state expires.
         skip: So many records (of source topics) were replayed before; labels up to the next one are left out too.
         whole_times: Whether a chunk ends only where the event time changes, however many records have the same.
+        refuse: Told of each label that is none: file, place and reason; None: it is noted among the source's problems at once.
     """
     decode = msgspec.json.Decoder(Label).decode
+    refuse = refuse or partial(source.problems.add, of_record=True)
     records: list[LogRecord] = []
     labels: list[Label] = []
     seen = 0
@@ -183,7 +194,7 @@ def chunks_of(source: LogSource, size: int, skip: int = 0, *, whole_times: bool 
                 try:
                     labels.append(decode(record.value or b""))
                 except (msgspec.DecodeError, UnicodeDecodeError) as err:
-                    source.problems.add(*source.where(record), f"no label: {err}", of_record=True)
+                    refuse(*source.where(record), f"no label: {err}")
             continue
         seen += 1
         if seen <= skip:

@@ -11,15 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
-from stream_app.codec.decode import Decoder
-from stream_app.errors import InputFileError, InvalidEventError
+from stream_app.errors import InputFileError
 from stream_app.events import Event, Label
 from stream_app.imports.mapping import Mapping as LogMapping
 from stream_app.replay.files import LogFile
 from stream_app.replay.problems import Problems
-from stream_app.replay.records import LABELS
 
 __all__ = ["Log", "read_log"]
 
@@ -55,9 +51,17 @@ def read_log(paths: Sequence[Path], mapping: LogMapping, progress: Callable[[str
     labels: list[Label] = []
     rows = refused = 0
     for number, path in enumerate(paths):
-        file = LogFile(path, number, mapping, problems)
-        refused += _read(file, problems, (events, labels), progress) + file.refused
-        rows += file.rows
+        file, told = LogFile(path, number, mapping, problems), 0
+        for found in file.events():
+            if isinstance(found, Label):
+                labels.append(found)
+            else:
+                events.append(found)
+            if file.rows - told >= _TOLD_ROWS:
+                told = file.rows
+                progress(f"read {told:,} rows of {path.name}")
+        progress(f"read {file.rows:,} rows of {path.name}")
+        rows, refused = rows + file.rows, refused + file.refused
     if not events:
         reasons = "; ".join(f"{found['reason']} ({found['count']:,} rows)" for found in problems.summary()[:_SHOWN_REASONS])
         raise InputFileError(
@@ -66,24 +70,3 @@ def read_log(paths: Sequence[Path], mapping: LogMapping, progress: Callable[[str
         )
     events.sort(key=lambda event: event.event_time_ms)  # stable: equal times stay in the order of the files
     return Log(events, labels, rows, refused)
-
-
-def _read(file: LogFile, problems: Problems, into: tuple[list[Event], list[Label]], progress: Callable[[str], None]) -> int:
-    """Add what one file holds to events and labels; return how many of its records the worker would refuse."""
-    events, labels = into
-    decode, decode_label = Decoder(future_skew_ms=0).decode, msgspec.json.Decoder(Label).decode
-    refused, told = 0, 0
-    for record in file.records():
-        if record.topic == LABELS:
-            labels.append(decode_label(record.value or b""))
-            continue
-        try:
-            events.append(decode(record.topic, record.key, record.value, record.timestamp))
-        except InvalidEventError as err:
-            problems.add(str(file.path), file.line_of(record), str(err))
-            refused += 1
-        if file.rows - told >= _TOLD_ROWS:
-            told = file.rows
-            progress(f"read {told:,} rows of {file.path.name}")
-    progress(f"read {file.rows:,} rows of {file.path.name}")
-    return refused

@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from stream_app.batch import Span
 from stream_app.clock import SettableClock
 from stream_app.codec.ranked import ModelNorms, Ranked
 from stream_app.decision.decide import Decider
 from stream_app.decision.rules import RuleSet
 from stream_app.events import DeadLetter, Order
 from stream_app.inference.ranker import PriorRanker
-from stream_app.pipeline import Span
 from stream_app.store.memory import MemoryStore
 from stream_app.store.port import CommitStatus
 from tests.scoring import BASE_MS, Record, make_events, record_of, scoring_engine, scoring_pipeline, with_own_things

@@ -185,9 +185,7 @@ def test_the_commands_read_them_and_name_the_rows_and_fields_that_are_wrong(
     lines = nested_lines(30)
     lines.insert(4, b"not json")
     written(tmp_path / "x.jsonl.zst", lines, "zst")
-    mapping = mapping_from(
-        tmp_path, NESTED.replace("\nprice =", '\ndwell_ms = { column = "dwel", default = 0 }\nprice =')
-    )
+    mapping = mapping_from(tmp_path, NESTED.replace("\nprice =", '\ndwell_ms = { column = "dwel", default = 0 }\nprice ='))
     done = CliRunner().invoke(millrace, ["import", "x.jsonl.zst", "--mapping", "mapping.toml", "--to", "out.jsonl"])
     summary: dict[str, Any] = json.loads(done.stdout)
     assert (summary["rows"], summary["events"], summary["never_filled"]) == (31, 30, ["dwel"])

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import msgspec
 
+from stream_app.batch import Prepared, Span
 from stream_app.codec.outbox import Messages
 from stream_app.events import Event
-from stream_app.pipeline import Pipeline, Prepared, Scored, Span
+from stream_app.pipeline import Pipeline, Scored
 from stream_app.replay.files import RecordLine
 from stream_app.store.memory import MemoryStore
 from stream_app.store.port import CommitStatus
-from tests.scoring import Record, record_of, scoring_engine, scoring_pipeline, topic_of
+from tests.scoring import SETTINGS, Record, record_of, scoring_engine, scoring_pipeline, topic_of
 
 GROUPS = 4
 OWNED = ((0, 1), (2, 3))
@@ -39,7 +40,8 @@ class LiveWorld:
     def run(self, seed: int) -> LiveWorld:
         """Score everything: reads and commits of the two workers fall in a random order."""
         shared = frozenset(kind.name for kind in scoring_engine().kinds if kind.shared)
-        pipeline = scoring_pipeline(MemoryStore(GROUPS, shared), records_features=True)
+        recording = replace(SETTINGS, features=replace(SETTINGS.features, record=True))
+        pipeline = scoring_pipeline(MemoryStore(GROUPS, shared), settings=recording)
         try:
             asyncio.run(self._run(pipeline, random.Random(seed)))
         finally:

@@ -17,6 +17,7 @@ from stream_app.errors import ConfigError
 from stream_app.replay import assemble
 from stream_app.replay.assemble import ReplayOptions, Told, replay_log
 from stream_app.replay.problems import Problems
+from stream_app.replay.resumption import model_identity
 from stream_app.replay.sources import chunks_of, open_log
 from stream_app.store.memory import MemoryStore
 from stream_app.wiring import build_engine, shared_kinds
@@ -86,11 +87,42 @@ def test_a_prefix_that_holds_an_earlier_replay_is_refused_and_its_answers_stay(
 ) -> None:
     store = MemoryStore(1, shared_kinds(build_engine(SETTINGS)))
     monkeypatch.setattr(assemble, "build_store", lambda *_: store)
-    assert not replayed(log, tmp_path / "out", 2, prefix="mine:")["resumable"]
+    replayed(log, tmp_path / "out", 3, prefix="mine:")  # the third batch is written, and not committed
     before = (tmp_path / "out" / "intent-labels.jsonl").read_bytes()
-    with pytest.raises(ConfigError, match="--prefix mine: holds the state of another replay"):
-        replayed(log, tmp_path / "out", prefix="mine:")
+    with pytest.raises(ConfigError, match=r"holds the state of another one \(14 records\)"):
+        replayed(log, tmp_path / "out", prefix="mine:", resume=False)
     assert (tmp_path / "out" / "intent-labels.jsonl").read_bytes() == before != b""
+
+
+class _CutOffError(Exception):
+    """Ends a replay in the middle of a batch, as a kill does."""
+
+
+@pytest.mark.parametrize("is_written", [True, False], ids=["written, not committed", "committed, the next one half written"])
+def test_a_replay_over_a_store_goes_on_from_what_the_store_has_committed(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_written: bool
+) -> None:
+    store = MemoryStore(1, shared_kinds(build_engine(SETTINGS)))
+    monkeypatch.setattr(assemble, "build_store", lambda *_: store)
+    whole = replayed(log, tmp_path / "whole")
+    for stop_after in (2, 3):
+        if is_written:
+            assert replayed(log, tmp_path / "out", stop_after, prefix="mine:")["resumable"]
+            continue
+
+        def cut_off(records: int, _note: str, limit: int = 14 * stop_after) -> None:
+            if records > limit:
+                raise _CutOffError
+
+        asked = ReplayOptions(paths=(str(log),), out=tmp_path / "out", batch=7, prefix="mine:")
+        with pytest.raises(_CutOffError):
+            replay_log(SETTINGS, asked, Problems(), Told(progress=cut_off))
+    resumed = replayed(log, tmp_path / "out", prefix="mine:")
+    assert resumed["resumed_at"] > 14
+    assert counted(resumed) == counted(whole)
+    for path in (tmp_path / "whole").iterdir():
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
+    assert not (tmp_path / "out" / ".replay").exists()
 
 
 def test_a_checkpoint_is_of_one_model_and_of_files_that_did_not_change(log: Path, tmp_path: Path) -> None:
@@ -103,8 +135,8 @@ def test_a_checkpoint_is_of_one_model_and_of_files_that_did_not_change(log: Path
     identities = []
     for version in ("a", "b"):
         (tmp_path / "manifest.json").write_text(version)
-        identities.append(assemble._model_identity(model))
-    assert identities[0] != identities[1] != assemble._model_identity(replace(model, precision="fp16"))
+        identities.append(model_identity(model))
+    assert identities[0] != identities[1] != model_identity(replace(model, precision="fp16"))
 
 
 def test_features_are_not_written_among_the_files_of_the_log(log: Path, tmp_path: Path) -> None:
@@ -130,7 +162,7 @@ def test_offsets_that_the_broker_does_not_hold_are_refused() -> None:
         (["--out", "x"], True, "run the same command again to go on"),
         (["--out", "x", "--restart"], True, "without --restart"),
         (["--to-topics", "x"], False, "the same command begins anew"),
-        (["--out", "x", "--store", "redis", "--prefix", "p:"], False, "begin anew with an empty --prefix"),
+        (["--to-topics", "x", "--store", "redis", "--prefix", "p:"], False, "begin anew with an empty --prefix"),
     ],
 )
 def test_who_stops_a_replay_is_told_what_the_same_command_would_do(

@@ -13,7 +13,7 @@ import pytest
 from stream_app.config import ModelSettings, Settings
 from stream_app.errors import MillraceError, ServiceError
 from stream_app.replay.canonical import CanonicalReplay, ReplayBatch
-from stream_app.replay.processes import replay_split
+from stream_app.replay.processes import SplitReplay
 from stream_app.replay.sources import chunks_of, open_log
 from stream_app.simulator.options import SimulatorOptions
 from stream_app.simulator.shop import simulated_events
@@ -59,22 +59,24 @@ def test_three_processes_give_the_bytes_of_one(log: Path) -> None:
         expected = told(replay.batches(chunks_of(open_log([log]), 1_000)))
     assert sum(b"duplicate_of" in value for _, value in expected[0]["intent-labels"]) > 10
     assert len(expected[0]["dead-letters"]) == 2
-    assert told(replay_split(SETTINGS, open_log([log]), 120, 3)) == expected
+    with SplitReplay(SETTINGS, 3) as split:
+        assert told(split.batches(open_log([log]), 120)) == expected
     assert not multiprocessing.active_children()
 
 
 def test_a_process_that_is_killed_ends_the_replay_with_a_message(log: Path) -> None:
-    batches = replay_split(SETTINGS, open_log([log]), 50, 1)
-    next(batches)
-    [child] = multiprocessing.active_children()
-    assert child.pid is not None
-    os.kill(child.pid, signal.SIGKILL)
-    with pytest.raises(ServiceError, match="exit status -9"):
-        list(batches)
+    with SplitReplay(SETTINGS, 1) as split:
+        batches = split.batches(open_log([log]), 50)
+        next(batches)
+        [child] = multiprocessing.active_children()
+        assert child.pid is not None
+        os.kill(child.pid, signal.SIGKILL)
+        with pytest.raises(ServiceError, match="exit status -9"):
+            list(batches)
     assert not multiprocessing.active_children()
 
 
 def test_what_a_process_cannot_do_is_the_replays_error(log: Path) -> None:
     settings = Settings(model=ModelSettings(engine="onnxruntime", path=str(log.parent / "no-model")))
-    with pytest.raises(MillraceError, match="no-model"):
-        list(replay_split(settings, open_log([log]), 50, 1))
+    with SplitReplay(settings, 1) as split, pytest.raises(MillraceError, match="no-model"):
+        list(split.batches(open_log([log]), 50))

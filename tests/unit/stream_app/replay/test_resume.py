@@ -1,8 +1,9 @@
-"""A replay that is killed and started again leaves the same bytes as one that was not."""
+"""A replay that is killed and started again leaves the same bytes as one that was not: on one process, and on several."""
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -10,11 +11,16 @@ import sys
 import time
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from stream_app.errors import ServiceError
+from stream_app.replay.assemble import ReplayOptions, Told, replay_log
+from stream_app.replay.problems import Problems
 from tests.scoring import make_events
-from tests.unit.stream_app.replay.test_canonical import write_log
+from tests.unit.stream_app.replay.test_canonical import SETTINGS, write_log
 
 CHECKOUT = Path(__file__).resolve().parents[4]
 _LIMIT_S = 60.0
@@ -30,39 +36,90 @@ def digests(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def run(folder: Path, log: Path, *options: str) -> dict[str, object]:
+def run(folder: Path, log: Path, *options: str) -> dict[str, Any]:
     done = subprocess.run(command(folder, log, *options), cwd=CHECKOUT, capture_output=True, timeout=_LIMIT_S, check=True)
-    found: dict[str, object] = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
-def killed_at_a_checkpoint(folder: Path, log: Path) -> int:
+def killed_at_a_checkpoint(folder: Path, log: Path, *options: str) -> int:
     """Start a replay and kill it after its third checkpoint; returns the records of the last one."""
     with subprocess.Popen(
-        command(folder, log, "--checkpoint-s", "0"), cwd=CHECKOUT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command(folder, log, "--checkpoint-s", "0", *options), cwd=CHECKOUT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
         checkpoint, seen, deadline = folder / "out" / ".replay" / "checkpoint.json", set[int](), time.monotonic() + _LIMIT_S
         while len(seen) < 3:
             assert time.monotonic() < deadline, "no checkpoints came"
             assert process.poll() is None, "the replay ended before it could be killed"
             if checkpoint.exists():
-                seen.add(json.loads(checkpoint.read_bytes())["position"])
+                seen.add(position_of(checkpoint))
         os.kill(process.pid, signal.SIGKILL)
-    return int(json.loads(checkpoint.read_bytes())["position"])
+    return position_of(checkpoint)
 
 
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    events = make_events(3_000, users=[f"u-{n}" for n in range(40)], devices=["d-1", "d-2", "d-3"], span_ms=80_000_000)
-    return write_log(tmp_path / "log.jsonl", [*events, *events[::50]])
+def position_of(checkpoint: Path) -> int:
+    return int(json.loads(checkpoint.read_bytes())["points"][-1]["position"])
 
 
-def test_a_replay_that_was_killed_goes_on_and_leaves_the_same_bytes(log: Path, tmp_path: Path) -> None:
-    whole = run(tmp_path / "whole", log)
-    at = killed_at_a_checkpoint(tmp_path / "killed", log)
-    resumed = run(tmp_path / "killed", log)
+def counted(line: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in line.items() if name not in ("resumed_at", "seconds", "events_per_s")}
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Many events of one time, so that segments end elsewhere than batches; copies, and labels that are none."""
+    events = make_events(1_600, users=[f"u-{n}" for n in range(40)], devices=["d-1", "d-2", "d-3"], span_ms=80_000_000)
+    events = [replace(event, event_time_ms=event.event_time_ms // 100_000 * 100_000) for event in events]
+    path = write_log(tmp_path_factory.mktemp("log") / "log.jsonl", [*events, *events[::50]])
+    with path.open("ab") as file:
+        for event in events[::100]:
+            file.write(b'{"topic":"labels","key":"u","value":"{}","time_ms":%d}\n' % event.event_time_ms)
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(log: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, str]]:
+    """What one process that nobody interrupts says last, and the files that it leaves."""
+    folder = tmp_path_factory.mktemp("whole")
+    return counted(run(folder, log)), digests(folder)
+
+
+@pytest.mark.parametrize("options", [(), ("--processes", "2")])
+def test_a_replay_that_was_killed_goes_on_and_leaves_the_same_bytes(
+    log: Path, whole: tuple[dict[str, Any], dict[str, str]], options: tuple[str, ...], tmp_path: Path
+) -> None:
+    at = killed_at_a_checkpoint(tmp_path, log, *options)
+    resumed = run(tmp_path, log, *options)
     assert resumed["resumed_at"] == at > 0
-    assert {**resumed, "resumed_at": 0, "seconds": 0, "events_per_s": 0} == {
-        **whole, "resumed_at": 0, "seconds": 0, "events_per_s": 0,
-    }  # fmt: skip
-    assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
+    assert (counted(resumed), digests(tmp_path)) == whole
+
+
+def replayed(log: Path, folder: Path, told: Told, **options: Any) -> dict[str, Any]:
+    asked = ReplayOptions(paths=(str(log),), out=folder / "out", features_out=folder / "features", batch=50, **options)
+    return replay_log(SETTINGS, asked, Problems(), told)
+
+
+def test_when_a_process_of_several_is_killed_the_same_command_goes_on(
+    log: Path, whole: tuple[dict[str, Any], dict[str, str]], tmp_path: Path
+) -> None:
+    def kill(done: int, _note: str) -> None:
+        if done > 600:
+            os.kill(multiprocessing.active_children()[1].pid or 0, signal.SIGKILL)
+
+    with pytest.raises(ServiceError, match="with --out it goes on from its last checkpoint"):
+        replayed(log, tmp_path, Told(progress=kill), processes=2, checkpoint_s=0.0)
+    resumed = replayed(log, tmp_path, Told(), processes=2)
+    assert resumed["resumed_at"] > 0
+    assert (counted(resumed), digests(tmp_path)) == whole
+
+
+def test_any_number_of_processes_goes_on_from_where_any_other_stopped(
+    log: Path, whole: tuple[dict[str, Any], dict[str, str]], tmp_path: Path
+) -> None:
+    places = []
+    for processes in (1, 2, 1):
+        line = replayed(log, tmp_path, Told(stop=lambda: True), processes=processes)
+        assert (line["complete"], line["resumable"]) == (False, True)
+        places.append(line["records"])
+    assert places == sorted(set(places))
+    assert (counted(replayed(log, tmp_path, Told())), digests(tmp_path)) == whole
