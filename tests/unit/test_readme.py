@@ -7,7 +7,6 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 import click
 import pytest
@@ -16,10 +15,18 @@ from click.testing import CliRunner
 from stream_app.__main__ import millrace
 from stream_app.cli import COMMANDS
 from stream_app.config import setting_docs
+from training.cli import main as training_command
+from trt_build.__main__ import main as trt_build_command
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/**/*.md")])
-COMMAND_DOCUMENTS = [CHECKOUT / name for name in ("README.md", "CONTRIBUTING.md", "docs/runbook.md", "docs/architecture.md")]
+# The log tells what was run on its day; the results are a command's own page.
+COMMAND_DOCUMENTS = [
+    *(CHECKOUT / name for name in ("README.md", "CONTRIBUTING.md")),
+    *(path for path in sorted(CHECKOUT.glob("docs/*.md")) if path.name not in {"log.md", "results.md"}),
+]
+
+MODULES = {"training": training_command, "trt_build": trt_build_command}
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"`([^`\n]+)`")
@@ -27,7 +34,7 @@ _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
 _VARIABLE = re.compile(r"MILLRACE_[A-Z_]+")
 # A backticked error message that only quotes a command inside a longer sentence is no command to run.
-_COMMAND = re.compile(r"^(?:[A-Z_]+=\S+ )*(make|millrace)( [^`]*)?$")
+_COMMAND = re.compile(r"^(?:[A-Z_]+=\S+ )*(make|millrace|python -m (?:training|trt_build))( [^`]*)?$")
 
 
 def name(path: Path) -> str:
@@ -39,7 +46,7 @@ def prose(text: str) -> str:
 
 
 def commands(text: str) -> Iterator[str]:
-    """Every `make ...` and `millrace ...` in a code span, or at the start of a line of a shell block."""
+    """Every `make`, `millrace`, `python -m training` or `trt_build` in a code span, or beginning a line of a shell block."""
     lines = [line.strip() for language, block in _FENCE.findall(text) if language == "sh" for line in block.splitlines()]
     for candidate in [*lines, *_SPAN.findall(prose(text))]:
         for part in re.split(r"\s+(?:&&|\||&)(?:\s+|$)", candidate.split(" #")[0].strip()):
@@ -92,29 +99,40 @@ def test_every_sub_command_that_is_named_exists(path: Path) -> None:
         assert importlib.util.find_spec(f"stream_app.cli.{COMMANDS[sub_command][0]}"), f"`millrace {sub_command}` has no module"
 
 
-def parsed(arguments: list[str]) -> click.Context:
-    """Parse a command line down to its sub-command, running nothing; a wrong option or choice raises UsageError."""
-    context, command = click.Context(millrace, info_name="millrace"), cast("click.Command", millrace)
-    rest = list(arguments)
+def parsed(root: click.Command, arguments: list[str]) -> None:
+    """Parse a command line down to its sub-command, running nothing.
+
+    Raises:
+        UsageError: Of a wrong option, choice or number; not of files that are not there, nor of a command that is only named.
+    """
+    context, command, rest = click.Context(root), root, list(arguments)
     while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
         found = command.get_command(context, rest[0])
-        assert found is not None, f"`millrace {' '.join(arguments)}`: there is no {rest[0]!r}"
+        assert found is not None, f"`{' '.join(arguments)}`: there is no {rest[0]!r}"
         context, command = click.Context(found, parent=context, info_name=rest.pop(0)), found
     if isinstance(command, click.Group) and not rest:
-        return context
-    return command.make_context(context.info_name, rest, parent=context.parent)
+        return
+    try:
+        command.make_context(context.info_name, rest, parent=context.parent)
+    except click.MissingParameter:
+        if rest:
+            raise
+    except click.BadParameter as err:
+        if "does not exist" not in err.message:
+            raise
 
 
 def runs() -> list[str]:
     found = {command: None for path in COMMAND_DOCUMENTS for command in commands(path.read_text())}
-    # In prose `millrace simulate` may stand for the command as such; one that needs an argument is named without it.
-    named_only = {"millrace", "millrace import", "millrace tail", "millrace --settings"}
-    return [command for command in found if words(command)[0] == "millrace" and " ".join(words(command)) not in named_only]
+    by_themselves = {"millrace --settings", "millrace --config"}  # options of the group, named without a command
+    return [command for command in found if words(command)[0] != "make" and command not in by_themselves]
 
 
-@pytest.mark.parametrize("command", runs())
+@pytest.mark.parametrize("command", [command for command in runs() if "..." not in command])
 def test_every_command_line_that_is_shown_can_be_parsed(command: str) -> None:
-    parsed([word for word in words(command)[1:] if word != "--settings"])
+    given = words(command)
+    root, rest = (millrace, given[1:]) if given[0] == "millrace" else (MODULES[given[2]], given[3:])
+    parsed(root, [word for word in rest if word != "--settings"])
 
 
 def test_the_quick_start_commands_are_in_the_help() -> None:
