@@ -38,6 +38,11 @@ class Identity:
         self._key = key if len(key) <= 64 else blake2b(key, digest_size=64).digest()
         self._hashers: dict[tuple[str, Callable[[str], str] | None], Callable[[str], bytes]] = {}
 
+    @property
+    def key(self) -> bytes:
+        """The secret as BLAKE2b is given it, 1 to 64 bytes; for what digests many at once. Never to be shown."""
+        return self._key
+
     def hasher(self, domain: str, reduce: Callable[[str], str] | None = None) -> Callable[[str], bytes]:
         """Return the cached function `identifier -> 16 bytes` of one domain; the empty identifier ("unknown") gives b"".
 

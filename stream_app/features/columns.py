@@ -25,7 +25,18 @@ from stream_app.features.compiled import allocating
 from stream_app.features.declare import Catalogue, Field, IdField
 from stream_app.features.text import REDUCED, event_hashes, query_of
 
-__all__ = ["ColumnReader", "EntityRows", "EventColumns", "category_bucket", "item_bucket", "rows_of_kinds"]
+__all__ = [
+    "COMPOSITE",
+    "FIELD_ROWS",
+    "ColumnReader",
+    "EntityRows",
+    "EventColumns",
+    "Numbers",
+    "category_bucket",
+    "cents",
+    "item_bucket",
+    "rows_of_kinds",
+]
 
 _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 24 * _HOUR_MS
@@ -50,8 +61,8 @@ _COUNTRIES: Final = attrgetter("billing_country", "shipping_country", "ip_countr
 _OF_LINE: Final = attrgetter("item", "category", "unit_price")
 _OF_SEARCH: Final = attrgetter("query", "items_shown")
 
-_FIELDS: Final = {name: at for at, name in enumerate(get_args(Field))}  # rows of _Texts.numbers
-_COMPOSITE: Final = {"session": "session", "user_category": "category"}  # kinds of one user: what tells them apart
+FIELD_ROWS: Final = {name: at for at, name in enumerate(get_args(Field))}  # rows of Numbers.numbers
+COMPOSITE: Final = {"session": "session", "user_category": "category"}  # kinds of one user: what tells them apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +83,7 @@ class EventColumns:
     ids: NDArray[np.int32]
     query: NDArray[np.int32]
     event: NDArray[np.int64]
-    keys: dict[str, list[bytes]]
+    keys: Mapping[str, Sequence[bytes]]
 
     def __len__(self) -> int:
         return len(self.time_ms)
@@ -155,18 +166,24 @@ def _number_pairs(
 
 
 class ColumnReader:
-    """Reads events into columns for one catalogue: which identifiers and measures are needed is settled once."""
+    """Reads events into columns for one catalogue: which identifiers and measures are needed is settled once.
 
-    __slots__ = ("_counted", "_field_rows", "_id_fields", "_kinds", "_masks")
+    Attributes:
+        kinds: Names of the catalogue's entity kinds.
+        counted: Identifiers whose digests are counted as numbers.
+        id_fields: Identifiers that are digested.
+    """
+
+    __slots__ = ("_field_rows", "_masks", "counted", "id_fields", "kinds")
 
     def __init__(self, catalogue: Catalogue) -> None:
-        self._kinds = tuple(kind.name for kind in catalogue.kinds)
+        self.kinds = tuple(kind.name for kind in catalogue.kinds)
         ids = get_args(IdField)
-        self._counted = tuple(dict.fromkeys(m.field for m in catalogue.measures if m.field in ids and m.field != "category"))
-        needed = [_COMPOSITE.get(kind, kind) for kind in self._kinds]
-        users = ["user"] if any(kind in _COMPOSITE for kind in self._kinds) else []
-        self._id_fields = tuple(dict.fromkeys([*users, *needed, *self._counted]))
-        self._field_rows = np.array([_FIELDS[m.field] for m in catalogue.measures], np.intp)
+        self.counted = tuple(dict.fromkeys(m.field for m in catalogue.measures if m.field in ids and m.field != "category"))
+        needed = [COMPOSITE.get(kind, kind) for kind in self.kinds]
+        users = ["user"] if any(kind in COMPOSITE for kind in self.kinds) else []
+        self.id_fields = tuple(dict.fromkeys([*users, *needed, *self.counted]))
+        self._field_rows = np.array([FIELD_ROWS[m.field] for m in catalogue.measures], np.intp)
         # (kinds, M): 1 where a measure takes events of the kind.
         self._masks = np.array(
             [[int(not m.kinds or kind in m.kinds) for m in catalogue.measures] for kind in KINDS], np.int64
@@ -176,68 +193,72 @@ class ColumnReader:
         """Read B events; `groups` are their partition groups."""
         batch = _Batch(events)
         numbers = batch.numbers
-        digests = {field: list(map(identity.hasher(field, REDUCED.get(field)), batch.texts[field])) for field in self._id_fields}
-        for field in self._counted:
-            numbers[_FIELDS[field]] = _numbers(digests[field])
-        values = numbers[self._field_rows].T * self._masks[batch.kind]
+        digests = {field: list(map(identity.hasher(field, REDUCED.get(field)), batch.texts[field])) for field in self.id_fields}
+        for field in self.counted:
+            numbers[FIELD_ROWS[field]] = _numbers(digests[field])
+        keys = {kind: _keys(kind, digests) for kind in self.kinds}
+        return self.columns(batch, np.array(groups, np.int32), batch.event, keys)
+
+    def columns(
+        self, batch: Numbers, groups: NDArray[np.int32], event: NDArray[np.int64], keys: Mapping[str, Sequence[bytes]]
+    ) -> EventColumns:
+        """Put together what was read of B events; the arguments are as in EventColumns."""
+        values = batch.numbers[self._field_rows].T * self._masks[batch.kind]
         return EventColumns(
             time_ms=batch.time_ms,
             kind=batch.kind,
-            group=np.array(groups, np.int32),
+            group=groups,
             values=np.ascontiguousarray(values),
             context=batch.context(),
             ids=batch.ids(),
             query=batch.query,
-            event=batch.event,
-            keys={kind: _keys(kind, digests) for kind in self._kinds},
+            event=event,
+            keys=keys,
         )
 
 
-class _Batch:
-    """B events, type by type: texts of identifiers (lists of B), and all that is a number.
+class Numbers:
+    """All that is a number of B events, as far as it is filled in.
 
     Attributes:
-        numbers: (fields, B) int64, rows as _FIELDS; those of digests are zeros.
-        texts: per identifier B texts, "" where there is none.
+        time_ms: (B,) int64.
+        kind: (B,) int32, codes of events.KINDS; a search until said otherwise.
+        query: (B, 4) int32 as in EventColumns.
+        items: (B,) int64, buckets.
+        numbers: (fields, B) int64, rows as FIELD_ROWS; those of digests are zeros.
     """
 
-    def __init__(self, events: Sequence[Event]) -> None:
-        count = len(events)
-        times, event_ids, users, sessions, devices, ips, scenes, platforms = _transposed(map(_COMMON, events), 8)
-        self.time_ms = np.array(times, np.int64)
-        types = np.fromiter(map(_TYPES.__getitem__, map(type, events)), np.int64, count)
-        self.event = event_hashes(event_ids, types)
+    def __init__(self, time_ms: NDArray[np.int64]) -> None:
+        count = len(time_ms)
+        self.time_ms = time_ms
         self.kind = np.full(count, _SEARCH, np.int32)
         self.query = np.zeros((count, QUERY_CODES), np.int32)
-        self.items = np.zeros(count, np.int64)  # buckets
-        self.numbers = np.zeros((len(_FIELDS), count), np.int64)
-        self.texts: dict[str, Sequence[str]] = {
-            "user": users, "session": sessions, "device": devices, "ip": ips, "network": ips,
-            "item": [""] * count, "category": [""] * count, "query": [""] * count,
-            "instrument": [""] * count, "address": [""] * count,
-        }  # fmt: skip
-        self._put("one", slice(None), 1)
-        self._put("scene", slice(None), 1 + np.fromiter(map(_SCENE_CODES.__getitem__, scenes), np.int64, count))
-        self._put("platform", slice(None), 1 + np.fromiter(map(_PLATFORM_CODES.__getitem__, platforms), np.int64, count))
-        self._read_clock()
-        for code, read in enumerate((self._read_searches, self._read_clicks, self._read_orders)):
-            at = np.flatnonzero(types == code)
-            if len(at):
-                places = at.tolist()
-                read(at, places, [events[place] for place in places])
+        self.items = np.zeros(count, np.int64)
+        self.numbers = np.zeros((len(FIELD_ROWS), count), np.int64)
+        self.put("one", slice(None), 1)
+        hour = time_ms // _HOUR_MS % 24
+        weekday = (time_ms // _DAY_MS + _THURSDAY) % 7 + 1
+        self.put("hour", slice(None), hour + 1)
+        self.put("weekday", slice(None), weekday)
+        self.put("night", slice(None), hour < _NIGHT_UNTIL)
+        self.put("weekend", slice(None), weekday >= _SATURDAY)
+
+    def put(self, field: str, at: slice | NDArray[np.intp], values: ArrayLike) -> None:
+        """Fill in one field of some events."""
+        self.numbers[FIELD_ROWS[field], at] = values
 
     def context(self) -> NDArray[np.int32]:
         """(B, 4), as model.contract.CONTEXT_COLUMNS."""
         context = np.empty((len(self.kind), len(CONTEXT_COLUMNS)), np.int32)
         context[:, 0] = self.kind
         for column, field in enumerate(("scene", "platform", "hour"), start=1):
-            context[:, column] = self.numbers[_FIELDS[field]] - 1
+            context[:, column] = self.numbers[FIELD_ROWS[field]] - 1
         return context
 
     def ids(self) -> NDArray[np.int32]:
         """(B, 4), as model.contract.SEQUENCE_CODES."""
         ids = np.empty((len(self.kind), SEQUENCE_CODES), np.int32)
-        category, price = self.numbers[_FIELDS["category"]], self.numbers[_FIELDS["price"]]
+        category, price = self.numbers[FIELD_ROWS["category"]], self.numbers[FIELD_ROWS["price"]]
         ids[:, 0] = self.items
         ids[:, 1] = np.where(category > 0, (category - 1) % (CATEGORY_BUCKETS - 1) + 1, 0)
         ids[:, 2] = self.kind + 1
@@ -245,31 +266,47 @@ class _Batch:
         ids[:, 3] = np.where(price > 0, np.clip(bits - _FREE_BITS, 1, PRICE_BUCKETS - 1), 0)
         return ids
 
-    def _put(self, field: str, at: slice | NDArray[np.intp], values: ArrayLike) -> None:
-        self.numbers[_FIELDS[field], at] = values
 
-    def _read_clock(self) -> None:
-        hour = self.time_ms // _HOUR_MS % 24
-        weekday = (self.time_ms // _DAY_MS + _THURSDAY) % 7 + 1
-        self._put("hour", slice(None), hour + 1)
-        self._put("weekday", slice(None), weekday)
-        self._put("night", slice(None), hour < _NIGHT_UNTIL)
-        self._put("weekend", slice(None), weekday >= _SATURDAY)
+class _Batch(Numbers):
+    """B events, type by type.
+
+    Attributes:
+        texts: per identifier B texts, "" where there is none.
+    """
+
+    def __init__(self, events: Sequence[Event]) -> None:
+        count = len(events)
+        times, event_ids, users, sessions, devices, ips, scenes, platforms = _transposed(map(_COMMON, events), 8)
+        super().__init__(np.array(times, np.int64))
+        types = np.fromiter(map(_TYPES.__getitem__, map(type, events)), np.int64, count)
+        self.event = event_hashes(event_ids, types)
+        self.texts: dict[str, Sequence[str]] = {
+            "user": users, "session": sessions, "device": devices, "ip": ips, "network": ips,
+            "item": [""] * count, "category": [""] * count, "query": [""] * count,
+            "instrument": [""] * count, "address": [""] * count,
+        }  # fmt: skip
+        self.put("scene", slice(None), 1 + np.fromiter(map(_SCENE_CODES.__getitem__, scenes), np.int64, count))
+        self.put("platform", slice(None), 1 + np.fromiter(map(_PLATFORM_CODES.__getitem__, platforms), np.int64, count))
+        for code, read in enumerate((self._read_searches, self._read_clicks, self._read_orders)):
+            at = np.flatnonzero(types == code)
+            if len(at):
+                places = at.tolist()
+                read(at, places, [events[place] for place in places])
 
     def _read_searches(self, at: NDArray[np.intp], places: list[int], events: Sequence[Event]) -> None:
         texts, shown = _transposed(map(_OF_SEARCH, events), 2)
         queries, codes = _transposed(map(query_of, texts), 2)
-        self._put("shown", at, list(map(len, shown)))
-        self._put("query_length", at, list(map(len, queries)))
+        self.put("shown", at, list(map(len, shown)))
+        self.put("query_length", at, list(map(len, queries)))
         self.query[at] = codes
         self._put_texts("query", places, queries)
 
     def _read_clicks(self, at: NDArray[np.intp], places: list[int], events: Sequence[Event]) -> None:
         actions, items, categories, prices, positions, dwells = _transposed(map(_OF_CLICK, events), 6)
         self.kind[at] = list(map(_KIND_CODES.__getitem__, actions))
-        self._put("price", at, _cents(prices))
-        self._put("position", at, positions)
-        self._put("dwell", at, dwells)
+        self.put("price", at, cents(prices))
+        self.put("position", at, positions)
+        self.put("dwell", at, dwells)
         self._put_items(at, places, items, categories)
 
     def _read_orders(self, at: NDArray[np.intp], places: list[int], events: Sequence[Event]) -> None:
@@ -277,18 +314,18 @@ class _Batch:
         # The first line stands for the order in the sequence: the model sees one item an event.
         items, categories, prices = _transposed([_OF_LINE(lines[0]) for lines in orders_lines], 3)
         self.kind[at] = _ORDER
-        self._put("amount", at, _cents(amounts))
-        self._put("price", at, _cents(prices))
-        self._put("quantity", at, [sum([line.quantity for line in lines]) for lines in orders_lines])
-        self._put("lines", at, list(map(len, orders_lines)))
-        self._put("foreign", at, [max(0, len({*countries} - {""}) - 1) for countries in map(_COUNTRIES, events)])
+        self.put("amount", at, cents(amounts))
+        self.put("price", at, cents(prices))
+        self.put("quantity", at, [sum([line.quantity for line in lines]) for lines in orders_lines])
+        self.put("lines", at, list(map(len, orders_lines)))
+        self.put("foreign", at, [max(0, len({*countries} - {""}) - 1) for countries in map(_COUNTRIES, events)])
         self._put_items(at, places, items, categories)
         self._put_texts("instrument", places, instruments)
         self._put_texts("address", places, addresses)
 
     def _put_items(self, at: NDArray[np.intp], places: list[int], items: Sequence[str], categories: Sequence[str]) -> None:
         self.items[at] = list(map(item_bucket, items))
-        self._put("category", at, list(map(_category_number, categories)))
+        self.put("category", at, list(map(_category_number, categories)))
         self._put_texts("item", places, items)
         self._put_texts("category", places, categories)
 
@@ -303,13 +340,13 @@ def _transposed(rows: Iterable[tuple[Any, ...]], width: int) -> list[Sequence[An
     return list(zip(*rows, strict=True)) or [()] * width
 
 
-def _cents(money: Sequence[float]) -> NDArray[np.int64]:
-    """Round half to even, as Python's round does."""
-    return np.rint(np.array(money, np.float64) * 100).astype(np.int64)
+def cents(money: ArrayLike) -> NDArray[np.int64]:
+    """Amounts of money (B,) in hundredths, (B,) int64: a half is rounded to even, as Python's round does."""
+    return np.rint(np.asarray(money, np.float64) * 100).astype(np.int64)
 
 
 def _keys(kind: str, digests: Mapping[str, list[bytes]]) -> list[bytes]:
-    second = _COMPOSITE.get(kind)
+    second = COMPOSITE.get(kind)
     if second is None:
         return digests[kind]
     return [user + other[:_HALF] if other else b"" for user, other in zip(digests["user"], digests[second], strict=True)]

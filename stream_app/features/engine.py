@@ -31,7 +31,7 @@ from stream_app.features.migrate import migrate_row
 from stream_app.features.shape import FORMAT, Shape
 from stream_app.features.tiles import merge_replicas
 
-__all__ = ["FeatureEngine", "FoldResult", "Judged", "Others"]
+__all__ = ["FeatureEngine", "FoldPass", "FoldResult", "Judged", "Others"]
 
 _JUDGED_BEFORE: Final = -1  # lateness and repetition were judged with the first kind
 
@@ -82,6 +82,44 @@ class FoldResult:
     def inputs(self) -> dict[str, NDArray[np.float32] | NDArray[np.int32]]:
         """Return the tensors by their names in model.contract.INPUTS."""
         return {spec.name: getattr(self, spec.name) for spec in contract.INPUTS}
+
+
+class FoldPass:
+    """A batch that is being folded, kind by kind.
+
+    Attributes:
+        batch: What the fold reads of the B events.
+        out: What it writes.
+        is_judged: Whether lateness and repetition have been judged.
+        touched: As in FoldResult, of the kinds so far.
+    """
+
+    def __init__(self, columns: EventColumns, commits: NDArray[np.int64] | None, out: Out, *, is_judged: bool) -> None:
+        commits = np.zeros(len(columns), np.int64) if commits is None else np.ascontiguousarray(commits, np.int64)
+        self.batch = Batch(columns.time_ms, columns.values, columns.ids, columns.query, columns.event, commits)
+        self.out, self.is_judged = out, is_judged
+        self.touched: dict[str, NDArray[np.bool_]] = {}
+        self._columns = columns
+
+    def result(self) -> FoldResult:
+        """Return what came of it, after all kinds."""
+        out, columns = self.out, self._columns
+        late = out.late_by > 0
+        out.dense[late] = 0.0
+        return FoldResult(
+            dense=out.dense,
+            context=columns.context,
+            item=np.ascontiguousarray(columns.ids[:, :2]),
+            sequence_ids=out.sequence_ids,
+            sequence_gaps=out.sequence_gaps,
+            query=columns.query,
+            query_ids=out.query_ids,
+            query_gaps=out.query_gaps,
+            late=late,
+            late_by_ms=out.late_by,
+            duplicate_of=out.duplicate_of,
+            touched=self.touched,
+        )
 
 
 class FeatureEngine:
@@ -217,7 +255,6 @@ class FeatureEngine:
             commits: (B,) the number of the step that will apply each event; 0 where nobody will ask.
             judged: What a fold of the first kind has said of these events.
         """
-        assert judged is not None or self.kinds[0].name in rows, "nobody has judged lateness and repetition"
         states = {}
         for name, layout in self._layouts.items():
             if name not in rows:
@@ -229,67 +266,48 @@ class FeatureEngine:
                 heads = elsewhere[:, 0].copy()  # the fold moves the column itself on
             touched = np.zeros(len(rows[name]), np.bool_)
             states[name] = State(rows[name].row, _checked(own[name], needed, name), elsewhere, heads, touched)
-        return self._fold(columns, states, commits, judged)
+        passing = self.begin(columns, commits, judged)
+        self._fold_into(passing, states)
+        return passing.result()
 
-    def fold_resident(
-        self,
-        columns: EventColumns,
-        rows: Mapping[str, NDArray[np.int32]],
-        state: Mapping[str, NDArray[np.int64]],
-        commits: NDArray[np.int64] | None = None,
-        judged: Judged | None = None,
-    ) -> FoldResult:
-        """Fold as `fold` does, into state that lies in rows which the caller numbers; there are no other groups.
+    def begin(self, columns: EventColumns, commits: NDArray[np.int64] | None = None, judged: Judged | None = None) -> FoldPass:
+        """Begin a fold whose kinds come one after the other (`fold_into`).
 
         Args:
-            columns: B events.
-            rows: per kind (B,) int32 below N, the row of each event's entity, -1 where it has none.
-            state: per kind (N, W), changed in place.
+            columns: B events; there are no other groups.
             commits: As in `fold`.
             judged: As in `fold`.
         """
-        assert judged is not None or self.kinds[0].name in rows, "nobody has judged lateness and repetition"
+        out = self._out(len(columns))
+        if judged is not None:
+            out.late_by[:], out.duplicate_of[:] = judged.late_by_ms, judged.duplicate_of
+        return FoldPass(columns, commits, out, is_judged=judged is not None)
+
+    def fold_into(self, passing: FoldPass, rows: Mapping[str, NDArray[np.int32]], state: Mapping[str, NDArray[np.int64]]) -> None:
+        """Fold some kinds of a batch; the first of `self.kinds` must be among the first ones, unless all is judged.
+
+        Args:
+            passing: What `begin` returned.
+            rows: Per kind (B,) int32 below N, the row of each event's entity, -1 where it has none.
+            state: Per kind (N, W), changed in place.
+        """
         states = {}
         for name, layout in self._layouts.items():
             if name in rows:
                 own, touched = state[name], np.zeros(len(state[name]), np.bool_)
                 _checked(own, (len(own), layout.plan.width), name)
                 states[name] = State(rows[name], own, _no_rows(layout), np.zeros(0, np.int64), touched)
-        return self._fold(columns, states, commits, judged)
+        self._fold_into(passing, states)
 
-    def _fold(
-        self, columns: EventColumns, states: Mapping[str, State], commits: NDArray[np.int64] | None, judged: Judged | None
-    ) -> FoldResult:
-        count = len(columns)
-        commits = np.zeros(count, np.int64) if commits is None else np.ascontiguousarray(commits, np.int64)
-        batch = Batch(columns.time_ms, columns.values, columns.ids, columns.query, columns.event, commits)
-        out = self._out(count)
-        lateness_ms = self.allowed_lateness_ms
-        if judged is not None:
-            lateness_ms = _JUDGED_BEFORE
-            out.late_by[:], out.duplicate_of[:] = judged.late_by_ms, judged.duplicate_of
+    def _fold_into(self, passing: FoldPass, states: Mapping[str, State]) -> None:
+        assert passing.is_judged or self.kinds[0].name in states, "nobody has judged lateness and repetition"
         for name, state in states.items():
             plan = self._layouts[name].plan
-            if not len(state.own) and not len(plan.always):
-                continue  # no event has such an entity, and its features have their defaults
-            fold_kind(plan, batch, state, out, Scratch.of(plan), lateness_ms)
-            lateness_ms = _JUDGED_BEFORE
-        late = out.late_by > 0
-        out.dense[late] = 0.0
-        return FoldResult(
-            dense=out.dense,
-            context=columns.context,
-            item=np.ascontiguousarray(columns.ids[:, :2]),
-            sequence_ids=out.sequence_ids,
-            sequence_gaps=out.sequence_gaps,
-            query=columns.query,
-            query_ids=out.query_ids,
-            query_gaps=out.query_gaps,
-            late=late,
-            late_by_ms=out.late_by,
-            duplicate_of=out.duplicate_of,
-            touched={name: state.touched for name, state in states.items()},
-        )
+            if len(state.own) or len(plan.always):  # else no event has such an entity, and its features have their defaults
+                lateness_ms = _JUDGED_BEFORE if passing.is_judged else self.allowed_lateness_ms
+                fold_kind(plan, passing.batch, state, passing.out, Scratch.of(plan), lateness_ms)
+                passing.is_judged = True
+            passing.touched[name] = state.touched
 
     def _out(self, count: int) -> Out:
         return Out(

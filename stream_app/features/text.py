@@ -21,7 +21,18 @@ from model.contract import QUERY_BUCKETS, QUERY_CODES
 from stream_app.events import SOURCE_TOPICS
 from stream_app.features.compiled import allocating
 
-__all__ = ["REDUCED", "Query", "address_of", "event_hashes", "network_of", "normalised_query", "query_of", "words"]
+__all__ = [
+    "REDUCED",
+    "Query",
+    "address_of",
+    "checksums",
+    "event_hashes",
+    "network_of",
+    "normalised_query",
+    "query_of",
+    "text_hashes",
+    "words",
+]
 
 _LONGEST: Final = 512  # characters of a normalised query: NFKC makes up to 18 of one
 _IPV4_BITS, _IPV6_BITS = 24, 48  # what one customer of a provider usually has
@@ -129,7 +140,17 @@ def event_hashes(event_ids: Sequence[str], topics: NDArray[np.intp]) -> NDArray[
         lengths = np.fromiter(map(len, event_ids), np.int64, len(event_ids))
     else:
         lengths = np.array([len(event_id.encode()) for event_id in event_ids], np.int64)
-    return _hash(np.frombuffer(data or b"\0", np.uint8), np.cumsum(lengths), _STARTS[topics])
+    return text_hashes(np.frombuffer(data, np.uint8), np.cumsum(lengths), topics)
+
+
+def text_hashes(data: NDArray[np.uint8], ends: NDArray[np.int64], topics: NDArray[np.intp]) -> NDArray[np.int64]:
+    """Hash N event ids as `event_hashes` does: number i is the UTF-8 `data[ends[i - 1] : ends[i]]`."""
+    return _hash(data if len(data) else _NOTHING, ends, _STARTS[topics])
+
+
+def checksums(data: NDArray[np.uint8], ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return zlib.crc32 of N texts, number i the UTF-8 `data[ends[i - 1] : ends[i]]`; where a text is empty, -1 (no text)."""
+    return _checksums(data if len(data) else _NOTHING, ends, _CRC32)
 
 
 @allocating
@@ -149,6 +170,29 @@ def _hash(data: NDArray[np.uint8], ends: NDArray[np.int64], starts: NDArray[np.u
     return hashes
 
 
+@allocating
+def _checksums(data: NDArray[np.uint8], ends: NDArray[np.int64], table: NDArray[np.int64]) -> NDArray[np.int64]:
+    found = np.full(len(ends), -1, np.int64)
+    at = 0
+    for i in range(len(ends)):
+        if at == ends[i]:
+            continue
+        crc = 0xFFFFFFFF
+        while at < ends[i]:
+            crc = (crc >> 8) ^ table[(crc ^ np.int64(data[at])) & 0xFF]
+            at += 1
+        found[i] = crc ^ 0xFFFFFFFF
+    return found
+
+
+def _crc32_table() -> NDArray[np.int64]:
+    """What eight zero bits make of each byte, by the reversed polynomial of IEEE 802.3."""
+    table = np.arange(256, dtype=np.int64)
+    for _ in range(8):
+        table = (table >> 1) ^ np.where(table & 1, 0xEDB88320, 0)
+    return table
+
+
 def _start(topic: str) -> int:
     """The hash's state after the topic and a NUL, which no id holds."""
     state = _FNV_START
@@ -158,3 +202,5 @@ def _start(topic: str) -> int:
 
 
 _STARTS: Final = np.array([_start(topic) for topic in SOURCE_TOPICS], np.uint64)
+_CRC32: Final = _crc32_table()
+_NOTHING: Final = np.zeros(1, np.uint8)  # an empty buffer has no address to pass

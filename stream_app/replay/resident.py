@@ -11,7 +11,8 @@ spans more than the shortest time to live (a day): `Resident.span_ms`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 import numpy as np
@@ -21,7 +22,7 @@ from stream_app.features.blob import newest_ms_of
 from stream_app.features.blobs import Blobs
 from stream_app.features.columns import EventColumns
 from stream_app.features.declare import EntityKind
-from stream_app.features.engine import FeatureEngine, FoldResult, Judged
+from stream_app.features.engine import FeatureEngine, FoldPass, FoldResult, Judged
 from stream_app.features.keys import KeyIndex, words_of
 from stream_app.features.memory import sparse_zeros
 from stream_app.features.packed import PackedStates
@@ -63,11 +64,48 @@ class Resident:
             commits: (B,), as there.
             judged: As there.
         """
+        passing = self._engine.begin(columns, commits, judged)
+        self._fold_into(passing, columns, list(self._tables))
+        return passing.result()
+
+    def folds(self, batches: Iterable[tuple[EventColumns, NDArray[np.int64]]]) -> Iterator[FoldResult]:
+        """Fold batch after batch as `fold` does, on two cores.
+
+        While this thread folds the shared kinds of a batch, and reads the next one, another thread folds the next one's kinds of
+        one user. Each kind sees the batches in their order, so the result is the same.
+
+        Args:
+            batches: Columns and commits, as in `fold`. One or two are taken ahead of what is returned.
+        """
+        shared = [kind.name for kind in self._engine.kinds if kind.shared and kind.name in self._tables]
+        of_users = [kind for kind in self._tables if kind not in shared]
+
+        def begun(columns: EventColumns, commits: NDArray[np.int64]) -> FoldPass:
+            passing = self._engine.begin(columns, commits)
+            self._fold_into(passing, columns, of_users)
+            return passing
+
+        with ThreadPoolExecutor(1, "millrace-fold") as other:
+            before: tuple[EventColumns, Future[FoldPass]] | None = None
+            for columns, commits in batches:
+                current = columns, other.submit(begun, columns, commits)
+                if before is not None:
+                    yield self._finished(*before, shared)
+                before = current
+            if before is not None:
+                yield self._finished(*before, shared)
+
+    def _finished(self, columns: EventColumns, begun: Future[FoldPass], shared: Sequence[str]) -> FoldResult:
+        passing = begun.result()
+        self._fold_into(passing, columns, shared)
+        return passing.result()
+
+    def _fold_into(self, passing: FoldPass, columns: EventColumns, kinds: Sequence[str]) -> None:
         if len(columns):
             assert columns.time_ms[-1] - columns.time_ms[0] <= self.span_ms, "a batch spans more than an entity may live"
-        rows = {kind: table.numbers(columns.keys[kind], columns.time_ms) for kind, table in self._tables.items()}
-        own = {kind: table.state for kind, table in self._tables.items()}
-        return self._engine.fold_resident(columns, rows, own, commits, judged)
+        tables = {kind: self._tables[kind] for kind in kinds}
+        rows = {kind: table.numbers(columns.keys[kind], columns.time_ms) for kind, table in tables.items()}
+        self._engine.fold_into(passing, rows, {kind: table.state for kind, table in tables.items()})
 
     def load(self, kind: str, keys: Sequence[bytes], blobs: Blobs) -> None:
         """Take in the packed state of entities, in place of what is kept of them."""
