@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream_app.backtest import curves
-from stream_app.backtest.bootstrap import Draws, interval_of
-from stream_app.backtest.measures import log_loss
+from stream_app.backtest.bootstrap import Draws, Figures, interval_of
+from stream_app.backtest.measures import log_losses
 from stream_app.backtest.shown import ShownFigures
 
 __all__ = ["class_figures", "shown_figures"]
@@ -18,7 +18,7 @@ __all__ = ["class_figures", "shown_figures"]
 _RANKS: Final = (1, 10, 20)  # the lists of a worker hold 20
 
 
-def class_figures(says: NDArray[np.float32], labels: NDArray[np.int64], names: Sequence[str], draws: Draws) -> dict[str, Any]:
+def class_figures(says: NDArray[np.float32], labels: NDArray[np.int64], names: Sequence[str], draws: Draws) -> Figures:
     """Judge answers of classes.
 
     Args:
@@ -28,11 +28,11 @@ def class_figures(says: NDArray[np.float32], labels: NDArray[np.int64], names: S
         draws: of the users of these K events.
 
     Returns:
-        `accuracy` with its interval, `classes` (name -> precision and recall with intervals, rows), `confusion`
-        [label][answer], `log_loss`, `reliability`.
+        `accuracy` and `log_loss` with intervals, `classes` (name -> precision and recall with intervals, rows), `confusion`
+        [label][answer], `commonest` class and its share, `reliability`.
     """
     answers = says.argmax(axis=1)
-    classes = {}
+    classes: dict[str, Any] = {}
     for code, name in enumerate(names):
         own, answered = labels == code, answers == code
         classes[name] = {
@@ -40,17 +40,24 @@ def class_figures(says: NDArray[np.float32], labels: NDArray[np.int64], names: S
             "precision": interval_of(draws.ratios(own & answered, answered)).to_json(),
             "recall": interval_of(draws.ratios(own & answered, own)).to_json(),
         }
-    return {
+    ones = np.ones(len(labels))
+    drawn = {
+        "accuracy": draws.ratios(answers == labels, ones),
+        "log_loss": draws.ratios(log_losses(says.astype(np.float64), labels), ones),
+    }
+    rows = np.bincount(labels, minlength=len(names))
+    figures = _with_intervals(drawn) | {
         "events": len(labels),
-        "accuracy": interval_of(draws.ratios(answers == labels, np.ones(len(labels)))).to_json(),
         "classes": classes,
         "confusion": curves.confusion(says, labels),
-        "log_loss": log_loss(says.astype(np.float64), labels),
+        "commonest": names[int(rows.argmax())],
+        "commonest_share": float(rows.max() / max(1, len(labels))),
         "reliability": curves.reliability(says, labels) if len(labels) else {},
     }
+    return Figures(figures, drawn)
 
 
-def shown_figures(found: ShownFigures, draws: Draws, coverage: float) -> dict[str, Any]:
+def shown_figures(found: ShownFigures, draws: Draws, coverage: float) -> Figures:
     """Judge lists of items.
 
     Args:
@@ -66,5 +73,9 @@ def shown_figures(found: ShownFigures, draws: Draws, coverage: float) -> dict[st
     per_event: dict[str, NDArray[Any]] = {f"recall_at_{k}": place < k for k in _RANKS}
     per_event |= {f"ndcg_at_{k}": np.where(place < k, 1.0 / np.log2(place + 2.0), 0.0) for k in _RANKS if k > 1}
     per_event |= {"novelty": found.novelty, "new_item_share": found.new}
-    figures: dict[str, Any] = {name: interval_of(draws.ratios(part, ones)).to_json() for name, part in per_event.items()}
-    return figures | {"events": len(place), "coverage": coverage}
+    drawn = {name: draws.ratios(part, ones) for name, part in per_event.items()}
+    return Figures(_with_intervals(drawn) | {"events": len(place), "coverage": coverage}, drawn)
+
+
+def _with_intervals(drawn: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
+    return {name: interval_of(values).to_json() for name, values in drawn.items()}

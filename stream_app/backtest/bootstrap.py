@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Draws", "Interval", "Ranking", "interval_of"]
+__all__ = ["Draws", "Figures", "Interval", "Ranking", "interval_of"]
 
 Weights = NDArray[np.float64]
 
@@ -30,6 +30,24 @@ class Interval:
     def to_json(self) -> dict[str, float]:
         """Return plain values."""
         return {"value": self.value, "low": self.low, "high": self.high}
+
+
+@dataclass(frozen=True, eq=False)
+class Figures:
+    """What is said of one candidate.
+
+    Attributes:
+        figures: name -> plain values, for the report.
+        drawn: figure -> (1 + draws,) values, to tell two candidates apart.
+    """
+
+    figures: dict[str, Any]
+    drawn: dict[str, NDArray[np.float64]]
+
+    def against(self, name: str, base: Figures) -> dict[str, Any]:
+        """Return what the report says of the difference to a candidate of this name, judged on the same draws."""
+        pairs = {figure: interval_of(drawn - base.drawn[figure]).to_json() for figure, drawn in self.drawn.items()}
+        return {"against": name, "difference": pairs}
 
 
 class Draws:

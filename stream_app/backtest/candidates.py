@@ -25,10 +25,10 @@ from stream_app.inference.artifact import check_catalogue
 from stream_app.inference.candidates import load_candidates
 from stream_app.inference.engines import open_scorer
 
-__all__ = ["Answers", "Asked", "Candidate", "ModelCandidate", "RulesCandidate", "candidate_from"]
+__all__ = ["SHOWN", "Answers", "Asked", "Candidate", "ModelCandidate", "RulesCandidate", "candidate_from"]
 
 SHIPPED: Final = "shipped"
-_SHOWN: Final = 20  # items of an answer, as a worker's
+SHOWN: Final = 20  # items of an answer, as a worker's
 
 Array = NDArray[Any]
 
@@ -137,7 +137,7 @@ class ModelCandidate:
             np.asarray(outputs["fraud"], np.float32),
             outputs["intent"] if "intent" in tasks else None,
             outputs["next_action"] if "next_action" in tasks else None,
-            self._index.top(np.asarray(outputs["user_vector"], np.float32), _SHOWN)[0] if shows else None,
+            self._index.top(np.asarray(outputs["user_vector"], np.float32), SHOWN)[0] if shows else None,
         )
 
 
@@ -156,7 +156,7 @@ class RulesCandidate:
 
     def __init__(self, rules: RuleSet) -> None:
         self.rules = rules
-        self.version = f"{len(rules.names)} rules"
+        self.version = f"{len(rules.names)} rule{'s' * (len(rules.names) != 1)}"
 
     def answer(self, asked: Asked, tasks: Sequence[str]) -> Answers:
         """Add up points."""

@@ -103,7 +103,8 @@ class CandidateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         threshold: score from which an event is an alert; None: the model's own, for rules the least that fires at all, for others
             by budget.
         adapt: `budget`: each day begins with the threshold that would have spent the daily budget over the `lookback_days` before
-            it; `precision`: with the lowest threshold that had this precision on labels known by then.
+            it; `precision`: with the lowest threshold that had this precision on the `lookback_days` of events that could be
+            judged by then.
         precision: see `adapt`.
         lookback_days: see `adapt`.
         note: for the report.

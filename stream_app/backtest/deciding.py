@@ -12,7 +12,7 @@ from stream_app.backtest.changes import Decided
 from stream_app.backtest.config import DAY_MS, BacktestConfig, CandidateConfig, Judging
 from stream_app.backtest.passing import Gathered
 from stream_app.backtest.thresholds import NO_ALERTS, adapted, budget_threshold, known_threshold
-from stream_app.backtest.truth import NEVER_MS, Truth
+from stream_app.backtest.truth import Truth
 from stream_app.errors import ConfigError
 
 __all__ = ["blocked", "decide"]
@@ -44,13 +44,19 @@ def decide(
 
 
 def blocked(judge: Judging, gathered: Gathered, truth: Truth) -> NDArray[np.bool_]:
-    """Return which events (N,) are of a user with a fraud, no older than `known_days` say, that was known when the day began."""
-    since_ms = judge.begin_ms - judge.known_days * DAY_MS
-    known_ms = np.where(gathered.time_ms >= since_ms, truth.first_known_ms(1), NEVER_MS)
-    first = np.full(int(gathered.user.max(initial=-1)) + 1, NEVER_MS, np.int64)
-    np.minimum.at(first, gathered.user, known_ms)
-    known: NDArray[np.bool_] = first[gathered.user] <= gathered.time_ms // DAY_MS * DAY_MS
-    return known
+    """Return which events (N,) are of a user with a fraud that was known when the day began.
+
+    The fraud is no older than `known_days` before the first judged day; of the days before that, which thresholds look back at, no
+    older than `known_days` before them.
+    """
+    known_ms, day_ms = truth.first_known_ms(1), gathered.time_ms // DAY_MS * DAY_MS
+    found = np.zeros(len(day_ms), np.bool_)
+    for day in np.unique(day_ms).tolist():
+        since_ms = min(day, judge.begin_ms) - judge.known_days * DAY_MS
+        known = gathered.user[(known_ms <= day) & (gathered.time_ms >= since_ms)]
+        own = day_ms == day
+        found[own] = np.isin(gathered.user[own], known)
+    return found
 
 
 def _thresholds(

@@ -39,7 +39,9 @@ class Drawings(Pictures):
 
         def draw(axes: Any) -> None:  # noqa: ANN401  # as above
             for place, (name, curve) in enumerate(curves.items()):
-                axes.step(curve["recall"], curve["precision"], color=COLOURS[place % len(COLOURS)], where="pre", label=name)
+                again, colour = divmod(place, len(COLOURS))
+                style = {"color": COLOURS[colour], "linestyle": ("-", "--", ":")[again % 3]}
+                axes.step(curve["recall"], curve["precision"], where="pre", label=name, **style)
             axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.01))
             axes.legend(loc="best", fontsize=7)
 

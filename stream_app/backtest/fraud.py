@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_app.backtest import curves
-from stream_app.backtest.bootstrap import Draws, Ranking, interval_of
+from stream_app.backtest.bootstrap import Draws, Figures, Ranking, interval_of
 from stream_app.backtest.cards import CardDays
 from stream_app.backtest.config import DAY_MS, Costs
 from stream_app.backtest.costs import cost_of, sweep
 from stream_app.backtest.measures import brier, calibration_error
 
-__all__ = ["Case", "FraudFigures", "fraud_figures"]
+__all__ = ["Case", "fraud_figures"]
 
 _HOUR_MS: Final = 3_600_000
 
@@ -56,20 +56,7 @@ class Case:
         return days
 
 
-@dataclass(frozen=True, eq=False)
-class FraudFigures:
-    """What is said of one candidate.
-
-    Attributes:
-        figures: name -> plain values, for the report.
-        drawn: figure -> (1 + draws,) values, to tell two candidates apart.
-    """
-
-    figures: dict[str, Any]
-    drawn: dict[str, NDArray[np.float64]]
-
-
-def fraud_figures(case: Case, scores: NDArray[np.float64], threshold: NDArray[np.float64], *, claims: bool) -> FraudFigures:
+def fraud_figures(case: Case, scores: NDArray[np.float64], threshold: NDArray[np.float64], *, claims: bool) -> Figures:
     """Judge one candidate.
 
     Args:
@@ -99,7 +86,7 @@ def fraud_figures(case: Case, scores: NDArray[np.float64], threshold: NDArray[np
         says, happened = scores[said], case.label[said]
         found["reliability"] = curves.reliability(says, happened)
         found |= {"calibration_error": calibration_error(says, happened), "brier": brier(says, happened)}
-    return FraudFigures(found, drawn)
+    return Figures(found, drawn)
 
 
 def _ranking(case: Case, ranked: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:

@@ -22,6 +22,7 @@ __all__ = [
     "claimed",
     "cumulative",
     "log_loss",
+    "log_losses",
     "macro_auc",
     "macro_f1",
     "mrr_at",
@@ -66,14 +67,18 @@ def roc_auc(scores: Scores, labels: Labels) -> float:
 
 
 def log_loss(probabilities: Scores, labels: Labels) -> float:
-    """Mean of -log of the probability of what happened: (N, C) with (N,) codes, or (N,) with 0 or 1."""
-    if not len(labels):
-        return float("nan")
+    """Mean of -log of the probability of what happened: (N, C) with (N,) codes, or (N,) with 0 or 1; NaN without any."""
+    return float(log_losses(probabilities, labels).mean()) if len(labels) else float("nan")
+
+
+def log_losses(probabilities: Scores, labels: Labels) -> NDArray[np.float64]:
+    """Return -log of the probability of what happened, (N,), as `log_loss` takes the mean of."""
     if probabilities.ndim == 1:
         of_label = np.where(labels == 1, probabilities, 1.0 - probabilities)
     else:
         of_label = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(of_label, LEAST_PROBABILITY)).mean())
+    losses: NDArray[np.float64] = -np.log(np.maximum(of_label, LEAST_PROBABILITY))
+    return losses
 
 
 def brier(probabilities: Scores, labels: Labels) -> float:

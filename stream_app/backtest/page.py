@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Final
 
-__all__ = ["html_page"]
+__all__ = ["html_page", "pictures"]
 
 _STYLE: Final = """
 :root{color-scheme:light dark}
@@ -16,7 +16,7 @@ table{border-collapse:collapse;margin:.8rem 0}th,td{padding:.2rem .7rem;text-ali
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}.better{color:#1a9850}.worse{color:#e34a33;font-weight:600}
 .pictures{display:flex;flex-wrap:wrap;gap:1rem}figure{margin:0}figcaption{font-size:.85rem;opacity:.8}
 .wide{overflow-x:auto}pre{overflow-x:auto;padding:.6rem;border:1px solid #8886}dt{font-weight:600}dd{margin:0 0 .4rem 1rem}
-svg{max-width:100%;height:auto}
+svg{max-width:100%;height:auto}small{white-space:nowrap}
 """
 
 
@@ -25,3 +25,9 @@ def html_page(title: str, body: Sequence[str]) -> str:
     inside = "\n".join(body)
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
     return f'<!doctype html>\n<html lang="en"><head>{head}<style>{_STYLE}</style></head><body>\n{inside}\n</body></html>\n'
+
+
+def pictures(parts: Iterable[tuple[str, str]]) -> str:
+    """Set pictures side by side; a part is a caption, which is text, and what is shown, which is SVG."""
+    inside = "".join(f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>" for caption, svg in parts)
+    return f"<div class=pictures>{inside}</div>"

@@ -7,6 +7,7 @@ the first one that counts; ids and features of these wait on disk (`spool`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.contract import INPUTS
-from stream_app.backtest.candidates import Answers, Asked, Candidate
+from stream_app.backtest.candidates import SHOWN, Answers, Asked, Candidate
 from stream_app.backtest.catalogues import WORKERS, FeatureSets, Folded
 from stream_app.backtest.config import DAY_MS, BacktestConfig
 from stream_app.backtest.following import Following
@@ -26,7 +27,7 @@ from stream_app.backtest.segments import Segmenting
 from stream_app.backtest.session_labels import UNKNOWN, SessionLabel
 from stream_app.backtest.shown import ItemLog, Shown
 from stream_app.backtest.spool import Spool
-from stream_app.codec.decode import Decoder
+from stream_app.codec.decode import ANY_SKEW_MS, Decoder
 from stream_app.errors import InvalidEventError
 from stream_app.events import Event, Label, Order
 from stream_app.replay.records import LABELS, LogRecord
@@ -35,7 +36,6 @@ from stream_app.replay.sources import Log
 __all__ = ["Gathered", "Pass"]
 
 _BATCH: Final = 4_096  # events folded and asked about at once
-_NO_SKEW: Final = 1 << 60  # a file's rows carry no timestamps of a broker
 
 Array = NDArray[Any]
 
@@ -55,6 +55,7 @@ class Gathered:
         sessions: (N, fields of SessionLabel) int64, UNKNOWN where nothing is known.
         segments: name -> (codes (N,) int64, names of the codes).
         shown: name -> what a candidate's lists came to.
+        busiest: what showing everybody the busiest items would have come to.
         labels: what became known.
         newest_ms: the newest time of the log, of all its events and labels.
         counts: of events and labels, for the report.
@@ -70,6 +71,7 @@ class Gathered:
     sessions: NDArray[np.int64]
     segments: Mapping[str, tuple[NDArray[np.int64], list[str]]]
     shown: Mapping[str, Shown]
+    busiest: Shown
     labels: LabelBook
     newest_ms: int
     counts: Mapping[str, int]
@@ -114,6 +116,7 @@ class Pass:
         shows = "candidates" in self._tasks
         new_item_ms = round(judge.new_item_days * DAY_MS)
         self._shown = {n: Shown(self._items, c.items, new_item_ms) for n, c in candidates.items() if shows and len(c.items)}
+        self._busiest = Shown(self._items, (), new_item_ms)
         self._told: list[tuple[int, SessionLabel]] = []
         self._labels = LabelBook()
         self._newest_ms = 0
@@ -161,6 +164,7 @@ class Pass:
             sessions=sessions,
             segments={name: (columns.whole(f"segment {name}", np.int64), part.names) for name, part in self._segments.items()},
             shown=self._shown,
+            busiest=self._busiest,
             labels=self._labels,
             newest_ms=max(self._newest_ms, self._labels.newest_ms),
             counts=self._counts | {"kept": len(ids), "labels of unknown events": self._labels.unknown},
@@ -168,7 +172,7 @@ class Pass:
 
     def _batches(self, log: Log) -> Iterator[list[Event]]:
         """Decode records, batch by batch as the state takes them; labels are put into their book."""
-        decoder, label = Decoder(future_skew_ms=_NO_SKEW), msgspec.json.Decoder(Label).decode
+        decoder, label = Decoder(future_skew_ms=ANY_SKEW_MS), msgspec.json.Decoder(Label).decode
         events: list[Event] = []
         for record in log.records():
             try:
@@ -222,6 +226,10 @@ class Pass:
             if name in self._shown and answers.items is not None:
                 rows = np.flatnonzero(judged)
                 self._shown[name].add((first + rows).tolist(), answers.items[rows], time_ms[rows])
+        if self._shown:
+            rows = np.flatnonzero(judged)
+            same = self._items.busiest(SHOWN)
+            self._busiest.add_numbered((first + rows).tolist(), np.tile(same, (len(rows), 1)), time_ms[rows])
         dense = {name: of.inputs["dense"] for name, of in asked.items()}
         self._columns.add(
             time_ms=time_ms,
@@ -242,7 +250,7 @@ class Pass:
         assert self._after is not None
         for told, label in self._after.add(event, row):
             self._told.append((told, label))
-            for shown in self._shown.values():
+            for shown in (*self._shown.values(), self._busiest):
                 shown.resolve(told, label.next_item)
 
 
@@ -257,12 +265,15 @@ def _asked(folded: Folded, kept: NDArray[np.intp], hashes: NDArray[np.uint64]) -
 
 def days_before(config: BacktestConfig) -> int:
     """Return how many days before the first judged moment events count: for thresholds that adapt, and for what is known."""
+    judge = config.judge
+    ripe = math.ceil(judge.maturity_days or 0.0)  # days until silence says something, which a precision needs
     adapting = [
-        c.lookback_days
+        c.lookback_days + (ripe if c.adapt == "precision" else 0)
         for c in config.candidates.values()
         if c.adapt or (c.threshold is None and c.kind not in ("model", "rules"))
     ]
-    return max([*adapting, config.judge.known_days if config.judge.leave_out_known else 0])
+    # Who is blocked is known of the days that are looked back at too.
+    return max([0, *adapting]) + (judge.known_days if judge.leave_out_known else 0)
 
 
 def _tell(log: Log, record: LogRecord, reason: str) -> None:

@@ -45,11 +45,14 @@ class Pictures:
         self._numbers = count()
 
     def reliability(self, curve: Curve) -> str:
-        """Draw what is claimed against what happens."""
+        """Draw what is claimed against what happens; the area of a point goes with the root of its rows."""
 
         def draw(axes: Any) -> None:  # noqa: ANN401  # matplotlib's type, which is heavy to import
             axes.plot([0, 1], [0, 1], color=INK, linewidth=0.7, linestyle=":")
-            axes.plot(curve["says"], curve["happened"], color=COLOURS[0], marker="o", markersize=3.5)
+            rows = np.asarray(curve["rows"], np.float64)
+            axes.plot(curve["says"], curve["happened"], color=COLOURS[0], linewidth=0.6, alpha=0.6)
+            areas = 6.0 + 60.0 * np.sqrt(rows / rows.max(initial=1.0))
+            axes.scatter(curve["says"], curve["happened"], s=areas, color=COLOURS[0], clip_on=False, zorder=3)
             axes.set(xlabel="probability that is claimed", ylabel="share that happened", xlim=(0, 1), ylim=(0, 1))
 
         return self.picture(draw)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -16,11 +17,12 @@ import msgspec
 
 from stream_app.backtest.changes import Change
 from stream_app.backtest.plain import plain
-from stream_app.backtest.report_page import html_from_json, is_figure
+from stream_app.backtest.report_page import html_from_json
+from stream_app.backtest.report_tables import is_figure
 from stream_app.backtest.run import Outcome
 from stream_app.errors import ConfigError, InputFileError
 
-__all__ = ["need_packages", "read_decisions", "short_form", "write_report"]
+__all__ = ["claim_folder", "need_packages", "read_decisions", "short_form", "write_report"]
 
 _SHOWN_CHANGES: Final = 25
 
@@ -38,6 +40,20 @@ def need_packages() -> None:
         raise ConfigError(f"the report of a backtest needs {' and '.join(lacking)}: pip install 'millrace[backtest]'")
 
 
+def claim_folder(folder: Path) -> None:
+    """Make the folder of a report, and see that files can be written there; to be called before a log is read.
+
+    Raises:
+        ConfigError: They cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as err:
+        raise ConfigError(f"cannot write to {folder}: {err.strerror}. Name a folder that can be written with --out") from err
+
+
 def write_report(outcome: Outcome, folder: Path, extra: Mapping[str, Any]) -> dict[str, Any]:
     """Write everything into `folder`, which is made; return the report as JSON holds it.
 
@@ -50,10 +66,7 @@ def write_report(outcome: Outcome, folder: Path, extra: Mapping[str, Any]) -> di
         ConfigError: A package is not installed (`need_packages`), or the folder cannot be written.
     """
     need_packages()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as err:
-        raise ConfigError(f"cannot write {folder}: {err.strerror}; name another one with --out") from err
+    claim_folder(folder)
     changed = [
         _write_changes(found(), folder / f"changes-{before}-{after}.jsonl".replace(" (run before)", "-before"), before, after)
         for (before, after), found in outcome.changes.items()

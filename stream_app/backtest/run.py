@@ -12,15 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_app.backtest.answers import class_figures, shown_figures
-from stream_app.backtest.bootstrap import Draws, interval_of
+from stream_app.backtest.bootstrap import Draws, Figures
 from stream_app.backtest.candidates import candidate_from
 from stream_app.backtest.catalogues import FeatureSets, engines_of
 from stream_app.backtest.changes import Change, Decided, Party, changes, earlier
 from stream_app.backtest.config import DAY_MS, BacktestConfig
 from stream_app.backtest.deciding import blocked, decide
-from stream_app.backtest.fraud import Case, FraudFigures, fraud_figures
+from stream_app.backtest.fraud import Case, fraud_figures
 from stream_app.backtest.passing import Gathered, Pass
 from stream_app.backtest.session_labels import SessionLabel
+from stream_app.backtest.shown import Shown
 from stream_app.backtest.spool import Spool
 from stream_app.backtest.truth import NEVER_MS, UNKNOWN, Truth
 from stream_app.codec.identity import Identity
@@ -111,7 +112,10 @@ class Backtest:
             "counts": dict(gathered.counts),
             "problems": log.problems.summary(),
             "published": config.published,
-            "versions": {name: each.version for name, each in asked.items()},
+            "versions": {
+                name: each.version if each is not None else f"the mean of {', '.join(config.candidates[name].of)}, in log-odds"
+                for name, each in self._opened.items()
+            },
             "catalogues": self._catalogues(),
             "notes": {name: each.note for name, each in config.candidates.items() if each.note},
             "against": self._baseline,
@@ -176,17 +180,13 @@ class Backtest:
             config.costs,
             {name: (codes[judged], names) for name, (codes, names) in gathered.segments.items()},
         )
-        figures: dict[str, FraudFigures] = {}
+        figures: dict[str, Figures] = {}
         for name, of in decided.items():
             candidate = self._opened[name]
             claims = candidate.claims if candidate is not None else True
             figures[name] = fraud_figures(case, of.score[judged], of.threshold[judged], claims=claims)
-            report["candidates"][name] |= figures[name].figures
-        base = figures[self._baseline].drawn
-        for name, of_candidate in figures.items():
-            if name != self._baseline:
-                pairs = {figure: interval_of(drawn - base[figure]).to_json() for figure, drawn in of_candidate.drawn.items()}
-                report["candidates"][name]["difference"] = pairs
+        for name, found in self._compared(figures).items():
+            report["candidates"][name] |= found
         report["prevalence"] = float(case.label.mean())
 
     # --- everything else ----------------------------------------------------------------------------------------------------
@@ -197,12 +197,26 @@ class Backtest:
             labels = _class_labels(gathered, task, config.judge.begin_ms)
             rows = np.flatnonzero(labels != UNKNOWN)
             draws = Draws(gathered.user[rows], config.draws, config.seed)
-            for name, says in gathered.classes.get(task, {}).items():
-                report["candidates"][name][task] = class_figures(says[rows], labels[rows], names, draws)
-        for name, shown in gathered.shown.items():
-            rows = shown.judged()
-            draws = Draws(gathered.user[rows], config.draws, config.seed)
-            report["candidates"][name]["candidates"] = shown_figures(shown.figures(rows), draws, shown.coverage)
+            says = gathered.classes.get(task, {})
+            figures = {name: class_figures(of[rows], labels[rows], names, draws) for name, of in says.items()}
+            for name, found in self._compared(figures).items():
+                report["candidates"][name][task] = found
+        lists = {name: self._shown(gathered, shown) for name, shown in gathered.shown.items()}
+        for name, found in self._compared(lists).items():
+            report["candidates"][name]["candidates"] = found
+        if lists:
+            report["floors"] = {"candidates": {"the busiest items so far": self._shown(gathered, gathered.busiest).figures}}
+
+    def _shown(self, gathered: Gathered, shown: Shown) -> Figures:
+        rows = shown.judged()  # the same ones for all lists
+        return shown_figures(
+            shown.figures(rows), Draws(gathered.user[rows], self._config.draws, self._config.seed), shown.coverage
+        )
+
+    def _compared(self, of: Mapping[str, Figures]) -> dict[str, dict[str, Any]]:
+        """Return what the report says of each: its figures, and their difference to the baseline's, or else the first one's."""
+        base = self._baseline if self._baseline in of else next(iter(of), "")
+        return {name: each.figures | (each.against(base, of[base]) if name != base else {}) for name, each in of.items()}
 
     def _changes(
         self,

@@ -1,5 +1,7 @@
 """Items that a candidate shows, judged event by event as the log goes on: where was what the user took next?
 
+The floor of all lists is the same list for everybody: the busiest items of the log so far.
+
 Popularity and age of an item are those of the log up to the event's batch. A list is kept only until its event's session is over,
 so memory holds the open sessions and nothing else.
 """
@@ -48,6 +50,12 @@ class ItemLog:
             self._events = np.concatenate([self._events, np.zeros(lacking, np.int64)])
         return np.array(found, np.int32)
 
+    def busiest(self, count: int) -> NDArray[np.int32]:
+        """Return the numbers (up to count,) of the items with the most events so far, the busiest first."""
+        events = self._events[: len(self.numbers)]
+        most = np.argsort(-events, kind="stable")[:count]
+        return most[events[most] > 0].astype(np.int32)
+
     def surprise(self, numbers: NDArray[np.int32]) -> NDArray[np.float64]:
         """Return how little known items (...) are, in bits: -log2 of the share of events so far that were theirs, plus one each.
 
@@ -94,13 +102,17 @@ class Shown:
     def add(self, rows: Sequence[int], items: NDArray[np.int32], time_ms: NDArray[np.int64]) -> None:
         """Take the lists of B rows: rows of the candidate's items (B, k), -1 = none; times (B,)."""
         there = items >= 0
-        numbers = self._numbers[np.maximum(items, 0)]
+        self._seen[items[there]] = True
+        self.add_numbered(rows, np.where(there, self._numbers[np.maximum(items, 0)], -1), time_ms)
+
+    def add_numbered(self, rows: Sequence[int], numbers: NDArray[np.int32], time_ms: NDArray[np.int64]) -> None:
+        """Take the lists of B rows as numbers of the log's items (B, k), -1 = none; times (B,)."""
+        there = numbers >= 0
         counts = np.maximum(there.sum(axis=1), 1)
         novelty = np.where(there, self._log.surprise(numbers), 0.0).sum(axis=1) / counts
         new = (self._log.is_new(numbers, time_ms, self._new_item_ms) & there).sum(axis=1) / counts
-        self._seen[items[there]] = True
         for place, row in enumerate(rows):
-            self._waiting[row] = np.where(there[place], numbers[place], -1)
+            self._waiting[row] = numbers[place]
             self._novelty[row], self._new[row] = float(novelty[place]), float(new[place])
 
     def resolve(self, row: int, wanted: int) -> None:

@@ -1,7 +1,7 @@
 """From scores to alerts, day by day, with what was known when the day began.
 
 A fixed threshold stays. One that adapts is chosen at the first moment of each day (UTC): by budget from the scores of the days
-before, which needs no label; by precision from the labels that had become known by then.
+before, which needs no label; by precision from the events that could be judged by the labels that had become known by then.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stream_app.backtest.config import DAY_MS
 from stream_app.backtest.measures import threshold_for
-from stream_app.backtest.truth import Truth
+from stream_app.backtest.truth import NEVER_MS, Truth
 
 __all__ = ["NO_ALERTS", "adapted", "budget_threshold", "known_threshold"]
 
@@ -67,16 +67,20 @@ def known_threshold(
 ) -> float:
     """Return the lowest threshold that had this precision on what was known at a moment; NO_ALERTS where no fraud was.
 
+    Where silence means honest, events count once they are as old as that: among younger ones only frauds are known, and any
+    threshold would seem precise on them.
+
     Args:
         scores: (N,) of events; NaN says nothing.
         time_ms: (N,).
         truth: of the same events.
         precision: at least so much.
         moment_ms: labels that became known later do not count, nor events from then on.
-        lookback_days: nor events that are older.
+        lookback_days: nor events that were older than this when the youngest one that counts came.
     """
-    known = truth.at(moment_ms)
-    past = (time_ms < moment_ms) & (time_ms >= moment_ms - lookback_days * DAY_MS) & (known >= 0) & ~np.isnan(scores)
+    known, waits = truth.judged_at(moment_ms), truth.silent_ms < NEVER_MS
+    youngest_ms = moment_ms - int((truth.silent_ms - time_ms)[waits].max(initial=0))
+    past = (time_ms < moment_ms) & (time_ms >= youngest_ms - lookback_days * DAY_MS) & (known >= 0) & ~np.isnan(scores)
     if not (known[past] > 0).any():
         return NO_ALERTS
     chosen = threshold_for(scores[past], known[past], precision)

@@ -79,6 +79,15 @@ class Truth:
         found[self.said_row[heard]] = self.said[heard]
         return found
 
+    def judged_at(self, moment_ms: int) -> NDArray[np.int64]:
+        """Return what is known at a moment of the events that can be judged by then, (N,); else UNKNOWN.
+
+        An event whose silence may count, but not yet, cannot: of the events of its age only frauds are known, no honest ones.
+        """
+        found = self.at(moment_ms)
+        found[(self.silent_ms < NEVER_MS) & (self.silent_ms > moment_ms)] = UNKNOWN
+        return found
+
     def first_known_ms(self, value: int) -> NDArray[np.int64]:
         """Return when each event was first said to have this value, (N,); NEVER_MS where it was not."""
         found = np.full(len(self.final), NEVER_MS, np.int64)

@@ -103,7 +103,7 @@ def _run(config: BacktestConfig, out: Path, given: Mapping[str, Any]) -> dict[st
 
     from stream_app.backtest.config import DAY_MS
     from stream_app.backtest.origin import origin
-    from stream_app.backtest.report import need_packages, read_decisions, short_form, write_report
+    from stream_app.backtest.report import claim_folder, need_packages, read_decisions, short_form, write_report
     from stream_app.backtest.run import Backtest
     from stream_app.codec.identity import Identity
     from stream_app.imports.mapping import load_mapping
@@ -113,6 +113,7 @@ def _run(config: BacktestConfig, out: Path, given: Mapping[str, Any]) -> dict[st
     from stream_app.wiring import build_engine
 
     need_packages()
+    claim_folder(out)
     settings = cli_settings(announce=False)
     features = build_engine(settings)
     features.warm()

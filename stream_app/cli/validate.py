@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_NO_SKEW: Final = 1 << 60  # the clock is a check of its own
 _GET_AGAIN: Final = "get the whole file again"
 _FIRST_LINES: Final = 20
 _REPORT_EVERY: Final = 2_000
@@ -41,7 +40,11 @@ Exit status: 0 nothing that matters, 1 findings that matter, 2 the log cannot be
 
 @click.command("validate", epilog=_EXAMPLES)
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--mapping", "mapping_name", help="How rows become events (`taobao`, `cards`, a TOML file). Not for JSON lines.")
+@click.option(
+    "--mapping",
+    "mapping_name",
+    help="How rows become events (`taobao`, `cards`, a TOML file). Not for Millrace's own JSON lines.",
+)
 @click.option("--label", default="", help="The column that is the truth.  [default: by its name]")
 @click.option("--rows", type=click.IntRange(min=10), help="Look at so many rows only.  [default: all]")
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write a page (HTML) there.")
@@ -49,8 +52,8 @@ Exit status: 0 nothing that matters, 1 findings that matter, 2 the log cannot be
 def command(file: Path, mapping_name: str | None, label: str, rows: int | None, report: Path | None, as_json: bool) -> None:
     """Check a log: schema, order, duplicates, gaps, clocks, leakage, cardinality.
 
-    FILE holds JSON lines of Millrace, or rows that a mapping makes events of (CSV, Parquet; gzip, Zstandard). Without a mapping
-    any table is looked at as it is. Leakage is looked for in the first four million cells, all else in the whole file.
+    FILE holds JSON lines of Millrace, or rows that a mapping makes events of (CSV, JSON lines, Parquet; gzip, Zstandard). Without
+    a mapping any table is looked at as it is. Leakage is looked for in the first four million cells, all else in the whole file.
     """
     from stream_app.imports.mapping import load_mapping
 
@@ -97,13 +100,16 @@ def _examined(file: Path, mapping: Mapping | None, label: str, rows: int | None,
 def _look(file: Path, mapping: Mapping | None, label: str, rows: int | None, into: tuple[LogChecks, Report]) -> None:
     """Read the file, and have it checked."""
     from stream_app.imports.progress import ProgressLine
+    from stream_app.replay.event_table import is_event_table
 
-    report = into[1]
-    is_log = mapping is not None or _is_json_lines(file)
+    report, is_table = into[1], mapping is None and is_event_table(file)
+    if is_table and label:
+        raise ConfigError(f"--label {label}: {file} is an event table, whose labels are records; leave it out")
+    is_log = mapping is not None or is_table or _is_json_lines(file)
     with ProgressLine(f"checking {file.name}", "rows", rows, sys.stderr) as line:
         if is_log:
             report.findings += _log_findings(file, mapping, rows, into, line.show)
-        if not (is_log and _cut_off(report)):  # then its columns cannot be read, and that has been told
+        if not (is_table or (is_log and _cut_off(report))):  # then its columns cannot be read, and that has been told
             report.findings += _table_findings(file, mapping, label, rows, into, is_log=is_log, tell=line.show)
 
 
@@ -113,7 +119,7 @@ def _cut_off(report: Report) -> bool:
 
 def _is_json_lines(file: Path) -> bool:
     """Whether one of the first lines is one that Millrace wrote: the very first may be blank or garbled."""
-    from stream_app.imports.compressed import DAMAGE, plain_bytes
+    from stream_app.codec.compressed import DAMAGE, plain_bytes
 
     try:
         with file.open("rb") as raw:
@@ -136,29 +142,28 @@ def _log_findings(
     file: Path, mapping: Mapping | None, rows: int | None, into: tuple[LogChecks, Report], tell: Callable[[int], None]
 ) -> list[Finding]:
     """Look at a log's events one by one."""
-    from stream_app.codec.decode import Decoder
+    from stream_app.codec.decode import ANY_SKEW_MS, Decoder
     from stream_app.console.validate import row_of
     from stream_app.replay.files import LogFile
     from stream_app.replay.problems import Problems
     from stream_app.replay.records import LABELS
 
     checks, report = into
-    problems, decoder = Problems(), Decoder(future_skew_ms=_NO_SKEW)
+    problems, decoder = Problems(), Decoder(future_skew_ms=ANY_SKEW_MS)
     log = LogFile(file, 0, mapping, problems)
+    unit = "line" if mapping is None and not log.is_table else "row"
     for record in log.records():
-        place = log.line_of(record)
-        unit = place.partition(" ")[0]
-        if rows is not None and record.place[1] > rows:
+        if rows is not None and log.rows > rows:
             report.more = True
             break
-        report.rows = max(report.rows, record.place[1])
+        report.rows = log.rows
         if record.topic != LABELS:
             try:
                 event = decoder.decode(record.topic, record.key, record.value, record.timestamp)
             except InvalidEventError as err:
-                problems.add(str(file), place, f"no event: {err}")
+                problems.add(str(file), log.line_of(record), f"no event: {err}")
                 continue
-            checks.see(row_of(event, record.topic, (unit, record.place[1]), record.timestamp if mapping is None else -1))
+            checks.see(row_of(event, record.topic, (unit, log.rows), record.timestamp if mapping is None else -1))
         if report.rows % _REPORT_EVERY == 0:
             tell(report.rows)
     return list(_schema_findings(problems, checks.events))
@@ -188,9 +193,10 @@ def _table_findings(
     from stream_app.console.features_rows import read_table
     from stream_app.console.validate import leak_findings, rows_of
     from stream_app.imports.fields import used_columns
+    from stream_app.imports.rows import format_of
 
     names, kinds = mapped_columns(mapping)
-    table = read_table(file, rows, tell, names, is_log=is_log and mapping is None)
+    table = read_table(file, rows, tell, names, is_log=is_log and (mapping is None or format_of(file, mapping) == "jsonl"))
     if label and label not in table.names:
         raise ConfigError(f"--label {label}: the file has no such column; it has {', '.join(table.names)}")
     columns = inspect_columns(table, label, kinds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +253,20 @@ def test_lists_are_judged_against_the_log_counted_by_hand() -> None:
     assert found.new == pytest.approx(wanted_new)
     assert found.place.tolist() == wanted_place
     assert shown.coverage == 1.0
+
+
+def test_the_busiest_items_are_those_of_the_log_so_far() -> None:
+    rng = np.random.default_rng(2)
+    log, seen = ItemLog(), Counter[str]()
+    assert log.busiest(3).tolist() == []
+    log.numbered(["never seen"])
+    for now_ms in range(200):
+        item = f"i{int(rng.integers(0, 9) ** 2 // 8)}"
+        log.add(item, now_ms)
+        seen[item] += 1
+        names = {number: name for name, number in log.numbers.items()}
+        counts = [seen[names[number]] for number in log.busiest(4).tolist()]
+        assert counts == sorted(seen.values(), reverse=True)[:4]
 
 
 def test_an_event_after_which_nothing_was_taken_is_not_judged() -> None:

@@ -267,6 +267,39 @@ def test_intent_and_lists_are_judged(written: dict[str, Any], folder: Path) -> N
     assert 0 < shown["coverage"] <= 1
 
 
+def test_candidates_are_compared_on_intent_and_lists_and_with_floors(folder: Path, written: dict[str, Any]) -> None:
+    assert written
+    (folder / "two.toml").write_text(
+        (folder / "shop.toml").read_text()
+        + f"\n[candidates.blind]\nkind = 'model'\npath = '{DEMO}'\nwithout = ['user_*', 'session_*']\n"
+    )
+    config = load_config(str(folder / "two.toml"))
+    judge = msgspec.structs.replace(config.judge, tasks=("intent", "next_action", "candidates"))
+    # Compared with rules, which say nothing of these tasks: then the first one that does stands in for them.
+    config = msgspec.structs.replace(config, judge=judge, draws=10, against="rules")
+    with Backtest(config, scoring_engine(), Identity(b"k"), "onnxruntime") as backtested:
+        report = backtested.run(open_log([folder / "log.jsonl"])).report
+    model, blind = report["candidates"]["model"], report["candidates"]["blind"]
+    for task, figures in (
+        ("intent", ["accuracy", "log_loss"]),
+        ("next_action", ["accuracy"]),
+        ("candidates", ["recall_at_10", "novelty"]),
+    ):
+        assert "difference" not in model[task]
+        assert blind[task]["against"] == "model"
+        for figure in figures:
+            difference = blind[task]["difference"][figure]
+            assert difference["value"] == pytest.approx(blind[task][figure]["value"] - model[task][figure]["value"])
+            assert difference["low"] <= difference["high"]
+    assert blind["intent"]["difference"]["accuracy"]["value"] < 0
+    confusion = np.array(model["intent"]["confusion"])
+    assert model["intent"]["commonest_share"] == pytest.approx(confusion.sum(axis=1).max() / confusion.sum())
+    [floor] = report["floors"]["candidates"].values()
+    assert floor["events"] == model["candidates"]["events"]
+    assert 0 < floor["recall_at_20"]["value"] < 1
+    assert floor["novelty"]["value"] < model["candidates"]["novelty"]["value"]
+
+
 def test_the_page_asks_nobody_for_anything(folder: Path, written: dict[str, Any]) -> None:
     page = (folder / "out" / "report.html").read_text()
     assert written["report"] == str(folder / "out" / "report.html")

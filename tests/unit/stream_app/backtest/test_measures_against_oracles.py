@@ -221,6 +221,27 @@ def test_the_precision_threshold_sees_no_label_before_its_time(random: np.random
         assert found == (min(fine) if fine and any(label for _, label in seen) else NO_ALERTS)
 
 
+def test_where_only_frauds_are_told_the_precision_threshold_is_of_events_whose_silence_counts(
+    random: np.random.Generator,
+) -> None:
+    scores, labels, _, time_ms = events(random, count=900)
+    time_ms = np.sort(random.integers(0, 20 * DAY_MS, len(scores)))
+    frauds = np.flatnonzero(labels)
+    known_ms = time_ms[frauds] + random.integers(0, 4 * DAY_MS, len(frauds))  # most are told long before silence counts
+    delay_ms = 6 * DAY_MS
+    truth = Truth.of(
+        time_ms, np.full(len(scores), 5), (frauds, known_ms, np.ones(len(frauds), np.int64)), silence=True, end_ms=NEVER_MS,
+        maturity_ms=delay_ms,
+    )  # fmt: skip
+    for day in (2, 8, 12, 19):
+        moment_ms = day * DAY_MS
+        old = [k for k in range(len(scores)) if moment_ms - delay_ms - 5 * DAY_MS <= time_ms[k] <= moment_ms - delay_ms]
+        levels = sorted({float(scores[k]) for k in old})
+        fine = [s for s in levels if np.mean([labels[k] for k in old if scores[k] >= s]) >= 0.5]
+        wanted = min(fine) if fine and any(labels[k] for k in old) else NO_ALERTS
+        assert known_threshold(scores, time_ms, truth, 0.5, moment_ms, lookback_days=5) == wanted
+
+
 def test_the_budget_threshold_spends_the_budget_and_no_more_on_the_days_before(random: np.random.Generator) -> None:
     scores, _, user, time_ms = events(random)
     for budget in (1, 4, 30):
