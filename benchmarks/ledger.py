@@ -110,11 +110,6 @@ class Books:
             else:
                 self._alerted[place] = head.fraud_alert
 
-    def answered_count(self) -> int:
-        """Return for how many source records everything that they need is there."""
-        full = self.topics[LABELS].answers.keys() & self.topics[CANDIDATES].answers.keys()
-        return len(full | self.topics[DEAD].answers.keys() | self.topics[LATE].answers.keys())
-
     def close(self, sources: Iterable[Place]) -> Problems:
         """Compare with the source records and return everything that does not add up.
 

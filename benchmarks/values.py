@@ -26,7 +26,6 @@ __all__ = [
     "Query",
     "RawEvent",
     "cents",
-    "entity_key",
     "entry_of",
     "identifier_hash",
     "key_of",
@@ -91,11 +90,6 @@ class Entry(NamedTuple):
 def identifier_hash(domain: str, identifier: str, key: str) -> bytes:
     """Return the 16 bytes that stand for an identifier: BLAKE2b under `key`, personalised with what it names."""
     return blake2b(identifier.encode(), digest_size=16, key=key.encode(), person=domain.encode()).digest()
-
-
-def entity_key(domain: str, identifier: str, key: str) -> str:
-    """Return the last part of a state key, in hex, of an entity that one identifier names."""
-    return identifier_hash(domain, identifier, key).hex()
 
 
 def cents(amount: float) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -199,6 +200,21 @@ class MemoryStore:
             kind: (sorted(held), Blobs.of([held[key] for key in sorted(held)])) for kind, held in state.blobs.items() if held
         }
         return GroupDump(state.commit, dict(state.fronts), entities)
+
+    def begin(
+        self, group: int, commit: int, fronts: Mapping[str, int], outbox: Mapping[int, bytes] = MappingProxyType({})
+    ) -> None:
+        """Put an empty group where another store's group stood; its state is `load`ed."""
+        state = self._groups[group]
+        state.commit, state.fronts, state.outbox = commit, dict(fronts), dict(outbox)
+
+    def load(self, group: int, kind: str, keys: Sequence[bytes], blobs: Blobs) -> None:
+        """Take in what another store's group held of a kind's entities."""
+        self._write(group, StateWrite(kind, kind in self._shared_kinds, keys, blobs, 0))
+
+    def waiting(self, group: int) -> Mapping[int, bytes]:
+        """Return the group's outbox."""
+        return self._groups[group].outbox
 
     async def health(self) -> StoreHealth:
         """Nothing is ever evicted."""

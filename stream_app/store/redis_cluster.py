@@ -20,7 +20,6 @@ docs/redis-cluster.md says what a failover can lose, and how `wait_replicas` bou
 from __future__ import annotations
 
 import itertools
-import secrets
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -86,7 +85,7 @@ class RedisClusterStore:
         self._slots = [key_slot(redis_layout.group_head(prefix, group).encode()) for group in range(groups)]
         self._nodes = ClusterNodes(
             url,
-            timeout_s=(options.timeout_ms + (options.wait_ms if options.wait_replicas else 0)) / 1000,
+            timeout_s=options.request_s,
             scripts=[_CLAIM, _COMMIT, _PUBLISHED, _VALUES, redis_scripts.ANNOUNCE, redis_scripts.LAYOUTS],
             changed=self._moved,
             copies=(options.wait_replicas, options.wait_ms),
@@ -101,20 +100,18 @@ class RedisClusterStore:
     async def claim(self, group: int, owner: str) -> Claim:
         """Draw a new epoch for `group`; what its outbox holds has `wait_replicas` copies, so it may be published."""
         self._index.forget()  # who starts over may have found a cluster that lost its last writes
-        keys = [self._key(group, "meta"), self._key(group, "commit"), self._key(group, "outbox")]
-        token = secrets.token_hex(8)  # one for all tries: a try whose answer was lost must not fence the next
-        call: Call = (_CLAIM, (len(keys), *keys, owner, token, self._key(group, "answers:")))
+        keys, args = redis_layout.claim_call(self._prefix, group, owner)
+        call: Call = (_CLAIM, (len(keys), *keys, *args))
 
         async def attempt() -> Any:  # noqa: ANN401 - a script's answer
             reply = (await self._nodes.durably(self._home(group), [call], self._key(group, "waited")))[0]
             await self._index.claimed(group)
             return reply
 
-        patience_ms = min(self._options.claim_patience_ms, self._options.patience_ms)
-        reply = await self._patiently(attempt, patience_ms)
+        reply = await self._patiently(attempt, self._options.assignment_ms)
         if not self._warned:
             self._warned = True
-            warn_of_eviction(await self._patiently(self._ask_health, patience_ms))
+            warn_of_eviction(await self._patiently(self._ask_health, self._options.assignment_ms))
         return redis_layout.claim_of(self._prefix, group, reply)
 
     # --- reads -----------------------------------------------------------------------------------------------------------
@@ -216,8 +213,7 @@ class RedisClusterStore:
     async def mark_published(self, group: int, epoch: str, commits: Sequence[int]) -> None:
         """Drop published answers from the outbox; a stale epoch, or a number not drawn yet, changes nothing."""
         if commits:
-            keys = [self._key(group, "meta"), self._key(group, "outbox"), self._key(group, "commit")]
-            args: list[str | int] = [epoch, self._key(group, "answers:"), self._options.answers_kept_ms, *commits]
+            keys, args = redis_layout.published_call(self._prefix, group, epoch, commits, self._options.answers_kept_ms)
             await self._patiently(lambda: self._nodes.run(self._home(group), [(_PUBLISHED, (len(keys), *keys, *args))]))
 
     # --- the rest --------------------------------------------------------------------------------------------------------
@@ -232,8 +228,8 @@ class RedisClusterStore:
     async def layouts(self, known: Mapping[str, str]) -> dict[str, str]:
         """Write down what blobs look like, never over another; returns all that the store knows."""
         self._own_layouts = dict(known)
-        patience_ms = min(self._options.claim_patience_ms, self._options.patience_ms)  # asked in an assignment, as a claim is
-        return redis_layout.texts_of(await self._patiently(lambda: self._write_layouts(known), patience_ms))
+        reply = await self._patiently(lambda: self._write_layouts(known), self._options.assignment_ms)
+        return redis_layout.texts_of(reply)
 
     async def _write_layouts(self, known: Mapping[str, str]) -> Any:  # noqa: ANN401 - a script's answer
         key = f"{self._prefix}:layouts"

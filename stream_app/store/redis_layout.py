@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from stream_app.store.port import Claim, CommitResult, CommitStatus, GroupStep, 
 __all__ = [
     "announcement",
     "answers_head",
+    "claim_call",
     "claim_of",
     "commit_call",
     "group_head",
@@ -24,6 +26,7 @@ __all__ = [
     "holders_head",
     "kind_of",
     "pack",
+    "published_call",
     "replicas_of",
     "result_of",
     "texts_of",
@@ -58,6 +61,20 @@ def kind_of(key: bytes) -> str:
 
 
 # --- requests ------------------------------------------------------------------------------------------------------------
+
+
+def claim_call(prefix: str, group: int, owner: str) -> tuple[list[str], list[str]]:
+    """KEYS and ARGV of CLAIM; for all tries of one claim, so that a try whose answer was lost does not fence the next."""
+    head = group_head(prefix, group)
+    return [f"{head}meta", f"{head}commit", f"{head}outbox"], [owner, secrets.token_hex(8), answers_head(prefix, group)]
+
+
+def published_call(
+    prefix: str, group: int, epoch: str, commits: Sequence[int], kept_ms: int
+) -> tuple[list[str], list[str | int]]:
+    """KEYS and ARGV of PUBLISHED."""
+    head = group_head(prefix, group)
+    return [f"{head}meta", f"{head}outbox", f"{head}commit"], [epoch, answers_head(prefix, group), kept_ms, *commits]
 
 
 def commit_call(prefix: str, step: GroupStep, kept_ms: int) -> tuple[list[str], list[bytes]]:

@@ -11,7 +11,6 @@ is published.
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
@@ -71,6 +70,16 @@ class RedisOptions:
     wait_replicas: int = 0
     wait_ms: int = 1_000
 
+    @property
+    def request_s(self) -> float:
+        """How long one request may take, in seconds, with the wait for copies."""
+        return (self.timeout_ms + (self.wait_ms if self.wait_replicas else 0)) / 1000
+
+    @property
+    def assignment_ms(self) -> int:
+        """How long a request of an assignment is tried again: a claim, or the layouts before it."""
+        return min(self.claim_patience_ms, self.patience_ms)
+
 
 class RedisStore:
     """Store in Redis (see `stream_app.store.port.Store`).
@@ -93,12 +102,11 @@ class RedisStore:
         self._counters = [self._key(group, "commit") for group in range(groups)]
         self._known_holders = KnownHolders()
         self._warned = False
-        timeout_s = (options.timeout_ms + (options.wait_ms if options.wait_replicas else 0)) / 1000
         self._redis = redis_asyncio.Redis.from_url(
             url,
             protocol=3,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
+            socket_timeout=options.request_s,
+            socket_connect_timeout=options.request_s,
             retry=Retry(NoBackoff(), 0),  # retries are ours: a commit must know that it is a retry
         )
         self._commit = self._redis.register_script(redis_scripts.COMMIT)
@@ -111,19 +119,16 @@ class RedisStore:
     async def claim(self, group: int, owner: str) -> Claim:
         """Draw a new epoch for `group`; what its outbox holds has `wait_replicas` copies, so it may be published."""
         self._known_holders.clear()  # who starts over may have found a server that lost its last writes
-        keys = [self._key(group, "meta"), self._key(group, "commit"), self._key(group, "outbox")]
-        token = secrets.token_hex(8)  # one for all tries: a try whose answer was lost must not fence the next
-        args = (owner, token, self._key(group, "answers:"))
+        keys, args = redis_layout.claim_call(self._prefix, group, owner)
 
         async def attempt() -> Any:  # noqa: ANN401 - a script's answer
             [answer] = await self._durably([("EVAL", redis_scripts.CLAIM, len(keys), *keys, *args)])
             return answer
 
-        patience_ms = min(self._options.claim_patience_ms, self._options.patience_ms)
-        reply = await self._patiently(attempt, patience_ms)
+        reply = await self._patiently(attempt, self._options.assignment_ms)
         if not self._warned:
             self._warned = True
-            warn_of_eviction(await self._health(patience_ms))
+            warn_of_eviction(await self._health(self._options.assignment_ms))
         return redis_layout.claim_of(self._prefix, group, reply)
 
     async def read(self, rows: Mapping[str, EntityRows]) -> Snapshot:
@@ -204,8 +209,7 @@ class RedisStore:
     async def mark_published(self, group: int, epoch: str, commits: Sequence[int]) -> None:
         """Drop published answers from the outbox; a stale epoch, or a number not drawn yet, changes nothing."""
         if commits:
-            keys = [self._key(group, "meta"), self._key(group, "outbox"), self._key(group, "commit")]
-            args: list[str | int] = [epoch, self._key(group, "answers:"), self._options.answers_kept_ms, *commits]
+            keys, args = redis_layout.published_call(self._prefix, group, epoch, commits, self._options.answers_kept_ms)
             await self._patiently(lambda: self._published(keys=keys, args=args))
 
     async def answers(self, group: int, commits: Sequence[int]) -> dict[int, bytes]:
@@ -219,9 +223,10 @@ class RedisStore:
     async def layouts(self, known: Mapping[str, str]) -> dict[str, str]:
         """Write down what blobs look like, never over another; returns all that the store knows."""
         args = [text for pair in known.items() for text in pair]
-        patience_ms = min(self._options.claim_patience_ms, self._options.patience_ms)  # asked in an assignment, as a claim is
-        reply = await self._patiently(lambda: self._layouts(keys=[f"{self._prefix}:layouts"], args=args), patience_ms)
-        return redis_layout.texts_of(reply)
+        keys = [f"{self._prefix}:layouts"]
+        return redis_layout.texts_of(
+            await self._patiently(lambda: self._layouts(keys=keys, args=args), self._options.assignment_ms)
+        )
 
     async def erase(self, group: int, user_key: bytes) -> Erased:
         """Delete the group's blobs whose key begins with `user_key`, in one pass."""

@@ -8,7 +8,7 @@ from benchmarks.arrival_order import sequence_fault, session_after, session_faul
 from benchmarks.compare import compare_states
 from benchmarks.oracle import Session, State, cells_of, expected_states
 from benchmarks.stored import state_from_description
-from benchmarks.values import Entry, RawEvent, cents, entity_key, entry_of, identifier_hash, query_of
+from benchmarks.values import Entry, RawEvent, cents, entry_of, identifier_hash, query_of
 from stream_app.codec.identity import Identity
 from stream_app.features.catalog import CATALOGUE
 from stream_app.features.engine import FeatureEngine
@@ -82,15 +82,15 @@ def test_a_value_of_a_set_is_the_hash_without_its_last_bit() -> None:
 
 
 def test_an_identifier_is_hashed_by_what_it_names_and_under_the_key() -> None:
-    assert entity_key("user", "7", KEY) != entity_key("device", "7", KEY)
-    assert entity_key("user", "7", KEY) != entity_key("user", "7", KEY + "!")
+    assert identifier_hash("user", "7", KEY) != identifier_hash("device", "7", KEY)
+    assert identifier_hash("user", "7", KEY) != identifier_hash("user", "7", KEY + "!")
     assert identifier_hash("user", "7", KEY) == Identity(KEY.encode()).digest("user", "7")
 
 
 def test_a_device_has_one_replica_in_each_group_that_saw_it() -> None:
     events = [order(1, user="a", device="d"), order(2, user="b", device="d"), order(3, user="a", device="d")]
     states = expected_states(events, {"a": 0, "b": 5}, KEY)
-    device = entity_key("device", "d", KEY)
+    device = identifier_hash("device", "d", KEY).hex()
     assert states[0, "device", device].rings["sum events/10m"] == {0: 2}
     assert states[5, "device", device].newest_ms == 2
     assert {kind for _, kind, _ in states} == {"user", "device"}  # no address, no key for one
