@@ -15,7 +15,9 @@ import msgspec
 from stream_app.errors import InvalidEventError
 from stream_app.events import Click, Event, Order, Search
 
-__all__ = ["EVENT_TYPES", "Decoder"]
+__all__ = ["ANY_SKEW_MS", "EVENT_TYPES", "Decoder"]
+
+ANY_SKEW_MS: Final = 1 << 60  # for logs whose records carry no timestamps of a broker, and where clocks are judged later
 
 # Kafka's own limit of a record batch; a compressed one may unfold to records far beyond it.
 _MOST_BYTES: Final = 1_048_576

@@ -133,6 +133,7 @@ class FeatureEngine:
         catalogue_hash: 16 hex digits; a model carries the one it was trained with.
         feature_names: columns of `dense`.
         kinds: the entity kinds, the one that lateness is judged by first.
+        reader: makes columns of events.
     """
 
     def __init__(self, catalogue: Catalogue, *, allowed_lateness_ms: int) -> None:
@@ -150,7 +151,7 @@ class FeatureEngine:
         self._layouts: dict[str, KindLayout] = {kind.name: kind_layout(catalogue, kind) for kind in catalogue.kinds}
         self._older: dict[tuple[str, bytes], KindLayout] = {}
         self._defaults = np.array([feature.default for feature in catalogue.features], np.float32)
-        self._reader = ColumnReader(catalogue)
+        self.reader = ColumnReader(catalogue)
 
     # --- state that other catalogues wrote -----------------------------------------------------------------------------------
 
@@ -202,7 +203,7 @@ class FeatureEngine:
 
     def columns(self, events: Sequence[Event], groups: Sequence[int], identity: Identity) -> EventColumns:
         """Read B decoded events, with their partition groups, into columns."""
-        return self._reader.read(events, groups, identity)
+        return self.reader.read(events, groups, identity)
 
     def rows(self, columns: EventColumns) -> dict[str, EntityRows]:
         """Tell, per kind, which entities of which groups the batch needs: what to read from the store."""

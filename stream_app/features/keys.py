@@ -38,9 +38,9 @@ class EntityKeys(Sequence[bytes]):
     @overload
     def __getitem__(self, at: int) -> bytes: ...
     @overload
-    def __getitem__(self, at: slice) -> list[bytes]: ...
-    def __getitem__(self, at: int | slice) -> bytes | list[bytes]:
-        return self._bytes[at]
+    def __getitem__(self, at: slice) -> EntityKeys: ...
+    def __getitem__(self, at: int | slice) -> bytes | EntityKeys:
+        return EntityKeys(self.words[at]) if isinstance(at, slice) else self._bytes[at]
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._bytes)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from stream_app.config import Settings
 from stream_app.errors import ConfigError
 from stream_app.replay.answer_files import FEATURES
+from stream_app.replay.begins import write_begins
 from stream_app.replay.canonical import CanonicalReplay, ReplayBatch
 from stream_app.replay.checkpoint import Checkpoint, CheckpointFolder
 from stream_app.replay.features_file import FeaturesFolder
@@ -19,14 +20,14 @@ from stream_app.replay.log_options import LogOptions, open_source
 from stream_app.replay.problems import Problems
 from stream_app.replay.processes import SplitReplay
 from stream_app.replay.recorded import RecordedRun
-from stream_app.replay.resumption import begin, checkpoints_in
+from stream_app.replay.resumption import begin, checkpoints_in, manifest_identity
 from stream_app.replay.run import Outputs, ReplaySummary, run_replay
 from stream_app.replay.sinks import AnswerFiles, AnswerTables, AnswerTopics, ReplaySink
-from stream_app.replay.sources import LogSource, chunks_of, expand, open_log
+from stream_app.replay.sources import Log, LogSource, chunks_of, expand, open_log
+from stream_app.replay.table_replay import replay_features
 from stream_app.wiring import build_engine, build_store, shared_kinds
 
 __all__ = ["ReplayOptions", "Told", "replay_log", "replay_recording"]
-
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +99,10 @@ def replay_log(settings: Settings, options: ReplayOptions, problems: Problems, t
     _refuse_own_input(options)
     source = open_source(settings, options, problems, lambda line: told.progress(0, line))
     with ExitStack() as stack:
+        table = _table_alone(settings, options, source)
+        if table is not None:
+            outputs = _outputs(settings, options, told, None, None, stack)
+            return replay_features(settings, table, source, outputs, options.batch).line(source)
         summary = ReplaySummary()
         replay = None if options.spark is not None else _replay(settings, options)
         if replay is not None:
@@ -107,6 +112,8 @@ def replay_log(settings: Settings, options: ReplayOptions, problems: Problems, t
         if replay is not None and options.snapshot is not None and found is None:
             replay.load(options.snapshot)
         outputs = _outputs(settings, options, told, found, checkpoints, stack)
+        if options.out is not None:
+            write_begins(options.out, {})
         return run_replay(_batches(settings, options, source, replay), source, outputs, summary, replay).line(source)
 
 
@@ -119,7 +126,7 @@ def replay_recording(
         settings: What the workers were started with.
         folder: Of `recorded.record_topics`.
         models: Folders of the models that answered; none: the settings'.
-        options: Where to; what is about logs is not used.
+        options: Where to, and the snapshot to begin with; what is about logs is not used.
         problems: Takes note of what is no event.
         told: Is told how far it is.
 
@@ -129,12 +136,22 @@ def replay_recording(
     """
     if not (options.out or options.to_topics or options.features_out):
         raise ConfigError("say where results go: --out FOLDER, --to-topics PREFIX or --features-out FOLDER")
-    log = open_log([folder / "log"], problems=problems)
+    log, run, summary = open_log([folder / "log"], problems=problems), RecordedRun(folder), ReplaySummary()
     with ExitStack() as stack:
-        replay = stack.enter_context(JournalReplay(settings, RecordedRun(folder), models))
+        replay = stack.enter_context(JournalReplay(settings, run, models, options.snapshot))
         log.total = replay.total
-        outputs = _outputs(settings, options, told, None, None, stack)
-        return run_replay(replay.batches(), log, outputs, ReplaySummary(), None).line(log)
+        checkpoints = None
+        if options.out is not None:
+            given = (options.to_topics, options.features_out, options.snapshot, options.answers_format)
+            shape = (settings.kafka.partitions, settings.redis.max_replicas, settings.redis.answers_kept_ms)
+            folders = [manifest_identity(model) for model in models]
+            checkpoints = checkpoints_in(options.out, settings, *run.identity(), *folders, *map(str, (*given, *shape)))
+        found = begin(checkpoints, replay, summary, problems, resume=options.resume)
+        outputs = _outputs(settings, options, told, found, checkpoints, stack)
+        if options.out is not None:
+            write_begins(options.out, replay.begins)
+        line = run_replay(replay.batches(), log, outputs, summary, replay).line(log)
+    return line if options.snapshot is None else {**line, "left_out": replay.left_out}
 
 
 def _refuse_own_input(options: ReplayOptions) -> None:
@@ -155,6 +172,13 @@ def _checkpoints(settings: Settings, options: ReplayOptions, source: LogSource) 
     assert options.out is not None
     given = (options.to_topics, options.features_out, options.snapshot, options.prefix, options.answers_format)
     return checkpoints_in(options.out, settings, *source.identity(), *map(str, given))
+
+
+def _table_alone(settings: Settings, options: ReplayOptions, source: LogSource) -> Path | None:
+    """Return the event table whose features alone are asked for, without model, answers or state from elsewhere; else None."""
+    answered = options.out or options.to_topics or settings.model.engine != "none"
+    elsewhere = options.prefix or options.spark or options.snapshot or options.processes > 1
+    return source.table if isinstance(source, Log) and not answered and not elsewhere else None
 
 
 def _replay(settings: Settings, options: ReplayOptions) -> CanonicalReplay | SplitReplay:

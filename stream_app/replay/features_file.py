@@ -6,15 +6,15 @@ feature under its own name, and the other tensors of model.contract.INPUTS as fl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from model import contract
-from stream_app.features.engine import FeatureEngine
 from stream_app.batch import Judged, Prepared
+from stream_app.features.engine import FeatureEngine, FoldResult
 from stream_app.replay.parquet_parts import ParquetParts, arrow
 
 __all__ = ["FeaturesFolder", "feature_table"]
@@ -22,25 +22,25 @@ __all__ = ["FeaturesFolder", "feature_table"]
 _OTHER_TENSORS: Final = tuple(spec for spec in contract.INPUTS if spec.name != "dense")
 
 
-def feature_table(engine: FeatureEngine, prepared: Prepared, judged: Judged) -> Any:  # noqa: ANN401 (a pyarrow table)
+def feature_table(engine: FeatureEngine, identifiers: Mapping[str, Any], folded: FoldResult, versions: Sequence[str]) -> Any:  # noqa: ANN401 (a pyarrow table)
     """Make the rows of a batch's events.
+
+    Args:
+        engine: Whose features.
+        identifiers: What names the B events: the first columns, by name.
+        folded: Of the same B events.
+        versions: B, of the models.
 
     Raises:
         ConfigError: pyarrow is not installed.
     """
     pa = arrow()
-    folded, count = judged.folded, len(prepared.events)
     columns: dict[str, Any] = {
-        "event_id": pa.array([event.event_id for event in prepared.events], pa.string()),
-        "topic": pa.array([source.topic for source in prepared.sources], pa.string()),
-        "user": pa.array([event.user for event in prepared.events], pa.string()),
-        "event_time_ms": pa.array([event.event_time_ms for event in prepared.events], pa.int64()),
-        "partition": pa.array([source.partition for source in prepared.sources], pa.int32()),
-        "offset": pa.array([source.offset for source in prepared.sources], pa.int64()),
+        **identifiers,
         "late": pa.array(folded.late),
         "duplicate": pa.array(folded.duplicate_of >= 0),
-        "catalogue_hash": pa.array([engine.catalogue_hash] * count, pa.string()),
-        "model_version": pa.array(list(judged.ranked.versions), pa.string()),
+        "catalogue_hash": pa.array([engine.catalogue_hash] * len(versions), pa.string()),
+        "model_version": pa.array(versions, pa.string()),
     }
     for name, values in zip(engine.feature_names, np.ascontiguousarray(folded.dense.T), strict=True):
         columns[name] = pa.array(values)
@@ -49,6 +49,18 @@ def feature_table(engine: FeatureEngine, prepared: Prepared, judged: Judged) -> 
         flat = np.ascontiguousarray(getattr(folded, spec.name)).reshape(-1)
         columns[spec.name] = pa.FixedSizeListArray.from_arrays(pa.array(flat), width)
     return pa.table(columns)
+
+
+def _identifiers(prepared: Prepared) -> dict[str, Any]:
+    pa = arrow()
+    return {
+        "event_id": pa.array([event.event_id for event in prepared.events], pa.string()),
+        "topic": pa.array([source.topic for source in prepared.sources], pa.string()),
+        "user": pa.array([event.user for event in prepared.events], pa.string()),
+        "event_time_ms": pa.array([event.event_time_ms for event in prepared.events], pa.int64()),
+        "partition": pa.array([source.partition for source in prepared.sources], pa.int32()),
+        "offset": pa.array([source.offset for source in prepared.sources], pa.int64()),
+    }
 
 
 class FeaturesFolder:
@@ -70,7 +82,12 @@ class FeaturesFolder:
     def write(self, prepared: Prepared, judged: Judged | None) -> None:
         """Append the rows of a batch."""
         if judged is not None:
-            self._parts.append(feature_table(self._engine, prepared, judged))
+            versions = list(judged.ranked.versions)
+            self.append(feature_table(self._engine, _identifiers(prepared), judged.folded, versions))
+
+    def append(self, table: Any) -> None:  # noqa: ANN401 (a pyarrow table)
+        """Append rows that `feature_table` made."""
+        self._parts.append(table)
 
     def flush(self) -> dict[str, int]:
         """Put everything on the disk; return where the folder stands."""

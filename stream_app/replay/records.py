@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from stream_app.events import SOURCE_TOPICS
 
-__all__ = ["LABELS", "TOPIC_CODES", "LogRecord"]
+__all__ = ["LABELS", "TOPIC_CODES", "LogRecord", "at_broker"]
 
 LABELS: Final = "labels"
 TOPIC_CODES: Final = {topic: code for code, topic in enumerate(sorted((*SOURCE_TOPICS, LABELS)))}
@@ -39,3 +39,8 @@ class LogRecord(Struct, frozen=True, order=True, array_like=True, gc=False):
     key: bytes | None
     value: bytes | None
     headers: list[tuple[str, bytes | None]] = []
+
+
+def at_broker(record: LogRecord) -> bool:
+    """Whether a record stands where a broker says, not in a row of a file (those count from 1, so none looks like that)."""
+    return record.place[1:] == (record.partition, record.offset)

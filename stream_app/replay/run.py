@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from stream_app.features.engine import FoldResult
 from stream_app.replay.canonical import ReplayBatch
 from stream_app.replay.checkpoint import CheckpointFolder, Resumable
 from stream_app.replay.features_file import FeaturesFolder
@@ -20,7 +21,7 @@ from stream_app.replay.records import LogRecord
 from stream_app.replay.sinks import ReplaySink
 from stream_app.replay.sources import LogSource
 
-__all__ = ["Outputs", "ReplaySummary", "run_replay"]
+__all__ = ["Outputs", "ReplaySummary", "reached", "run_replay"]
 
 _IN_MINUTES_S: Final = 120
 
@@ -68,16 +69,20 @@ class ReplaySummary:
             self.answers[topic] += len(said.values)
         if judged is None:
             return
-        count = len(prepared.events)
-        self.events += count
-        self.new_events += count
-        self.late += int(judged.folded.late.sum())
-        self.duplicates += int((judged.folded.duplicate_of >= 0).sum())
         self.alerts = self.answers["fraud-alerts"]
+        times = prepared.events[0].event_time_ms, prepared.events[-1].event_time_ms
+        self.take_features(*times, judged.folded, Counter(judged.ranked.versions))
+
+    def take_features(self, first_ms: int, last_ms: int, folded: FoldResult, versions: Mapping[str, int]) -> None:
+        """Count the events of a batch: the times of the first and last one, what was folded, and the events of each model."""
+        self.events += len(folded.late)
+        self.new_events += len(folded.late)
+        self.late += int(folded.late.sum())
+        self.duplicates += int((folded.duplicate_of >= 0).sum())
         if self.first_event_ms < 0:
-            self.first_event_ms = prepared.events[0].event_time_ms
-        self.last_event_ms = max(self.last_event_ms, prepared.events[-1].event_time_ms)
-        for version, rows in Counter(judged.ranked.versions).items():
+            self.first_event_ms = first_ms
+        self.last_event_ms = max(self.last_event_ms, last_ms)
+        for version, rows in versions.items():
             self.model_versions[version] = self.model_versions.get(version, 0) + rows
 
     def line(self, source: LogSource) -> dict[str, Any]:
@@ -124,7 +129,7 @@ def run_replay(
     stopped = False
     for batch in batches:
         _give_out(batch, source, outputs, summary)
-        outputs.progress(summary.records, _reached(summary, source, begin_s))
+        outputs.progress(summary.records, reached(summary, source, begin_s))
         stopped = stopped or outputs.stop()
         if outputs.checkpoints is not None:
             assert replay is not None, "a checkpoint keeps the state of a replay"
@@ -175,7 +180,7 @@ def _checkpoint(
     checkpoints.save(replay, summary.records, positions, summary.counts(), problems)
 
 
-def _reached(summary: ReplaySummary, source: LogSource, begin_s: float) -> str:
+def reached(summary: ReplaySummary, source: LogSource, begin_s: float) -> str:
     """Say which event time is reached, and how long it will take yet."""
     at = datetime.fromtimestamp(summary.last_event_ms / 1_000, UTC).strftime("%Y-%m-%d %H:%M")
     done = summary.records - summary.resumed_at

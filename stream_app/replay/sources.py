@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from stream_app.codec.decode import Decoder
+from stream_app.codec.decode import ANY_SKEW_MS, Decoder
 from stream_app.errors import ConfigError, InvalidEventError
 from stream_app.events import Event, Label
 from stream_app.imports.mapping import Mapping
@@ -29,7 +29,6 @@ from stream_app.replay.sorting import sorted_records, windowed_records
 __all__ = ["Chunk", "Log", "LogSource", "chunks_of", "decoded", "expand", "open_log"]
 
 _DAY_MS: Final = 86_400_000
-_NO_SKEW: Final = 1 << 60  # a file's rows carry no timestamps of a broker
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +82,15 @@ class Log:
         """Name and unit ("line" or "row") of each file that records come from, by the numbers in their places."""
         return [source for file in self._files for source in file.sources]
 
+    @property
+    def table(self) -> Path | None:
+        """The event table that is the whole log, if it is one: its records are in canonical order."""
+        return self._files[0].path if len(self._files) == 1 and self._files[0].is_table else None
+
     def records(self) -> Iterator[LogRecord]:
         """Yield all records in canonical order."""
         self._count = 0
-        if len(self._files) == 1 and self._files[0].is_table:
+        if self.table is not None:
             return self._counted(self._files[0].records())  # as it stands
         if self._window_ms is None:
             return sorted_records(self._counted(chain.from_iterable(file.records() for file in self._files)))
@@ -211,7 +215,7 @@ def chunks_of(
 
 def decoded(source: LogSource, size: int) -> Iterator[tuple[list[Event], list[Label]]]:
     """Yield events and labels in canonical order, chunk by chunk; what is neither is a problem."""
-    decoder = Decoder(future_skew_ms=_NO_SKEW)
+    decoder = Decoder(future_skew_ms=ANY_SKEW_MS)
     for chunk in chunks_of(source, size):
         events = []
         for record in chunk.records:

@@ -11,7 +11,7 @@ from stream_app.events import SOURCE_TOPICS
 from stream_app.features.table_columns import CODED, Coded, EventTable, Texts
 from stream_app.replay.parquet_parts import arrow
 
-__all__ = ["COLUMNS", "DICTIONARIES", "events_of"]
+__all__ = ["COLUMNS", "DICTIONARIES", "events_of", "identifiers", "known"]
 
 # What is read of the file: columns, and those of them that come as dictionaries.
 DICTIONARIES: Final = ("topic", *(name for name in CODED if not name.startswith("line_")))
@@ -23,7 +23,7 @@ COLUMNS: Final = (
 def events_of(batch: Any) -> EventTable:  # noqa: ANN401 (a pyarrow record batch)
     """Read rows that are all events: COLUMNS of them, in one chunk."""
     coded = {name: _coded(batch.column(name)) for name in DICTIONARIES}
-    lines, has_lines = batch.column("lines"), _known(batch.column("lines"))
+    lines, has_lines = batch.column("lines"), known(batch.column("lines"))
     first, counts = _lists(lines)
     of_lines = lines.values
     quantities = np.concatenate(([0], np.cumsum(_numbers(of_lines.field("quantity"), np.int64))))
@@ -43,14 +43,29 @@ def events_of(batch: Any) -> EventTable:  # noqa: ANN401 (a pyarrow record batch
         "lines": counts,
         "quantity": quantities[first + counts] - quantities[first],
     }
-    topics = np.array([SOURCE_TOPICS.index(text) for text in topic.texts.listed()], np.int64)[topic.codes]
+    numbers_of = {text: number for number, text in enumerate(SOURCE_TOPICS)}  # the dictionary may have others, unused
+    topics = np.array([numbers_of.get(text, -1) for text in topic.texts.listed()], np.int64)[topic.codes]
     times = _numbers(batch.column("time_ms"), np.int64)
     return EventTable(times, topics, _texts(batch.column("event_id")), coded, numbers)
 
 
-def _known(column: Any) -> NDArray[np.bool_]:  # noqa: ANN401
-    known: NDArray[np.bool_] = column.is_valid().to_numpy(zero_copy_only=False)
-    return known
+def identifiers(batch: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return what names the events: columns of the features' files, from rows that have `partition` and `offset` too."""
+    text = arrow().string()
+    return {
+        "event_id": batch.column("event_id"),
+        "topic": batch.column("topic").cast(text),
+        "user": batch.column("user").cast(text),
+        "event_time_ms": batch.column("time_ms"),
+        "partition": batch.column("partition"),
+        "offset": batch.column("offset"),
+    }
+
+
+def known(column: Any) -> NDArray[np.bool_]:  # noqa: ANN401
+    """Tell which rows of a column hold something, (B,)."""
+    found: NDArray[np.bool_] = column.is_valid().to_numpy(zero_copy_only=False)
+    return found
 
 
 def _numbers(column: Any, dtype: type[Any]) -> NDArray[Any]:  # noqa: ANN401
@@ -62,7 +77,7 @@ def _lists(column: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:  # noqa:
     """Where each row's list begins in the column's `values`, and how long it is; no list has no elements."""
     offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1].astype(np.int64)
     counts = np.diff(offsets)
-    counts[~_known(column)] = 0
+    counts[~known(column)] = 0
     return offsets[:-1], counts
 
 

@@ -23,7 +23,7 @@ def test_keys_as_numbers_are_the_bytes_they_were(numbers: list[int], width: int)
     as_numbers = EntityKeys(words_of(keys))
     assert list(as_numbers) == keys
     assert [as_numbers[at] for at in range(len(keys))] == keys
-    assert as_numbers[1:3] == keys[1:3]
+    assert list(as_numbers[1:3]) == keys[1:3]
     assert words_of(as_numbers) is as_numbers.words
 
 
