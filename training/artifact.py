@@ -16,12 +16,13 @@ import numpy as np
 
 from model.checkpoint import Checkpoint, save_checkpoint
 from model.contract import INPUTS, ITEMS_FILE, MANIFEST_FILE, MODEL_FILE, OUTPUTS, SAMPLES_FILE, Manifest
+from model.digest import file_sha256
 from model.inputs import EventInputs
 from stream_app.backtest.origin import commit
 from stream_app.errors import ConfigError, ContractError
 from training.dataset import Dataset
 from training.evaluate import item_vectors
-from trt_build.manifest import file_sha256, library_versions, version_of, weights_sha256, write_manifest
+from trt_build.manifest import library_versions, version_of, weights_sha256, write_manifest
 from trt_build.onnx_from_checkpoint import onnx_from_checkpoint
 from trt_build.verify import parity, torch_answers, verify_artifact
 

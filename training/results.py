@@ -23,6 +23,7 @@ import numpy as np
 
 from stream_app.backtest.origin import origin
 from stream_app.errors import ContractError
+from stream_app.services.state import write_atomically
 from training.floors import ways_of
 from training.metrics import higher_is_better
 from training.references import NOTES, Reference, reference_of
@@ -203,8 +204,8 @@ def add_rows(path: Path, rows: Iterable[ResultRow]) -> None:
             there[row.key] = replace(row, floors=_measured(row) or _measured(old), published=published)
         ordered = sorted(settled(there.values()), key=lambda row: (row.dataset, row.metric, row.name))
         of_json = {"rows": [_plain(row) for row in ordered]}
-        _replace(path, json.dumps(of_json, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-        _replace(path.with_suffix(".md"), results_markdown(ordered))
+        write_atomically(path, json.dumps(of_json, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        write_atomically(path.with_suffix(".md"), results_markdown(ordered))
 
 
 def _taken(task: str, metric: str, only: Sequence[str]) -> bool:
@@ -261,9 +262,3 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def _replace(path: Path, text: str) -> None:
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_text(text)
-    fresh.replace(path)

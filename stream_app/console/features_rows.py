@@ -1,4 +1,4 @@
-"""A log's columns as they stand in the file, for a first look without a mapping: CSV, JSON lines (each gzip or not), Parquet.
+"""A log's columns as they stand in the file, for a first look without a mapping: CSV, JSON lines, Parquet; gzip, Zstandard.
 
 Values are texts (CSV), what JSON holds, or what Parquet holds, with timestamps as epoch milliseconds. Nested JSON becomes
 columns `outer.inner`; of a list of objects the first one counts, of another list its length. A line that `millrace simulate
@@ -8,15 +8,14 @@ columns `outer.inner`; of a list of objects the first one counts, of another lis
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
+from stream_app.codec.compressed import DAMAGE, plain_bytes
 from stream_app.errors import ConfigError, InputFileError
 
 __all__ = ["Table", "read_table"]
@@ -57,7 +56,8 @@ def read_table(
         most_rows: How many; None: about four million cells, at least 50,000 rows.
         on_progress: Called now and then with the number of rows so far.
         names: The columns' names, of a CSV file that is known to have no header.
-        is_log: Whether it is known to be JSON lines of Millrace: then a line that is none is left out, not an error.
+        is_log: Whether it is known to be a log of JSON lines, of Millrace or by a mapping: a line that is none is left out then,
+            not an error.
 
     Raises:
         InputFileError: It is missing, empty or without a row, or none of these formats.
@@ -73,14 +73,14 @@ def read_table(
     if magic == b"PAR1":
         return _parquet(path, most_rows, on_progress)
     try:
-        with cast("io.BufferedReader", gzip.open(path) if magic[:2] == b"\x1f\x8b" else path.open("rb")) as raw:
-            text = io.TextIOWrapper(raw, "utf-8-sig", errors="replace", newline="")
+        with path.open("rb") as raw:
+            text = io.TextIOWrapper(plain_bytes(raw), "utf-8-sig", errors="replace", newline="")
             head = text.read(_SNIFFED)
             lines = _lines(head, text)
             if is_log or head.lstrip().startswith("{"):
                 return _json_lines(path, lines, most_rows, on_progress, is_log)
             return _csv(path, head, lines, most_rows, on_progress, names)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as err:
+    except DAMAGE as err:
         raise InputFileError(f"{path} is cut off or damaged: {err}. Get the whole file") from err
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import msgspec
 
+from stream_app.codec.compressed import DAMAGE, plain_bytes
 from stream_app.errors import InputFileError
-from stream_app.imports.compressed import DAMAGE, plain_bytes
 from stream_app.imports.rows import BadRow, damage, in_chunks
 from stream_app.imports.rules import value_at
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, Protocol, TextIO
 
+from stream_app.codec.compressed import DAMAGE, plain_bytes
 from stream_app.errors import InputFileError
-from stream_app.imports.compressed import DAMAGE, plain_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stream_app.imports.mapping import Mapping, SourceFormat
     from stream_app.imports.rules import Cells
 
-__all__ = ["BadRow", "CsvRows", "RowSource", "check_columns", "damage", "in_chunks", "open_rows"]
+__all__ = ["BadRow", "CsvRows", "RowSource", "check_columns", "damage", "format_of", "in_chunks", "open_rows"]
 
 _PARQUET_MAGIC: Final = b"PAR1"
 _JSON_LINES: Final = (".jsonl", ".ndjson")  # how such a file's name ends, before what it is compressed with
@@ -75,19 +75,8 @@ def open_rows(path: Path, mapping: Mapping, used: list[str]) -> RowSource:
         InputFileError: Missing, empty, unreadable, or without columns that the mapping uses.
         ConfigError: Parquet without pyarrow.
     """
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-    except OSError as err:
-        raise InputFileError(f"cannot read {path}: {err.strerror}. Name a CSV, JSON lines or Parquet file") from err
-    if not magic:
-        raise InputFileError(f"{path} is empty (0 bytes); was its download cut off?")
-    form = mapping.source.format or _format_of(path, magic)
-    if form != "parquet" and magic == _PARQUET_MAGIC:
-        raise InputFileError(f"{path} is a Parquet file, but the mapping {mapping.origin} says {form}: use another mapping")
+    form = format_of(path, mapping)
     if form == "parquet":
-        if magic != _PARQUET_MAGIC:
-            raise InputFileError(f"{path} is no Parquet file (it begins with {magic!r}); the mapping {mapping.origin} needs one")
         from stream_app.imports.parquet_rows import ParquetRows
 
         return ParquetRows(path, mapping, used)
@@ -98,13 +87,30 @@ def open_rows(path: Path, mapping: Mapping, used: list[str]) -> RowSource:
     return CsvRows(path, mapping, used)
 
 
-def _format_of(path: Path, magic: bytes) -> str:
+def format_of(path: Path, mapping: Mapping) -> Literal["csv", "jsonl", "parquet"]:
+    """Return how a file is written: as the mapping says, or as the file's name and first bytes say.
+
+    Raises:
+        InputFileError: It is missing, empty, or evidently not what the mapping says.
+    """
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except OSError as err:
+        raise InputFileError(f"cannot read {path}: {err.strerror}. Name a CSV, JSON lines or Parquet file") from err
+    if not magic:
+        raise InputFileError(f"{path} is empty (0 bytes); was its download cut off?")
+    told = mapping.source.format
     if magic == _PARQUET_MAGIC:
+        if told not in ("", "parquet"):
+            raise InputFileError(f"{path} is a Parquet file, but the mapping {mapping.origin} says {told}: use another mapping")
         return "parquet"
+    if told == "parquet":
+        raise InputFileError(f"{path} is no Parquet file (it begins with {magic!r}); the mapping {mapping.origin} needs one")
     name = path.name.lower()
     for suffix in _COMPRESSED:
         name = name.removesuffix(suffix)
-    return "jsonl" if name.endswith(_JSON_LINES) else "csv"
+    return told or ("jsonl" if name.endswith(_JSON_LINES) else "csv")
 
 
 def check_columns(path: Path, mapping: Mapping, used: list[str], there: list[str]) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-__all__ = ["JsonlSink", "KafkaSink", "Sink", "read_jsonl"]
+__all__ = ["JsonlSink", "KafkaSink", "Silence", "Sink"]
 
 _LINGER_MS: Final = 5  # batches fill within it at any rate that matters; a live event waits no longer
 _CONNECT_S: Final = 10.0
@@ -83,7 +83,7 @@ class KafkaSink:
                 "queue.buffering.max.messages": _QUEUE_RECORDS,
                 "delivery.report.only.error": True,  # successes need no Python call: 1 us a record less
                 "on_delivery": self._failed,
-                "logger": _Silence(),  # librdkafka would write to stderr, over the progress bar
+                "logger": Silence(),  # librdkafka would write to stderr, over the progress bar
             }
         )
         self._check_topics()
@@ -207,19 +207,8 @@ class JsonlSink:
         self._file.close()
 
 
-def read_jsonl(path: Path) -> list[tuple[str, bytes, bytes, int]]:
-    """Return the (topic, key, value, time_ms) that a JsonlSink wrote."""
-    records = []
-    with path.open("rb") as lines:
-        for text in lines:
-            line = msgspec.json.decode(text)
-            value = line["value"].encode() if "value" in line else base64.b64decode(line["value_base64"])
-            records.append((line["topic"], line["key"].encode(), value, line["time_ms"]))
-    return records
-
-
-class _Silence:
-    """Takes librdkafka's log lines; what matters comes back as delivery errors."""
+class Silence:
+    """Takes librdkafka's log lines; what matters is raised, or comes back as a delivery error."""
 
     def log(self, *_args: object, **_kwargs: object) -> None:
         """Drop one line."""

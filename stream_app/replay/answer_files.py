@@ -9,9 +9,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from stream_app.codec.compressed import DAMAGE, plain_bytes
 from stream_app.errors import InputFileError
 from stream_app.events import ANSWER_TOPICS, Source
-from stream_app.imports.compressed import DAMAGE, plain_bytes
 from stream_app.replay.answer_tables import answers_of
 from stream_app.replay.files import RecordLine
 from stream_app.replay.parquet_parts import parts_in

@@ -17,10 +17,10 @@ from typing import Annotated, Final
 
 import msgspec
 
+from stream_app.codec.compressed import DAMAGE, plain_bytes
 from stream_app.codec.decode import ANY_SKEW_MS, Decoder
 from stream_app.errors import ConfigError, InputFileError, InvalidEventError
 from stream_app.events import Event, EventTimeMs, Label
-from stream_app.imports.compressed import DAMAGE, plain_bytes
 from stream_app.imports.convert import Converter
 from stream_app.imports.importer import mapping_columns
 from stream_app.imports.mapping import Mapping

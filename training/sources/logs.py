@@ -122,7 +122,7 @@ def dataset_from_log(
     plan = _plan(source)
     splitting = splitting_from(protocol, plan.split)
     if not paths:
-        raise ConfigError("no file to train on: give --data FILE (CSV, gzip or not, or Parquet), once for each file.")
+        raise ConfigError("no file to train on: give --data FILE (CSV, JSON lines or Parquet), once for each file.")
     log = read_log(paths, load_mapping(plan.mapping), progress)
     events = log.events
     progress(f"{len(events):,} events and {len(log.labels):,} labels of {log.rows:,} rows; {log.refused:,} rows refused")

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 
 from stream_app.console.features_rows import Table, read_table
 from stream_app.errors import InputFileError
@@ -21,10 +23,12 @@ def read(path: Path, content: str | bytes, most_rows: int | None = None) -> Tabl
 
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 @pytest.mark.parametrize("comma", [",", ";", "\t", "|"])
-@pytest.mark.parametrize("pack", [False, True])
-def test_a_csv_is_read_with_its_delimiter_plain_or_gzip(tmp_path: Path, mark: str, comma: str, pack: bool) -> None:
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstandard.ZstdCompressor().compress])
+def test_a_csv_is_read_with_its_delimiter_plain_or_compressed(
+    tmp_path: Path, mark: str, comma: str, pack: Callable[[bytes], bytes]
+) -> None:
     text = mark + comma.join(["user", "amount"]) + "\r\n" + "".join(f"u{n}{comma}{n}.5\r\n" for n in range(50))
-    table = read(tmp_path / "x.csv", gzip.compress(text.encode()) if pack else text)
+    table = read(tmp_path / "x.csv", pack(text.encode()))
     assert table.names == ["user", "amount"]
     assert table.rows == 50
     assert table.columns[0][:2] == ["u0", "u1"]

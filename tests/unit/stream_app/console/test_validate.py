@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from stream_app.cli.sort import command as sort_command
 from stream_app.cli.validate import command
 from stream_app.console.validate_counts import Busiest, Different, hash64
+from stream_app.errors import ConfigError
 
 BASE_MS = 1_790_000_000_000
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
@@ -157,6 +159,33 @@ def test_a_log_is_known_by_its_first_lines_and_not_by_the_very_first(tmp_path: P
     assert found["events"] == 1_200
     assert {finding["check"] for finding in grave(found)} == checks
     assert found["status"] == len(checks)
+
+
+def test_an_event_table_is_judged_as_the_log_it_was_sorted_from(tmp_path: Path) -> None:
+    lines = clean()
+    plant_duplicate(lines)
+    plant_reused_id(lines)
+    log = written(tmp_path / "log.jsonl", lines)
+    table = tmp_path / "log.parquet"
+    result = CliRunner().invoke(sort_command, [str(log), "--out", str(table)])
+    assert result.exception is None, result.output
+    found, of_log = validated(table), validated(log)
+    assert found["checks"] == of_log["checks"]
+    assert found["cardinality"] == of_log["cardinality"]
+    assert found["events"] == found["rows"] == 1_200
+    assert "row 901 (first: row 13)" in [place for finding in grave(found) for place in finding["places"]]
+    with pytest.raises(ConfigError, match="is an event table"):
+        CliRunner().invoke(command, [str(table), "--label", "fraud"], catch_exceptions=False)
+
+
+def test_a_log_that_was_recorded_is_told_by_its_own_lines(tmp_path: Path) -> None:
+    lines = clean()
+    plant_reused_id(lines)
+    recorded = [{**line, "partition": number % 3, "offset": 5_000 + number} for number, line in enumerate(lines)]
+    found = validated(written(tmp_path / "log.jsonl", recorded))
+    assert found["rows"] == 1_200
+    [finding] = grave(found)
+    assert finding["places"] == ["line 901 (first: line 13)"]
 
 
 def test_pauses_every_night_are_no_gap(tmp_path: Path) -> None:

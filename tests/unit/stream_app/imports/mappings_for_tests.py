@@ -1,10 +1,14 @@
-"""A small shop's log and its mapping, for the import tests."""
+"""A small shop's log and its mapping, for the import tests, and what reads a file or a sink's output for them."""
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
+import msgspec
+
 from stream_app.imports.mapping import Mapping, load_mapping
+from stream_app.imports.rows import RowSource
 
 VISITS = """
 name = "visits"
@@ -45,3 +49,20 @@ def mapping_from(folder: Path, text: str = VISITS) -> Mapping:
     path = folder / "mapping.toml"
     path.write_text(text, encoding="utf-8")
     return load_mapping(str(path))
+
+
+def read_jsonl(path: Path) -> list[tuple[str, bytes, bytes, int]]:
+    """Return the (topic, key, value, time_ms) that a JsonlSink wrote."""
+    records = []
+    with path.open("rb") as lines:
+        for text in lines:
+            line = msgspec.json.decode(text)
+            value = line["value"].encode() if "value" in line else base64.b64decode(line["value_base64"])
+            records.append((line["topic"], line["key"].encode(), value, line["time_ms"]))
+    return records
+
+
+def read_until_it_ends(source: RowSource, got: list[object]) -> None:
+    """Read all rows of a file into `got`, which keeps those before what is raised."""
+    for chunk in source.chunks(0, 100):
+        got.extend(chunk)

@@ -8,8 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from stream_app.__main__ import millrace
-from stream_app.imports.sink import read_jsonl
-from tests.unit.stream_app.imports.mappings_for_tests import VISITS, visits
+from tests.unit.stream_app.imports.mappings_for_tests import VISITS, read_jsonl, visits
 
 
 @pytest.fixture

@@ -17,9 +17,8 @@ from stream_app.errors import ConfigError, InputFileError, InvalidEventError
 from stream_app.imports.convert import Converter, Produced
 from stream_app.imports.importer import mapping_columns
 from stream_app.imports.rows import BadRow, open_rows
-from stream_app.imports.sink import read_jsonl
 from stream_app.replay.sources import decoded, open_log
-from tests.unit.stream_app.imports.mappings_for_tests import VISITS, mapping_from, visits
+from tests.unit.stream_app.imports.mappings_for_tests import VISITS, mapping_from, read_jsonl, read_until_it_ends, visits
 
 # The same shop, whose tracker nests: who and what are objects, and a payment holds its basket.
 NESTED = VISITS.replace("header = true", 'format = "jsonl"')
@@ -104,12 +103,8 @@ def test_a_stream_that_was_cut_gives_its_rows_and_then_says_where(tmp_path: Path
     mapping = mapping_from(tmp_path, NESTED)
     source, got = open_rows(path, mapping, mapping_columns(mapping)), list[object]()
 
-    def read() -> None:
-        for chunk in source.chunks(0, 100):
-            got.extend(chunk)
-
     with pytest.raises(InputFileError, match=r"ends too early, after row (\d+)") as caught:
-        read()
+        read_until_it_ends(source, got)
     source.close()
     assert 1_000 < len(got) < 5_000
     assert f"after row {len(got)} " in str(caught.value)
@@ -195,6 +190,17 @@ def test_the_commands_read_them_and_name_the_rows_and_fields_that_are_wrong(
     replayed = sorted(event.event_id for events, _ in decoded(log, 8) for event in events)
     assert replayed == sorted(json.loads(value)["event_id"] for _, _, value, _ in read_jsonl(tmp_path / "out.jsonl"))
     assert [problem["first"] for problem in log.problems.summary()] == [["row 5"]]
+
+
+def test_a_log_of_json_lines_can_be_validated_and_its_first_line_may_be_a_bad_one(tmp_path: Path) -> None:
+    mapping_from(tmp_path, NESTED)
+    path = written(tmp_path / "x.jsonl.zst", [b"not json", *nested_lines(60)], "zst")
+    done = CliRunner().invoke(millrace, ["validate", str(path), "--mapping", str(tmp_path / "mapping.toml"), "--json"])
+    found = json.loads(done.stdout)
+    assert found["events"] == 60
+    assert [(one["check"], one["level"], one["count"]) for one in found["findings"] if one["check"] == "schema"] == [
+        ("schema", "warning", 1)
+    ]
 
 
 def test_the_mapping_in_the_handbook_makes_an_order_of_the_line_beside_it(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from stream_app.errors import InputFileError
 from stream_app.imports.importer import mapping_columns
 from stream_app.imports.rows import BadRow, RowSource, open_rows
-from tests.unit.stream_app.imports.mappings_for_tests import HEADER, VISITS, mapping_from, visits
+from tests.unit.stream_app.imports.mappings_for_tests import HEADER, VISITS, mapping_from, read_until_it_ends, visits
 
 HEADERLESS = VISITS.replace("header = true", 'header = false\ncolumns = ["who", "when", "what", "thing", "price"]')
 
@@ -81,12 +81,8 @@ def test_a_zip_that_was_cut_gives_its_rows_and_then_says_where(tmp_path: Path) -
     source = open_(path)
     got: list[object] = []
 
-    def read() -> None:
-        for chunk in source.chunks(0, 100):
-            got.extend(chunk)
-
     with pytest.raises(InputFileError, match=r"ends too early, after row (\d+)") as caught:
-        read()
+        read_until_it_ends(source, got)
     source.close()
     assert 1_000 < len(got) < 20_000
     assert f"after row {len(got)} " in str(caught.value)

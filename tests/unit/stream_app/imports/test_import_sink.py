@@ -6,7 +6,8 @@ import pytest
 
 from stream_app.errors import BrokerUnavailableError, ConfigError
 from stream_app.imports.pace import Pace
-from stream_app.imports.sink import JsonlSink, KafkaSink, read_jsonl
+from stream_app.imports.sink import JsonlSink, KafkaSink
+from tests.unit.stream_app.imports.mappings_for_tests import read_jsonl
 
 RECORDS = [("clicks", b"u1", b'{"a":1}', 5), ("orders", b"u2", b"\xff\xfe\x00", 6), ("clicks", b"u3", b"", 7)]
 

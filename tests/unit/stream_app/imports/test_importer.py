@@ -11,9 +11,9 @@ from stream_app.errors import BrokerUnavailableError, ConfigError, InputFileErro
 from stream_app.events import Click, Order
 from stream_app.imports.importer import ImportPlan, ImportSummary, import_file
 from stream_app.imports.pace import Pace
-from stream_app.imports.sink import JsonlSink, read_jsonl
+from stream_app.imports.sink import JsonlSink
 from stream_app.imports.state import StateFile
-from tests.unit.stream_app.imports.mappings_for_tests import VISITS, mapping_from, visits
+from tests.unit.stream_app.imports.mappings_for_tests import VISITS, mapping_from, read_jsonl, visits
 
 
 class ListSink:
