@@ -24,7 +24,7 @@ from stream_app.features.columns import EventColumns
 from stream_app.features.declare import EntityKind
 from stream_app.features.engine import FeatureEngine, FoldPass, FoldResult, Judged
 from stream_app.features.keys import KeyIndex, words_of
-from stream_app.features.memory import sparse_zeros
+from stream_app.features.memory import clear_rows, sparse_zeros
 from stream_app.features.packed import PackedStates
 
 __all__ = ["Resident"]
@@ -240,7 +240,7 @@ class _Table:
     def _vacate(self, rows: NDArray[np.int64]) -> None:
         if len(rows):
             self._index.remove(rows)
-            self.state[rows] = 0
+            clear_rows(self.state, rows)
             self._hot -= len(rows)
             self._vacant = np.concatenate((self._vacant, rows.astype(np.int32)))
 
