@@ -6,7 +6,6 @@ to be told from the first one.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import onnx
 from onnx import numpy_helper
 
 from model.contract import MANIFEST_FILE, MODEL_FILE, Manifest
+from model.digest import file_sha256
 from stream_app.inference.artifact import load_manifest, load_samples
 from stream_app.inference.onnx_scorer import OnnxScorer
 
@@ -44,7 +44,7 @@ def perturbed(folder: Path, target: Path, by: float = 0.05, seed: int = 1) -> st
             tensor.CopyFrom(numpy_helper.from_array(noisy.astype(values.dtype), tensor.name))
     onnx.save(network, str(target / MODEL_FILE))
     manifest = load_manifest(folder)
-    digest = _sha256(target / MODEL_FILE)
+    digest = file_sha256(target / MODEL_FILE)
     manifest = msgspec.structs.replace(
         manifest, version=f"{manifest.name}-{digest[:12]}", sha256={**manifest.sha256, MODEL_FILE: digest}
     )
@@ -63,13 +63,9 @@ def _record_again(folder: Path, target: Path, manifest: Manifest) -> None:
         f"out_{name}": v for name, v in outputs.items()
     }
     np.savez_compressed(target / manifest.samples, **recorded)
-    sha256 = {**manifest.sha256, manifest.samples: _sha256(target / manifest.samples)}
+    sha256 = {**manifest.sha256, manifest.samples: file_sha256(target / manifest.samples)}
     _write(target, msgspec.structs.replace(manifest, sha256=sha256))
 
 
 def _write(target: Path, manifest: Manifest) -> None:
     (target / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2))
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

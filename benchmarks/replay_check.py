@@ -23,7 +23,6 @@ import shutil
 import time
 from collections import Counter
 from dataclasses import dataclass
-from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ from benchmarks.e2e import Run
 from benchmarks.origin import origin
 from benchmarks.processes import Fleet, die_on_sigterm, run_python
 from benchmarks.space import Space
+from model.digest import file_sha256
 from stream_app.features.catalog import CATALOGUE
 from stream_app.replay.compare import Differences, compare
 from stream_app.replay.recorded import RecordedRun
@@ -115,15 +115,7 @@ def unequal(one: Path, other: Path) -> int:
     if not found.same:
         return max(1, found.differing)
     files = sorted(path.name for path in one.glob("*.jsonl"))
-    return sum(_digest(one / name) != _digest(other / name) for name in files)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return sum(file_sha256(one / name) != file_sha256(other / name) for name in files)
 
 
 def _largest(found: Differences, topic_is_features: bool) -> dict[str, float]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import msgspec
 
 from model.contract import MANIFEST_FILE, MANIFEST_FORMAT, MODEL_FILE, Manifest, TensorSpec
+from model.digest import file_sha256
 from model.plan import Precision
 from trt_build.errors import RefusedError
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = [
     "OnnxManifest",
     "checked_format",
-    "file_sha256",
     "library_versions",
     "manifest_beside",
     "read_manifest",
@@ -68,12 +68,6 @@ class OnnxManifest(msgspec.Struct, frozen=True, kw_only=True):
 def sha256_of(content: bytes) -> str:
     """Return the hex SHA-256 of bytes."""
     return hashlib.sha256(content).hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """Return the hex SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def weights_sha256(checkpoint: Checkpoint) -> str:

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Final
 
+from model.digest import file_sha256
 from trt_build.errors import BuildError, RefusedError
 
 __all__ = ["cut", "join"]
@@ -53,7 +54,7 @@ def join(folder: Path, target_folder: Path) -> Path:
         about = json.loads((folder / _LIST).read_text())
     except (OSError, ValueError) as err:
         raise RefusedError(f"{folder / _LIST} cannot be read ({err}). Fix: carry it with the parts") from err
-    wrong = [part["name"] for part in about["parts"] if _sha256(folder / part["name"]) != part["sha256"]]
+    wrong = [part["name"] for part in about["parts"] if not _is_whole(folder / part["name"], part["sha256"])]
     if wrong:
         raise RefusedError(f"parts are missing or damaged: {', '.join(wrong)}. Fix: carry these again")
     target_folder.mkdir(parents=True, exist_ok=True)
@@ -66,8 +67,5 @@ def join(folder: Path, target_folder: Path) -> Path:
     return target
 
 
-def _sha256(path: Path) -> str:
-    if not path.exists():
-        return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _is_whole(path: Path, sha256: str) -> bool:
+    return path.exists() and file_sha256(path) == sha256

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from model.checkpoint import Checkpoint
 from model.contract import INPUTS, MODEL_FILE, OUTPUTS, SAMPLES_FILE
+from model.digest import file_sha256
 from model.network import ServingNetwork
 from model.plan import Precision
 from model.tasks import SHOP_TASKS
 from trt_build.compare import Difference, compare, merged
 from trt_build.errors import RefusedError
-from trt_build.manifest import file_sha256, read_manifest, weights_sha256
+from trt_build.manifest import read_manifest, weights_sha256
 from trt_build.recorded import Arrays
 from trt_build.sessions import session_of
 from trt_build.tolerances import TOLERANCES

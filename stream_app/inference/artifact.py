@@ -21,7 +21,6 @@ from stream_app.errors import ContractError
 
 __all__ = [
     "check_catalogue",
-    "file_sha256",
     "load_items",
     "load_manifest",
     "load_samples",
@@ -34,12 +33,6 @@ _HASH_SHOWN: Final = 12  # characters of a hash that a person compares
 
 class _Format(msgspec.Struct):
     format: int = MANIFEST_FORMAT
-
-
-def file_sha256(path: Path) -> str:
-    """Return the hex SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_manifest(folder: Path) -> Manifest:

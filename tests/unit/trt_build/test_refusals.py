@@ -16,13 +16,14 @@ from rich.progress import Progress
 
 from model.checkpoint import Checkpoint
 from model.contract import ITEMS_FILE, MANIFEST_FILE, MODEL_FILE
+from model.digest import file_sha256
 from model.plan import PlanManifest
 from tests.unit.trt_build.double import DEVICE, Double
 from trt_build.__main__ import main
 from trt_build.engine_from_onnx import EngineOrder
 from trt_build.errors import NoTensorRTError, RefusedError
 from trt_build.library_here import Device, tensorrt_here
-from trt_build.manifest import file_sha256, manifest_beside
+from trt_build.manifest import manifest_beside
 from trt_build.onnx_files import source_of_checkpoint, write_onnx
 from trt_build.plan_from_refit import check_refit
 from trt_build.plans import build_plan, check_fits, read_plan, write_plan

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from model.contract import INPUTS, ITEMS_FILE, MANIFEST_FILE, MODEL_FILE, OUTPUTS, SAMPLES_FILE, Manifest
+from model.digest import file_sha256
 from stream_app.errors import ContractError, EngineLostError, ModelFailedError
-from stream_app.inference.artifact import check_catalogue, file_sha256, load_items, load_manifest, load_samples
+from stream_app.inference.artifact import check_catalogue, load_items, load_manifest, load_samples
 from stream_app.inference.onnx_scorer import OnnxScorer
 from stream_app.inference.port import Scorer
 from stream_app.inference.self_test import self_test
