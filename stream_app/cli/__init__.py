@@ -20,6 +20,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "import": ("import_", "Produce the events of a log file (CSV or Parquet)."),
     "record": ("record", "Write what a live run's topics hold to files."),
     "validate": ("validate", "Check a log: order, duplicates, gaps, clocks, leakage and more."),
+    "sort": ("sort", "Write a log as one file of columns, for logs that are replayed often."),
     "replay": ("replay", "Run a log, or a recorded live run, through the live path."),
     "snapshot": ("snapshot", "Write the live state to a file, for a replay to begin with."),
     "diff": ("diff", "Name the first event and feature that a replay has otherwise."),

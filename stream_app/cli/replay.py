@@ -6,12 +6,12 @@ import json
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from stream_app.cli.log_options import chosen_log, log_options
 from stream_app.cli.settings import cli_settings
 from stream_app.errors import ConfigError
 
@@ -30,24 +30,14 @@ Examples:
   millrace replay 'logs/2026-*.csv.gz' --mapping visits.toml --out answers --strict
   millrace replay transactions.parquet --mapping cards --model none --features-out features
   millrace replay tracking.jsonl --mapping tracking.toml --out answers --answers-format parquet
+  millrace replay shop.parquet --out answers                     a log that `millrace sort` wrote
   millrace replay --from-topics --since 2026-01-01 --out answers
   millrace replay --order journal recorded --out replayed     then: millrace diff recorded replayed
 """
 
 
 @click.command("replay", epilog=_EXAMPLES)
-@click.argument("log", nargs=-1)
-@click.option(
-    "--mapping",
-    "mapping_name",
-    help="How rows become events: a packaged mapping or a TOML file. Not for Millrace's own JSON lines.",
-)
-@click.option("--from-topics", is_flag=True, help="Read the source topics of kafka.bootstrap in place of files.")
-@click.option("--since", type=click.DateTime(), help="Of topics: only records with a timestamp from then on (UTC).")
-@click.option("--until", type=click.DateTime(), help="Of topics: only records with a timestamp before that (UTC).")
-@click.option(
-    "--offsets", multiple=True, metavar="TOPIC-PARTITION=FROM:TO", help="Of topics: only these offsets, each partition."
-)
+@log_options
 @click.option(
     "--order",
     type=click.Choice(["canonical", "journal"]),
@@ -68,9 +58,6 @@ Examples:
     metavar="FOLDER",
     help="The model, as model.path; `none`: features and rules only. With --order journal: all that answered.",
 )
-@click.option("--sort-window", type=click.FloatRange(min=0), metavar="MINUTES",
-    help="Sort on the way, for a log nearly in order; what comes later is left out, and counted. Without: sort all, on disk.",
-)  # fmt: skip
 @click.option("--batch", type=click.IntRange(min=1), default=4_096, show_default=True, help="Events scored at once.")
 @click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True, help="Processes; the same bytes as one.")
 @click.option("--engine", type=click.Choice(["local", "spark"]), default="local", show_default=True, help="What runs it.")
@@ -80,7 +67,6 @@ Examples:
 @click.option(
     "--from-snapshot", type=click.Path(path_type=Path, dir_okay=False), help="Begin with this state (`millrace snapshot`)."
 )
-@click.option("--strict", is_flag=True, help="End at the first thing that is wrong with the log.")
 @click.option("--resume/--restart", default=True, help="Go on where a replay to this --out stopped (default), or begin anew.")
 @click.option(
     "--checkpoint-s", type=click.FloatRange(min=0), default=30.0, show_default=True, help="Seconds between checkpoints."
@@ -130,7 +116,6 @@ def _settings(model: str) -> Settings:
 
 
 def _options(given: Mapping[str, Any]) -> ReplayOptions:
-    from stream_app.imports.mapping import load_mapping
     from stream_app.replay.assemble import ReplayOptions
 
     if (given["store"] == "redis") != (given["prefix"] is not None):
@@ -138,17 +123,11 @@ def _options(given: Mapping[str, Any]) -> ReplayOptions:
             "--store redis needs --prefix, a first part of keys that nothing else uses; and --prefix needs --store redis"
         )
     return ReplayOptions(
-        paths=given["log"],
-        mapping=load_mapping(given["mapping_name"]) if given["mapping_name"] else None,
-        from_topics=given["from_topics"],
-        since_ms=_epoch_ms(given["since"]),
-        until_ms=_epoch_ms(given["until"]),
-        offsets=given["offsets"],
+        **chosen_log(given),
         out=given["out"],
         answers_format=given["answers_format"],
         to_topics=given["to_topics"],
         features_out=given["features_out"],
-        window_ms=None if given["sort_window"] is None else round(given["sort_window"] * 60_000),
         batch=given["batch"],
         processes=given["processes"],
         spark=given["spark_master"] if given["engine"] == "spark" else None,
@@ -157,7 +136,3 @@ def _options(given: Mapping[str, Any]) -> ReplayOptions:
         resume=given["resume"],
         checkpoint_s=given["checkpoint_s"],
     )
-
-
-def _epoch_ms(at: datetime | None) -> int | None:
-    return None if at is None else int(at.replace(tzinfo=UTC).timestamp() * 1_000)

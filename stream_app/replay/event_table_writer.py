@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -56,8 +56,9 @@ def sort_log(
         raise ConfigError(f"--out {out} is a file of the log: name another one")
     begin_s = time.monotonic()
     source = open_source(settings, options, problems, lambda line: progress(0, line))
-    with EventTableWriter(out, lambda record, reason: problems.add(*source.where(record), reason)) as writer:
-        size = writer.write(source.records(), source.sources if isinstance(source, Log) else (), lambda n: progress(n, "writing"))
+    sources = source.sources if isinstance(source, Log) else ()
+    with EventTableWriter(out, sources, lambda record, reason: problems.add(*source.where(record), reason)) as writer:
+        size = writer.write(source.records(), lambda count: progress(count, "writing"))
     return {
         "out": str(out),
         **asdict(writer.counts),
@@ -79,20 +80,27 @@ class Counts:
 
 
 class EventTableWriter:
-    """Writes one table; use it as a context. A file that was there before is replaced by `finish`, and only then.
+    """Writes one table; use it as a context. A file that was there before is replaced by `write`, when the new one is whole.
 
     Args:
         out: The file. Until it is whole it has another name in the same folder, which begins with a dot.
+        sources: Name and unit ("line" or "row") of each of the log's files, by the numbers in its records' places.
         tell: Told of each record that is no event or no label, and why; it stands in the table all the same.
 
     Raises:
         ConfigError: It cannot be written, or pyarrow is not installed.
     """
 
-    def __init__(self, out: Path, tell: Callable[[LogRecord, str], None] = lambda _record, _reason: None) -> None:
-        arrow()
-        self._out, self._fresh = out, out.with_name(f".{out.name}.tmp")
-        self._tell = tell
+    def __init__(
+        self,
+        out: Path,
+        sources: Sequence[tuple[str, str]],
+        tell: Callable[[LogRecord, str], None] = lambda _record, _reason: None,
+    ) -> None:
+        schema = event_table_schema(sources)
+        from pyarrow import parquet
+
+        self._out, self._fresh, self._tell = out, out.with_name(f".{out.name}.tmp"), tell
         self._decode = Decoder(future_skew_ms=ANY_SKEW_MS).decode
         self._decode_label = msgspec.json.Decoder(Label).decode
         self._waiting: list[LogRecord] = []
@@ -100,6 +108,10 @@ class EventTableWriter:
         self.counts = Counts()
         with self._writing():
             self._file = self._fresh.open("wb")
+            self._writer: Any = parquet.ParquetWriter(
+                self._file, schema, compression="zstd", use_dictionary=[*DICTIONARIES, "key"],
+                dictionary_pagesize_limit=_ALL_BYTES,
+            )  # fmt: skip
 
     def __enter__(self) -> EventTableWriter:
         """Return itself."""
@@ -107,52 +119,44 @@ class EventTableWriter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Remove what is not whole."""
+        with suppress(OSError):  # of a disk that is full: that has been told
+            self._writer.close()
         self._file.close()
         self._fresh.unlink(missing_ok=True)
 
-    def write(
-        self, records: Iterable[LogRecord], sources: Sequence[tuple[str, str]], progress: Callable[[int], None] = lambda _n: None
-    ) -> int:
-        """Write records that come in canonical order, and put the file in its place; return its bytes.
+    def write(self, records: Iterable[LogRecord], progress: Callable[[int], None] = lambda _count: None) -> int:
+        """Write all records of the log, which come in canonical order, and put the file in its place; return its bytes.
 
         Args:
-            records: All of the log.
-            sources: Name and unit ("line" or "row") of each of its files, by the numbers in the records' places.
-            progress: Told the number of records so far, now and then.
+            records: The log's.
+            progress: Told how many are written, now and then.
 
         Raises:
             ConfigError: The disk is full, or cannot be written.
         """
-        from pyarrow import parquet
-
-        with self._writing():
-            writer = parquet.ParquetWriter(
-                self._file, event_table_schema(sources), compression="zstd", use_dictionary=[*DICTIONARIES, "key"],
-                dictionary_pagesize_limit=_ALL_BYTES,
-            )  # fmt: skip
         for count, record in enumerate(records, 1):
             self._waiting.append(record)
             self._bytes += len(record.value or b"")
             if len(self._waiting) >= _ROW_GROUP or self._bytes >= _GROUP_BYTES:
-                self._write_group(writer)
+                self._write_group()
             if count % _TOLD == 0:
                 progress(count)
-        self._write_group(writer)
+        self._write_group()
         with self._writing():
-            writer.close()
+            self._writer.close()
             size = self._file.tell()
             os.fsync(self._file.fileno())
             self._file.close()
             self._fresh.replace(self._out)
         return size
 
-    def _write_group(self, writer: Any) -> None:  # noqa: ANN401 (a pyarrow.parquet.ParquetWriter)
+    def _write_group(self) -> None:
         if not self._waiting:
             return
         events = [self._event(record) for record in self._waiting]
-        table = _table(self._waiting, events, writer.schema)
+        table = _table(self._waiting, events, self._writer.schema)
         with self._writing():
-            writer.write_table(table, row_group_size=_ROW_GROUP)
+            self._writer.write_table(table, row_group_size=_ROW_GROUP)
         self.counts.records += len(events)
         self._waiting, self._bytes = [], 0
 

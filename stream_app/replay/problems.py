@@ -62,7 +62,7 @@ class Problems:
         if self._whole and lost:
             raise InputFileError(reason if file in reason else f"{file}, {place}: {reason}")
         if self._strict:
-            raise InputFileError(f"{file}, {place}: {reason}. Without --strict it is counted, and the replay goes on")
+            raise InputFileError(f"{file}, {place}: {reason}. Without --strict it is counted, and the log is read on")
         if (file, reason) not in self.found and len(self.found) >= _MOST_REASONS:
             reason = _OTHER
         if of_record:

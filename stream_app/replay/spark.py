@@ -23,7 +23,7 @@ from stream_app.config import Settings, spark_environ
 from stream_app.errors import ConfigError
 from stream_app.imports.mapping import Mapping as LogMapping
 from stream_app.replay.canonical import ReplayBatch
-from stream_app.replay.files import LogFile
+from stream_app.replay.files import log_files
 from stream_app.replay.problems import Problems
 from stream_app.replay.sources import expand
 from stream_app.replay.split import shared_kinds, user_kinds
@@ -60,7 +60,7 @@ def replay_spark(
     Args:
         settings: What a worker would be started with; the model's files lie at the same place on every executor.
         paths: As in open_log; at the same place on every executor. Parquet is read by row groups, other files one by one.
-        mapping: How rows become events; None: JSON lines.
+        mapping: How rows become events; None: JSON lines, or event tables.
         problems: Takes note of what is wrong with the log.
         size: Records of a batch.
         options: Where and how wide.
@@ -69,14 +69,14 @@ def replay_spark(
         ConfigError: pyspark is not installed, or a file is not there.
         InputFileError: Something is wrong with the log, and the problems are strict.
     """
-    files = expand(paths)
+    files = log_files(expand(paths), mapping, problems)
     with _session(options) as spark:
         from stream_app.replay.spark_tasks import ReplayTask
 
         engine = build_engine(settings)
         task = ReplayTask(
             settings=pickle.dumps(settings),
-            files=tuple(str(path.resolve()) for path in files),
+            files={file.number: str(file.path.resolve()) for file in files},
             mapping=mapping,
             size=size,
             kinds=shared_kinds(engine),
@@ -84,9 +84,7 @@ def replay_spark(
         )
         width = options.parts or 2 * spark.sparkContext.defaultParallelism
         plan = _Plan(spark, task, width, user_kinds(engine), tuple(engine.widths()))
-        parts = [
-            (number, *part) for number, path in enumerate(files) for part in LogFile(path, number, mapping, problems).parts()
-        ]
+        parts = [(file.number, *part) for file in files for part in file.parts()]
         try:
             yield from _in_order(plan.answered(plan.prepared(plan.read(parts), problems)))
         finally:

@@ -91,7 +91,7 @@ class ReplayTask:
     """
 
     settings: bytes
-    files: tuple[str, ...]
+    files: dict[int, str]
     mapping: Mapping | None
     size: int
     kinds: tuple[str, ...]

@@ -15,8 +15,11 @@ from stream_app.config import KafkaSettings, ModelSettings, Settings
 from stream_app.errors import ConfigError
 from stream_app.events import ANSWER_TOPICS, SIDE_TOPICS, SOURCE_TOPICS
 from stream_app.replay.assemble import ReplayOptions, Told, replay_log
+from stream_app.replay.event_table_writer import sort_log
+from stream_app.replay.log_options import LogOptions
 from stream_app.replay.problems import Problems
 from stream_app.replay.recorded import record_topics
+from stream_app.replay.sources import open_log
 from tests.scoring import make_events, topic_of
 
 EVENTS = make_events(120, users=[f"u-{n}" for n in range(7)], devices=["d-1", "d-2"])
@@ -58,6 +61,11 @@ def test_topics_are_replayed_by_offsets_and_by_time_and_as_recorded(
     assert replayed(settings, tmp_path / "again", paths=(str(tmp_path / "recorded" / "log"),)) == whole
     for name in ("intent-labels.jsonl", "recommendation-candidates.jsonl"):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+    table = tmp_path / "topics.parquet"
+    sort_log(settings, LogOptions(from_topics=True), table, Problems(strict=True), lambda _count, _note: None)
+    assert list(open_log([table]).records()) == list(open_log([tmp_path / "recorded" / "log"]).records())
+    assert replayed(settings, tmp_path / "of-table", paths=(str(table),)) == whole
 
     since = sorted(times.values())[60]
     late = replayed(settings, tmp_path / "late", from_topics=True, since_ms=since + 1_000)

@@ -48,8 +48,8 @@ def through_a_table(reader: ColumnReader, log: list[Event], folder: Path) -> Eve
     for row, event in enumerate(log):
         time_ms, key, value = event.event_time_ms, event.user.encode(), msgspec.json.encode(event)
         records.append(LogRecord(time_ms, (0, row, 0), TOPICS[type(event)], 0, row, time_ms, key, value))
-    with EventTableWriter(folder / "log.parquet") as writer:
-        writer.write(iter(records), [])
+    with EventTableWriter(folder / "log.parquet", []) as writer:
+        writer.write(iter(records))
         assert writer.counts.events == len(log)
     with EventTable(folder / "log.parquet") as table:
         batch = table.batch(0, COLUMNS, DICTIONARIES)

@@ -145,17 +145,6 @@ def test_features_are_not_written_among_the_files_of_the_log(log: Path, tmp_path
     assert not (tmp_path / "out").exists()
 
 
-def test_offsets_that_the_broker_does_not_hold_are_refused() -> None:
-    there = {("clicks", 0): (50, 100), ("clicks", 1): (0, 0)}
-    for asked in ("clicks-0=50:60", "clicks-0=60:1000", "clicks-1=0:0"):
-        assemble._refuse_missing(assemble._wanted((asked,)), there)
-    with pytest.raises(ConfigError, match="clicks has no partition 2"):
-        assemble._refuse_missing(assemble._wanted(("clicks-2=0:10",)), there)
-    for asked in ("clicks-0=10:60", "clicks-0=100:200", "clicks-1=0:10"):
-        with pytest.raises(ConfigError, match="the broker holds the offsets"):
-            assemble._refuse_missing(assemble._wanted((asked,)), there)
-
-
 @pytest.mark.parametrize(
     ("options", "resumable", "said"),
     [

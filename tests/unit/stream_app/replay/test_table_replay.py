@@ -39,9 +39,9 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def table_of(logs: Iterable[Path], out: Path) -> Path:
-    with EventTableWriter(out) as writer:
-        source = open_log(list(logs))
-        writer.write(source.records(), source.sources)
+    source = open_log(list(logs))
+    with EventTableWriter(out, source.sources) as writer:
+        writer.write(source.records())
     return out
 
 
