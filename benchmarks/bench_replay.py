@@ -1,13 +1,16 @@
 """What a replay costs: features alone, with the model, its memory, and offline tools beside it, each in a process of its own.
 
-- `features_events_per_s`: decoded events to all features on one core: columns, digests, numbering, the fold; state in memory;
+- `features_events_per_s`: a log that `millrace sort` has written, to all features, for each second of one core: columns, digests,
+  numbering, the fold; state in memory, nothing written;
+- `decoded_events_per_s`: the same from events that were decoded before, on one core: the way of a worker and of any other log;
 - `model_events_per_s`: a whole canonical replay on one core: JSON lines in, features, model, candidates, answers out;
 - `peak_rss_mb`: peak memory of the features of so many events. The log is the real card log, repeated with its times shifted, so
   users come again and again; its columns are made once, as decoding holds nothing;
 - `polars_events_per_s`, `duckdb_events_per_s`: 20 of the features, all at once, of a table in memory, one thread;
-  `millrace_20_events_per_s`: the same 20 by a catalogue of those alone, decoded events to features;
-- `live_ratio`: `features_events_per_s` to what one live worker does end to end without a model, on the same machine: measured in
-  the same run (`make bench`'s own drain, --quick), or given with --live.
+  `millrace_20_events_per_s`: the same 20 by a catalogue of those alone, from a table as above;
+- `live_ratio`: features of such a log by the wall clock, on all cores (`features_wall_events_per_s`), to what one live worker
+  does end to end without a model, on the same machine: measured in the same run (`make bench`'s own drain, --quick), or given
+  with --live.
 
 The last line is JSON. `differences` counts values in which the tools differ from Millrace (0: equal, means within 1e-6).
 """
@@ -34,6 +37,7 @@ from benchmarks.feature_logs import Log, batches, find_logs
 from benchmarks.offline_features import FEATURES, Transactions, by_duckdb, by_polars
 from benchmarks.origin import ROOT, origin
 from benchmarks.progress import Teller, teller
+from stream_app.codec.decode import ANY_SKEW_MS
 from stream_app.codec.identity import Identity
 from stream_app.config import ModelSettings, Settings
 from stream_app.events import Event, Order
@@ -43,8 +47,12 @@ from stream_app.features.declare import Catalogue
 from stream_app.features.engine import FeatureEngine
 from stream_app.imports.sink import JsonlSink
 from stream_app.replay.canonical import CanonicalReplay
+from stream_app.replay.event_table import EventTable
+from stream_app.replay.event_table_writer import EventTableWriter
+from stream_app.replay.records import LogRecord
 from stream_app.replay.resident import Resident
 from stream_app.replay.sources import chunks_of, open_log
+from stream_app.replay.table_replay import TableReplay
 
 __all__ = ["main"]
 
@@ -64,13 +72,43 @@ _IDENTITY = Identity(b"a key of the benchmarks alone")
 
 
 def measured_features(logs: list[Log], events: int, catalogue: Catalogue = CATALOGUE) -> dict[str, Any]:
-    """Take decoded events to their features, log after log; seconds of CPU, so that others on the machine hardly matter."""
+    """Take tables to their features, log after log; seconds of CPU, of all threads together, and by the clock."""
     engine = FeatureEngine(catalogue, allowed_lateness_ms=_LATENESS_MS)
     engine.warm()
-    count, seconds = 0, {"columns": 0.0, "fold": 0.0}
-    by_log = {}
+    count, cpu_s, wall_s, by_log = 0, 0.0, 0.0, {}
     for log in logs:
-        state, done, began = Resident(engine), 0, dict(seconds)
+        with tempfile.TemporaryDirectory() as folder:
+            path = _table(log, events // len(logs), Path(folder))
+            with EventTable(path) as table:
+                replay = TableReplay(table, engine, _IDENTITY, open_log([path]), ANY_SKEW_MS)
+                cpu, wall, done = time.process_time(), time.perf_counter(), 0
+                for batch in replay.batches(_BATCH):
+                    done += len(batch.events)
+                cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+        by_log[log.name] = round(done / cpu, 1)
+        count, cpu_s, wall_s = count + done, cpu_s + cpu, wall_s + wall
+    rates = {"events_per_s": round(count / cpu_s, 1), "wall_events_per_s": round(count / wall_s, 1)}
+    return {**rates, "by_log": by_log, "events": count}
+
+
+def _table(log: Log, events: int, folder: Path) -> Path:
+    records = []
+    for row, event in enumerate(islice(log.events(), events)):
+        time_ms, topic = event.event_time_ms, _TOPICS[type(event).__name__]
+        records.append(LogRecord(time_ms, (0, row, 0), topic, 0, row, time_ms, event.user.encode(), _encoded(event)))
+    path = folder / "log.parquet"
+    with EventTableWriter(path, [(log.name, "row")]) as writer:
+        writer.write(sorted(records))
+    return path
+
+
+def measured_decoded(logs: list[Log], events: int) -> dict[str, Any]:
+    """Take decoded events to their features, log after log; seconds of CPU, so that others on the machine hardly matter."""
+    engine = FeatureEngine(CATALOGUE, allowed_lateness_ms=_LATENESS_MS)
+    engine.warm()
+    count, seconds = 0, {"columns": 0.0, "fold": 0.0}
+    for log in logs:
+        state, done = Resident(engine), 0
         for batch in batches(islice(log.events(), events // len(logs)), _BATCH):
             start = time.process_time()
             columns = engine.columns(batch, [0] * len(batch), _IDENTITY)
@@ -79,10 +117,9 @@ def measured_features(logs: list[Log], events: int, catalogue: Catalogue = CATAL
             seconds["columns"] += middle - start
             seconds["fold"] += time.process_time() - middle
             done += len(batch)
-        by_log[log.name] = round(done / sum(seconds[piece] - began[piece] for piece in seconds), 1)
         count += done
     us = {piece: round(spent / count * 1e6, 3) for piece, spent in seconds.items()}
-    return {"events_per_s": round(count / sum(seconds.values()), 1), "us": us, "by_log": by_log, "events": count}
+    return {"events_per_s": round(count / sum(seconds.values()), 1), "us": us, "events": count}
 
 
 def measured_model(logs: list[Log], events: int, model: Path) -> dict[str, Any]:
@@ -206,8 +243,9 @@ def _in_child(what: str, data: Path, model: Path, *, quick: bool, events: int = 
 
 def _measure(what: str, data: Path, model: Path, sizes: dict[str, Any], events: int | None) -> dict[str, Any]:
     logs = find_logs(data, 110_300, 1_466_282, 60_000)
-    if what == "features":
-        return measured_features(logs, events or sizes["features"])
+    if what in {"features", "decoded"}:
+        measured = measured_features if what == "features" else measured_decoded
+        return measured(logs, events or sizes["features"])
     if what == "model":
         return measured_model(logs, events or sizes["model"], model)
     if what == "offline":
@@ -215,6 +253,7 @@ def _measure(what: str, data: Path, model: Path, sizes: dict[str, Any], events: 
     return measured_memory(logs, events or sizes["memory"][0], sizes["base"])
 
 
+_MEASURES = ("features", "decoded", "model", "memory", "offline")
 _EXAMPLES = """\b
 Examples:
   python -m benchmarks.bench_replay
@@ -230,7 +269,9 @@ Examples:
 @click.option(
     "--model", type=click.Path(path_type=Path), default=ROOT / "model" / "artifacts" / "demo", help="The model's folder."
 )
-@click.option("--measure", type=click.Choice(["features", "model", "memory", "offline"]), help="Only this, in this process.")
+@click.option(
+    "--measure", type=click.Choice(["features", "decoded", "model", "memory", "offline"]), help="Only this, in this process."
+)
 @click.option("--events", type=click.IntRange(min=1), help="With --measure: so many.")
 @click.option("--live", type=click.FloatRange(min=1), help="Events a second of a live worker without a model; default: measured.")
 @click.option("--quick", is_flag=True, help="Some thousand events: seconds, and coarser figures.")
@@ -243,7 +284,7 @@ def main(data: Path, model: Path, measure: str | None, events: int | None, live:
     tell = teller()
     try:
         found = {}
-        for what in ("features", "model", "offline"):
+        for what in ("features", "decoded", "model", "offline"):
             tell.say(f"measuring: {what}")
             found[what] = _in_child(what, data, model, quick=quick)
         memory = {}
@@ -259,10 +300,12 @@ def main(data: Path, model: Path, measure: str | None, events: int | None, live:
         "model_events_per_s": found["model"]["events_per_s"],
         "peak_rss_mb": {count: of["peak_rss_mb"] for count, of in memory.items()},
         **{name: value for name, value in found["offline"].items() if name != "events"},
-        "live_ratio": round(features["events_per_s"] / rate, 1),
+        "live_ratio": round(features["wall_events_per_s"] / rate, 1),
         "live_events_per_s": rate,
-        "features_us": features["us"],
+        "features_wall_events_per_s": features["wall_events_per_s"],
         "features_by_log": features["by_log"],
+        "decoded_events_per_s": found["decoded"]["events_per_s"],
+        "decoded_us": found["decoded"]["us"],
         "fold_events_per_s": {count: of["events_per_s"] for count, of in memory.items()},
         "events": {**{what: of["events"] for what, of in found.items()}, "memory": sizes["memory"]},
         "features": len(CATALOGUE.features),
