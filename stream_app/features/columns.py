@@ -16,34 +16,26 @@ from typing import Any, Final, get_args
 from zlib import crc32
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from model.contract import CATEGORY_BUCKETS, CONTEXT_COLUMNS, ITEM_BUCKETS, PRICE_BUCKETS, QUERY_CODES, SEQUENCE_CODES
+from model.contract import CATEGORY_BUCKETS, ITEM_BUCKETS
 from stream_app.codec.identity import DIGEST_BYTES, Identity
 from stream_app.events import KINDS, PLATFORMS, SCENES, Click, Event, Order, Search
 from stream_app.features.compiled import allocating
-from stream_app.features.declare import Catalogue, Field, IdField
+from stream_app.features.declare import Catalogue, IdField
+from stream_app.features.numbers import FIELD_ROWS, Numbers, cents
 from stream_app.features.text import REDUCED, event_hashes, query_of
 
 __all__ = [
     "COMPOSITE",
-    "FIELD_ROWS",
     "ColumnReader",
     "EntityRows",
     "EventColumns",
-    "Numbers",
     "category_bucket",
-    "cents",
     "item_bucket",
     "rows_of_kinds",
 ]
 
-_HOUR_MS: Final = 3_600_000
-_DAY_MS: Final = 24 * _HOUR_MS
-_THURSDAY: Final = 3  # 1 January 1970, counted from Monday = 0
-_NIGHT_UNTIL: Final = 7  # hours of UTC
-_SATURDAY: Final = 6  # counted from Monday = 1
-_FREE_BITS: Final = 4  # prices below 32 cents share the first bucket; each further bucket doubles
 _HALF: Final = 8  # bytes of a digest that tell two sessions, or two categories, of one user apart
 _UNKNOWN: Final = bytes(DIGEST_BYTES)
 
@@ -61,7 +53,6 @@ _COUNTRIES: Final = attrgetter("billing_country", "shipping_country", "ip_countr
 _OF_LINE: Final = attrgetter("item", "category", "unit_price")
 _OF_SEARCH: Final = attrgetter("query", "items_shown")
 
-FIELD_ROWS: Final = {name: at for at, name in enumerate(get_args(Field))}  # rows of Numbers.numbers
 COMPOSITE: Final = {"session": "session", "user_category": "category"}  # kinds of one user: what tells them apart
 
 
@@ -222,56 +213,6 @@ class ColumnReader:
         )
 
 
-class Numbers:
-    """All that is a number of B events, as far as it is filled in.
-
-    Attributes:
-        time_ms: (B,) int64.
-        kind: (B,) int32, codes of events.KINDS; a search until said otherwise.
-        query: (B, 4) int32 as in EventColumns.
-        items: (B,) int64, buckets.
-        numbers: (fields, B) int64, rows as FIELD_ROWS; those of digests are zeros.
-    """
-
-    def __init__(self, time_ms: NDArray[np.int64]) -> None:
-        count = len(time_ms)
-        self.time_ms = time_ms
-        self.kind = np.full(count, _SEARCH, np.int32)
-        self.query = np.zeros((count, QUERY_CODES), np.int32)
-        self.items = np.zeros(count, np.int64)
-        self.numbers = np.zeros((len(FIELD_ROWS), count), np.int64)
-        self.put("one", slice(None), 1)
-        hour = time_ms // _HOUR_MS % 24
-        weekday = (time_ms // _DAY_MS + _THURSDAY) % 7 + 1
-        self.put("hour", slice(None), hour + 1)
-        self.put("weekday", slice(None), weekday)
-        self.put("night", slice(None), hour < _NIGHT_UNTIL)
-        self.put("weekend", slice(None), weekday >= _SATURDAY)
-
-    def put(self, field: str, at: slice | NDArray[np.intp], values: ArrayLike) -> None:
-        """Fill in one field of some events."""
-        self.numbers[FIELD_ROWS[field], at] = values
-
-    def context(self) -> NDArray[np.int32]:
-        """(B, 4), as model.contract.CONTEXT_COLUMNS."""
-        context = np.empty((len(self.kind), len(CONTEXT_COLUMNS)), np.int32)
-        context[:, 0] = self.kind
-        for column, field in enumerate(("scene", "platform", "hour"), start=1):
-            context[:, column] = self.numbers[FIELD_ROWS[field]] - 1
-        return context
-
-    def ids(self) -> NDArray[np.int32]:
-        """(B, 4), as model.contract.SEQUENCE_CODES."""
-        ids = np.empty((len(self.kind), SEQUENCE_CODES), np.int32)
-        category, price = self.numbers[FIELD_ROWS["category"]], self.numbers[FIELD_ROWS["price"]]
-        ids[:, 0] = self.items
-        ids[:, 1] = np.where(category > 0, (category - 1) % (CATEGORY_BUCKETS - 1) + 1, 0)
-        ids[:, 2] = self.kind + 1
-        bits = np.frexp(price.astype(np.float64))[1]  # of an integer below 2^53: how many bits it has
-        ids[:, 3] = np.where(price > 0, np.clip(bits - _FREE_BITS, 1, PRICE_BUCKETS - 1), 0)
-        return ids
-
-
 class _Batch(Numbers):
     """B events, type by type.
 
@@ -343,11 +284,6 @@ class _Batch(Numbers):
 
 def _transposed(rows: Iterable[tuple[Any, ...]], width: int) -> list[Sequence[Any]]:
     return list(zip(*rows, strict=True)) or [()] * width
-
-
-def cents(money: ArrayLike) -> NDArray[np.int64]:
-    """Amounts of money (B,) in hundredths, (B,) int64: a half is rounded to even, as Python's round does."""
-    return np.rint(np.asarray(money, np.float64) * 100).astype(np.int64)
 
 
 def _keys(kind: str, digests: Mapping[str, list[bytes]]) -> list[bytes]:

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from model.contract import ITEM_BUCKETS
 from stream_app.codec.identity import Identity
 from stream_app.events import KINDS, PLATFORMS, SCENES, SOURCE_TOPICS
-from stream_app.features.columns import COMPOSITE, FIELD_ROWS, ColumnReader, EventColumns, Numbers, cents
+from stream_app.features.columns import COMPOSITE, ColumnReader, EventColumns
 from stream_app.features.digests import digest_words
 from stream_app.features.keys import EntityKeys
+from stream_app.features.numbers import FIELD_ROWS, Numbers, cents
 from stream_app.features.text import REDUCED, checksums, query_of, text_hashes
 
 __all__ = ["CODED", "NUMERIC", "Coded", "EventTable", "Texts", "read_table"]
