@@ -42,6 +42,8 @@ def command(live: Path, replay: Path, ignore: tuple[str, ...], as_json: bool) ->
 def _told(found: Differences) -> str:
     compared = "answers and features" if found.features else "answers (a side has no features: set features.record before a run)"
     head = f"{found.events:,} events, {found.messages:,} messages compared: {compared}"
+    if found.before:
+        head += f"\n{found.before:,} events stand before the snapshot that the replay begins with: not compared"
     if found.same:
         return f"{head}\nthe same, to the bit"
     lines = [head, f"{found.differing:,} events differ; {found.missing:,} messages are missing, {found.extra:,} are too many"]

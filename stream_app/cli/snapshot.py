@@ -17,6 +17,7 @@ _EXAMPLES: Final = """\b
 Examples:
   millrace snapshot monday.state
   millrace replay --from-topics --since 2026-01-05 --from-snapshot monday.state --out answers
+  millrace replay --order journal recorded --from-snapshot monday.state --out replayed      to the bit from there on
 """
 
 

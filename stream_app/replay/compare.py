@@ -18,6 +18,7 @@ import numpy as np
 from stream_app.codec.feature_rows import tensors_of
 from stream_app.events import FeatureRow
 from stream_app.replay.answer_files import FEATURES, Said, answers_in, source_of
+from stream_app.replay.begins import read_begins
 
 __all__ = ["Difference", "Differences", "compare"]
 
@@ -45,6 +46,7 @@ class Differences:
 
     Attributes:
         events: Events that the live run answered.
+        before: Events of the live run that stand before the replay's beginning; they are not compared.
         messages: Of the live run, each once.
         features: Whether both sides have features.
         differing: Events with any difference.
@@ -57,6 +59,7 @@ class Differences:
     """
 
     events: int = 0
+    before: int = 0
     messages: int = 0
     features: bool = False
     differing: int = 0
@@ -77,6 +80,7 @@ class Differences:
         return {
             "same": self.same,
             "events": self.events,
+            "before": self.before,
             "messages": self.messages,
             "features": self.features,
             "differing_events": self.differing,
@@ -105,9 +109,13 @@ def compare(live: Path, replay: Path, feature_names: Sequence[str], ignore: Coll
     known: dict[Key, int] = {}
     with_features = [any(said.topic == FEATURES for said in answers_in(folder)) for folder in (live, replay)]
     result.features = all(with_features)
+    begins, before = read_begins(replay), set[str]()
     for said in _compared(live, result.features):
+        if begins and begins.is_before(source_of(said.answer_id)):
+            before.add(said.answer_id)
+            continue
         result.unequal_repeats += _entered(known, said, ignore)
-    result.messages = len(known)
+    result.messages, result.before = len(known), len(before)
     result.events = len({answer_id for _, answer_id in known})
     seen: dict[Key, int] = {}
     for said in _compared(replay, result.features):

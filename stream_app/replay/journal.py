@@ -1,13 +1,12 @@
 """Journal replay: a recorded live run in its own order, so that every feature and every answer comes out as it did, to the bit.
 
 Every commit of the journal is two things: its read, which saw certain commits of all groups, and the commit itself. They are put
-into one order in which each read sees just those commits:
+into one order in which each read sees just those commits (`journal_order`). What the groups of one batch did is independent, so
+each is replayed by itself. Answers are decided at the time that the journal says, by the model that it names.
 
-    commit n of a group comes after its read, and after all reads that saw the group at n - 1
-    a read comes after the commits that it saw, and before the next one of each of these groups
-
-A live run on one Redis server has such an order: the one in which the server served them. What the groups of one batch did is
-independent, so each is replayed by itself. Answers are decided at the time that the journal says, by the model that it names.
+From a snapshot of live state the replay begins with each group's first commit behind it. A read that was under way when the
+snapshot was taken may have seen a group before it. What such a commit writes depends on its own group alone, so the state is
+right; what it answered is not, and is left out: the replay's answers begin with the next commit of the group.
 """
 
 from __future__ import annotations
@@ -16,15 +15,15 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
+from stream_app.batch import Prepared, Span
 from stream_app.clock import SettableClock
 from stream_app.codec.ranked import Challenger, Ranked
 from stream_app.config import Settings
@@ -36,75 +35,17 @@ from stream_app.inference.ranker import ModelRanker, PriorRanker
 from stream_app.inference.share import share_of_users
 from stream_app.inference.swap import challenged
 from stream_app.metrics import Metrics
-from stream_app.pipeline import Prepared, Scored, Span
+from stream_app.pipeline import Scored
 from stream_app.replay.canonical import ReplayBatch
+from stream_app.replay.journal_order import Commit, is_settled, serial_order
+from stream_app.replay.journal_store import JournalStore
 from stream_app.replay.recorded import RecordedRun
 from stream_app.replay.records import LogRecord
-from stream_app.store.memory import MemoryStore
-from stream_app.store.port import CommitStatus
+from stream_app.replay.state_file import GroupHeader, read_header
+from stream_app.store.port import CommitStatus, Snapshot
 from stream_app.wiring import build_engine, build_pipeline, shared_kinds
 
-__all__ = ["JournalReplay", "serial_order"]
-
-_SLACK_MS: Final = 600_000  # answers are kept from when they were published, which the journal does not tell
-
-Commit = tuple[int, int]  # group, number
-
-
-def serial_order(lines: Mapping[Commit, JournalLine], start: Mapping[int, int]) -> Iterator[tuple[str, Commit]]:
-    """Order reads and commits: yields ("read", line) and ("commit", line).
-
-    Args:
-        lines: The journal.
-        start: Group -> the commit that the state to begin with has.
-
-    Raises:
-        InputFileError: A commit is missing, or there is no such order.
-    """
-    reads = {(group, number): {int(other): seen for other, seen in line.reads.items()} for (group, number), line in lines.items()}
-    groups = sorted({group for group, _ in lines})
-    last = {group: max(number for other, number in lines if other == group) for group in groups}
-    committed = {group: start.get(group, 0) for group in {*groups, *(other for seen in reads.values() for other in seen)}}
-    read = {group: committed[group] for group in groups}
-    for group in groups:
-        missing = [n for n in range(committed[group] + 1, last[group] + 1) if (group, n) not in lines]
-        if missing:
-            raise InputFileError(
-                f"the journal of group {group} lacks commit {missing[0]} ({len(missing)} of {last[group]} are missing): record "
-                "the run from its beginning"
-            )
-    while any(committed[group] < last[group] for group in groups):
-        step = _next_step(groups, last, committed, read, reads)
-        if step is None:
-            waiting = {group: reads[group, read[group] + 1] for group in groups if (group, read[group] + 1) in reads}
-            raise InputFileError(
-                f"no order of the journal's commits gives every read what it saw. Committed: {committed}; the next reads of the "
-                f"groups saw {waiting}. A Redis Cluster reads its nodes one after the other, and a journal may then have no order"
-            )
-        kind, (group, number) = step
-        (read if kind == "read" else committed)[group] = number
-        yield step
-
-
-def _next_step(
-    groups: Sequence[int], last: Mapping[int, int], committed: Mapping[int, int], read: Mapping[int, int],
-    reads: Mapping[Commit, Mapping[int, int]],
-) -> tuple[str, Commit] | None:  # fmt: skip
-    for group in groups:
-        number = committed[group] + 1
-        if number > last[group]:
-            continue
-        if read[group] < number:
-            if all(committed[other] == seen for other, seen in reads[group, number].items()):
-                return "read", (group, number)
-        elif all(_has_moved_on(reads.get((other, read[other] + 1)), group, number) for other in groups if other != group):
-            return "commit", (group, number)
-    return None
-
-
-def _has_moved_on(seen: Mapping[int, int] | None, group: int, number: int) -> bool:
-    """Whether a group's next read saw this commit, or there is none: then nobody needs the state before it."""
-    return seen is None or seen.get(group, number) >= number
+__all__ = ["JournalReplay"]
 
 
 class JournalReplay:
@@ -114,23 +55,41 @@ class JournalReplay:
         settings: What the workers were started with.
         run: The recording.
         models: Folders of the models that answered; a version that the journal names and that is not among them is an error.
+        snapshot: Live state to begin with; None: the journal begins with the first commit.
+
+    Attributes:
+        position: Records whose commits were given out.
+        total: Records of all commits that will be.
+        begins: "topic-partition" -> the offset from which records are answered; empty without a snapshot.
+        left_out: Records behind the snapshot whose answers cannot be known.
+
+    Raises:
+        InputFileError: The snapshot is damaged, or of fewer groups.
     """
 
-    def __init__(self, settings: Settings, run: RecordedRun, models: Sequence[Path] = ()) -> None:
+    def __init__(self, settings: Settings, run: RecordedRun, models: Sequence[Path] = (), snapshot: Path | None = None) -> None:
         self._lines, self._run = run.journal(), run
         self.engine = build_engine(settings)
         groups = max(settings.kafka.partitions, 1 + max((group for group, _ in self._lines), default=0))
-        self.store = _JournalStore(groups, shared_kinds(self.engine), settings.redis.max_replicas, settings.redis.answers_kept_ms)
+        self.store = JournalStore(groups, shared_kinds(self.engine), settings.redis.max_replicas, settings.redis.answers_kept_ms)
+        self._start: dict[int, int] = {}  # group -> the commit that the state began with
+        self._begun: dict[Commit, Snapshot] = {}  # what the reads under way saw
+        self._committed: dict[int, int] = {}
+        self.begins: dict[str, int] = {}
+        self.position = self.left_out = 0
+        if snapshot is not None:
+            self._begin_with(snapshot, groups)
         self.clock = SettableClock()
         bare = replace(settings, model=replace(settings.model, engine="none"))
         built = build_pipeline(bare, self.engine, self.store, self.clock, Metrics(CollectorRegistry()))
-        self.pipeline = replace(built, records_features=settings.features.record or run.has_features())
+        self.pipeline = replace(
+            built, fates=replace(built.fates, records_features=settings.features.record or run.has_features())
+        )
         self._rankers = _rankers(settings, self._lines, models, self.engine.catalogue_hash, self.engine.feature_names)
         self._streams: dict[tuple[str, int], _Stream] = {}
         self._loop = asyncio.new_event_loop()
         self._epochs = {group: self._loop.run_until_complete(self.store.claim(group, "replay")).epoch for group in range(groups)}
-        self.position = 0
-        self.total = sum(end - start for line in self._lines.values() for start, end in line.ranges.values())
+        self.total = sum(_records_of(line) for line in self._lines.values()) - self.left_out
 
     def __enter__(self) -> JournalReplay:
         """Return itself."""
@@ -146,21 +105,80 @@ class JournalReplay:
             self.pipeline.model_thread.shutdown()
         self._loop.close()
 
+    def _begin_with(self, snapshot: Path, groups: int) -> None:
+        header = read_header(snapshot)
+        if len(header.groups) != groups:
+            raise InputFileError(
+                f"{snapshot} has {len(header.groups)} partition groups, the recorded run {groups}: name a snapshot of that run, "
+                "and the workers' kafka.partitions"
+            )
+        self.engine.learn_layouts(header.layouts)
+        self.store.load_file(snapshot)
+        self._start = {group: found.commit for group, found in header.groups.items()}
+        self._committed = dict(self._start)
+        self._lines = {(group, number): line for (group, number), line in self._lines.items() if number > self._start[group]}
+        for group, found in header.groups.items():
+            self._begin_group(group, found)
+
+    def _begin_group(self, group: int, found: GroupHeader) -> None:
+        """Find where the group's answers begin, and have those before said by the recording."""
+        fronts, commit = dict(found.fronts), found.commit + 1
+        oldest_ms = self._lines[group, commit].scored_time_ms if (group, commit) in self._lines else 0
+        while (group, commit) in self._lines and not is_settled(self._lines[group, commit], self._start):
+            line = self._lines[group, commit]
+            fronts.update({topic: end for topic, (_, end) in line.ranges.items()})
+            self.left_out += _records_of(line)
+            commit += 1
+        self.store.answer_from(self._run, group, (commit, fronts), oldest_ms)
+        self.begins.update({f"{topic}-{group}": offset for topic, offset in fronts.items()})
+
+    @property
+    def at_rest(self) -> bool:
+        """Always: reads under way are kept too."""
+        return True
+
+    @property
+    def each_batch(self) -> bool:
+        """Never: the state is in memory."""
+        return False
+
+    def save(self, folder: Path, name: str) -> list[str]:
+        """Write the state and the reads under way into a file; see `checkpoint.Resumable`."""
+        file = f"{name}.bin"
+        self.store.save(folder / file, self.engine, self._begun)
+        return [file]
+
+    def restore(self, position: int, paths: Sequence[Path]) -> None:
+        """Be where `save` was called."""
+        [path] = paths
+        self._begun = self.store.restore(path)
+        self._committed = {group: found.commit for group, found in read_header(path).groups.items()}
+        self._lines = {(group, number): line for (group, number), line in self._lines.items() if number > self._committed[group]}
+        self.position = position
+
     def batches(self) -> Iterator[ReplayBatch]:
         """Yield what each commit did, in an order of the journal.
 
         Raises:
             InputFileError: The recording lacks a commit or a record, or has no order.
         """
-        read: dict[Commit, tuple[Prepared, Scored]] = {}
-        for kind, commit in serial_order(self._lines, {}):
+        read = {commit: self._read(self._lines[commit], seen) for commit, seen in self._begun.items()}
+        for kind, commit in serial_order(self._lines, self._committed, frozenset(read)):
             line = self._lines[commit]
             if kind == "read":
-                prepared = self._prepared(line)
-                read[commit] = prepared, self._scored(line, prepared)
-            else:
-                prepared, scored = read.pop(commit)
-                yield self._committed(line, prepared, scored)
+                read[commit] = self._read(line)
+                assert self.store.saw is not None
+                self._begun[commit] = self.store.saw
+                continue
+            prepared, scored = read.pop(commit)
+            del self._begun[commit]
+            batch = self._committed_batch(line, prepared, scored)
+            if is_settled(line, self._start):
+                yield batch
+
+    def _read(self, line: JournalLine, again: Snapshot | None = None) -> tuple[Prepared, Scored]:
+        prepared = self._prepared(line)
+        return prepared, self._scored(line, prepared, again)
 
     def _prepared(self, line: JournalLine) -> Prepared:
         spans, records = [], []
@@ -172,7 +190,7 @@ class JournalReplay:
             records += [(topic, record) for record in self._streams[key].take(start, end)]
         return self.pipeline.prepare(spans, records)
 
-    def _scored(self, line: JournalLine, prepared: Prepared) -> Scored:
+    def _scored(self, line: JournalLine, prepared: Prepared, again: Snapshot | None) -> Scored:
         if line.features_version != self.engine.catalogue_hash:
             raise ConfigError(
                 f"commit {line.commit} of group {line.group} was made with the features {line.features_version}, this release "
@@ -180,11 +198,11 @@ class JournalReplay:
             )
         times = [record.timestamp for record in prepared.records]
         self.clock.set_ms(line.scored_time_ms or max(times, default=0))  # lines of earlier releases do not say it
-        self.store.at(line, self.clock.now_ms())
+        self.store.at(line, self.clock.now_ms(), again)
         pipeline = replace(self.pipeline, ranker=_LineRanker(line, self._rankers))
         return self._loop.run_until_complete(pipeline.score(prepared))
 
-    def _committed(self, line: JournalLine, prepared: Prepared, scored: Scored) -> ReplayBatch:
+    def _committed_batch(self, line: JournalLine, prepared: Prepared, scored: Scored) -> ReplayBatch:
         [result] = self._loop.run_until_complete(self.store.commit(scored.steps))
         if result.status is not CommitStatus.APPLIED or result.commit != line.commit:
             raise InputFileError(
@@ -192,8 +210,13 @@ class JournalReplay:
                 f"({result.status.value}: {result.detail}). Was the run recorded while records expired?"
             )
         first = self.position
-        self.position += len(prepared.events) + len(prepared.dead)
+        if is_settled(line, self._start):
+            self.position += len(prepared.events) + len(prepared.dead)
         return ReplayBatch(first, self.position, prepared, scored.judged, scored.outboxes[line.group].topics, [])
+
+
+def _records_of(line: JournalLine) -> int:
+    return sum(end - start for start, end in line.ranges.values())
 
 
 class _Stream:
@@ -209,30 +232,6 @@ class _Stream:
             if self._next.offset >= start:
                 yield self._next
             self._next = next(self._records, None)
-
-
-class _JournalStore(MemoryStore):
-    """Finds an earlier commit's answers when live found them: the journal says which it did not."""
-
-    def __init__(self, groups: int, shared: frozenset[str], max_replicas: int, kept_ms: int) -> None:
-        super().__init__(groups, shared, max_replicas=max_replicas)
-        self._kept_ms = kept_ms + _SLACK_MS
-        self._forgotten: frozenset[int] = frozenset()
-        self._decided: dict[int, dict[int, int]] = {}  # group -> commit -> when it was decided
-
-    def at(self, line: JournalLine, now_ms: int) -> None:
-        """Be the store of the line's read."""
-        self._forgotten = frozenset(line.forgotten)
-        decided = self._decided.setdefault(line.group, {})
-        old = list(takewhile(lambda number: decided[number] < now_ms - self._kept_ms, decided))
-        for number in old:
-            self.drop_answers(line.group, number)
-            del decided[number]
-        decided[line.commit] = now_ms
-
-    async def answers(self, group: int, commits: Sequence[int]) -> dict[int, bytes]:
-        """Payloads of earlier commits."""
-        return await super().answers(group, [number for number in commits if number not in self._forgotten])
 
 
 @dataclass(frozen=True)

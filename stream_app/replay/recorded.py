@@ -6,14 +6,14 @@ FOLDER/live/intent-labels-3.jsonl    answers, side topics, journal, features: wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from stream_app.errors import InputFileError
-from stream_app.events import ANSWER_TOPICS, SIDE_TOPICS, SOURCE_TOPICS, JournalLine
+from stream_app.events import ANSWER_TOPICS, SIDE_TOPICS, SOURCE_TOPICS, JournalLine, Source
 from stream_app.replay.files import RecordLine
 from stream_app.replay.records import LABELS, LogRecord
 from stream_app.replay.topics import TopicReader, record_of
@@ -25,7 +25,14 @@ _TOLD: Final = 10_000
 _LOG_TOPICS: Final = (*SOURCE_TOPICS, LABELS)
 _LIVE_TOPICS: Final = (*ANSWER_TOPICS, *(topic for topic in SIDE_TOPICS if topic != LABELS))
 
+
+class _Answer(msgspec.Struct):
+    source: Source
+    scored_time_ms: int = 0
+
+
 _line: Final = msgspec.json.Decoder(RecordLine).decode
+_answer: Final = msgspec.json.Decoder(_Answer).decode
 _journal_line: Final = msgspec.json.Decoder(JournalLine).decode
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -130,6 +137,11 @@ class RecordedRun:
                 f"{folder} is no recording: it has no live/journal-*.jsonl. Make one with `millrace record {folder}`"
             )
 
+    def identity(self) -> list[str]:
+        """Tell what the recording consists of: a resumed replay must find the same."""
+        files = sorted(path for part in ("log", "live") for path in (self._folder / part).glob("*.jsonl"))
+        return [f"{path} {(stat := path.stat()).st_size} {stat.st_mtime_ns}" for path in files]
+
     def has_features(self) -> bool:
         """Tell whether what the model saw was recorded."""
         return any(path.stat().st_size for path in self._folder.glob("live/features-*.jsonl"))
@@ -146,6 +158,22 @@ class RecordedRun:
                 line = _journal_line(record.value or "")
                 lines[line.group, line.commit] = line
         return lines
+
+    def said_before(self, group: int, fronts: Mapping[str, int], since_ms: int) -> Iterator[tuple[str, bytes, bytes]]:
+        """Yield answer topic, key and value of what was answered to one group's records before some offsets.
+
+        Args:
+            group: The partition group.
+            fronts: Source topic -> the offset.
+            since_ms: Answers that were decided before that are left out.
+        """
+        for topic in ANSWER_TOPICS:
+            path = self._folder / "live" / f"{topic}-{group}.jsonl"
+            for record in _records(path) if path.exists() else ():
+                value = (record.value or "").encode()
+                said = _answer(value)
+                if said.scored_time_ms >= since_ms and said.source.offset < fronts.get(said.source.topic, 0):
+                    yield topic, (record.key or "").encode(), value
 
     def records(self, topic: str, partition: int) -> Iterator[LogRecord]:
         """Yield the records of one partition of a source topic, in order of offsets."""

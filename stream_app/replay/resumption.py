@@ -12,7 +12,7 @@ from stream_app.replay.checkpoint import Checkpoint, CheckpointFolder, Resumable
 from stream_app.replay.problems import Problems
 from stream_app.replay.run import ReplaySummary
 
-__all__ = ["begin", "checkpoints_in", "model_identity"]
+__all__ = ["begin", "checkpoints_in", "manifest_identity", "model_identity"]
 
 _CHECKPOINTS: Final = ".replay"
 

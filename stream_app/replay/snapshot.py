@@ -9,19 +9,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from stream_app.clock import SystemClock
 from stream_app.config import Settings
 from stream_app.errors import ConfigError
-from stream_app.replay.state_file import EntityFrame, GroupHeader, StateHeader, write_state
+from stream_app.replay.state_file import GroupHeader, StateHeader, group_frames, write_state
 from stream_app.store.port import GroupDump, Store
 from stream_app.wiring import build_engine, build_store, shared_kinds
 
 __all__ = ["take_snapshot"]
-
-_FRAME: Final = 4_096  # entities
 
 
 def take_snapshot(
@@ -51,7 +50,8 @@ def take_snapshot(
         taken_ms=SystemClock().now_ms(),
     )
     with _written_to(path):
-        count = write_state(path, header, _frames(dumps))
+        frames = chain.from_iterable(group_frames(group, dump.entities) for group, dump in dumps.items())
+        count = write_state(path, header, frames)
     groups = {str(group): {"commit": dump.commit, "fronts": dict(dump.fronts)} for group, dump in dumps.items()}
     return {"file": str(path), "entities": count, "catalogue_hash": engine.catalogue_hash, "groups": groups}
 
@@ -74,11 +74,3 @@ async def _read(store: Store, groups: int, progress: Callable[[int, str], None])
     finally:
         await store.close()
     return dumps, layouts
-
-
-def _frames(dumps: dict[int, GroupDump]) -> Iterator[EntityFrame]:
-    for group, dump in dumps.items():
-        for kind, (keys, blobs) in dump.entities.items():
-            for first in range(0, len(keys), _FRAME):
-                last = min(len(keys), first + _FRAME)
-                yield EntityFrame.of(group, kind, keys[first:last], blobs.part(first, last))

@@ -10,7 +10,7 @@ A file that was cut off has no last frame and is refused. Blobs are those of the
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -20,10 +20,11 @@ import numpy as np
 from stream_app.errors import InputFileError
 from stream_app.features.blobs import Blobs
 
-__all__ = ["EntityFrame", "GroupHeader", "StateHeader", "read_header", "read_state", "write_state"]
+__all__ = ["EntityFrame", "GroupHeader", "StateHeader", "group_frames", "read_header", "read_state", "write_state"]
 
 _MAGIC: Final = b"MILLRACE-STATE 1\n"
 _LENGTH: Final = 4
+_FRAME: Final = 4_096  # entities
 
 
 class GroupHeader(msgspec.Struct):
@@ -68,6 +69,14 @@ class EntityFrame(msgspec.Struct, array_like=True):
     def blobs(self) -> Blobs:
         """Return the blobs."""
         return Blobs(self.data, np.frombuffer(self.ends, "<i8").astype(np.int64))
+
+
+def group_frames(group: int, entities: Mapping[str, tuple[list[bytes], Blobs]]) -> Iterator[EntityFrame]:
+    """Yield what a store has dumped of one group, by entity kind."""
+    for kind, (keys, blobs) in entities.items():
+        for first in range(0, len(keys), _FRAME):
+            last = min(len(keys), first + _FRAME)
+            yield EntityFrame.of(group, kind, keys[first:last], blobs.part(first, last))
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode

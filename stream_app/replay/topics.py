@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from stream_app.errors import BrokerUnavailableError, ConfigError
 from stream_app.events import SOURCE_TOPICS
+from stream_app.imports.sink import Silence
 from stream_app.replay.files import time_of
 from stream_app.replay.problems import Problems
 from stream_app.replay.records import LABELS, TOPIC_CODES, LogRecord
@@ -47,7 +48,7 @@ class TopicReader:
                 "enable.partition.eof": True,
                 "isolation.level": "read_committed",
                 "fetch.wait.max.ms": 50,  # at the end of a topic there is nothing to wait for
-                "logger": _Silence(),
+                "logger": Silence(),
             }
         )
 
@@ -206,10 +207,3 @@ def record_of(topic: str, message: Message) -> LogRecord:
 
 def _bytes(value: str | bytes | None) -> bytes | None:
     return value.encode() if isinstance(value, str) else value
-
-
-class _Silence:
-    """Takes librdkafka's log lines; what matters is raised."""
-
-    def log(self, *_args: object, **_kwargs: object) -> None:
-        """Drop one line."""

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 import redis
 
+from stream_app.batch import Span
 from stream_app.config import KafkaSettings, ModelSettings, RedisSettings, Settings
 from stream_app.events import Event
-from stream_app.pipeline import Span
 from stream_app.replay.assemble import ReplayOptions, Told, replay_log
 from stream_app.replay.problems import Problems
 from stream_app.replay.snapshot import take_snapshot

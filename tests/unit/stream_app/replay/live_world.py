@@ -16,8 +16,9 @@ from stream_app.codec.outbox import Messages
 from stream_app.events import Event
 from stream_app.pipeline import Pipeline, Scored
 from stream_app.replay.files import RecordLine
+from stream_app.replay.state_file import GroupHeader, StateHeader, group_frames, write_state
 from stream_app.store.memory import MemoryStore
-from stream_app.store.port import CommitStatus
+from stream_app.store.port import CommitStatus, GroupDump
 from tests.scoring import SETTINGS, Record, record_of, scoring_engine, scoring_pipeline, topic_of
 
 GROUPS = 4
@@ -31,28 +32,36 @@ class LiveWorld:
     events: Sequence[Event]
     sources: dict[tuple[str, int], list[Record]] = field(default_factory=lambda: defaultdict(list))
     said: dict[tuple[str, int], list[tuple[bytes | None, bytes]]] = field(default_factory=lambda: defaultdict(list))
+    dumps: dict[int, GroupDump] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for event in self.events:
             place = (topic_of(event), sum(event.user.encode()) % GROUPS)
             self.sources[place].append(record_of(event, place[1], len(self.sources[place])))
 
-    def run(self, seed: int) -> LiveWorld:
-        """Score everything: reads and commits of the two workers fall in a random order."""
+    def run(self, seed: int, snapshot_at: int = -1) -> LiveWorld:
+        """Score everything: reads and commits of the two workers fall in a random order.
+
+        From step `snapshot_at` on the groups are dumped, one after the other, while the workers go on.
+        """
         shared = frozenset(kind.name for kind in scoring_engine().kinds if kind.shared)
         recording = replace(SETTINGS, features=replace(SETTINGS.features, record=True))
         pipeline = scoring_pipeline(MemoryStore(GROUPS, shared), settings=recording)
         try:
-            asyncio.run(self._run(pipeline, random.Random(seed)))
+            asyncio.run(self._run(pipeline, random.Random(seed), snapshot_at))
         finally:
             pipeline.model_thread.shutdown()
         return self
 
-    async def _run(self, pipeline: Pipeline, draw: random.Random) -> None:
+    async def _run(self, pipeline: Pipeline, draw: random.Random, snapshot_at: int) -> None:
         epochs = {group: (await pipeline.store.claim(group, "live")).epoch for group in range(GROUPS)}
         fronts: dict[tuple[str, int], int] = defaultdict(int)
         under_way: list[Scored | None] = [None, None]
+        step_number = 0
         while any(under_way) or any(fronts[place] < len(records) for place, records in self.sources.items()):
+            if 0 <= (group := step_number - snapshot_at) < GROUPS and snapshot_at >= 0:
+                self.dumps[group] = await pipeline.store.dump(group)
+            step_number += 1
             worker = draw.randrange(2)
             if under_way[worker] is None:
                 prepared = self._cut(pipeline, OWNED[worker], fronts, epochs, draw)
@@ -83,6 +92,14 @@ class LiveWorld:
     def _publish(self, group: int, messages: Mapping[str, Messages]) -> None:
         for topic, said in messages.items():
             self.said[topic, group] += list(zip(said.keys, said.values, strict=True))
+
+    def snapshot(self, path: Path) -> Path:
+        """Write what `millrace snapshot` writes."""
+        engine = scoring_engine()
+        groups = {group: GroupHeader(dump.commit, dict(dump.fronts)) for group, dump in self.dumps.items()}
+        header = StateHeader(catalogue_hash=engine.catalogue_hash, layouts=engine.layout_records(), groups=groups)
+        write_state(path, header, (frame for group, dump in self.dumps.items() for frame in group_frames(group, dump.entities)))
+        return path
 
     def record(self, folder: Path) -> Path:
         """Write what `millrace record` writes."""

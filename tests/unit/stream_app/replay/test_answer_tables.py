@@ -21,11 +21,11 @@ from stream_app.replay import sinks
 from stream_app.replay.answer_files import answers_in
 from stream_app.replay.answer_tables import TABLE_TYPES, answer_table, answers_of
 from stream_app.replay.assemble import ReplayOptions, Told, replay_log
-from stream_app.replay.checkpoint import CheckpointFolder
 from stream_app.replay.compare import compare
 from stream_app.replay.parquet_parts import ParquetParts
 from stream_app.replay.problems import Problems
 from tests.scoring import make_events
+from tests.unit.stream_app.replay.killed import killed_at_the_end
 from tests.unit.stream_app.replay.test_canonical import SETTINGS, write_log
 
 pa = pytest.importorskip("pyarrow")
@@ -149,18 +149,9 @@ def test_a_replay_that_was_stopped_goes_on_and_leaves_the_same_tables(log: Path,
 def test_a_kill_behind_the_last_part_leaves_what_the_checkpoint_needs(
     log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class KilledError(Exception):
-        pass
-
-    def kill(_: CheckpointFolder) -> None:
-        raise KilledError
-
     replayed(log, tmp_path / "whole")
     replayed(log, tmp_path / "killed", stop_after=9)
-    with monkeypatch.context() as killed:
-        killed.setattr(CheckpointFolder, "remove", kill)
-        with pytest.raises(KilledError):
-            replayed(log, tmp_path / "killed")
+    killed_at_the_end(monkeypatch, lambda: replayed(log, tmp_path / "killed"))
     assert replayed(log, tmp_path / "killed")["complete"]
     assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
 

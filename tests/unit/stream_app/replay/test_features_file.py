@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from stream_app.replay.assemble import ReplayOptions, Told, replay_log
-from stream_app.replay.checkpoint import CheckpointFolder
 from stream_app.replay.problems import Problems
 from tests.scoring import make_events
+from tests.unit.stream_app.replay.killed import killed_at_the_end
 from tests.unit.stream_app.replay.test_canonical import SETTINGS, write_log
 
 pytest.importorskip("pyarrow")
@@ -42,17 +42,8 @@ def test_files_of_other_names_stay_and_do_not_count_as_parts(log: Path, tmp_path
 def test_a_kill_between_the_last_part_and_the_end_leaves_a_replay_that_goes_on(
     log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class KilledError(Exception):
-        pass
-
-    def kill(_: CheckpointFolder) -> None:
-        raise KilledError
-
     assert not replayed(log, tmp_path, stops=1)["complete"]
-    with monkeypatch.context() as killed:
-        killed.setattr(CheckpointFolder, "remove", kill)
-        with pytest.raises(KilledError):
-            replayed(log, tmp_path)
+    killed_at_the_end(monkeypatch, lambda: replayed(log, tmp_path))
     line = replayed(log, tmp_path)
     assert (line["resumed_at"], line["records"], line["complete"]) == (40, 60, True)
     assert [path.name for path in (tmp_path / "features").iterdir()] == ["part-00000.parquet"]

@@ -13,7 +13,8 @@ from stream_app.errors import InputFileError
 from stream_app.events import FeatureRow, JournalLine
 from stream_app.replay.canonical import CanonicalReplay
 from stream_app.replay.compare import compare
-from stream_app.replay.journal import JournalReplay, serial_order
+from stream_app.replay.journal import JournalReplay
+from stream_app.replay.journal_order import serial_order
 from stream_app.replay.recorded import RecordedRun
 from stream_app.replay.sinks import AnswerFiles
 from stream_app.replay.sources import chunks_of, open_log

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,13 @@ from tests.scoring import make_events
 from tests.unit.stream_app.replay.test_canonical import SETTINGS, write_log
 
 CHECKOUT = Path(__file__).resolve().parents[4]
+REPLAY = [sys.executable, "-m", "stream_app", "replay"]
 _LIMIT_S = 60.0
 
 
-def command(folder: Path, log: Path, *options: str) -> list[str]:
+def asked(folder: Path, log: Path) -> list[str]:
     out = ["--out", str(folder / "out"), "--features-out", str(folder / "features")]
-    return [sys.executable, "-m", "stream_app", "replay", str(log), *out, "--model", "none", "--batch", "50", *options]
+    return [str(log), *out, "--model", "none", "--batch", "50"]
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -37,15 +39,19 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def run(folder: Path, log: Path, *options: str) -> dict[str, Any]:
-    done = subprocess.run(command(folder, log, *options), cwd=CHECKOUT, capture_output=True, timeout=_LIMIT_S, check=True)
+    return run_command([*asked(folder, log), *options])
+
+
+def run_command(options: list[str], environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    done = subprocess.run([*REPLAY, *options], cwd=CHECKOUT, env=environ, capture_output=True, timeout=_LIMIT_S, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
-def killed_at_a_checkpoint(folder: Path, log: Path, *options: str) -> int:
+def killed(options: list[str], folder: Path, environ: Mapping[str, str] = os.environ) -> int:
     """Start a replay and kill it after its third checkpoint; returns the records of the last one."""
     with subprocess.Popen(
-        command(folder, log, "--checkpoint-s", "0", *options), cwd=CHECKOUT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*REPLAY, *options], cwd=CHECKOUT, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
         checkpoint, seen, deadline = folder / "out" / ".replay" / "checkpoint.json", set[int](), time.monotonic() + _LIMIT_S
         while len(seen) < 3:
@@ -88,7 +94,7 @@ def whole(log: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str
 def test_a_replay_that_was_killed_goes_on_and_leaves_the_same_bytes(
     log: Path, whole: tuple[dict[str, Any], dict[str, str]], options: tuple[str, ...], tmp_path: Path
 ) -> None:
-    at = killed_at_a_checkpoint(tmp_path, log, *options)
+    at = killed([*asked(tmp_path, log), "--checkpoint-s", "0", *options], tmp_path)
     resumed = run(tmp_path, log, *options)
     assert resumed["resumed_at"] == at > 0
     assert (counted(resumed), digests(tmp_path)) == whole

@@ -1,0 +1,25 @@
+"""A replay that is killed when all is written, and its checkpoint is still there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from stream_app.replay.checkpoint import CheckpointFolder
+
+
+class KilledError(Exception):
+    """In place of a signal."""
+
+
+def killed_at_the_end(monkeypatch: pytest.MonkeyPatch, replay: Callable[[], object]) -> None:
+    """Run a replay up to where it removes its checkpoint."""
+
+    def kill(_: CheckpointFolder) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as killed:
+        killed.setattr(CheckpointFolder, "remove", kill)
+        with pytest.raises(KilledError):
+            replay()
