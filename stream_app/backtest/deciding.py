@@ -43,19 +43,25 @@ def decide(
     return {name: found[name] for name in config.candidates}
 
 
-def blocked(judge: Judging, gathered: Gathered, truth: Truth) -> NDArray[np.bool_]:
+def blocked(judge: Judging, time_ms: NDArray[np.int64], user: NDArray[np.int64], truth: Truth) -> NDArray[np.bool_]:
     """Return which events (N,) are of a user with a fraud that was known when the day began.
 
-    The fraud is no older than `known_days` before the first judged day; of the days before that, which thresholds look back at, no
-    older than `known_days` before them.
+    The fraud is no older than `known_days` before the first judged day; of the days before that one, which thresholds look back
+    at, no older than `known_days` before each.
+
+    Args:
+        judge: The protocol.
+        time_ms: (N,) of the events.
+        user: (N,) whose they are.
+        truth: Of the same events.
     """
-    known_ms, day_ms = truth.first_known_ms(1), gathered.time_ms // DAY_MS * DAY_MS
+    known_ms, day_ms = truth.first_known_ms(1), time_ms // DAY_MS * DAY_MS
     found = np.zeros(len(day_ms), np.bool_)
     for day in np.unique(day_ms).tolist():
         since_ms = min(day, judge.begin_ms) - judge.known_days * DAY_MS
-        known = gathered.user[(known_ms <= day) & (gathered.time_ms >= since_ms)]
+        known = user[(known_ms <= day) & (time_ms >= since_ms)]
         own = day_ms == day
-        found[own] = np.isin(gathered.user[own], known)
+        found[own] = np.isin(user[own], known)
     return found
 
 
@@ -71,8 +77,11 @@ def _thresholds(
         # Compared as a worker compares: in the precision of the scores.
         return np.full(len(score), float(np.float32(own)))
     time_ms, days = gathered.time_ms, config.lookback_days
-    # Who was blocked on a day cost nobody's time on it.
-    open_score = np.where(blocked(judge, gathered, truth), np.nan, score) if judge.leave_out_known else score
+    # What the budget is spent on: events of kinds that are judged at all, of users who were not blocked.
+    spent = np.isin(gathered.kind, np.unique(gathered.kind[truth.said_row]))
+    if judge.leave_out_known:
+        spent &= ~blocked(judge, time_ms, gathered.user, truth)
+    open_score = np.where(spent, score, np.nan)
 
     def choose(moment_ms: int) -> float:
         if moment_ms + DAY_MS <= judge.begin_ms:

@@ -150,7 +150,7 @@ class Backtest:
         truth = Truth.of(gathered.time_ms, gathered.kind, said, silence=True, end_ms=gathered.newest_ms, maturity_ms=maturity_ms)
         keep = in_time & (truth.final != UNKNOWN)
         if judge.leave_out_known:
-            keep &= ~blocked(judge, gathered, truth)
+            keep &= ~blocked(judge, gathered.time_ms, gathered.user, truth)
         if "fraud" in judge.tasks and not keep.any():
             young = int((in_time & (truth.silent_ms < NEVER_MS) & (truth.silent_ms > gathered.newest_ms)).sum())
             raise ConfigError(

@@ -16,13 +16,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from stream_app.backtest.candidates import Asked, ModelCandidate
-from stream_app.backtest.config import load_config, packaged_configs
+from stream_app.backtest.config import DAY_MS, Judging, load_config, packaged_configs
+from stream_app.backtest.deciding import blocked
 from stream_app.backtest.following import Following
 from stream_app.backtest.score_files import ScoreFile, id_hashes
 from stream_app.backtest.session_labels import SessionLabel, session_labels, step_of
 from stream_app.backtest.shown import ItemLog, Shown
 from stream_app.backtest.spool import Spool
 from stream_app.backtest.trees import TreesCandidate
+from stream_app.backtest.truth import Truth
 from stream_app.errors import ConfigError, InputFileError, MillraceError
 from stream_app.events import Click, Event, Order
 from tests.scoring import make_events, scoring_engine
@@ -281,3 +283,23 @@ def test_an_event_after_which_nothing_was_taken_is_not_judged() -> None:
 
 def test_the_configuration_travels_into_the_report_as_plain_values() -> None:
     json.dumps(msgspec.to_builtins(load_config("card-handbook")))
+
+
+def test_who_is_blocked_is_known_of_the_days_that_thresholds_look_back_at_too() -> None:
+    rng, begin = np.random.default_rng(8), 30
+    time_ms = np.sort(rng.integers(0, 40 * DAY_MS, 600))
+    user, fraud = rng.integers(0, 25, 600), np.flatnonzero(rng.random(600) < 0.05)
+    said_ms = time_ms[fraud] + rng.integers(0, 9 * DAY_MS, len(fraud))
+    said = (fraud, said_ms, np.ones(len(fraud), np.int64))
+    truth = Truth.of(time_ms, np.zeros(600, np.int32), said, silence=True, end_ms=99 * DAY_MS)
+    judge = msgspec.convert({"from": "1970-01-31", "to": "1970-02-09", "known_days": 6}, Judging)
+    wanted = []
+    for when, who in zip(time_ms.tolist(), user.tolist(), strict=True):
+        day = when // DAY_MS
+        since_ms, began_ms = (min(day, begin) - 6) * DAY_MS, day * DAY_MS
+        known = (time_ms[fraud] >= since_ms) & (said_ms <= began_ms)
+        wanted.append(who in user[fraud[known]].tolist())
+    found = blocked(judge, time_ms, user, truth)
+    assert found.tolist() == wanted
+    assert found[time_ms < 10 * DAY_MS].any()
+    assert found[time_ms >= begin * DAY_MS].any()

@@ -14,8 +14,9 @@ import pytest
 from click.testing import CliRunner
 from sklearn.metrics import average_precision_score
 
-from stream_app.backtest.config import DAY_MS, load_config
+from stream_app.backtest.config import DAY_MS, CandidateConfig, load_config
 from stream_app.backtest.run import Backtest
+from stream_app.backtest.thresholds import budget_threshold
 from stream_app.cli.backtest import backtest
 from stream_app.codec.identity import Identity
 from stream_app.config import ModelSettings, Settings
@@ -247,6 +248,32 @@ def test_labels_that_come_later_change_figures_and_no_threshold(folder: Path, sh
     assert found[0][0] == found[1][0]
     assert all(np.isfinite(threshold) for threshold in found[0][0].values())
     assert found[0][1] > found[1][1]
+
+
+def test_the_budget_is_spent_on_events_that_can_be_judged(folder: Path, shop: list[Event | Label], tmp_path: Path) -> None:
+    orders = {event.event_id for event in shop if isinstance(event, Order)}
+    log = write_log(
+        tmp_path / "log.jsonl",
+        [one for one in shop if not isinstance(one, Label) or (one.task == "fraud" and one.event_id in orders)],
+    )
+    config = load_config(str(folder / "shop.toml"))
+    busy = CandidateConfig(kind="feature", feature="user_events_1h", adapt="budget", lookback_days=2)
+    decided = []
+    for begin, end in (("2026-01-01", "2026-01-03"), ("2026-01-03", "2026-01-04")):
+        judge = msgspec.structs.replace(
+            config.judge, begin=begin, end=end, tasks=("fraud",), maturity_days=0.5, leave_out_known=False, daily_budget=3
+        )
+        asked = msgspec.structs.replace(config, judge=judge, candidates={"busy": busy}, draws=2)
+        with Backtest(asked, scoring_engine(), Identity(b"k"), "onnxruntime") as backtested:
+            decided.append(backtested.run(open_log([log])).decisions())
+    past, now = decided
+    time_ms, users = np.asarray(past["event_time_ms"]), np.unique(past["user"], return_inverse=True)[1]
+    assert set(past["event_id"]) == {
+        event.event_id for event in shop if isinstance(event, Order) and BEGIN_MS <= event.event_time_ms < BEGIN_MS + 2 * DAY_MS
+    }
+    wanted = budget_threshold(past["busy_score"].astype(np.float64), time_ms, users, 3, BEGIN_MS + 2 * DAY_MS, 2)
+    assert set(now["busy_threshold"].tolist()) == {wanted}
+    assert 1 < wanted < 30
 
 
 def test_intent_and_lists_are_judged(written: dict[str, Any], folder: Path) -> None:
