@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from itertools import islice
 from pathlib import Path
@@ -27,6 +28,7 @@ __all__ = ["command"]
 
 _GET_AGAIN: Final = "get the whole file again"
 _FIRST_LINES: Final = 20
+_AT_BYTE: Final = re.compile(r" \(byte \d+\)")  # where in a line: lines that are wrong alike are one finding
 _REPORT_EVERY: Final = 2_000
 _EXAMPLES: Final = """\b
 Examples:
@@ -170,17 +172,20 @@ def _log_findings(
 
 
 def _schema_findings(problems: Problems, events: int) -> Iterator[Finding]:
-    from stream_app.console.validate_findings import Finding
+    from stream_app.console.validate_findings import PLACES, Finding
 
+    alike: dict[str, tuple[int, list[str]]] = {}
     for problem in problems.summary():
         if "time jumps" in problem["reason"]:
             continue  # the check of the clock tells it
-        cut_off = problem["first"][0].startswith(("after", "the whole file"))
+        reason = _AT_BYTE.sub("", problem["reason"])
+        count, places = alike.get(reason, (0, []))
+        alike[reason] = (count + problem["count"], sorted([*places, *problem["first"]], key=lambda place: (len(place), place)))
+    for reason, (count, places) in sorted(alike.items(), key=lambda each: -each[1][0]):
+        cut_off = places[0].startswith(("after", "the whole file"))
         level: Level = "error" if cut_off and not events else "warning"
-        action = (
-            "get the whole file again" if cut_off else "correct these rows, or the mapping; an import refuses them, and counts"
-        )
-        yield Finding("schema", level, problem["reason"], action, problem["count"], tuple(problem["first"]))
+        action = _GET_AGAIN if cut_off else "correct these rows, or the mapping; an import refuses them, and counts"
+        yield Finding("schema", level, reason, action, count, tuple(places[:PLACES]))
 
 
 def _table_findings(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from html import escape
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ __all__ = ["Report"]
 
 _STYLES: Final = {"info": "cyan", "warning": "yellow", "error": "bold red"}
 _CHECKS: Final = ("schema", "order", "duplicates", "gaps", "clock", "leakage", "cardinality")
+_HEAD: Final = ("", "check", "finding", "times", "where", "what to do")
 
 
 @dataclass(slots=True)
@@ -61,10 +63,10 @@ class Report:
 
     def table(self) -> Table:
         """Return the findings for a terminal."""
-        table = Table("", "check", "finding", "where", "what to do", show_lines=True)
+        table = Table(*_HEAD, show_lines=True)
         for finding in self.ranked():
             style = _STYLES[finding.level]
-            cells = (finding.check, finding.message, "\n".join(finding.places), finding.action)
+            cells = (finding.check, finding.message, _times(finding), "\n".join(finding.places), finding.action)
             table.add_row(f"[{style}]{finding.level}[/]", *map(escape_markup, cells))
         return table
 
@@ -72,15 +74,23 @@ class Report:
         """Return the pieces of a page."""
         facts = {
             "events": f"{self.events:,}", "rows": f"{self.rows:,}" + (" (the file has more)" if self.more else ""),
-            **{f"different {name}s, about": f"{count:,}" for name, count in self.cardinality.items()},
+            "from": _moment(self.first_ms), "until": _moment(self.last_ms),
+            **{f"different values of {name}, about": f"{count:,}" for name, count in self.cardinality.items()},
         }  # fmt: skip
         said = ("Nothing that matters was found.", "There are findings that matter.", "This log cannot be used.")[self.status]
-        head = ("", "check", "finding", "where", "what to do")
-        rows = [(f.level, f.check, f.message, "; ".join(f.places), f.action) for f in self.ranked()]
+        rows = [(f.level, f.check, f.message, _times(f), "; ".join(f.places), f.action) for f in self.ranked()]
         return [
             f"<h1>{escape(self.file)}</h1>", f"<p>{said}</p>", _html_table(("", ""), list(facts.items())),
-            "<h2>Findings</h2>", _html_table(head, rows) if rows else "<p>None.</p>",
+            "<h2>Findings</h2>", _html_table(_HEAD, rows) if rows else "<p>None.</p>",
         ]  # fmt: skip
+
+
+def _times(finding: Finding) -> str:
+    return f"{finding.count:,}" if finding.count else ""
+
+
+def _moment(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1_000, UTC).isoformat(" ", "seconds") if time_ms >= 0 else "unknown"
 
 
 def _html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

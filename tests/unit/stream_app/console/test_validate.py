@@ -150,6 +150,15 @@ def test_a_planted_defect_is_found_with_its_place_and_what_to_do(
         assert place in grave(found)[0]["places"]
 
 
+def test_lines_that_are_wrong_alike_are_one_finding(tmp_path: Path) -> None:
+    lines = clean()
+    for at in (900, 7, 80):
+        lines[at] = {**lines[at], "value": '{"event_id":' + " " * at + "x"}
+    [finding] = grave(validated(written(tmp_path / "log.jsonl", lines)))
+    assert finding["count"] == 3
+    assert finding["places"] == ["line 8", "line 81", "line 901"]
+
+
 @pytest.mark.parametrize(
     ("first", "checks"),
     [("", set()), (" \n", set()), ('{"topic": "cli', {"schema"}), ("\x00garbled", {"schema"}), ("[1]", {"schema"})],
