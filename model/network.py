@@ -23,7 +23,7 @@ from torch.nn import Parameter
 
 from model.branch import Branch
 from model.contract import OUTPUTS
-from model.encoders.dense import DenseEncoder, NumberEncoder
+from model.encoders.dense import NumberEncoder
 from model.encoders.event import EventEncoder
 from model.encoders.table import TableEncoder
 from model.inputs import EventInputs, Inputs
@@ -70,12 +70,6 @@ class MultiTaskNetwork(nn.Module):
     def parts(self) -> list[Branch]:
         """The branches: one, or one for each task."""
         return [branch for branch in self.branches if isinstance(branch, Branch)]
-
-    @property
-    def dense(self) -> DenseEncoder | None:
-        """The (first branch's) scaling of dense features, (B, F) -> (B, F); None where inputs have none."""
-        numbers = self._numbers()
-        return numbers[0].dense if numbers else None
 
     def fit_scaling(self, dense: NDArray[Any]) -> None:
         """Take medians, spreads and bins of dense features from the training range, (N, F) raw; before training."""

@@ -60,8 +60,8 @@ class ProgressLine:
     def show(self, count: int, note: str = "") -> None:
         """Show `count` if the last time is long enough ago; cheap enough to call for every hundred units."""
         now_s = time.monotonic()
-        if self._first is None:
-            # What an earlier run did, and the time to get here, are not this run's rate.
+        if self._first in (None, count):
+            # What an earlier run did, and the time until the count moves (a log is sorted first), are not this run's rate.
             self._first, self._begin_s = count, now_s
         if now_s < self._next_s:
             return

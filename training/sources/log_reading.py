@@ -1,4 +1,4 @@
-"""Any log that a mapping describes, as events in memory: read as a replay reads it, so with the same checks of every row.
+"""A log that a mapping describes, or an event table, as events in memory: read as a replay reads it, every row checked as there.
 
 The order is canonical: by event time, then by file in the order they are given, then by row, then by record of the mapping. A row
 that is no event is counted; a file that cannot be read to its end is an error, since nobody means to train on half of a log.
@@ -14,7 +14,7 @@ from typing import Final
 from stream_app.errors import InputFileError
 from stream_app.events import Event, Label
 from stream_app.imports.mapping import Mapping as LogMapping
-from stream_app.replay.files import LogFile
+from stream_app.replay.files import log_files
 from stream_app.replay.problems import Problems
 
 __all__ = ["Log", "read_log"]
@@ -40,8 +40,13 @@ class Log:
     refused: int
 
 
-def read_log(paths: Sequence[Path], mapping: LogMapping, progress: Callable[[str], None]) -> Log:
-    """Read files by a mapping.
+def read_log(paths: Sequence[Path], mapping: LogMapping | None, progress: Callable[[str], None]) -> Log:
+    """Read files.
+
+    Args:
+        paths: in order.
+        mapping: what their rows are; None: event tables of `millrace sort`.
+        progress: told what is wrong, and how far reading is.
 
     Raises:
         InputFileError: A file is missing, damaged or lacks columns; or not one of its rows is an event.
@@ -50,8 +55,8 @@ def read_log(paths: Sequence[Path], mapping: LogMapping, progress: Callable[[str
     events: list[Event] = []
     labels: list[Label] = []
     rows = refused = 0
-    for number, path in enumerate(paths):
-        file, told = LogFile(path, number, mapping, problems), 0
+    for file in log_files(paths, mapping, problems):
+        told = 0
         for found in file.events():
             if isinstance(found, Label):
                 labels.append(found)
@@ -59,14 +64,15 @@ def read_log(paths: Sequence[Path], mapping: LogMapping, progress: Callable[[str
                 events.append(found)
             if file.rows - told >= _TOLD_ROWS:
                 told = file.rows
-                progress(f"read {told:,} rows of {path.name}")
-        progress(f"read {file.rows:,} rows of {path.name}")
+                progress(f"read {told:,} rows of {file.path.name}")
+        progress(f"read {file.rows:,} rows of {file.path.name}")
         rows, refused = rows + file.rows, refused + file.refused
     if not events:
         reasons = "; ".join(f"{found['reason']} ({found['count']:,} rows)" for found in problems.summary()[:_SHOWN_REASONS])
+        by_mapping = f" by the mapping {mapping.origin}" if mapping is not None else ""
         raise InputFileError(
-            f"{', '.join(map(str, paths))}: none of {rows:,} rows is an event by the mapping {mapping.origin}: "
-            f"{reasons or 'it makes none of them'}. Correct the mapping (docs/imports.md)"
+            f"{', '.join(map(str, paths))}: none of {rows:,} rows is an event{by_mapping}: {reasons or 'there are none'}. "
+            "Correct the mapping (docs/imports.md), or name another log"
         )
     events.sort(key=lambda event: event.event_time_ms)  # stable: equal times stay in the order of the files
     return Log(events, labels, rows, refused)

@@ -23,6 +23,7 @@ from stream_app.errors import ConfigError
 from stream_app.events import Action, Click, Event, Order, Scene
 from stream_app.features.columns import category_bucket, item_bucket
 from stream_app.imports.mapping import load_mapping, packaged_mappings
+from stream_app.replay.event_table import is_event_table
 from training.dataset import LEFT_OUT, SPLITS, UNKNOWN, Arrays, Dataset, ItemTable
 from training.sources.events import EventFolder, fraud_labels
 from training.sources.log_labels import FraudTruth, Recommended, first_thing, fraud_truth, labels_of_sessions, told_labels
@@ -58,7 +59,7 @@ class LogPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """A [source] section of kind "log".
 
     Attributes:
-        mapping: a packaged mapping of `millrace import`, or a TOML file.
+        mapping: a packaged mapping of `millrace import`, or a TOML file; none for event tables of `millrace sort`.
         session_gap_minutes: a pause longer than this begins a new session, where the log names none.
         leave: whether the last event of a session has the next action `leave`; false: next_action is asked only where one came.
         recommend: what `next_item` is, see `training.sources.log_labels`.
@@ -108,7 +109,7 @@ def dataset_from_log(
     """Read files, compute features and labels, split.
 
     Args:
-        paths: files that the mapping describes.
+        paths: files that the mapping describes, or event tables.
         source: the [source] section, see `LogPlan`.
         progress: told what is being done, one sentence at a time.
         protocol: a name of `training.protocol.PROTOCOLS`; "" = time.
@@ -119,11 +120,11 @@ def dataset_from_log(
         InputFileError: A file cannot be read.
         ContractError: Labels name no events.
     """
-    plan = _plan(source)
+    plan = _plan(source, paths)
     splitting = splitting_from(protocol, plan.split)
     if not paths:
         raise ConfigError("no file to train on: give --data FILE (CSV, JSON lines or Parquet), once for each file.")
-    log = read_log(paths, load_mapping(plan.mapping), progress)
+    log = read_log(paths, load_mapping(plan.mapping) if plan.mapping else None, progress)
     events = log.events
     progress(f"{len(events):,} events and {len(log.labels):,} labels of {log.rows:,} rows; {log.refused:,} rows refused")
     things = _things(events)
@@ -161,9 +162,9 @@ def dataset_from_log(
     )
 
 
-def _plan(source: Mapping[str, Any]) -> LogPlan:
+def _plan(source: Mapping[str, Any], paths: Sequence[Path]) -> LogPlan:
     plan = plan_of(source, LogPlan)
-    if not plan.mapping:
+    if not plan.mapping and not all(map(is_event_table, paths)):
         raise ConfigError(
             "no mapping says what the rows of the file are: give --mapping NAME or FILE.toml. Packaged are "
             f"{', '.join(packaged_mappings())}; docs/imports.md tells how to write one"

@@ -106,8 +106,8 @@ def test_features_may_be_read_within_bins_too_by_the_trunk_and_the_wide_part() -
     network.fit_scaling(rows(500)["dense"].numpy())
     found = answers(network, rows(8))
     assert all(bool(value.isfinite().all()) for value in found.values())
-    assert network.dense is not None
-    torch.testing.assert_close(network.parts[0].encoder(rows(8)).wide[:, :FEATURES], network.dense(rows(8)["dense"]))
+    scaled = encoder_of(network).numbers.dense(rows(8)["dense"])
+    torch.testing.assert_close(encoder_of(network)(rows(8)).wide[:, :FEATURES], scaled)
 
 
 def test_item_vectors_share_the_events_embeddings_and_end_with_a_bias() -> None:

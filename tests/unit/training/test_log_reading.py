@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from stream_app.errors import InputFileError
+from stream_app.errors import ConfigError, InputFileError
 from stream_app.imports.mapping import load_mapping
+from stream_app.replay.event_table_writer import EventTableWriter
 from stream_app.replay.sources import decoded, open_log
 from training.sources.log_reading import read_log
+from training.sources.logs import dataset_from_log
 
 
 def rows(count: int, seed: int) -> str:
@@ -59,3 +61,25 @@ def test_half_of_a_file_and_a_file_of_other_columns_end_the_reading(tmp_path: Pa
     (tmp_path / "y.csv").write_text("a,b\n1,2\n")
     with pytest.raises(InputFileError, match="lacks the columns"):
         read_log([tmp_path / "y.csv"], load_mapping("ecommerce"), lambda _: None)
+
+
+def test_the_event_tables_of_files_are_read_as_the_files(tmp_path: Path) -> None:
+    mapping, paths = load_mapping("taobao"), [tmp_path / "a.csv", tmp_path / "b.csv"]
+    paths[0].write_text(rows(300, 4))
+    paths[1].write_text(rows(200, 5))
+    tables = []
+    for path in paths:
+        source = open_log([path], mapping)
+        tables.append(path.with_suffix(".parquet"))
+        with EventTableWriter(tables[-1], source.sources) as writer:
+            writer.write(source.records())
+    log, kept = read_log(paths, mapping, lambda _: None), read_log(tables, None, lambda _: None)
+    assert kept.events == log.events
+    assert (kept.rows, kept.refused) == (len(log.events), 0)
+    with pytest.raises(ConfigError, match="no mapping says what the rows"):
+        dataset_from_log([tables[0], paths[1]], {"kind": "log"}, lambda _: None, "sessions")
+    dataset = dataset_from_log(tables, {"kind": "log"}, lambda _: None, "sessions")
+    expected = dataset_from_log(paths, {"kind": "log", "mapping": "taobao"}, lambda _: None, "sessions")
+    assert dataset.time_ms.tolist() == expected.time_ms.tolist()
+    assert all((dataset.inputs[name] == expected.inputs[name]).all() for name in expected.inputs)
+    assert all((dataset.labels[name] == expected.labels[name]).all() for name in expected.labels)

@@ -34,3 +34,17 @@ def test_where_there_is_no_terminal_progress_is_plain_lines_and_few(monkeypatch:
     assert lines[0] == "importing visits: 500 of 1,200 rows, 100 rows/s"
     assert len(lines) == 2
     assert "\x1b" not in out.getvalue()
+
+
+def test_the_time_until_something_is_done_is_not_in_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = [100.0]
+    monkeypatch.setattr("stream_app.imports.progress.time.monotonic", lambda: now_s[0])
+    out = io.StringIO()
+    with ProgressLine("replaying", "records", None, out) as line:
+        for count, note in [(0, "reading log.jsonl"), (0, "reading log.jsonl"), (500, ""), (1_000, "")]:
+            line.show(count, note)
+            now_s[0] += 5.0
+    assert out.getvalue().splitlines() == [
+        "replaying: 0 records, 0 records/s reading log.jsonl", "replaying: 500 records, 100 records/s",
+        "replaying: 1,000 records, 100 records/s",
+    ]  # fmt: skip
