@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_app.features.columns import EntityRows, EventColumns
-from stream_app.features.engine import FeatureEngine, FoldResult
+from stream_app.features.engine import FeatureEngine
+from stream_app.features.folded import FoldResult
 from stream_app.store.port import CommitStatus, GroupStep, StateWrite, Store
 
 __all__ = ["Laps", "Resident", "Way", "in_lanes"]

@@ -18,7 +18,7 @@ from stream_app.codec.ranked import Ranked
 from stream_app.decision.decide import Decisions
 from stream_app.events import Event, Source
 from stream_app.features.columns import EntityRows, EventColumns
-from stream_app.features.engine import FoldResult
+from stream_app.features.folded import FoldResult
 
 __all__ = ["Judged", "Prepared", "Span"]
 

@@ -21,7 +21,7 @@ from stream_app.codec.feature_rows import feature_rows
 from stream_app.codec.outbox import OutboxBatch
 from stream_app.codec.ranked import Ranked
 from stream_app.events import Event, JournalLine
-from stream_app.features.engine import FoldResult
+from stream_app.features.folded import FoldResult
 from stream_app.metrics import Metrics
 
 __all__ = ["Fates"]

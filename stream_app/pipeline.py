@@ -39,7 +39,8 @@ from stream_app.errors import InvalidEventError, StoreSteppedBackError, UnknownL
 from stream_app.events import Event, Source
 from stream_app.fates import Fates
 from stream_app.features.columns import EntityRows, EventColumns
-from stream_app.features.engine import FeatureEngine, FoldResult, Others
+from stream_app.features.engine import FeatureEngine
+from stream_app.features.folded import FoldResult, Others
 from stream_app.store.port import GroupStep, Snapshot, StateWrite, Store
 
 __all__ = ["Pipeline", "Ranker", "Scored"]

@@ -60,7 +60,10 @@ class Draws:
     """
 
     def __init__(self, user: NDArray[np.int64], draws: int, seed: int) -> None:
-        self.users, self.of_event = np.unique(user, return_inverse=True)
+        # In order of their first event: what else was numbered beside them changes no draw.
+        numbers, first, of_event = np.unique(user, return_index=True, return_inverse=True)
+        order = np.argsort(first)
+        self.users, self.of_event = numbers[order], np.argsort(order)[of_event]
         self._count, self._seed = draws, seed
 
     def weights(self) -> Iterator[Weights]:

@@ -20,7 +20,8 @@ from stream_app.errors import ConfigError, ContractError
 from stream_app.events import Event
 from stream_app.features.columns import EventColumns
 from stream_app.features.declare import Catalogue
-from stream_app.features.engine import FeatureEngine, FoldResult, Judged
+from stream_app.features.engine import FeatureEngine
+from stream_app.features.folded import FoldResult, Judged
 from stream_app.replay.resident import Resident
 
 __all__ = ["WORKERS", "FeatureSets", "Folded", "engines_of", "load_catalogue"]

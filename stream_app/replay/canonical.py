@@ -27,7 +27,8 @@ from stream_app.codec.outbox import Messages
 from stream_app.config import Settings
 from stream_app.errors import ConfigError
 from stream_app.events import Label
-from stream_app.features.engine import FeatureEngine, FoldResult
+from stream_app.features.engine import FeatureEngine
+from stream_app.features.folded import FoldResult
 from stream_app.metrics import Metrics
 from stream_app.pipeline import Pipeline
 from stream_app.replay.answered import KeptAnswers

@@ -13,7 +13,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import accumulate, islice, repeat
+from itertools import accumulate, repeat
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, get_origin
@@ -177,19 +177,31 @@ class EventTable:
         start = 0
         for group, end in enumerate(self.ends()):
             if first < end and start < last:
-                yield from islice(self._records(group), max(0, first - start), min(last, end) - start)
+                yield from self._records(group, max(0, first - start), min(last, end) - start)
             start = end
 
-    def _records(self, group: int) -> Iterator[LogRecord]:
-        file = self._opened(())
+    def taken(self, row_group: int, rows: Sequence[int]) -> list[LogRecord]:
+        """Return single records, by their rows in a row group: all at once, since the row group is read for it.
+
+        Raises:
+            InputFileError: The file is damaged there.
+        """
+        batch = self.batch(row_group, _RECORD)
+        with self._damage(f"in row group {row_group}"):
+            return _records_of(batch.take(arrow().array(rows, "int64")))
+
+    def _records(self, group: int, first: int, last: int) -> Iterator[LogRecord]:
+        file, row = self._opened(()), 0
         with self._damage(f"in row group {group}"):
             batches = file.iter_batches(_READ_ROWS, row_groups=[group], columns=list(_RECORD), use_threads=False)
         while True:
             with self._damage(f"in row group {group}"):
-                batch = next(batches, None)
+                batch = next(batches, None) if row < last else None
                 if batch is None:
                     return
-                records = _records_of(batch)
+                passed = min(len(batch), max(0, first - row))
+                records = _records_of(batch.slice(passed, max(0, last - row - passed)))
+            row += len(batch)
             yield from records
 
     def _opened(self, dictionary_columns: tuple[str, ...]) -> Any:  # noqa: ANN401 (a pyarrow.parquet.ParquetFile)

@@ -14,7 +14,8 @@ import numpy as np
 
 from model import contract
 from stream_app.batch import Judged, Prepared
-from stream_app.features.engine import FeatureEngine, FoldResult
+from stream_app.features.engine import FeatureEngine
+from stream_app.features.folded import FoldResult
 from stream_app.replay.parquet_parts import ParquetParts, arrow
 
 __all__ = ["FeaturesFolder", "feature_table"]

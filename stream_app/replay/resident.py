@@ -22,7 +22,8 @@ from stream_app.features.blob import newest_ms_of
 from stream_app.features.blobs import Blobs
 from stream_app.features.columns import EventColumns
 from stream_app.features.declare import EntityKind
-from stream_app.features.engine import FeatureEngine, FoldPass, FoldResult, Judged
+from stream_app.features.engine import FeatureEngine
+from stream_app.features.folded import FoldPass, FoldResult, Judged
 from stream_app.features.keys import KeyIndex, words_of
 from stream_app.features.memory import clear_rows, sparse_zeros
 from stream_app.features.packed import PackedStates

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from stream_app.features.engine import FoldResult
+from stream_app.features.folded import FoldResult
 from stream_app.replay.canonical import ReplayBatch
 from stream_app.replay.checkpoint import CheckpointFolder, Resumable
 from stream_app.replay.features_file import FeaturesFolder

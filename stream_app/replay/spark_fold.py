@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_app.features.columns import EntityRows, EventColumns
-from stream_app.features.engine import FeatureEngine, FoldResult, Judged
+from stream_app.features.engine import FeatureEngine
+from stream_app.features.folded import FoldResult, Judged
 
 __all__ = ["GroupedFold"]
 

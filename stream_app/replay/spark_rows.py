@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from stream_app.features import sequence
 from stream_app.features.columns import EventColumns
-from stream_app.features.engine import FeatureEngine, Judged
+from stream_app.features.engine import FeatureEngine
+from stream_app.features.folded import Judged
 from stream_app.replay.split import KindFeatures, UserFeatures, user_kinds
 
 __all__ = ["columns_from", "kind_features_from", "packed_columns", "packed_kind", "packed_users", "user_features_from"]

@@ -24,7 +24,8 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from stream_app.features.engine import FeatureEngine, Judged
+from stream_app.features.engine import FeatureEngine
+from stream_app.features.folded import Judged
 from stream_app.imports.mapping import Mapping
 from stream_app.replay.canonical import CanonicalReplay, ReplayBatch
 from stream_app.replay.files import LogFile

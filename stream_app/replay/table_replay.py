@@ -22,7 +22,8 @@ from stream_app.config import Settings
 from stream_app.errors import InputFileError, InvalidEventError
 from stream_app.events import Label
 from stream_app.features.columns import EventColumns
-from stream_app.features.engine import FeatureEngine, FoldResult
+from stream_app.features.engine import FeatureEngine
+from stream_app.features.folded import FoldResult
 from stream_app.features.table_columns import read_table
 from stream_app.inference.ranker import PriorRanker
 from stream_app.replay.event_table import EventTable
@@ -108,23 +109,21 @@ class TableReplay:
 
     def _take_others(self, group: int, rows: list[int], is_label: NDArray[np.bool_]) -> None:
         """Count the labels, and say of the records that are neither labels nor events why."""
-        values = self._table.batch(group, ["value"]).column("value")
-        for row in rows:
+        for row, record in zip(rows, self._table.taken(group, rows), strict=True):
             if is_label[row]:
-                self._take_label(group, row, values[row].as_py())
+                self._take_label(record)
             else:
-                self._take_dead(group, row)
+                self._take_dead(record)
 
-    def _take_label(self, group: int, row: int, value: bytes | None) -> None:
+    def _take_label(self, record: LogRecord) -> None:
         try:
-            self._label(value or b"")
+            self._label(record.value or b"")
         except (msgspec.DecodeError, UnicodeDecodeError) as err:
-            self._problem(self._record(group, row), f"no label: {err}")
+            self._problem(record, f"no label: {err}")
         else:
             self.summary.labels += 1
 
-    def _take_dead(self, group: int, row: int) -> None:
-        record = self._record(group, row)
+    def _take_dead(self, record: LogRecord) -> None:
         self.summary.dead_letters += 1
         try:
             self._decoder.decode(record.topic, record.key, record.value, record.timestamp)
@@ -135,10 +134,6 @@ class TableReplay:
                 f"{' '.join(self._source.where(record))} is an event for this Millrace, and was none for the one that wrote the "
                 "table. Write it again with `millrace sort`"
             )
-
-    def _record(self, group: int, row: int) -> LogRecord:
-        first = (0, *self._table.ends())[group] + row
-        return next(self._table.records(first, first + 1))
 
     def _problem(self, record: LogRecord, reason: str) -> None:
         self._source.problems.add(*self._source.where(record), reason, of_record=True)

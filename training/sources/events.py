@@ -16,7 +16,8 @@ from model.inputs import EventInputs
 from stream_app.codec.identity import Identity
 from stream_app.events import Event
 from stream_app.features.catalog import CATALOGUE
-from stream_app.features.engine import FeatureEngine, FoldResult
+from stream_app.features.engine import FeatureEngine
+from stream_app.features.folded import FoldResult
 from training.dataset import UNKNOWN, Arrays
 
 __all__ = ["NEVER_MS", "EventFolder", "fraud_labels"]

@@ -266,3 +266,10 @@ def test_the_budget_threshold_looks_at_nothing_from_the_moment_on() -> None:
     time_ms = np.array([0, DAY_MS])
     assert budget_threshold(np.array([0.5, 0.9]), time_ms, np.array([1, 2]), 1, DAY_MS, 7) == 0.5
     assert budget_threshold(np.array([0.5, 0.9]), time_ms, np.array([1, 2]), 1, 0, 7) == NO_ALERTS
+
+
+def test_draws_do_not_depend_on_how_users_are_numbered(random: np.random.Generator) -> None:
+    user, values = random.integers(0, 40, 300), random.random(300)
+    found = [Draws(numbers, 20, 3).sums(values[:, None]) for numbers in (user, 7 * user + 5, random.permutation(40)[user])]
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], found[2])

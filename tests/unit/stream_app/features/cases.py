@@ -18,7 +18,8 @@ from stream_app.codec.identity import Identity
 from stream_app.events import Click, Event, Order, OrderLine, Search
 from stream_app.features.catalog import CATALOGUE
 from stream_app.features.declare import Catalogue, EntityKind
-from stream_app.features.engine import FeatureEngine, FoldResult
+from stream_app.features.engine import FeatureEngine
+from stream_app.features.folded import FoldResult
 
 _T = TypeVar("_T")
 

@@ -203,6 +203,9 @@ def test_a_table_is_read_in_parts_at_its_row_groups(kept: tuple[Path, Mapping | 
     whole = list(file.records())
     assert [record for part in parts for record in file.records(part)] == whole
     assert list(file.records((60, 140))) == whole[60:140]
+    with EventTable(table) as opened:
+        assert list(opened.records(3, 5)) == whole[3:5]
+        assert opened.taken(0, [4, 2, 2]) == [whole[4], whole[2], whole[2]]
 
 
 def test_labels_and_events_come_from_one_file_too(kept: tuple[Path, Mapping | None, Path]) -> None:

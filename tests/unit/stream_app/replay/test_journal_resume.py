@@ -19,7 +19,7 @@ from stream_app.replay.problems import Problems
 from tests.scoring import make_events
 from tests.unit.stream_app.replay.live_world import GROUPS, LiveWorld
 from tests.unit.stream_app.replay.test_journal import NAMES, SETTINGS
-from tests.unit.stream_app.replay.test_resume import counted, digests, killed, run_command
+from tests.unit.stream_app.replay.test_resume import counted, digests, killed
 
 EVENTS = make_events(500, users=[f"u-{n}" for n in range(12)], devices=["d-1", "d-2"], span_ms=172_800_000)
 
@@ -64,7 +64,7 @@ def test_a_journal_replay_that_was_killed_goes_on_and_leaves_the_same_bytes(reco
         str(tmp_path / "killed" / "features"),
     ]
     at = killed([str(recorded), *asked, "--checkpoint-s", "0"], tmp_path / "killed", environ)
-    resumed = run_command([str(recorded), *asked], environ)
+    resumed = replayed(recorded, tmp_path / "killed")
     assert resumed["resumed_at"] == at > 0
     assert counted(resumed) == counted(replayed(recorded, tmp_path / "whole"))
     assert digests(tmp_path / "killed") == digests(tmp_path / "whole")

@@ -16,7 +16,8 @@ from stream_app.events import Event
 from stream_app.features.blobs import Blobs
 from stream_app.features.catalog import CATALOGUE
 from stream_app.features.columns import EventColumns
-from stream_app.features.engine import FeatureEngine, FoldResult
+from stream_app.features.engine import FeatureEngine
+from stream_app.features.folded import FoldResult
 from stream_app.replay.resident import Resident
 from tests.unit.stream_app.features.cases import DAY_MS, KEY, LATENESS_MS, NOON, Run, engine_of, event_of, logs, tensors
 from tests.unit.stream_app.features.catalogue_for_tests import EVERYTHING

@@ -38,16 +38,6 @@ def digests(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def run(folder: Path, log: Path, *options: str) -> dict[str, Any]:
-    return run_command([*asked(folder, log), *options])
-
-
-def run_command(options: list[str], environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    done = subprocess.run([*REPLAY, *options], cwd=CHECKOUT, env=environ, capture_output=True, timeout=_LIMIT_S, check=True)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
 def killed(options: list[str], folder: Path, environ: Mapping[str, str] = os.environ) -> int:
     """Start a replay and kill it after its third checkpoint; returns the records of the last one."""
     with subprocess.Popen(
@@ -71,6 +61,11 @@ def counted(line: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in line.items() if name not in ("resumed_at", "seconds", "events_per_s")}
 
 
+def replayed(log: Path, folder: Path, told: Told, **options: Any) -> dict[str, Any]:
+    asked = ReplayOptions(paths=(str(log),), out=folder / "out", features_out=folder / "features", batch=50, **options)
+    return replay_log(SETTINGS, asked, Problems(), told)
+
+
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Many events of one time, so that segments end elsewhere than batches; copies, and labels that are none."""
@@ -87,7 +82,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(log: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, str]]:
     """What one process that nobody interrupts says last, and the files that it leaves."""
     folder = tmp_path_factory.mktemp("whole")
-    return counted(run(folder, log)), digests(folder)
+    return counted(replayed(log, folder, Told())), digests(folder)
 
 
 @pytest.mark.parametrize("options", [(), ("--processes", "2")])
@@ -95,17 +90,15 @@ def test_a_replay_that_was_killed_goes_on_and_leaves_the_same_bytes(
     log: Path, whole: tuple[dict[str, Any], dict[str, str]], options: tuple[str, ...], tmp_path: Path
 ) -> None:
     at = killed([*asked(tmp_path, log), "--checkpoint-s", "0", *options], tmp_path)
-    resumed = run(tmp_path, log, *options)
+    again = subprocess.run(
+        [*REPLAY, *asked(tmp_path, log), *options], cwd=CHECKOUT, capture_output=True, timeout=_LIMIT_S, check=True
+    )
+    resumed = json.loads(again.stdout)
     assert resumed["resumed_at"] == at > 0
     assert (counted(resumed), digests(tmp_path)) == whole
 
 
-def replayed(log: Path, folder: Path, told: Told, **options: Any) -> dict[str, Any]:
-    asked = ReplayOptions(paths=(str(log),), out=folder / "out", features_out=folder / "features", batch=50, **options)
-    return replay_log(SETTINGS, asked, Problems(), told)
-
-
-def test_when_a_process_of_several_is_killed_the_same_command_goes_on(
+def test_when_a_process_of_several_is_killed_what_is_left_goes_on(
     log: Path, whole: tuple[dict[str, Any], dict[str, str]], tmp_path: Path
 ) -> None:
     def kill(done: int, _note: str) -> None:
@@ -114,7 +107,7 @@ def test_when_a_process_of_several_is_killed_the_same_command_goes_on(
 
     with pytest.raises(ServiceError, match="with --out it goes on from its last checkpoint"):
         replayed(log, tmp_path, Told(progress=kill), processes=2, checkpoint_s=0.0)
-    resumed = replayed(log, tmp_path, Told(), processes=2)
+    resumed = replayed(log, tmp_path, Told())
     assert resumed["resumed_at"] > 0
     assert (counted(resumed), digests(tmp_path)) == whole
 
