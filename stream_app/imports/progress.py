@@ -32,6 +32,7 @@ class ProgressLine:
         self._console = Console(file=stream)
         self._begin_s = time.monotonic()
         self._first: int | None = None
+        self._moved = False
         self._next_s = 0.0 if self._console.is_terminal else self._begin_s + _LINE_EVERY_S
         self._bar = Progress(
             SpinnerColumn(),
@@ -60,9 +61,10 @@ class ProgressLine:
     def show(self, count: int, note: str = "") -> None:
         """Show `count` if the last time is long enough ago; cheap enough to call for every hundred units."""
         now_s = time.monotonic()
-        if self._first in (None, count):
+        if self._first is None or (count == self._first and not self._moved):
             # What an earlier run did, and the time until the count moves (a log is sorted first), are not this run's rate.
             self._first, self._begin_s = count, now_s
+        self._moved = self._moved or count != self._first
         if now_s < self._next_s:
             return
         rate = f"{(count - self._first) / max(now_s - self._begin_s, 1e-6):,.0f} {self._unit}/s"

@@ -119,9 +119,9 @@ class EventTableWriter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Remove what is not whole."""
-        with suppress(OSError):  # of a disk that is full: that has been told
-            self._writer.close()
-        self._file.close()
+        for open_one in (self._writer, self._file):
+            with suppress(OSError):  # of a disk that is full: that has been told
+                open_one.close()
         self._fresh.unlink(missing_ok=True)
 
     def write(self, records: Iterable[LogRecord], progress: Callable[[int], None] = lambda _count: None) -> int:

@@ -93,6 +93,7 @@ class LogFile:
     Attributes:
         is_table: Whether it is to be an event table, in canonical order.
         sources: Name and unit ("line" or "row") of the file, or of those that were sorted into a table; one a number.
+        total: Records of a table; else None.
         rows: Rows (or lines) that `records` has read so far.
         refused: Those of them that are no record; of `events`, those that are no event besides.
 
@@ -117,6 +118,7 @@ class LogFile:
                 f"{path} is an event table of `millrace sort`: its rows are events; leave out the mapping {mapping.origin}"
             )
         self.is_table = mapping is None and is_parquet(path)
+        self.total: int | None = None
         self.sources = self._table_sources() if self.is_table else ((str(path), "line" if mapping is None else "row"),)
 
     def parts(self) -> list[tuple[int, int]]:
@@ -199,7 +201,7 @@ class LogFile:
     def _table_sources(self) -> tuple[tuple[str, str], ...]:
         try:
             with EventTable(self.path) as table:
-                found = table.sources
+                self.total, found = table.rows, table.sources
         except InputFileError:
             found = ()  # who reads it takes note of what is wrong
         return found or ((str(self.path), "row"),)

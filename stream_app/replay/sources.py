@@ -72,9 +72,10 @@ class Log:
         self.problems = problems
         self._window_ms = window_ms
         self._mapping = mapping
-        self._files = log_files(files, mapping, problems, progress)
+        self._progress = progress
+        self._files = log_files(files, mapping, problems, self._tell)
         self._of_number = [file for file in self._files for _ in file.sources]
-        self.total: int | None = None  # records, once all are read
+        self.total: int | None = None  # records, once all are read; of a table at once
         self._count = 0
 
     @property
@@ -91,6 +92,7 @@ class Log:
         """Yield all records in canonical order."""
         self._count = 0
         if self.table is not None:
+            self.total = self._files[0].total
             return self._counted(self._files[0].records())  # as it stands
         if self._window_ms is None:
             return sorted_records(self._counted(chain.from_iterable(file.records() for file in self._files)))
@@ -108,6 +110,10 @@ class Log:
         found = [(file.path, file.path.stat()) for file in self._files]
         told = [f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in found]
         return [*told, self._mapping.text if self._mapping is not None else "", str(self._window_ms)]
+
+    def _tell(self, line: str) -> None:
+        if self._window_ms is None and self.table is None:  # else reading is the work itself, and who does it tells
+            self._progress(line)
 
     def _counted(self, records: Iterable[LogRecord]) -> Iterator[LogRecord]:
         for record in records:

@@ -41,10 +41,10 @@ def test_the_time_until_something_is_done_is_not_in_the_rate(monkeypatch: pytest
     monkeypatch.setattr("stream_app.imports.progress.time.monotonic", lambda: now_s[0])
     out = io.StringIO()
     with ProgressLine("replaying", "records", None, out) as line:
-        for count, note in [(0, "reading log.jsonl"), (0, "reading log.jsonl"), (500, ""), (1_000, "")]:
+        for count, note in [(0, "reading log.jsonl"), (0, "reading log.jsonl"), (500, ""), (0, "reading"), (1_500, "")]:
             line.show(count, note)
             now_s[0] += 5.0
     assert out.getvalue().splitlines() == [
         "replaying: 0 records, 0 records/s reading log.jsonl", "replaying: 500 records, 100 records/s",
-        "replaying: 1,000 records, 100 records/s",
+        "replaying: 0 records, 0 records/s reading", "replaying: 1,500 records, 100 records/s",
     ]  # fmt: skip

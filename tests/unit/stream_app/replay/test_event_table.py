@@ -248,3 +248,15 @@ def test_huge_values_make_smaller_row_groups(tmp_path: Path, monkeypatch: pytest
         writer.write(records)
     assert EventTable(tmp_path / "t").ends() == [3, 6, 9, 10]
     assert list(EventTable(tmp_path / "t").records()) == records
+
+
+def test_a_table_knows_its_length_at_once_and_who_reads_it_tells_the_progress(tmp_path: Path) -> None:
+    path = write_log(tmp_path / "log.jsonl", EVENTS)
+    table, told = table_of(path), list[str]()
+    log = open_log([table], progress=told.append)
+    next(log.records())
+    assert (log.total, told) == (len(EVENTS), [])
+    list(open_log([path], window_ms=0, progress=told.append).records())
+    assert told == []
+    list(open_log([table, path], progress=told.append).records())  # these are sorted first
+    assert told == ["reading log.table (1 of 2), 100%", "reading log.jsonl (2 of 2), 100%"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -103,3 +104,19 @@ def test_killed_it_leaves_the_table_that_was_there_and_the_next_run_replaces_it(
     assert table_of(write_log(log, EVENTS)) == table
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl", table.name]
     assert list(open_log([table]).records()) == list(open_log([log]).records())
+
+
+def test_a_disk_without_room_is_told_and_leaves_the_table_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_table_writer, "_ROW_GROUP", 50)
+    table = table_of(write_log(tmp_path / "log.jsonl", EVENTS[:50]))
+    before = table.read_bytes()
+    log = write_log(tmp_path / "log.jsonl", EVENTS)
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before), most[1]))
+    try:
+        with pytest.raises(ConfigError, match=r"cannot write .*log\.table: .*too large"):
+            table_of(log)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+    assert table.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl", table.name]
