@@ -1,7 +1,7 @@
 """What a replay costs: features alone, with the model, its memory, and offline tools beside it, each in a process of its own.
 
-- `features_events_per_s`: a log that `millrace sort` has written, to all features, for each second of one core: columns, digests,
-  numbering, the fold; state in memory, nothing written;
+- `features_events_per_s`: a log that `millrace sort` has written, to all features, on one core (the process is bound to it):
+  columns, digests, numbering, the fold; state in memory, nothing written;
 - `decoded_events_per_s`: the same from events that were decoded before, on one core: the way of a worker and of any other log;
 - `model_events_per_s`: a whole canonical replay on one core: JSON lines in, features, model, candidates, answers out;
 - `peak_rss_mb`: peak memory of the features of so many events. The log is the real card log, repeated with its times shifted, so
@@ -31,14 +31,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 import numpy as np
 
-from benchmarks.feature_logs import Log, batches, find_logs
+from benchmarks.feature_logs import Log, find_logs
 from benchmarks.offline_features import FEATURES, Transactions, by_duckdb, by_polars
 from benchmarks.origin import ROOT, origin
 from benchmarks.progress import Teller, teller
-from stream_app.codec.decode import ANY_SKEW_MS
-from stream_app.codec.identity import Identity
+from benchmarks.replay_features import BATCH, IDENTITY, LATENESS_MS, TOPICS, measured_decoded, measured_features
 from stream_app.config import ModelSettings, Settings
 from stream_app.events import Event, Order
 from stream_app.features.catalog import CATALOGUE
@@ -47,79 +47,28 @@ from stream_app.features.declare import Catalogue
 from stream_app.features.engine import FeatureEngine
 from stream_app.imports.sink import JsonlSink
 from stream_app.replay.canonical import CanonicalReplay
-from stream_app.replay.event_table import EventTable
-from stream_app.replay.event_table_writer import EventTableWriter
-from stream_app.replay.records import LogRecord
 from stream_app.replay.resident import Resident
 from stream_app.replay.sources import chunks_of, open_log
-from stream_app.replay.table_replay import TableReplay
 
 __all__ = ["main"]
 
-_BATCH = 4_096
-_LATENESS_MS = 86_400_000
 _SHIFT_MS = 28 * 86_400_000  # whole weeks: hour and day of the week of a shifted event are its own
-_TOPICS = {"Search": "searches", "Click": "clicks", "Order": "orders"}
 _FULL: dict[str, Any] = {
-    "features": 400_000,
+    "features": 1_600_000,
+    "decoded": 400_000,
     "model": 40_000,
     "offline": 200_000,
     "memory": [1_000_000, 20_000_000],
     "base": 100_000,
 }
-_QUICK: dict[str, Any] = {"features": 6_000, "model": 1_500, "offline": 4_000, "memory": [10_000, 40_000], "base": 5_000}
-_IDENTITY = Identity(b"a key of the benchmarks alone")
-
-
-def measured_features(logs: list[Log], events: int, catalogue: Catalogue = CATALOGUE) -> dict[str, Any]:
-    """Take tables to their features, log after log; seconds of CPU, of all threads together, and by the clock."""
-    engine = FeatureEngine(catalogue, allowed_lateness_ms=_LATENESS_MS)
-    engine.warm()
-    count, cpu_s, wall_s, by_log = 0, 0.0, 0.0, {}
-    for log in logs:
-        with tempfile.TemporaryDirectory() as folder:
-            path = _table(log, events // len(logs), Path(folder))
-            with EventTable(path) as table:
-                replay = TableReplay(table, engine, _IDENTITY, open_log([path]), ANY_SKEW_MS)
-                cpu, wall, done = time.process_time(), time.perf_counter(), 0
-                for batch in replay.batches(_BATCH):
-                    done += len(batch.events)
-                cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-        by_log[log.name] = round(done / cpu, 1)
-        count, cpu_s, wall_s = count + done, cpu_s + cpu, wall_s + wall
-    rates = {"events_per_s": round(count / cpu_s, 1), "wall_events_per_s": round(count / wall_s, 1)}
-    return {**rates, "by_log": by_log, "events": count}
-
-
-def _table(log: Log, events: int, folder: Path) -> Path:
-    records = []
-    for row, event in enumerate(islice(log.events(), events)):
-        time_ms, topic = event.event_time_ms, _TOPICS[type(event).__name__]
-        records.append(LogRecord(time_ms, (0, row, 0), topic, 0, row, time_ms, event.user.encode(), _encoded(event)))
-    path = folder / "log.parquet"
-    with EventTableWriter(path, [(log.name, "row")]) as writer:
-        writer.write(sorted(records))
-    return path
-
-
-def measured_decoded(logs: list[Log], events: int) -> dict[str, Any]:
-    """Take decoded events to their features, log after log; seconds of CPU, so that others on the machine hardly matter."""
-    engine = FeatureEngine(CATALOGUE, allowed_lateness_ms=_LATENESS_MS)
-    engine.warm()
-    count, seconds = 0, {"columns": 0.0, "fold": 0.0}
-    for log in logs:
-        state, done = Resident(engine), 0
-        for batch in batches(islice(log.events(), events // len(logs)), _BATCH):
-            start = time.process_time()
-            columns = engine.columns(batch, [0] * len(batch), _IDENTITY)
-            middle = time.process_time()
-            state.fold(columns, done + 1 + np.arange(len(batch), dtype=np.int64))
-            seconds["columns"] += middle - start
-            seconds["fold"] += time.process_time() - middle
-            done += len(batch)
-        count += done
-    us = {piece: round(spent / count * 1e6, 3) for piece, spent in seconds.items()}
-    return {"events_per_s": round(count / sum(seconds.values()), 1), "us": us, "events": count}
+_QUICK: dict[str, Any] = {
+    "features": 6_000,
+    "decoded": 6_000,
+    "model": 1_500,
+    "offline": 4_000,
+    "memory": [10_000, 40_000],
+    "base": 5_000,
+}
 
 
 def measured_model(logs: list[Log], events: int, model: Path) -> dict[str, Any]:
@@ -130,8 +79,8 @@ def measured_model(logs: list[Log], events: int, model: Path) -> dict[str, Any]:
         with closing(JsonlSink(path)) as sink:
             for log in logs:
                 for event in islice(log.events(), events // len(logs)):
-                    topic = _TOPICS[type(event).__name__]
-                    sink.send(topic, event.user.encode(), _encoded(event), event.event_time_ms)
+                    topic = TOPICS[type(event).__name__]
+                    sink.send(topic, event.user.encode(), msgspec.json.encode(event), event.event_time_ms)
             sink.flush()
         start, count = time.process_time(), 0
         for batch in replay.batches(chunks_of(open_log([path]), 1_024)):
@@ -142,11 +91,11 @@ def measured_model(logs: list[Log], events: int, model: Path) -> dict[str, Any]:
 
 def measured_memory(logs: list[Log], events: int, base: int) -> dict[str, Any]:
     """Fold `base` events of the last log again and again, each time later, until there were `events`."""
-    engine = FeatureEngine(CATALOGUE, allowed_lateness_ms=_LATENESS_MS)
+    engine = FeatureEngine(CATALOGUE, allowed_lateness_ms=LATENESS_MS)
     engine.warm()
     state = Resident(engine)
     once = list(islice(logs[-1].events(), base))
-    columns = [engine.columns(part, [0] * len(part), _IDENTITY) for part in _within(iter(once), state.span_ms)]
+    columns = [engine.columns(part, [0] * len(part), IDENTITY) for part in _within(iter(once), state.span_ms)]
     period_ms = -(-(once[-1].event_time_ms - once[0].event_time_ms + 1) // _SHIFT_MS) * _SHIFT_MS
     done = 0
     start = time.process_time()
@@ -181,16 +130,10 @@ def measured_offline(logs: list[Log], events: int) -> dict[str, Any]:
     return {**found, "events": len(data)}
 
 
-def _encoded(event: Event) -> bytes:
-    import msgspec
-
-    return msgspec.json.encode(event)
-
-
 def _within(events: Iterator[Event], span_ms: int) -> Iterator[list[Event]]:
     batch: list[Event] = []
     for event in events:
-        if batch and (len(batch) == _BATCH or event.event_time_ms - batch[0].event_time_ms > span_ms):
+        if batch and (len(batch) == BATCH or event.event_time_ms - batch[0].event_time_ms > span_ms):
             yield batch
             batch = []
         batch.append(event)
@@ -215,9 +158,9 @@ def _transactions(orders: list[Order]) -> Transactions:
 
 
 def _ours(orders: list[Order], catalogue: Catalogue) -> dict[str, Any]:
-    engine = FeatureEngine(catalogue, allowed_lateness_ms=_LATENESS_MS)
+    engine = FeatureEngine(catalogue, allowed_lateness_ms=LATENESS_MS)
     state = Resident(engine)
-    parts = [state.fold(engine.columns(part, [0] * len(part), _IDENTITY)).dense for part in _within(iter(orders), state.span_ms)]
+    parts = [state.fold(engine.columns(part, [0] * len(part), IDENTITY)).dense for part in _within(iter(orders), state.span_ms)]
     dense = np.concatenate(parts)
     return {name: dense[:, column] for column, name in enumerate(engine.feature_names)}
 
@@ -245,7 +188,7 @@ def _measure(what: str, data: Path, model: Path, sizes: dict[str, Any], events: 
     logs = find_logs(data, 110_300, 1_466_282, 60_000)
     if what in {"features", "decoded"}:
         measured = measured_features if what == "features" else measured_decoded
-        return measured(logs, events or sizes["features"])
+        return measured(logs, events or sizes[what])
     if what == "model":
         return measured_model(logs, events or sizes["model"], model)
     if what == "offline":

@@ -13,9 +13,9 @@ from typing import Final
 import msgspec
 
 from stream_app.errors import InvalidEventError
-from stream_app.events import Click, Event, Order, Search
+from stream_app.events import Click, Event, Label, Order, Search
 
-__all__ = ["ANY_SKEW_MS", "EVENT_TYPES", "Decoder"]
+__all__ = ["ANY_SKEW_MS", "EVENT_TYPES", "Decoder", "decode_label"]
 
 ANY_SKEW_MS: Final = 1 << 60  # for logs whose records carry no timestamps of a broker, and where clocks are judged later
 
@@ -25,7 +25,25 @@ _MOST_REASON: Final = 300  # characters
 _PATTERN: Final = re.compile(r"Expected `str` matching regex '(.*)'(?= - at|$)")
 _ID_WORDS: Final = "an identifier (ASCII letters, digits and ._:@/+=~|- only)"
 
+_TOO_DEEP: Final = "the JSON is nested too deeply"
+
 EVENT_TYPES: Final[dict[str, type[Event]]] = {"searches": Search, "clicks": Click, "orders": Order}
+
+_label: Final = msgspec.json.Decoder(Label).decode
+
+
+def decode_label(value: bytes | None) -> Label:
+    """Decode the value of a record of the topic `labels`.
+
+    Raises:
+        InvalidEventError: The bytes are no label; the message says why.
+    """
+    try:
+        return _label(value or b"")
+    except (msgspec.DecodeError, UnicodeDecodeError) as err:
+        raise InvalidEventError(_shortened(str(err))) from err
+    except RecursionError as err:
+        raise InvalidEventError(_TOO_DEEP) from err
 
 
 class Decoder:
@@ -60,7 +78,7 @@ class Decoder:
         except (msgspec.DecodeError, UnicodeDecodeError) as err:
             raise InvalidEventError(f"not JSON: {err}") from err
         except RecursionError as err:
-            raise InvalidEventError("the JSON is nested too deeply") from err
+            raise InvalidEventError(_TOO_DEEP) from err
         if not value.isascii():
             _require_utf8(value)  # the decoder does not look into fields that it skips; the original may go on to late-events
         if key != event.user.encode():

@@ -79,11 +79,6 @@ class EventColumns:
     def __len__(self) -> int:
         return len(self.time_ms)
 
-    def part(self, first: int, last: int) -> EventColumns:
-        """Return the events [first, last), as a view."""
-        arrays = {name: getattr(self, name)[first:last] for name in self.__slots__ if name != "keys"}
-        return EventColumns(**arrays, keys={kind: keys[first:last] for kind, keys in self.keys.items()})
-
 
 @dataclass(frozen=True, slots=True)
 class EntityRows:

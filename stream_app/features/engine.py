@@ -33,6 +33,7 @@ from stream_app.features.tiles import merge_replicas
 
 __all__ = ["FeatureEngine"]
 
+_NEVER: Final = -1  # the store forgets
 _JUDGED_BEFORE: Final = -1  # lateness and repetition were judged with the first kind
 
 
@@ -63,6 +64,7 @@ class FeatureEngine:
         self.kinds = catalogue.kinds
         self.allowed_lateness_ms = allowed_lateness_ms
         self._layouts: dict[str, KindLayout] = {kind.name: kind_layout(catalogue, kind) for kind in catalogue.kinds}
+        self._ttl_ms = {kind.name: kind.ttl_ms for kind in catalogue.kinds}
         self._older: dict[tuple[str, bytes], KindLayout] = {}
         self._defaults = np.array([feature.default for feature in catalogue.features], np.float32)
         self.reader = ColumnReader(catalogue)
@@ -180,7 +182,7 @@ class FeatureEngine:
                 elsewhere = _checked(others[name].rows, needed, name)
                 heads = elsewhere[:, 0].copy()  # the fold moves the column itself on
             touched = np.zeros(len(rows[name]), np.bool_)
-            states[name] = State(rows[name].row, _checked(own[name], needed, name), elsewhere, heads, touched)
+            states[name] = State(rows[name].row, _checked(own[name], needed, name), elsewhere, heads, touched, _NEVER)
         passing = self.begin(columns, commits, judged)
         self._fold_into(passing, states)
         return passing.result()
@@ -201,6 +203,8 @@ class FeatureEngine:
     def fold_into(self, passing: FoldPass, rows: Mapping[str, NDArray[np.int32]], state: Mapping[str, NDArray[np.int64]]) -> None:
         """Fold some kinds of a batch; the first of `self.kinds` must be among the first ones, unless all is judged.
 
+        An entity that has been silent for longer than its kind's time to live is forgotten, by event time.
+
         Args:
             passing: What `begin` returned.
             rows: Per kind (B,) int32 below N, the row of each event's entity, -1 where it has none.
@@ -211,7 +215,7 @@ class FeatureEngine:
             if name in rows:
                 own, touched = state[name], np.zeros(len(state[name]), np.bool_)
                 _checked(own, (len(own), layout.plan.width), name)
-                states[name] = State(rows[name], own, _no_rows(layout), np.zeros(0, np.int64), touched)
+                states[name] = State(rows[name], own, _no_rows(layout), np.zeros(0, np.int64), touched, self._ttl_ms[name])
         self._fold_into(passing, states)
 
     def _fold_into(self, passing: FoldPass, states: Mapping[str, State]) -> None:
@@ -262,7 +266,8 @@ class FeatureEngine:
             times, np.zeros((count, len(self.catalogue.measures)), np.int64), np.zeros((count, 4), np.int32),
             np.zeros((count, 4), np.int32), np.zeros(count, np.int64), np.zeros(count, np.int64),
         )  # fmt: skip
-        state = State(np.arange(count, dtype=np.int32), own, _no_rows(layout), np.zeros(0, np.int64), np.zeros(count, np.bool_))
+        rows, touched = np.arange(count, dtype=np.int32), np.zeros(count, np.bool_)
+        state = State(rows, own, _no_rows(layout), np.zeros(0, np.int64), touched, _NEVER)
         out = self._out(count)
         fold_kind(layout.plan, batch, state, out, Scratch.of(layout.plan), _JUDGED_BEFORE)
         return tuple(name for name, _ in wanted), out.dense[:, [column for _, column in wanted]]

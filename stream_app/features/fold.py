@@ -84,6 +84,7 @@ class State(NamedTuple):
     others: NDArray[np.int64]
     heads: NDArray[np.int64]
     touched: NDArray[np.bool_]
+    ttl_ms: int
 
 
 class Out(NamedTuple):
@@ -280,6 +281,9 @@ def fold_kind(  # noqa: C901, PLR0912 - the loop that everything is compiled int
             _without_past(plan, batch.values[e], out.dense[e])
             continue
         own = state.own[i]
+        if state.ttl_ms >= 0 and own[0] > 0 and t - (own[0] - 1) > state.ttl_ms:
+            for column in range(own.shape[0]):
+                own[column] = 0
         shared = state.heads.shape[0] > 0 and state.heads[i] != 0
         row = state.others[i] if shared else own
         if row[0] == 0:

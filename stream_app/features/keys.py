@@ -1,7 +1,8 @@
 """Keys of entities as numbers, and an index from keys to rows of state: no Python object for each event.
 
 A key is a digest of 16 bytes, or 24 for what belongs to one user (stream_app/features/columns.py), so two or three words of 64
-bits; zeros stand for no entity. Digests are spread evenly: the index needs no better hash than a multiplication.
+bits; zeros stand for no entity. Digests are spread evenly: the index needs no better hash than a multiplication. Words are a
+key's bytes as this machine reads them; keys never leave the process as words.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from stream_app.codec.identity import DIGEST_BYTES
 from stream_app.features.compiled import Int, compiled, inlined
 
-__all__ = ["EntityKeys", "KeyIndex", "words_of"]
+__all__ = ["EntityKeys", "KeyIndex", "Vacancies", "words_of"]
 
 _WORD: Final = 8  # bytes
 _PLAIN: Final = DIGEST_BYTES // _WORD
@@ -24,6 +25,7 @@ _SPREAD: Final = 0x9E3779B97F4A7C15  # 2**64 by the golden ratio
 _NONE: Final = -1  # no entity
 _MISSING: Final = -2  # an entity that has no row yet
 _EMPTY: Final = -1  # a slot
+_FEWEST_VACANCIES: Final = 64
 
 
 class EntityKeys(Sequence[bytes]):
@@ -38,9 +40,9 @@ class EntityKeys(Sequence[bytes]):
     @overload
     def __getitem__(self, at: int) -> bytes: ...
     @overload
-    def __getitem__(self, at: slice) -> EntityKeys: ...
-    def __getitem__(self, at: int | slice) -> bytes | EntityKeys:
-        return EntityKeys(self.words[at]) if isinstance(at, slice) else self._bytes[at]
+    def __getitem__(self, at: slice) -> list[bytes]: ...
+    def __getitem__(self, at: int | slice) -> bytes | list[bytes]:
+        return self._bytes[at]
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._bytes)
@@ -75,12 +77,30 @@ class _Parts(NamedTuple):
     used: NDArray[np.int64]
 
 
-class _Asked(NamedTuple):
-    """By whom rows are asked for: the batch's number, its times (B,) and the time to live."""
+class Vacancies:
+    """Rows that nobody has, as a stack: `give` puts some on it, `take` takes the newest."""
 
-    batch: int
-    time_ms: NDArray[np.int64]
-    ttl_ms: int
+    def __init__(self) -> None:
+        self._rows = np.zeros(_FEWEST_VACANCIES, np.int32)
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def give(self, rows: NDArray[np.integer[Any]]) -> None:
+        """Put N rows on it."""
+        end = self._count + len(rows)
+        if end > len(self._rows):
+            self._rows = np.concatenate((self._rows[: self._count], np.zeros(max(end, 2 * self._count) - self._count, np.int32)))
+        self._rows[self._count : end] = rows
+        self._count = end
+
+    def take(self, most: int) -> NDArray[np.int32]:
+        """Take that many rows, or all that there are."""
+        begin = max(0, self._count - most)
+        rows = self._rows[begin : self._count].copy()
+        self._count = begin
+        return rows
 
 
 class KeyIndex:
@@ -110,26 +130,23 @@ class KeyIndex:
         self._slots = _slots(rows)
         _fill(self._parts())
 
-    def find(
-        self, words: NDArray[np.uint64], batch: int, state: NDArray[np.int64], time_ms: NDArray[np.int64], ttl_ms: int
-    ) -> tuple[NDArray[np.int32], int]:
-        """Look up B keys. A row whose entity has been silent for longer than `ttl_ms` at its first event of the batch is emptied.
+    def find(self, words: NDArray[np.uint64], batch: int) -> tuple[NDArray[np.int32], int]:
+        """Look up B keys.
 
         Args:
             words: (B, 2 or 3).
             batch: Its number, higher than the last one's.
-            state: (rows, W), of which column 0 is the newest event's time + 1.
-            time_ms: (B,) ascending.
-            ttl_ms: As above.
 
         Returns:
-            The rows (B,) int32, -1 for no entity, -2 for one that has no row; and how many of the latter there are.
+            The rows (B,) int32, -1 for no entity, -2 for one that has no row; and how many different keys have none.
         """
         numbers = np.full(len(words), _NONE, np.int32)
         if not words.any():
             return numbers, 0
         self._fit(words)
-        return numbers, _find(words, self._parts(), _Asked(batch, time_ms, ttl_ms), state, numbers)
+        if not _find(words, self._parts(), batch, numbers):
+            return numbers, 0
+        return numbers, len(np.unique(_mixed(words[numbers == _MISSING])))
 
     def add(
         self, words: NDArray[np.uint64], numbers: NDArray[np.int32], batch: int, free: NDArray[np.int32]
@@ -140,13 +157,15 @@ class KeyIndex:
             words: As given to `find`.
             numbers: What it returned; filled in.
             batch: As given there.
-            free: At least as many vacant rows as `find` has counted; the first ones are used.
+            free: As many vacant rows as `find` has counted.
 
         Returns:
-            For each row that is used now the number of its first event, (K,).
+            For each of them the number of its entity's first event, (K,).
         """
         first = np.empty(len(free), np.int64)
-        return first[: _add(words, self._parts(), batch, free, numbers, first)]
+        added = _add(words, self._parts(), batch, free, numbers, first)
+        assert added == len(free), "two keys mix to one number"  # of 2**64
+        return first
 
     def new(self, words: NDArray[np.uint64]) -> NDArray[np.int32]:
         """Return what `find` gives for N keys of which none has a row, (N,)."""
@@ -214,8 +233,16 @@ def _known(words: NDArray[np.uint64], number: Int) -> bool:
     return bool(bits != np.uint64(0))
 
 
+def _mixed(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """One number for each key (N, 2 or 3): different ones for different keys, as digests go."""
+    mixed = words[:, 0].copy()
+    for column in range(1, words.shape[1]):
+        mixed = (mixed * np.uint64(_SPREAD)) ^ words[:, column]
+    return mixed
+
+
 @compiled
-def _find(words: NDArray[np.uint64], index: _Parts, asked: _Asked, state: NDArray[np.int64], numbers: NDArray[np.int32]) -> int:
+def _find(words: NDArray[np.uint64], index: _Parts, batch: int, numbers: NDArray[np.int32]) -> int:
     missing = 0
     for e in range(len(words)):
         if not _known(words, e):
@@ -224,14 +251,9 @@ def _find(words: NDArray[np.uint64], index: _Parts, asked: _Asked, state: NDArra
         if row < 0:
             numbers[e] = _MISSING
             missing += 1
-            continue
-        numbers[e] = row
-        if index.used[row] != asked.batch:  # else an event of this batch has kept it alive
-            index.used[row] = asked.batch
-            newest = state[row, 0]
-            if newest > 0 and asked.time_ms[e] - (newest - 1) > asked.ttl_ms:
-                for column in range(state.shape[1]):
-                    state[row, column] = 0
+        else:
+            numbers[e] = row
+            index.used[row] = batch
     return missing
 
 
@@ -251,6 +273,8 @@ def _add(
         slot = _slot(words, e, index)
         row = index.slots[slot]
         if row < 0:
+            if count == len(free):
+                return -1
             row = free[count]
             first[count] = e
             count += 1

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stream_app.features.blobs import Blobs
 from stream_app.features.compiled import allocating, compiled
-from stream_app.features.keys import KeyIndex
+from stream_app.features.keys import KeyIndex, Vacancies
 
 __all__ = ["PackedStates"]
 
@@ -28,7 +28,7 @@ class PackedStates:
         self._start = np.zeros(_FIRST_PLACES, np.int64)  # by place, as the next two
         self._length = np.zeros(_FIRST_PLACES, np.int64)
         self._newest_ms = np.zeros(_FIRST_PLACES, np.int64)
-        self._vacant = np.zeros(0, np.int32)  # of the opened places
+        self._vacant = Vacancies()  # of the opened places
         self._opened = self._live = 0
         self._data = np.empty(_FIRST_BYTES, np.uint8)
         self._end = 0  # of what is written; some of it may be of places that are vacant now
@@ -100,9 +100,8 @@ class PackedStates:
         return Blobs(_gathered(self._data, self._start[places], lengths).tobytes(), np.cumsum(lengths, dtype=np.int64))
 
     def _places(self, wanted: int) -> NDArray[np.int32]:
-        reused = min(wanted, len(self._vacant))
-        places, self._vacant = self._vacant[:reused], self._vacant[reused:]
-        opening = wanted - reused
+        places = self._vacant.take(wanted)
+        opening = wanted - len(places)
         if self._opened + opening > len(self._index):
             more = max(self._opened + opening, 2 * len(self._index)) - len(self._index)
             self._index.grow(len(self._index) + more)
@@ -117,7 +116,7 @@ class PackedStates:
     def _leave(self, places: NDArray[np.int32]) -> None:
         self._index.remove(places)
         self._live -= int(self._length[places].sum())
-        self._vacant = np.concatenate((self._vacant, places))
+        self._vacant.give(places)
 
     def _room_for(self, size: int) -> None:
         if self._end + size <= len(self._data):

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.contract import ITEM_BUCKETS
+from model.contract import ITEM_BUCKETS, QUERY_CODES
 from stream_app.codec.identity import Identity
 from stream_app.events import KINDS, PLATFORMS, SCENES, SOURCE_TOPICS
 from stream_app.features.columns import COMPOSITE, ColumnReader, EventColumns
@@ -23,7 +23,7 @@ from stream_app.features.keys import EntityKeys
 from stream_app.features.numbers import FIELD_ROWS, Numbers, cents
 from stream_app.features.text import REDUCED, checksums, query_of, text_hashes
 
-__all__ = ["CODED", "NUMERIC", "Coded", "EventTable", "Texts", "read_table"]
+__all__ = ["CODED", "NUMERIC", "Coded", "EventTable", "TableReader", "Texts"]
 
 # What EventTable.coded and .numbers hold.
 CODED: Final = (
@@ -37,7 +37,8 @@ _COLUMNS: Final = {
     "network": ("ip",), "item": ("item", "line_item"), "category": ("category", "line_category"),
     "instrument": ("payment_instrument",), "address": ("shipping_address",),
 }  # fmt: skip
-_SEARCHES, _CLICKS, _ORDERS = map(SOURCE_TOPICS.index, ("searches", "clicks", "orders"))
+_COUNTRIES: Final = ("billing_country", "shipping_country", "ip_country")
+_CLICKS, _ORDERS = map(SOURCE_TOPICS.index, ("clicks", "orders"))
 _WORDS: Final = 2  # of a digest
 _COUNTED_SHIFT: Final = np.uint64(1)
 
@@ -55,6 +56,12 @@ class Texts(NamedTuple):
         return cls(
             np.frombuffer(b"".join(encoded), np.uint8), np.cumsum(np.array([len(e) for e in encoded], np.int64), dtype=np.int64)
         )
+
+    def part(self, first: int, last: int) -> Texts:
+        """Return the texts [first, last), as a view."""
+        start = int(self.ends[first - 1]) if first else 0
+        ends = self.ends[first:last]
+        return Texts(self.data[start : int(ends[-1]) if len(ends) else start], ends - start)
 
     def listed(self) -> list[str]:
         """Return them as strings."""
@@ -87,80 +94,117 @@ class EventTable:
     coded: Mapping[str, Coded]
     numbers: Mapping[str, NDArray[np.float64] | NDArray[np.int64]]
 
-
-def read_table(reader: ColumnReader, table: EventTable, identity: Identity) -> EventColumns:
-    """Read B events of one partition group, 0."""
-    batch = Numbers(table.time_ms)
-    batch.kind[:] = np.where(table.topics == _ORDERS, KINDS.index("order"), KINDS.index("search"))
-    clicks = np.flatnonzero(table.topics == _CLICKS)
-    batch.kind[clicks] = _looked_up(table.coded["action"], KINDS.index)[clicks]
-    _put_numbers(batch, table)
-    words = {field: _digests(table, field, identity) for field in reader.id_fields}
-    for field in reader.counted:
-        batch.put(field, slice(None), (words[field][:, 0].byteswap() >> _COUNTED_SHIFT).astype(np.int64))
-    event = text_hashes(*table.event_ids, table.topics)
-    keys = {kind: EntityKeys(_key_words(kind, words)) for kind in reader.kinds}
-    return reader.columns(batch, np.zeros(len(table.time_ms), np.int32), event, keys)
+    def part(self, first: int, last: int) -> EventTable:
+        """Return the events [first, last), as a view."""
+        return EventTable(
+            self.time_ms[first:last],
+            self.topics[first:last],
+            self.event_ids.part(first, last),
+            {name: Coded(codes[first:last], texts) for name, (codes, texts) in self.coded.items()},
+            {name: numbers[first:last] for name, numbers in self.numbers.items()},
+        )
 
 
-def _put_numbers(batch: Numbers, table: EventTable) -> None:
-    coded, numbers, everywhere = table.coded, table.numbers, slice(None)
-    batch.put("scene", everywhere, 1 + _looked_up(coded["scene"], SCENES.index))
-    batch.put("platform", everywhere, 1 + _looked_up(coded["platform"], PLATFORMS.index))
-    batch.put("shown", everywhere, numbers["shown"])
-    batch.put("price", everywhere, cents(numbers["price"]) + cents(numbers["line_price"]))
-    batch.put("position", everywhere, numbers["position"])
-    batch.put("dwell", everywhere, numbers["dwell_ms"])
-    batch.put("amount", everywhere, cents(numbers["amount"]))
-    batch.put("quantity", everywhere, numbers["quantity"])
-    batch.put("lines", everywhere, numbers["lines"])
-    batch.put("foreign", everywhere, _foreign(table))
-    queries = [query_of(text) for text in coded["query"].texts.listed()]
-    lengths = np.array([len(query.text) for query in queries], np.int64)
-    batch.put("query_length", everywhere, _taken(lengths, coded["query"].codes))
-    batch.query[:] = _taken(
-        np.array([query.codes for query in queries], np.int32).reshape(-1, batch.query.shape[1]), coded["query"].codes
-    )
-    for column in _COLUMNS["category"]:
-        batch.numbers[FIELD_ROWS["category"]] += _taken(1 + checksums(*coded[column].texts), coded[column].codes)
-    for column in _COLUMNS["item"]:
-        sums = checksums(*coded[column].texts)
-        batch.items += _taken(np.where(sums < 0, 0, 1 + sums % (ITEM_BUCKETS - 1)), coded[column].codes)
+class TableReader:
+    """Reads parts of one table: what its texts mean is worked out when it is made.
+
+    Args:
+        reader: Of the catalogue.
+        table: B events of one partition group, 0.
+        identity: Key of the digests.
+    """
+
+    def __init__(self, reader: ColumnReader, table: EventTable, identity: Identity) -> None:
+        self._reader, self._table = reader, table
+        coded = table.coded
+        queries = [query_of(text) for text in coded["query"].texts.listed()]
+        self._lengths = _padded(np.array([len(query.text) for query in queries], np.int64))
+        self._queries = _padded(np.array([query.codes for query in queries], np.int32).reshape(-1, QUERY_CODES))
+        self._kinds = _numbered(coded["action"], KINDS.index)
+        self._scenes, self._platforms = _numbered(coded["scene"], SCENES.index), _numbered(coded["platform"], PLATFORMS.index)
+        countries: dict[str, int] = {"": 0}
+        self._countries = {
+            name: _numbered(coded[name], lambda text: countries.setdefault(text, len(countries))) for name in _COUNTRIES
+        }
+        self._categories = {name: _padded(1 + checksums(*coded[name].texts)) for name in _COLUMNS["category"]}
+        self._items = {name: _padded(_buckets(coded[name].texts)) for name in _COLUMNS["item"]}
+        self._digests = {
+            (field, column): _padded(_digests(field, coded[column].texts, identity))
+            for field in reader.id_fields
+            for column in _COLUMNS.get(field, (field,))
+        }
+
+    def read(self, first: int, last: int) -> EventColumns:
+        """Read the events [first, last)."""
+        table = self._table.part(first, last)
+        batch = Numbers(table.time_ms)
+        batch.kind[:] = np.where(table.topics == _ORDERS, KINDS.index("order"), KINDS.index("search"))
+        clicks = np.flatnonzero(table.topics == _CLICKS)
+        batch.kind[clicks] = self._kinds[table.coded["action"].codes + 1][clicks]
+        self._put_numbers(batch, table)
+        words = {field: self._words(table, field) for field in self._reader.id_fields}
+        for field in self._reader.counted:
+            batch.put(field, slice(None), (words[field][:, 0].byteswap() >> _COUNTED_SHIFT).astype(np.int64))
+        keys = {kind: EntityKeys(_key_words(kind, words)) for kind in self._reader.kinds}
+        event = text_hashes(*table.event_ids, table.topics)
+        return self._reader.columns(batch, np.zeros(last - first, np.int32), event, keys)
+
+    def _put_numbers(self, batch: Numbers, table: EventTable) -> None:
+        coded, numbers, everywhere = table.coded, table.numbers, slice(None)
+        batch.put("scene", everywhere, 1 + self._scenes[coded["scene"].codes + 1])
+        batch.put("platform", everywhere, 1 + self._platforms[coded["platform"].codes + 1])
+        batch.put("shown", everywhere, numbers["shown"])
+        batch.put("price", everywhere, cents(numbers["price"]) + cents(numbers["line_price"]))
+        batch.put("position", everywhere, numbers["position"])
+        batch.put("dwell", everywhere, numbers["dwell_ms"])
+        batch.put("amount", everywhere, cents(numbers["amount"]))
+        batch.put("quantity", everywhere, numbers["quantity"])
+        batch.put("lines", everywhere, numbers["lines"])
+        batch.put("foreign", everywhere, _foreign(*(self._countries[name][coded[name].codes + 1] for name in _COUNTRIES)))
+        batch.put("query_length", everywhere, self._lengths[coded["query"].codes + 1])
+        batch.query[:] = self._queries[coded["query"].codes + 1]
+        for name, categories in self._categories.items():
+            batch.numbers[FIELD_ROWS["category"]] += categories[coded[name].codes + 1]
+        for name, items in self._items.items():
+            batch.items += items[coded[name].codes + 1]
+
+    def _words(self, table: EventTable, field: str) -> NDArray[np.uint64]:
+        """Digests of one identifier (B, 2); of the columns that it stands in, one has a text."""
+        found = np.zeros((len(table.time_ms), _WORDS), np.uint64)
+        for column in _COLUMNS.get(field, (field,)):
+            found |= self._digests[field, column][table.coded[column].codes + 1]
+        return found
 
 
-def _taken(values: NDArray[Any], codes: NDArray[np.int32]) -> NDArray[Any]:
-    """Values (U, ...) by codes (B,); zeros for -1."""
+def _padded(values: NDArray[Any]) -> NDArray[Any]:
+    """Put a zero before `values` (U, ...): what code + 1 finds, -1 being no text."""
     padded: NDArray[Any] = np.zeros((len(values) + 1, *values.shape[1:]), values.dtype)
     padded[1:] = values
-    return padded[codes + 1]
+    return padded
 
 
-def _looked_up(column: Coded, number: Callable[[str], int]) -> NDArray[np.int64]:
-    return _taken(np.array([number(text) for text in column.texts.listed()], np.int64), column.codes)
+def _numbered(column: Coded, number: Callable[[str], int]) -> NDArray[np.int64]:
+    return _padded(np.array([number(text) for text in column.texts.listed()], np.int64))
 
 
-def _foreign(table: EventTable) -> NDArray[np.int64]:
+def _buckets(texts: Texts) -> NDArray[np.int64]:
+    sums = checksums(*texts)
+    return np.where(sums < 0, 0, 1 + sums % (ITEM_BUCKETS - 1))
+
+
+def _digests(field: str, texts: Texts, identity: Identity) -> NDArray[np.uint64]:
+    reduce = REDUCED.get(field)
+    if reduce is not None:
+        texts = Texts.of(reduce(text) if text else "" for text in texts.listed())
+    return digest_words(identity, field, *texts)
+
+
+def _foreign(billing: NDArray[np.int64], shipping: NDArray[np.int64], ip: NDArray[np.int64]) -> NDArray[np.int64]:
     """How many countries an order names, less one: those of billing, shipping and address that are known and differ."""
-    numbers: dict[str, int] = {"": 0}
-    billing, shipping, ip = (
-        _looked_up(table.coded[name], lambda text: numbers.setdefault(text, len(numbers)))
-        for name in ("billing_country", "shipping_country", "ip_country")
-    )
     known = (billing > 0).astype(np.int64)
     known += (shipping > 0) & (shipping != billing)
     known += (ip > 0) & (ip != billing) & (ip != shipping)
     return np.maximum(0, known - 1)
-
-
-def _digests(table: EventTable, field: str, identity: Identity) -> NDArray[np.uint64]:
-    found = np.zeros((len(table.time_ms), _WORDS), np.uint64)
-    reduce = REDUCED.get(field)
-    for column in _COLUMNS.get(field, (field,)):
-        codes, texts = table.coded[column]
-        if reduce is not None:
-            texts = Texts.of(reduce(text) if text else "" for text in texts.listed())
-        found |= _taken(digest_words(identity, field, *texts), codes)
-    return found
 
 
 def _key_words(kind: str, words: Mapping[str, NDArray[np.uint64]]) -> NDArray[np.uint64]:

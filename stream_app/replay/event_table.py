@@ -11,6 +11,7 @@ record is a label or no event. Whether an event lies too far ahead of its timest
 from __future__ import annotations
 
 import typing
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import accumulate, repeat
@@ -37,8 +38,10 @@ SOURCES_KEY: Final = b"millrace.sources"  # JSON: name and unit ("line" or "row"
 
 _MAGIC: Final = b"PAR1"
 _RECORD: Final = LogRecord.__struct_fields__
+_NEVER_NULL: Final = frozenset({"time_ms", "place", "topic", "partition", "offset", "timestamp", "headers"})
 _READ_ROWS: Final = 4_096
 _ALL_ROWS: Final = 1 << 60
+_MOST_BYTES: Final = (1 << 31) - 1  # Arrow's limit: offsets have 32 bits
 _AGAIN: Final = "Make it again with `millrace sort`"
 
 
@@ -160,12 +163,14 @@ class EventTable:
             A pyarrow.RecordBatch: each column is one array.
 
         Raises:
-            InputFileError: The file is damaged there.
+            InputFileError: The file is damaged there, or a column has more than an array holds.
         """
         file = self._opened(tuple(sorted(dictionary_columns)))
         with self._damage(f"in row group {row_group}"):
             table = file.read_row_group(row_group, columns=list(columns), use_threads=False)
-            [batch] = table.select(list(columns)).combine_chunks().to_batches()
+            arrays = [self._one_array(row_group, name, table.column(name)) for name in columns]
+            batch = arrow().RecordBatch.from_arrays(arrays, names=list(columns))
+            _refuse_nulls(batch)
         return batch
 
     def records(self, first: int = 0, last: int = _ALL_ROWS) -> Iterator[LogRecord]:
@@ -180,29 +185,57 @@ class EventTable:
                 yield from self._records(group, max(0, first - start), min(last, end) - start)
             start = end
 
-    def taken(self, row_group: int, rows: Sequence[int]) -> list[LogRecord]:
-        """Return single records, by their rows in a row group: all at once, since the row group is read for it.
+    def taken(self, row_group: int, rows: Sequence[int]) -> Iterator[LogRecord]:
+        """Yield single records, by their rows in a row group, which ascend; few are held at once.
 
         Raises:
             InputFileError: The file is damaged there.
         """
-        batch = self.batch(row_group, _RECORD)
-        with self._damage(f"in row group {row_group}"):
-            return _records_of(batch.take(arrow().array(rows, "int64")))
+        at = 0
+        for row, batch in self._record_batches(row_group):
+            until = bisect_left(rows, row + len(batch), at)
+            if until > at:
+                with self._damage(f"in row group {row_group}"):
+                    found = _records_of(batch.take(arrow().array([wanted - row for wanted in rows[at:until]], "int64")))
+                yield from found
+            at = until
+            if at == len(rows):
+                return
 
     def _records(self, group: int, first: int, last: int) -> Iterator[LogRecord]:
+        for row, batch in self._record_batches(group):
+            passed = min(len(batch), max(0, first - row))
+            with self._damage(f"in row group {group}"):
+                found = _records_of(batch.slice(passed, max(0, last - row - passed)))
+            yield from found
+            if row + len(batch) >= last:
+                return
+
+    def _record_batches(self, group: int) -> Iterator[tuple[int, Any]]:
+        """Yield the columns of the records, few rows at a time, each time with the rows of the group that stand before."""
         file, row = self._opened(()), 0
         with self._damage(f"in row group {group}"):
             batches = file.iter_batches(_READ_ROWS, row_groups=[group], columns=list(_RECORD), use_threads=False)
         while True:
             with self._damage(f"in row group {group}"):
-                batch = next(batches, None) if row < last else None
-                if batch is None:
-                    return
-                passed = min(len(batch), max(0, first - row))
-                records = _records_of(batch.slice(passed, max(0, last - row - passed)))
+                batch = next(batches, None)
+                if batch is not None:
+                    _refuse_nulls(batch)
+            if batch is None:
+                return
+            yield row, batch
             row += len(batch)
-            yield from records
+
+    def _one_array(self, group: int, name: str, column: Any) -> Any:  # noqa: ANN401 (a pyarrow array of a chunked one)
+        if column.num_chunks == 1:
+            return column.chunk(0)
+        try:
+            return column.combine_chunks()
+        except arrow().ArrowInvalid as err:
+            raise InputFileError(
+                f"{self._path}: column {name} of row group {group} has {column.nbytes} bytes, more than the {_MOST_BYTES} of one "
+                f"array. {_AGAIN}: its row groups are smaller"
+            ) from err
 
     def _opened(self, dictionary_columns: tuple[str, ...]) -> Any:  # noqa: ANN401 (a pyarrow.parquet.ParquetFile)
         if dictionary_columns not in self._files:
@@ -212,8 +245,9 @@ class EventTable:
             known = self._files.get(())
             try:
                 self._files[dictionary_columns] = parquet.ParquetFile(
-                    self._path, metadata=known and known.metadata, read_dictionary=list(dictionary_columns)
-                )
+                    self._path, metadata=known and known.metadata, read_dictionary=list(dictionary_columns),
+                    page_checksum_verification=True,
+                )  # fmt: skip
             except _errors() as err:
                 raise InputFileError(f"{self._path} is no event table: {err}. Was it cut off? {_AGAIN}") from err
         return self._files[dictionary_columns]
@@ -224,16 +258,21 @@ class EventTable:
             raise InputFileError(
                 f"{self._path} is Parquet, but no event table: name a --mapping that says what its rows are, or {_AGAIN.lower()}"
             )
-        if metadata[VERSION_KEY] != VERSION:
+        version = metadata[VERSION_KEY].decode(errors="replace")
+        if version != VERSION.decode():
             raise InputFileError(
-                f"{self._path} is an event table of version {metadata[VERSION_KEY].decode()}; this Millrace reads version "
-                f"{VERSION.decode()}. {_AGAIN}"
+                f"{self._path} is an event table of version {version}; this Millrace reads version {VERSION.decode()}. {_AGAIN}"
             )
         wanted = event_table_schema(())
         other = [field.name for field in wanted if field.name not in schema.names or schema.field(field.name).type != field.type]
         if other:
             raise InputFileError(f"{self._path} lacks {', '.join(other)}, or has them of another type. {_AGAIN}")
-        return _sources(metadata[SOURCES_KEY])
+        try:
+            return _sources(metadata.get(SOURCES_KEY, b""))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
+            raise InputFileError(
+                f"{self._path} does not say in its metadata ({SOURCES_KEY.decode()}) which files it was made from: {err}. {_AGAIN}"
+            ) from err
 
     @contextmanager
     def _damage(self, where: str) -> Iterator[None]:
@@ -244,7 +283,13 @@ class EventTable:
 
 
 def _errors() -> tuple[type[Exception], ...]:
-    return (arrow().ArrowException, OSError)
+    return (arrow().ArrowException, OSError, ValueError)  # UnicodeDecodeError is one: texts of damaged pages
+
+
+def _refuse_nulls(batch: Any) -> None:  # noqa: ANN401 (a pyarrow record batch)
+    empty = [name for name in batch.schema.names if name in _NEVER_NULL and batch.column(name).null_count]
+    if empty:
+        raise ValueError(f"{', '.join(empty)} of a record is null")
 
 
 def _records_of(batch: Any) -> list[LogRecord]:  # noqa: ANN401 (a pyarrow record batch)

@@ -14,21 +14,22 @@ from typing import Any, Final
 
 import msgspec
 
-from stream_app.codec.decode import ANY_SKEW_MS, Decoder
+from stream_app.codec.decode import ANY_SKEW_MS, Decoder, decode_label
 from stream_app.config import Settings
 from stream_app.errors import ConfigError, InvalidEventError
-from stream_app.events import Event, Label
+from stream_app.events import Event
 from stream_app.replay.event_table import DICTIONARIES, EVENT_FIELDS, event_table_schema
 from stream_app.replay.log_options import LogOptions, open_source
 from stream_app.replay.parquet_parts import arrow
 from stream_app.replay.problems import Problems
 from stream_app.replay.records import LABELS, LogRecord
+from stream_app.replay.sorting import held_bytes
 from stream_app.replay.sources import Log, expand
 
 __all__ = ["Counts", "EventTableWriter", "sort_log"]
 
 _ROW_GROUP: Final = 65_536
-_GROUP_BYTES: Final = 256 << 20  # of values: a group of huge ones has fewer rows
+_GROUP_BYTES: Final = 256 << 20  # of keys, values and headers: a group of huge ones has fewer rows
 _ALL_BYTES: Final = 1 << 30  # a dictionary that grows beyond its limit would be given up within a row group
 _TOLD: Final = 2_000
 
@@ -102,7 +103,6 @@ class EventTableWriter:
 
         self._out, self._fresh, self._tell = out, out.with_name(f".{out.name}.tmp"), tell
         self._decode = Decoder(future_skew_ms=ANY_SKEW_MS).decode
-        self._decode_label = msgspec.json.Decoder(Label).decode
         self._waiting: list[LogRecord] = []
         self._bytes = 0
         self.counts = Counts()
@@ -110,7 +110,7 @@ class EventTableWriter:
             self._file = self._fresh.open("wb")
             self._writer: Any = parquet.ParquetWriter(
                 self._file, schema, compression="zstd", use_dictionary=[*DICTIONARIES, "key"],
-                dictionary_pagesize_limit=_ALL_BYTES,
+                dictionary_pagesize_limit=_ALL_BYTES, write_page_checksum=True,
             )  # fmt: skip
 
     def __enter__(self) -> EventTableWriter:
@@ -136,7 +136,7 @@ class EventTableWriter:
         """
         for count, record in enumerate(records, 1):
             self._waiting.append(record)
-            self._bytes += len(record.value or b"")
+            self._bytes += held_bytes(record)
             if len(self._waiting) >= _ROW_GROUP or self._bytes >= _GROUP_BYTES:
                 self._write_group()
             if count % _TOLD == 0:
@@ -161,18 +161,18 @@ class EventTableWriter:
         self._waiting, self._bytes = [], 0
 
     def _event(self, record: LogRecord) -> Event | None:
+        if record.topic == LABELS:
+            self.counts.labels += 1
+            try:
+                decode_label(record.value)
+            except InvalidEventError as err:
+                self._tell(record, f"no label: {err}")
+            return None
         try:
-            if record.topic == LABELS:
-                self.counts.labels += 1
-                self._decode_label(record.value or b"")
-                return None
             event = self._decode(record.topic, record.key, record.value, record.timestamp)
         except InvalidEventError as err:
             self.counts.no_events += 1
             self._tell(record, f"no event: {err}")
-            return None
-        except (msgspec.DecodeError, UnicodeDecodeError) as err:
-            self._tell(record, f"no label: {err}")
             return None
         self.counts.events += 1
         return event

@@ -18,7 +18,7 @@ from typing import Annotated, Final
 import msgspec
 
 from stream_app.codec.compressed import DAMAGE, plain_bytes
-from stream_app.codec.decode import ANY_SKEW_MS, Decoder
+from stream_app.codec.decode import ANY_SKEW_MS, Decoder, decode_label
 from stream_app.errors import ConfigError, InputFileError, InvalidEventError
 from stream_app.events import Event, EventTimeMs, Label
 from stream_app.imports.convert import Converter
@@ -66,7 +66,6 @@ class _LabelTime(msgspec.Struct):
     label_time_ms: EventTimeMs
 
 
-_label: Final = msgspec.json.Decoder(Label).decode
 _line: Final = msgspec.json.Decoder(RecordLine).decode
 _event_time: Final = msgspec.json.Decoder(_EventTime).decode
 _label_time: Final = msgspec.json.Decoder(_LabelTime).decode
@@ -160,13 +159,11 @@ class LogFile:
         for record in self.records():
             try:
                 if record.topic == LABELS:
-                    yield _label(record.value or b"")
+                    yield decode_label(record.value)
                 else:
                     yield decode(record.topic, record.key, record.value, record.timestamp)
             except InvalidEventError as err:
-                self._refuse(self.line_of(record), f"no event: {err}")
-            except (msgspec.DecodeError, UnicodeDecodeError) as err:
-                self._refuse(self.line_of(record), f"no label: {err}")
+                self._refuse(self.line_of(record), f"no {'label' if record.topic == LABELS else 'event'}: {err}")
 
     def line_of(self, record: LogRecord) -> str:
         """Say where in the file a record stands, or where it came from."""

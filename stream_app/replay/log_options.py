@@ -47,6 +47,17 @@ class LogOptions:
             found.append("name log files (or folders, or patterns), or give --from-topics: one of the two")
         if self.mapping is not None and self.from_topics:
             found.append("--mapping is for files; topics hold events already")
+        if self.window_ms is not None and self.from_topics:
+            found.append("--sort-window is for files; topics are sorted as a whole: leave it out")
+        if self.paths and not self.from_topics:
+            of_topics = (
+                ("--since", self.since_ms is not None),
+                ("--until", self.until_ms is not None),
+                ("--offsets", self.offsets),
+            )
+            given = [name for name, is_given in of_topics if is_given]
+            if given:
+                found.append(f"{', '.join(given)}: only with --from-topics; log files are read whole")
         return found
 
 

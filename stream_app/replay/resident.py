@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
 from typing import Final
 
 import numpy as np
@@ -24,13 +25,13 @@ from stream_app.features.columns import EventColumns
 from stream_app.features.declare import EntityKind
 from stream_app.features.engine import FeatureEngine
 from stream_app.features.folded import FoldPass, FoldResult, Judged
-from stream_app.features.keys import KeyIndex, words_of
+from stream_app.features.keys import KeyIndex, Vacancies, words_of
 from stream_app.features.memory import clear_rows, sparse_zeros
 from stream_app.features.packed import PackedStates
 
 __all__ = ["Resident"]
 
-_HOT_BYTES: Final = 1 << 28  # of all rows together: a row of a user is 10 kB, its blob some hundred bytes
+_HOT_BYTES: Final = 1 << 27  # of all rows together: a row of a user is 10 kB, its blob some hundred bytes
 _FIRST_ROWS: Final = 1 << 10  # that keys are kept of; doubled when they are not enough
 _FEWEST_SWEPT: Final = 1 << 14  # entities of a kind below which none is looked for that may be forgotten
 
@@ -126,12 +127,14 @@ class _Spare:
 
     def __init__(self, size: int) -> None:
         self.bytes = size
+        self._lock = Lock()  # the tables of one Resident are used by two threads
 
     def take(self, rows: int, of_bytes: int) -> int:
         """Take room for so many rows, or for fewer if there is less; return for how many."""
-        taken = min(rows, max(0, self.bytes // of_bytes))
-        self.bytes -= taken * of_bytes
-        return taken
+        with self._lock:
+            taken = min(rows, max(0, self.bytes // of_bytes))
+            self.bytes -= taken * of_bytes
+            return taken
 
 
 class _Table:
@@ -147,7 +150,7 @@ class _Table:
         self.state = sparse_zeros(most, width)
         self._index = KeyIndex(min(most, _FIRST_ROWS))
         self._opened = self._hot = 0
-        self._vacant = np.zeros(0, np.int32)  # of the opened rows
+        self._vacant = Vacancies()  # of the opened rows
         self._cold = PackedStates()
         self._batch = 0
         self._sweep_at = _FEWEST_SWEPT
@@ -169,14 +172,14 @@ class _Table:
         return rows[is_known]
 
     def numbers(self, keys: Sequence[bytes], time_ms: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Return the rows of a batch's entities, -1 for b""; those that have been silent for too long are empty."""
+        """Return the rows of a batch's entities, -1 for b""."""
         self._batch += 1
         words = words_of(keys)
-        numbers, missing = self._index.find(words, self._batch, self.state, time_ms, self._ttl_ms)
+        numbers, missing = self._index.find(words, self._batch)
         if missing:
             if len(self) >= self._sweep_at:
                 self._sweep(int(time_ms[0]))
-            self._heat(words, numbers, missing, time_ms)
+            self._heat(words, numbers, missing)
         return numbers
 
     def load(self, keys: Sequence[bytes], blobs: Blobs) -> None:
@@ -198,17 +201,14 @@ class _Table:
             cold = iter(self._cold.blobs(words_of([key for key in part if key not in row_of])))
             yield part, Blobs.of([next(hot if key in row_of else cold) for key in part])
 
-    def _heat(self, words: NDArray[np.uint64], numbers: NDArray[np.int32], missing: int, time_ms: NDArray[np.int64]) -> None:
+    def _heat(self, words: NDArray[np.uint64], numbers: NDArray[np.int32], missing: int) -> None:
         """Give rows to entities that have none."""
         free = self._free(missing)
         first = self._index.add(words, numbers, self._batch, free)
-        self._hot += len(first)
-        self._vacant = np.concatenate((self._vacant, free[len(first) :]))
+        self._hot += len(free)
         known, blobs = self._cold.take(words[first])
         if len(known):
-            state = self._engine.unpack(self._kind, blobs)
-            state[(state[:, 0] > 0) & (time_ms[first[known]] - (state[:, 0] - 1) > self._ttl_ms)] = 0
-            self.state[free[known]] = state
+            self.state[free[known]] = self._engine.unpack(self._kind, blobs)
 
     def _free(self, wanted: int) -> NDArray[np.int32]:
         """Return so many empty rows: vacant ones, new ones, or those of entities that go cold."""
@@ -222,9 +222,7 @@ class _Table:
         self._grow(self._opened + opening)
         opened = np.arange(self._opened, self._opened + opening, dtype=np.int32)
         self._opened, self._room = self._opened + opening, max(0, self._room - opening)
-        reused = wanted - opening
-        rows, self._vacant = self._vacant[:reused], self._vacant[reused:]
-        return np.concatenate((rows, opened))
+        return np.concatenate((self._vacant.take(wanted - opening), opened))
 
     def _cool(self, lacking: int) -> None:
         """Pack the rows that were used longest ago, but for those of this batch."""
@@ -243,7 +241,7 @@ class _Table:
             self._index.remove(rows)
             clear_rows(self.state, rows)
             self._hot -= len(rows)
-            self._vacant = np.concatenate((self._vacant, rows.astype(np.int32)))
+            self._vacant.give(rows)
 
     def _sweep(self, now_ms: int) -> None:
         """Forget who has been silent for too long: nobody will read of them."""

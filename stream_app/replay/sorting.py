@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -18,15 +17,23 @@ import msgspec
 from stream_app.errors import InputFileError
 from stream_app.replay.records import LogRecord
 
-__all__ = ["sorted_records", "windowed_records"]
+__all__ = ["held_bytes", "sorted_records", "windowed_records"]
 
-_RUN_BYTES: Final = 96 << 20  # values held at once; with their objects about three times that
+_RUN_BYTES: Final = 96 << 20  # held at once; with their objects about three times that
 _OVERHEAD: Final = 400  # of one record's objects
+_HEADER_OVERHEAD: Final = 200  # of one header's
 _FRAME_RECORDS: Final = 512  # read at once of each run
+_FRAME_BYTES: Final = 256 << 10  # of huge records, fewer
 _FAN_IN: Final = 128  # runs merged into one: those of two levels are fewer files than a process may have open anywhere
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(list[LogRecord]).decode
+
+
+def held_bytes(record: LogRecord) -> int:
+    """Return about how many bytes a record's key, value and headers take."""
+    size = len(record.key or b"") + len(record.value or b"")
+    return size + sum(_HEADER_OVERHEAD + len(name) + len(value or b"") for name, value in record.headers)
 
 
 def sorted_records(records: Iterable[LogRecord], *, run_bytes: int = _RUN_BYTES) -> Iterator[LogRecord]:
@@ -42,7 +49,7 @@ def sorted_records(records: Iterable[LogRecord], *, run_bytes: int = _RUN_BYTES)
         size = 0
         for record in records:
             held.append(record)
-            size += _OVERHEAD + (len(record.value) if record.value else 0)
+            size += _OVERHEAD + held_bytes(record)
             if size >= run_bytes:
                 runs.add(held)
                 held, size = [], 0
@@ -117,10 +124,9 @@ def _spilled(records: list[LogRecord], path: Path) -> Path:
 
 
 def _written(records: Iterable[LogRecord], path: Path) -> Path:
-    left = iter(records)
     try:
         with path.open("wb") as file:
-            while batch := list(islice(left, _FRAME_RECORDS)):
+            for batch in _cut(records):
                 frame = _encode(batch)
                 file.write(len(frame).to_bytes(4, "little"))
                 file.write(frame)
@@ -130,6 +136,19 @@ def _written(records: Iterable[LogRecord], path: Path) -> Path:
             "in TMPDIR, or give --sort-window for a log that is nearly in order"
         ) from err
     return path
+
+
+def _cut(records: Iterable[LogRecord]) -> Iterator[list[LogRecord]]:
+    batch: list[LogRecord] = []
+    size = 0
+    for record in records:
+        batch.append(record)
+        size += held_bytes(record)
+        if len(batch) == _FRAME_RECORDS or size >= _FRAME_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _frames(path: Path) -> Iterator[LogRecord]:

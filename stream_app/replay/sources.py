@@ -15,9 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Final, Protocol
 
-import msgspec
-
-from stream_app.codec.decode import ANY_SKEW_MS, Decoder
+from stream_app.codec.decode import ANY_SKEW_MS, Decoder, decode_label
 from stream_app.errors import ConfigError, InvalidEventError
 from stream_app.events import Event, Label
 from stream_app.imports.mapping import Mapping
@@ -193,7 +191,6 @@ def chunks_of(
         whole_times: Whether a chunk ends only where the event time changes, however many records have the same.
         refuse: Told of each label that is none: file, place and reason; None: it is noted among the source's problems at once.
     """
-    decode = msgspec.json.Decoder(Label).decode
     refuse = refuse or partial(source.problems.add, of_record=True)
     records: list[LogRecord] = []
     labels: list[Label] = []
@@ -202,8 +199,8 @@ def chunks_of(
         if record.topic == LABELS:
             if seen > skip or not skip:  # those right behind a checkpoint went with the record before them
                 try:
-                    labels.append(decode(record.value or b""))
-                except (msgspec.DecodeError, UnicodeDecodeError) as err:
+                    labels.append(decode_label(record.value))
+                except InvalidEventError as err:
                     refuse(*source.where(record), f"no label: {err}")
             continue
         seen += 1

@@ -24,7 +24,7 @@ from stream_app.events import Label
 from stream_app.features.columns import EventColumns
 from stream_app.features.engine import FeatureEngine
 from stream_app.features.folded import FoldResult
-from stream_app.features.table_columns import read_table
+from stream_app.features.table_columns import TableReader
 from stream_app.inference.ranker import PriorRanker
 from stream_app.replay.event_table import EventTable
 from stream_app.replay.features_file import feature_table
@@ -74,19 +74,20 @@ class TableReplay:
         """Yield the features of all events, at most `size` at a time."""
         taken: list[Any] = []
 
-        def columns() -> Iterator[tuple[EventColumns, NDArray[np.int64]]]:
+        def parts() -> Iterator[tuple[EventColumns, NDArray[np.int64]]]:
             count = 0
             for group in range(self._table.row_groups):
                 events = self._events(group)
                 if not len(events):
                     continue
-                whole = read_table(self._engine.reader, events_of(events), self._identity)
-                for first, last in _cut(whole.time_ms, size):
+                columns = events_of(events)
+                reader = TableReader(self._engine.reader, columns, self._identity)
+                for first, last in _cut(columns.time_ms, size):
                     taken.append(events.slice(first, last - first))
-                    yield whole.part(first, last), np.arange(count + 1, count + 1 + last - first, dtype=np.int64)
+                    yield reader.read(first, last), np.arange(count + 1, count + 1 + last - first, dtype=np.int64)
                     count += last - first
 
-        for folded in self._state.folds(columns()):
+        for folded in self._state.folds(parts()):
             events = taken.pop(0)
             first_ms, last_ms = (events.column("time_ms")[at].as_py() for at in (0, -1))
             self.summary.take_features(first_ms, last_ms, folded, {PriorRanker.version: len(events)})

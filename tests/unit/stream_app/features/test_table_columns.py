@@ -15,7 +15,7 @@ from stream_app.events import Click, Event, Order, OrderLine, Search
 from stream_app.features.catalog import CATALOGUE
 from stream_app.features.columns import ColumnReader, EventColumns
 from stream_app.features.digests import digest_words
-from stream_app.features.table_columns import Texts, read_table
+from stream_app.features.table_columns import TableReader, Texts
 from stream_app.replay.event_table import EventTable
 from stream_app.replay.event_table_writer import EventTableWriter
 from stream_app.replay.records import LogRecord
@@ -42,8 +42,10 @@ AWKWARD: list[Event] = [
 ]  # fmt: skip
 
 
-def through_a_table(reader: ColumnReader, log: list[Event], folder: Path) -> EventColumns:
-    """Write a log as a table, and read the columns of it."""
+def through_a_table(
+    reader: ColumnReader, log: list[Event], folder: Path, first: int = 0, last: int | None = None
+) -> EventColumns:
+    """Write a log as a table, and read the columns of its events [first, last)."""
     records = []
     for row, event in enumerate(log):
         time_ms, key, value = event.event_time_ms, event.user.encode(), msgspec.json.encode(event)
@@ -53,7 +55,7 @@ def through_a_table(reader: ColumnReader, log: list[Event], folder: Path) -> Eve
         assert writer.counts.events == len(log)
     with EventTable(folder / "log.parquet") as table:
         batch = table.batch(0, COLUMNS, DICTIONARIES)
-        return read_table(reader, events_of(batch), IDENTITY)
+        return TableReader(reader, events_of(batch), IDENTITY).read(first, len(log) if last is None else last)
 
 
 def assert_same(found: EventColumns, expected: EventColumns) -> None:
@@ -71,6 +73,13 @@ def test_a_table_of_any_log_is_read_as_its_events_are(which: str, log: list[Even
     reader = ColumnReader(CATALOGUES[which])
     log = [*log, *AWKWARD]
     assert_same(through_a_table(reader, log, tmp_path), reader.read(log, [0] * len(log), IDENTITY))
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 0), (0, 3), (2, 5), (6, 7)])
+def test_a_part_of_a_table_is_read_as_these_events_are(first: int, last: int, tmp_path: Path) -> None:
+    reader = ColumnReader(EVERYTHING)
+    found = through_a_table(reader, AWKWARD, tmp_path, first, last)
+    assert_same(found, reader.read(AWKWARD[first:last], [0] * (last - first), IDENTITY))
 
 
 @pytest.mark.parametrize("kind", [Search, Click, Order])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -12,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_app.codec.identity import Identity
-from stream_app.events import Event
+from stream_app.events import Event, Search
 from stream_app.features.blobs import Blobs
 from stream_app.features.catalog import CATALOGUE
 from stream_app.features.columns import EventColumns
@@ -82,6 +84,50 @@ def test_features_and_state_are_those_of_blobs_read_and_written_event_by_event(
     for kind in engine.kinds:
         packed = {key: blob for keys, blobs in state.packed(kind.name, 3) for key, blob in zip(keys, blobs, strict=True)}
         assert packed == {key: blob for (_, key), blob in oracle.blobs[kind.name].items()}
+
+
+@pytest.mark.parametrize("which", CATALOGUES)
+@settings(deadline=None, max_examples=20)
+@given(log=logs(), size=st.sampled_from([1, 7, 40]), hot_bytes=st.sampled_from([1, 60_000, 1 << 24]))
+def test_two_threads_fold_what_one_folds(which: str, log: list[Event], size: int, hot_bytes: int) -> None:
+    engine = engine_of(CATALOGUES[which], LATENESS_MS)
+    batches = list(cut(engine, in_order(log), size))
+    one, two = Resident(engine, hot_bytes=hot_bytes), Resident(engine, hot_bytes=hot_bytes)
+    expected = [one.fold(columns, commits) for columns, commits in batches]
+    found = list(two.folds(iter(batches)))
+    assert len(found) == len(expected)
+    for name, tensor in tensors(expected).items():
+        assert tensors(found)[name].tobytes() == tensor.tobytes(), name
+    assert two.entities() == one.entities()
+
+
+def test_what_fails_in_the_other_thread_fails_here_and_leaves_no_thread() -> None:
+    engine = engine_of(CATALOGUE, LATENESS_MS)
+    (columns, commits), _ = cut(engine, [event_of(number, NOON, f"e{number}") for number in range(2)], 1)
+    broken = dataclasses.replace(columns, keys={})
+    folds = Resident(engine).folds(iter([(columns, commits), (broken, commits), (columns, commits)]))
+    next(folds)
+    with pytest.raises(KeyError):
+        list(folds)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("millrace-fold")]
+
+
+@pytest.mark.parametrize("size", [1, 2, 40])
+def test_a_repeated_event_that_names_another_entity_does_not_keep_that_one_alive(size: int) -> None:
+    engine = engine_of(CATALOGUE, LATENESS_MS)
+    [device] = [kind for kind in engine.kinds if kind.name == "device"]
+    later = NOON + device.ttl_ms
+    log: list[Event] = [
+        Search(event_id="a", user="v", event_time_ms=NOON, query="q", device="d"),
+        Search(event_id="b", user="u", event_time_ms=later - 1_000, query="q"),
+        Search(event_id="b", user="u", event_time_ms=later - 1_000, query="q", device="d"),  # a duplicate, with another device
+        Search(event_id="c", user="w", event_time_ms=later + 4_000, query="q", device="d"),
+    ]
+    oracle = Forgetful(engine)
+    expected = tensors([oracle.one(event) for event in log])
+    state = Resident(engine)
+    found = tensors([state.fold(columns, commits) for columns, commits in cut(engine, log, size)])
+    assert found["dense"].tobytes() == expected["dense"].tobytes()
 
 
 def test_state_that_was_packed_and_loaded_elsewhere_goes_on_as_if_nothing_had_been() -> None:

@@ -1,0 +1,106 @@
+"""How long it takes to come to the features of a log: by the columns of a table, and by decoded events."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Collection
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from benchmarks.feature_logs import Log, batches
+from stream_app.codec.decode import ANY_SKEW_MS
+from stream_app.codec.identity import Identity
+from stream_app.features.catalog import CATALOGUE
+from stream_app.features.declare import Catalogue
+from stream_app.features.engine import FeatureEngine
+from stream_app.replay.event_table import EventTable
+from stream_app.replay.event_table_writer import EventTableWriter
+from stream_app.replay.records import LogRecord
+from stream_app.replay.resident import Resident
+from stream_app.replay.sources import open_log
+from stream_app.replay.table_replay import TableReplay
+
+__all__ = ["BATCH", "IDENTITY", "LATENESS_MS", "TOPICS", "measured_decoded", "measured_features"]
+
+BATCH = 4_096
+IDENTITY = Identity(b"a key of the benchmarks alone")
+LATENESS_MS = 86_400_000
+TOPICS = {"Search": "searches", "Click": "clicks", "Order": "orders"}
+_FEWEST = 5_000
+
+
+def measured_features(logs: list[Log], events: int, catalogue: Catalogue = CATALOGUE) -> dict[str, Any]:
+    """Take tables to their features, log after log, by the clock: first on one core alone, then on all."""
+    engine = FeatureEngine(catalogue, allowed_lateness_ms=LATENESS_MS)
+    engine.warm()
+    _timed(logs[:1], _FEWEST, engine)  # what is compiled, or loaded, at its first call
+    cores = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {max(cores)})
+        one = _timed(logs, events // len(logs), engine)
+    finally:
+        os.sched_setaffinity(0, cores)
+    both = _timed(logs, events // len(logs), engine)
+    count = sum(done for done, _ in one.values())
+    return {
+        "events_per_s": _rate(one.values()),
+        "wall_events_per_s": _rate(both.values()),
+        "by_log": {name: _rate([timed]) for name, timed in one.items()},
+        "events": count,
+    }
+
+
+def _rate(timed: Collection[tuple[int, float]]) -> float:
+    counts, seconds = zip(*timed, strict=True)
+    return float(round(sum(counts) / sum(seconds), 1))
+
+
+def _timed(logs: list[Log], events: int, engine: FeatureEngine) -> dict[str, tuple[int, float]]:
+    """Take a table of each log's first events to their features, state from nothing; events, and seconds by the clock."""
+    timed = {}
+    for log in logs:
+        with tempfile.TemporaryDirectory() as folder:
+            path = _table(log, events, Path(folder))
+            with EventTable(path) as table:
+                replay = TableReplay(table, engine, IDENTITY, open_log([path]), ANY_SKEW_MS)
+                start = time.perf_counter()
+                done = sum(len(batch.events) for batch in replay.batches(BATCH))
+                timed[log.name] = done, time.perf_counter() - start
+    return timed
+
+
+def _table(log: Log, events: int, folder: Path) -> Path:
+    records = []
+    for row, event in enumerate(islice(log.events(), events)):
+        time_ms, topic = event.event_time_ms, TOPICS[type(event).__name__]
+        records.append(LogRecord(time_ms, (0, row, 0), topic, 0, row, time_ms, event.user.encode(), msgspec.json.encode(event)))
+    path = folder / "log.parquet"
+    with EventTableWriter(path, [(log.name, "row")]) as writer:
+        writer.write(sorted(records))
+    return path
+
+
+def measured_decoded(logs: list[Log], events: int) -> dict[str, Any]:
+    """Take decoded events to their features, log after log; seconds of CPU, so that others on the machine hardly matter."""
+    engine = FeatureEngine(CATALOGUE, allowed_lateness_ms=LATENESS_MS)
+    engine.warm()
+    count, seconds = 0, {"columns": 0.0, "fold": 0.0}
+    for log in logs:
+        state, done = Resident(engine), 0
+        for batch in batches(islice(log.events(), events // len(logs)), BATCH):
+            start = time.process_time()
+            columns = engine.columns(batch, [0] * len(batch), IDENTITY)
+            middle = time.process_time()
+            state.fold(columns, done + 1 + np.arange(len(batch), dtype=np.int64))
+            seconds["columns"] += middle - start
+            seconds["fold"] += time.process_time() - middle
+            done += len(batch)
+        count += done
+    us = {piece: round(spent / count * 1e6, 3) for piece, spent in seconds.items()}
+    return {"events_per_s": round(count / sum(seconds.values()), 1), "us": us, "events": count}
