@@ -68,7 +68,7 @@ def _timed(logs: list[Log], events: int, engine: FeatureEngine) -> dict[str, tup
         with tempfile.TemporaryDirectory() as folder:
             path = _table(log, events, Path(folder))
             with EventTable(path) as table:
-                replay = TableReplay(table, engine, IDENTITY, open_log([path]), ANY_SKEW_MS)
+                replay = TableReplay(path, table, engine, IDENTITY, open_log([path]), ANY_SKEW_MS)
                 start = time.perf_counter()
                 done = sum(len(batch.events) for batch in replay.batches(BATCH))
                 timed[log.name] = done, time.perf_counter() - start

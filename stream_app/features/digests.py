@@ -6,6 +6,7 @@ once for all. That both agree is tested.
 
 from __future__ import annotations
 
+import sys
 from typing import Final
 
 import numpy as np
@@ -16,6 +17,7 @@ from stream_app.features.compiled import Int, allocating, compiled, inlined
 
 __all__ = ["digest_words"]
 
+assert sys.byteorder == "little", "BLAKE2b reads words with the low byte first; on this machine they would have to be turned"
 _BLOCK: Final = 128  # bytes
 _IV: Final = np.array(
     [

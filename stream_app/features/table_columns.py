@@ -6,7 +6,8 @@ different text, and looked up in an array for each event.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from model.contract import ITEM_BUCKETS, QUERY_CODES
 from stream_app.codec.identity import Identity
+from stream_app.errors import InputFileError
 from stream_app.events import KINDS, PLATFORMS, SCENES, SOURCE_TOPICS
 from stream_app.features.columns import COMPOSITE, ColumnReader, EventColumns
 from stream_app.features.digests import digest_words
@@ -112,6 +114,9 @@ class TableReader:
         reader: Of the catalogue.
         table: B events of one partition group, 0.
         identity: Key of the digests.
+
+    Raises:
+        InputFileError: A text of a vocabulary is unknown.
     """
 
     def __init__(self, reader: ColumnReader, table: EventTable, identity: Identity) -> None:
@@ -120,8 +125,9 @@ class TableReader:
         queries = [query_of(text) for text in coded["query"].texts.listed()]
         self._lengths = _padded(np.array([len(query.text) for query in queries], np.int64))
         self._queries = _padded(np.array([query.codes for query in queries], np.int32).reshape(-1, QUERY_CODES))
-        self._kinds = _numbered(coded["action"], KINDS.index)
-        self._scenes, self._platforms = _numbered(coded["scene"], SCENES.index), _numbered(coded["platform"], PLATFORMS.index)
+        self._kinds = _vocabulary("action", coded["action"], KINDS)
+        self._scenes = _vocabulary("scene", coded["scene"], SCENES)
+        self._platforms = _vocabulary("platform", coded["platform"], PLATFORMS)
         countries: dict[str, int] = {"": 0}
         self._countries = {
             name: _numbered(coded[name], lambda text: countries.setdefault(text, len(countries))) for name in _COUNTRIES
@@ -144,7 +150,7 @@ class TableReader:
         self._put_numbers(batch, table)
         words = {field: self._words(table, field) for field in self._reader.id_fields}
         for field in self._reader.counted:
-            batch.put(field, slice(None), (words[field][:, 0].byteswap() >> _COUNTED_SHIFT).astype(np.int64))
+            batch.put(field, slice(None), (_big_endian(words[field][:, 0]) >> _COUNTED_SHIFT).astype(np.int64))
         keys = {kind: EntityKeys(_key_words(kind, words)) for kind in self._reader.kinds}
         event = text_hashes(*table.event_ids, table.topics)
         return self._reader.columns(batch, np.zeros(last - first, np.int32), event, keys)
@@ -176,6 +182,10 @@ class TableReader:
         return found
 
 
+def _big_endian(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    return words.byteswap() if sys.byteorder == "little" else words
+
+
 def _padded(values: NDArray[Any]) -> NDArray[Any]:
     """Put a zero before `values` (U, ...): what code + 1 finds, -1 being no text."""
     padded: NDArray[Any] = np.zeros((len(values) + 1, *values.shape[1:]), values.dtype)
@@ -185,6 +195,16 @@ def _padded(values: NDArray[Any]) -> NDArray[Any]:
 
 def _numbered(column: Coded, number: Callable[[str], int]) -> NDArray[np.int64]:
     return _padded(np.array([number(text) for text in column.texts.listed()], np.int64))
+
+
+def _vocabulary(name: str, column: Coded, known: Sequence[str]) -> NDArray[np.int64]:
+    unknown = sorted(set(column.texts.listed()) - set(known))
+    if unknown:
+        raise InputFileError(
+            f"the table's column {name} holds {unknown[0]!r}, this Millrace knows {', '.join(known)}: another one has written "
+            "it. Sort the log again with this one"
+        )
+    return _numbered(column, known.index)
 
 
 def _buckets(texts: Texts) -> NDArray[np.int64]:

@@ -27,7 +27,7 @@ from stream_app.imports.mapping import Mapping
 from stream_app.imports.parquet_rows import ParquetRows
 from stream_app.imports.rows import BadRow, open_rows
 from stream_app.replay.event_table import EventTable, is_event_table, is_parquet
-from stream_app.replay.problems import Problems
+from stream_app.replay.problems import Problems, time_jump
 from stream_app.replay.records import LABELS, TOPIC_CODES, LogRecord, at_broker
 
 __all__ = ["LogFile", "RecordLine", "log_files", "time_of"]
@@ -35,8 +35,6 @@ __all__ = ["LogFile", "RecordLine", "log_files", "time_of"]
 _CHUNK_ROWS: Final = 2_000
 _ALL_ROWS: Final = 1 << 60
 _TOLD_LINES: Final = 2_000  # lines between two words about progress
-_JUMP_DAYS: Final = 180  # no log of one shop pauses for so long; a wrong unit or a wrong clock jumps further
-_JUMP_MS: Final = _JUMP_DAYS * 86_400_000
 
 
 _Time = Annotated[int, msgspec.Meta(ge=-1, le=1 << 53)]  # exact in any reader's JSON, and 285,000 years ahead
@@ -141,10 +139,8 @@ class LogFile:
         self._last_ms, self.rows, self.refused = None, 0, 0
         found = self._found(*part)
         for record in found:
-            if self._last_ms is not None and abs(record.time_ms - self._last_ms) > _JUMP_MS:
-                days = (record.time_ms - self._last_ms) / 86_400_000
-                reason = f"the time jumps by more than {_JUMP_DAYS} days; it is replayed all the same"
-                self._problem(f"{self.line_of(record)} (by {days:+,.0f} days)", reason)
+            if self._last_ms is not None and (jump := time_jump(self._last_ms, record.time_ms)) is not None:
+                self._problem(f"{self.line_of(record)} ({jump[0]})", jump[1])
             self._last_ms = record.time_ms
             yield record
         self._progress(1.0)

@@ -8,12 +8,24 @@ from typing import Any, Final
 
 from stream_app.errors import InputFileError
 
-__all__ = ["Problem", "Problems"]
+__all__ = ["MOST_APART_MS", "Problem", "Problems", "time_jump"]
 
 _FIRST_PLACES: Final = 5
+_JUMP_DAYS: Final = 180  # no log of one shop pauses for so long; a wrong unit or a wrong clock jumps further
+_DAY_MS: Final = 86_400_000
+MOST_APART_MS: Final = _JUMP_DAYS * _DAY_MS
 _MOST_REASONS: Final = 200  # a log that is wrong in a thousand ways must not fill the memory
 _OTHER: Final = "other reasons"
 _MOST_TOLD: Final = 20  # places; the others are in the summary
+
+
+def time_jump(before_ms: int, time_ms: int) -> tuple[str, str] | None:
+    """Return what is wrong with two records in a row whose times are far apart: how far, and the reason; None if they are not."""
+    apart_ms = time_ms - before_ms
+    if abs(apart_ms) <= MOST_APART_MS:
+        return None
+    reason = f"the time jumps by more than {_JUMP_DAYS} days; it is replayed all the same"
+    return f"by {apart_ms / _DAY_MS:+,.0f} days", reason
 
 
 @dataclass(slots=True)

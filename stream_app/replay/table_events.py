@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_app.errors import InputFileError
 from stream_app.events import SOURCE_TOPICS
 from stream_app.features.table_columns import CODED, Coded, EventTable, Texts
 from stream_app.replay.parquet_parts import arrow
@@ -94,7 +95,12 @@ def _texts(column: Any) -> Texts:  # noqa: ANN401
 def _coded(column: Any) -> Coded:  # noqa: ANN401
     codes = column.indices
     filled = codes.fill_null(-1) if codes.null_count else codes
-    return Coded(np.ascontiguousarray(filled.to_numpy(zero_copy_only=False), np.int32), _texts(column.dictionary))
+    found = np.ascontiguousarray(filled.to_numpy(zero_copy_only=False), np.int32)
+    if len(found) and not -1 <= found.min() <= found.max() < max(1, len(column.dictionary)):
+        raise InputFileError(
+            f"the table names text {found.max()} of a dictionary of {len(column.dictionary)}: it is damaged. Sort the log again"
+        )
+    return Coded(found, _texts(column.dictionary))
 
 
 def _spread(texts: Any, at: NDArray[np.intp], count: int) -> Coded:  # noqa: ANN401

@@ -7,20 +7,19 @@ who wants answers replays the table record by record. Two cores are used.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_app.codec.decode import Decoder
+from stream_app.codec.decode import Decoder, decode_label
 from stream_app.codec.identity import Identity
 from stream_app.config import Settings
 from stream_app.errors import InputFileError, InvalidEventError
-from stream_app.events import Label
 from stream_app.features.columns import EventColumns
 from stream_app.features.engine import FeatureEngine
 from stream_app.features.folded import FoldResult
@@ -28,6 +27,8 @@ from stream_app.features.table_columns import TableReader
 from stream_app.inference.ranker import PriorRanker
 from stream_app.replay.event_table import EventTable
 from stream_app.replay.features_file import feature_table
+from stream_app.replay.parquet_parts import arrow
+from stream_app.replay.problems import MOST_APART_MS, time_jump
 from stream_app.replay.records import LABELS, LogRecord
 from stream_app.replay.resident import Resident
 from stream_app.replay.run import Outputs, ReplaySummary, reached
@@ -49,95 +50,175 @@ class TableFeatures:
     folded: FoldResult
 
 
+class _Told(NamedTuple):
+    """A row that is to be counted: 1 label, or 1 dead letter, or none of them; and what is wrong with it."""
+
+    row: int
+    labels: int
+    dead: int
+    problem: tuple[LogRecord, str, str] | None  # record, what stands behind its place, reason
+
+
+@dataclass(frozen=True, slots=True)
+class _Tally:
+    """What the records up to some event add to the counts; `lost`: where the table ends too early, and why."""
+
+    records: int = 0
+    told: Sequence[_Told] = ()
+    lost: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """A row group: its events (a pyarrow record batch) and their rows (K,), which of its rows are labels (N,), what is told."""
+
+    events: Any
+    rows: NDArray[np.int64]
+    is_label: NDArray[np.bool_]
+    told: Sequence[_Told]
+
+    def tally(self, begin: int, end: int) -> _Tally:
+        """Count the rows [begin, end)."""
+        told = [one for one in self.told if begin <= one.row < end]
+        return _Tally(end - begin - int(self.is_label[begin:end].sum()), told)
+
+
 class TableReplay:
     """One pass over a table.
 
     Args:
-        table: Opened.
+        path: The table.
+        table: It, opened.
         engine: Whose features.
         identity: Key of the identifiers.
         source: The same table as a log: names the records that are no events, and is told of them.
         skew_ms: features.future_skew_ms of the settings.
 
     Attributes:
-        summary: What was counted so far.
+        summary: What was counted, up to the last event that was given out.
     """
 
-    def __init__(self, table: EventTable, engine: FeatureEngine, identity: Identity, source: LogSource, skew_ms: int) -> None:
+    def __init__(
+        self, path: Path, table: EventTable, engine: FeatureEngine, identity: Identity, source: LogSource, skew_ms: int
+    ) -> None:
         self.summary = ReplaySummary()
-        self._table, self._engine, self._identity, self._source = table, engine, identity, source
+        self._path, self._table, self._engine, self._identity, self._source = path, table, engine, identity, source
         self._decoder, self._skew_ms = Decoder(future_skew_ms=skew_ms), skew_ms
-        self._label = msgspec.json.Decoder(Label).decode
         self._state = Resident(engine)
+        self._last_ms: int | None = None
 
     def batches(self, size: int) -> Iterator[TableFeatures]:
-        """Yield the features of all events, at most `size` at a time."""
-        taken: list[Any] = []
+        """Yield the features of all events, at most `size` at a time.
 
-        def parts() -> Iterator[tuple[EventColumns, NDArray[np.int64]]]:
-            count = 0
-            for group in range(self._table.row_groups):
-                events = self._events(group)
-                if not len(events):
-                    continue
-                columns = events_of(events)
-                reader = TableReader(self._engine.reader, columns, self._identity)
-                for first, last in _cut(columns.time_ms, size):
-                    taken.append(events.slice(first, last - first))
-                    yield reader.read(first, last), np.arange(count + 1, count + 1 + last - first, dtype=np.int64)
-                    count += last - first
-
-        for folded in self._state.folds(parts()):
-            events = taken.pop(0)
+        Raises:
+            InputFileError: Something is wrong with the table, and the problems are strict.
+        """
+        taken: deque[tuple[Any, list[_Tally]]] = deque()  # what is folded ahead is counted when it is given out
+        waiting: list[_Tally] = []  # of records behind the last event that was taken
+        for folded in self._state.folds(self._parts(size, taken, waiting)):
+            events, tallies = taken.popleft()
+            self._count(tallies)
             first_ms, last_ms = (events.column("time_ms")[at].as_py() for at in (0, -1))
             self.summary.take_features(first_ms, last_ms, folded, {PriorRanker.version: len(events)})
             yield TableFeatures(events, folded)
+        self._count(waiting)
 
-    def _events(self, group: int) -> Any:  # noqa: ANN401 (a pyarrow record batch)
-        """Read a row group, count what is no event, and return what is one."""
-        batch = self._table.batch(group, [*COLUMNS, *_RECORD], DICTIONARIES)
+    def _parts(
+        self, size: int, taken: deque[tuple[Any, list[_Tally]]], waiting: list[_Tally]
+    ) -> Iterator[tuple[EventColumns, NDArray[np.int64]]]:
+        count = 0
+        for number in range(self._table.row_groups):
+            try:
+                group = self._group(number)
+                columns = events_of(group.events)
+                reader = TableReader(self._engine.reader, columns, self._identity)
+            except InputFileError as err:
+                row = (0, *self._table.ends())[number]
+                waiting.append(_Tally(lost=(f"after row {row}" if row else "the whole file", str(err))))
+                return
+            begin = 0
+            for first, last in _cut(columns.time_ms, size):
+                end = len(group.is_label) if last == len(group.rows) else int(group.rows[last])
+                taken.append((group.events.slice(first, last - first), [*waiting, group.tally(begin, end)]))
+                waiting.clear()
+                yield reader.read(first, last), np.arange(count + 1, count + 1 + last - first, dtype=np.int64)
+                count, begin = count + last - first, end
+            if begin < len(group.is_label):  # it has no event
+                waiting.append(group.tally(begin, len(group.is_label)))
+
+    def _count(self, tallies: Sequence[_Tally]) -> None:
+        problems = self._source.problems
+        for tally in tallies:
+            self.summary.records += tally.records
+            for told in tally.told:
+                self.summary.labels += told.labels
+                self.summary.dead_letters += told.dead
+                if told.problem is not None:
+                    record, behind, reason = told.problem
+                    file, place = self._source.where(record)
+                    problems.add(file, place + behind, reason, of_record=not behind)
+            if tally.lost is not None:
+                problems.add(str(self._path), *tally.lost, lost=True)
+
+    def _group(self, number: int) -> _Group:
+        """Read a row group.
+
+        Raises:
+            InputFileError: It is damaged, out of order, or of another Millrace.
+        """
+        batch = self._table.batch(number, [*COLUMNS, *_RECORD], DICTIONARIES)
         timestamp, time_ms = batch.column("timestamp").to_numpy(), batch.column("time_ms").to_numpy()
-        is_event = known(batch.column("event_id")) & ((timestamp < 0) | (time_ms <= timestamp + self._skew_ms))
-        if is_event.all():
-            self.summary.records += len(batch)
-            return batch
+        is_event = known(batch.column("event_id")) & ((timestamp < 0) | (time_ms - timestamp <= self._skew_ms))
         topic = batch.column("topic")
         names: list[str] = topic.dictionary.to_pylist()
         is_label = topic.indices.to_numpy() == (names.index(LABELS) if LABELS in names else -1)
-        self.summary.records += int((~is_label).sum())
-        self._take_others(group, np.flatnonzero(~is_event).tolist(), is_label)
-        return batch.filter(is_event)
+        told = [*self._jumps(number, time_ms), *self._others(number, np.flatnonzero(~is_event).tolist(), is_label)]
+        events = batch if is_event.all() else batch.filter(arrow().array(is_event))
+        return _Group(events, np.flatnonzero(is_event), is_label, sorted(told, key=lambda one: one.row))
 
-    def _take_others(self, group: int, rows: list[int], is_label: NDArray[np.bool_]) -> None:
+    def _jumps(self, number: int, time_ms: NDArray[np.int64]) -> Iterator[_Told]:
+        if not len(time_ms):
+            return
+        before_ms = np.concatenate(([time_ms[0] if self._last_ms is None else self._last_ms], time_ms[:-1]))
+        self._last_ms = int(time_ms[-1])
+        back = np.flatnonzero(time_ms < before_ms)
+        if len(back):
+            times = f"{time_ms[back[0]]} stands behind {before_ms[back[0]]}"
+            raise InputFileError(f"row group {number} of {self._path} is not in order of time ({times}). Sort the log again")
+        rows = np.flatnonzero(time_ms - before_ms > MOST_APART_MS).tolist()
+        for row, record in self._records(number, rows):
+            apart, reason = time_jump(int(before_ms[row]), int(time_ms[row])) or ("", "")
+            yield _Told(row, 0, 0, (record, f" ({apart})", reason))
+
+    def _others(self, number: int, rows: list[int], is_label: NDArray[np.bool_]) -> Iterator[_Told]:
         """Count the labels, and say of the records that are neither labels nor events why."""
-        for row, record in zip(rows, self._table.taken(group, rows), strict=True):
+        for row, record in self._records(number, rows):
             if is_label[row]:
-                self._take_label(record)
+                wrong = _why_no_label(record)
+                yield _Told(row, int(wrong is None), 0, None if wrong is None else (record, "", wrong))
             else:
-                self._take_dead(record)
+                yield _Told(row, 0, 1, (record, "", self._why_no_event(record)))
 
-    def _take_label(self, record: LogRecord) -> None:
-        try:
-            self._label(record.value or b"")
-        except (msgspec.DecodeError, UnicodeDecodeError) as err:
-            self._problem(record, f"no label: {err}")
-        else:
-            self.summary.labels += 1
+    def _records(self, number: int, rows: list[int]) -> Iterator[tuple[int, LogRecord]]:
+        return zip(rows, self._table.taken(number, rows) if rows else (), strict=True)
 
-    def _take_dead(self, record: LogRecord) -> None:
-        self.summary.dead_letters += 1
+    def _why_no_event(self, record: LogRecord) -> str:
         try:
             self._decoder.decode(record.topic, record.key, record.value, record.timestamp)
         except InvalidEventError as err:
-            self._problem(record, f"no event: {err}")
-        else:
-            raise InputFileError(
-                f"{' '.join(self._source.where(record))} is an event for this Millrace, and was none for the one that wrote the "
-                "table. Write it again with `millrace sort`"
-            )
+            return f"no event: {err}"
+        raise InputFileError(
+            f"{' '.join(self._source.where(record))} is an event for this Millrace, and was none for the one that wrote the "
+            "table. Sort the log again with this one"
+        )
 
-    def _problem(self, record: LogRecord, reason: str) -> None:
-        self._source.problems.add(*self._source.where(record), reason, of_record=True)
+
+def _why_no_label(record: LogRecord) -> str | None:
+    try:
+        decode_label(record.value)
+    except InvalidEventError as err:
+        return f"no label: {err}"
+    return None
 
 
 def replay_features(settings: Settings, path: Path, source: LogSource, outputs: Outputs, size: int) -> ReplaySummary:
@@ -158,8 +239,13 @@ def replay_features(settings: Settings, path: Path, source: LogSource, outputs: 
     begin_s = time.monotonic()
     engine = build_engine(settings)
     identity = Identity(settings.privacy.id_key.reveal().encode())
-    with EventTable(path) as table:
-        replay = TableReplay(table, engine, identity, source, settings.features.future_skew_ms)
+    try:
+        table = EventTable(path)
+    except InputFileError as err:
+        source.problems.add(str(path), "the whole file", str(err), lost=True)
+        return ReplaySummary(complete=True)
+    with table:
+        replay = TableReplay(path, table, engine, identity, source, settings.features.future_skew_ms)
         source.total = table.rows
         for batch in replay.batches(size):
             versions = [PriorRanker.version] * len(batch.events)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import replace
@@ -24,6 +25,7 @@ from stream_app.simulator.shop import simulate
 SETTINGS = Settings(model=ModelSettings(engine="none"))
 # Of the run, or of answers, which are not made of a table's features alone.
 OTHERS = {"seconds", "events_per_s", "answers", "alerts", "problems_by_reason"}
+JUMP_MS = 400 * 86_400_000
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,11 @@ def features(log: Path, folder: Path, settings: Settings = SETTINGS, **options: 
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}, summary
 
 
+def wrongs(summary: dict[str, Any]) -> list[tuple[str, int]]:
+    """Reasons and counts of what was wrong; the files have different names."""
+    return sorted((problem["reason"], problem["count"]) for problem in summary["problems_by_reason"])
+
+
 @pytest.mark.parametrize("batch", [7, 4_096])
 def test_features_of_a_table_are_those_of_its_log_to_the_byte(batch: int, log: Path, tmp_path: Path) -> None:
     table = table_of([log], tmp_path / "log.parquet")
@@ -64,7 +71,8 @@ def test_features_of_a_table_are_those_of_its_log_to_the_byte(batch: int, log: P
     assert summary["labels"] > 0
     assert summary["duplicates"] > 0
     assert summary["problems"] == summary["dead_letters"] + 1  # and one label that is none
-    assert summary["answers"] == {}
+    assert (summary["answers"], summary["alerts"]) == (None, None)
+    assert wrongs(summary) == wrongs(told)
 
 
 def test_a_record_whose_clock_was_wrong_is_no_event_of_a_table_either(log: Path, tmp_path: Path) -> None:
@@ -90,6 +98,42 @@ def test_a_replay_of_a_table_that_is_told_to_stop_stops(log: Path, tmp_path: Pat
     summary = replay_log(SETTINGS, options, Problems(), Told(stop=lambda: True))
     assert 0 < summary["events"] <= 100
     assert (summary["complete"], summary["resumable"]) == (False, False)
+    assert summary["records"] == summary["events"] + summary["dead_letters"]
+    assert summary["records"] <= 100
+
+
+def test_a_jump_of_time_and_a_label_that_is_too_deep_are_told_as_of_the_log(log: Path, tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in log.read_text().splitlines() if r'"topic":"clicks"' in line and "dwell_ms" in line][:20]
+    for line in lines[10:]:
+        value = json.loads(line["value"])
+        line["value"] = json.dumps({**value, "event_time_ms": value["event_time_ms"] + JUMP_MS})
+        line["time_ms"] += JUMP_MS
+    deep = {"topic": "labels", "key": "u", "value": '{"x": ' + "[" * 200_000, "time_ms": lines[5]["time_ms"]}
+    other = tmp_path / "other.jsonl"
+    other.write_text("".join(json.dumps(line) + "\n" for line in [*lines, deep]))
+    table = table_of([other], tmp_path / "log.parquet")
+    expected, _ = features(other, tmp_path / "expected")
+    found, summary = features(table, tmp_path / "found")
+    assert found == expected
+    assert any("180 days" in reason for reason, _ in wrongs(summary))
+    assert any(reason.startswith("no label") for reason, _ in wrongs(summary))
+    with pytest.raises(InputFileError, match=r"180 days|no label"):
+        replay_log(SETTINGS, ReplayOptions(paths=(str(table),), features_out=tmp_path / "f"), Problems(strict=True), Told())
+
+
+def test_a_damaged_table_gives_what_stands_before_the_damage_and_says_where(log: Path, tmp_path: Path) -> None:
+    table = table_of([log], tmp_path / "log.parquet")
+    whole, _ = features(table, tmp_path / "whole")
+    cut = tmp_path / "cut.parquet"
+    cut.write_bytes(table.read_bytes()[:-100])
+    found, summary = features(cut, tmp_path / "found")
+    assert (found, summary["events"], summary["complete"], summary["problems"]) == ({}, 0, True, 1)
+    data = bytearray(table.read_bytes())
+    data[len(data) // 4] ^= 0xFF  # within the columns of the first row group
+    cut.write_bytes(data)
+    found, summary = features(cut, tmp_path / "rotten")
+    assert found in ({}, whole)  # whole, if the bit is of a column that features do not need
+    assert summary["problems"] == 1 or found == whole
 
 
 def test_answers_and_several_files_are_replayed_record_by_record(
@@ -102,5 +146,6 @@ def test_answers_and_several_files_are_replayed_record_by_record(
     monkeypatch.setattr(assemble, "replay_features", never)
     expected, _ = features(log, tmp_path / "expected")
     assert features(table, tmp_path / "answered", out=tmp_path / "answers")[0] == expected
-    twice, _ = features(table, tmp_path / "twice", paths=(str(table), str(log)))
-    assert len(twice) == len(expected)
+    _, once = features(log, tmp_path / "once")
+    _, twice = features(table, tmp_path / "twice", paths=(str(table), str(log)))
+    assert twice["events"] == 2 * once["events"]
