@@ -9,8 +9,8 @@
 - `polars_events_per_s`, `duckdb_events_per_s`: 20 of the features, all at once, of a table in memory, one thread;
   `millrace_20_events_per_s`: the same 20 by a catalogue of those alone, from a table as above;
 - `live_ratio`: features of such a log by the wall clock, on all cores (`features_wall_events_per_s`), to what one live worker
-  does end to end without a model, on the same machine: measured in the same run (`make bench`'s own drain, --quick), or given
-  with --live.
+  does end to end without a model, on the same machine and its own workload: measured in the same run (`make bench`'s own drain,
+  --quick), or given with --live.
 
 The last line is JSON. `differences` counts values in which the tools differ from Millrace (0: equal, means within 1e-6).
 """

@@ -30,7 +30,8 @@ Examples:
 def command(out: Path, **given: Any) -> None:  # noqa: ANN401 (the options above, by name)
     """Write a log (files, folders, patterns) in canonical order as one event table.
 
-    Replays, backtests and trainings of the table say what those of the log say, to the byte, and need not read JSON or sort.
+    Answers and features of the table are those of the log, to the byte, without reading JSON; one table alone need not be sorted
+    again. What is told of jumps of the time may differ: it is judged in the order of the file, and a table is in order of time.
     Nothing is dropped: records that are no event stand in it too; rows that are no record are counted.
     """
     from stream_app.imports.progress import ProgressLine

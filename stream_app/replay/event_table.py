@@ -171,6 +171,7 @@ class EventTable:
             arrays = [self._one_array(row_group, name, table.column(name)) for name in columns]
             batch = arrow().RecordBatch.from_arrays(arrays, names=list(columns))
             _refuse_nulls(batch)
+            self._refuse_fewer(row_group, len(batch))
         return batch
 
     def records(self, first: int = 0, last: int = _ALL_ROWS) -> Iterator[LogRecord]:
@@ -219,12 +220,17 @@ class EventTable:
         while True:
             with self._damage(f"in row group {group}"):
                 batch = next(batches, None)
-                if batch is not None:
-                    _refuse_nulls(batch)
-            if batch is None:
-                return
+                if batch is None:
+                    self._refuse_fewer(group, row)
+                    return
+                _refuse_nulls(batch)
             yield row, batch
             row += len(batch)
+
+    def _refuse_fewer(self, group: int, rows: int) -> None:
+        said = self._opened(()).metadata.row_group(group).num_rows
+        if rows != said:
+            raise ValueError(f"{rows} rows, where {said} are said to be")
 
     def _one_array(self, group: int, name: str, column: Any) -> Any:  # noqa: ANN401 (a pyarrow array of a chunked one)
         if column.num_chunks == 1:
@@ -271,7 +277,7 @@ class EventTable:
             return _sources(metadata.get(SOURCES_KEY, b""))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
             raise InputFileError(
-                f"{self._path} does not say in its metadata ({SOURCES_KEY.decode()}) which files it was made from: {err}. {_AGAIN}"
+                f"{self._path} does not say ({SOURCES_KEY.decode()}) which files it was made from: {err}. {_AGAIN}"
             ) from err
 
     @contextmanager

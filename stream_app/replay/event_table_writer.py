@@ -29,7 +29,7 @@ from stream_app.replay.sources import Log, expand
 __all__ = ["Counts", "EventTableWriter", "sort_log"]
 
 _ROW_GROUP: Final = 65_536
-_GROUP_BYTES: Final = 256 << 20  # of keys, values and headers: a group of huge ones has fewer rows
+_GROUP_BYTES: Final = 128 << 20  # of keys, values and headers: a group of huge ones has fewer rows
 _ALL_BYTES: Final = 1 << 30  # a dictionary that grows beyond its limit would be given up within a row group
 _TOLD: Final = 2_000
 

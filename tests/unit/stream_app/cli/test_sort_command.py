@@ -57,6 +57,8 @@ def test_a_log_that_is_nearly_in_order_is_sorted_on_the_way(tmp_path: Path) -> N
         (["none.jsonl", "--out", "t"], "there is no log file none.jsonl"),
         (["log.jsonl", "--out", "t", "--mapping", "nothing"], "nothing"),
         (["log.jsonl"], "--out"),
+        (["log.jsonl", "--out", "t", "--since", "2026-01-01"], "--since: only with --from-topics"),
+        (["--from-topics", "--out", "t", "--sort-window", "5"], "--sort-window is for files"),
     ],
 )
 def test_what_cannot_be_done_is_told_before_the_work(

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from stream_app.codec.decode import EVENT_TYPES, Decoder
+from stream_app.codec.decode import EVENT_TYPES, Decoder, decode_label
 from stream_app.codec.examples import EXAMPLES
 from stream_app.errors import InvalidEventError
 from stream_app.events import SOURCE_TOPICS, Click, Order, Search
@@ -222,3 +222,19 @@ def test_a_record_without_a_timestamp_is_not_judged_by_it() -> None:
 
 def test_events_are_checked_by_their_types_and_by_nothing_else() -> None:
     assert {"searches": Search, "clicks": Click, "orders": Order} == EVENT_TYPES
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (None, "Input data was truncated"),
+        (b"", "Input data was truncated"),
+        (b"[1]", "Expected `object`"),
+        (b'{"event_id":"e"}', "missing required field"),
+        (b'{"event_id":"\xff"}', "utf-8"),
+        (b'{"more":' + b"[" * 200_000, "nested too deeply"),
+    ],
+)
+def test_what_is_no_label_is_refused_with_the_reason(value: bytes | None, told: str) -> None:
+    with pytest.raises(InvalidEventError, match=told):
+        decode_label(value)

@@ -174,6 +174,7 @@ def test_tables_after_one_another_are_the_logs_after_one_another(tmp_path: Path)
     found = list(log.records())
     assert found == whole
     assert list(open_log([both, more], window_ms=60_000).records()) == whole
+    assert list(open_log([both, more], window_ms=0).records()) == whole
     assert [log.where(record) for record in found if record.partition == 2] == [
         (str(more), f"row 2 of {logs[-1]}"), (str(more), f"row 1 of {logs[-1]}"),
     ]  # fmt: skip
@@ -205,7 +206,7 @@ def test_a_table_is_read_in_parts_at_its_row_groups(kept: tuple[Path, Mapping | 
     assert list(file.records((60, 140))) == whole[60:140]
     with EventTable(table) as opened:
         assert list(opened.records(3, 5)) == whole[3:5]
-        assert opened.taken(0, [4, 2, 2]) == [whole[4], whole[2], whole[2]]
+        assert list(opened.taken(0, [2, 2, 4])) == [whole[2], whole[2], whole[4]]
 
 
 def test_labels_and_events_come_from_one_file_too(kept: tuple[Path, Mapping | None, Path]) -> None:
@@ -248,6 +249,34 @@ def test_huge_values_make_smaller_row_groups(tmp_path: Path, monkeypatch: pytest
         writer.write(records)
     assert EventTable(tmp_path / "t").ends() == [3, 6, 9, 10]
     assert list(EventTable(tmp_path / "t").records()) == records
+
+
+def test_huge_keys_and_headers_make_smaller_row_groups_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_table_writer, "_GROUP_BYTES", 3_000)
+    keys = [LogRecord(at, (0, at, 0), "clicks", 0, at, at, b"k" * 1_600, b"{}") for at in range(4)]
+    named = [LogRecord(at, (0, at, 0), "clicks", 0, at, at, None, None, [("h" * 800, b"v" * 800)]) for at in range(4, 8)]
+    many = [LogRecord(at, (0, at, 0), "clicks", 0, at, at, None, None, [("h", None)] * 8) for at in range(8, 12)]
+    with EventTableWriter(tmp_path / "t", [("log", "line")]) as writer:
+        writer.write([*keys, *named, *many])
+    assert EventTable(tmp_path / "t").ends() == [2, 4, 6, 8, 10, 12]
+    assert list(EventTable(tmp_path / "t").records()) == [*keys, *named, *many]
+
+
+def test_a_label_that_is_nested_too_deeply_is_none_in_the_log_and_in_its_table(tmp_path: Path) -> None:
+    label = f'{{"event_id":"e","user":"u-1","label_time_ms":{BASE_MS},"task":"fraud","value":1,"more":{"[" * 200_000}'
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(msgspec.json.encode(RecordLine("labels", "u-1", label, BASE_MS)))
+    problems, told = Problems(), "no label: the JSON is nested too deeply"
+    table = tmp_path / "t"
+    line = sort_log(Settings(), LogOptions(paths=(str(log),)), table, problems, lambda _count, _note: None)
+    assert (line["records"], line["labels"]) == (1, 1)
+    assert [problem["reason"] for problem in problems.summary()] == [told]
+    for path in (log, table):
+        read, file = open_log([path]), LogFile(path, 0, None, Problems())
+        assert list(chunks_of(read, 10)) == []
+        assert list(file.events()) == []
+        assert [problem["reason"] for problem in read.problems.summary()] == [told]
+        assert file.refused == 1
 
 
 def test_a_table_knows_its_length_at_once_and_who_reads_it_tells_the_progress(tmp_path: Path) -> None:

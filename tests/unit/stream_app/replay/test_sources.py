@@ -64,6 +64,29 @@ def test_a_log_larger_than_memory_is_sorted_on_disk(tmp_path: Path, monkeypatch:
     assert records == list(log.records())
 
 
+def test_keys_and_headers_count_as_memory_and_huge_records_are_read_back_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: dict[str, list[int]] = {"run": [], "frame": []}
+    spilled, decode = sorting._spilled, sorting._decode
+
+    def counted(held: list[LogRecord], path: Path) -> Path:
+        sizes["run"].append(len(held))
+        return spilled(held, path)
+
+    def read(frame: bytes) -> list[LogRecord]:
+        found = decode(frame)
+        sizes["frame"].append(len(found))
+        return found
+
+    monkeypatch.setattr(sorting, "_spilled", counted)
+    monkeypatch.setattr(sorting, "_decode", read)
+    monkeypatch.setattr(sorting, "_FRAME_BYTES", 20_000)
+    records = [LogRecord(at, (0, at, 0), "clicks", 0, at, at, b"k" * 6_000, None, [("name", b"v" * 4_000)]) for at in range(100)]
+    shuffled = random.Random(6).sample(records, len(records))
+    assert list(sorting.sorted_records(shuffled, run_bytes=100_000)) == records
+    assert set(sizes["run"]) == {10}
+    assert set(sizes["frame"]) == {2}
+
+
 def test_a_sort_window_leaves_out_what_comes_later_and_says_where(tmp_path: Path) -> None:
     events = sorted(EVENTS, key=lambda event: event.event_time_ms)
     late = msgspec.structs.replace(events[0], event_id="late")
