@@ -102,7 +102,8 @@ def replay_log(settings: Settings, options: ReplayOptions, problems: Problems, t
         table = _table_alone(settings, options, source)
         if table is not None:
             outputs = _outputs(settings, options, told, None, None, stack)
-            made = replay_features(settings, table, source, outputs, options.batch).line(source)
+            # Twice as many at once: columns take less than half the memory of records, and larger batches go faster.
+            made = replay_features(settings, table, source, outputs, 2 * options.batch).line(source)
             return {**made, "alerts": None, "answers": None}  # nobody has asked for them
         summary = ReplaySummary()
         replay = None if options.spark is not None else _replay(settings, options)
