@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
@@ -34,13 +34,13 @@ import click
 import msgspec
 import numpy as np
 
-from benchmarks.feature_logs import Log, find_logs
+from benchmarks.feature_logs import Log, batches, find_logs
 from benchmarks.offline_features import FEATURES, Transactions, by_duckdb, by_polars
 from benchmarks.origin import ROOT, origin
 from benchmarks.progress import Teller, teller
 from benchmarks.replay_features import BATCH, IDENTITY, LATENESS_MS, TOPICS, measured_decoded, measured_features
 from stream_app.config import ModelSettings, Settings
-from stream_app.events import Event, Order
+from stream_app.events import Order
 from stream_app.features.catalog import CATALOGUE
 from stream_app.features.columns import EventColumns
 from stream_app.features.declare import Catalogue
@@ -95,7 +95,7 @@ def measured_memory(logs: list[Log], events: int, base: int) -> dict[str, Any]:
     engine.warm()
     state = Resident(engine)
     once = list(islice(logs[-1].events(), base))
-    columns = [engine.columns(part, [0] * len(part), IDENTITY) for part in _within(iter(once), state.span_ms)]
+    columns = [engine.columns(part, [0] * len(part), IDENTITY) for part in batches(iter(once), BATCH)]
     period_ms = -(-(once[-1].event_time_ms - once[0].event_time_ms + 1) // _SHIFT_MS) * _SHIFT_MS
     done = 0
     start = time.process_time()
@@ -130,17 +130,6 @@ def measured_offline(logs: list[Log], events: int) -> dict[str, Any]:
     return {**found, "events": len(data)}
 
 
-def _within(events: Iterator[Event], span_ms: int) -> Iterator[list[Event]]:
-    batch: list[Event] = []
-    for event in events:
-        if batch and (len(batch) == BATCH or event.event_time_ms - batch[0].event_time_ms > span_ms):
-            yield batch
-            batch = []
-        batch.append(event)
-    if batch:
-        yield batch
-
-
 def _shifted(columns: EventColumns, by_ms: int) -> EventColumns:
     # The hash that names an event is of another event now.
     return replace(columns, time_ms=columns.time_ms + by_ms, event=(columns.event + by_ms) % (1 << 48) | 1)
@@ -160,7 +149,7 @@ def _transactions(orders: list[Order]) -> Transactions:
 def _ours(orders: list[Order], catalogue: Catalogue) -> dict[str, Any]:
     engine = FeatureEngine(catalogue, allowed_lateness_ms=LATENESS_MS)
     state = Resident(engine)
-    parts = [state.fold(engine.columns(part, [0] * len(part), IDENTITY)).dense for part in _within(iter(orders), state.span_ms)]
+    parts = [state.fold(engine.columns(part, [0] * len(part), IDENTITY)).dense for part in batches(iter(orders), BATCH)]
     dense = np.concatenate(parts)
     return {name: dense[:, column] for column, name in enumerate(engine.feature_names)}
 

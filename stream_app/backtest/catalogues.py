@@ -53,13 +53,11 @@ class FeatureSets:
 
     Attributes:
         engines: As given.
-        span_ms: The longest time that a batch may span.
     """
 
     def __init__(self, engines: Mapping[str, FeatureEngine], identity: Identity) -> None:
         self.engines, self._identity = engines, identity
         self._state = {name: Resident(engine) for name, engine in engines.items()}
-        self.span_ms = min(state.span_ms for state in self._state.values())
 
     def fold(self, events: Sequence[Event]) -> Folded:
         """Fold the next B events of the log, in canonical order."""

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,9 +26,9 @@ from stream_app.backtest.segments import Segmenting
 from stream_app.backtest.session_labels import UNKNOWN, SessionLabel
 from stream_app.backtest.shown import ItemLog, Shown
 from stream_app.backtest.spool import Spool
-from stream_app.codec.decode import ANY_SKEW_MS, Decoder
+from stream_app.codec.decode import ANY_SKEW_MS, Decoder, decode_label
 from stream_app.errors import InvalidEventError
-from stream_app.events import Event, Label, Order
+from stream_app.events import Event, Order
 from stream_app.replay.records import LABELS, LogRecord
 from stream_app.replay.sources import Log
 
@@ -172,12 +171,12 @@ class Pass:
 
     def _batches(self, log: Log) -> Iterator[list[Event]]:
         """Decode records, batch by batch as the state takes them; labels are put into their book."""
-        decoder, label = Decoder(future_skew_ms=ANY_SKEW_MS), msgspec.json.Decoder(Label).decode
+        decoder = Decoder(future_skew_ms=ANY_SKEW_MS)
         events: list[Event] = []
         for record in log.records():
             try:
                 if record.topic == LABELS:
-                    said = label(record.value or b"")
+                    said = decode_label(record.value)
                     if (wrong := wrong_value(said)) is not None:
                         _tell(log, record, f"no label: {wrong}")
                         continue
@@ -185,10 +184,10 @@ class Pass:
                     self._counts["labels"] += 1
                     continue
                 event = decoder.decode(record.topic, record.key, record.value, record.timestamp)
-            except (InvalidEventError, msgspec.DecodeError, UnicodeDecodeError) as err:
+            except InvalidEventError as err:
                 _tell(log, record, f"no {'label' if record.topic == LABELS else 'event'}: {err}")
                 continue
-            if len(events) == _BATCH or (events and event.event_time_ms - events[0].event_time_ms > self._features.span_ms):
+            if len(events) == _BATCH:
                 yield events
                 events = []
             events.append(event)

@@ -170,10 +170,6 @@ class EventTable:
             table = file.read_row_group(row_group, columns=list(columns), use_threads=False)
             arrays = [self._one_array(row_group, name, table.column(name)) for name in columns]
             batch = arrow().RecordBatch.from_arrays(arrays, names=list(columns))
-            for name in dictionary_columns:
-                batch.column(name).validate(
-                    full=True
-                )  # the heads of pages have no checksum: codes may be none of the dictionary's
             _refuse_nulls(batch)
             self._refuse_fewer(row_group, len(batch))
         return batch
@@ -237,15 +233,16 @@ class EventTable:
             raise ValueError(f"{rows} rows, where {said} are said to be")
 
     def _one_array(self, group: int, name: str, column: Any) -> Any:  # noqa: ANN401 (a pyarrow array of a chunked one)
-        if column.num_chunks == 1:
-            return column.chunk(0)
         try:
-            return column.combine_chunks()
+            array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
         except arrow().ArrowInvalid as err:
             raise InputFileError(
-                f"{self._path}: column {name} of row group {group} has {column.nbytes} bytes, more than the {_MOST_BYTES} of one "
-                f"array. {_AGAIN}: its row groups are smaller"
+                f"{self._path}: column {name} of row group {group} is no single array (it has {column.nbytes} bytes; an array has at "
+                f"most {_MOST_BYTES}): {err}. {_AGAIN}, whose row groups are small"
             ) from err
+        if arrow().types.is_dictionary(array.type):
+            array.validate(full=True)  # heads of pages have no checksum: a code may be none of the dictionary's
+        return array
 
     def _opened(self, dictionary_columns: tuple[str, ...]) -> Any:  # noqa: ANN401 (a pyarrow.parquet.ParquetFile)
         if dictionary_columns not in self._files:

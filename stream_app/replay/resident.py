@@ -5,8 +5,8 @@ many rows as it may have, those that were used longest ago are packed and kept a
 its blob. What is folded does not depend on that bound.
 
 An entity that has been silent for longer than its kind's time to live is forgotten, by event time, as the store forgets it live
-by the clock: so memory does not grow with the length of a log. Nor does that depend on how the log is cut, as long as no batch
-spans more than the shortest time to live (a day): `Resident.span_ms`.
+by the clock: so memory does not grow with the length of a log. The fold does it, event by event, so nothing depends on how the
+log is cut; here only those are dropped that nobody has asked for since.
 """
 
 from __future__ import annotations
@@ -43,9 +43,6 @@ class Resident:
         engine: Any, warm.
         kinds: The entity kinds to fold; empty: all of the catalogue.
         hot_bytes: Rows of all kinds together; what is beyond is kept packed. A batch's own entities are hot whatever this says.
-
-    Attributes:
-        span_ms: The longest time that a batch may span.
     """
 
     def __init__(self, engine: FeatureEngine, kinds: Sequence[str] = (), *, hot_bytes: int = _HOT_BYTES) -> None:
@@ -56,13 +53,12 @@ class Resident:
         share = max(1, hot_bytes // 2 // (8 * sum(widths[kind.name] for kind in chosen)))
         spare = _Spare(hot_bytes // 2)
         self._tables = {kind.name: _Table(engine, kind, widths[kind.name], share, spare) for kind in chosen}
-        self.span_ms = min(kind.ttl_ms for kind in engine.kinds)
 
     def fold(self, columns: EventColumns, commits: NDArray[np.int64] | None = None, judged: Judged | None = None) -> FoldResult:
         """Read every event's features and add it to its entities, as `FeatureEngine.fold` does, with the state kept here.
 
         Args:
-            columns: B events in order of time, spanning `span_ms` at most, none of them before the last one of the batch before.
+            columns: B events in order of time, none of them before the last one of the batch before.
             commits: (B,), as there.
             judged: As there.
         """
@@ -103,8 +99,6 @@ class Resident:
         return passing.result()
 
     def _fold_into(self, passing: FoldPass, columns: EventColumns, kinds: Sequence[str]) -> None:
-        if len(columns):
-            assert columns.time_ms[-1] - columns.time_ms[0] <= self.span_ms, "a batch spans more than an entity may live"
         tables = {kind: self._tables[kind] for kind in kinds}
         rows = {kind: table.numbers(columns.keys[kind], columns.time_ms) for kind, table in tables.items()}
         self._engine.fold_into(passing, rows, {kind: table.state for kind, table in tables.items()})

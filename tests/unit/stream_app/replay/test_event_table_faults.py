@@ -164,9 +164,18 @@ def test_a_column_larger_than_an_array_holds_is_told(tmp_path: Path, monkeypatch
     monkeypatch.setattr(parquet.ParquetFile, "read_row_group", lambda *_given, **_named: read)
     with (
         EventTable(path) as table,
-        pytest.raises(InputFileError, match=r"column value of row group 0 .*more than the 2147483647"),
+        pytest.raises(InputFileError, match=r"column value of row group 0 .*at most 2147483647"),
     ):
         table.batch(0, ["value"])
+
+
+def test_a_text_that_is_not_in_its_dictionary_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = table_of(write_log(tmp_path / "log.jsonl", EVENTS[:5]))
+    codes, texts = pa.array([0, 1, 0, 0, 2], pa.int32()), pa.array(["u-1", "u-2"])
+    read = pa.table({"user": pa.DictionaryArray.from_arrays(codes, texts, safe=False)})
+    monkeypatch.setattr(parquet.ParquetFile, "read_row_group", lambda *_given, **_named: read)
+    with EventTable(path) as table, pytest.raises(InputFileError, match="row group 0"):
+        table.batch(0, ["user"], ["user"])
 
 
 def test_single_records_are_taken_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,16 +33,10 @@ def in_order(log: Sequence[Event]) -> list[Event]:
 
 
 def cut(engine: FeatureEngine, log: Sequence[Event], size: int) -> Iterator[tuple[EventColumns, np.ndarray]]:
-    """Columns of batches that span no more than a state lives, with the events' running numbers."""
-    span_ms = min(kind.ttl_ms for kind in engine.kinds)
-    batch: list[Event] = []
-    done = 0
-    for event in [*log, None]:
-        if batch and (event is None or len(batch) == size or event.event_time_ms - batch[0].event_time_ms > span_ms):
-            yield engine.columns(batch, [0] * len(batch), IDENTITY), done + 1 + np.arange(len(batch), dtype=np.int64)
-            done, batch = done + len(batch), []
-        if event is not None:
-            batch.append(event)
+    """Columns of batches, with the events' running numbers."""
+    for first in range(0, len(log), size):
+        batch = log[first : first + size]
+        yield engine.columns(batch, [0] * len(batch), IDENTITY), first + 1 + np.arange(len(batch), dtype=np.int64)
 
 
 @dataclass
