@@ -237,8 +237,8 @@ class EventTable:
             array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
         except arrow().ArrowInvalid as err:
             raise InputFileError(
-                f"{self._path}: column {name} of row group {group} is no single array (it has {column.nbytes} bytes; an array has at "
-                f"most {_MOST_BYTES}): {err}. {_AGAIN}, whose row groups are small"
+                f"{self._path}: column {name} of row group {group} is no single array (it has {column.nbytes} bytes, an array "
+                f"at most {_MOST_BYTES}): {err}. {_AGAIN}, whose row groups are small"
             ) from err
         if arrow().types.is_dictionary(array.type):
             array.validate(full=True)  # heads of pages have no checksum: a code may be none of the dictionary's
