@@ -187,7 +187,8 @@ class Pass:
             except InvalidEventError as err:
                 _tell(log, record, f"no {'label' if record.topic == LABELS else 'event'}: {err}")
                 continue
-            if len(events) == _BATCH:
+            # What is popular is counted up to a batch (shown.py): in a thin log that must not be the whole of it.
+            if len(events) == _BATCH or (events and event.event_time_ms - events[0].event_time_ms > DAY_MS):
                 yield events
                 events = []
             events.append(event)

@@ -2,8 +2,8 @@
 
 The floor of all lists is the same list for everybody: the busiest items of the log so far.
 
-Popularity and age of an item are those of the log up to the event's batch. A list is kept only until its event's session is over,
-so memory holds the open sessions and nothing else.
+Popularity and age of an item are those of the log up to the event's batch, which spans a day at most. A list is kept only until
+its event's session is over, so memory holds the open sessions and nothing else.
 """
 
 from __future__ import annotations
