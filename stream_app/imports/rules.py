@@ -159,17 +159,19 @@ def _mapped(values: dict[str, Any], column: str) -> Callable[[Any], object]:
 def _number_time(spec: dict[str, Any], column: str) -> Callable[[Any], int]:
     scale, zone = _SCALE[spec["unit"]], spec.get("time_zone")
 
+    # The clock on the wall of that zone, written as if it were UTC: what a Parquet timestamp without a zone holds.
+    wall = None if zone is None else ZoneInfo(zone)
+
     def to_ms(value: Any) -> int:  # noqa: ANN401 (a cell)
+        if isinstance(value, bool):  # which Python takes for 0 or 1
+            raise InvalidEventError(f"column {column}: {str(value).lower()} is no time in {spec['unit']}")
         try:
-            return round((float(value) if isinstance(value, float) or "." in str(value) else int(value)) * scale)
-        except (TypeError, ValueError, OverflowError) as err:
+            time_ms = round((float(value) if isinstance(value, float) or "." in str(value) else int(value)) * scale)
+            return time_ms if wall is None else _epoch_ms(datetime.fromtimestamp(time_ms / 1_000, UTC).replace(tzinfo=wall))
+        except (TypeError, ValueError, OverflowError, OSError) as err:
             raise InvalidEventError(f"column {column}: {str(value)[:40]!r} is no time in {spec['unit']}") from err
 
-    if zone is None:
-        return to_ms
-    wall = ZoneInfo(zone)
-    # The clock on the wall of that zone, written as if it were UTC: what a Parquet timestamp without a zone holds.
-    return lambda value: _epoch_ms(datetime.fromtimestamp(to_ms(value) / 1_000, UTC).replace(tzinfo=wall))
+    return to_ms
 
 
 def _text_time(spec: dict[str, Any], column: str) -> Callable[[Any], int]:

@@ -20,7 +20,7 @@ from stream_app.replay.log_options import LogOptions, open_source
 from stream_app.replay.problems import Problems
 from stream_app.replay.processes import SplitReplay
 from stream_app.replay.recorded import RecordedRun
-from stream_app.replay.resumption import begin, checkpoints_in, manifest_identity
+from stream_app.replay.resumption import begin, checkpoints_in, manifest_identity, snapshot_identity
 from stream_app.replay.run import Outputs, ReplaySummary, run_replay
 from stream_app.replay.sinks import AnswerFiles, AnswerTables, AnswerTopics, ReplaySink
 from stream_app.replay.sources import Log, LogSource, chunks_of, expand, open_log
@@ -144,7 +144,7 @@ def replay_recording(
         log.total = replay.total
         checkpoints = None
         if options.out is not None:
-            given = (options.to_topics, options.features_out, options.snapshot, options.answers_format)
+            given = (options.to_topics, options.features_out, snapshot_identity(options.snapshot), options.answers_format)
             shape = (settings.kafka.partitions, settings.redis.max_replicas, settings.redis.answers_kept_ms)
             folders = [manifest_identity(model) for model in models]
             checkpoints = checkpoints_in(options.out, settings, *run.identity(), *folders, *map(str, (*given, *shape)))
@@ -172,7 +172,8 @@ def _same(one: Path, other: Path) -> bool:
 
 def _checkpoints(settings: Settings, options: ReplayOptions, source: LogSource) -> CheckpointFolder:
     assert options.out is not None
-    given = (options.to_topics, options.features_out, options.snapshot, options.prefix, options.answers_format)
+    begun = snapshot_identity(options.snapshot)
+    given = (options.to_topics, options.features_out, begun, options.prefix, options.answers_format)
     return checkpoints_in(options.out, settings, *source.identity(), *map(str, given))
 
 

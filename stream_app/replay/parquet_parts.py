@@ -91,16 +91,25 @@ class ParquetParts:
     def flush(self) -> dict[str, int]:
         """Put everything on the disk, the rows of the part that is not full aside; return where the folder stands."""
         name = f"{_PENDING}.{self._parts}.{self._waiting_rows}"
-        with self._pa.OSFile(str(self._folder / name), "wb") as file:
-            if self._waiting:
-                whole = self._pa.concat_tables(self._waiting)
-                with self._pa.ipc.new_file(file, whole.schema) as writer:
-                    writer.write_table(whole)
+        if name != self._set_aside:  # else no row has come since, and the last checkpoint needs that file as it is
+            self._put_aside(name)
         for path in self._folder.glob(f"{_PENDING}.*"):
             if path.name not in (name, self._set_aside):  # the last one counts until this one's checkpoint is written
                 path.unlink()
         self._set_aside = name
         return {"parts": self._parts, "waiting": self._waiting_rows}
+
+    def _put_aside(self, name: str) -> None:
+        unfinished = self._folder / f"{_PENDING}.tmp"
+        with unfinished.open("wb") as file:
+            if self._waiting:
+                whole = self._pa.concat_tables(self._waiting).combine_chunks()
+                with self._pa.ipc.new_file(file, whole.schema) as writer:
+                    writer.write_table(whole)
+                self._waiting = [whole]
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(self._folder / name)
 
     def finish(self) -> None:
         """Write the last part, which may be shorter; `tidy` is to follow when no checkpoint needs what was set aside."""
@@ -122,8 +131,14 @@ class ParquetParts:
         if not {number for number, _ in parts_in(self._folder)} >= set(range(self._parts)) or not pending.exists():
             raise ConfigError(f"{self._folder} lacks parts that its checkpoint names. Begin anew with --restart")
         if self._waiting_rows:
-            with self._pa.ipc.open_file(pending.read_bytes()) as reader:
-                self._waiting = [reader.read_all()]
+            try:
+                with self._pa.ipc.open_file(pending.read_bytes()) as reader:
+                    self._waiting = [reader.read_all()]
+            except self._pa.ArrowException as err:
+                raise ConfigError(f"{pending} is damaged ({err}). Begin anew with --restart") from err
+            found = self._waiting[0].num_rows
+            if found != self._waiting_rows:
+                raise ConfigError(f"{pending} has {found} rows, its checkpoint {self._waiting_rows}. Begin anew with --restart")
 
     def _write_part(self, table: Any) -> None:  # noqa: ANN401 (a pyarrow table)
         from pyarrow import parquet

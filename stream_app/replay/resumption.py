@@ -12,7 +12,7 @@ from stream_app.replay.checkpoint import Checkpoint, CheckpointFolder, Resumable
 from stream_app.replay.problems import Problems
 from stream_app.replay.run import ReplaySummary
 
-__all__ = ["begin", "checkpoints_in", "manifest_identity", "model_identity"]
+__all__ = ["begin", "checkpoints_in", "manifest_identity", "model_identity", "snapshot_identity"]
 
 _CHECKPOINTS: Final = ".replay"
 
@@ -32,6 +32,14 @@ def checkpoints_in(out: Path, settings: Settings, *parts: str) -> CheckpointFold
             settings.privacy.id_key.reveal(), *parts,
         ),
     )  # fmt: skip
+
+
+def snapshot_identity(path: Path | None) -> str:
+    """Tell which snapshot a replay begins with: its name, and what changes when it is taken anew; "" for none."""
+    if path is None or not path.exists():
+        return str(path or "")  # who reads it says that it is not there
+    stat = path.stat()
+    return f"{path} {stat.st_size} {stat.st_mtime_ns}"
 
 
 def model_identity(model: ModelSettings) -> list[str]:

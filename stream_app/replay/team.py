@@ -186,13 +186,11 @@ class _Member:
         assert self._held is not None
         chunk, prepared = self._held
         self._held = None
-        folded = None
-        if prepared.columns is not None:
-            users = self._of_users(segment, self._number, keep=False)
-            kinds: list[KindFeatures] = []
-            for share in range(self._processes):
-                kinds += self._read(segment, "kinds", share, self._number)
-            folded = join(self._engine, prepared.columns, users, kinds)
+        users = self._of_users(segment, self._number, keep=False)  # read by a chunk without events too: that removes the files
+        kinds: list[KindFeatures] = []
+        for share in range(self._processes):
+            kinds += self._read(segment, "kinds", share, self._number)
+        folded = None if prepared.columns is None else join(self._engine, prepared.columns, users, kinds)
         self._replay.position, self._replay.events = start
         return self._replay.answer(chunk, prepared, folded)
 

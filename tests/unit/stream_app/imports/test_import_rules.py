@@ -90,3 +90,9 @@ def test_what_is_no_time_refuses_the_row(cell: object, unit: str) -> None:
 def test_tables_and_lists_nest() -> None:
     spec = [{"item": "i{a}", "unit_price": {"column": "b"}, "quantity": 2}]
     assert value(spec, "1", "9.5") == [{"item": "i1", "unit_price": "9.5", "quantity": 2}]
+
+
+@pytest.mark.parametrize("cell", [99_999_999_999_999_999, True, "1.5e400", float("nan")])
+def test_a_number_that_is_no_time_of_a_wall_clock_is_refused(cell: object) -> None:
+    with pytest.raises(InvalidEventError, match="is no time in ms"):
+        value({"column": "a", "unit": "ms", "time_zone": "Asia/Shanghai"}, cell)
