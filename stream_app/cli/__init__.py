@@ -17,7 +17,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "topics": ("topics", "Create, describe or check the Kafka topics."),
     "worker": ("worker", "Score events: Kafka in, three answers out."),
     "simulate": ("simulate", "Produce the events of a simulated shop, with its fraud."),
-    "import": ("import_", "Produce the events of a log file (CSV or Parquet)."),
+    "import": ("import_", "Produce the events of a log file (CSV, JSON lines, Parquet)."),
     "record": ("record", "Write what a live run's topics hold to files."),
     "validate": ("validate", "Check a log: order, duplicates, gaps, clocks, leakage and more."),
     "sort": ("sort", "Write a log as one file of columns, for logs that are replayed often."),
