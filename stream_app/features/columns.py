@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.contract import CATEGORY_BUCKETS, ITEM_BUCKETS
-from stream_app.codec.identity import DIGEST_BYTES, Identity
+from stream_app.codec.identity import Identity
 from stream_app.events import KINDS, PLATFORMS, SCENES, Click, Event, Order, Search
 from stream_app.features.compiled import allocating
 from stream_app.features.declare import Catalogue, IdField
+from stream_app.features.keys import counted_numbers, words_of
 from stream_app.features.numbers import FIELD_ROWS, Numbers, cents
 from stream_app.features.text import REDUCED, event_hashes, query_of
 
@@ -37,7 +38,6 @@ __all__ = [
 ]
 
 _HALF: Final = 8  # bytes of a digest that tell two sessions, or two categories, of one user apart
-_UNKNOWN: Final = bytes(DIGEST_BYTES)
 
 _KIND_CODES: Final = {kind: code for code, kind in enumerate(KINDS)}
 _SCENE_CODES: Final = {scene: code for code, scene in enumerate(SCENES)}
@@ -186,7 +186,7 @@ class ColumnReader:
         numbers = batch.numbers
         digests = {field: list(map(identity.hasher(field, REDUCED.get(field)), batch.texts[field])) for field in self.id_fields}
         for field in self.counted:
-            numbers[FIELD_ROWS[field]] = _numbers(digests[field])
+            numbers[FIELD_ROWS[field]] = counted_numbers(words_of(digests[field]))
         keys = {kind: _keys(kind, digests) for kind in self.kinds}
         return self.columns(batch, np.array(groups, np.int32), batch.event, keys)
 
@@ -286,12 +286,3 @@ def _keys(kind: str, digests: Mapping[str, list[bytes]]) -> list[bytes]:
     if second is None:
         return digests[kind]
     return [user + other[:_HALF] if other else b"" for user, other in zip(digests["user"], digests[second], strict=True)]
-
-
-def _numbers(digests: list[bytes]) -> NDArray[np.int64]:
-    """The first 8 bytes of each digest, big-endian, shifted right once; 0 for none."""
-    joined = b"".join(digests)
-    if len(joined) != len(digests) * DIGEST_BYTES:
-        joined = b"".join([digest or _UNKNOWN for digest in digests])
-    first = np.frombuffer(joined, ">u8").reshape(-1, 2)[:, 0] if joined else np.zeros(0, np.uint64)
-    return (first >> np.uint64(1)).astype(np.int64)

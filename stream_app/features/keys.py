@@ -7,6 +7,7 @@ key's bytes as this machine reads them; keys never leave the process as words.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, Final, NamedTuple, overload
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from stream_app.codec.identity import DIGEST_BYTES
 from stream_app.features.compiled import Int, compiled, inlined
 
-__all__ = ["EntityKeys", "KeyIndex", "Vacancies", "words_of"]
+__all__ = ["EntityKeys", "KeyIndex", "Vacancies", "counted_numbers", "words_of"]
 
 _WORD: Final = 8  # bytes
 _PLAIN: Final = DIGEST_BYTES // _WORD
@@ -75,6 +76,12 @@ class _Parts(NamedTuple):
     slots: NDArray[np.int32]
     words: NDArray[np.uint64]
     used: NDArray[np.int64]
+
+
+def counted_numbers(words: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return what stands for N digests (N, 2) where they are counted: their first 8 bytes, big-endian, shifted right once."""
+    first = words[:, 0]
+    return ((first.byteswap() if sys.byteorder == "little" else first) >> np.uint64(1)).astype(np.int64)
 
 
 class Vacancies:

@@ -6,7 +6,6 @@ different text, and looked up in an array for each event.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,7 +20,7 @@ from stream_app.errors import InputFileError
 from stream_app.events import KINDS, PLATFORMS, SCENES, SOURCE_TOPICS
 from stream_app.features.columns import COMPOSITE, ColumnReader, EventColumns
 from stream_app.features.digests import digest_words
-from stream_app.features.keys import EntityKeys
+from stream_app.features.keys import EntityKeys, counted_numbers
 from stream_app.features.numbers import FIELD_ROWS, Numbers, cents
 from stream_app.features.text import REDUCED, checksums, query_of, text_hashes
 
@@ -42,7 +41,6 @@ _COLUMNS: Final = {
 _COUNTRIES: Final = ("billing_country", "shipping_country", "ip_country")
 _CLICKS, _ORDERS = map(SOURCE_TOPICS.index, ("clicks", "orders"))
 _WORDS: Final = 2  # of a digest
-_COUNTED_SHIFT: Final = np.uint64(1)
 
 
 class Texts(NamedTuple):
@@ -150,7 +148,7 @@ class TableReader:
         self._put_numbers(batch, table)
         words = {field: self._words(table, field) for field in self._reader.id_fields}
         for field in self._reader.counted:
-            batch.put(field, slice(None), (_big_endian(words[field][:, 0]) >> _COUNTED_SHIFT).astype(np.int64))
+            batch.put(field, slice(None), counted_numbers(words[field]))
         keys = {kind: EntityKeys(_key_words(kind, words)) for kind in self._reader.kinds}
         event = text_hashes(*table.event_ids, table.topics)
         return self._reader.columns(batch, np.zeros(last - first, np.int32), event, keys)
@@ -180,10 +178,6 @@ class TableReader:
         for column in _COLUMNS.get(field, (field,)):
             found |= self._digests[field, column][table.coded[column].codes + 1]
         return found
-
-
-def _big_endian(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    return words.byteswap() if sys.byteorder == "little" else words
 
 
 def _padded(values: NDArray[Any]) -> NDArray[Any]:

@@ -38,7 +38,6 @@ from stream_app.wiring import build_engine
 
 __all__ = ["TableFeatures", "TableReplay", "replay_features"]
 
-_DAY_MS: Final = 86_400_000
 _RECORD: Final = ("timestamp", "partition", "offset")
 
 
@@ -137,7 +136,8 @@ class TableReplay:
                 waiting.append(_Tally(lost=(f"after row {row}" if row else "the whole file", str(err))))
                 return
             begin = 0
-            for first, last in _cut(columns.time_ms, size):
+            for first in range(0, len(group.rows), size):
+                last = min(first + size, len(group.rows))
                 end = len(group.is_label) if last == len(group.rows) else int(group.rows[last])
                 taken.append((group.events.slice(first, last - first), [*waiting, group.tally(begin, end)]))
                 waiting.clear()
@@ -259,12 +259,3 @@ def replay_features(settings: Settings, path: Path, source: LogSource, outputs: 
             replay.summary.complete = True
     replay.summary.seconds = time.monotonic() - begin_s
     return replay.summary
-
-
-def _cut(time_ms: NDArray[np.int64], size: int) -> Iterator[tuple[int, int]]:
-    """Cut events into batches of at most `size`, each within a day: in a batch no state expires."""
-    first = 0
-    while first < len(time_ms):
-        last = min(first + size, int(np.searchsorted(time_ms, time_ms[first] + _DAY_MS)))
-        yield first, last
-        first = last
