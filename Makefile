@@ -66,16 +66,16 @@ down: ## Stop them
 # --- prove ----------------------------------------------------------------------------------------------------------------
 
 e2e: .venv/.test ## All real events through real services with kills; compares the state with brute force (DATA=../shared/data)
-	@$(BIN)/python -m benchmarks.e2e --data $(DATA)
+	@$(BIN)/python -m verification.e2e --data $(DATA)
 
 e2e-short: .venv/.test ## The same with a few thousand events
-	@$(BIN)/python -m benchmarks.e2e --data $(DATA) --short
+	@$(BIN)/python -m verification.e2e --data $(DATA) --short
 
 replay-check: .venv/.test ## A live run with a crash, recorded and replayed: differences to the bit (DATA=../shared/data)
-	@$(BIN)/python -m benchmarks.replay_check --data $(DATA)
+	@$(BIN)/python -m verification.replay_check --data $(DATA)
 
 replay-check-short: .venv/.test ## The same with some thousand events
-	@$(BIN)/python -m benchmarks.replay_check --data $(DATA) --short
+	@$(BIN)/python -m verification.replay_check --data $(DATA) --short
 
 bench: .venv/.test ## Events per second and latency, beside an idiomatic Faust application
 	@$(BIN)/python -m benchmarks.bench

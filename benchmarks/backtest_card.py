@@ -2,7 +2,7 @@
 
     python -m benchmarks.backtest_card --data ../shared/data
 
-Trains what has to be trained (benchmarks/card_models.py), the network in a process of its own, then runs
+Trains what has to be trained (benchmarks/cards/card_models.py), the network in a process of its own, then runs
 `millrace backtest card-handbook` with it.
 """
 
@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
-from benchmarks.card_models import CARDS_FILE, HANDBOOK, card_dataset, train_network, train_trees
+from benchmarks.cards.card_models import CARDS_FILE, HANDBOOK, card_dataset, train_network, train_trees
 
 _RUN: Final = Path("runs/backtest-card")
 _SEVEN_DAYS: Final = 7

@@ -2,9 +2,9 @@
 
 1. *Drain*: a backlog is written, then the worker is started. The rate is answers a second from the end of the first
    tenth (threads and caches are warm) to the last answer, by the broker's clock.
-2. The same without a model (`MILLRACE_MODEL_ENGINE=none`), and the same with `benchmarks.idiomatic_app`.
+2. The same without a model (`MILLRACE_MODEL_ENGINE=none`), and the same with `benchmarks.live.idiomatic_app`.
 3. *Steady state* at 10, 40 and 70 % of the drain rate: for every answer the time from its event's append to its own
-   append, by the broker's clock alone (`benchmarks.latency`). Load generator and services share the machine's cores.
+   append, by the broker's clock alone (`benchmarks.live.latency`). Load generator and services share the machine's cores.
 
 The last line is JSON.
 """
@@ -21,16 +21,16 @@ from typing import Any
 import click
 from confluent_kafka import KafkaException
 
-from benchmarks.command import home_option, told
-from benchmarks.latency import Appends, drain_rate, percentiles, read_appends
-from benchmarks.load import fill
-from benchmarks.origin import origin
-from benchmarks.processes import Fleet, FleetError, die_on_sigterm, log_tail, run_python
-from benchmarks.progress import Teller
-from benchmarks.space import MODEL, Space
-from benchmarks.workload import Workload
+from benchmarks.live.latency import Appends, drain_rate, percentiles, read_appends
+from benchmarks.live.load import fill
+from benchmarks.live.workload import Workload
+from devservices import real
 from stream_app.events import ANSWER_TOPICS
-from stream_app.services import real
+from verification.harness.command import home_option, told
+from verification.harness.namespace import MODEL, RunNamespace
+from verification.harness.origin import origin
+from verification.harness.processes import Fleet, FleetError, die_on_sigterm, log_tail, run_python
+from verification.harness.progress import Reporter
 
 __all__ = ["main"]
 
@@ -45,7 +45,7 @@ _MAX_CRASHES = 2  # a figure from workers that crash is worth nothing
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class LiveBenchPlan:
     """How much to measure.
 
     Attributes:
@@ -63,16 +63,16 @@ class Plan:
     workers: int
 
 
-FULL = Plan(events=150_000, idiomatic_events=4_000, steady_s=20.0, drain_limit_s=60.0, workers=1)
-QUICK = Plan(events=40_000, idiomatic_events=1_200, steady_s=8.0, drain_limit_s=20.0, workers=1)
+FULL = LiveBenchPlan(events=150_000, idiomatic_events=4_000, steady_s=20.0, drain_limit_s=60.0, workers=1)
+QUICK = LiveBenchPlan(events=40_000, idiomatic_events=1_200, steady_s=8.0, drain_limit_s=20.0, workers=1)
 
 
 @dataclass(slots=True)
-class Bench:
+class LiveBench:
     """One run of all measurements on the services of `home`."""
 
-    plan: Plan
-    tell: Teller
+    plan: LiveBenchPlan
+    tell: Reporter
     home: Path
     self_exits: int = 0
 
@@ -80,7 +80,7 @@ class Bench:
         """Measure everything and return the figures."""
         services = real.up(self.home, self.tell.say)
         spaces = {
-            kind: Space.fresh(f"bench-{kind}-", services, self.home, extra, partitions=_PARTITIONS)
+            kind: RunNamespace.fresh(f"bench-{kind}-", services, self.home, extra, partitions=_PARTITIONS)
             for kind, extra in (("model", {}), ("bare", {"MILLRACE_MODEL_ENGINE": "none"}), ("idiomatic", {}))
         }
         try:
@@ -105,22 +105,22 @@ class Bench:
             **origin(),
         }
 
-    def _with_model(self, space: Space) -> tuple[float, dict[str, dict[str, Any]]]:
+    def _with_model(self, space: RunNamespace) -> tuple[float, dict[str, dict[str, Any]]]:
         with Fleet(space.folder, _MAX_CRASHES) as fleet:
             rate = self._drain(space, fleet, self.plan.events, lambda: self._start_workers(space, fleet), "with the model")
             phases = {str(load): self._steady(space, fleet, rate * load / 100, load) for load in _LOADS}
             self.self_exits += fleet.self_exits
         return rate, phases
 
-    def _drain_of_workers(self, space: Space, what: str) -> float:
+    def _drain_of_workers(self, space: RunNamespace, what: str) -> float:
         with Fleet(space.folder, _MAX_CRASHES) as fleet:
             rate = self._drain(space, fleet, self.plan.events, lambda: self._start_workers(space, fleet), what)
             self.self_exits += fleet.self_exits
         return rate
 
-    def _idiomatic(self, space: Space) -> float:
+    def _idiomatic(self, space: RunNamespace) -> float:
         arguments = [
-            *("benchmarks.idiomatic_app", "--bootstrap", space.services.kafka.bootstrap),
+            *("benchmarks.live.idiomatic_app", "--bootstrap", space.services.kafka.bootstrap),
             *("--redis-url", space.services.redis.url, "--prefix", space.topic_prefix),
             *("--model", str(MODEL)),
         ]
@@ -131,12 +131,12 @@ class Bench:
 
             return self._drain(space, fleet, self.plan.idiomatic_events, start, "ordinary Faust application")
 
-    def _start_workers(self, space: Space, fleet: Fleet) -> None:
+    def _start_workers(self, space: RunNamespace, fleet: Fleet) -> None:
         for number in range(self.plan.workers):
             settings = {**space.settings(), "MILLRACE_WORKER_INSTANCE": f"bench-{number}"}
             fleet.start(f"worker-{number}", ["stream_app", "worker"], settings)
 
-    def _drain(self, space: Space, fleet: Fleet, count: int, start: Callable[[], None], what: str) -> float:
+    def _drain(self, space: RunNamespace, fleet: Fleet, count: int, start: Callable[[], None], what: str) -> float:
         """Write a backlog of `count` events, start the workers, return the rate they answer at."""
         space.create_topics()
         workload = Workload(time.time_ns() // 1_000_000 - _BACKLOG_SPAN_MS, _BACKLOG_SPAN_MS / count)
@@ -154,7 +154,7 @@ class Bench:
         self.tell.say(f"{what}: {rate:,.0f} events a second over {answered:,} events")
         return rate
 
-    def _await_answers(self, space: Space, fleet: Fleet, count: int, limit_s: float, what: str) -> int:
+    def _await_answers(self, space: RunNamespace, fleet: Fleet, count: int, limit_s: float, what: str) -> int:
         """Wait until `count` labels stand in their topic, or `limit_s` seconds after the first; return how many do."""
         meter, labels = space.meter(), space.topic("intent-labels")
         deadline, answered = time.monotonic() + limit_s, 0
@@ -168,7 +168,7 @@ class Bench:
             self.tell.at(what, answered, count)
         return answered
 
-    def _steady(self, space: Space, fleet: Fleet, rate: float, load: int) -> dict[str, Any]:
+    def _steady(self, space: RunNamespace, fleet: Fleet, rate: float, load: int) -> dict[str, Any]:
         """Send `rate` events a second to the running workers and return latencies of their answers."""
         meter, bootstrap = space.meter(), space.services.kafka.bootstrap
         topics = [space.topic(name) for name in ANSWER_TOPICS]
@@ -176,7 +176,7 @@ class Bench:
         labels_before = meter.count(space.topic("intent-labels")) or 0
         arguments = ["--bootstrap", bootstrap, "--prefix", space.topic_prefix, "--rate", f"{rate:.1f}"]
         arguments += ["--seconds", f"{self.plan.steady_s:.1f}", "--seed", str(load)]
-        out = run_python(["benchmarks.load", *arguments], {}, space.folder / "load.log", self.plan.steady_s * 4 + 60)
+        out = run_python(["benchmarks.live.load", *arguments], {}, space.folder / "load.log", self.plan.steady_s * 4 + 60)
         sent = json.loads(out.splitlines()[-1])
         wanted = labels_before + sent["sent"]
         answered = self._await_answers(space, fleet, wanted, _SETTLE_S, f"{load} % load")
@@ -210,9 +210,9 @@ def main(events: int | None, workers: int, quick: bool, home: Path) -> None:
     """
     die_on_sigterm()
     base = QUICK if quick else FULL
-    plan = Plan(events or base.events, base.idiomatic_events, base.steady_s, base.drain_limit_s, workers)
+    plan = LiveBenchPlan(events or base.events, base.idiomatic_events, base.steady_s, base.drain_limit_s, workers)
     with told(KafkaException, ValueError) as tell:
-        figures = Bench(plan, tell, home).run()
+        figures = LiveBench(plan, tell, home).run()
     click.echo(json.dumps(figures))
 
 

@@ -27,15 +27,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.command import told
-from benchmarks.engine_rows import batch_of, larger_catalogue, replayed_rows
-from benchmarks.engine_ways import Way, Ways, cpu_ways, gpu_ways, serving_network
-from benchmarks.origin import ROOT, origin
-from benchmarks.progress import Teller
-from benchmarks.roofline import cost_of, roof
+from benchmarks.engine.engine_rows import batch_of, larger_catalogue, replayed_rows
+from benchmarks.engine.engine_ways import Way, Ways, cpu_ways, gpu_ways, serving_network
+from benchmarks.engine.roofline import cost_of, roof
 from stream_app.inference.artifact import load_items, load_manifest, load_samples
-from stream_app.inference.candidates import CandidateIndex
-from stream_app.inference.port import Tensors
+from stream_app.inference.engines.port import Tensors
+from stream_app.inference.retrieval.item_index import ItemIndex
+from verification.harness.command import told
+from verification.harness.origin import ROOT, origin
+from verification.harness.progress import Reporter
 
 __all__ = ["main"]
 
@@ -50,7 +50,7 @@ _ODD: Final = (1, 7, 50)  # batch sizes that a row must answer the same in
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class EngineBenchPlan:
     """How much to measure.
 
     Attributes:
@@ -70,11 +70,11 @@ class Plan:
     compiled: bool
 
 
-FULL: Final = Plan(events=40_000, rows=8_192, sizes=(1, 16, 64, 256, 1_024), seconds=3.0, items=20_000, compiled=True)
-QUICK: Final = Plan(events=1_500, rows=512, sizes=(1, 16), seconds=0.05, items=12_000, compiled=False)
+FULL: Final = EngineBenchPlan(events=40_000, rows=8_192, sizes=(1, 16, 64, 256, 1_024), seconds=3.0, items=20_000, compiled=True)
+QUICK: Final = EngineBenchPlan(events=1_500, rows=512, sizes=(1, 16), seconds=0.05, items=12_000, compiled=False)
 
 
-def measured(ways: Ways, rows: Tensors, plan: Plan, tell: Teller) -> dict[str, Any]:
+def measured(ways: Ways, rows: Tensors, plan: EngineBenchPlan, tell: Reporter) -> dict[str, Any]:
     """Return `rows_per_s`, `p50_ms`, `p99_ms` and `reasons` of the engines."""
     found: dict[str, dict[str, Any]] = {
         figure: {name: None if isinstance(way, str) else {} for name, way in ways.items()}
@@ -123,7 +123,7 @@ def same_in_any_batch(way: Way, rows: Tensors) -> bool:
     return True
 
 
-def candidates(folder: Path, users: NDArray[np.float32], plan: Plan) -> dict[str, Any]:
+def candidates(folder: Path, users: NDArray[np.float32], plan: EngineBenchPlan) -> dict[str, Any]:
     """Return rates and recall of the best items of a catalogue of `plan.items`.
 
     Args:
@@ -135,9 +135,9 @@ def candidates(folder: Path, users: NDArray[np.float32], plan: Plan) -> dict[str
     ids = [str(number) for number in range(plan.items)]
     vectors = larger_catalogue(load_items(folder, manifest)[1], plan.items)
     began = time.perf_counter()
-    index = CandidateIndex(ids, vectors, load_samples(folder, manifest)[1]["user_vector"])
+    index = ItemIndex(ids, vectors, load_samples(folder, manifest)[1]["user_vector"])
     built_s = time.perf_counter() - began
-    every = CandidateIndex(ids, vectors, exact=True)
+    every = ItemIndex(ids, vectors, exact=True)
     wanted, found = every.top(users, _BEST)[0], index.top(users, _BEST)[0]
     shown = index.top(users, _SHOWN)[0]
     return {
@@ -162,7 +162,7 @@ def _recall(found: NDArray[np.int32], wanted: NDArray[np.int32]) -> float:
     return round(float(np.mean([np.isin(best, row).mean() for row, best in zip(found, wanted, strict=True)])), 4)
 
 
-def _asked_per_s(index: CandidateIndex, users: NDArray[np.float32], k: int, seconds: float) -> float:
+def _asked_per_s(index: ItemIndex, users: NDArray[np.float32], k: int, seconds: float) -> float:
     done, began = 0, time.perf_counter()
     while time.perf_counter() - began < seconds:
         at = done % max(1, len(users) - _USERS)
@@ -170,7 +170,7 @@ def _asked_per_s(index: CandidateIndex, users: NDArray[np.float32], k: int, seco
     return round(done / (time.perf_counter() - began), 1)
 
 
-def run(folder: Path, checkpoint: Path | None, plan: Plan, tell: Teller) -> dict[str, Any]:
+def run(folder: Path, checkpoint: Path | None, plan: EngineBenchPlan, tell: Reporter) -> dict[str, Any]:
     """Measure everything and return the figures."""
     tell.say(f"replaying {plan.events:,} events of a simulated shop")
     rows = replayed_rows(plan.events, plan.rows)
@@ -188,7 +188,7 @@ def run(folder: Path, checkpoint: Path | None, plan: Plan, tell: Teller) -> dict
     return figures | notes | {"model": load_manifest(folder).version} | origin()
 
 
-def _on_gpu(folder: Path, checkpoint: Path | None, rows: Tensors, plan: Plan, tell: Teller) -> dict[str, Any] | None:
+def _on_gpu(folder: Path, checkpoint: Path | None, rows: Tensors, plan: EngineBenchPlan, tell: Reporter) -> dict[str, Any] | None:
     if not torch.cuda.is_available():
         return None
     network, device = serving_network(folder, checkpoint), torch.cuda.get_device_name()

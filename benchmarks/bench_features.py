@@ -1,13 +1,13 @@
 """The feature engine by itself: events a second with state in memory and in Redis, and bytes of a user.
 
 Each log is read in its own order and cut into batches; columns are made beforehand. Then each batch is read and folded with the
-full catalogue (`benchmarks.feature_way`):
+full catalogue (`benchmarks.features.feature_way`):
 
 - `memory_events_per_s`: updates and reads on one core, state as the engine's rows in memory; all events of all logs. No store is
   in it: it is what the arithmetic costs;
 - `memory_store_events_per_s`: the same through MemoryStore: packed blobs are read, merged with replicas by group, written back;
 - `redis_events_per_s`: through the Redis store, fence and all, with a real Redis on the same machine; the first part of each log;
-- `idiomatic_events_per_s`: Redis commands by the book for a tenth of the features (`benchmarks.idiomatic_features`).
+- `idiomatic_events_per_s`: Redis commands by the book for a tenth of the features (`benchmarks.features.idiomatic_features`).
 
 The logs are the real ones, or a simulated shop where they are absent. The shop is measured beside real logs too, since it alone
 has every kind of entity.
@@ -35,22 +35,22 @@ from typing import Any
 import click
 import redis
 
-from benchmarks.command import data_option, told
-from benchmarks.feature_logs import Log, batches, find_logs, group_of, shop_log
-from benchmarks.feature_way import Laps, Resident, Way, in_lanes
-from benchmarks.idiomatic_features import FEATURES, keep_and_read
-from benchmarks.origin import ROOT, origin
-from benchmarks.progress import Teller
-from benchmarks.state_bytes import sizes, user_bytes
-from stream_app.codec.identity import Identity
+from benchmarks.features.feature_logs import FeatureLog, batches, find_logs, group_of, shop_log
+from benchmarks.features.feature_way import FeaturePath, Laps, ResidentPath, in_lanes
+from benchmarks.features.idiomatic_features import FEATURES, keep_and_read
+from benchmarks.features.state_bytes import sizes, user_bytes
+from devservices import real
 from stream_app.config import WorkerSettings
 from stream_app.events import Event
 from stream_app.features.catalog import CATALOGUE
-from stream_app.features.columns import EventColumns
+from stream_app.features.columns.event_columns import EventColumns
 from stream_app.features.engine import FeatureEngine
-from stream_app.services import real
+from stream_app.privacy import Pseudonymizer
 from stream_app.store.memory import MemoryStore
 from stream_app.store.redis_store import RedisStore
+from verification.harness.command import data_option, told
+from verification.harness.origin import ROOT, origin
+from verification.harness.progress import Reporter
 
 __all__ = ["main"]
 
@@ -65,7 +65,7 @@ _SHARED = frozenset(kind.name for kind in CATALOGUE.kinds if kind.shared)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class FeatureBenchPlan:
     """How much to measure: rows of the real logs, events of the shop, and the first events of each log that others get."""
 
     taobao: int
@@ -82,20 +82,20 @@ _WHAT = {
     "redis_events_per_s": "the same through RedisStore, fence and all, Redis on this machine",
     "idiomatic_events_per_s": "a tenth of the features by ZADD, ZCOUNT, HINCRBY, HMGET in pipelines of a batch",
 }
-FULL = Plan(taobao=110_300, cards=1_466_282, shop=60_000, redis=100_000, idiomatic=3_000)
-QUICK = Plan(taobao=4_000, cards=4_000, shop=2_000, redis=2_000, idiomatic=200)
+FULL = FeatureBenchPlan(taobao=110_300, cards=1_466_282, shop=60_000, redis=100_000, idiomatic=3_000)
+QUICK = FeatureBenchPlan(taobao=4_000, cards=4_000, shop=2_000, redis=2_000, idiomatic=200)
 
 
 @dataclass(slots=True)
-class Bench:
+class FeatureBench:
     """One run of all measurements; keys of Redis begin with `prefix`."""
 
-    plan: Plan
-    tell: Teller
+    plan: FeatureBenchPlan
+    tell: Reporter
     url: str
     prefix: str
     engine: FeatureEngine = field(default_factory=lambda: FeatureEngine(CATALOGUE, allowed_lateness_ms=_LATENESS_MS))
-    identity: Identity = field(default_factory=lambda: Identity(b"a key of the benchmarks alone"))
+    identity: Pseudonymizer = field(default_factory=lambda: Pseudonymizer(b"a key of the benchmarks alone"))
 
     def run(self, data: Path) -> dict[str, Any]:
         """Measure everything and return the figures."""
@@ -138,10 +138,10 @@ class Bench:
             **origin(),
         }
 
-    def _memory(self, log: Log, store: MemoryStore) -> tuple[_Run, _Run]:
+    def _memory(self, log: FeatureLog, store: MemoryStore) -> tuple[_Run, _Run]:
         """Take a whole log through rows that stay in memory, and through a memory store."""
         rows, blobs = _Run(), _Run()
-        resident, way = Resident(self.engine, rows.laps), Way(self.engine, store, blobs.laps)
+        resident, way = ResidentPath(self.engine, rows.laps), FeaturePath(self.engine, store, blobs.laps)
         asyncio.run(way.claim(range(_GROUPS)))
         for chunk in batches(log.events(), _CHUNK):
             columns = self._columns(chunk, _MEMORY_BATCH, blobs.laps)
@@ -156,7 +156,7 @@ class Bench:
         self.tell.say(f"{log.name}, memory store: {_rate([blobs]):,.0f} events a second")
         return rows, blobs
 
-    def _redis(self, log: Log) -> _Run:
+    def _redis(self, log: FeatureLog) -> _Run:
         """Take the first part of a log through Redis."""
         run = _Run()
         events = list(islice(log.events(), self.plan.redis))
@@ -169,7 +169,7 @@ class Bench:
     async def _through_redis(self, prefix: str, columns: Sequence[Sequence[EventColumns]], run: _Run) -> None:
         store = RedisStore(self.url, prefix=prefix, groups=_GROUPS, shared_kinds=_SHARED)
         try:
-            ways = [Way(self.engine, store) for _ in columns]
+            ways = [FeaturePath(self.engine, store) for _ in columns]
             for lane, way in enumerate(ways):
                 await way.claim([group for group in range(_GROUPS) if group % len(ways) == lane])
             with run.timed():
@@ -179,7 +179,7 @@ class Bench:
         for way in ways:
             run.laps.add(way.laps)
 
-    def _idiomatic(self, logs: Sequence[Log]) -> float:
+    def _idiomatic(self, logs: Sequence[FeatureLog]) -> float:
         count, seconds = 0, 0.0
         with redis.Redis.from_url(self.url) as client:
             for log in logs:
@@ -251,12 +251,12 @@ Examples:
 def main(data: Path, cards: int | None, quick: bool, redis_url: str | None) -> None:
     """Measure the feature engine with state in memory and in Redis; the last line is JSON."""
     base = QUICK if quick else FULL
-    plan = Plan(base.taobao, cards or base.cards, base.shop, base.redis, base.idiomatic)
+    plan = FeatureBenchPlan(base.taobao, cards or base.cards, base.shop, base.redis, base.idiomatic)
     with told(redis.RedisError) as tell:
         url = redis_url or real.up(ROOT, tell.say).redis.url
         prefix = f"{_PREFIX}-{uuid.uuid4().hex[:8]}"
         try:
-            figures = Bench(plan, tell, url, prefix).run(data)
+            figures = FeatureBench(plan, tell, url, prefix).run(data)
         finally:
             _forget(url, prefix)
     click.echo(json.dumps(figures))

@@ -34,21 +34,21 @@ import click
 import msgspec
 import numpy as np
 
-from benchmarks.feature_logs import Log, batches, find_logs
-from benchmarks.offline_features import FEATURES, Transactions, by_duckdb, by_polars
-from benchmarks.origin import ROOT, origin
-from benchmarks.progress import Teller, teller
-from benchmarks.replay_features import BATCH, IDENTITY, LATENESS_MS, TOPICS, measured_decoded, measured_features
+from benchmarks.features.feature_logs import FeatureLog, batches, find_logs
+from benchmarks.features.offline_features import FEATURES, Transactions, by_duckdb, by_polars
+from benchmarks.features.replay_features import BATCH, IDENTITY, LATENESS_MS, TOPICS, measured_decoded, measured_features
 from stream_app.config import ModelSettings, Settings
 from stream_app.events import Order
 from stream_app.features.catalog import CATALOGUE
-from stream_app.features.columns import EventColumns
-from stream_app.features.declare import Catalogue
+from stream_app.features.columns.event_columns import EventColumns
+from stream_app.features.declarations import Catalogue
 from stream_app.features.engine import FeatureEngine
-from stream_app.imports.sink import JsonlSink
+from stream_app.logs.ingest.sink import JsonlSink
+from stream_app.logs.log_source import chunks_of, open_log
 from stream_app.replay.canonical import CanonicalReplay
-from stream_app.replay.resident import Resident
-from stream_app.replay.sources import chunks_of, open_log
+from stream_app.replay.memory_state import MemoryState
+from verification.harness.origin import ROOT, origin
+from verification.harness.progress import Reporter, teller
 
 __all__ = ["main"]
 
@@ -71,7 +71,7 @@ _QUICK: dict[str, Any] = {
 }
 
 
-def measured_model(logs: list[Log], events: int, model: Path) -> dict[str, Any]:
+def measured_model(logs: list[FeatureLog], events: int, model: Path) -> dict[str, Any]:
     """Replay JSON lines through the model, canonical order, one process; the answers are encoded and dropped."""
     settings = Settings(model=ModelSettings(engine="onnxruntime", path=str(model)))
     with tempfile.TemporaryDirectory() as folder, CanonicalReplay(settings) as replay:
@@ -89,11 +89,11 @@ def measured_model(logs: list[Log], events: int, model: Path) -> dict[str, Any]:
     return {"events_per_s": round(count / seconds, 1), "events": count}
 
 
-def measured_memory(logs: list[Log], events: int, base: int) -> dict[str, Any]:
+def measured_memory(logs: list[FeatureLog], events: int, base: int) -> dict[str, Any]:
     """Fold `base` events of the last log again and again, each time later, until there were `events`."""
     engine = FeatureEngine(CATALOGUE, allowed_lateness_ms=LATENESS_MS)
     engine.warm()
-    state = Resident(engine)
+    state = MemoryState(engine)
     once = list(islice(logs[-1].events(), base))
     columns = [engine.columns(part, [0] * len(part), IDENTITY) for part in batches(iter(once), BATCH)]
     period_ms = -(-(once[-1].event_time_ms - once[0].event_time_ms + 1) // _SHIFT_MS) * _SHIFT_MS
@@ -108,13 +108,13 @@ def measured_memory(logs: list[Log], events: int, base: int) -> dict[str, Any]:
     return {"peak_rss_mb": round(peak_mb, 1), "events": done, "events_per_s": round(done / seconds, 1)}
 
 
-def measured_offline(logs: list[Log], events: int) -> dict[str, Any]:
+def measured_offline(logs: list[FeatureLog], events: int) -> dict[str, Any]:
     """Compute 20 features by Polars, DuckDB and a catalogue of these alone, and compare them."""
     given = [event for event in islice(logs[-1].events(), events) if isinstance(event, Order)]
     given.sort(key=lambda event: event.event_time_ms)
     data = _transactions(given)
     small = replace(CATALOGUE, features=tuple(f for f in CATALOGUE.features if f.name in FEATURES))
-    ours = measured_features([Log("cards", logs[-1].kind, len(given), lambda: iter(given))], len(given), small)
+    ours = measured_features([FeatureLog("cards", logs[-1].kind, len(given), lambda: iter(given))], len(given), small)
     expected = _ours(given, small)
     found: dict[str, Any] = {"millrace_20_events_per_s": ours["events_per_s"]}
     for name, make in (("polars", by_polars), ("duckdb", by_duckdb)):
@@ -148,13 +148,13 @@ def _transactions(orders: list[Order]) -> Transactions:
 
 def _ours(orders: list[Order], catalogue: Catalogue) -> dict[str, Any]:
     engine = FeatureEngine(catalogue, allowed_lateness_ms=LATENESS_MS)
-    state = Resident(engine)
+    state = MemoryState(engine)
     parts = [state.fold(engine.columns(part, [0] * len(part), IDENTITY)).dense for part in batches(iter(orders), BATCH)]
     dense = np.concatenate(parts)
     return {name: dense[:, column] for column, name in enumerate(engine.feature_names)}
 
 
-def _live(quick: bool, tell: Teller) -> float:
+def _live(quick: bool, tell: Reporter) -> float:
     """Measure one live worker without a model, as `make bench` does."""
     tell.say("a live worker without a model (benchmarks.bench), to compare with")
     events = ["--events", "5000"] if quick else []

@@ -16,13 +16,13 @@ import click
 from confluent_kafka import KafkaException
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.bench import Bench, Plan
-from benchmarks.command import home_option, told
-from benchmarks.origin import origin
-from benchmarks.processes import Fleet, die_on_sigterm
-from benchmarks.space import Space
-from stream_app.services import real
-from stream_app.services.ports import free_port
+from benchmarks.bench import LiveBench, LiveBenchPlan
+from devservices import real
+from devservices.ports import free_port
+from verification.harness.command import home_option, told
+from verification.harness.namespace import RunNamespace
+from verification.harness.origin import origin
+from verification.harness.processes import Fleet, die_on_sigterm
 
 __all__ = ["main"]
 
@@ -32,7 +32,7 @@ _MAX_CRASHES = 0
 
 
 @dataclass(slots=True)
-class Deadlines(Bench):
+class Deadlines(LiveBench):
     """Steady phases by deadline and rate."""
 
     def measure(self, deadlines_ms: list[int], rates: list[float]) -> dict[str, Any]:
@@ -43,7 +43,7 @@ class Deadlines(Bench):
     def _with_deadline(self, services: Any, deadline_ms: int, rates: list[float]) -> dict[str, Any]:  # noqa: ANN401 - of real.up
         port = free_port(f"deadline {deadline_ms}")
         extra = {"MILLRACE_WORKER_BATCH_DEADLINE_MS": str(deadline_ms), "MILLRACE_WORKER_WEB_PORT": str(port)}
-        space = Space.fresh("bench-deadline-", services, self.home, extra, partitions=_PARTITIONS)
+        space = RunNamespace.fresh("bench-deadline-", services, self.home, extra, partitions=_PARTITIONS)
         found = {}
         try:
             with Fleet(space.folder, _MAX_CRASHES) as fleet:
@@ -83,7 +83,7 @@ def main(deadlines: str, rates: str, seconds: float, home: Path) -> None:
     Example: python -m benchmarks.deadline --deadlines 0,20 --rates 1000
     """
     die_on_sigterm()
-    plan = Plan(events=_WARM_UP_EVENTS, idiomatic_events=1, steady_s=seconds, drain_limit_s=60.0, workers=1)
+    plan = LiveBenchPlan(events=_WARM_UP_EVENTS, idiomatic_events=1, steady_s=seconds, drain_limit_s=60.0, workers=1)
     with told(KafkaException, ValueError) as tell:
         found = Deadlines(plan, tell, home).measure([round(d) for d in _numbers(deadlines)], _numbers(rates))
     click.echo(json.dumps({"latency_ms": found, "clock": "broker, LogAppendTime at both ends", **origin()}))

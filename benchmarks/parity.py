@@ -2,8 +2,8 @@
 
 For each preset (benchmarks/parity_cases.py) a network is trained briefly: one pass over some thousand rows, so that its weights
 are no longer those that it begins with. It is exported in fp32 and compared with torch on rows that went through the code that
-makes them in use, on the same in small batches, and on hard rows, each task within trt_build/tolerances.py. The exit status is 1
-where one is not.
+makes them in use, on the same in small batches, and on hard rows, each task within trt_build/parity/tolerances.py. The exit
+status is 1 where one is not.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Any, Final
 import click
 import torch
 
-from benchmarks.origin import ROOT, origin
-from benchmarks.parity_cases import CASES, Material, few, material_of
-from benchmarks.progress import Teller, teller
+from benchmarks.parity_cases import CASES, ParityInputs, few, material_of
 from model.checkpoint import Checkpoint
-from training.loop import train
-from training.orders import with_tasks
-from trt_build.check import Verdict, verify_onnx
-from trt_build.onnx_files import source_of_checkpoint
+from training.fit.loop import train
+from training.jobs import with_tasks
+from trt_build.export.onnx_files import source_of_checkpoint
+from trt_build.parity.parity_report import ParityVerdict, verify_onnx
+from verification.harness.origin import ROOT, origin
+from verification.harness.progress import Reporter, teller
 
 __all__ = ["compared", "main"]
 
@@ -71,7 +71,7 @@ def main(data: Path, rows: int, train_rows: int, only: tuple[str, ...]) -> None:
     sys.exit(0 if within else 1)
 
 
-def _case(name: str, data: Path, rows: int, train_rows: int, tell: Teller) -> dict[str, Any]:
+def _case(name: str, data: Path, rows: int, train_rows: int, tell: Reporter) -> dict[str, Any]:
     began = time.monotonic()
     material = material_of(CASES[name], data, rows, lambda sentence: tell.say(f"{name}: {sentence}"))
     tell.say(f"{name}: training, exporting, comparing on {_count(material):,} rows ({material.rows_of})")
@@ -81,7 +81,7 @@ def _case(name: str, data: Path, rows: int, train_rows: int, tell: Teller) -> di
     return {**said, "seconds": round(time.monotonic() - began, 1)}
 
 
-def compared(material: Material, train_rows: int) -> dict[str, Any]:
+def compared(material: ParityInputs, train_rows: int) -> dict[str, Any]:
     """Train briefly, export, compare; return what the line of JSON says of a preset, and in `wrong` what is out of tolerance."""
     checkpoint = _trained(material, train_rows)
     source = source_of_checkpoint(checkpoint, _COMMAND)
@@ -89,14 +89,14 @@ def compared(material: Material, train_rows: int) -> dict[str, Any]:
     return {"network": checkpoint.preset, "rows": _count(material), "rows_of": material.rows_of, **_said(verdict)}
 
 
-def _trained(material: Material, train_rows: int) -> Checkpoint:
+def _trained(material: ParityInputs, train_rows: int) -> Checkpoint:
     dataset = few(material.dataset, train_rows)
     dataset, config, _ = with_tasks(dataset, material.config.changed(_BRIEFLY))
     network = train(dataset, config).network
     return Checkpoint(network, config.network.preset, list(dataset.feature_names), dataset.catalogue_hash)
 
 
-def _said(verdict: Verdict) -> dict[str, Any]:
+def _said(verdict: ParityVerdict) -> dict[str, Any]:
     found = verdict.differences
     overlaps = [each.overlap for each in found if each.overlap is not None]
     return {
@@ -109,7 +109,7 @@ def _said(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _count(material: Material) -> int:
+def _count(material: ParityInputs) -> int:
     return len(next(iter(material.rows.values())))
 
 

@@ -24,19 +24,19 @@ from model.inputs import EventInputs, Inputs, SequenceInputs, TableInputs, TextI
 from model.tasks import Task
 from stream_app.config import ModelSettings, Settings
 from stream_app.events import SOURCE_TOPICS, Click, Order, Search
-from stream_app.imports.mapping import load_mapping
-from stream_app.imports.sink import JsonlSink
+from stream_app.logs.ingest.mapping import load_mapping
+from stream_app.logs.ingest.sink import JsonlSink
+from stream_app.logs.log_source import LogSource, chunks_of, open_log
 from stream_app.replay.canonical import CanonicalReplay
-from stream_app.replay.sources import LogSource, chunks_of, open_log
 from stream_app.simulator.options import SimulatorOptions
 from stream_app.simulator.shop import simulated_events
 from training.config import NetworkOptions, TrainingConfig, load_config
-from training.dataset import LEFT_OUT, SPLITS, Arrays, Dataset
-from training.orders import Order as TrainingOrder
-from training.orders import dataset_of
-from training.shops import shops_from
+from training.data.dataset import LEFT_OUT, SPLITS, Arrays, Dataset
+from training.data.simulated_shops import shops_from
+from training.jobs import TrainingJob as TrainingOrder
+from training.jobs import dataset_of
 
-__all__ = ["CASES", "Case", "Material", "few", "material_of", "rows_of_replay"]
+__all__ = ["CASES", "ParityCase", "ParityInputs", "few", "material_of", "rows_of_replay"]
 
 _BATCH: Final = 4_096
 _MADE_ROWS: Final = 20_000
@@ -54,7 +54,7 @@ _MADE: Final[dict[str, tuple[Inputs, tuple[Task, ...]]]] = {  # as large as the 
 
 
 @dataclass(frozen=True)
-class Case:
+class ParityCase:
     """One preset.
 
     Attributes:
@@ -76,32 +76,32 @@ class Case:
 
 
 _TAOBAO: Final = "clickstream/taobao_user_behavior.csv.gz"
-CASES: Final[Mapping[str, Case]] = {
-    "banking77": Case("banking77", "intent"),
-    "beauty": Case("beauty", "sequences/beauty.txt.gz"),
-    "cards": Case("cards", "fraud/card_transactions_apr_aug_2018.parquet"),
-    "census": Case("census", "census/census_income_test.csv.gz"),
-    "clinc150": Case("clinc150", "intent/clinc150_full.json.gz"),
-    "demo": Case("demo"),
-    "diginetica": Case("diginetica", "sessions"),
-    "ecommerce": Case("ecommerce", "fraud/ecommerce_signup_purchase.csv.gz"),
-    "fdu-mtl": Case("fdu-mtl", "reviews/fdu_mtl"),
-    "log": Case("log", _TAOBAO, mapping="taobao"),
-    "reviews-zh": Case("reviews-zh", "reviews/online_shopping_10_cats.csv.gz"),
-    "sports": Case("sports", "sequences/sports_and_outdoors.txt.gz"),
-    "taobao": Case("taobao", _TAOBAO),
-    "taobao-category": Case("taobao-category", _TAOBAO),
-    "tiny": Case("tiny"),
-    "uci": Case("uci", "sessions/uci_online_shoppers_intention.csv.gz"),
+CASES: Final[Mapping[str, ParityCase]] = {
+    "banking77": ParityCase("banking77", "intent"),
+    "beauty": ParityCase("beauty", "sequences/beauty.txt.gz"),
+    "cards": ParityCase("cards", "fraud/card_transactions_apr_aug_2018.parquet"),
+    "census": ParityCase("census", "census/census_income_test.csv.gz"),
+    "clinc150": ParityCase("clinc150", "intent/clinc150_full.json.gz"),
+    "demo": ParityCase("demo"),
+    "diginetica": ParityCase("diginetica", "sessions"),
+    "ecommerce": ParityCase("ecommerce", "fraud/ecommerce_signup_purchase.csv.gz"),
+    "fdu-mtl": ParityCase("fdu-mtl", "reviews/fdu_mtl"),
+    "log": ParityCase("log", _TAOBAO, mapping="taobao"),
+    "reviews-zh": ParityCase("reviews-zh", "reviews/online_shopping_10_cats.csv.gz"),
+    "sports": ParityCase("sports", "sequences/sports_and_outdoors.txt.gz"),
+    "taobao": ParityCase("taobao", _TAOBAO),
+    "taobao-category": ParityCase("taobao-category", _TAOBAO),
+    "tiny": ParityCase("tiny"),
+    "uci": ParityCase("uci", "sessions/uci_online_shoppers_intention.csv.gz"),
     # Networks that no configuration names: the same graphs, smaller, which tests use.
-    "table_tiny": Case("census", "census/census_income_test.csv.gz", "table_tiny"),
-    "text_tiny": Case("banking77", "intent", "text_tiny"),
-    "sequence_tiny": Case("beauty", "sequences/beauty.txt.gz", "sequence_tiny"),
+    "table_tiny": ParityCase("census", "census/census_income_test.csv.gz", "table_tiny"),
+    "text_tiny": ParityCase("banking77", "intent", "text_tiny"),
+    "sequence_tiny": ParityCase("beauty", "sequences/beauty.txt.gz", "sequence_tiny"),
 }
 
 
 @dataclass(frozen=True)
-class Material:
+class ParityInputs:
     """What one comparison runs on.
 
     Attributes:
@@ -117,7 +117,7 @@ class Material:
     rows_of: str
 
 
-def material_of(case: Case, data: Path, count: int, say: Callable[[str], None]) -> Material:
+def material_of(case: ParityCase, data: Path, count: int, say: Callable[[str], None]) -> ParityInputs:
     """Read, or make, what a case runs on.
 
     Args:
@@ -135,10 +135,10 @@ def material_of(case: Case, data: Path, count: int, say: Callable[[str], None]) 
         return _made(config, count)
     dataset = dataset_of(TrainingOrder(config=config, folder=Path(), data=(path,)), say)
     if not isinstance(dataset.spec, EventInputs):
-        return Material(config, dataset, _spread(dataset.inputs, count), f"{case.data} through its reader")
+        return ParityInputs(config, dataset, _spread(dataset.inputs, count), f"{case.data} through its reader")
     say(f"replaying {case.data}")
     rows = rows_of_replay(open_log([path], load_mapping(config.source["mapping"])), count)
-    return Material(config, dataset, rows, f"replay of {case.data}")
+    return ParityInputs(config, dataset, rows, f"replay of {case.data}")
 
 
 def few(dataset: Dataset, rows: int) -> Dataset:
@@ -171,7 +171,7 @@ def rows_of_replay(log: LogSource, count: int) -> Arrays:
     return _spread(_joined(found), count)
 
 
-def _of_shop(config: TrainingConfig, count: int, say: Callable[[str], None], *, is_made: bool) -> Material:
+def _of_shop(config: TrainingConfig, count: int, say: Callable[[str], None], *, is_made: bool) -> ParityInputs:
     say("simulating a shop")
     [shop] = shops_from(config.source)
     with tempfile.TemporaryDirectory() as folder:
@@ -180,7 +180,7 @@ def _of_shop(config: TrainingConfig, count: int, say: Callable[[str], None], *, 
         rows = rows_of_replay(open_log([path]), count)
     instead = ", since the real data is absent" if is_made else ""
     dataset = dataset_of(TrainingOrder(config=config, folder=Path()), say)
-    return Material(config, dataset, rows, f"replay of a simulated shop{instead}")
+    return ParityInputs(config, dataset, rows, f"replay of a simulated shop{instead}")
 
 
 def _write(options: SimulatorOptions, path: Path) -> None:
@@ -191,7 +191,7 @@ def _write(options: SimulatorOptions, path: Path) -> None:
         sink.flush()
 
 
-def _made(config: TrainingConfig, count: int) -> Material:
+def _made(config: TrainingConfig, count: int) -> ParityInputs:
     kind = "sequences" if config.source.get("rows") == "sequence" else config.source["kind"]
     spec, tasks = _MADE[kind]
     inputs = {name: tensor.numpy() for name, tensor in example_inputs(spec, _MADE_ROWS).items()}
@@ -208,7 +208,7 @@ def _made(config: TrainingConfig, count: int) -> Material:
         spec=spec,
     )
     plain = replace(config, tasks={}, training=replace(config.training, tasks=()))
-    return Material(plain, dataset, _spread(inputs, count), "rows made up, since the real data is absent")
+    return ParityInputs(plain, dataset, _spread(inputs, count), "rows made up, since the real data is absent")
 
 
 def _joined(parts: list[Arrays]) -> Arrays:

@@ -2,10 +2,10 @@
 
 A worker follows a registry of two models that differ. A load generator sends events at a steady rate; after a while without
 swaps the champion is changed again and again, each time as soon as the worker has taken the one before. Then every topic is read
-back: an answer for every event, each commit of one champion, as the journal says (`benchmarks.swap_books`).
+back: an answer for every event, each commit of one champion, as the journal says (`verification.swap_audit`).
 
 `p99_ms_before` is of events that came before the first swap, `p99_ms_during` of those that came while a swap was under way, from
-the change in the registry to the worker's word that it serves; both by the broker's clock alone (`benchmarks.latency`).
+the change in the registry to the worker's word that it serves; both by the broker's clock alone (`benchmarks.live.latency`).
 
 The last line is JSON.
 """
@@ -24,23 +24,23 @@ import numpy as np
 from confluent_kafka import KafkaException
 from numpy.typing import NDArray
 
-from benchmarks.command import home_option, told
-from benchmarks.latency import Appends, read_appends
-from benchmarks.ledger import ALERTS, CANDIDATES, DEAD, LABELS, LATE, Books
-from benchmarks.origin import origin
-from benchmarks.other_model import perturbed
-from benchmarks.outputs import TopicReader
-from benchmarks.processes import Fleet, FleetError, die_on_sigterm, log_tail, run_python
-from benchmarks.progress import Teller
-from benchmarks.space import MODEL, Space
-from benchmarks.swap_books import SwapBooks
+from benchmarks.live.latency import Appends, read_appends
+from benchmarks.live.perturbed_model import perturbed
+from devservices import real
 from stream_app.clock import SystemClock
 from stream_app.events import ANSWER_TOPICS, SOURCE_TOPICS
-from stream_app.inference.registry import ModelRegistry
-from stream_app.inference.registry_directory import DirectoryShelf
-from stream_app.services import real
+from stream_app.inference.registry.directory import DirectoryBackend
+from stream_app.inference.registry.model_registry import ModelRegistry
+from verification.answer_audit import ALERTS, CANDIDATES, DEAD, LABELS, LATE, AnswerAudit
+from verification.harness.command import home_option, told
+from verification.harness.namespace import MODEL, RunNamespace
+from verification.harness.origin import origin
+from verification.harness.output_topics import OutputTopicReader
+from verification.harness.processes import Fleet, FleetError, die_on_sigterm, log_tail, run_python
+from verification.harness.progress import Reporter
+from verification.swap_audit import SwapAudit
 
-__all__ = ["Plan", "SwapRun", "main"]
+__all__ = ["SwapPlan", "SwapRun", "main"]
 
 _PARTITIONS = 4
 _POLL_MS = 200  # of the worker; a swap begins so long after it was asked for
@@ -52,7 +52,7 @@ _WARM_UP_MS = 3_000
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SwapPlan:
     """How much to measure.
 
     Attributes:
@@ -68,23 +68,23 @@ class Plan:
     pause_s: float = 0.7
 
 
-FULL = Plan()
+FULL = SwapPlan()
 
 
 @dataclass(slots=True)
 class SwapRun:
     """One run in a space of its own."""
 
-    plan: Plan
-    tell: Teller
-    space: Space
+    plan: SwapPlan
+    tell: Reporter
+    space: RunNamespace
     registry: ModelRegistry
     pair: tuple[str, str]
 
     @classmethod
-    def prepare(cls, plan: Plan, tell: Teller, space: Space, models: Path) -> SwapRun:
+    def prepare(cls, plan: SwapPlan, tell: Reporter, space: RunNamespace, models: Path) -> SwapRun:
         """Make the registry `models` with two models, and let the first one serve."""
-        registry = ModelRegistry(DirectoryShelf(models), SystemClock())
+        registry = ModelRegistry(DirectoryBackend(models), SystemClock())
         first = registry.add(MODEL)
         perturbed(MODEL, models.parent / "other")
         second = registry.add(models.parent / "other")
@@ -118,7 +118,7 @@ class SwapRun:
     def _load(self, seconds: float) -> str:
         arguments = ["--bootstrap", self.space.services.kafka.bootstrap, "--prefix", self.space.topic_prefix]
         arguments += ["--rate", f"{self.plan.rate:.1f}", "--seconds", f"{seconds:.1f}"]
-        return run_python(["benchmarks.load", *arguments], {}, self.space.folder / "load.log", seconds * 4 + 60)
+        return run_python(["benchmarks.live.load", *arguments], {}, self.space.folder / "load.log", seconds * 4 + 60)
 
     def _swap_all(self, fleet: Fleet) -> list[tuple[int, int]]:
         """Change the champion again and again; return when each change began and ended, epoch milliseconds."""
@@ -199,10 +199,10 @@ class SwapRun:
             **origin(),
         }
 
-    def _read_back(self) -> tuple[Books, SwapBooks, int]:
+    def _read_back(self) -> tuple[AnswerAudit, SwapAudit, int]:
         meter, prefix = self.space.meter(), len(self.space.topic_prefix)
-        books, swaps = Books(self.space.topic_prefix), SwapBooks()
-        with TopicReader(self.space.services.kafka.bootstrap) as reader:
+        books, swaps = AnswerAudit(self.space.topic_prefix), SwapAudit()
+        with OutputTopicReader(self.space.services.kafka.bootstrap) as reader:
             sources = reader.read_to(meter.ends([self.space.topic(name) for name in SOURCE_TOPICS]))
             places = [(record.topic[prefix:], record.partition, record.offset) for record in sources]
             answers = [self.space.topic(name) for name in (ALERTS, LABELS, CANDIDATES, DEAD, LATE)]
@@ -250,11 +250,11 @@ def main(swaps: int, rate: float, before_s: float, home: Path) -> None:
     die_on_sigterm()
     with told(KafkaException, ValueError) as tell:
         services = real.up(home, tell.say)
-        blank = Space.fresh("swap-", services, home, partitions=_PARTITIONS)
+        blank = RunNamespace.fresh("swap-", services, home, partitions=_PARTITIONS)
         models = blank.folder / "models"
-        space = Space(blank.name, services, blank.folder, SwapRun.settings(models), _PARTITIONS)
+        space = RunNamespace(blank.name, services, blank.folder, SwapRun.settings(models), _PARTITIONS)
         try:
-            run = SwapRun.prepare(Plan(swaps, rate, before_s), tell, space, models)
+            run = SwapRun.prepare(SwapPlan(swaps, rate, before_s), tell, space, models)
             with Fleet(space.folder, 0) as fleet:
                 figures = run.run(fleet)
         finally:

@@ -1,6 +1,7 @@
 """What of TensorRT both who builds plans and who runs them use, for releases 10 and 11 alike.
 
-Each adds its own to it (`trt_build/api.py`, `stream_app/inference/tensorrt_api.py`). Every function that touches TensorRT is
+Each adds its own to it (`trt_build/engine/tensorrt_protocols.py`, `stream_app/inference/engines/tensorrt_protocols.py`). Every
+function that touches TensorRT is
 annotated with these protocols, so mypy finds a use that does not stand here. A test compares each member with the real bindings:
 names, parameters, settable attributes (tests/integration). What only one of the two releases has does not stand here. The
 docstring of a protocol begins with the name of the class that it describes.
@@ -15,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
-__all__ = ["Engine", "ExecutionContext", "Logger", "PlanRuntime", "TensorRt"]
+__all__ = ["ExecutionContext", "Logger", "PlanRuntime", "SharedEngine", "SharedTensorRt"]
 
 _Engine_co = TypeVar("_Engine_co", covariant=True)
 
@@ -35,7 +36,7 @@ class ExecutionContext(Protocol):
     def execute_async_v3(self, stream_handle: int) -> bool: ...
 
 
-class Engine(Protocol):
+class SharedEngine(Protocol):
     """`ICudaEngine`."""
 
     @property
@@ -77,7 +78,7 @@ class Severity(Protocol):
     ERROR: Any
 
 
-class TensorRt(Protocol[_Engine_co]):
+class SharedTensorRt(Protocol[_Engine_co]):
     """The module: a constructor, enumerations, and a class to derive from."""
 
     __version__: str

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from stream_app import wiring
+from stream_app.admin.topics import plan_topics, require_topics
 from stream_app.agents.run import run_sources
 from stream_app.config import Settings
-from stream_app.console.topics import plan_topics, require_topics
 
 __all__ = ["run_worker"]
 

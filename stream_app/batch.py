@@ -1,7 +1,7 @@
 """What a batch is on its way through the pipeline: the offsets it applies, its decoded events, and what was judged of them.
 
-Plain values, made by `stream_app.pipeline` and read by whoever answers them (`stream_app.fates`), commits them or writes them to
-files. Rows of all arrays are the batch's events in folding order.
+Plain values, made by `stream_app.pipeline` and read by whoever answers them (`stream_app.outputs`), commits them or writes
+them to files. Rows of all arrays are the batch's events in folding order.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import numpy.typing as npt
 
 from stream_app.codec.answers import SourceRecord
 from stream_app.codec.outbox import OutboxBatch
-from stream_app.codec.ranked import Ranked
 from stream_app.decision.decide import Decisions
 from stream_app.events import Event, Source
-from stream_app.features.columns import EntityRows, EventColumns
-from stream_app.features.folded import FoldResult
+from stream_app.features.columns.event_columns import EntityRows, EventColumns
+from stream_app.features.fold_types import FoldResult
+from stream_app.ranked import RankedBatch
 
-__all__ = ["Judged", "Prepared", "Span"]
+__all__ = ["DecodedBatch", "OffsetSpan", "ScoredBatch"]
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class OffsetSpan:
     """Offsets [start, end) of one topic that a batch applies to a group, under the epoch it was claimed with."""
 
     group: int
@@ -35,10 +35,10 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class DecodedBatch:
     """A decoded batch: events in folding order with their coordinates and groups, and the records that are no events."""
 
-    spans: Sequence[Span]
+    spans: Sequence[OffsetSpan]
     events: list[Event]
     sources: list[Source]
     groups: list[int]
@@ -49,11 +49,11 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class ScoredBatch:
     """A batch's folded and scored rows, and the outboxes of the earlier commits that its duplicates were answered in."""
 
     folded: FoldResult
-    ranked: Ranked
+    ranked: RankedBatch
     decisions: Decisions
     alerts: list[bool]
     commits: npt.NDArray[np.int64]  # (B,) what the step of the event's group will be numbered; a duplicate of less came before

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from stream_app.config_sources import Found, Rule, Secret, masked, read_all
+from stream_app.config_sources import Secret, SettingRule, SourcedValues, masked, read_all
 from stream_app.errors import ConfigError
 
 __all__ = [
@@ -46,9 +46,9 @@ _NAME = r"[A-Za-z0-9._-]"  # what Kafka allows in topic and group names; also sa
 _BOOTSTRAP = r"[^\s,:\[\]]+:\d{1,5}(,[^\s,:\[\]]+:\d{1,5})*"
 
 
-def _key(default: T, doc: str, rule: Rule | None = None, *, shown: bool = True) -> T:
+def _key(default: T, doc: str, rule: SettingRule | None = None, *, shown: bool = True) -> T:
     # A dataclass field with its documentation and bounds; typed as its value, which is what a type checker should see.
-    return field(default=default, repr=shown, metadata={"doc": doc, "rule": rule or Rule()})
+    return field(default=default, repr=shown, metadata={"doc": doc, "rule": rule or SettingRule()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,27 +56,27 @@ class KafkaSettings:
     """Where the events come from and the answers go."""
 
     bootstrap: str = _key(
-        "127.0.0.1:9092", "Brokers to connect to first, `host:port`, comma separated.", Rule(pattern=_BOOTSTRAP)
+        "127.0.0.1:9092", "Brokers to connect to first, `host:port`, comma separated.", SettingRule(pattern=_BOOTSTRAP)
     )
-    group: str = _key("millrace", "Consumer group of the workers.", Rule(pattern=rf"{_NAME}{{1,200}}"))
+    group: str = _key("millrace", "Consumer group of the workers.", SettingRule(pattern=rf"{_NAME}{{1,200}}"))
     partitions: int = _key(
         8,
         "Partitions of every topic, the same for all; one worker owns partition p of all sources. State is bound to "
         "it: choose it once.",
-        Rule(1, 1024),
+        SettingRule(1, 1024),
     )
     session_timeout_ms: int = _key(
         10_000,
         "A worker that is silent for so long loses its partitions. Brokers refuse less than 6 s by default.",
-        Rule(6_000, 1_800_000),
+        SettingRule(6_000, 1_800_000),
     )
     client_api_version: str = _key(
         "",
         "Protocol version to speak, as `2.3`; empty: ask the broker. The embedded broker needs `2.3`.",
-        Rule(pattern=r"(\d+(\.\d+){1,3})?"),
+        SettingRule(pattern=r"(\d+(\.\d+){1,3})?"),
     )
-    replication: int = _key(1, "Replicas of each partition that `millrace topics create` makes.", Rule(1, 16))
-    topic_prefix: str = _key("", "Put before every topic name, as `staging.`.", Rule(pattern=rf"{_NAME}{{0,100}}"))
+    replication: int = _key(1, "Replicas of each partition that `millrace topics create` makes.", SettingRule(1, 16))
+    topic_prefix: str = _key("", "Put before every topic name, as `staging.`.", SettingRule(pattern=rf"{_NAME}{{0,100}}"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,38 +86,38 @@ class RedisSettings:
     url: str = _key(
         "redis://127.0.0.1:6379/0",
         "Server and database: `redis://`, `rediss://` (TLS) or `unix://`.",
-        Rule(pattern=r"(rediss?|unix)://\S+"),
+        SettingRule(pattern=r"(rediss?|unix)://\S+"),
         shown=False,  # it may hold a password
     )
     cluster: bool = _key(
         False,
         "Whether it is a Redis Cluster. Then `url` names some of its nodes, `redis://host:port,host:port`; it tells the others.",
     )
-    prefix: str = _key("mr", "First part of every key.", Rule(pattern=rf"{_NAME}{{1,32}}"))
-    timeout_ms: int = _key(5_000, "How long to wait for an answer before the batch is tried again.", Rule(10, 30_000))
+    prefix: str = _key("mr", "First part of every key.", SettingRule(pattern=rf"{_NAME}{{1,32}}"))
+    timeout_ms: int = _key(5_000, "How long to wait for an answer before the batch is tried again.", SettingRule(10, 30_000))
     max_replicas: int = _key(
         32,
         "Most replicas of other partition groups that are read for one shared entity (device, item, ...). More groups hold a "
         "popular one: its sums are then scaled up from those read. The same for all workers, or they disagree.",
-        Rule(1, 1_024),
+        SettingRule(1, 1_024),
     )
     answers_kept_ms: int = _key(
         120_000,
         "How long published answers stay in Redis, for an event that a producer sends twice: it gets the first answer's content. "
         "They cost as much memory as the topics of answers grow in that time. 0: not kept.",
-        Rule(0, 86_400_000),
+        SettingRule(0, 86_400_000),
     )
     wait_replicas: int = _key(
         0,
         "How many copies of the server must have a batch's commits (`WAIT`) before its answers are published. A failover to one "
         "of them then loses nothing that was acknowledged. 0: none.",
-        Rule(0, 16),
+        SettingRule(0, 16),
     )
     wait_ms: int = _key(
         1_000,
         "How long those copies may take before they are asked again. After a minute of this the worker stops; nothing of the "
         "batch is published.",
-        Rule(1, 30_000),
+        SettingRule(1, 30_000),
     )
 
 
@@ -126,25 +126,29 @@ class WorkerSettings:
     """How one worker process batches its work."""
 
     batch_events: int = _key(
-        2_048, "Most events scored in one step, reached under a backlog only. More: faster, but later answers.", Rule(1, 8_192)
+        2_048,
+        "Most events scored in one step, reached under a backlog only. More: faster, but later answers.",
+        SettingRule(1, 8_192),
     )
     batch_deadline_ms: int = _key(
         0,
         "How long an event may wait in the worker for others to share its batch with, which closes then, or when it is full. "
         "Larger batches cost less for each event and answer later. 0: what waits goes at once.",
-        Rule(0, 10_000),
+        SettingRule(0, 10_000),
     )
-    in_flight: int = _key(3, "Batches between decoding and publishing at one time.", Rule(1, 16))
-    fetch_pause_ms: int = _key(20, "How long the broker gathers records before it answers a fetch.", Rule(0, 10_000))
-    buffer_chunks: int = _key(1_024, "Fetched chunks that may wait in memory; then fetching stops.", Rule(1, 1_000_000))
-    chunk_events: int = _key(256, "Most events of one partition handed over at once.", Rule(1, 65_536))
-    web_port: int = _key(0, "Port of `/metrics` and `/healthz`; 0 opens none.", Rule(0, 65_535))
-    web_host: str = _key("127.0.0.1", "Address that `/metrics` and `/healthz` listen on.", Rule(pattern=r"[0-9A-Za-z.:-]{1,253}"))
+    in_flight: int = _key(3, "Batches between decoding and publishing at one time.", SettingRule(1, 16))
+    fetch_pause_ms: int = _key(20, "How long the broker gathers records before it answers a fetch.", SettingRule(0, 10_000))
+    buffer_chunks: int = _key(1_024, "Fetched chunks that may wait in memory; then fetching stops.", SettingRule(1, 1_000_000))
+    chunk_events: int = _key(256, "Most events of one partition handed over at once.", SettingRule(1, 65_536))
+    web_port: int = _key(0, "Port of `/metrics` and `/healthz`; 0 opens none.", SettingRule(0, 65_535))
+    web_host: str = _key(
+        "127.0.0.1", "Address that `/metrics` and `/healthz` listen on.", SettingRule(pattern=r"[0-9A-Za-z.:-]{1,253}")
+    )
     instance: str = _key(
         "",
         "Static member id in the consumer group: a worker that comes back under it within the session timeout gets its "
         "partitions back without a rebalance. No two workers may share one. Empty: a dynamic member.",
-        Rule(pattern=rf"{_NAME}{{0,64}}"),
+        SettingRule(pattern=rf"{_NAME}{{0,64}}"),
     )
 
 
@@ -152,45 +156,49 @@ class WorkerSettings:
 class ModelSettings:
     """Which model scores, and on what."""
 
-    path: str = _key("model/artifacts/demo", "Folder with `model.onnx` and `manifest.json`.", Rule(pattern=r".+"))
+    path: str = _key("model/artifacts/demo", "Folder with `model.onnx` and `manifest.json`.", SettingRule(pattern=r".+"))
     engine: str = _key(
         "auto",
         "What runs it. `auto`: TensorRT where library, GPU and a plan for both are there, else ONNX Runtime on the GPU where "
         "that can, else on the CPU. `none`: no model, for measurements.",
-        Rule(choices=("auto", "onnxruntime", "onnxruntime-cuda", "tensorrt", "none")),
+        SettingRule(choices=("auto", "onnxruntime", "onnxruntime-cuda", "tensorrt", "none")),
     )
     precision: str = _key(
         "",
         "Which of an artefact's TensorRT plans to take; empty: the fastest that fits the machine.",
-        Rule(choices=("", "fp32", "tf32", "fp16", "bf16", "int8")),
+        SettingRule(choices=("", "fp32", "tf32", "fp16", "bf16", "int8")),
     )
     max_score_ms: int = _key(
         5_000,
         "How long the model may take for a batch. After that the batch is answered by rules alone, marked `degraded`, and so are "
         "those after it until the model answers in time again. 0: as long as it takes.",
-        Rule(0, 600_000),
+        SettingRule(0, 600_000),
     )
     fraud_threshold: float = _key(
-        -1.0, "Probability from which an event is an alert; negative: the one in the model's manifest.", Rule(-1.0, 1.0)
+        -1.0, "Probability from which an event is an alert; negative: the one in the model's manifest.", SettingRule(-1.0, 1.0)
     )
     registry: str = _key(
         "",
         "Model registry that the worker follows (docs/models.md): a folder, an object store as `s3://bucket/path`, or MLflow as "
         "`mlflow+<tracking URI>#<model name>`. Empty: `model.path` serves until the worker ends.",
     )
-    registry_poll_ms: int = _key(2_000, "How often a worker looks at the registry.", Rule(100, 3_600_000))
-    gate_rows: int = _key(512, "How many recorded rows a new champion answers before it is let in.", Rule(1, 100_000))
+    registry_poll_ms: int = _key(2_000, "How often a worker looks at the registry.", SettingRule(100, 3_600_000))
+    gate_rows: int = _key(512, "How many recorded rows a new champion answers before it is let in.", SettingRule(1, 100_000))
     gate_fraud_delta: float = _key(
-        0.05, "A new champion is refused if its fraud probabilities differ by more than this in the mean.", Rule(0.0, 1.0)
+        0.05, "A new champion is refused if its fraud probabilities differ by more than this in the mean.", SettingRule(0.0, 1.0)
     )
     gate_alert_flips: float = _key(
-        0.02, "A new champion is refused if more than this share of the rows is an alert for only one of the two.", Rule(0.0, 1.0)
+        0.02,
+        "A new champion is refused if more than this share of the rows is an alert for only one of the two.",
+        SettingRule(0.0, 1.0),
     )
     gate_intent_flips: float = _key(
-        0.5, "A new champion is refused if more than this share of the rows gets another intent.", Rule(0.0, 1.0)
+        0.5, "A new champion is refused if more than this share of the rows gets another intent.", SettingRule(0.0, 1.0)
     )
     gate_candidate_overlap: float = _key(
-        0.0, "A new champion is refused if less than this share of the old one's candidates is among its own.", Rule(0.0, 1.0)
+        0.0,
+        "A new champion is refused if less than this share of the old one's candidates is among its own.",
+        SettingRule(0.0, 1.0),
     )
     comparisons: str = _key(
         ".millrace/comparisons",
@@ -205,7 +213,7 @@ class FeaturesSettings:
     allowed_lateness_ms: int = _key(
         86_400_000,
         "An event this much older than its user's newest one goes to `late-events` and changes nothing.",
-        Rule(0, 30 * 86_400_000),
+        SettingRule(0, 30 * 86_400_000),
     )
     future_skew_ms: int = _key(
         300_000,
@@ -213,7 +221,7 @@ class FeaturesSettings:
         "moves all windows of its user, device, address ... with it: what comes after it with the right time is then out "
         "of order until that time has come. Windows keep spare tiles for 5 minutes of that; above, short windows read too "
         "low, and one event can keep rules on them quiet.",
-        Rule(0, 366 * 86_400_000),
+        SettingRule(0, 366 * 86_400_000),
     )
     record: bool = _key(
         False,
@@ -230,7 +238,7 @@ class PrivacySettings:
         Secret(DEVELOPMENT_ID_KEY),
         "Key of the hash that turns identifiers into state keys; at least 16 characters. A new key starts with empty "
         "state. The default is for development only.",
-        Rule(pattern=r"[\s\S]{16,}"),
+        SettingRule(pattern=r"[\s\S]{16,}"),
     )
 
 
@@ -366,11 +374,11 @@ def _env_name(section: str, name: str) -> str:
     return f"MILLRACE_{section}_{name}".upper()
 
 
-def _rules() -> dict[str, tuple[type, Rule]]:
+def _rules() -> dict[str, tuple[type, SettingRule]]:
     return {f"{section}.{item.name}": (type(value), item.metadata["rule"]) for section, item, value in _items(Settings())}
 
 
-def _settings_from(found: Mapping[str, Found]) -> Settings:
+def _settings_from(found: Mapping[str, SourcedValues]) -> Settings:
     sections = {}
     for section in dataclasses.fields(Settings):
         if section.name != "origins":

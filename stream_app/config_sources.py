@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["Found", "Rule", "Secret", "masked", "read_all"]
+__all__ = ["Secret", "SettingRule", "SourcedValues", "masked", "read_all"]
 
 _PREFIX: Final = "MILLRACE_"
 _CONFIG: Final = "MILLRACE_CONFIG"
@@ -49,7 +49,7 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class SettingRule:
     """What a value must satisfy: bounds (inclusive), one of `choices`, a pattern over the whole text."""
 
     low: float | None = None
@@ -77,14 +77,14 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SourcedValues:
     """A value that some source names, and which source that was."""
 
     value: Any
     origin: str
 
 
-Rules = Mapping[str, tuple[type, Rule]]
+Rules = Mapping[str, tuple[type, SettingRule]]
 
 
 def masked(text: str) -> str:
@@ -94,7 +94,7 @@ def masked(text: str) -> str:
 
 def read_all(
     environ: Mapping[str, str], file: Path | None, services_file: Path | None, rules: Rules
-) -> tuple[dict[str, Found], list[str]]:
+) -> tuple[dict[str, SourcedValues], list[str]]:
     """Return what the sources say, by "section.key" with the highest source winning, and every problem found."""
     problems: list[str] = []
     named = {**_from_toml(environ, file, rules, problems), **_from_environ(environ, rules, problems)}
@@ -103,7 +103,7 @@ def read_all(
     return named, problems
 
 
-def _from_environ(environ: Mapping[str, str], rules: Rules, problems: list[str]) -> dict[str, Found]:
+def _from_environ(environ: Mapping[str, str], rules: Rules, problems: list[str]) -> dict[str, SourcedValues]:
     keys = {_PREFIX + key.replace(".", "_").upper(): key for key in rules}
     found = {}
     for name in sorted(environ):
@@ -115,11 +115,11 @@ def _from_environ(environ: Mapping[str, str], rules: Rules, problems: list[str])
         kind, rule = rules[keys[name]]
         checked = _checked(_parsed(environ[name], kind), environ[name], name, kind, rule, problems)
         if checked is not None:
-            found[keys[name]] = Found(checked, name)
+            found[keys[name]] = SourcedValues(checked, name)
     return found
 
 
-def _from_toml(environ: Mapping[str, str], file: Path | None, rules: Rules, problems: list[str]) -> dict[str, Found]:
+def _from_toml(environ: Mapping[str, str], file: Path | None, rules: Rules, problems: list[str]) -> dict[str, SourcedValues]:
     named = file or (Path(environ[_CONFIG]) if environ.get(_CONFIG) else None)
     path = named or Path("millrace.toml")
     try:
@@ -134,7 +134,7 @@ def _from_toml(environ: Mapping[str, str], file: Path | None, rules: Rules, prob
     return _from_tree(tree, str(path), rules, problems)
 
 
-def _from_tree(tree: Mapping[str, Any], origin: str, rules: Rules, problems: list[str]) -> dict[str, Found]:
+def _from_tree(tree: Mapping[str, Any], origin: str, rules: Rules, problems: list[str]) -> dict[str, SourcedValues]:
     sections = sorted({key.split(".")[0] for key in rules})
     found = {}
     for section, table in tree.items():
@@ -153,11 +153,11 @@ def _from_tree(tree: Mapping[str, Any], origin: str, rules: Rules, problems: lis
             kind, rule = rules[key]
             checked = _checked(_typed(value, kind), value, f"{origin}: {key}", kind, rule, problems)
             if checked is not None:
-                found[key] = Found(checked, origin)
+                found[key] = SourcedValues(checked, origin)
     return found
 
 
-def _from_services(path: Path, problems: list[str]) -> dict[str, Found]:
+def _from_services(path: Path, problems: list[str]) -> dict[str, SourcedValues]:
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
         values = {"kafka.bootstrap": str(tree["kafka"]["bootstrap"]), "redis.url": str(tree["redis"]["url"])}
@@ -168,7 +168,7 @@ def _from_services(path: Path, problems: list[str]) -> dict[str, Found]:
     except (OSError, ValueError, KeyError, TypeError) as err:
         problems.append(f"{path}: is no state of local services ({err!r}); remove it, or run `millrace services up`")
         return {}
-    return {key: Found(value, str(path)) for key, value in values.items()}
+    return {key: SourcedValues(value, str(path)) for key, value in values.items()}
 
 
 def _parsed(text: str, kind: type) -> object:
@@ -192,7 +192,7 @@ def _typed(value: object, kind: type) -> object:
     return value if isinstance(value, kind) else None
 
 
-def _checked(value: object, given: object, name: str, kind: type, rule: Rule, problems: list[str]) -> object:
+def _checked(value: object, given: object, name: str, kind: type, rule: SettingRule, problems: list[str]) -> object:
     # Returns the value, or None after noting what is wrong with it.
     if kind is Secret:
         if value is None or rule.broken_by(value):

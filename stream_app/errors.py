@@ -36,7 +36,7 @@ __all__ = [
     "ModelFailedError",
     "RetryableError",
     "ServiceError",
-    "StoreSteppedBackError",
+    "StoreRolledBackError",
     "StoreUnavailableError",
     "UnknownLayoutError",
 ]
@@ -70,7 +70,7 @@ class AbandonedError(RetryableError):
     """The batch before this one failed before its commit, so this one was not begun; both will be read again."""
 
 
-class StoreSteppedBackError(RetryableError):
+class StoreRolledBackError(RetryableError):
     """The store holds an older state than this worker has committed (lost its last writes, or was restored)."""
 
 

@@ -10,7 +10,7 @@ before it and the other groups' replicas as the batch's read found them.
 
 Canonical replay (stream_app/replay/canonical.py) gives records in folding order and says that all are of one group.
 
-What becomes of each record then (answers, a late event, a dead letter) is `stream_app.fates`' business: every offset in gets
+What becomes of each record then (answers, a late event, a dead letter) is `stream_app.outputs`' business: every offset in gets
 exactly one fate. An event that its producer has sent before changes no state and gets the answers that it got then
 (docs/adr/0009-duplicates.md).
 """
@@ -28,22 +28,22 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from stream_app.batch import Judged, Prepared, Span
+from stream_app.batch import DecodedBatch, OffsetSpan, ScoredBatch
 from stream_app.codec.answers import SourceRecord
 from stream_app.codec.decode import Decoder
-from stream_app.codec.identity import Identity
 from stream_app.codec.outbox import OutboxBatch, decode_outbox, encode_outbox
-from stream_app.codec.ranked import Ranked
 from stream_app.decision.decide import Decider
-from stream_app.errors import InvalidEventError, StoreSteppedBackError, UnknownLayoutError
+from stream_app.errors import InvalidEventError, StoreRolledBackError, UnknownLayoutError
 from stream_app.events import Event, Source
-from stream_app.fates import Fates
-from stream_app.features.columns import EntityRows, EventColumns
+from stream_app.features.columns.event_columns import EntityRows, EventColumns
 from stream_app.features.engine import FeatureEngine
-from stream_app.features.folded import FoldResult, Others
+from stream_app.features.fold_types import FoldResult, MergedReplicas
+from stream_app.outputs import OutputBuilder
+from stream_app.privacy import Pseudonymizer
+from stream_app.ranked import RankedBatch
 from stream_app.store.port import GroupStep, Snapshot, StateWrite, Store
 
-__all__ = ["Pipeline", "Ranker", "Scored"]
+__all__ = ["BatchCommit", "Pipeline", "Ranker"]
 
 
 class Ranker(Protocol):
@@ -54,7 +54,7 @@ class Ranker(Protocol):
         """Version of the champion."""
         ...
 
-    def rank(self, inputs: Mapping[str, npt.NDArray[Any]], users: Sequence[bytes]) -> Ranked:
+    def rank(self, inputs: Mapping[str, npt.NDArray[Any]], users: Sequence[bytes]) -> RankedBatch:
         """Score B events by model.contract.INPUTS; called in the model's own thread.
 
         Args:
@@ -65,7 +65,7 @@ class Ranker(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class BatchCommit:
     """What to commit, and what to publish once that is done: for each group its step, and the messages in the step's payload.
 
     `judged` is what the messages were made of; None where the batch has no events.
@@ -73,7 +73,7 @@ class Scored:
 
     steps: list[GroupStep]
     outboxes: Mapping[int, OutboxBatch]
-    judged: Judged | None
+    judged: ScoredBatch | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,17 +81,17 @@ class Pipeline:
     """Scores batches. Holds no state of its own: what it knows of the past it reads from the store."""
 
     decoder: Decoder
-    identity: Identity
+    identity: Pseudonymizer
     engine: FeatureEngine
     store: Store
     ranker: Ranker
     decider: Decider
-    fates: Fates
+    fates: OutputBuilder
     model_thread: Executor
 
     def prepare(
-        self, spans: Sequence[Span], records: Iterable[tuple[str, SourceRecord]], *, group: int | None = None
-    ) -> Prepared:
+        self, spans: Sequence[OffsetSpan], records: Iterable[tuple[str, SourceRecord]], *, group: int | None = None
+    ) -> DecodedBatch:
         """Decode a batch.
 
         Args:
@@ -116,7 +116,7 @@ class Pipeline:
         groups = [entry[2] for entry in decoded] if group is None else [group] * len(decoded)
         columns = self.engine.columns(events, groups, self.identity) if events else None
         rows = self.engine.rows(columns) if columns is not None and group is None else {}
-        return Prepared(spans, events, sources, groups, [entry[5] for entry in decoded], dead, columns, rows)
+        return DecodedBatch(spans, events, sources, groups, [entry[5] for entry in decoded], dead, columns, rows)
 
     async def learn_layouts(self) -> None:
         """Tell the store what this catalogue's blobs look like, and learn those of others; before the first claim.
@@ -126,7 +126,7 @@ class Pipeline:
         """
         self.engine.learn_layouts(await self.store.layouts(self.engine.layout_records()))
 
-    async def score(self, batch: Prepared, known: Mapping[int, int] = MappingProxyType({})) -> Scored:
+    async def score(self, batch: DecodedBatch, known: Mapping[int, int] = MappingProxyType({})) -> BatchCommit:
         """Read the batch's histories, score it, and say what to commit; changes nothing.
 
         Args:
@@ -141,21 +141,21 @@ class Pipeline:
         snapshot = await self.store.read(batch.rows)
         lost = {group: (snapshot.reads[group], commit) for group, commit in known.items() if snapshot.reads[group] < commit}
         if lost:
-            raise StoreSteppedBackError(
+            raise StoreRolledBackError(
                 f"the store holds fewer commits than it has confirmed (group: found, confirmed): {lost}; it has lost writes or "
                 "was restored. The worker starts again from the store's front; Kafka has the rest."
             )
-        judged: Judged | None = None
+        judged: ScoredBatch | None = None
         if batch.columns is not None:
             folded, commits, own = await self._fold(batch.columns, batch.rows, snapshot)
             judged = await self._judge(batch.columns, folded, commits)
             writes = self._state_writes(batch.rows, own, folded)
         outboxes = self.fates.of(batch, judged, snapshot.reads, self.ranker.version)
-        return Scored([_step(outbox, batch.spans, writes, snapshot) for outbox in outboxes.values()], outboxes, judged)
+        return BatchCommit([_step(outbox, batch.spans, writes, snapshot) for outbox in outboxes.values()], outboxes, judged)
 
     async def answer(
-        self, batch: Prepared, folded: FoldResult | None, first: int
-    ) -> tuple[Mapping[int, OutboxBatch], Judged | None]:
+        self, batch: DecodedBatch, folded: FoldResult | None, first: int
+    ) -> tuple[Mapping[int, OutboxBatch], ScoredBatch | None]:
         """Score, decide and answer a batch of one group that was folded elsewhere (a replay that keeps its state unpacked).
 
         Args:
@@ -166,12 +166,12 @@ class Pipeline:
         Returns:
             The messages by group, and what they were made of.
         """
-        judged: Judged | None = None
+        judged: ScoredBatch | None = None
         if batch.columns is not None and folded is not None:
             judged = await self._judge(batch.columns, folded, np.full(len(batch.columns), first, np.int64))
         return self.fates.of(batch, judged, {}, self.ranker.version), judged
 
-    def _decoded(self, snapshot: Snapshot) -> tuple[dict[str, npt.NDArray[np.int64]], dict[str, Others]]:
+    def _decoded(self, snapshot: Snapshot) -> tuple[dict[str, npt.NDArray[np.int64]], dict[str, MergedReplicas]]:
         """Per kind the groups' own state, and that of other groups merged."""
         own = {kind: self.engine.unpack(kind, blobs) for kind, blobs in snapshot.own.items()}
         others = {kind: self.engine.merge(kind, blobs) for kind, blobs in snapshot.others.items()}
@@ -189,7 +189,7 @@ class Pipeline:
         commits = np.array([snapshot.reads[group] + 1 for group in columns.group.tolist()], np.int64)
         return self.engine.fold(columns, rows, own, others, commits), commits, own
 
-    async def _judge(self, columns: EventColumns, folded: FoldResult, commits: npt.NDArray[np.int64]) -> Judged:
+    async def _judge(self, columns: EventColumns, folded: FoldResult, commits: npt.NDArray[np.int64]) -> ScoredBatch:
         """Score the events of a batch and decide; ask for what is known of those that came before."""
         loop = asyncio.get_running_loop()
         ranked, earlier = await asyncio.gather(
@@ -197,7 +197,7 @@ class Pipeline:
             self._earlier_outboxes(columns.group, folded.duplicate_of, commits),
         )
         decisions = self.decider.decide(ranked, folded.dense, columns.kind)
-        return Judged(folded, ranked, decisions, decisions.alert.tolist(), commits, earlier)
+        return ScoredBatch(folded, ranked, decisions, decisions.alert.tolist(), commits, earlier)
 
     async def _earlier_outboxes(
         self, groups: npt.NDArray[np.int32], duplicate_of: npt.NDArray[np.int64], commits: npt.NDArray[np.int64]
@@ -240,7 +240,7 @@ class Pipeline:
 
 
 def _step(
-    outbox: OutboxBatch, spans: Sequence[Span], writes: Mapping[int, Sequence[StateWrite]], snapshot: Snapshot
+    outbox: OutboxBatch, spans: Sequence[OffsetSpan], writes: Mapping[int, Sequence[StateWrite]], snapshot: Snapshot
 ) -> GroupStep:
     own = [span for span in spans if span.group == outbox.group]
     return GroupStep(

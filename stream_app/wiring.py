@@ -13,30 +13,30 @@ from typing import Any, Final
 
 from stream_app.agents.handler import ScoringHandler
 from stream_app.agents.options import AgentOptions
+from stream_app.agents.ownership import OwnershipTracker
 from stream_app.agents.publisher import Publisher
 from stream_app.clock import Clock, SystemClock
 from stream_app.codec.answers import AnswerEncoder
 from stream_app.codec.decode import Decoder
-from stream_app.codec.identity import Identity
 from stream_app.config import Settings
 from stream_app.decision.decide import Decider
 from stream_app.decision.rules import SHIPPED_RULES, RuleSet
 from stream_app.events import SOURCE_TOPICS
-from stream_app.fates import Fates
 from stream_app.features.catalog import CATALOGUE
 from stream_app.features.engine import FeatureEngine
 from stream_app.inference.degrade import DegradingRanker
-from stream_app.inference.engines import tell_engine
+from stream_app.inference.engines.selection import tell_engine
 from stream_app.inference.loading import RankerLoader
 from stream_app.inference.ranker import ModelRanker, PriorRanker
-from stream_app.inference.registry_places import open_registry
-from stream_app.inference.shadow import Comparer, ComparisonLog
-from stream_app.inference.swap import Serving, SwappableRanker
-from stream_app.inference.swap_follower import FollowOptions, ModelFollower, first_champion
-from stream_app.inference.swap_gate import GateLimits, Recorder
+from stream_app.inference.registry.registry_factory import open_registry
+from stream_app.inference.registry.shadow import Comparer, ComparisonLog
+from stream_app.inference.registry.swap import Serving, SwappableRanker
+from stream_app.inference.registry.swap_follower import FollowOptions, ModelFollower, first_champion
+from stream_app.inference.registry.swap_gate import GateLimits, Recorder
 from stream_app.metrics import Metrics
+from stream_app.outputs import OutputBuilder
 from stream_app.pipeline import Pipeline, Ranker
-from stream_app.store.ledger import Ledger
+from stream_app.privacy import Pseudonymizer
 from stream_app.store.port import Store
 from stream_app.store.redis_cluster import RedisClusterStore
 from stream_app.store.redis_store import RedisOptions, RedisStore
@@ -116,7 +116,7 @@ def build_worker(settings: Settings) -> Worker:
     handler = ScoringHandler(
         pipeline=build_pipeline(settings, engine, store, SystemClock(), metrics, models.ranker),
         store=store,
-        ledger=Ledger(),
+        ledger=OwnershipTracker(),
         publisher=Publisher(settings.kafka.bootstrap, topic_prefix=settings.kafka.topic_prefix, client_id=f"millrace-{owner}"),
         metrics=metrics,
         topic_prefix=settings.kafka.topic_prefix,
@@ -202,12 +202,12 @@ def build_pipeline(
     engine.warm()
     return Pipeline(
         decoder=Decoder(future_skew_ms=settings.features.future_skew_ms),
-        identity=Identity(settings.privacy.id_key.reveal().encode()),
+        identity=Pseudonymizer(settings.privacy.id_key.reveal().encode()),
         engine=engine,
         store=store,
         ranker=ranker if ranker is not None else build_ranker(settings, engine, metrics),
         decider=Decider(rules=rules, feature_names=names),
-        fates=Fates(
+        fates=OutputBuilder(
             encoder=AnswerEncoder(features_version=engine.catalogue_hash),
             clock=clock,
             metrics=metrics,

@@ -19,11 +19,11 @@ from pathlib import Path
 
 import pytest
 
+from devservices import cluster, real
+from devservices.cluster import ClusterState
+from devservices.probe import kafka_answers, redis_answers
+from devservices.state import ServicesState, state_path
 from stream_app.errors import ServiceError
-from stream_app.services import cluster, real
-from stream_app.services.cluster import ClusterState
-from stream_app.services.probe import kafka_answers, redis_answers
-from stream_app.services.state import ServicesState, state_path
 from trt_build import library
 from trt_build.errors import BuildError
 from trt_build.library import Library

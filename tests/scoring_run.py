@@ -10,13 +10,13 @@ from typing import Any
 import msgspec
 from numpy.typing import NDArray
 
-from stream_app.batch import Span
+from stream_app.batch import OffsetSpan
 from stream_app.clock import SettableClock
 from stream_app.codec.outbox import OutboxBatch, decode_outbox
-from stream_app.codec.ranked import Ranked
 from stream_app.events import Event
 from stream_app.inference.ranker import PriorRanker
 from stream_app.pipeline import Pipeline
+from stream_app.ranked import RankedBatch
 from stream_app.store.memory import MemoryStore
 from stream_app.store.port import CommitStatus
 from tests.scoring import Record, record_of, scoring_engine, scoring_pipeline, topic_of
@@ -35,7 +35,7 @@ class NotingRanker(PriorRanker):
         super().__init__()
         self.seen: list[Mapping[str, NDArray[Any]]] = []
 
-    def rank(self, inputs: Mapping[str, NDArray[Any]], users: Sequence[bytes]) -> Ranked:
+    def rank(self, inputs: Mapping[str, NDArray[Any]], users: Sequence[bytes]) -> RankedBatch:
         self.seen.append({name: value.copy() for name, value in inputs.items()})
         return super().rank(inputs, users)
 
@@ -91,11 +91,11 @@ def new_run(**parts: Any) -> Run:
     return Run(scoring_pipeline(store, SettableClock(77), ranker=ranker, **parts), store, ranker)
 
 
-def spans_of(records: Sequence[Record], epochs: Mapping[int, str]) -> list[Span]:
+def spans_of(records: Sequence[Record], epochs: Mapping[int, str]) -> list[OffsetSpan]:
     offsets: dict[tuple[str, int], list[int]] = defaultdict(list)
     for record in records:
         offsets[record.topic, record.partition].append(record.offset)
-    return [Span(group, epochs[group], topic, min(found), max(found) + 1) for (topic, group), found in offsets.items()]
+    return [OffsetSpan(group, epochs[group], topic, min(found), max(found) + 1) for (topic, group), found in offsets.items()]
 
 
 def log_of(events: Sequence[Event]) -> list[Record]:

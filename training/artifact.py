@@ -18,22 +18,22 @@ from model.checkpoint import Checkpoint, save_checkpoint
 from model.contract import INPUTS, ITEMS_FILE, MANIFEST_FILE, MODEL_FILE, OUTPUTS, SAMPLES_FILE, Manifest
 from model.digest import file_sha256
 from model.inputs import EventInputs
-from stream_app.backtest.origin import commit
 from stream_app.errors import ConfigError, ContractError
-from training.dataset import Dataset
-from training.evaluate import item_vectors
+from stream_app.reporting.provenance import commit
+from training.data.dataset import Dataset
+from training.evaluation.evaluate import item_vectors
+from trt_build.export.onnx_from_checkpoint import onnx_from_checkpoint
 from trt_build.manifest import library_versions, version_of, weights_sha256, write_manifest
-from trt_build.onnx_from_checkpoint import onnx_from_checkpoint
-from trt_build.verify import parity, torch_answers, verify_artifact
+from trt_build.parity.verify import parity, torch_answers, verify_artifact
 
-__all__ = ["Finished", "check_target", "keep_checkpoint", "missing_tasks", "write_artifact"]
+__all__ = ["FinishedTraining", "check_target", "keep_checkpoint", "missing_tasks", "write_artifact"]
 
 _SAMPLES: Final = 64  # recorded rows: enough for every kind, scene and platform, 30 kB
 _LEAST_SCALE: Final = 1e-6
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedTraining:
     """What a training ends with.
 
     Attributes:
@@ -73,7 +73,7 @@ def check_target(folder: Path) -> None:
     )
 
 
-def write_artifact(finished: Finished, dataset: Dataset, folder: Path) -> Manifest:
+def write_artifact(finished: FinishedTraining, dataset: Dataset, folder: Path) -> Manifest:
     """Export, record, describe and verify; replace `folder`.
 
     Args:
@@ -104,7 +104,7 @@ def write_artifact(finished: Finished, dataset: Dataset, folder: Path) -> Manife
     return manifest
 
 
-def _write(finished: Finished, dataset: Dataset, folder: Path) -> Manifest:
+def _write(finished: FinishedTraining, dataset: Dataset, folder: Path) -> Manifest:
     checkpoint = finished.checkpoint
     onnx_from_checkpoint(checkpoint, folder / MODEL_FILE)
     np.savez_compressed(

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from model.presets import SHARINGS
-from stream_app.backtest.plain import plain
 from stream_app.errors import ConfigError, MillraceError
-from stream_app.imports.mapping import packaged_mappings
+from stream_app.logs.ingest.mapping import packaged_mappings
+from stream_app.reporting.json_values import plain
 from training.config import BALANCES, config_names, load_config
-from training.protocol import PROTOCOLS
+from training.evaluation.protocol import PROTOCOLS
 
 if TYPE_CHECKING:
     from training.config import TrainingConfig
@@ -121,9 +121,9 @@ def train(**options: Any) -> None:  # noqa: ANN401 (options by name)
       python -m training train --config beauty --data beauty.txt.gz --protocol leave_one_out
       python -m training train --data clicks.csv.gz --mapping taobao --set training.learning_rate=1e-3 --resume
     """
-    from training.orders import Order
+    from training.jobs import TrainingJob
+    from training.report.console import TrainingConsole
     from training.run import run, set_threads
-    from training.screen import Screen
 
     changes = {
         "evaluation.protocol": options["protocol"],
@@ -135,7 +135,7 @@ def train(**options: Any) -> None:  # noqa: ANN401 (options by name)
     config = _with_protocol(_config(options, changes), options["protocol"])
     data, kept = _files(options)
     set_threads(options["threads"])
-    order = Order(
+    order = TrainingJob(
         config=config,
         folder=options["run_folder"] or options["runs"] / config.name,
         data=data,
@@ -144,7 +144,7 @@ def train(**options: Any) -> None:  # noqa: ANN401 (options by name)
         **{name: options[name] for name in ("resume", "seeds", "members", "out", "results", "name", "controls")},
         command=_command(sys.argv[1:]),
     )
-    screen = Screen(quiet=options["quiet"])
+    screen = TrainingConsole(quiet=options["quiet"])
     if options["folds"]:
         from training.cross_validation import cross_validate
 
@@ -168,17 +168,19 @@ def search(**options: Any) -> None:  # noqa: ANN401 (options by name)
     Example:
       python -m training search --config cards --data transactions.parquet --trials 20
     """
-    from training.orders import Order, dataset_of, with_tasks
+    from training.jobs import TrainingJob, dataset_of, with_tasks
+    from training.report.console import TrainingConsole
     from training.run import set_threads
-    from training.screen import Screen
     from training.search import search as searched
 
     config = _config(options, {"search.trials": options["trials"]})
     data, kept = _files(options)
     set_threads(options["threads"])
     folder = options["run_folder"] or options["runs"] / f"{config.name}-search"
-    screen = Screen(quiet=options["quiet"])
-    dataset, config, _ = with_tasks(dataset_of(Order(config=config, folder=folder, data=data, kept=kept), screen.say), config)
+    screen = TrainingConsole(quiet=options["quiet"])
+    dataset, config, _ = with_tasks(
+        dataset_of(TrainingJob(config=config, folder=folder, data=data, kept=kept), screen.say), config
+    )
     found = searched(
         dataset, config, folder, lambda trial: screen.say(f"trial {trial.number}: {trial.value:.4f}  {trial.values}")
     )
@@ -196,7 +198,7 @@ def results(results: Path, add: tuple[Path, ...]) -> None:
       python -m training results --results docs/results.json
       python -m training results --add runs/results.json
     """
-    from training.results import add_rows, read_rows
+    from training.report.results import add_rows, read_rows
 
     if not results.exists() and not add:
         raise ConfigError(f"--results {results}: there is no such file; name one that is there, or one to --add")
@@ -213,7 +215,7 @@ def report(folder: Path) -> None:
     Example:
       python -m training report runs/cards
     """
-    from training.report import html_from_json
+    from training.report.training_report import html_from_json
 
     page = folder / "report.html"
     page.write_text(html_from_json(json.loads((folder / "report.json").read_text())))

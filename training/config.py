@@ -7,7 +7,7 @@ A configuration is a TOML file, of `training/configs` by its name or anywhere by
     [training]       `TrainingOptions`
     [evaluation]     `EvaluationOptions`
     [search]         `SearchOptions`; `[search.ranges]` has one line for each value to search
-    [source]         `kind`, and keys that `training.sources` reads
+    [source]         `kind`, and keys that `training.data.sources` reads
 
 What is wrong is reported at once in one `ConfigError`: key, value, what is allowed.
 """
@@ -22,7 +22,7 @@ from typing import Any, Final
 from model.presets import PRESETS, NetworkShape
 from model.tasks import Task
 from stream_app.errors import ConfigError
-from training.config_reading import Reader, Rule, closest, read_file
+from training.config_reading import OptionRule, Reader, closest, read_file
 
 __all__ = [
     "EvaluationOptions",
@@ -38,12 +38,12 @@ __all__ = [
 
 _FOLDER: Final = Path(__file__).parent / "configs"
 BALANCES: Final = ("fixed", "uncertainty", "dwa", "gradnorm", "pcgrad")  # and `torchjd:<aggregator>`
-_SHARE: Final = Rule(0.0, 0.95)
+_SHARE: Final = OptionRule(0.0, 0.95)
 _OVERRIDABLE: Final = {name for name in (f.name for f in fields(Task)) if name not in {"name", "kind"}}
 
 
 def _ruled(default: Any, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()) -> Any:  # noqa: ANN401
-    return field(default=default, metadata={"rule": Rule(low, high, choices)})
+    return field(default=default, metadata={"rule": OptionRule(low, high, choices)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class TrainingOptions:
         batch: rows a step, of all processes together.
         learning_rate: the highest; it rises over the first `warm_up` of all steps and falls to zero over the rest (cosine).
         largest_gradient: norm at which the gradient of a step is cut; 0 for never.
-        balance: how the tasks' losses are brought together, see `training.balancing`: one of BALANCES, or
+        balance: how the tasks' losses are brought together, see `training.fit.balancing`: one of BALANCES, or
             `torchjd:<aggregator>`.
         max_norm_bound: largest norm of one task's gradient on the shared parameters, with any balance; 0 for none.
         dwa_temperature: of `dwa`: the higher, the more equal the weights.
@@ -80,12 +80,12 @@ class TrainingOptions:
         conflict_every: steps between two measurements of the cosine between the tasks' gradients; 0 for never.
         full_softmax_items: retrieval is told from all items when there are at most so many, else from those of the batch.
         spectral_start: whether item embeddings begin as the leading singular vectors of the items' neighbourhoods, see
-            `training.spectral` (sequences).
+            `training.fit.spectral` (sequences).
         event_dropout: share of the positions of a sequence that are left out while training.
         sequence_crop: share of sequences that are cut to a random number of their newest positions while training.
         text_word_dropout: share of tokens and n-grams that are left out while training.
-        distil: share of what is learnt that is a teacher's answer and not the label itself, see `training.teacher`; 0 = no
-            teacher. Tasks of kind retrieval have none.
+        distil: share of what is learnt that is a teacher's answer and not the label itself, see `training.fit.distillation`;
+            0 = no teacher. Tasks of kind retrieval have none.
         teacher_folds: parts of the training range; a row is answered by trees that were grown on the other parts.
         amp: whether matrix products are in bfloat16 where there is a GPU; the CPU always computes in float32.
         device: `auto` takes a GPU where there is one.
@@ -125,11 +125,11 @@ class EvaluationOptions:
     """How it is judged.
 
     Attributes:
-        protocol: of `training.evaluate`; empty for the one that the source brings.
+        protocol: of `training.evaluation.evaluate`; empty for the one that the source brings.
         metrics: names to report; empty for all.
         alert_precision: least precision of fraud alerts on the validation range of each segment; decides the threshold.
-        neighbour_weight: weight of the log of the items' neighbourhood beside the network's scores, see `training.neighbours`
-            (retrieval over sequences); 0 = the network alone.
+        neighbour_weight: weight of the log of the items' neighbourhood beside the network's scores, see
+            `training.evaluation.neighbours` (retrieval over sequences); 0 = the network alone.
     """
 
     protocol: str = ""

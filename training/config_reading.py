@@ -17,13 +17,13 @@ from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hi
 
 from stream_app.errors import ConfigError
 
-__all__ = ["Reader", "Rule", "closest", "read_file"]
+__all__ = ["OptionRule", "Reader", "closest", "read_file"]
 
 _WORDS: Final = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
 @dataclass(frozen=True)
-class Rule:
+class OptionRule:
     """What a value must satisfy: bounds (inclusive), or one of `choices`."""
 
     low: float | None = None
@@ -111,7 +111,9 @@ class Reader:
             only: the fields that may be given; None for all.
         """
         hints = get_type_hints(of)
-        known = {field.name: field.metadata.get("rule", Rule()) for field in fields(of) if only is None or field.name in only}
+        known = {
+            field.name: field.metadata.get("rule", OptionRule()) for field in fields(of) if only is None or field.name in only
+        }
         good = {}
         for name, value in given.items():
             if name not in known:

@@ -4,7 +4,7 @@
     [source] only = "each"          every scene alone, with its own part of the split: what scenes are worth that share nothing
 
 Each is a training of its own: tokens, categories and scaling are learnt on its train rows. With `members` above 1 the answer is
-that of so many networks together (`training.ensemble`).
+that of so many networks together (`training.fit.ensemble`).
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from stream_app.backtest.plain import plain
 from stream_app.errors import ConfigError
-from training.evaluate import Metrics
-from training.orders import Order, dataset_of, with_tasks
+from stream_app.reporting.json_values import plain
+from training.data.parsing.declared import plan_from_section, scenes_of
+from training.data.sources.tables import TablePlan
+from training.data.sources.texts import TextPlan
+from training.evaluation.evaluate import Metrics
+from training.fit.distillation import with_teacher
+from training.jobs import TrainingJob, dataset_of, with_tasks
 from training.outcome import outcome_of
-from training.results import add_rows, rows_from_metrics
-from training.screen import Screen
-from training.sources.declared import plan_from_section, scenes_of
-from training.sources.tables import TablePlan
-from training.sources.texts import TextPlan
-from training.teacher import with_teacher
+from training.report.console import TrainingConsole
+from training.report.results import add_rows, rows_from_metrics
 
 __all__ = ["cross_validate"]
 
 
-def cross_validate(order: Order, screen: Screen, members: int = 1) -> dict[str, Any]:
+def cross_validate(order: TrainingJob, screen: TrainingConsole, members: int = 1) -> dict[str, Any]:
     """Train and judge every part; write the report `folds.json` into the run's folder, and the results where they are wanted.
 
     Args:
@@ -48,7 +48,7 @@ def cross_validate(order: Order, screen: Screen, members: int = 1) -> dict[str, 
     for part in parts:
         screen.say(", ".join(f"{key} = {value}" for key, value in part.items()))
         config = order.config.changed(part)
-        made = dataset_of(Order(config=config, folder=order.folder, data=order.data), screen.say)
+        made = dataset_of(TrainingJob(config=config, folder=order.folder, data=order.data), screen.say)
         dataset, config, _ = with_tasks(made, config)
         dataset = with_teacher(dataset, dataset.tasks, config.training, screen.say)
         found.append(outcome_of(dataset, config, screen, members=members).judgement.metrics)
@@ -61,7 +61,7 @@ def cross_validate(order: Order, screen: Screen, members: int = 1) -> dict[str, 
     return short
 
 
-def _parts(order: Order) -> list[dict[str, Any]]:
+def _parts(order: TrainingJob) -> list[dict[str, Any]]:
     """Return for each training what it changes in the configuration."""
     source = dict(order.config.source)
     split = source.get("split", {})

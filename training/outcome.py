@@ -9,20 +9,20 @@ from typing import Final
 from model.checkpoint import Checkpoint
 from model.network import MultiTaskNetwork
 from training.config import TrainingConfig
-from training.dataset import Dataset
-from training.ensemble import together
-from training.evaluate import Judgement, choose_threshold, judge
-from training.loop import Trained, train
-from training.protocol import Protocol, protocol_named
-from training.screen import Screen
+from training.data.dataset import Dataset
+from training.evaluation.evaluate import Evaluation, choose_threshold, judge
+from training.evaluation.protocol import EvaluationProtocol, protocol_named
+from training.fit.ensemble import together
+from training.fit.loop import Trained, train
+from training.report.console import TrainingConsole
 
-__all__ = ["Outcome", "checkpoint_of", "outcome_of", "place_of", "rule_of"]
+__all__ = ["TrainingOutcome", "checkpoint_of", "outcome_of", "place_of", "rule_of"]
 
 _MOST_MEMBERS: Final = 1_000
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingOutcome:
     """One trained network, or several as one.
 
     Attributes:
@@ -32,20 +32,20 @@ class Outcome:
     """
 
     trained: list[Trained]
-    judgement: Judgement
+    judgement: Evaluation
     threshold: float | None
 
 
 def outcome_of(
     dataset: Dataset,
     config: TrainingConfig,
-    screen: Screen,
+    screen: TrainingConsole,
     *,
     members: int = 1,
     folder: Path | None = None,
     resume: bool = False,
     title: str = "",
-) -> Outcome:
+) -> TrainingOutcome:
     """Train with the configuration's seed, and judge.
 
     Args:
@@ -64,10 +64,10 @@ def outcome_of(
         with screen.training(title or f"seed {own}") as events:
             trained.append(train(dataset, config.changed({"training.seed": own}), place, events, resume=resume))
     judgement, threshold = _judged(together([each.network for each in trained]), dataset, config)
-    return Outcome(trained, judgement, threshold)
+    return TrainingOutcome(trained, judgement, threshold)
 
 
-def checkpoint_of(dataset: Dataset, config: TrainingConfig, outcome: Outcome, member: int = 0) -> Checkpoint:
+def checkpoint_of(dataset: Dataset, config: TrainingConfig, outcome: TrainingOutcome, member: int = 0) -> Checkpoint:
     """Return a network with all that belongs to it; the temperatures of several as one are not those of each."""
     alone = len(outcome.trained) == 1
     temperatures = {name: each.temperature for name, each in outcome.judgement.calibrations.items()} if alone else {}
@@ -80,12 +80,12 @@ def place_of(folder: Path, member: int, members: int) -> Path:
     return folder if members == 1 else folder / f"member-{member}"
 
 
-def rule_of(config: TrainingConfig) -> Protocol:
+def rule_of(config: TrainingConfig) -> EvaluationProtocol:
     """Return how a configuration judges."""
     return protocol_named(config.evaluation.protocol, config.evaluation.neighbour_weight)
 
 
-def _judged(network: MultiTaskNetwork, dataset: Dataset, config: TrainingConfig) -> tuple[Judgement, float | None]:
+def _judged(network: MultiTaskNetwork, dataset: Dataset, config: TrainingConfig) -> tuple[Evaluation, float | None]:
     """Return what the network is worth on the test range, and the threshold of alerts; both from the validation range."""
     protocol = rule_of(config)
     held = judge(network, dataset, "validation", protocol)

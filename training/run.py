@@ -14,23 +14,23 @@ import torch
 from model.inputs import SequenceInputs
 from stream_app.errors import ConfigError
 from training.artifact import check_target, keep_checkpoint, missing_tasks
-from training.controls import lightgbm_control, single_task_control
-from training.dataset import Dataset
-from training.distributed import Group, joined
-from training.evaluate import Metrics, judge
-from training.loop import train
-from training.orders import Order, dataset_of, with_tasks
-from training.outcome import Outcome, checkpoint_of, outcome_of, place_of, rule_of
-from training.reporting import reported
-from training.screen import Screen
-from training.teacher import with_teacher
+from training.data.dataset import Dataset
+from training.evaluation.controls import lightgbm_control, single_task_control
+from training.evaluation.evaluate import Metrics, judge
+from training.fit.distillation import with_teacher
+from training.fit.distributed import Group, joined
+from training.fit.loop import train
+from training.jobs import TrainingJob, dataset_of, with_tasks
+from training.outcome import TrainingOutcome, checkpoint_of, outcome_of, place_of, rule_of
+from training.report.console import TrainingConsole
+from training.report.reporting import reported
 
 __all__ = ["run", "set_threads"]
 
 CHECKPOINT_FILE: Final = "checkpoint.pt"
 
 
-def run(order: Order, screen: Screen) -> dict[str, Any]:
+def run(order: TrainingJob, screen: TrainingConsole) -> dict[str, Any]:
     """Do it, and return the report's short form: what the command prints last. Empty in processes that do not lead.
 
     Raises:
@@ -50,7 +50,7 @@ def run(order: Order, screen: Screen) -> dict[str, Any]:
         return reported(order, dataset, outcomes, controls, skipped, screen) if group.leads else {}
 
 
-def _refuse_beforehand(order: Order, dataset: Dataset) -> None:
+def _refuse_beforehand(order: TrainingJob, dataset: Dataset) -> None:
     """Refuse what cannot come to its end, before it costs a training.
 
     Raises:
@@ -74,7 +74,7 @@ def _refuse_beforehand(order: Order, dataset: Dataset) -> None:
     check_target(order.out)
 
 
-def _outcome(order: Order, dataset: Dataset, number: int, screen: Screen, group: Group) -> Outcome:
+def _outcome(order: TrainingJob, dataset: Dataset, number: int, screen: TrainingConsole, group: Group) -> TrainingOutcome:
     """Train with one seed, judge, and keep the checkpoint of each network."""
     seed = order.config.training.seed + number
     folder = order.folder if order.seeds == 1 else order.folder / f"seed-{seed}"
@@ -87,7 +87,7 @@ def _outcome(order: Order, dataset: Dataset, number: int, screen: Screen, group:
     return outcome
 
 
-def _controls(order: Order, dataset: Dataset, screen: Screen, group: Group) -> dict[str, Metrics]:
+def _controls(order: TrainingJob, dataset: Dataset, screen: TrainingConsole, group: Group) -> dict[str, Metrics]:
     """Train what else is wanted: networks in all processes, LightGBM in the leading one."""
     config, protocol = order.config, rule_of(order.config)
     found: dict[str, Metrics] = {}

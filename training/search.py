@@ -15,18 +15,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from stream_app.backtest.plain import plain
 from stream_app.errors import ConfigError, ContractError
-from training.batches import fingerprint
-from training.checks import check_dataset
+from stream_app.reporting.json_values import plain
 from training.config import SearchRange, TrainingConfig
 from training.config_reading import closest
-from training.dataset import Dataset
-from training.distributed import refuse_torchrun
-from training.loop import EpochReport, TrainingEvents, train
-from training.metrics import higher_is_better
-from training.resume import check_same
-from training.teacher import with_teacher
+from training.data.batches import fingerprint
+from training.data.dataset import Dataset
+from training.evaluation.metrics import higher_is_better
+from training.fit.checks import check_dataset
+from training.fit.distillation import with_teacher
+from training.fit.distributed import refuse_torchrun
+from training.fit.loop import EpochReport, TrainingEvents, train
+from training.fit.resume import check_same
 
 if TYPE_CHECKING:
     import optuna

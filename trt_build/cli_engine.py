@@ -50,18 +50,18 @@ def engine(source: Path, target: Path | None, **options: Any) -> None:  # noqa: 
       python -m trt_build engine model/artifacts/demo --precision fp32 --refittable --version-compatible
       python -m trt_build engine build/model.onnx build/model.plan --profiles 1:8:64,65:256:1024
     """
-    from trt_build.engine_from_onnx import EngineOrder
-    from trt_build.library_here import device_here, tensorrt_here
-    from trt_build.plans import build_plan, default_path, write_plan
-    from trt_build.profiles import DEFAULT_PROFILES, profiles_from_text
-    from trt_build.progress import display
-    from trt_build.ranges_from_rows import read_ranges
-    from trt_build.report_from_engine import summary
-    from trt_build.source import open_source
+    from trt_build.artifact_source import open_source
+    from trt_build.engine.engine_from_onnx import EngineJob
+    from trt_build.engine.plans import build_plan, default_path, write_plan
+    from trt_build.engine.profiles import DEFAULT_PROFILES, profiles_from_text
+    from trt_build.engine.progress import display
+    from trt_build.engine.report_from_engine import summary
+    from trt_build.engine.runtime import device_here, tensorrt_here
+    from trt_build.export.ranges_from_rows import read_ranges
 
     opened = open_source(source)
     own: Precision = "fp16" if source.is_dir() else opened.manifest.precision
-    order = EngineOrder(
+    order = EngineJob(
         precision=options["precision"] or own,
         profiles=profiles_from_text(options["profiles"]) if options["profiles"] else DEFAULT_PROFILES,
         workspace_bytes=int(options["workspace_gib"] * _GIB),
@@ -94,13 +94,13 @@ def refit(plan: Path, source: Path, target: Path) -> None:
     """
     import msgspec
 
-    from trt_build.library_here import device_here, tensorrt_here
+    from trt_build.artifact_source import open_source
+    from trt_build.engine.plan_from_refit import check_refit, plan_from_refit
+    from trt_build.engine.plan_runner import engine_of
+    from trt_build.engine.plans import check_fits, read_plan, write_plan
+    from trt_build.engine.report_from_engine import report_from_engine
+    from trt_build.engine.runtime import device_here, tensorrt_here
     from trt_build.manifest import sha256_of
-    from trt_build.plan_from_refit import check_refit, plan_from_refit
-    from trt_build.plan_runner import engine_of
-    from trt_build.plans import check_fits, read_plan, write_plan
-    from trt_build.report_from_engine import report_from_engine
-    from trt_build.source import open_source
 
     content, manifest = read_plan(plan)
     opened = open_source(source)
@@ -141,9 +141,9 @@ def inspect(path: Path) -> None:
     import msgspec
 
     from model.plan import PLAN_SUFFIX
-    from trt_build.graph import contents
-    from trt_build.plans import read_plan, report_beside
-    from trt_build.source import open_source, parsed
+    from trt_build.artifact_source import open_source, parsed
+    from trt_build.engine.plans import read_plan, report_beside
+    from trt_build.export.graph import contents
 
     if path.suffix == PLAN_SUFFIX:
         _, manifest = read_plan(path)
@@ -169,10 +169,10 @@ def bench(source: Path, plans: tuple[Path, ...], rows: Path | None, batches: str
       python -m trt_build bench model/artifacts/demo --checkpoint runs/demo/checkpoint.pt --batches 1,256,4096
     """
     from model.checkpoint import load_checkpoint
-    from trt_build.bench import bench_plans
-    from trt_build.library_here import device_here, tensorrt_here
-    from trt_build.plans import plans_of
-    from trt_build.source import open_source
+    from trt_build.artifact_source import open_source
+    from trt_build.engine.plans import plans_of
+    from trt_build.engine.runtime import device_here, tensorrt_here
+    from trt_build.parity.bench import bench_plans
 
     sizes = [int(part) for part in batches.split(",")]
     opened = open_source(source)

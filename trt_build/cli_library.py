@@ -99,11 +99,11 @@ def gpu_run(source: Path, **options: Any) -> None:  # noqa: ANN401 (options by n
       python -m trt_build gpu-run model/artifacts/demo --rows rows.npz --count 10000 --checkpoint runs/demo/checkpoint.pt
     """
     from model.checkpoint import load_checkpoint
+    from trt_build.artifact_source import open_source
+    from trt_build.engine.progress import display
+    from trt_build.engine.runtime import device_here, tensorrt_here
+    from trt_build.export.precision import PRECISIONS
     from trt_build.gpu_run import GpuRun, run_on_gpu
-    from trt_build.library_here import device_here, tensorrt_here
-    from trt_build.precision import PRECISIONS
-    from trt_build.progress import display
-    from trt_build.source import open_source
 
     asked = [name.strip() for name in options["precisions"].split(",")]
     unknown = [name for name in asked if name not in PRECISIONS]

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from model.checkpoint import Checkpoint
     from model.plan import Precision
-    from trt_build.check import Verdict
-    from trt_build.ranges_from_rows import Ranges
-    from trt_build.recorded import Arrays
-    from trt_build.source import Source
+    from trt_build.artifact_source import ArtifactSource
+    from trt_build.export.ranges_from_rows import Ranges
+    from trt_build.parity.parity_report import ParityVerdict
+    from trt_build.parity.recorded import Arrays
 
 __all__ = ["FILE", "SOURCE", "calibrate", "command_line", "onnx", "rows_of", "verify"]
 
@@ -55,7 +55,7 @@ def onnx(checkpoint: Path, target: Path, precision: Precision, calibration: Path
       python -m trt_build onnx runs/cards/checkpoint.pt build/int8.onnx --precision int8 --calibration build/ranges.json
     """
     from model.checkpoint import load_checkpoint  # torch is slow to import
-    from trt_build.onnx_files import source_of_checkpoint, write_onnx
+    from trt_build.export.onnx_files import source_of_checkpoint, write_onnx
 
     source = source_of_checkpoint(load_checkpoint(checkpoint), command_line())
     typed = write_onnx(source, target, precision, _ranges(calibration), command_line())
@@ -81,8 +81,8 @@ def calibrate(source: Path, target: Path, rows: Path | None, count: int | None, 
     """
     import msgspec
 
-    from trt_build.ranges_from_rows import ranges_from_rows
-    from trt_build.source import open_source, parsed
+    from trt_build.artifact_source import open_source, parsed
+    from trt_build.export.ranges_from_rows import ranges_from_rows
 
     opened = open_source(source)
     if opened.manifest.precision not in {"fp32", "tf32"}:
@@ -119,17 +119,17 @@ def verify(source: Path, **options: Any) -> None:  # noqa: ANN401 (options by na
       python -m trt_build verify model/artifacts/demo --rows rows.npz --plans
     """
     from model.checkpoint import load_checkpoint
-    from trt_build.check import verify_onnx
-    from trt_build.onnx_files import source_of_checkpoint
-    from trt_build.plans import plans_of
-    from trt_build.source import open_source
-    from trt_build.verify import verify_artifact
+    from trt_build.artifact_source import open_source
+    from trt_build.engine.plans import plans_of
+    from trt_build.export.onnx_files import source_of_checkpoint
+    from trt_build.parity.parity_report import verify_onnx
+    from trt_build.parity.verify import verify_artifact
 
     is_checkpoint = source.suffix == _CHECKPOINT
     named = source if is_checkpoint else options["checkpoint"]
     checkpoint = load_checkpoint(named) if named else None
     wrong = verify_artifact(source, checkpoint) if source.is_dir() else []
-    verdicts: list[Verdict] = []
+    verdicts: list[ParityVerdict] = []
     plans = [*options["plans"], *(plans_of(source) if options["all_plans"] else [])]
     status = 0
     if not wrong:
@@ -151,24 +151,24 @@ def verify(source: Path, **options: Any) -> None:  # noqa: ANN401 (options by na
     sys.exit(1 if wrong else status)
 
 
-def rows_of(source: Path, opened: Source, rows: Path | None, count: int) -> Arrays:
+def rows_of(source: Path, opened: ArtifactSource, rows: Path | None, count: int) -> Arrays:
     """Return the rows that are asked for, or the samples of an artefact.
 
     Raises:
         BuildError: A single file comes without rows.
     """
-    from trt_build.recorded import read_rows
+    from trt_build.parity.recorded import read_rows
 
     if rows is None and not source.is_dir():
         raise BuildError(f"{source} is a single file, which brings no samples. Fix: name recorded rows (--rows)")
     return read_rows(rows or source / SAMPLES_FILE, opened.tensors, count, opened.feature_names)
 
 
-def _of_plans(opened: Source, plans: Sequence[Path], rows: Arrays, checkpoint: Checkpoint | None) -> list[Verdict]:
+def _of_plans(opened: ArtifactSource, plans: Sequence[Path], rows: Arrays, checkpoint: Checkpoint | None) -> list[ParityVerdict]:
     if not plans:
         return []
-    from trt_build.check import verify_plan
-    from trt_build.library_here import device_here, tensorrt_here
+    from trt_build.engine.runtime import device_here, tensorrt_here
+    from trt_build.parity.parity_report import verify_plan
 
     trt, device = tensorrt_here(), device_here()
     found = []
@@ -178,7 +178,7 @@ def _of_plans(opened: Source, plans: Sequence[Path], rows: Arrays, checkpoint: C
     return found
 
 
-def _show(verdict: Verdict) -> None:
+def _show(verdict: ParityVerdict) -> None:
     click.echo(f"{verdict.what}: {'fine' if verdict.fine else 'NOT FINE'}", err=True)
     for difference in verdict.differences:
         click.echo(f"  {difference.text()}", err=True)
@@ -196,6 +196,6 @@ def _named(text: str) -> list[Precision]:
 def _ranges(path: Path | None) -> Ranges | None:
     if path is None:
         return None
-    from trt_build.ranges_from_rows import read_ranges
+    from trt_build.export.ranges_from_rows import read_ranges
 
     return read_ranges(path)

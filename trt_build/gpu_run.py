@@ -20,20 +20,20 @@ from rich.progress import Progress
 from model.checkpoint import Checkpoint
 from model.commit import commit
 from model.plan import Precision
-from trt_build.api import TensorRt
-from trt_build.bench import bench_plans
-from trt_build.check import Verdict, verify_onnx, verify_plan
-from trt_build.engine_from_onnx import EngineOrder
+from trt_build.artifact_source import ArtifactSource, parsed
+from trt_build.engine.engine_from_onnx import EngineJob
+from trt_build.engine.plan_from_refit import check_refit, plan_from_refit
+from trt_build.engine.plans import build_plan, default_path, write_plan
+from trt_build.engine.report_from_engine import summary
+from trt_build.engine.runtime import GpuDevice
+from trt_build.engine.tensorrt_protocols import TensorRtBuilder
 from trt_build.errors import BuildError
-from trt_build.library_here import Device
+from trt_build.export.precision import PRECISIONS
+from trt_build.export.ranges_from_rows import Ranges, ranges_from_rows
 from trt_build.manifest import sha256_of
-from trt_build.plan_from_refit import check_refit, plan_from_refit
-from trt_build.plans import build_plan, default_path, write_plan
-from trt_build.precision import PRECISIONS
-from trt_build.ranges_from_rows import Ranges, ranges_from_rows
-from trt_build.recorded import Arrays
-from trt_build.report_from_engine import summary
-from trt_build.source import Source, parsed
+from trt_build.parity.bench import bench_plans
+from trt_build.parity.parity_report import ParityVerdict, verify_onnx, verify_plan
+from trt_build.parity.recorded import Arrays
 
 __all__ = ["GpuRun", "markdown", "run_on_gpu"]
 
@@ -55,7 +55,7 @@ class GpuRun:
         level: of the builds.
     """
 
-    source: Source
+    source: ArtifactSource
     path: Path
     rows: Arrays
     out: Path
@@ -67,14 +67,16 @@ class GpuRun:
     failures: list[str] = field(default_factory=list)
 
 
-def run_on_gpu(trt: TensorRt, device: Device, run: GpuRun, progress: Progress, say: Callable[[str], None]) -> dict[str, Any]:
+def run_on_gpu(
+    trt: TensorRtBuilder, device: GpuDevice, run: GpuRun, progress: Progress, say: Callable[[str], None]
+) -> dict[str, Any]:
     """Do all of it and write `report.json` and `report.md` into `run.out`; return the report.
 
     Its `fine` says whether every precision was built, is within its tolerances, and nothing failed.
     """
     run.out.mkdir(parents=True, exist_ok=True)
     ranges = ranges_from_rows(parsed(run.source.content, "the model"), run.rows) if "int8" in run.precisions else None
-    verdicts: list[Verdict] = []
+    verdicts: list[ParityVerdict] = []
     builds: dict[str, dict[str, Any]] = {}
     plans: list[Path] = []
     verdicts += verify_onnx(run.source, run.rows, run.precisions, run.checkpoint, ranges)
@@ -170,9 +172,9 @@ class _Kept:
 
 
 def _built(
-    trt: TensorRt, device: Device, run: GpuRun, precision: Precision, ranges: Ranges | None, progress: Progress
+    trt: TensorRtBuilder, device: GpuDevice, run: GpuRun, precision: Precision, ranges: Ranges | None, progress: Progress
 ) -> tuple[Path, dict[str, Any]]:
-    order = EngineOrder(precision, level=run.level, timing_cache=run.timing_cache)
+    order = EngineJob(precision, level=run.level, timing_cache=run.timing_cache)
     typed = run.source.typed(precision, ranges)
     plan, manifest, layers = build_plan(trt, device, run.source, typed, order, run.command, progress)
     path = default_path(run.path, precision, trt, device)
@@ -180,9 +182,11 @@ def _built(
     return path, {"seconds": manifest.build_seconds, "bytes": len(plan), "layers": manifest.layers, "summary": summary(layers)}
 
 
-def _refitted(trt: TensorRt, device: Device, run: GpuRun, progress: Progress, verdicts: list[Verdict]) -> dict[str, Any]:
+def _refitted(
+    trt: TensorRtBuilder, device: GpuDevice, run: GpuRun, progress: Progress, verdicts: list[ParityVerdict]
+) -> dict[str, Any]:
     """Build a refittable fp32 plan, put the same weights into it, and verify what comes out."""
-    order = EngineOrder("fp32", refittable=True, level=run.level, timing_cache=run.timing_cache)
+    order = EngineJob("fp32", refittable=True, level=run.level, timing_cache=run.timing_cache)
     typed = run.source.typed("fp32")
     plan, manifest, layers = build_plan(trt, device, run.source, typed, order, run.command, progress)
     check_refit(manifest, typed.manifest)

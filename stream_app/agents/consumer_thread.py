@@ -19,8 +19,8 @@ from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError
 from faust.transport.drivers import aiokafka as driver
 
 from stream_app.agents.chunks import Chunk, measure
+from stream_app.agents.lenient_headers import tolerate_odd_headers
 from stream_app.agents.ports import LogPosition, TopicPartition
-from stream_app.agents.record_batches import tolerate_odd_headers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine, Iterable, Mapping

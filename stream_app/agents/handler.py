@@ -25,19 +25,19 @@ from typing import TYPE_CHECKING
 
 from stream_app.agents.ports import LogPosition, TopicPartition
 from stream_app.agents.store_watch import StoreWatch
-from stream_app.batch import Span
+from stream_app.batch import OffsetSpan
 from stream_app.codec.outbox import decode_outbox
-from stream_app.errors import AbandonedError, ContractError, FencedError, StoreSteppedBackError
+from stream_app.errors import AbandonedError, ContractError, FencedError, StoreRolledBackError
 from stream_app.pipeline import Pipeline
 from stream_app.store.port import Claim, CommitStatus, GroupStep, Store
 
 if TYPE_CHECKING:
     from stream_app.agents.chunks import Chunk
-    from stream_app.agents.ports import Turn
+    from stream_app.agents.ownership import OwnershipTracker
+    from stream_app.agents.ports import CommitBarrier
     from stream_app.agents.publisher import Publisher
     from stream_app.codec.answers import SourceRecord
     from stream_app.metrics import Metrics
-    from stream_app.store.ledger import Ledger
 
 __all__ = ["ScoringHandler"]
 
@@ -52,7 +52,7 @@ class ScoringHandler:
         *,
         pipeline: Pipeline,
         store: Store,
-        ledger: Ledger,
+        ledger: OwnershipTracker,
         publisher: Publisher,
         metrics: Metrics,
         topic_prefix: str,
@@ -156,7 +156,7 @@ class ScoringHandler:
 
     # --- batches ---------------------------------------------------------------------------------------------------------
 
-    async def handle(self, batch: Sequence[Chunk], turn: Turn) -> None:
+    async def handle(self, batch: Sequence[Chunk], turn: CommitBarrier) -> None:
         """Score one batch, commit it, publish its answers."""
         lap = _Laps(self._metrics)
         spans, records = self._plan(batch)
@@ -187,8 +187,8 @@ class ScoringHandler:
             refused = len(scored.steps) - len(applied)
             raise FencedError(f"{refused} of {len(scored.steps)} groups have another owner now")
 
-    def _plan(self, batch: Sequence[Chunk]) -> tuple[list[Span], list[tuple[str, SourceRecord]]]:
-        spans: dict[tuple[int, str], Span] = {}
+    def _plan(self, batch: Sequence[Chunk]) -> tuple[list[OffsetSpan], list[tuple[str, SourceRecord]]]:
+        spans: dict[tuple[int, str], OffsetSpan] = {}
         records: list[tuple[str, SourceRecord]] = []
         for chunk in batch:
             topic, group = self._name(chunk.topic), chunk.partition
@@ -198,7 +198,7 @@ class ScoringHandler:
                 continue
             ownership, start = planned
             earlier = spans.get((group, topic))
-            spans[group, topic] = Span(group, ownership.epoch, topic, earlier.start if earlier else start, chunk.end)
+            spans[group, topic] = OffsetSpan(group, ownership.epoch, topic, earlier.start if earlier else start, chunk.end)
             fresh = [(topic, record) for record in chunk.records if record.offset >= start]
             self._metrics.skipped.inc(len(chunk.records) - len(fresh))
             records.extend(fresh)
@@ -216,7 +216,7 @@ class ScoringHandler:
                 self._metrics.fenced.inc()
                 log.warning("group %d: step refused, %s", step.group, result.detail)
             elif result.status is CommitStatus.BEHIND:
-                raise StoreSteppedBackError(
+                raise StoreRolledBackError(
                     f"group {step.group}: the store stands behind this worker ({result.detail}); it has lost writes or was "
                     "restored. The worker starts again from the store's front; Kafka has the rest."
                 )

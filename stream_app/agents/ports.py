@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from stream_app.agents.chunks import Chunk
 
-__all__ = ["AssignmentHooks", "BatchHandler", "LogPosition", "TopicPartition", "Turn"]
+__all__ = ["AssignmentHooks", "BatchHandler", "CommitBarrier", "LogPosition", "TopicPartition"]
 
 
 class TopicPartition(NamedTuple):
@@ -82,7 +82,7 @@ class AssignmentHooks(Protocol):
         ...
 
 
-class Turn(Protocol):
+class CommitBarrier(Protocol):
     """A batch's place in the order of commits."""
 
     async def wait_previous_committed(self) -> None:
@@ -101,7 +101,7 @@ class Turn(Protocol):
 class BatchHandler(Protocol):
     """Scores one batch and publishes its answers."""
 
-    async def handle(self, batch: Sequence[Chunk], turn: Turn) -> None:
+    async def handle(self, batch: Sequence[Chunk], turn: CommitBarrier) -> None:
         """Return when the batch's answers are acknowledged by the broker; only then are its offsets committed.
 
         Chunks of one partition stand in offset order and join without a gap. Several calls run at the same time, each

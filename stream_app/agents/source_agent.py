@@ -13,7 +13,7 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from stream_app.agents.group_commit import Delivery, Lane
+from stream_app.agents.batching import BatchScheduler, Delivery
 from stream_app.agents.transport import RawSchema
 from stream_app.errors import ContractError, FencedError
 
@@ -48,7 +48,7 @@ class SourceAgent:
         self._app = app
         self._options = options
         self._handler = handler
-        self._lane: Lane[Receipt] | None = None
+        self._lane: BatchScheduler[Receipt] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._stream: StreamT[list[Chunk]] | None = None
         source = app.topic(*options.topics, schema=RawSchema())
@@ -78,9 +78,9 @@ class SourceAgent:
         if self._lane is not None:
             await self._lane.drain(timeout_s)
 
-    def _lane_of(self, generation: int) -> Lane[Receipt]:
+    def _lane_of(self, generation: int) -> BatchScheduler[Receipt]:
         if self._lane is None or self._lane.generation != generation:
-            self._lane = Lane(
+            self._lane = BatchScheduler(
                 generation,
                 self._handler,
                 acknowledge=self._acknowledge,
@@ -99,7 +99,7 @@ class SourceAgent:
         if receipt.haul is not None and self._stream is not None:
             await self._stream.ack(receipt.haul)
 
-    async def _run(self, lane: Lane[Receipt]) -> None:
+    async def _run(self, lane: BatchScheduler[Receipt]) -> None:
         try:
             await lane.run()
         except FencedError as error:

@@ -10,19 +10,19 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_app.backtest.candidates import Candidate, RulesCandidate
+from stream_app.backtest.contenders.contender import Contender, RulesContender
 from stream_app.backtest.spool import Spool
-from stream_app.codec.ranked import ModelNorms
 from stream_app.decision.decide import reasons_of
 from stream_app.events import KINDS
+from stream_app.ranked import ModelNorms
 
-__all__ = ["Change", "Decided", "Party", "Side", "changes", "earlier"]
+__all__ = ["ChangedDecision", "ComparedDecision", "DecidedEvents", "DecidingContender", "changes", "earlier"]
 
 _AT_ONCE: Final = 4_096  # features read again
 
 
 @dataclass(frozen=True, eq=False)
-class Decided:
+class DecidedEvents:
     """What a candidate decided of the N events that are kept: score (N,), threshold (N,), alert (N,)."""
 
     score: NDArray[np.float64]
@@ -31,7 +31,7 @@ class Decided:
 
 
 @dataclass(frozen=True, eq=False)
-class Party:
+class DecidingContender:
     """One whose decisions are compared.
 
     Attributes:
@@ -42,14 +42,14 @@ class Party:
         norms: What is usual for them, if anybody knows.
     """
 
-    who: Candidate | None
-    decided: Decided
+    who: Contender | None
+    decided: DecidedEvents
     catalogue: str
     features: tuple[str, ...]
     norms: ModelNorms | None
 
 
-class Side(msgspec.Struct, frozen=True):
+class ComparedDecision(msgspec.Struct, frozen=True):
     """One candidate's decision: rules that fired, or the features that stood out, with what is usual."""
 
     alert: bool
@@ -59,7 +59,7 @@ class Side(msgspec.Struct, frozen=True):
     reasons: list[dict[str, float | str]]
 
 
-class Change(msgspec.Struct, frozen=True):
+class ChangedDecision(msgspec.Struct, frozen=True):
     """One event whose decisions differ. `fraud` is what became known in the end: null for never."""
 
     event_id: str
@@ -68,13 +68,17 @@ class Change(msgspec.Struct, frozen=True):
     kind: str
     amount: float
     fraud: bool | None
-    before: Side
-    after: Side
+    before: ComparedDecision
+    after: ComparedDecision
 
 
 def changes(
-    before: Party, after: Party, facts: Mapping[str, NDArray[Any]], judged: NDArray[np.int64], spool: Spool
-) -> Iterator[Change]:
+    before: DecidingContender,
+    after: DecidingContender,
+    facts: Mapping[str, NDArray[Any]],
+    judged: NDArray[np.int64],
+    spool: Spool,
+) -> Iterator[ChangedDecision]:
     """Yield the judged events whose decisions differ, in canonical order.
 
     Args:
@@ -91,7 +95,7 @@ def changes(
         sides = [_sides(party, rows, spool.features(party.catalogue, rows), facts["kind"][rows]) for party in (before, after)]
         for place, row in enumerate(rows.tolist()):
             label = int(facts["label"][row])
-            yield Change(
+            yield ChangedDecision(
                 events[place],
                 users[place],
                 int(facts["time_ms"][row]),
@@ -104,8 +108,8 @@ def changes(
 
 
 def earlier(
-    columns: Mapping[str, NDArray[Any]], name: str, now: Decided, judged: NDArray[np.int64], events: Sequence[str]
-) -> Decided | None:
+    columns: Mapping[str, NDArray[Any]], name: str, now: DecidedEvents, judged: NDArray[np.int64], events: Sequence[str]
+) -> DecidedEvents | None:
     """Return what a candidate of this name decided in an earlier run; None if it was none of that run's.
 
     Args:
@@ -120,23 +124,25 @@ def earlier(
     place_of = {event: place for place, event in enumerate(columns["event_id"].tolist())}
     place = np.array([place_of.get(event, -1) for event in events], np.int64)
     rows, place = judged[place >= 0], place[place >= 0]
-    found = Decided(np.full(len(now.score), np.nan), np.full(len(now.score), np.nan), now.alert.copy())
+    found = DecidedEvents(np.full(len(now.score), np.nan), np.full(len(now.score), np.nan), now.alert.copy())
     found.score[rows] = columns[f"{name}_score"][place]
     found.threshold[rows] = columns[f"{name}_threshold"][place]
     found.alert[rows] = columns[f"{name}_alert"][place]
     return found
 
 
-def _sides(party: Party, rows: NDArray[np.int64], dense: NDArray[np.float32], kind: NDArray[np.int32]) -> list[Side]:
+def _sides(
+    party: DecidingContender, rows: NDArray[np.int64], dense: NDArray[np.float32], kind: NDArray[np.int32]
+) -> list[ComparedDecision]:
     fired: list[list[str]] = [[] for _ in rows]
-    if isinstance(party.who, RulesCandidate):
+    if isinstance(party.who, RulesContender):
         rules = party.who.rules
         fired = [[name for name, hit in zip(rules.names, row, strict=True) if hit] for row in rules.fired(dense, kind)]
     found = []
     for place, row in enumerate(rows.tolist()):
         reasons = [] if party.norms is None else reasons_of(dense[place], party.norms, party.features)
         found.append(
-            Side(
+            ComparedDecision(
                 bool(party.decided.alert[row]),
                 _number(party.decided.score[row]),
                 _number(party.decided.threshold[row]),

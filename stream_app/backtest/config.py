@@ -19,9 +19,9 @@ from stream_app.errors import ConfigError
 
 __all__ = [
     "BacktestConfig",
-    "CandidateConfig",
+    "ContenderConfig",
     "Costs",
-    "Judging",
+    "EvaluationConfig",
     "Segment",
     "load_config",
     "packaged_configs",
@@ -33,7 +33,7 @@ DAY_MS: Final = 86_400_000
 _FOLDER: Final = "configs"
 
 
-class Judging(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class EvaluationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Which events are judged, and when their truth counts as known.
 
     Attributes:
@@ -86,7 +86,7 @@ class Costs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     missed: float = 0.0
 
 
-class CandidateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class ContenderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Who is judged.
 
     Attributes:
@@ -153,8 +153,8 @@ class BacktestConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         name: of the report.
     """
 
-    judge: Judging
-    candidates: dict[str, CandidateConfig]
+    judge: EvaluationConfig
+    candidates: dict[str, ContenderConfig]
     data: tuple[str, ...] = ()
     mapping: str = ""
     costs: Costs = Costs()
@@ -232,7 +232,7 @@ def problems_of(config: BacktestConfig) -> list[str]:
     return found
 
 
-def _candidate_problems(candidate: CandidateConfig, config: BacktestConfig) -> list[str]:
+def _candidate_problems(candidate: ContenderConfig, config: BacktestConfig) -> list[str]:
     found, kind = [], candidate.kind
     if kind in ("model", "trees", "rules", "scores") and not candidate.path:
         found.append(f"kind {kind} has a path")

@@ -9,12 +9,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_app.backtest.score_files import id_hashes
+from stream_app.backtest.contenders.score_files import id_hashes
 from stream_app.events import INTENTS, Label
-from stream_app.replay.records import LogRecord
-from stream_app.replay.sources import Log
+from stream_app.logs.log_records import LogRecord
+from stream_app.logs.log_source import ReplayLog
 
-__all__ = ["LabelBook", "wrong_value"]
+__all__ = ["LabelIndex", "wrong_value"]
 
 TASKS: Final = ("fraud", "intent", "click", "conversion")
 
@@ -29,7 +29,7 @@ def wrong_value(label: Label) -> str | None:
     return f"a value of {label.task} is a whole number from 0 to {most}, this is {label.value:g}"
 
 
-class LabelBook:
+class LabelIndex:
     """All labels of a log."""
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class LabelBook:
         self._value.append(int(label.value > 0) if label.task == "fraud" else round(label.value))
         self._records.append(msgspec.structs.replace(record, key=None, value=None))  # where it stands is enough
 
-    def settle(self, log: Log, counted: NDArray[np.uint64], everything: NDArray[np.uint64]) -> None:
+    def settle(self, log: ReplayLog, counted: NDArray[np.uint64], everything: NDArray[np.uint64]) -> None:
         """Join the labels to the events that count; one whose event is not in the log is a problem of the log.
 
         Args:

@@ -11,32 +11,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_app.backtest.answers import class_figures, shown_figures
-from stream_app.backtest.bootstrap import Draws, Figures
-from stream_app.backtest.candidates import candidate_from
-from stream_app.backtest.catalogues import FeatureSets, engines_of
-from stream_app.backtest.changes import Change, Decided, Party, changes, earlier
+from stream_app.backtest.answer_metrics import class_figures, shown_figures
+from stream_app.backtest.changes import ChangedDecision, DecidedEvents, DecidingContender, changes, earlier
 from stream_app.backtest.config import DAY_MS, BacktestConfig
-from stream_app.backtest.deciding import blocked, decide
-from stream_app.backtest.fraud import Case, fraud_figures
-from stream_app.backtest.passing import Gathered, Pass
-from stream_app.backtest.session_labels import SessionLabel
-from stream_app.backtest.shown import Shown
+from stream_app.backtest.contenders.contender import candidate_from
+from stream_app.backtest.contenders.feature_sets import FeatureSets, engines_of
+from stream_app.backtest.decisions import blocked, decide
+from stream_app.backtest.fraud_metrics import FraudCase, fraud_figures
+from stream_app.backtest.scoring_pass import ScoredLog, ScoringPass
 from stream_app.backtest.spool import Spool
-from stream_app.backtest.truth import NEVER_MS, UNKNOWN, Truth
-from stream_app.codec.identity import Identity
 from stream_app.errors import ConfigError
+from stream_app.evaluation.bootstrap import BootstrapSamples, Figures
+from stream_app.evaluation.label_history import NEVER_MS, UNKNOWN, LabelHistory
+from stream_app.evaluation.recommendation_metrics import RecommendationMetrics
+from stream_app.evaluation.session_labels import SessionLabel
 from stream_app.events import INTENTS, NEXT_ACTIONS
 from stream_app.features.engine import FeatureEngine
-from stream_app.replay.sources import Log
+from stream_app.logs.log_source import ReplayLog
+from stream_app.privacy import Pseudonymizer
 
-__all__ = ["Backtest", "Outcome"]
+__all__ = ["Backtest", "BacktestOutcome"]
 
 _CLASSES = {"intent": INTENTS, "next_action": NEXT_ACTIONS}
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class BacktestOutcome:
     """What a backtest comes to.
 
     Attributes:
@@ -47,7 +47,7 @@ class Outcome:
     """
 
     report: dict[str, Any]
-    changes: Mapping[tuple[str, str], Callable[[], Iterator[Change]]]
+    changes: Mapping[tuple[str, str], Callable[[], Iterator[ChangedDecision]]]
     decisions: Callable[[], dict[str, Any]]
 
 
@@ -65,7 +65,7 @@ class Backtest:
         ContractError: A model is damaged; rules about features that the catalogue does not have.
     """
 
-    def __init__(self, config: BacktestConfig, engine: FeatureEngine, identity: Identity, runs_on: str = "auto") -> None:
+    def __init__(self, config: BacktestConfig, engine: FeatureEngine, identity: Pseudonymizer, runs_on: str = "auto") -> None:
         self._config, self._identity = config, identity
         self._engines = engines_of(engine, (candidate.catalogue for candidate in config.candidates.values()))
         self._opened = {
@@ -84,10 +84,10 @@ class Backtest:
 
     def run(
         self,
-        log: Log,
+        log: ReplayLog,
         progress: Callable[[int, int], None] = lambda _events, _time_ms: None,
         before: Mapping[str, NDArray[Any]] = MappingProxyType({}),
-    ) -> Outcome:
+    ) -> BacktestOutcome:
         """Read the log, judge, compare.
 
         Args:
@@ -100,7 +100,7 @@ class Backtest:
             ConfigError: Nothing is there to be judged.
         """
         config, asked = self._config, {name: each for name, each in self._opened.items() if each is not None}
-        gathered = Pass(config, asked, FeatureSets(self._engines, self._identity), self._spool).run(log, progress)
+        gathered = ScoringPass(config, asked, FeatureSets(self._engines, self._identity), self._spool).run(log, progress)
         in_time = gathered.time_ms >= config.judge.begin_ms
         if not in_time.any():
             raise ConfigError(
@@ -122,7 +122,7 @@ class Backtest:
             "candidates": {name: {} for name in config.candidates},
         }
         judged, truth = self._judged(gathered, in_time)
-        decided: dict[str, Decided] = {}
+        decided: dict[str, DecidedEvents] = {}
         if "fraud" in config.judge.tasks:
             decided = decide(config, self._opened, gathered, truth)
             self._judge_fraud(gathered, judged, truth, decided, report)
@@ -134,7 +134,7 @@ class Backtest:
             "label": truth.final,
         }
         changed = self._changes(decided, facts, judged, before)
-        return Outcome(report, changed, lambda: self._columns(decided, facts, judged))
+        return BacktestOutcome(report, changed, lambda: self._columns(decided, facts, judged))
 
     @property
     def _baseline(self) -> str:
@@ -142,12 +142,14 @@ class Backtest:
 
     # --- fraud -----------------------------------------------------------------------------------------------------------
 
-    def _judged(self, gathered: Gathered, in_time: NDArray[np.bool_]) -> tuple[NDArray[np.int64], Truth]:
+    def _judged(self, gathered: ScoredLog, in_time: NDArray[np.bool_]) -> tuple[NDArray[np.int64], LabelHistory]:
         """Return the rows (K,) that fraud is judged on, and the truth of all."""
         judge = self._config.judge
         maturity_ms = None if judge.maturity_days is None else round(judge.maturity_days * DAY_MS)
         said = gathered.labels.of("fraud")
-        truth = Truth.of(gathered.time_ms, gathered.kind, said, silence=True, end_ms=gathered.newest_ms, maturity_ms=maturity_ms)
+        truth = LabelHistory.of(
+            gathered.time_ms, gathered.kind, said, silence=True, end_ms=gathered.newest_ms, maturity_ms=maturity_ms
+        )
         keep = in_time & (truth.final != UNKNOWN)
         if judge.leave_out_known:
             keep &= ~blocked(judge, gathered.time_ms, gathered.user, truth)
@@ -163,19 +165,19 @@ class Backtest:
 
     def _judge_fraud(
         self,
-        gathered: Gathered,
+        gathered: ScoredLog,
         judged: NDArray[np.int64],
-        truth: Truth,
-        decided: Mapping[str, Decided],
+        truth: LabelHistory,
+        decided: Mapping[str, DecidedEvents],
         report: dict[str, Any],
     ) -> None:
         config = self._config
-        case = Case(
+        case = FraudCase(
             gathered.time_ms[judged],
             truth.final[judged],
             gathered.amount[judged],
             truth.first_known_ms(1)[judged],
-            Draws(gathered.user[judged], config.draws, config.seed),
+            BootstrapSamples(gathered.user[judged], config.draws, config.seed),
             config.judge.daily_budget,
             config.costs,
             {name: (codes[judged], names) for name, (codes, names) in gathered.segments.items()},
@@ -191,12 +193,12 @@ class Backtest:
 
     # --- everything else ----------------------------------------------------------------------------------------------------
 
-    def _judge_answers(self, gathered: Gathered, report: dict[str, Any]) -> None:
+    def _judge_answers(self, gathered: ScoredLog, report: dict[str, Any]) -> None:
         config = self._config
         for task, names in _CLASSES.items():
             labels = _class_labels(gathered, task, config.judge.begin_ms)
             rows = np.flatnonzero(labels != UNKNOWN)
-            draws = Draws(gathered.user[rows], config.draws, config.seed)
+            draws = BootstrapSamples(gathered.user[rows], config.draws, config.seed)
             says = gathered.classes.get(task, {})
             figures = {name: class_figures(of[rows], labels[rows], names, draws) for name, of in says.items()}
             for name, found in self._compared(figures).items():
@@ -207,10 +209,10 @@ class Backtest:
         if lists:
             report["floors"] = {"candidates": {"the busiest items so far": self._shown(gathered, gathered.busiest).figures}}
 
-    def _shown(self, gathered: Gathered, shown: Shown) -> Figures:
+    def _shown(self, gathered: ScoredLog, shown: RecommendationMetrics) -> Figures:
         rows = shown.judged()  # the same ones for all lists
         return shown_figures(
-            shown.figures(rows), Draws(gathered.user[rows], self._config.draws, self._config.seed), shown.coverage
+            shown.figures(rows), BootstrapSamples(gathered.user[rows], self._config.draws, self._config.seed), shown.coverage
         )
 
     def _compared(self, of: Mapping[str, Figures]) -> dict[str, dict[str, Any]]:
@@ -220,11 +222,11 @@ class Backtest:
 
     def _changes(
         self,
-        decided: Mapping[str, Decided],
+        decided: Mapping[str, DecidedEvents],
         facts: Mapping[str, NDArray[Any]],
         judged: NDArray[np.int64],
         before: Mapping[str, NDArray[Any]],
-    ) -> dict[tuple[str, str], Callable[[], Iterator[Change]]]:
+    ) -> dict[tuple[str, str], Callable[[], Iterator[ChangedDecision]]]:
         base = self._baseline
         party = self._party
         found = {(base, name): (party(base, decided[base]), party(name, decided[name])) for name in decided if name != base}
@@ -235,13 +237,13 @@ class Backtest:
                 found[f"{name} (run before)", name] = (party(name, old), party(name, now))
         return {names: partial(changes, *sides, facts, judged, self._spool) for names, sides in found.items()}
 
-    def _party(self, name: str, decided: Decided) -> Party:
+    def _party(self, name: str, decided: DecidedEvents) -> DecidingContender:
         """Return a candidate with what its reasons are told by: its own norms, else those of a model that reads the same."""
         candidate, who = self._config.candidates[name], self._opened[name]
         catalogue = self._config.candidates[candidate.of[0]].catalogue if candidate.kind == "blend" else candidate.catalogue
         same = [self._opened[other] for other, of in self._config.candidates.items() if of.catalogue == catalogue]
         norms = next((each.norms for each in (who, *same) if each is not None and each.norms is not None), None)
-        return Party(who, decided, catalogue, self._engines[catalogue].feature_names, norms)
+        return DecidingContender(who, decided, catalogue, self._engines[catalogue].feature_names, norms)
 
     def _catalogues(self) -> dict[str, str]:
         """Say of each candidate that reads another catalogue than the worker's, which."""
@@ -252,7 +254,7 @@ class Backtest:
         }
 
     def _columns(
-        self, decided: Mapping[str, Decided], facts: Mapping[str, NDArray[Any]], judged: NDArray[np.int64]
+        self, decided: Mapping[str, DecidedEvents], facts: Mapping[str, NDArray[Any]], judged: NDArray[np.int64]
     ) -> dict[str, Any]:
         events, users = self._spool.names(judged)
         columns: dict[str, Any] = {"event_id": events, "user": users, "event_time_ms": facts["time_ms"][judged]}
@@ -263,7 +265,7 @@ class Backtest:
         return columns
 
 
-def _class_labels(gathered: Gathered, task: str, begin_ms: int) -> NDArray[np.int64]:
+def _class_labels(gathered: ScoredLog, task: str, begin_ms: int) -> NDArray[np.int64]:
     """Return the labels (N,) of a task: those that the log brings, else what the rest of the session tells."""
     labels = gathered.sessions[:, SessionLabel._fields.index(task)].copy()
     if task == "intent":

@@ -14,13 +14,13 @@ from stream_app.errors import ConfigError
 from stream_app.events import Event
 from stream_app.features.engine import FeatureEngine
 
-__all__ = ["Segmenting"]
+__all__ = ["SegmentAssigner"]
 
 _MOST: Final = 200  # names of a field: more are no segments but ids
 _OTHER: Final = "(others)"
 
 
-class Segmenting:
+class SegmentAssigner:
     """One way to part events; `names` are the parts, by code.
 
     Raises:

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_app.backtest.config import DAY_MS
-from stream_app.backtest.measures import threshold_for
-from stream_app.backtest.truth import NEVER_MS, Truth
+from stream_app.evaluation.label_history import NEVER_MS, LabelHistory
+from stream_app.evaluation.metrics import threshold_for
 
 __all__ = ["NO_ALERTS", "adapted", "budget_threshold", "known_threshold"]
 
@@ -63,7 +63,7 @@ def budget_threshold(
 
 
 def known_threshold(
-    scores: Floats, time_ms: NDArray[np.int64], truth: Truth, precision: float, moment_ms: int, lookback_days: int
+    scores: Floats, time_ms: NDArray[np.int64], truth: LabelHistory, precision: float, moment_ms: int, lookback_days: int
 ) -> float:
     """Return the lowest threshold that had this precision on what was known at a moment; NO_ALERTS where no fraud was.
 

@@ -7,7 +7,6 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
-from stream_app.codec.ranked import Ranked
 from stream_app.events import (
     INTENTS,
     NEXT_ACTIONS,
@@ -22,6 +21,7 @@ from stream_app.events import (
     RecommendationCandidates,
     Source,
 )
+from stream_app.ranked import RankedBatch
 
 # A dead letter and its key stay below their topic's limit of 4 MB. Only a compressed batch can hold a record that is larger.
 _MOST_BYTES: Final = 4_000_000
@@ -74,7 +74,7 @@ class AnswerEncoder:
         self.features_version = features_version
         self._encode = msgspec.json.Encoder().encode
 
-    def answers(self, event: Event, origin: Origin, row: int, ranked: Ranked, *, alert: bool) -> tuple[bytes, bytes]:
+    def answers(self, event: Event, origin: Origin, row: int, ranked: RankedBatch, *, alert: bool) -> tuple[bytes, bytes]:
         """Encode the two answers that every event gets: intent label, recommendation candidates.
 
         Args:
@@ -125,7 +125,7 @@ class AnswerEncoder:
         )
         return self._encode(label), self._encode(candidates)
 
-    def alert(self, event: Event, origin: Origin, row: int, ranked: Ranked, why: tuple[list[str], list[Reason]]) -> bytes:
+    def alert(self, event: Event, origin: Origin, row: int, ranked: RankedBatch, why: tuple[list[str], list[Reason]]) -> bytes:
         """Encode a fraud alert; as `answers`, and `why` is the rules that fired and the features that stood out."""
         source, ingest_time_ms, scored_time_ms, duplicate_of = origin
         norms = ranked.norms(row)

@@ -12,9 +12,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from stream_app.codec.ranked import ModelNorms, Ranked
 from stream_app.decision.rules import RuleSet
 from stream_app.events import Reason
+from stream_app.ranked import ModelNorms, RankedBatch
 
 __all__ = ["Decider", "Decisions", "reasons_of"]
 
@@ -42,7 +42,7 @@ class Decider:
         self._rules = rules
         self._names = feature_names
 
-    def decide(self, ranked: Ranked, dense: npt.NDArray[np.float32], kinds: npt.NDArray[np.int32]) -> Decisions:
+    def decide(self, ranked: RankedBatch, dense: npt.NDArray[np.float32], kinds: npt.NDArray[np.int32]) -> Decisions:
         """Decide for B scored events from features (B, F) and kinds (B,)."""
         fired = self._rules.fired(dense, kinds)
         alert = (ranked.fraud >= ranked.thresholds()) | fired.any(axis=1)

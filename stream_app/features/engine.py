@@ -15,21 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model import contract
-from stream_app.codec.identity import Identity
 from stream_app.errors import ContractError, UnknownLayoutError
 from stream_app.events import Click, Event, Order, OrderLine, Search
 from stream_app.features import sequence
-from stream_app.features.blob import FOREIGN, as_blobs, pack_rows, unpack_rows
-from stream_app.features.blobs import Blobs, Replicas
-from stream_app.features.columns import ColumnReader, EntityRows, EventColumns, rows_of_kinds
-from stream_app.features.declare import EVENT, Catalogue
-from stream_app.features.describe import describe_row
-from stream_app.features.fold import Batch, Out, Scratch, State, fold_kind
-from stream_app.features.folded import FoldPass, FoldResult, Judged, Others
-from stream_app.features.layout import KindLayout, catalogue_hash, kind_layout, stateless_layout
-from stream_app.features.migrate import migrate_row
-from stream_app.features.shape import FORMAT, Shape
-from stream_app.features.tiles import merge_replicas
+from stream_app.features.columns.event_columns import ColumnReader, EntityRows, EventColumns, rows_of_kinds
+from stream_app.features.declarations import EVENT, Catalogue
+from stream_app.features.fold import FoldBatch, FoldOutput, FoldScratch, FoldState, fold_kind
+from stream_app.features.fold_types import FoldPass, FoldResult, LatenessFlags, MergedReplicas
+from stream_app.features.state.blob import FOREIGN, as_blobs, pack_rows, unpack_rows
+from stream_app.features.state.blobs import Blobs, Replicas
+from stream_app.features.state.describe import describe_row
+from stream_app.features.state.layout import KindLayout, catalogue_hash, kind_layout, stateless_layout
+from stream_app.features.state.migrate import migrate_row
+from stream_app.features.state.state_schema import FORMAT, StateSchema
+from stream_app.features.state.tiles import merge_replicas
+from stream_app.privacy import Pseudonymizer
 
 __all__ = ["FeatureEngine"]
 
@@ -86,7 +86,7 @@ class FeatureEngine:
             if tag in own:
                 continue
             try:
-                shape = Shape.parse(text)
+                shape = StateSchema.parse(text)
             except msgspec.MsgspecError as err:
                 raise ContractError(
                     f"the store describes the state layout {tag} by {text[:60]!r}, which is no description ({err}). Operator "
@@ -117,7 +117,7 @@ class FeatureEngine:
 
     # --- a batch ---------------------------------------------------------------------------------------------------------------
 
-    def columns(self, events: Sequence[Event], groups: Sequence[int], identity: Identity) -> EventColumns:
+    def columns(self, events: Sequence[Event], groups: Sequence[int], identity: Pseudonymizer) -> EventColumns:
         """Read B decoded events, with their partition groups, into columns."""
         return self.reader.read(events, groups, identity)
 
@@ -139,27 +139,27 @@ class FeatureEngine:
             self._migrate(kind, joined, rows, foreign)
         return rows
 
-    def merge(self, kind: str, replicas: Replicas | Sequence[Sequence[bytes]]) -> Others:
+    def merge(self, kind: str, replicas: Replicas | Sequence[Sequence[bytes]]) -> MergedReplicas:
         """Merge what other groups hold of each of N entities."""
         found = replicas if isinstance(replicas, Replicas) else Replicas.of_lists(replicas)
         layout, count = self._layouts[kind], len(found.held)
         held = np.zeros(count, np.bool_)
         if not len(found.of):
-            return Others(np.zeros((count, layout.plan.width), np.int64), held)
+            return MergedReplicas(np.zeros((count, layout.plan.width), np.int64), held)
         merged = np.empty((count, layout.plan.width), np.int64)
         merged[:, : layout.at.head] = 0
         held[found.of] = True
         merge_replicas(layout.plan, self.unpack(kind, found.blobs), found.of, found.held, found.asked, merged)
-        return Others(merged, held)
+        return MergedReplicas(merged, held)
 
     def fold(
         self,
         columns: EventColumns,
         rows: Mapping[str, EntityRows],
         own: Mapping[str, NDArray[np.int64]],
-        others: Mapping[str, Others],
+        others: Mapping[str, MergedReplicas],
         commits: NDArray[np.int64] | None = None,
-        judged: Judged | None = None,
+        judged: LatenessFlags | None = None,
     ) -> FoldResult:
         """Read every event's features and add it to its entities, in the order of the columns.
 
@@ -182,12 +182,14 @@ class FeatureEngine:
                 elsewhere = _checked(others[name].rows, needed, name)
                 heads = elsewhere[:, 0].copy()  # the fold moves the column itself on
             touched = np.zeros(len(rows[name]), np.bool_)
-            states[name] = State(rows[name].row, _checked(own[name], needed, name), elsewhere, heads, touched, _NEVER)
+            states[name] = FoldState(rows[name].row, _checked(own[name], needed, name), elsewhere, heads, touched, _NEVER)
         passing = self.begin(columns, commits, judged)
         self._fold_into(passing, states)
         return passing.result()
 
-    def begin(self, columns: EventColumns, commits: NDArray[np.int64] | None = None, judged: Judged | None = None) -> FoldPass:
+    def begin(
+        self, columns: EventColumns, commits: NDArray[np.int64] | None = None, judged: LatenessFlags | None = None
+    ) -> FoldPass:
         """Begin a fold whose kinds come one after the other (`fold_into`).
 
         Args:
@@ -215,21 +217,21 @@ class FeatureEngine:
             if name in rows:
                 own, touched = state[name], np.zeros(len(state[name]), np.bool_)
                 _checked(own, (len(own), layout.plan.width), name)
-                states[name] = State(rows[name], own, _no_rows(layout), np.zeros(0, np.int64), touched, self._ttl_ms[name])
+                states[name] = FoldState(rows[name], own, _no_rows(layout), np.zeros(0, np.int64), touched, self._ttl_ms[name])
         self._fold_into(passing, states)
 
-    def _fold_into(self, passing: FoldPass, states: Mapping[str, State]) -> None:
+    def _fold_into(self, passing: FoldPass, states: Mapping[str, FoldState]) -> None:
         assert passing.is_judged or self.kinds[0].name in states, "nobody has judged lateness and repetition"
         for name, state in states.items():
             plan = self._layouts[name].plan
             if len(state.own) or len(plan.always):  # else no event has such an entity, and its features have their defaults
                 lateness_ms = _JUDGED_BEFORE if passing.is_judged else self.allowed_lateness_ms
-                fold_kind(plan, passing.batch, state, passing.out, Scratch.of(plan), lateness_ms)
+                fold_kind(plan, passing.batch, state, passing.out, FoldScratch.of(plan), lateness_ms)
                 passing.is_judged = True
             passing.touched[name] = state.touched
 
-    def _out(self, count: int) -> Out:
-        return Out(
+    def _out(self, count: int) -> FoldOutput:
+        return FoldOutput(
             late_by=np.zeros(count, np.int64),
             duplicate_of=np.full(count, -1, np.int64),
             dense=np.repeat(self._defaults[None, :], count, axis=0),
@@ -244,7 +246,7 @@ class FeatureEngine:
         return pack_rows(self._layouts[kind], own, rows)
 
     def read_features(
-        self, kind: str, blobs: Blobs | Sequence[bytes | None] | Others, at_ms: NDArray[np.int64] | int
+        self, kind: str, blobs: Blobs | Sequence[bytes | None] | MergedReplicas, at_ms: NDArray[np.int64] | int
     ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
         """Read what an event at `at_ms` (one for all, or (N,)) without values of its own would see of N entities.
 
@@ -257,26 +259,26 @@ class FeatureEngine:
             The names of the kind's features, and (N, F_kind) float32.
         """
         layout = self._layouts[kind]
-        own = blobs.rows.copy() if isinstance(blobs, Others) else self.unpack(kind, blobs)
+        own = blobs.rows.copy() if isinstance(blobs, MergedReplicas) else self.unpack(kind, blobs)
         count = len(own)
         wanted = [(f.name, column) for f, column in zip(layout.features, layout.columns, strict=True) if f.entity != EVENT]
         times = np.ascontiguousarray(np.broadcast_to(np.asarray(at_ms, np.int64), (count,)))
         # One event without values for each entity; the fold adds it to the decoded copy, which is dropped.
-        batch = Batch(
+        batch = FoldBatch(
             times, np.zeros((count, len(self.catalogue.measures)), np.int64), np.zeros((count, 4), np.int32),
             np.zeros((count, 4), np.int32), np.zeros(count, np.int64), np.zeros(count, np.int64),
         )  # fmt: skip
         rows, touched = np.arange(count, dtype=np.int32), np.zeros(count, np.bool_)
-        state = State(rows, own, _no_rows(layout), np.zeros(0, np.int64), touched, _NEVER)
+        state = FoldState(rows, own, _no_rows(layout), np.zeros(0, np.int64), touched, _NEVER)
         out = self._out(count)
-        fold_kind(layout.plan, batch, state, out, Scratch.of(layout.plan), _JUDGED_BEFORE)
+        fold_kind(layout.plan, batch, state, out, FoldScratch.of(layout.plan), _JUDGED_BEFORE)
         return tuple(name for name, _ in wanted), out.dense[:, [column for _, column in wanted]]
 
     def describe(self, kind: str, blob: bytes | None) -> dict[str, object]:
-        """Show one entity's decoded state (stream_app/features/describe.py)."""
+        """Show one entity's decoded state (stream_app/features/state/describe.py)."""
         return describe_row(self.catalogue, self._layouts[kind], self.unpack(kind, [blob])[0])
 
-    def describe_others(self, kind: str, others: Others, number: int) -> dict[str, object]:
+    def describe_others(self, kind: str, others: MergedReplicas, number: int) -> dict[str, object]:
         """Show what the replicas of one entity, merged, hold."""
         return describe_row(self.catalogue, self._layouts[kind], others.rows[number])
 
@@ -295,7 +297,7 @@ class FeatureEngine:
             Click(event_id="c", user="u", event_time_ms=2, device="d", ip="::1", action="view", item="i", category="c"),
             Order(event_id="o", user="u", event_time_ms=3, lines=[OrderLine(item="i")], amount=1.0, currency="EUR"),
         ]
-        columns = self.columns(events, [0, 0, 0], Identity(b"warm"))
+        columns = self.columns(events, [0, 0, 0], Pseudonymizer(b"warm"))
         rows = self.rows(columns)
         blobs = {name: Blobs.of([None] * len(rows[name])) for name in rows}
         for _ in range(2):  # the second time over with replicas of other groups

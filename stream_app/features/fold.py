@@ -35,12 +35,12 @@ from stream_app.features.aggregations.session import (
 from stream_app.features.aggregations.spread import STD, ZSCORE, read_std, read_zscore
 from stream_app.features.aggregations.sums import SUM, read_sum
 from stream_app.features.aggregations.trend import TREND, read_trend
-from stream_app.features.compiled import Int, compiled, inlined, prefetch
-from stream_app.features.layout import MOST_UNION, KindPlan
+from stream_app.features.jit import Int, compiled, inlined, prefetch
 from stream_app.features.sequence import add_interaction, add_query, find_event, read_interactions, read_queries
-from stream_app.features.tiles import add_event, add_past, kept_bits, lowest, merge_past, quotient, remainder
+from stream_app.features.state.layout import MOST_UNION, KindPlan
+from stream_app.features.state.tiles import add_event, add_past, kept_bits, lowest, merge_past, quotient, remainder
 
-__all__ = ["Batch", "Out", "Scratch", "State", "fold_kind"]
+__all__ = ["FoldBatch", "FoldOutput", "FoldScratch", "FoldState", "fold_kind"]
 
 # Columns of plan.blocks, plan.codes, plan.reals and plan.places (layout.KindPlan).
 _TILE_MS, _TILES, _SLOTS, _WIDTH, _OFFSET = 0, 1, 2, 3, 4
@@ -53,7 +53,7 @@ _AHEAD = 3  # events: 1, 3 and 6 were tried
 _LINE = 8  # columns of a cache line
 
 
-class Batch(NamedTuple):
+class FoldBatch(NamedTuple):
     """B events.
 
     times (B,) ms, values (B, M), ids (B, 4) int32 item bucket, category bucket, kind + 1, price bucket, query (B, 4) int32,
@@ -68,7 +68,7 @@ class Batch(NamedTuple):
     commits: NDArray[np.int64]
 
 
-class State(NamedTuple):
+class FoldState(NamedTuple):
     """N entities of one kind.
 
     rows (B,) int32: each event's entity, -1 for none. own (N, W): this group's state. others (N, W): the other groups'
@@ -87,7 +87,7 @@ class State(NamedTuple):
     ttl_ms: int
 
 
-class Out(NamedTuple):
+class FoldOutput(NamedTuple):
     """Tensors of B events, dense filled with the defaults and the rest with zeros before the first kind.
 
     late_by (B,) int64 ms, duplicate_of (B,) int64 (-1: none), dense (B, F) float32, sequence_ids (B, 32, 4) int32, sequence_gaps
@@ -103,14 +103,14 @@ class Out(NamedTuple):
     query_gaps: NDArray[np.float32]
 
 
-class Scratch(NamedTuple):
+class FoldScratch(NamedTuple):
     """What the windows of one event are joined in: joined (A,), and a set (D, U) for each distinct count."""
 
     joined: NDArray[np.int64]
     sets: NDArray[np.int64]
 
     @classmethod
-    def of(cls, plan: KindPlan) -> Scratch:
+    def of(cls, plan: KindPlan) -> FoldScratch:
         """Make it for one kind."""
         return cls(np.zeros(int(plan.places[_ACCUMULATORS]), np.int64), np.zeros((len(plan.sets), MOST_UNION), np.int64))
 
@@ -231,7 +231,7 @@ def _evaluate(  # noqa: C901, PLR0912, PLR0915 - the switch
 
 
 @inlined
-def _judge(row: NDArray[np.int64], e: int, batch: Batch, out: Out, plan: KindPlan, lateness_ms: int) -> None:
+def _judge(row: NDArray[np.int64], e: int, batch: FoldBatch, out: FoldOutput, plan: KindPlan, lateness_ms: int) -> None:
     """Say whether an event is late, or one that its user's last events hold already."""
     newest, t = row[0] - 1, batch.times[e]
     if newest >= 0 and t < newest - lateness_ms:
@@ -241,7 +241,7 @@ def _judge(row: NDArray[np.int64], e: int, batch: Batch, out: Out, plan: KindPla
 
 
 @inlined
-def _fetch_ahead(state: State, e: int) -> None:
+def _fetch_ahead(state: FoldState, e: int) -> None:
     """Have the row of a later event fetched: waiting for memory was a third of the time on the card log (measured)."""
     if e < state.rows.shape[0] and state.rows[e] >= 0:
         for column in range(0, state.own.shape[1], _LINE):
@@ -250,7 +250,7 @@ def _fetch_ahead(state: State, e: int) -> None:
 
 @compiled
 def fold_kind(  # noqa: C901, PLR0912 - the loop that everything is compiled into
-    plan: KindPlan, batch: Batch, state: State, out: Out, scratch: Scratch, lateness_ms: int
+    plan: KindPlan, batch: FoldBatch, state: FoldState, out: FoldOutput, scratch: FoldScratch, lateness_ms: int
 ) -> None:
     """Fold a batch into the entities of one kind, in the order of its events; outputs are written in place.
 

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_app.features.compiled import Int, Real, inlined
+from stream_app.features.jit import Int, Real, inlined
 
 __all__ = [
     "CODES",

@@ -26,10 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.contract import OUTPUTS
-from stream_app.codec.ranked import ModelNorms, Ranked, ScoredRows
 from stream_app.errors import ContractError, MillraceError
 from stream_app.inference.breaker import Breaker
 from stream_app.metrics import Metrics
+from stream_app.ranked import ModelNorms, RankedBatch, ScoredRows
 
 __all__ = ["Degradable", "DegradingRanker", "rules_only"]
 
@@ -54,19 +54,19 @@ class Degradable(Protocol):
         """The versions of all models that the next batch goes through; another text: another model is called."""
         ...
 
-    def rank(self, inputs: Inputs, users: Sequence[bytes]) -> Ranked:
+    def rank(self, inputs: Inputs, users: Sequence[bytes]) -> RankedBatch:
         """Score; also called by a second thread while one hangs in it."""
         ...
 
 
-def rules_only(rows: int, norms: ModelNorms) -> Ranked:
+def rules_only(rows: int, norms: ModelNorms) -> RankedBatch:
     """Return the degraded answers of so many rows: zeros, no candidates; `norms` are of the model that would have answered."""
     outputs = {spec.name: np.zeros((rows, *spec.shape), np.float32) for spec in OUTPUTS}
     scored = ScoredRows.from_outputs(outputs, [[] for _ in range(rows)], np.zeros((rows, 0), np.float32))
-    return Ranked(scored, outputs["fraud"], replace(norms, threshold=_NEVER), [norms.version] * rows, degraded=True)
+    return RankedBatch(scored, outputs["fraud"], replace(norms, threshold=_NEVER), [norms.version] * rows, degraded=True)
 
 
-class _Call(Future[Ranked]):
+class _Call(Future[RankedBatch]):
     """One call of the models of this name."""
 
     def __init__(self, serves: str) -> None:
@@ -102,7 +102,7 @@ class DegradingRanker:
         """The champion's version."""
         return self._inner.norms.version
 
-    def rank(self, inputs: Inputs, users: Sequence[bytes]) -> Ranked:
+    def rank(self, inputs: Inputs, users: Sequence[bytes]) -> RankedBatch:
         """Score B events, or answer them by rules alone; see `stream_app.pipeline.Ranker`."""
         self._see_who_serves()
         self._take_probe()
@@ -123,7 +123,7 @@ class DegradingRanker:
         self._degraded_rows += len(users)
         return rules_only(len(users), self._inner.norms)
 
-    def _ask(self, inputs: Inputs, users: Sequence[bytes]) -> Ranked:
+    def _ask(self, inputs: Inputs, users: Sequence[bytes]) -> RankedBatch:
         if not self._max_score_s:
             return self._call(inputs, users)
         if self._hung and not self._may_start():  # a model that was replaced while it hung, and is back
@@ -137,7 +137,7 @@ class DegradingRanker:
             self._leave(call)
             raise
 
-    def _call(self, inputs: Inputs, users: Sequence[bytes]) -> Ranked:
+    def _call(self, inputs: Inputs, users: Sequence[bytes]) -> RankedBatch:
         try:
             return self._inner.rank(inputs, users)
         except TimeoutError as error:  # not to be taken for ours

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from stream_app.inference.artifact import check_catalogue
-from stream_app.inference.candidates import load_candidates
-from stream_app.inference.engines import open_scorer
+from stream_app.inference.engines.selection import open_scorer
 from stream_app.inference.ranker import ModelRanker
+from stream_app.inference.retrieval.item_index import load_candidates
 from stream_app.metrics import Metrics
 
 __all__ = ["CANDIDATES", "RankerLoader"]

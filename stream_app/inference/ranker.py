@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.contract import INPUTS, OUTPUTS
-from stream_app.codec.ranked import ModelNorms, Ranked, ScoredRows
 from stream_app.errors import ModelFailedError
-from stream_app.inference.candidates import CandidateIndex
-from stream_app.inference.port import Scorer
+from stream_app.inference.engines.port import Scorer
+from stream_app.inference.retrieval.item_index import ItemIndex
+from stream_app.ranked import ModelNorms, RankedBatch, ScoredRows
 
 __all__ = ["ModelAnswers", "ModelRanker", "PriorRanker"]
 
@@ -65,7 +65,7 @@ class ModelRanker:
         threshold: Fraud probability from which an event is an alert; negative: the one in the model's manifest.
     """
 
-    def __init__(self, scorer: Scorer, index: CandidateIndex, k: int, threshold: float = -1.0) -> None:
+    def __init__(self, scorer: Scorer, index: ItemIndex, k: int, threshold: float = -1.0) -> None:
         manifest = scorer.manifest
         self._scorer = scorer
         self._index = index
@@ -100,10 +100,10 @@ class ModelRanker:
             [b""],
         )
 
-    def rank(self, inputs: Mapping[str, NDArray[Any]], users: Sequence[bytes]) -> Ranked:
+    def rank(self, inputs: Mapping[str, NDArray[Any]], users: Sequence[bytes]) -> RankedBatch:
         """Score B events; see `stream_app.pipeline.Ranker`."""
         answers = self.answer(inputs)
-        return Ranked(answers.scored(), answers.outputs["fraud"], self.norms, [self.version] * len(users))
+        return RankedBatch(answers.scored(), answers.outputs["fraud"], self.norms, [self.version] * len(users))
 
     def answer(self, inputs: Mapping[str, NDArray[Any]]) -> ModelAnswers:
         """Score B events; one thread at a time.
@@ -148,11 +148,11 @@ class PriorRanker:
     def __init__(self, threshold: float = 2.0) -> None:
         self._threshold = threshold
 
-    def rank(self, inputs: Mapping[str, NDArray[Any]], users: Sequence[bytes]) -> Ranked:
+    def rank(self, inputs: Mapping[str, NDArray[Any]], users: Sequence[bytes]) -> RankedBatch:
         """Answer for B events without looking at them."""
         batch, features = inputs["dense"].shape
         norms = ModelNorms(self.version, self._threshold, np.zeros(features, np.float32), np.ones(features, np.float32))
         outputs = {spec.name: np.zeros((batch, *spec.shape), np.float32) for spec in OUTPUTS}
         empty: list[list[str]] = [[] for _ in range(batch)]
         scored = ScoredRows.from_outputs(outputs, empty, np.zeros((batch, 0), np.float32))
-        return Ranked(scored, outputs["fraud"], norms, [self.version] * len(users))
+        return RankedBatch(scored, outputs["fraud"], norms, [self.version] * len(users))

@@ -9,14 +9,14 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from stream_app.codec.compressed import DAMAGE, plain_bytes
 from stream_app.errors import InputFileError
 from stream_app.events import ANSWER_TOPICS, Source
-from stream_app.replay.answer_tables import answers_of
-from stream_app.replay.files import RecordLine
-from stream_app.replay.parquet_parts import parts_in
+from stream_app.logs.answer_tables import answers_of
+from stream_app.logs.compression import DAMAGE, plain_bytes
+from stream_app.logs.log_files import RecordLine
+from stream_app.logs.parquet_parts import parts_in
 
-__all__ = ["COMPARED_TOPICS", "FEATURES", "Said", "answers_in", "source_of"]
+__all__ = ["COMPARED_TOPICS", "FEATURES", "AnswerRecord", "answers_in", "source_of"]
 
 FEATURES: Final = "features"
 COMPARED_TOPICS: Final = (*ANSWER_TOPICS, "dead-letters", "late-events", FEATURES)
@@ -29,7 +29,7 @@ class _Head(msgspec.Struct):
     answer_id: str
 
 
-class Said(NamedTuple):
+class AnswerRecord(NamedTuple):
     """One message: its topic, the id of what it answers, its bytes."""
 
     topic: str
@@ -41,7 +41,7 @@ _head: Final = msgspec.json.Decoder(_Head).decode
 _line: Final = msgspec.json.Decoder(RecordLine).decode
 
 
-def answers_in(folder: Path) -> Iterator[Said]:
+def answers_in(folder: Path) -> Iterator[AnswerRecord]:
     """Yield the messages of a folder, topic by topic.
 
     Those of a replay are in `<topic>.jsonl` or, as Parquet, in folders `<topic>`; of a recording in
@@ -63,10 +63,10 @@ def answers_in(folder: Path) -> Iterator[Said]:
         yield from _messages(topic, path)
     for topic in tables:
         for value in answers_of(topic, folder / topic):
-            yield Said(topic, _head(value).answer_id, value)
+            yield AnswerRecord(topic, _head(value).answer_id, value)
 
 
-def _messages(topic: str, path: Path) -> Iterator[Said]:
+def _messages(topic: str, path: Path) -> Iterator[AnswerRecord]:
     done = 0
     with path.open("rb") as raw:
         try:
@@ -76,7 +76,7 @@ def _messages(topic: str, path: Path) -> Iterator[Said]:
                 if value.startswith(_ENVELOPE):
                     line = _line(value)
                     value = line.value.encode() if line.value is not None else line.value_base64 or b""
-                yield Said(topic, _head(value).answer_id, value)
+                yield AnswerRecord(topic, _head(value).answer_id, value)
         except (msgspec.DecodeError, *DAMAGE) as err:
             raise InputFileError(f"{path}, line {done}: no answer ({err}). Make the folder again") from err
 

@@ -4,7 +4,7 @@ Everything is one partition group: an event sees all earlier events of its entit
 state is a replica. Answers say that they were decided when their record came (the virtual clock). The result is the same for
 every batch size, down to the bytes: nothing that is answered depends on where batches are cut.
 
-The state is kept unpacked in memory (`Resident`), or in any store by choice; the fold, the model, the decisions and the bytes
+The state is kept unpacked in memory (`MemoryState`), or in any store by choice; the fold, the model, the decisions and the bytes
 of the answers are the worker's in both cases.
 """
 
@@ -21,20 +21,20 @@ from typing import Final
 import numpy as np
 from prometheus_client import CollectorRegistry
 
-from stream_app.batch import Judged, Prepared, Span
+from stream_app.batch import DecodedBatch, OffsetSpan, ScoredBatch
 from stream_app.clock import SettableClock
 from stream_app.codec.outbox import Messages
 from stream_app.config import Settings
 from stream_app.errors import ConfigError
 from stream_app.events import Label
 from stream_app.features.engine import FeatureEngine
-from stream_app.features.folded import FoldResult
+from stream_app.features.fold_types import FoldResult
+from stream_app.logs.log_source import LogChunk
 from stream_app.metrics import Metrics
 from stream_app.pipeline import Pipeline
-from stream_app.replay.answered import KeptAnswers
-from stream_app.replay.kept_state import load_kept, load_state, save_state
-from stream_app.replay.resident import Resident
-from stream_app.replay.sources import Chunk
+from stream_app.replay.duplicate_cache import DuplicateCache
+from stream_app.replay.memory_state import MemoryState
+from stream_app.replay.parallel.state_shards import load_kept, load_state, save_state
 from stream_app.store.port import CommitStatus, Store
 from stream_app.wiring import build_engine, build_pipeline
 
@@ -59,8 +59,8 @@ class ReplayBatch:
 
     first: int
     end: int
-    prepared: Prepared
-    judged: Judged | None
+    prepared: DecodedBatch
+    judged: ScoredBatch | None
     messages: Mapping[str, Messages]
     labels: list[Label]
 
@@ -90,11 +90,11 @@ class CanonicalReplay:
     ) -> None:
         self.engine = engine or build_engine(settings)
         self.clock = SettableClock()
-        self.kept = KeptAnswers()
+        self.kept = DuplicateCache()
         built = pipeline or build_pipeline(settings, self.engine, self.kept, self.clock, Metrics(CollectorRegistry()))
         fates = replace(built.fates, clock=self.clock, scored_at_ingest=True)
         self.pipeline = replace(built, store=store or self.kept, fates=fates)
-        self.state = Resident(self.engine)
+        self.state = MemoryState(self.engine)
         self.position = self.events = 0
         self._in_store = store is not None
         self._loop = asyncio.new_event_loop()
@@ -156,7 +156,7 @@ class CanonicalReplay:
         load_kept(paths, self.kept)
         self.position = position
 
-    def batches(self, chunks: Iterable[Chunk]) -> Iterator[ReplayBatch]:
+    def batches(self, chunks: Iterable[LogChunk]) -> Iterator[ReplayBatch]:
         """Replay chunks of a log, each as one batch; whatever the chunks' sizes, the same comes out.
 
         Args:
@@ -169,18 +169,18 @@ class CanonicalReplay:
             else:
                 yield self.answer(chunk, prepared, self.fold(prepared))
 
-    def prepare(self, chunk: Chunk) -> Prepared:
+    def prepare(self, chunk: LogChunk) -> DecodedBatch:
         """Decode the next chunk; changes nothing."""
-        span = Span(_GROUP, self._epoch, _LOG, self.position, self.position + len(chunk.records))
+        span = OffsetSpan(_GROUP, self._epoch, _LOG, self.position, self.position + len(chunk.records))
         return self.pipeline.prepare([span], ((record.topic, record) for record in chunk.records), group=_GROUP)
 
-    def fold(self, prepared: Prepared) -> FoldResult | None:
+    def fold(self, prepared: DecodedBatch) -> FoldResult | None:
         """Read the features of the next chunk's events and add them to the state; None where it has no event."""
         if prepared.columns is None:
             return None
         return self.state.fold(prepared.columns, self.events + 1 + np.arange(len(prepared.columns), dtype=np.int64))
 
-    def answer(self, chunk: Chunk, prepared: Prepared, folded: FoldResult | None) -> ReplayBatch:
+    def answer(self, chunk: LogChunk, prepared: DecodedBatch, folded: FoldResult | None) -> ReplayBatch:
         """Answer the next chunk, whose events were folded under their running numbers, from 1."""
         first = self.position
         if chunk.records:
@@ -194,7 +194,7 @@ class CanonicalReplay:
         self.events += len(prepared.events)
         return ReplayBatch(first, self.position, prepared, judged, outbox.topics, chunk.labels)
 
-    def _through_store(self, chunk: Chunk, prepared: Prepared) -> Iterator[ReplayBatch]:
+    def _through_store(self, chunk: LogChunk, prepared: DecodedBatch) -> Iterator[ReplayBatch]:
         """Give out a batch, and commit it when the next one is asked for: then it has been written down."""
         first = self.position
         if not chunk.records:  # labels alone

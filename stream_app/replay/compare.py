@@ -17,10 +17,10 @@ import numpy as np
 
 from stream_app.codec.feature_rows import tensors_of
 from stream_app.events import FeatureRow
-from stream_app.replay.answer_files import FEATURES, Said, answers_in, source_of
-from stream_app.replay.begins import read_begins
+from stream_app.replay.answer_files import FEATURES, AnswerRecord, answers_in, source_of
+from stream_app.replay.start_offsets import read_begins
 
-__all__ = ["Difference", "Differences", "compare"]
+__all__ = ["ReplayDifference", "ReplayDifferences", "compare"]
 
 _MOST_FIELDS: Final = 10  # of the first event that differs
 _MOST_HELD: Final = 200_000  # differing messages that are looked into; the others are counted
@@ -31,7 +31,7 @@ _json: Final = msgspec.json.Decoder()
 _row: Final = msgspec.json.Decoder(FeatureRow).decode
 
 
-class Difference(msgspec.Struct):
+class ReplayDifference(msgspec.Struct):
     """A field, or a feature, with both values; None where a side has no such message or field."""
 
     topic: str
@@ -41,7 +41,7 @@ class Difference(msgspec.Struct):
 
 
 @dataclass
-class Differences:
+class ReplayDifferences:
     """What differs.
 
     Attributes:
@@ -93,7 +93,7 @@ class Differences:
         }
 
 
-def compare(live: Path, replay: Path, feature_names: Sequence[str], ignore: Collection[str] = ()) -> Differences:
+def compare(live: Path, replay: Path, feature_names: Sequence[str], ignore: Collection[str] = ()) -> ReplayDifferences:
     """Compare two folders (see `answer_files.answers_in`).
 
     Args:
@@ -105,7 +105,7 @@ def compare(live: Path, replay: Path, feature_names: Sequence[str], ignore: Coll
     Raises:
         InputFileError: A folder has no answers, or a file is damaged.
     """
-    result = Differences()
+    result = ReplayDifferences()
     known: dict[Key, int] = {}
     with_features = [any(said.topic == FEATURES for said in answers_in(folder)) for folder in (live, replay)]
     result.features = all(with_features)
@@ -129,17 +129,17 @@ def compare(live: Path, replay: Path, feature_names: Sequence[str], ignore: Coll
     return result
 
 
-def _compared(folder: Path, features: bool) -> Iterator[Said]:
+def _compared(folder: Path, features: bool) -> Iterator[AnswerRecord]:
     return (said for said in answers_in(folder) if features or said.topic != FEATURES)
 
 
-def _entered(known: dict[Key, int], said: Said, ignore: Collection[str]) -> bool:
+def _entered(known: dict[Key, int], said: AnswerRecord, ignore: Collection[str]) -> bool:
     """Enter a message; tell whether the same was said before in other words."""
     digest = hash(_without(said, ignore))
     return known.setdefault((said.topic, said.answer_id), digest) != digest
 
 
-def _without(said: Said, ignore: Collection[str]) -> bytes:
+def _without(said: AnswerRecord, ignore: Collection[str]) -> bytes:
     if not ignore or said.topic == FEATURES:
         return said.value
     answer = _json.decode(said.value)
@@ -147,7 +147,7 @@ def _without(said: Said, ignore: Collection[str]) -> bytes:
 
 
 def _look_into(
-    result: Differences, live: Path, replay: Path, different: set[Key], how: tuple[Sequence[str], Collection[str]]
+    result: ReplayDifferences, live: Path, replay: Path, different: set[Key], how: tuple[Sequence[str], Collection[str]]
 ) -> None:
     events = {answer_id for _, answer_id in different}
     times: dict[str, int] = {}
@@ -159,7 +159,7 @@ def _look_into(
             key = (said.topic, said.answer_id)
             if key in different and len(side) < _MOST_HELD:
                 side[key] = said.value
-    found: dict[str, list[Difference]] = {}
+    found: dict[str, list[ReplayDifference]] = {}
     for topic, answer_id in sorted(different):
         both = [side.get((topic, answer_id)) for side in sides]
         if both == [None, None]:
@@ -178,38 +178,38 @@ def _look_into(
 
 def _differences(
     topic: str, live: bytes | None, replay: bytes | None, feature_names: Sequence[str], ignore: Collection[str]
-) -> Iterator[Difference]:
+) -> Iterator[ReplayDifference]:
     if live is None or replay is None:
-        yield Difference(topic, "(message)", None if live is None else "there", None if replay is None else "there")
+        yield ReplayDifference(topic, "(message)", None if live is None else "there", None if replay is None else "there")
     elif topic == FEATURES:
         yield from _of_features(live, replay, feature_names)
     else:
-        yield from _of_values(topic, "", _json.decode(_without(Said(topic, "", live), ignore)),
-                              _json.decode(_without(Said(topic, "", replay), ignore)))  # fmt: skip
+        yield from _of_values(topic, "", _json.decode(_without(AnswerRecord(topic, "", live), ignore)),
+                              _json.decode(_without(AnswerRecord(topic, "", replay), ignore)))  # fmt: skip
 
 
-def _of_features(live: bytes, replay: bytes, feature_names: Sequence[str]) -> Iterator[Difference]:
+def _of_features(live: bytes, replay: bytes, feature_names: Sequence[str]) -> Iterator[ReplayDifference]:
     ours, theirs = _row(live), _row(replay)
     if ours.features_version != theirs.features_version:
-        yield Difference(FEATURES, "features_version", ours.features_version, theirs.features_version)
+        yield ReplayDifference(FEATURES, "features_version", ours.features_version, theirs.features_version)
         return
     right = tensors_of(theirs)
     for name, left in tensors_of(ours).items():
         ours_flat, theirs_flat = left.reshape(-1), right[name].reshape(-1)
         for at in np.flatnonzero(ours_flat.view("<u4") != theirs_flat.view("<u4")).tolist():  # to the bit
             column = feature_names[at] if name == "dense" and at < len(feature_names) else name
-            yield Difference(FEATURES, column, ours_flat[at].item(), theirs_flat[at].item())
+            yield ReplayDifference(FEATURES, column, ours_flat[at].item(), theirs_flat[at].item())
 
 
-def _of_values(topic: str, path: str, live: Any, replay: Any) -> Iterator[Difference]:  # noqa: ANN401 (JSON values)
+def _of_values(topic: str, path: str, live: Any, replay: Any) -> Iterator[ReplayDifference]:  # noqa: ANN401 (JSON values)
     if isinstance(live, dict) and isinstance(replay, dict):
         for name in {**live, **replay}:
             yield from _of_values(topic, f"{path}.{name}".lstrip("."), live.get(name), replay.get(name))
     elif live != replay:
-        yield Difference(topic, path, live, replay)
+        yield ReplayDifference(topic, path, live, replay)
 
 
-def _enter_largest(largest: dict[str, float], differences: Sequence[Difference]) -> None:
+def _enter_largest(largest: dict[str, float], differences: Sequence[ReplayDifference]) -> None:
     for one in differences:
         if one.topic == FEATURES and isinstance(one.live, float) and isinstance(one.replay, float):
             largest[one.field] = max(largest.get(one.field, 0.0), abs(one.live - one.replay))

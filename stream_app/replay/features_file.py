@@ -13,10 +13,10 @@ from typing import Any, Final
 import numpy as np
 
 from model import contract
-from stream_app.batch import Judged, Prepared
+from stream_app.batch import DecodedBatch, ScoredBatch
 from stream_app.features.engine import FeatureEngine
-from stream_app.features.folded import FoldResult
-from stream_app.replay.parquet_parts import ParquetParts, arrow
+from stream_app.features.fold_types import FoldResult
+from stream_app.logs.parquet_parts import ParquetParts, arrow
 
 __all__ = ["FeaturesFolder", "feature_table"]
 
@@ -52,7 +52,7 @@ def feature_table(engine: FeatureEngine, identifiers: Mapping[str, Any], folded:
     return pa.table(columns)
 
 
-def _identifiers(prepared: Prepared) -> dict[str, Any]:
+def _identifiers(prepared: DecodedBatch) -> dict[str, Any]:
     pa = arrow()
     return {
         "event_id": pa.array([event.event_id for event in prepared.events], pa.string()),
@@ -80,7 +80,7 @@ class FeaturesFolder:
         self._parts = ParquetParts(folder, resume_at)
         self._engine = engine
 
-    def write(self, prepared: Prepared, judged: Judged | None) -> None:
+    def write(self, prepared: DecodedBatch, judged: ScoredBatch | None) -> None:
         """Append the rows of a batch."""
         if judged is not None:
             versions = list(judged.ranked.versions)

@@ -15,10 +15,10 @@ from typing import BinaryIO, Final, Protocol
 from stream_app.codec.outbox import Messages
 from stream_app.errors import ConfigError
 from stream_app.events import ANSWER_TOPICS, SIDE_TOPICS
-from stream_app.imports.sink import KafkaSink
+from stream_app.logs.answer_tables import answer_table, table_schema
+from stream_app.logs.ingest.sink import KafkaSink
+from stream_app.logs.parquet_parts import PART_ROWS, ParquetParts, parts_in
 from stream_app.replay.answer_files import FEATURES
-from stream_app.replay.answer_tables import answer_table, table_schema
-from stream_app.replay.parquet_parts import PART_ROWS, ParquetParts, parts_in
 
 __all__ = ["REPLAY_TOPICS", "AnswerFiles", "AnswerTables", "AnswerTopics", "ReplaySink"]
 

@@ -16,7 +16,7 @@ from typing import Any
 from stream_app.clock import SystemClock
 from stream_app.config import Settings
 from stream_app.errors import ConfigError
-from stream_app.replay.state_file import GroupHeader, StateHeader, group_frames, write_state
+from stream_app.replay.checkpoints.state_file import GroupHeader, StateHeader, group_frames, write_state
 from stream_app.store.port import GroupDump, Store
 from stream_app.wiring import build_engine, build_store, shared_kinds
 

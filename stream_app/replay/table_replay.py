@@ -17,23 +17,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_app.codec.decode import Decoder, decode_label
-from stream_app.codec.identity import Identity
 from stream_app.config import Settings
 from stream_app.errors import InputFileError, InvalidEventError
-from stream_app.features.columns import EventColumns
+from stream_app.features.columns.event_columns import EventColumns
+from stream_app.features.columns.table_columns import TableReader
 from stream_app.features.engine import FeatureEngine
-from stream_app.features.folded import FoldResult
-from stream_app.features.table_columns import TableReader
+from stream_app.features.fold_types import FoldResult
 from stream_app.inference.ranker import PriorRanker
-from stream_app.replay.event_table import EventTable
+from stream_app.logs.event_table import EventTable
+from stream_app.logs.log_issues import MOST_APART_MS, time_jump
+from stream_app.logs.log_records import LABELS, LogRecord
+from stream_app.logs.log_source import LogSource
+from stream_app.logs.parquet_parts import arrow
+from stream_app.logs.table_events import COLUMNS, DICTIONARIES, events_of, identifiers, known
+from stream_app.privacy import Pseudonymizer
 from stream_app.replay.features_file import feature_table
-from stream_app.replay.parquet_parts import arrow
-from stream_app.replay.problems import MOST_APART_MS, time_jump
-from stream_app.replay.records import LABELS, LogRecord
-from stream_app.replay.resident import Resident
-from stream_app.replay.run import Outputs, ReplaySummary, reached
-from stream_app.replay.sources import LogSource
-from stream_app.replay.table_events import COLUMNS, DICTIONARIES, events_of, identifiers, known
+from stream_app.replay.memory_state import MemoryState
+from stream_app.replay.replay_run import Outputs, ReplaySummary, reached
 from stream_app.wiring import build_engine
 
 __all__ = ["TableFeatures", "TableReplay", "replay_features"]
@@ -98,12 +98,12 @@ class TableReplay:
     """
 
     def __init__(
-        self, path: Path, table: EventTable, engine: FeatureEngine, identity: Identity, source: LogSource, skew_ms: int
+        self, path: Path, table: EventTable, engine: FeatureEngine, identity: Pseudonymizer, source: LogSource, skew_ms: int
     ) -> None:
         self.summary = ReplaySummary()
         self._path, self._table, self._engine, self._identity, self._source = path, table, engine, identity, source
         self._decoder, self._skew_ms = Decoder(future_skew_ms=skew_ms), skew_ms
-        self._state = Resident(engine)
+        self._state = MemoryState(engine)
         self._last_ms: int | None = None
 
     def batches(self, size: int) -> Iterator[TableFeatures]:
@@ -238,7 +238,7 @@ def replay_features(settings: Settings, path: Path, source: LogSource, outputs: 
     assert not outputs.sinks, "answers need every record"
     begin_s = time.monotonic()
     engine = build_engine(settings)
-    identity = Identity(settings.privacy.id_key.reveal().encode())
+    identity = Pseudonymizer(settings.privacy.id_key.reveal().encode())
     try:
         table = EventTable(path)
     except InputFileError as err:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from stream_app.events import Click, Order, Search
     from stream_app.simulator.options import SimulatorOptions
-    from stream_app.simulator.visit import Happening
+    from stream_app.simulator.visit import SimulatedAction
 
 __all__ = ["FIRST_OF_TWO", "ONLY", "SECOND_OF_TWO", "Arrival", "arrivals_from_happenings"]
 
@@ -75,7 +75,7 @@ class _Disturbance:
             if arrival.topic == "labels":
                 yield arrival
 
-    def befall(self, happening: Happening) -> Arrival | None:
+    def befall(self, happening: SimulatedAction) -> Arrival | None:
         """Return the event as it arrives now, or None when it arrives later."""
         now_ms, topic, event, fraud_kind, intent = happening
         rng, options = self._rng, self._options
@@ -128,7 +128,7 @@ class _Disturbance:
 
 
 def arrivals_from_happenings(
-    happenings: Iterator[Happening], options: SimulatorOptions, stop: Callable[[], bool]
+    happenings: Iterator[SimulatedAction], options: SimulatorOptions, stop: Callable[[], bool]
 ) -> Iterator[Arrival]:
     """Yield what arrives, until the options' end is reached or `stop` says so; then the remaining labels.
 
@@ -151,7 +151,7 @@ def arrivals_from_happenings(
     yield from disturbance.rest_of_labels()
 
 
-def _in_order(happenings: Iterator[Happening], disturbance: _Disturbance, end_ms: int | None) -> Iterator[Arrival]:
+def _in_order(happenings: Iterator[SimulatedAction], disturbance: _Disturbance, end_ms: int | None) -> Iterator[Arrival]:
     for happening in happenings:
         if end_ms is not None and happening.time_ms >= end_ms:
             yield from disturbance.due(end_ms)

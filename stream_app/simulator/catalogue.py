@@ -15,7 +15,7 @@ from stream_app.simulator.words import BRANDS, DEPARTMENTS, QUALITIES
 if TYPE_CHECKING:
     import random
 
-__all__ = ["Catalogue", "Category", "Item"]
+__all__ = ["Category", "Item", "ItemCatalogue"]
 
 _PAGES: Final = 12  # result pages made ahead for each category: drawing one anew for each search would cost 10 us
 _PAGE_ITEMS: Final = 12
@@ -43,7 +43,7 @@ class Category:
     page_ids: tuple[list[str], ...]  # the items' ids of each page, as a search shows them
 
 
-class Catalogue:
+class ItemCatalogue:
     """All items, the same for the same seed and size."""
 
     def __init__(self, seed: int, items: int) -> None:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Final
 
 from stream_app.simulator.draws import between, cumulative, pick, seeded, skewed_index, spread
 from stream_app.simulator.shoppers import COUNTRIES, foreign_ip
-from stream_app.simulator.visit import Happening, Numbers, Payment, Visit
+from stream_app.simulator.visit import Payment, SimulatedAction, Visit, VisitNumbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stream_app.events import Intent, Platform
-    from stream_app.simulator.catalogue import Catalogue, Item
+    from stream_app.simulator.catalogue import Item, ItemCatalogue
     from stream_app.simulator.shoppers import Population, Shopper
 
 __all__ = ["FRAUD_KINDS", "MEAN_RING_EVENTS", "Rings"]
@@ -38,7 +38,7 @@ MEAN_RING_EVENTS: Final = 1.0 / sum(_RING_SHARES)  # over the mixture of kinds
 class Rings:
     """Writes fraud rings."""
 
-    def __init__(self, seed: int, catalogue: Catalogue, population: Population, numbers: Numbers) -> None:
+    def __init__(self, seed: int, catalogue: ItemCatalogue, population: Population, numbers: VisitNumbers) -> None:
         self._rng = seeded(seed, "fraud")
         self._catalogue = catalogue
         self._population = population
@@ -56,12 +56,12 @@ class Rings:
             self._bot_clicking,
         )
 
-    def next_ring(self, start_ms: int) -> list[Happening]:
+    def next_ring(self, start_ms: int) -> list[SimulatedAction]:
         """Return all events of one ring that begins at `start_ms`, in no particular order."""
         self._rings += 1
         return self.ring(FRAUD_KINDS[pick(self._rng, _RUNNING)], start_ms)
 
-    def ring(self, kind: str, start_ms: int) -> list[Happening]:
+    def ring(self, kind: str, start_ms: int) -> list[SimulatedAction]:
         """Return all events of one ring of this kind. A takeover needs a regular; before there is one, it is card testing."""
         visits = self._writers[FRAUD_KINDS.index(kind)](start_ms)
         return [happening for visit in visits for happening in visit]

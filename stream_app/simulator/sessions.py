@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Final
 from stream_app.simulator.draws import between, cumulative, pick, seeded, skewed_index, spread
 from stream_app.simulator.options import DAY_MS
 from stream_app.simulator.shoppers import COUNTRIES, foreign_ip
-from stream_app.simulator.visit import Numbers, Payment, Visit
+from stream_app.simulator.visit import Payment, Visit, VisitNumbers
 from stream_app.simulator.words import CHORES
 
 if TYPE_CHECKING:
     from stream_app.events import Intent, Scene
-    from stream_app.simulator.catalogue import Catalogue, Category, Item
+    from stream_app.simulator.catalogue import Category, Item, ItemCatalogue
     from stream_app.simulator.shoppers import Population, Shopper
 
 __all__ = ["MEAN_EVENTS", "Sessions"]
@@ -34,7 +34,7 @@ _GAP_MS: Final = 6_000.0  # between two steps of a person who reads
 class Sessions:
     """Writes honest sessions."""
 
-    def __init__(self, seed: int, catalogue: Catalogue, population: Population, numbers: Numbers) -> None:
+    def __init__(self, seed: int, catalogue: ItemCatalogue, population: Population, numbers: VisitNumbers) -> None:
         self._rng = seeded(seed, "sessions")
         self._catalogue = catalogue
         self._population = population

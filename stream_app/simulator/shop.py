@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from stream_app.simulator.arrivals import FIRST_OF_TWO, SECOND_OF_TWO, Arrival, arrivals_from_happenings
-from stream_app.simulator.catalogue import Catalogue
+from stream_app.simulator.catalogue import ItemCatalogue
 from stream_app.simulator.damage import damaged
 from stream_app.simulator.draws import seeded
 from stream_app.simulator.fraud import MEAN_RING_EVENTS, Rings
@@ -20,7 +20,7 @@ from stream_app.simulator.options import SimulatorOptions
 from stream_app.simulator.rhythm import arrival_times
 from stream_app.simulator.sessions import MEAN_EVENTS, Sessions
 from stream_app.simulator.shoppers import Population
-from stream_app.simulator.visit import Happening, Numbers
+from stream_app.simulator.visit import SimulatedAction, VisitNumbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -111,11 +111,11 @@ def _shifted(message: Search | Click | Order | Label, shift_ms: int, now_ms: int
     return msgspec.structs.replace(message, event_time_ms=message.event_time_ms + shift_ms)
 
 
-def _happenings(options: SimulatorOptions) -> Iterator[Happening]:
+def _happenings(options: SimulatorOptions) -> Iterator[SimulatedAction]:
     """Yield everything that happens from the start on, ascending in time, without end."""
-    catalogue = Catalogue(options.seed if options.shop_seed is None else options.shop_seed, options.items)
+    catalogue = ItemCatalogue(options.seed if options.shop_seed is None else options.shop_seed, options.items)
     population = Population(options.seed, options.users, len(catalogue.categories))
-    numbers = Numbers(options.prefix)
+    numbers = VisitNumbers(options.prefix)
     sessions = Sessions(options.seed, catalogue, population, numbers)
     rings = Rings(options.seed, catalogue, population, numbers)
     per_ms = options.events_per_s / 1_000
@@ -130,7 +130,7 @@ def _happenings(options: SimulatorOptions) -> Iterator[Happening]:
     )
     ring_times = _ring_times(options, ring_begin_ms)
     next_session, next_ring = next(session_times), next(ring_times)
-    waiting: list[tuple[int, int, Happening]] = []
+    waiting: list[tuple[int, int, SimulatedAction]] = []
     sequence = 0
     while True:
         now_ms = min(next_session, next_ring)

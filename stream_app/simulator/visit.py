@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from stream_app.simulator.catalogue import Category, Item
     from stream_app.simulator.shoppers import Shopper
 
-__all__ = ["Happening", "Numbers", "Payment", "Visit"]
+__all__ = ["Payment", "SimulatedAction", "Visit", "VisitNumbers"]
 
 
-class Happening(NamedTuple):
+class SimulatedAction(NamedTuple):
     """One event and the truth about it. `fraud_kind` is empty for honest events; `intent` is that of its session."""
 
     time_ms: int
@@ -33,7 +33,7 @@ class Happening(NamedTuple):
 
 
 @dataclass(slots=True)
-class Numbers:
+class VisitNumbers:
     """Hands out event and session ids, each once in a simulation."""
 
     prefix: str
@@ -66,7 +66,7 @@ class Payment:
 class Visit:
     """A session being written. `now_ms` is its cursor; `happenings` what has been written, ascending in time."""
 
-    numbers: Numbers
+    numbers: VisitNumbers
     shopper: Shopper
     now_ms: int
     device: str
@@ -75,13 +75,13 @@ class Visit:
     intent: Intent
     fraud_kind: str = ""
     session: str = ""
-    happenings: list[Happening] = field(default_factory=list)
+    happenings: list[SimulatedAction] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Draw the session's id."""
         self.session = self.session or self.numbers.session_id()
 
-    def __iter__(self) -> Iterator[Happening]:
+    def __iter__(self) -> Iterator[SimulatedAction]:
         """Iterate over what has been written."""
         return iter(self.happenings)
 
@@ -159,4 +159,4 @@ class Visit:
         return category.pages[page]
 
     def _write(self, topic: str, event: Search | Click | Order) -> None:
-        self.happenings.append(Happening(self.now_ms, topic, event, self.fraud_kind, self.intent))
+        self.happenings.append(SimulatedAction(self.now_ms, topic, event, self.fraud_kind, self.intent))

@@ -10,9 +10,8 @@ from typing import Final
 
 import numpy as np
 
-from stream_app.features.blobs import Blobs, Replicas
-from stream_app.features.columns import EntityRows
-from stream_app.store.holders import asked
+from stream_app.features.columns.event_columns import EntityRows
+from stream_app.features.state.blobs import Blobs, Replicas
 from stream_app.store.port import (
     Claim,
     CommitResult,
@@ -25,6 +24,7 @@ from stream_app.store.port import (
     StateWrite,
     StoreHealth,
 )
+from stream_app.store.replica_selection import asked
 
 __all__ = ["MemoryStore"]
 

@@ -15,7 +15,7 @@ whatever Kafka, Faust or the worker believe. The commit number is part of it bec
 of: the front of another topic may have stepped back unseen.
 
 An entity of a shared kind is one replica a group; the index of *holders* says which groups have one. A read asks at most so many
-of them (`stream_app.store.holders`), always the same ones for the same index, and tells how many there are.
+of them (`stream_app.store.replica_selection`), always the same ones for the same index, and tells how many there are.
 
 All implementations pass one contract suite (tests/contract/test_store.py): `MemoryStore`, the reference, and those over Redis.
 """
@@ -27,8 +27,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from stream_app.features.blobs import Blobs, Replicas
-from stream_app.features.columns import EntityRows
+from stream_app.features.columns.event_columns import EntityRows
+from stream_app.features.state.blobs import Blobs, Replicas
 
 __all__ = [
     "Claim",

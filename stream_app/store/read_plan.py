@@ -1,8 +1,8 @@
 """What a batch reads: index entries, blobs of which group, and how the answers become one Snapshot. No connection here.
 
 Three steps, with requests between them: `ReadPlan` numbers the batch's entities, `chosen` picks the replicas that each shared row
-asks (as `stream_app.store.holders.asked` would), `snapshot` puts the answers together. A blob that several rows want is asked for
-once.
+asks (as `stream_app.store.replica_selection.asked` would), `snapshot` puts the answers together. A blob that several rows want
+is asked for once.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_app.features.blobs import Blobs
-from stream_app.features.columns import EntityRows
+from stream_app.features.columns.event_columns import EntityRows
+from stream_app.features.state.blobs import Blobs
 from stream_app.store.port import Snapshot
 from stream_app.store.redis_layout import group_head, holders_head, replicas_of
 
-__all__ = ["Choice", "ReadPlan"]
+__all__ = ["ReadPlan", "ReplicaChoice"]
 
 _EMPTY: Final = np.empty(0, np.int64)
 
@@ -28,7 +28,7 @@ Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ReplicaChoice:
     """What a batch wants, once it is known who holds replicas.
 
     group, entity (W,): what is asked for, each once, by group and entity ascending. own (R,), asked (P,): positions in them of
@@ -75,7 +75,7 @@ class ReadPlan:
         self._group = _joined([wanted.groups.astype(np.int64) for wanted in rows.values()])
         self._shared_rows = np.flatnonzero(_joined([np.full(len(w.keys), kind in shared_kinds) for kind, w in rows.items()]))
 
-    def chosen(self, bitmaps: Sequence[bytes | None], most: int) -> Choice:
+    def chosen(self, bitmaps: Sequence[bytes | None], most: int) -> ReplicaChoice:
         """Pick the replicas to ask.
 
         Args:
@@ -88,7 +88,7 @@ class ReadPlan:
         asked = group * entities + self._entity[self._shared_rows[row]]
         wanted, place = np.unique(np.concatenate((own, asked)), return_inverse=True)
         wanted_group, wanted_entity = np.divmod(wanted, entities)
-        return Choice(wanted_group, wanted_entity, place[: len(own)], place[len(own) :], counts, held)
+        return ReplicaChoice(wanted_group, wanted_entity, place[: len(own)], place[len(own) :], counts, held)
 
     def _picked(self, bitmaps: Sequence[bytes | None], most: int) -> tuple[Numbers, Numbers, Numbers, Numbers]:
         """(shared row, group) of each replica to ask, row by row, a row's in the order of its asking; counts and held."""
@@ -106,7 +106,7 @@ class ReadPlan:
         at, place = np.nonzero(taken)
         return some[at], others[at, place], counts, held
 
-    def names(self, choice: Choice) -> list[str]:
+    def names(self, choice: ReplicaChoice) -> list[str]:
         """The keys of what is wanted."""
         kinds, ids = list(self._rows), self.ids
         kind = np.searchsorted(self._starts, choice.entity, side="right") - 1
@@ -118,7 +118,7 @@ class ReadPlan:
             names += [head + ids[entity] for entity in entities[first:last]]
         return names
 
-    def snapshot(self, choice: Choice, blobs: Sequence[bytes | None], reads: Mapping[int, int]) -> Snapshot:
+    def snapshot(self, choice: ReplicaChoice, blobs: Sequence[bytes | None], reads: Mapping[int, int]) -> Snapshot:
         """Put together what was found under `names`."""
         own, others = {}, {}
         at = row = question = 0

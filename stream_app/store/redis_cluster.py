@@ -31,13 +31,13 @@ from redis import exceptions as redis_errors
 from redis.crc import key_slot
 
 from stream_app.errors import StoreUnavailableError
-from stream_app.features.columns import EntityRows
+from stream_app.features.columns.event_columns import EntityRows
 from stream_app.store import redis_dump, redis_erase, redis_layout, redis_scripts
 from stream_app.store.port import Claim, CommitResult, Erased, GroupDump, GroupStep, Purged, Snapshot, StoreHealth
 from stream_app.store.read_plan import ReadPlan
-from stream_app.store.redis_cluster_index import Announced, ClusterIndex
+from stream_app.store.redis_cluster_index import ClusterAnnouncements, ClusterIndex
 from stream_app.store.redis_cluster_nodes import Call, ClusterNodes, side_by_side, slot_of
-from stream_app.store.redis_patience import patiently
+from stream_app.store.redis_retry import patiently
 from stream_app.store.redis_store import RedisOptions, own_success, warn_of_eviction
 
 __all__ = ["RedisClusterStore"]
@@ -179,7 +179,7 @@ class RedisClusterStore:
         results: dict[int, CommitResult] = {}
         sent: set[int] = set()
 
-        async def attempt() -> Announced:
+        async def attempt() -> ClusterAnnouncements:
             if self._layouts_due:
                 await self._write_layouts(self._own_layouts)
             announced = await self._index.announce(steps)  # also of steps that are applied, if it was forgotten since
@@ -202,7 +202,7 @@ class RedisClusterStore:
         self._seen = {**self._seen, **{step.group: results[number].commit for number, step in enumerate(steps)}}
         return [results[number] for number in range(len(steps))]
 
-    async def _commit_at(self, node: str, steps: Sequence[GroupStep], announced: Announced) -> list[CommitResult]:
+    async def _commit_at(self, node: str, steps: Sequence[GroupStep], announced: ClusterAnnouncements) -> list[CommitResult]:
         calls: list[Call] = []
         for step in steps:
             keys, args = redis_layout.commit_call(self._prefix, step, self._options.answers_kept_ms)

@@ -16,11 +16,11 @@ from typing import Final
 import msgspec
 
 from stream_app.store import redis_layout, redis_scripts
-from stream_app.store.known_holders import KnownHolders
+from stream_app.store.announced_replicas import AnnouncedReplicas
 from stream_app.store.port import GroupStep
 from stream_app.store.redis_cluster_nodes import Call, ClusterNodes, side_by_side, slot_of
 
-__all__ = ["Announced", "ClusterIndex"]
+__all__ = ["ClusterAnnouncements", "ClusterIndex"]
 
 _LAST: Final = 256  # entries of a group's list: some 20 seconds of a busy group, and 300 KB
 _KEPT_MS: Final = 86_400_000
@@ -29,7 +29,7 @@ Entry = tuple[str, int, int, Sequence[bytes]]  # kind, group, ms that the index 
 
 
 @dataclass(frozen=True, slots=True)
-class Announced:
+class ClusterAnnouncements:
     """What was announced for some steps. `calls`: by group, what is to stand before its commit."""
 
     forgotten: int
@@ -47,7 +47,7 @@ class ClusterIndex:
 
     def __init__(self, prefix: str, nodes: ClusterNodes, home: Callable[[int], str]) -> None:
         self._prefix, self._nodes, self._home = prefix, nodes, home
-        self._known = KnownHolders()
+        self._known = AnnouncedReplicas()
         self._forgotten = 0  # how many times
         self._groups: set[int] = set()  # that this worker has claimed
         self._due: set[int] = set()  # of these, whose last announcements may be lost
@@ -67,7 +67,7 @@ class ClusterIndex:
         self._groups.add(group)
         await self._repeat({group})
 
-    async def announce(self, steps: Sequence[GroupStep]) -> Announced:
+    async def announce(self, steps: Sequence[GroupStep]) -> ClusterAnnouncements:
         """Set the bits of the replicas that steps write for the first time.
 
         Before the commit: a bit without a replica costs a read nothing, a replica without its bit would be missed.
@@ -82,9 +82,9 @@ class ClusterIndex:
         lists: dict[int, list[tuple[str, int, Sequence[bytes]]]] = defaultdict(list)
         for kind, group, ttl_ms, keys in new:
             lists[group].append((kind, ttl_ms, keys))
-        return Announced(forgotten, {group: self._note(group, entries) for group, entries in lists.items()})
+        return ClusterAnnouncements(forgotten, {group: self._note(group, entries) for group, entries in lists.items()})
 
-    def add(self, steps: Sequence[GroupStep], announced: Announced) -> None:
+    def add(self, steps: Sequence[GroupStep], announced: ClusterAnnouncements) -> None:
         """The steps are committed: what they announced need not be announced again, unless a node has failed since."""
         if announced.forgotten == self._forgotten:
             self._known.add(steps)

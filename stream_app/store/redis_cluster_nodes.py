@@ -21,7 +21,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from stream_app.errors import ConfigError
-from stream_app.store.redis_wire import Command, exchange
+from stream_app.store.redis_pipeline import Command, exchange
 
 __all__ = ["SLOTS", "Call", "ClusterNodes", "side_by_side", "slot_of"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from stream_app.features.blobs import Blobs
+from stream_app.features.state.blobs import Blobs
 from stream_app.store.port import GroupDump
 from stream_app.store.redis_layout import answers_head, group_head, kind_of
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_app.errors import ContractError
-from stream_app.features.blobs import Blobs, Replicas
+from stream_app.features.state.blobs import Blobs, Replicas
 from stream_app.store.port import Claim, CommitResult, CommitStatus, GroupStep, StoreHealth
 
 __all__ = [

@@ -20,9 +20,9 @@ from redis import exceptions as redis_errors
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from stream_app.features.columns import EntityRows
+from stream_app.features.columns.event_columns import EntityRows
 from stream_app.store import redis_dump, redis_erase, redis_layout, redis_scripts
-from stream_app.store.known_holders import KnownHolders
+from stream_app.store.announced_replicas import AnnouncedReplicas
 from stream_app.store.port import (
     Claim,
     CommitResult,
@@ -35,8 +35,8 @@ from stream_app.store.port import (
     StoreHealth,
 )
 from stream_app.store.read_plan import ReadPlan
-from stream_app.store.redis_patience import patiently
-from stream_app.store.redis_wire import Command, exchange
+from stream_app.store.redis_pipeline import Command, exchange
+from stream_app.store.redis_retry import patiently
 
 __all__ = ["RedisOptions", "RedisStore", "own_success", "warn_of_eviction"]
 
@@ -100,7 +100,7 @@ class RedisStore:
         self._shared_kinds = shared_kinds
         self._options = options = options or RedisOptions()
         self._counters = [self._key(group, "commit") for group in range(groups)]
-        self._known_holders = KnownHolders()
+        self._known_holders = AnnouncedReplicas()
         self._warned = False
         self._redis = redis_asyncio.Redis.from_url(
             url,

@@ -30,10 +30,10 @@ from stream_app.agents.handler import ScoringHandler
 from stream_app.agents.ports import TopicPartition
 from stream_app.agents.run import run_sources
 from stream_app.codec.outbox import Messages
-from stream_app.codec.ranked import Ranked
 from stream_app.config import Settings, load_settings
 from stream_app.errors import ContractError
 from stream_app.pipeline import Ranker
+from stream_app.ranked import RankedBatch
 from tests.chaos.unfenced import UnfencedStore
 
 
@@ -98,7 +98,7 @@ class SlowRanker:
         self._ranker, self._delay_s = ranker, delay_s
         self.version = ranker.version
 
-    def rank(self, inputs: Mapping[str, NDArray[Any]], users: Sequence[bytes]) -> Ranked:
+    def rank(self, inputs: Mapping[str, NDArray[Any]], users: Sequence[bytes]) -> RankedBatch:
         """Wait, then rank; the sleep is the slowness that is tested."""
         time.sleep(self._delay_s)
         return self._ranker.rank(inputs, users)

@@ -19,9 +19,9 @@ import redis
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from stream_app import wiring
+from stream_app.admin.broker import connect
+from stream_app.admin.topics import create_topics, plan_topics
 from stream_app.config import KafkaSettings, ModelSettings, RedisSettings, Settings, WorkerSettings, environ_from
-from stream_app.console.broker import connect
-from stream_app.console.topics import create_topics, plan_topics
 from stream_app.events import SOURCE_TOPICS, Event
 from stream_app.store.redis_store import RedisStore
 from tests.chaos.oracle import AnswerLog, check_answers, check_journal, check_states

@@ -16,9 +16,9 @@ import numpy as np
 
 from model.contract import SEQUENCE_LENGTH
 from stream_app.events import Event
-from stream_app.features.blobs import Replicas
-from stream_app.features.columns import EntityRows
+from stream_app.features.columns.event_columns import EntityRows
 from stream_app.features.engine import FeatureEngine
+from stream_app.features.state.blobs import Replicas
 from stream_app.store.port import Store
 from tests.unit.stream_app.features.agreement import without_order
 from tests.unit.stream_app.features.oracle import Oracle

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from numpy.typing import NDArray
 
-from stream_app.codec.ranked import Ranked
-from stream_app.errors import ContractError, FencedError, StoreSteppedBackError
+from stream_app.errors import ContractError, FencedError, StoreRolledBackError
 from stream_app.inference.ranker import PriorRanker
+from stream_app.ranked import RankedBatch
 from tests.chaos.world import Killed, Worker, World
 
 pytestmark = [pytest.mark.redis]
@@ -63,7 +63,7 @@ async def a_hole_that_only_the_store_sees(world: World) -> None:
     await worker.deliver(*world.batch(0))
     for ownership in worker.handler._ledger.owned().values():
         ownership.fronts.clear()
-    with refused_if_fenced(world, StoreSteppedBackError):
+    with refused_if_fenced(world, StoreRolledBackError):
         await worker.deliver(*world.batch(2))
 
 
@@ -82,7 +82,7 @@ async def redis_restored_to_two_seconds_ago(world: World) -> None:
     await worker.deliver(*world.batch(1))
     await worker.deliver(*world.batch(2))
     world.restore(snapshot)
-    with refused_if_fenced(world, StoreSteppedBackError):
+    with refused_if_fenced(world, StoreRolledBackError):
         await worker.deliver(*world.batch(3))
 
 
@@ -102,7 +102,7 @@ async def another_topic_follows_the_lost_step(world: World) -> None:
         return await commit(steps)
 
     worker.store.commit = lose_and_commit
-    with refused_if_fenced(world, StoreSteppedBackError):
+    with refused_if_fenced(world, StoreRolledBackError):
         await worker.deliver(*world.batch_of("orders", 1))
 
 
@@ -113,7 +113,7 @@ async def a_group_without_events_has_lost_its_step(world: World) -> None:
     snapshot = world.snapshot()
     await worker.deliver(*(found for found in world.batch(1) if found[1] == 0))
     world.restore(snapshot)
-    with refused_if_fenced(world, StoreSteppedBackError):
+    with refused_if_fenced(world, StoreRolledBackError):
         await worker.deliver(*(found for found in world.batch(1) if found[1] == 1))
 
 
@@ -124,7 +124,7 @@ class WaitingRanker(PriorRanker):
         super().__init__()
         self.entered, self.go_on = threading.Event(), threading.Event()
 
-    def rank(self, inputs: Mapping[str, NDArray[Any]], users: Sequence[bytes]) -> Ranked:
+    def rank(self, inputs: Mapping[str, NDArray[Any]], users: Sequence[bytes]) -> RankedBatch:
         self.entered.set()
         assert self.go_on.wait(20)
         return super().rank(inputs, users)

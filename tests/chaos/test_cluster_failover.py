@@ -11,8 +11,8 @@ import pytest
 import redis
 from redis.crc import key_slot
 
+from devservices import cluster
 from stream_app.events import SOURCE_TOPICS
-from stream_app.services import cluster
 from stream_app.store.redis_cluster import RedisClusterStore
 from tests.chaos import deployment as single
 from tests.chaos.deployment import PARTITIONS, Deployment

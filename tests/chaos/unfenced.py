@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from stream_app.features.columns import EntityRows
+from stream_app.features.columns.event_columns import EntityRows
 from stream_app.store import redis_scripts
 from stream_app.store.port import Claim, Snapshot
 from stream_app.store.redis_store import RedisStore

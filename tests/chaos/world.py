@@ -14,13 +14,13 @@ from prometheus_client import CollectorRegistry
 
 from stream_app.agents.chunks import Chunk
 from stream_app.agents.handler import ScoringHandler
+from stream_app.agents.ownership import OwnershipTracker
 from stream_app.agents.ports import TopicPartition
 from stream_app.agents.publisher import Publisher
 from stream_app.codec.outbox import Messages
-from stream_app.errors import ContractError, FencedError, StoreSteppedBackError
+from stream_app.errors import ContractError, FencedError, StoreRolledBackError
 from stream_app.events import SOURCE_TOPICS, Event
 from stream_app.metrics import Metrics
-from stream_app.store.ledger import Ledger
 from stream_app.store.redis_store import RedisStore
 from tests.chaos.oracle import AnswerLog, check_answers, check_journal, check_states
 from tests.chaos.redis_past import Snapshot, restore, snapshot
@@ -79,7 +79,7 @@ class Worker:
         self.handler = ScoringHandler(
             pipeline=self.pipeline,
             store=self.store,
-            ledger=Ledger(),
+            ledger=OwnershipTracker(),
             publisher=self.publisher,
             metrics=Metrics(CollectorRegistry()),
             topic_prefix="",
@@ -157,7 +157,7 @@ class World:
                 while ranges := self._next_ranges(positions, size):
                     await worker.deliver(*ranges)
                     positions.update({TopicPartition(topic, group): end for topic, group, _, end in ranges})
-            except (StoreSteppedBackError, FencedError, ContractError):
+            except (StoreRolledBackError, FencedError, ContractError):
                 continue
             return worker
         raise AssertionError("three workers in a row gave up")

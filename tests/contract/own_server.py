@@ -6,10 +6,10 @@ import secrets
 import subprocess
 from pathlib import Path
 
-from stream_app.services.ports import free_port
-from stream_app.services.probe import redis_answers
-from stream_app.services.process import wait_until
-from stream_app.services.redis_server import DURABLE, redis_conf
+from devservices.ports import free_port
+from devservices.probe import redis_answers
+from devservices.process import wait_until
+from devservices.redis_server import DURABLE, redis_conf
 
 __all__ = ["OwnServer"]
 

@@ -7,8 +7,8 @@ from typing import Final
 
 import numpy as np
 
-from stream_app.features.blobs import Blobs, Replicas
-from stream_app.features.columns import EntityRows
+from stream_app.features.columns.event_columns import EntityRows
+from stream_app.features.state.blobs import Blobs, Replicas
 from stream_app.store.port import CommitStatus, GroupStep, StateWrite, Store
 
 __all__ = [

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import redis
 
+from devservices.process import wait_until
 from stream_app.errors import StoreUnavailableError
-from stream_app.services.process import wait_until
 from stream_app.store.port import CommitResult
 from stream_app.store.redis_store import RedisStore
 from tests.contract.lossy_proxy import LossyProxy

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import redis
 
+from devservices.ports import free_port
+from devservices.process import wait_until
 from stream_app.errors import ContractError, StoreUnavailableError
-from stream_app.services.ports import free_port
-from stream_app.services.process import wait_until
 from stream_app.store.port import CommitResult, Store
 from stream_app.store.redis_cluster import RedisClusterStore
 from stream_app.store.redis_store import RedisOptions, RedisStore

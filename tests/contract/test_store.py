@@ -9,8 +9,8 @@ from random import Random
 
 import pytest
 
-from stream_app.store.holders import asked
 from stream_app.store.port import CommitResult, Erased, Purged, Snapshot, Store
+from stream_app.store.replica_selection import asked
 from tests.contract.steps import (
     APPLIED,
     BEHIND,

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from rich.progress import Progress
 
+from trt_build.artifact_source import open_source
+from trt_build.engine.plans import check_fits, plans_of, read_plan
+from trt_build.engine.runtime import GpuDevice, device_here, tensorrt_here
 from trt_build.errors import BuildError
 from trt_build.gpu_run import GpuRun, run_on_gpu
-from trt_build.library_here import Device, device_here, tensorrt_here
-from trt_build.plans import check_fits, plans_of, read_plan
-from trt_build.recorded import read_rows
-from trt_build.source import open_source
+from trt_build.parity.recorded import read_rows
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(1_800)]
 
@@ -44,4 +44,4 @@ def test_every_precision_builds_verifies_refits_and_is_timed(shipped: Path, tmp_
         _, manifest = read_plan(path, source)
         check_fits(manifest, trt, device)
         with pytest.raises(BuildError, match="build it again here"):
-            check_fits(manifest, trt, Device("another", "0.1"))
+            check_fits(manifest, trt, GpuDevice("another", "0.1"))

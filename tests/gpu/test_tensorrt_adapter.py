@@ -15,12 +15,12 @@ from prometheus_client import CollectorRegistry
 from model.contract import OUTPUTS
 from stream_app.errors import EngineLostError, EngineNotHereError
 from stream_app.inference.artifact import load_manifest, load_samples
-from stream_app.inference.cuda_runtime import CudaRuntime
-from stream_app.inference.engines import open_scorer, tell_engine
-from stream_app.inference.fallback import FallbackScorer
-from stream_app.inference.self_test import TOLERANCES
-from stream_app.inference.tensorrt_engine import import_tensorrt
-from stream_app.inference.tensorrt_scorer import TensorRTScorer
+from stream_app.inference.engines.cuda_runtime import CudaRuntime
+from stream_app.inference.engines.fallback import FallbackScorer
+from stream_app.inference.engines.selection import open_scorer, tell_engine
+from stream_app.inference.engines.self_test import TOLERANCES
+from stream_app.inference.engines.tensorrt_engine import import_tensorrt
+from stream_app.inference.engines.tensorrt_scorer import TensorRTScorer
 from stream_app.metrics import Metrics
 from trt_build.__main__ import main
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import redis
 
-from stream_app.services import cluster
-from stream_app.services.cluster import ClusterNode
+from devservices import cluster
+from devservices.cluster import ClusterNode
 from stream_app.store.redis_cluster import RedisClusterStore
 from stream_app.store.redis_store import RedisOptions
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stream_app.services.state import ServicesState
+from devservices.state import ServicesState
 from tests.integration.transport_harness import SqliteSubject, create_topics
 
 

@@ -17,13 +17,13 @@ import numpy as np
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from stream_app import wiring
-from stream_app.codec.identity import Identity
+from stream_app.admin.broker import connect
+from stream_app.admin.forget import group_of
+from stream_app.admin.topics import create_topics, plan_topics
 from stream_app.config import KafkaSettings, ModelSettings, RedisSettings, Settings, environ_from
-from stream_app.console.broker import connect
-from stream_app.console.forget import group_of
-from stream_app.console.topics import create_topics, plan_topics
 from stream_app.events import ANSWER_TOPICS, Event
-from stream_app.features.columns import EntityRows
+from stream_app.features.columns.event_columns import EntityRows
+from stream_app.privacy import Pseudonymizer
 from tests.integration.transport_harness import until
 from tests.scoring import record_of, scoring_engine, topic_of
 
@@ -137,7 +137,7 @@ class LiveShop:
 
     def digest(self, kind: str, entity: str) -> bytes:
         """The entity's key in the state."""
-        return Identity(self.settings.privacy.id_key.reveal().encode()).digest(kind, entity)
+        return Pseudonymizer(self.settings.privacy.id_key.reveal().encode()).digest(kind, entity)
 
     def state(self, kind: str, entity: str, group: int) -> dict[str, Any]:
         """What the group holds of the entity."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from confluent_kafka import Producer
 
-from benchmarks.outputs import TopicReader
 from tests.integration.transport_harness import create_topics
+from verification.harness.output_topics import OutputTopicReader
 
 pytestmark = [pytest.mark.kafka]
 
@@ -21,7 +21,7 @@ def test_a_topic_is_read_from_where_it_is_said_and_then_on_from_where_it_ended(k
         assert producer.flush(20) == 0
 
     write(range(10))
-    with TopicReader(kafka_bootstrap) as reader:
+    with OutputTopicReader(kafka_bootstrap) as reader:
         first = list(reader.read_to({(topic, 0): 6, (topic, 1): 0}, {(topic, 0): 3}))
         assert [(record.partition, record.offset, record.value) for record in first] == [(0, 3, b"3"), (0, 4, b"4"), (0, 5, b"5")]
         write(range(10, 12))

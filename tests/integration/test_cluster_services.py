@@ -10,11 +10,11 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
-from stream_app.cli.services import command
+from devservices import cluster
+from devservices.cluster import ClusterOptions, ClusterState
+from devservices.ports import is_free
+from stream_app.cli.serve.services import command
 from stream_app.errors import ServiceError
-from stream_app.services import cluster
-from stream_app.services.cluster import ClusterOptions, ClusterState
-from stream_app.services.ports import is_free
 
 pytestmark = [pytest.mark.redis, pytest.mark.slow]
 

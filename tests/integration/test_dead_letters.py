@@ -22,10 +22,10 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from kafka import KafkaProducer
 
-from stream_app.codec.examples import EXAMPLES
+from stream_app.admin.broker import connect
+from stream_app.admin.topics import create_topics, plan_topics
 from stream_app.config import KafkaSettings, ModelSettings, RedisSettings, Settings, environ_from
-from stream_app.console.broker import connect
-from stream_app.console.topics import create_topics, plan_topics
+from stream_app.docgen.examples import EXAMPLES
 from stream_app.events import SOURCE_TOPICS
 from tests.integration.transport_harness import until
 

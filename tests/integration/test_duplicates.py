@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from stream_app.admin.forget import group_of
 from stream_app.clock import SystemClock
 from stream_app.config import RedisSettings
-from stream_app.console.forget import group_of
 from stream_app.events import Click, Order, OrderLine
 from tests.integration.live_shop import PARTITIONS, LiveShop
 from tests.integration.transport_harness import until

@@ -10,11 +10,11 @@ import pytest
 from click.testing import CliRunner
 
 from stream_app.__main__ import millrace
-from stream_app.codec.identity import Identity
-from stream_app.console.forget import group_of
+from stream_app.admin.forget import group_of
 from stream_app.events import Order, OrderLine
 from stream_app.features.catalog import CATALOGUE
 from stream_app.features.engine import FeatureEngine
+from stream_app.privacy import Pseudonymizer
 from stream_app.store.port import GroupStep, StateWrite
 from stream_app.store.redis_store import RedisStore
 
@@ -27,7 +27,7 @@ ENGINE = FeatureEngine(CATALOGUE, allowed_lateness_ms=86_400_000)
 async def store_two_orders(url: str, prefix: str) -> None:
     shared = frozenset(kind.name for kind in ENGINE.kinds if kind.shared)
     store = RedisStore(url, prefix=prefix, groups=PARTITIONS, shared_kinds=shared)
-    identity = Identity(KEY.encode())
+    identity = Pseudonymizer(KEY.encode())
     try:
         await store.layouts(ENGINE.layout_records())
         for user in ("u-1", "u-2"):

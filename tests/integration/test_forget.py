@@ -14,9 +14,9 @@ import msgspec
 import pytest
 import redis
 
+from stream_app.admin.forget import group_of
 from stream_app.clock import SystemClock
 from stream_app.config import RedisSettings
-from stream_app.console.forget import group_of
 from stream_app.events import Click, Event
 from tests.integration.live_shop import PARTITIONS, LiveShop
 from tests.scoring import BASE_MS, make_events

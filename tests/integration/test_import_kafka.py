@@ -15,10 +15,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stream_app.console.broker import connect
-from stream_app.console.topics import create_topics, plan_topics
+from stream_app.admin.broker import connect
+from stream_app.admin.topics import create_topics, plan_topics
 from stream_app.events import SOURCE_TOPICS, Label
-from stream_app.imports.sink import KafkaSink
+from stream_app.logs.ingest.sink import KafkaSink
 
 pytestmark = pytest.mark.kafka
 

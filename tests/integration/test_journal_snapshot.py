@@ -10,10 +10,10 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from stream_app.config import RedisSettings
-from stream_app.replay.assemble import ReplayOptions, Told, replay_recording
+from stream_app.logs.log_issues import LogIssues
+from stream_app.logs.recording import record_topics
 from stream_app.replay.compare import compare
-from stream_app.replay.problems import Problems
-from stream_app.replay.recorded import record_topics
+from stream_app.replay.replay_job import Callbacks, ReplayOptions, replay_recording
 from stream_app.replay.snapshot import take_snapshot
 from tests.integration.live_shop import LiveShop
 from tests.integration.transport_harness import until
@@ -60,7 +60,7 @@ def test_a_journal_that_lost_its_beginning_is_replayed_from_a_snapshot_to_the_bi
         forget_the_beginning(shop, taking.result())
         record_topics(kafka_bootstrap, topic_prefix, tmp_path / "recorded")
         asked = ReplayOptions(out=tmp_path / "out", snapshot=tmp_path / "live.state")
-        line = replay_recording(shop.settings, tmp_path / "recorded", (), asked, Problems(strict=True), Told())
+        line = replay_recording(shop.settings, tmp_path / "recorded", (), asked, LogIssues(strict=True), Callbacks())
         found = compare(tmp_path / "recorded", tmp_path / "out", scoring_engine().feature_names)
         assert found.same, found.line()
         assert found.features

@@ -13,17 +13,17 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPar
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from devservices import real
+from devservices.kafka_broker import VERSION
 from stream_app.agents import publisher as module
 from stream_app.agents.publisher import Publisher
 from stream_app.codec.outbox import Messages
 from stream_app.errors import ContractError
-from stream_app.services import real
-from stream_app.services.kafka_broker import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from stream_app.services.state import ServicesState
+    from devservices.state import ServicesState
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 

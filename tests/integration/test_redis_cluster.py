@@ -19,11 +19,11 @@ import numpy as np
 import pytest
 import redis
 
+from devservices import cluster, process
+from devservices.cluster import ClusterNode
 from stream_app.errors import StoreUnavailableError
-from stream_app.features.blobs import Blobs
-from stream_app.features.columns import EntityRows
-from stream_app.services import cluster, process
-from stream_app.services.cluster import ClusterNode
+from stream_app.features.columns.event_columns import EntityRows
+from stream_app.features.state.blobs import Blobs
 from stream_app.store.memory import MemoryStore
 from stream_app.store.port import CommitResult, CommitStatus, GroupStep, Snapshot, StateWrite, Store
 from stream_app.store.redis_cluster import RedisClusterStore

@@ -14,10 +14,10 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from devservices import cluster
 from stream_app.clock import SettableClock
-from stream_app.errors import StoreSteppedBackError
-from stream_app.features.columns import EntityRows
-from stream_app.services import cluster
+from stream_app.errors import StoreRolledBackError
+from stream_app.features.columns.event_columns import EntityRows
 from stream_app.store.redis_cluster import RedisClusterStore
 from tests.integration.cluster_faults import after_failover, cut_off, lose, opened, primary, repair, slot_of_group
 from tests.scoring import Record, make_events, scoring_pipeline
@@ -95,7 +95,7 @@ def test_what_a_failover_lost_is_noticed_before_it_is_scored_and_done_again_to_t
             await asyncio.to_thread(lose, whole, slot_of_group(store, 0), old, behind)
 
             prepared = run.pipeline.prepare(spans_of(BATCHES[8], dict.fromkeys(range(GROUPS), "")), named(BATCHES[8]))
-            with pytest.raises(StoreSteppedBackError, match="fewer commits than it has confirmed"):
+            with pytest.raises(StoreRolledBackError, match="fewer commits than it has confirmed"):
                 await run.pipeline.score(prepared, confirmed)
             fronts = {group: dict((await store.claim(group, "w")).fronts) for group in lost}
             expected = {group: Counter(r.topic for batch in BATCHES[:5] for r in batch if r.partition == group) for group in lost}

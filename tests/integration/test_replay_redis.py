@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from stream_app.config import RedisSettings, environ_from
-from stream_app.replay.assemble import ReplayOptions, Told, replay_log
-from stream_app.replay.problems import Problems
+from stream_app.logs.log_issues import LogIssues
+from stream_app.replay.replay_job import Callbacks, ReplayOptions, replay_log
 from tests.scoring import make_events
 from tests.unit.stream_app.replay.test_canonical import SETTINGS, write_log
 from tests.unit.stream_app.replay.test_resume import asked, counted, digests, killed
@@ -27,7 +27,7 @@ def test_a_replay_over_redis_that_was_killed_leaves_the_bytes_of_one_in_memory(
 
     def replayed(folder: Path, prefix: str | None) -> dict[str, Any]:
         asked = ReplayOptions(paths=(str(log),), out=folder / "out", features_out=folder / "features", batch=20, prefix=prefix)
-        return replay_log(settings, asked, Problems(), Told())
+        return replay_log(settings, asked, LogIssues(), Callbacks())
 
     resumed, whole = replayed(tmp_path / "redis", f"{redis_prefix}replay"), replayed(tmp_path / "memory", None)
     assert at - 20 <= resumed["resumed_at"] <= at  # written, and perhaps not committed

@@ -14,12 +14,12 @@ from confluent_kafka.cimpl import NewTopic
 from stream_app.config import KafkaSettings, ModelSettings, Settings
 from stream_app.errors import ConfigError
 from stream_app.events import ANSWER_TOPICS, SIDE_TOPICS, SOURCE_TOPICS
-from stream_app.replay.assemble import ReplayOptions, Told, replay_log
-from stream_app.replay.event_table_writer import sort_log
-from stream_app.replay.log_options import LogOptions
-from stream_app.replay.problems import Problems
-from stream_app.replay.recorded import record_topics
-from stream_app.replay.sources import open_log
+from stream_app.logs.event_table_writer import sort_log
+from stream_app.logs.log_issues import LogIssues
+from stream_app.logs.log_options import LogOptions
+from stream_app.logs.log_source import open_log
+from stream_app.logs.recording import record_topics
+from stream_app.replay.replay_job import Callbacks, ReplayOptions, replay_log
 from tests.scoring import make_events, topic_of
 
 EVENTS = make_events(120, users=[f"u-{n}" for n in range(7)], devices=["d-1", "d-2"])
@@ -41,7 +41,7 @@ def produce(bootstrap: str, prefix: str) -> None:
 
 def replayed(settings: Settings, out: Path, **options: object) -> Sequence[str]:
     asked = ReplayOptions(out=out, **options)  # type: ignore[arg-type]  # the fields are the test's to choose
-    replay_log(settings, asked, Problems(strict=True), Told())
+    replay_log(settings, asked, LogIssues(strict=True), Callbacks())
     return [msgspec.json.decode(line)["event_id"] for line in (out / "intent-labels.jsonl").read_bytes().splitlines()]
 
 
@@ -63,7 +63,7 @@ def test_topics_are_replayed_by_offsets_and_by_time_and_as_recorded(
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
     table = tmp_path / "topics.parquet"
-    sort_log(settings, LogOptions(from_topics=True), table, Problems(strict=True), lambda _count, _note: None)
+    sort_log(settings, LogOptions(from_topics=True), table, LogIssues(strict=True), lambda _count, _note: None)
     assert list(open_log([table]).records()) == list(open_log([tmp_path / "recorded" / "log"]).records())
     assert replayed(settings, tmp_path / "of-table", paths=(str(table),)) == whole
 

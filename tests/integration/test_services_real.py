@@ -14,9 +14,9 @@ import redis
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 
-from stream_app.services import process, real
-from stream_app.services.kafka_broker import VERSION
-from stream_app.services.state import ServicesState
+from devservices import process, real
+from devservices.kafka_broker import VERSION
+from devservices.state import ServicesState
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis]
 

@@ -10,11 +10,11 @@ import msgspec
 import pytest
 import redis
 
-from stream_app.batch import Span
+from stream_app.batch import OffsetSpan
 from stream_app.config import KafkaSettings, ModelSettings, RedisSettings, Settings
 from stream_app.events import Event
-from stream_app.replay.assemble import ReplayOptions, Told, replay_log
-from stream_app.replay.problems import Problems
+from stream_app.logs.log_issues import LogIssues
+from stream_app.replay.replay_job import Callbacks, ReplayOptions, replay_log
 from stream_app.replay.snapshot import take_snapshot
 from stream_app.wiring import build_store, shared_kinds
 from tests.scoring import make_events, record_of, scoring_engine, scoring_pipeline, topic_of
@@ -42,7 +42,7 @@ async def applied_live(settings: Settings, events: list[Event]) -> None:
         for event in events:
             topic, group = topic_of(event), sum(event.user.encode()) % GROUPS
             at = offsets[topic, group] = offsets.get((topic, group), -1) + 1
-            span = Span(group, epochs[group], topic, at, at + 1)
+            span = OffsetSpan(group, epochs[group], topic, at, at + 1)
             scored = await pipeline.score(pipeline.prepare([span], [(topic, record_of(event, group, at))]))
             await store.commit(scored.steps)
     finally:
@@ -57,7 +57,7 @@ def digest(url: str, prefix: str) -> str:
 
 
 def replayed(settings: Settings, log: Path, out: Path, **options: object) -> dict[str, bytes]:
-    replay_log(settings, ReplayOptions(paths=(str(log),), out=out, **options), Problems(strict=True), Told())  # type: ignore[arg-type]
+    replay_log(settings, ReplayOptions(paths=(str(log),), out=out, **options), LogIssues(strict=True), Callbacks())  # type: ignore[arg-type]
     return {path.name: path.read_bytes() for path in out.glob("*.jsonl")}
 
 

@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.processes import Fleet
-from benchmarks.progress import teller
-from benchmarks.space import Space
-from benchmarks.swap import Plan, SwapRun
-from stream_app.services.state import ServicesState
+from benchmarks.swap import SwapPlan, SwapRun
+from devservices.state import ServicesState
+from verification.harness.namespace import RunNamespace
+from verification.harness.processes import Fleet
+from verification.harness.progress import teller
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis]
 
 
 def test_swaps_under_load_lose_nothing_and_mix_nothing(real_services: ServicesState, tmp_path: Path) -> None:
     models = tmp_path / "models"
-    space = Space.fresh("swap-", real_services, tmp_path, SwapRun.settings(models), partitions=2)
+    space = RunNamespace.fresh("swap-", real_services, tmp_path, SwapRun.settings(models), partitions=2)
     try:
-        run = SwapRun.prepare(Plan(swaps=3, rate=200.0, before_s=4.0, pause_s=0.2), teller(), space, models)
+        run = SwapRun.prepare(SwapPlan(swaps=3, rate=200.0, before_s=4.0, pause_s=0.2), teller(), space, models)
         with Fleet(space.folder, 0) as fleet:
             figures = run.run(fleet)
     finally:

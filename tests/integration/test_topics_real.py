@@ -15,12 +15,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from stream_app.codec.examples import EXAMPLES
+from stream_app.admin.broker import connect, read_topics
+from stream_app.admin.topics import create_topics, differences, plan_topics
 from stream_app.codec.topics import TOPICS
-from stream_app.console.broker import connect, read_topics
-from stream_app.console.tail import json_line, records
-from stream_app.console.topics import create_topics, differences, plan_topics
+from stream_app.docgen.examples import EXAMPLES
 from stream_app.errors import ContractError
+from stream_app.monitor.tail import json_line, records
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis]
 CHECKOUT = Path(__file__).resolve().parents[2]

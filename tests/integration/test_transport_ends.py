@@ -10,13 +10,13 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from stream_app.services import real
-from stream_app.services.mock_broker import mock_broker
+from devservices import real
+from devservices.mock_broker import mock_broker
 from tests.integration.transport_harness import PARTITIONS, SqliteSubject, committed, produce, settle, until
 from tests.integration.transport_worker import open_store
 
 if TYPE_CHECKING:
-    from stream_app.services.state import ServicesState
+    from devservices.state import ServicesState
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stream_app.services import real
+from devservices import real
 from tests.integration.transport_harness import (
     SqliteSubject,
     Subject,
@@ -27,7 +27,7 @@ from tests.integration.transport_harness import (
 )
 
 if TYPE_CHECKING:
-    from stream_app.services.state import ServicesState
+    from devservices.state import ServicesState
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 

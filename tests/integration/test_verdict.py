@@ -17,19 +17,19 @@ import pytest
 import redis
 from confluent_kafka import Producer
 
-from benchmarks.ledger import CANDIDATES, LABELS, Place
-from benchmarks.outputs import TopicReader
-from benchmarks.rawfiles import Files, card_events, stand_in, taobao_events
-from benchmarks.space import ID_KEY, PARTITIONS, Space
-from benchmarks.verify import Verdict, verify
-from stream_app.codec.identity import Identity
+from devservices.state import ServicesState
 from stream_app.events import SOURCE_TOPICS, Event
 from stream_app.features.catalog import CATALOGUE
 from stream_app.features.engine import FeatureEngine
-from stream_app.services.state import ServicesState
+from stream_app.privacy import Pseudonymizer
 from stream_app.store.port import GroupStep, StateWrite
 from stream_app.store.redis_store import RedisStore
-from tests.unit.benchmarks.typed_events import typed
+from tests.unit.verification.typed_events import typed
+from verification.answer_audit import CANDIDATES, LABELS, Place
+from verification.harness.namespace import ID_KEY, PARTITIONS, RunNamespace
+from verification.harness.output_topics import OutputTopicReader
+from verification.raw_files import RawFiles, card_events, stand_in, taobao_events
+from verification.verify import AuditVerdict, verify
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis]
 
@@ -40,8 +40,8 @@ ROWS = {"taobao": 120, "cards": 80}
 class Finished:
     """A run that has ended well, in its own space."""
 
-    space: Space
-    files: Files
+    space: RunNamespace
+    files: RawFiles
     producer: Producer
     store: redis.Redis
     events: dict[Place, Event] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Finished:
         self.producer.produce(self.space.topic(topic), value, key=key or None, partition=partition)
         assert self.producer.flush(20) == 0
 
-    def verdict(self) -> Verdict:
+    def verdict(self) -> AuditVerdict:
         return verify(self.space, self.files, ROWS)
 
     def state_key(self, kind: str) -> bytes:
@@ -59,7 +59,7 @@ class Finished:
 
 @pytest.fixture
 def finished(real_services: ServicesState, tmp_path: Path) -> Iterator[Finished]:
-    space = Space.fresh("verdict-", real_services, tmp_path)
+    space = RunNamespace.fresh("verdict-", real_services, tmp_path)
     space.create_topics()
     producer = Producer({"bootstrap.servers": real_services.kafka.bootstrap, "partitioner": "murmur2_random"})
     with redis.Redis.from_url(real_services.redis.url) as store:
@@ -81,7 +81,7 @@ def write_sources(run: Finished) -> None:
         run.producer.produce(run.space.topic(event.topic), b"{}", key=event.user.encode())
     assert run.producer.flush(20) == 0
     ends = run.space.meter().ends([run.space.topic(name) for name in SOURCE_TOPICS])
-    with TopicReader(run.space.services.kafka.bootstrap) as reader:
+    with OutputTopicReader(run.space.services.kafka.bootstrap) as reader:
         for record in reader.read_to(ends):
             topic = record.topic.removeprefix(run.space.topic_prefix)
             run.events[topic, record.partition, record.offset] = by_topic_user[topic, record.key.decode()].pop(0)
@@ -116,7 +116,7 @@ async def write_state(run: Finished) -> None:
     engine = FeatureEngine(CATALOGUE, allowed_lateness_ms=86_400_000)
     shared = frozenset(kind.name for kind in engine.kinds if kind.shared)
     places = sorted(run.events, key=lambda place: (run.events[place].event_time_ms, place))
-    columns = engine.columns([run.events[p] for p in places], [p[1] for p in places], Identity(ID_KEY.encode()))
+    columns = engine.columns([run.events[p] for p in places], [p[1] for p in places], Pseudonymizer(ID_KEY.encode()))
     rows = engine.rows(columns)
     own = {kind: engine.unpack(kind, [None] * len(rows[kind])) for kind in rows}
     engine.fold(columns, rows, own, {})

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stream_app.agents.chunks import Chunk
-    from stream_app.agents.ports import Turn
+    from stream_app.agents.ports import CommitBarrier
 
 log = logging.getLogger("transport_worker")
 
@@ -84,7 +84,7 @@ class SqliteWorker:
         msg = f"{place.topic}-{place.partition}: {position} is outside the log"
         raise ContractError(msg)
 
-    async def handle(self, batch: Sequence[Chunk], turn: Turn) -> None:
+    async def handle(self, batch: Sequence[Chunk], turn: CommitBarrier) -> None:
         if self.die_in == "handle":
             msg = "the batch failed on purpose"
             raise RuntimeError(msg)

@@ -10,7 +10,7 @@ import pytest
 
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
-    from training.dataset import Dataset
+    from training.data.dataset import Dataset
 
 FEATURES = 12
 ITEMS = 50
@@ -24,7 +24,7 @@ def made_up_dataset() -> Dataset:
     from model.examples import example_inputs
     from model.inputs import EventInputs
     from model.tasks import SHOP_TASKS
-    from training.dataset import Dataset, ItemTable
+    from training.data.dataset import Dataset, ItemTable
 
     rows, rng = 128, np.random.default_rng(5)
     classes = {"fraud": 2, "intent": 4, "next_action": 7, "click": 2, "conversion": 2, "next_item": ITEMS}
@@ -64,10 +64,10 @@ def untrained(made_up_dataset: Dataset) -> Checkpoint:
 @pytest.fixture(scope="session")
 def built_artifact(tmp_path_factory: pytest.TempPathFactory, made_up_dataset: Dataset, untrained: Checkpoint) -> Path:
     """The artefact of `untrained`: look, do not touch."""
-    from training.artifact import Finished, write_artifact
+    from training.artifact import FinishedTraining, write_artifact
 
     folder = tmp_path_factory.mktemp("artifact") / "tiny"
-    finished = Finished(untrained, 0.5, {"fraud": {"auc": 0.5}}, "python -m training --preset tiny", {"source": "a test"})
+    finished = FinishedTraining(untrained, 0.5, {"fraud": {"auc": 0.5}}, "python -m training --preset tiny", {"source": "a test"})
     write_artifact(finished, made_up_dataset, folder)
     return folder
 

@@ -144,7 +144,7 @@ ENTRIES = entries()
 def test_the_errors_are_found_at_all() -> None:
     # A guard for the search itself: it must see plain calls, messages built before, and constants put into them.
     modules = {raised.module for raised in RAISED}
-    assert {"stream_app/store/redis_layout.py", "stream_app/console/tail.py", "stream_app/agents/transport.py"} <= modules
+    assert {"stream_app/store/redis_layout.py", "stream_app/monitor/tail.py", "stream_app/agents/transport.py"} <= modules
     assert len([raised for raised in RAISED if raised.module == "stream_app/inference/artifact.py"]) >= 5
 
 
@@ -173,7 +173,7 @@ def test_every_operator_action_in_the_source_is_in_a_message_with_an_entry() -> 
             node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant) and OPERATOR_ACTION in str(node.value)
         ]
         # The doctor takes messages apart at these words; it makes none.
-        if said and module != "stream_app/console/doctor.py":
+        if said and module != "stream_app/admin/doctor.py":
             assert module in known, (
                 f"{module} tells the operator what to do (line {said[0].lineno}), the runbook does not know it"
             )

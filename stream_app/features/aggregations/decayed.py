@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from stream_app.features.aggregations.spec import Spec
-from stream_app.features.compiled import Int, Real, inlined
-from stream_app.features.declare import Feature
-from stream_app.features.shape import Need
+from stream_app.features.declarations import Feature
+from stream_app.features.jit import Int, Real, inlined
+from stream_app.features.state.state_schema import Need
 
 __all__ = ["DECAYED", "SPECS", "read_decayed", "weights"]
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_app.features.aggregations.spec import Spec
-from stream_app.features.compiled import Int, Real, compiled, inlined
-from stream_app.features.declare import Feature
-from stream_app.features.shape import Need
+from stream_app.features.declarations import Feature
+from stream_app.features.jit import Int, Real, compiled, inlined
+from stream_app.features.state.state_schema import Need
 
 __all__ = [
     "DISTINCT",

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_app.features.aggregations.spec import Spec
-from stream_app.features.compiled import Int, Real, inlined
-from stream_app.features.declare import Feature
+from stream_app.features.declarations import Feature
+from stream_app.features.jit import Int, Real, inlined
 from stream_app.features.sequence import ENTRY, SEQUENCE
-from stream_app.features.shape import Need
+from stream_app.features.state.state_schema import Need
 
 __all__ = ["GAP_MEAN", "GAP_MIN", "GAP_STD", "SPECS", "read_gap_mean", "read_gap_min", "read_gap_std"]
 

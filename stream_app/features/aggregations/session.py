@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_app.features.aggregations.spec import Spec
-from stream_app.features.compiled import Int, Real, inlined
-from stream_app.features.declare import Feature
+from stream_app.features.declarations import Feature
+from stream_app.features.jit import Int, Real, inlined
 from stream_app.features.sequence import seconds_since
-from stream_app.features.shape import Need
+from stream_app.features.state.state_schema import Need
 
 __all__ = [
     "SESSION_LENGTH",

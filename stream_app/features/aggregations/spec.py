@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from stream_app.features.declare import Feature
-from stream_app.features.shape import Need
+from stream_app.features.declarations import Feature
+from stream_app.features.state.state_schema import Need
 
 __all__ = ["Spec"]
 

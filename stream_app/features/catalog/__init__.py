@@ -3,7 +3,8 @@
 This package is the single source of names, order, windows, state layout, tensors and docs/features.md. A feature is declared
 once: in `user.py` (of the user, its sessions and its categories), in `shared.py` (of what users share) or in `own.py` (of the
 event itself); entity kinds, windows and measures stand in `parts.py`. A change of any of them changes the catalogue's hash, so it
-needs a model that was trained with it. What each word means: stream_app/features/declare.py. What the reasons cite: `sources.py`.
+needs a model that was trained with it. What each word means: stream_app/features/declarations.py. What the reasons cite:
+`sources.py`.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from __future__ import annotations
 from typing import Final
 
 from stream_app.features.catalog.own import OWN_FEATURES
-from stream_app.features.catalog.parts import KINDS, MEASURES, WINDOWS
 from stream_app.features.catalog.shared import SHARED_FEATURES
 from stream_app.features.catalog.sources import SOURCES
 from stream_app.features.catalog.user import SESSION_FEATURES, USER_CATEGORY_FEATURES, USER_FEATURES
-from stream_app.features.declare import Catalogue
+from stream_app.features.catalog.windows import KINDS, MEASURES, WINDOWS
+from stream_app.features.declarations import Catalogue
 
 __all__ = ["CATALOGUE", "SOURCES"]
 

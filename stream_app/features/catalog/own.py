@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from stream_app.features.catalog.words import MUCH, own
+from stream_app.features.catalog.feature_builders import MUCH, own
 
 __all__ = ["OWN_FEATURES"]
 

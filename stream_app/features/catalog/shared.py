@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from stream_app.features.catalog.words import (
+from stream_app.features.catalog.feature_builders import (
     TIMES,
     against,
     age,
@@ -20,7 +20,7 @@ from stream_app.features.catalog.words import (
     trend,
     zscore,
 )
-from stream_app.features.declare import Feature
+from stream_app.features.declarations import Feature
 
 __all__ = ["SHARED_FEATURES"]
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from stream_app.features.catalog.parts import DAY, HOUR
-from stream_app.features.catalog.words import (
+from stream_app.features.catalog.feature_builders import (
     LONGEST_S,
     MANY,
     MUCH,
@@ -22,7 +21,8 @@ from stream_app.features.catalog.words import (
     trend,
     zscore,
 )
-from stream_app.features.declare import Feature
+from stream_app.features.catalog.windows import DAY, HOUR
+from stream_app.features.declarations import Feature
 
 __all__ = ["SESSION_FEATURES", "USER_CATEGORY_FEATURES", "USER_FEATURES"]
 

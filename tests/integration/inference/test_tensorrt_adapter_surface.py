@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stream_app.inference import tensorrt_api, tensorrt_engine, tensorrt_scorer
+from stream_app.inference.engines import tensorrt_engine, tensorrt_protocols, tensorrt_scorer
 from tests.tensorrt_surface import differences, in_process
 from trt_build.library import Library
 
@@ -19,7 +19,7 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 
 _LOGGER = f"""
 import sys; sys.path.insert(0, {str(CHECKOUT)!r})
-from stream_app.inference.tensorrt_engine import _logger, import_tensorrt
+from stream_app.inference.engines.tensorrt_engine import _logger, import_tensorrt
 trt, errors = import_tensorrt(), []
 logger = _logger(trt, errors)
 assert isinstance(logger, trt.ILogger)
@@ -30,7 +30,7 @@ print(errors)
 _NO_GPU = f"""
 import sys; sys.path.insert(0, {str(CHECKOUT)!r})
 from stream_app.errors import EngineNotHereError
-from stream_app.inference.engines import open_scorer
+from stream_app.inference.engines.selection import open_scorer
 try:
     open_scorer({str(CHECKOUT / "model" / "artifacts" / "demo")!r}, "tensorrt")
 except EngineNotHereError as error:
@@ -43,7 +43,7 @@ print(open_scorer({str(CHECKOUT / "model" / "artifacts" / "demo")!r}, "auto").ve
 def test_every_class_method_parameter_and_property_that_a_worker_uses_is_there(
     release: str, tensorrt_libraries: dict[str, Library]
 ) -> None:
-    version, wrong = differences(tensorrt_libraries[release], tensorrt_api)
+    version, wrong = differences(tensorrt_libraries[release], tensorrt_protocols)
     assert version.startswith(release)
     assert wrong == []
 

@@ -10,23 +10,23 @@ from types import ModuleType
 import pytest
 
 import model.tensorrt_shared
-import trt_build.api
+import trt_build.engine.tensorrt_protocols
 from tests.tensorrt_surface import described, differences, in_process
+from trt_build.engine.runtime import device_here
 from trt_build.errors import NoDeviceError
 from trt_build.library import Library
-from trt_build.library_here import device_here
 
 pytestmark = pytest.mark.timeout(1_800)  # the first run of a checkout fetches 540 MB
 
-PACKAGE = Path(trt_build.api.__file__).parent
+PACKAGE = Path(trt_build.engine.tensorrt_protocols.__file__).parent
 CHECKOUT = PACKAGE.parent
 RELEASES = ("10.15", "11.4")
 
 _DERIVED = f"""
 import sys; sys.path.insert(0, {str(CHECKOUT)!r})
 from rich.progress import Progress
-from trt_build.library_here import messages, tensorrt_here
-from trt_build.progress import progress_monitor
+from trt_build.engine.runtime import messages, tensorrt_here
+from trt_build.engine.progress import progress_monitor
 trt = tensorrt_here()
 heard = messages(trt)
 heard.logger.log(trt.ILogger.Severity.ERROR, "what went wrong")
@@ -49,7 +49,7 @@ main(["engine", {str(CHECKOUT / "model/artifacts/demo")!r}, "/nonexistent/x.plan
 
 
 @pytest.mark.parametrize("release", RELEASES)
-@pytest.mark.parametrize("used", [trt_build.api, model.tensorrt_shared], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("used", [trt_build.engine.tensorrt_protocols, model.tensorrt_shared], ids=lambda module: module.__name__)
 def test_every_class_method_parameter_and_flag_that_we_use_is_there(
     used: ModuleType, release: str, tensorrt_libraries: dict[str, Library]
 ) -> None:
@@ -85,7 +85,7 @@ def test_nothing_but_the_protocols_touches_tensorrt() -> None:
         assert not [name for name in imports if re.fullmatch(r"tensorrt(_bindings)?(\..*)?", name)], path
         by_name = [ast.unparse(n) for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) == "getattr"]
         assert not [call for call in by_name if "trt" in call], path
-    assert len({*described(trt_build.api), *described(model.tensorrt_shared)}) > 20
+    assert len({*described(trt_build.engine.tensorrt_protocols), *described(model.tensorrt_shared)}) > 20
 
 
 @pytest.mark.parametrize("release", RELEASES)

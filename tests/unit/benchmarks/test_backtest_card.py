@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from benchmarks.backtest_card import _config
-from benchmarks.card_models import HANDBOOK, with_untrained_heads
-from benchmarks.card_rules import FEATURES, mine, toml_of
+from benchmarks.cards.card_models import HANDBOOK, with_untrained_heads
+from benchmarks.cards.card_rules import FEATURES, mine, toml_of
 from model.checkpoint import Checkpoint
 from model.contract import OUTPUTS
 from model.network import MultiTaskNetwork
@@ -22,7 +22,7 @@ from stream_app.decision.rule_files import load_rules
 from tests.scoring import scoring_engine
 
 if TYPE_CHECKING:
-    from training.dataset import Dataset
+    from training.data.dataset import Dataset
 
 
 def test_mined_rules_are_written_as_they_were_mined_and_find_what_was_planted(made_up_dataset: Dataset, tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.bench_engine import QUICK, main, measured, same_in_any_batch
-from benchmarks.engine_rows import batch_of, larger_catalogue, replayed_rows
-from benchmarks.engine_ways import serving_network
-from benchmarks.progress import teller
-from benchmarks.roofline import cost_of, roof
+from benchmarks.engine.engine_rows import batch_of, larger_catalogue, replayed_rows
+from benchmarks.engine.engine_ways import serving_network
+from benchmarks.engine.roofline import cost_of, roof
 from model.contract import INPUTS
-from stream_app.inference.port import Tensors
+from stream_app.inference.engines.port import Tensors
+from verification.harness.progress import teller
 
 FOLDER = Path(__file__).resolve().parents[3] / "model" / "artifacts" / "demo"
 

@@ -11,13 +11,13 @@ import redis
 from click.testing import CliRunner
 
 from benchmarks.bench_features import main
-from benchmarks.feature_logs import batches, group_of, shop_log
-from benchmarks.feature_way import Laps, Resident, Way
-from benchmarks.idiomatic_features import FEATURES, keep_and_read
-from stream_app.codec.identity import Identity
+from benchmarks.features.feature_logs import batches, group_of, shop_log
+from benchmarks.features.feature_way import FeaturePath, Laps, ResidentPath
+from benchmarks.features.idiomatic_features import FEATURES, keep_and_read
 from stream_app.events import Click, Event, Order, OrderLine
 from stream_app.features.catalog import CATALOGUE
 from stream_app.features.engine import FeatureEngine
+from stream_app.privacy import Pseudonymizer
 from stream_app.store.memory import MemoryStore
 
 
@@ -34,10 +34,10 @@ def test_users_are_spread_over_all_groups() -> None:
 def test_rows_that_stay_in_memory_and_blobs_of_a_store_give_the_same_features() -> None:
     engine = FeatureEngine(CATALOGUE, allowed_lateness_ms=86_400_000)
     store = MemoryStore(1, frozenset(kind.name for kind in CATALOGUE.kinds if kind.shared))
-    resident, way = Resident(engine, Laps()), Way(engine, store)
+    resident, way = ResidentPath(engine, Laps()), FeaturePath(engine, store)
     asyncio.run(way.claim([0]))
     for batch in batches(shop_log(1_500).events(), 100):
-        columns = engine.columns(batch, [0] * len(batch), Identity(b"k"))
+        columns = engine.columns(batch, [0] * len(batch), Pseudonymizer(b"k"))
         resident.reserve([columns])
         one, two = resident.take(columns), asyncio.run(way.take(columns))
         assert one.dense.tobytes() == two.dense.tobytes()

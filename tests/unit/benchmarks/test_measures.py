@@ -6,10 +6,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from benchmarks.disturbances import Disturbance, Schedule
-from benchmarks.latency import Appends, drain_rate, percentiles
-from benchmarks.workload import Workload
+from benchmarks.live.latency import Appends, drain_rate, percentiles
+from benchmarks.live.workload import Workload
 from stream_app.codec.decode import EVENT_TYPES
+from verification.disturbances import Disturbance, Schedule
 
 
 def test_a_drain_rate_leaves_the_first_tenth_out() -> None:

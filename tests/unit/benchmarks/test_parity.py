@@ -13,18 +13,18 @@ from click.testing import CliRunner
 
 from benchmarks import parity, parity_cases
 from benchmarks.parity import compared, main
-from benchmarks.parity_cases import CASES, Case, _write, few, material_of, rows_of_replay
+from benchmarks.parity_cases import CASES, ParityCase, _write, few, material_of, rows_of_replay
 from model.contract import INPUTS
 from model.presets import PRESETS
 from stream_app.events import Click, Order, Search
-from stream_app.replay.sources import open_log
+from stream_app.logs.log_source import open_log
 from stream_app.simulator.options import SimulatorOptions
 from stream_app.simulator.shop import simulated_events
 from training.config import config_names
-from training.sources.events import EventFolder
-from trt_build.check import Verdict
-from trt_build.compare import Difference
-from trt_build.tolerances import tolerance
+from training.data.sources.events import EventFolder
+from trt_build.parity.compare import OutputDifference
+from trt_build.parity.parity_report import ParityVerdict
+from trt_build.parity.tolerances import tolerance
 
 TOPIC_OF = {Search: "searches", Click: "clicks", Order: "orders"}
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
@@ -85,7 +85,7 @@ def test_a_shops_preset_is_trained_briefly_and_compared_on_its_own_replay(
     torch.set_num_threads(1)
     (tmp_path / "shop.toml").write_text(_SHOP)
     monkeypatch.setattr(parity_cases, "_SMALL_SHOP", str(tmp_path / "shop.toml"))
-    material = material_of(Case(str(tmp_path / "shop.toml")), tmp_path, 400, nothing)
+    material = material_of(ParityCase(str(tmp_path / "shop.toml")), tmp_path, 400, nothing)
     assert material.rows_of == "replay of a simulated shop"
     rows = few(material.dataset, 300)
     assert [len(rows.rows(split)) for split in ("train", "validation", "test")] == [300] * 3
@@ -111,8 +111,8 @@ def test_without_the_real_data_rows_are_made_up_and_the_line_says_so(name: str, 
 def test_a_task_that_is_off_is_named_with_its_worst_row_and_the_command_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    off = Difference("yes", 0.25, 0.1, tolerance("fp32", "binary"))
-    monkeypatch.setattr(parity, "verify_onnx", lambda *_: [Verdict("torch against ONNX", "fp32", [off])])
+    off = OutputDifference("yes", 0.25, 0.1, tolerance("fp32", "binary"))
+    monkeypatch.setattr(parity, "verify_onnx", lambda *_: [ParityVerdict("torch against ONNX", "fp32", [off])])
     done = CliRunner().invoke(main, ["--data", str(tmp_path), "--only", "uci", "--rows", "5", "--train-rows", "100"])
     assert done.exit_code == 1
     assert "uci: NOT within what is allowed: yes: 0.25 at most" in done.stderr

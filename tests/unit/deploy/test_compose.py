@@ -11,8 +11,8 @@ import jsonschema
 import pytest
 import yaml
 
+from devservices.kafka_broker import VERSION as KAFKA_VERSION
 from stream_app.config import setting_docs
-from stream_app.services.kafka_broker import VERSION as KAFKA_VERSION
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 DOCKERFILES = sorted((CHECKOUT / "deploy").glob("Dockerfile"))

@@ -18,7 +18,7 @@ from model.encoders.text import GramEncoder, TextEncoder
 from model.inputs import SequenceInputs, TableInputs, TextInputs
 from model.presets import PRESETS
 from tests.unit.model.small import small_network, small_rows
-from trt_build.verify import hard_rows
+from trt_build.parity.verify import hard_rows
 
 KINDS = ("table", "text", "sequence")
 

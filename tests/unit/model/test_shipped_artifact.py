@@ -10,10 +10,10 @@ import pytest
 from stream_app.features.catalog import CATALOGUE
 from stream_app.features.engine import FeatureEngine
 from stream_app.inference.artifact import check_catalogue, load_manifest, load_samples
-from stream_app.inference.candidates import load_candidates
-from stream_app.inference.onnx_scorer import OnnxScorer
-from stream_app.inference.self_test import self_test
-from trt_build.verify import verify_artifact
+from stream_app.inference.engines.onnx_scorer import OnnxScorer
+from stream_app.inference.engines.self_test import self_test
+from stream_app.inference.retrieval.item_index import load_candidates
+from trt_build.parity.verify import verify_artifact
 
 FOLDER = Path(__file__).resolve().parents[3] / "model" / "artifacts" / "demo"
 

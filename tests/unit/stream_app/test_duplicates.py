@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stream_app.codec.ranked import Ranked
 from stream_app.decision.decide import Decider
 from stream_app.decision.rules import RuleSet
 from stream_app.events import Click, Event, Order, OrderLine
 from stream_app.inference.ranker import PriorRanker
+from stream_app.ranked import RankedBatch
 from stream_app.store.memory import MemoryStore
 from tests.scoring import BASE_MS, Record, TickingClock, make_events, record_of, scoring_engine, scoring_pipeline, topic_of
 from tests.scoring_run import GROUPS, SHARED, NotingRanker, Run
@@ -36,7 +36,7 @@ class MoodyRanker(PriorRanker):
         super().__init__(threshold=0.4)
         self._calls = 0
 
-    def rank(self, inputs: Mapping[str, NDArray[Any]], users: Sequence[bytes]) -> Ranked:
+    def rank(self, inputs: Mapping[str, NDArray[Any]], users: Sequence[bytes]) -> RankedBatch:
         ranked = super().rank(inputs, users)
         self._calls += 1
         fraud = (0.5 + np.arange(len(users)) / 1_000 + self._calls / 100).astype(np.float32)

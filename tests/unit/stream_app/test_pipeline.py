@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 import pytest
 
-from stream_app.batch import Span
+from stream_app.batch import OffsetSpan
 from stream_app.store.port import CommitStatus
 from tests.scoring import Record, make_events, scoring_engine, with_own_things
 from tests.scoring_run import USERS, Run, log_of, new_run
@@ -80,7 +80,7 @@ def test_a_shared_device_is_seen_over_all_groups(run: Run) -> None:
 def test_a_batch_of_markers_alone_still_moves_the_front(run: Run) -> None:
     async def moved() -> Mapping[str, int]:
         epoch = (await run.store.claim(1, "w")).epoch
-        scored = await run.pipeline.score(run.pipeline.prepare([Span(1, epoch, "clicks", 0, 5)], []))
+        scored = await run.pipeline.score(run.pipeline.prepare([OffsetSpan(1, epoch, "clicks", 0, 5)], []))
         assert [result.status for result in await run.store.commit(scored.steps)] == [CommitStatus.APPLIED]
         return (await run.store.claim(1, "w")).fronts
 

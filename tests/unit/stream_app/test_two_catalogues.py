@@ -10,7 +10,7 @@ import pytest
 
 from stream_app.errors import UnknownLayoutError
 from stream_app.features.catalog import CATALOGUE
-from stream_app.features.declare import Catalogue, Feature
+from stream_app.features.declarations import Catalogue, Feature
 from stream_app.features.engine import FeatureEngine
 from stream_app.store.memory import MemoryStore
 from tests.scoring import SETTINGS, make_events, scoring_pipeline

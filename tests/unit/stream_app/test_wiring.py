@@ -16,7 +16,7 @@ from stream_app.config import Settings
 from stream_app.errors import ModelFailedError
 from stream_app.inference.artifact import load_manifest, load_samples
 from stream_app.inference.ranker import ModelRanker
-from stream_app.inference.registry_places import open_registry
+from stream_app.inference.registry.registry_factory import open_registry
 from stream_app.metrics import Metrics
 
 DEMO = Path(__file__).resolve().parents[3] / "model" / "artifacts" / "demo"

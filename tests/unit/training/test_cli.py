@@ -14,10 +14,10 @@ from click.testing import CliRunner, Result
 
 from stream_app.__main__ import run as millrace
 from stream_app.errors import ConfigError
-from tests.unit.training.visits import HEADER, MAPPING, line
+from tests.unit.training.data.visits import HEADER, MAPPING, line
 from training.artifact import check_target
 from training.cli import main
-from training.dataset import load_dataset
+from training.data.dataset import load_dataset
 
 SOON = MAPPING.replace("plus_ms = 86_400_000", "plus_ms = 60_000")  # a fraud is known within the training range
 SMALL = ("--set", "network.preset=tiny", "--epochs", "1")
@@ -162,7 +162,7 @@ def test_wrong_usage_says_all_of_it(log: Path) -> None:
             "--out, --seeds: not together with --folds",
         ),
         (["--set", "training.batch"], "give KEY=VALUE"),
-        (["--set", "training.batches=3"], "did you mean batch"),
+        (["--set", "training.data.batches=3"], "did you mean batch"),
     ):
         result = CliRunner().invoke(main, ["train", *arguments])
         assert result.exit_code != 0
@@ -183,8 +183,8 @@ def test_millrace_train_is_the_same_command(log: Path, monkeypatch: pytest.Monke
         called.append(command)
         return subprocess.CompletedProcess(command, 3)
 
-    monkeypatch.setattr("stream_app.cli.train.subprocess.run", started)
+    monkeypatch.setattr("stream_app.cli.logs.train.subprocess.run", started)
     assert millrace(["train", "--data", "x.csv", "--help"]) == 3
     assert called == [[sys.executable, "-m", "training", "train", "--data", "x.csv", "--help"]]
-    monkeypatch.setattr("stream_app.cli.train.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("stream_app.cli.logs.train.importlib.util.find_spec", lambda name: None)
     assert millrace(["train"]) == 2

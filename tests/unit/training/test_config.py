@@ -13,7 +13,7 @@ from model.presets import PRESETS
 from model.tasks import Task
 from stream_app.errors import ConfigError
 from training.config import SearchRange, TrainingOptions, config_from_tree, config_names, load_config
-from training.shops import shops_from
+from training.data.simulated_shops import shops_from
 
 TASKS = (Task(name="a", kind="binary", label="a"), Task(name="b", kind="binary", label="b", given="a"))
 

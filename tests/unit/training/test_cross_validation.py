@@ -18,9 +18,9 @@ from model.tasks import Task
 from stream_app.errors import ConfigError
 from training.config import TrainingConfig, config_from_tree
 from training.cross_validation import cross_validate
-from training.ensemble import Ensemble
-from training.orders import Order
-from training.screen import Screen
+from training.fit.ensemble import Ensemble
+from training.jobs import TrainingJob
+from training.report.console import TrainingConsole
 
 ROWS = 240
 
@@ -40,17 +40,17 @@ def tree(**split: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def order(tmp_path: Path) -> Order:
+def order(tmp_path: Path) -> TrainingJob:
     draw = np.random.default_rng(5)
     rows = [(size, "rgb"[int(draw.integers(3))], int(size + draw.normal() > 0)) for size in draw.normal(size=ROWS)]
     file = tmp_path / "things.csv"
     file.write_text("size,colour,sold\n" + "".join(f"{size:.4f},{colour},{sold}\n" for size, colour, sold in rows))
     config: TrainingConfig = config_from_tree(tree(), "things")
-    return Order(config=config, folder=tmp_path / "run", data=(file,), results=tmp_path / "results.json", command="said")
+    return TrainingJob(config=config, folder=tmp_path / "run", data=(file,), results=tmp_path / "results.json", command="said")
 
 
-def test_each_fold_is_judged_and_a_figure_is_their_mean(order: Order) -> None:
-    short = cross_validate(order, Screen(quiet=True), members=2)
+def test_each_fold_is_judged_and_a_figure_is_their_mean(order: TrainingJob) -> None:
+    short = cross_validate(order, TrainingConsole(quiet=True), members=2)
     auc = short["metrics"]["sold"]["auc"]
     assert len(auc["folds"]) == 3
     assert auc["mean"] == pytest.approx(np.mean(auc["folds"]))
@@ -65,18 +65,18 @@ def test_each_fold_is_judged_and_a_figure_is_their_mean(order: Order) -> None:
     assert "2 networks" in rows["sold.auc"]["name"]
 
 
-def test_every_scene_is_trained_alone_where_that_is_asked_for(order: Order) -> None:
+def test_every_scene_is_trained_alone_where_that_is_asked_for(order: TrainingJob) -> None:
     changes = {"source.split.kind": "random", "source.only": "each", "source.scene": "colour", "source.categorical": []}
-    alone = Order(config=order.config.changed(changes), folder=order.folder, data=order.data)
-    short = cross_validate(alone, Screen(quiet=True))
+    alone = TrainingJob(config=order.config.changed(changes), folder=order.folder, data=order.data)
+    short = cross_validate(alone, TrainingConsole(quiet=True))
     assert short["folds"] == 3  # red, green and blue
     assert len(short["metrics"]["sold"]["auc"]["folds"]) == 3
 
 
-def test_a_split_that_is_not_by_folds_is_refused_with_the_fix(order: Order) -> None:
+def test_a_split_that_is_not_by_folds_is_refused_with_the_fix(order: TrainingJob) -> None:
     config = order.config.changed({"source.split.kind": "random"})
     with pytest.raises(ConfigError, match=r"kind is 'random'.*--set source\.split\.kind=folds"):
-        cross_validate(Order(config=config, folder=order.folder, data=order.data), Screen(quiet=True))
+        cross_validate(TrainingJob(config=config, folder=order.folder, data=order.data), TrainingConsole(quiet=True))
 
 
 def test_an_ensemble_answers_the_mean_of_its_networks_logits() -> None:

@@ -14,10 +14,10 @@ import transformers
 from model.checkpoint import load_checkpoint
 from stream_app.errors import ConfigError, ContractError
 from training.config import TrainingConfig, config_from_tree
-from training.orders import Order
+from training.data.tokenizer import learn_tokenizer, vocabulary_size
+from training.jobs import TrainingJob
+from training.report.console import TrainingConsole
 from training.run import run
-from training.screen import Screen
-from training.tokenizer import learn_tokenizer, vocabulary_size
 
 GOOD, BAD = ("lovely", "great", "很好"), ("broken", "awful", "不好")
 LENGTH = 8
@@ -72,7 +72,7 @@ def transformer_of(folder: Path) -> dict[str, torch.Tensor]:
 
 def test_training_starts_from_the_folders_weights_with_its_tokenizer(reviews: Path, checkpoint: Path, tmp_path: Path) -> None:
     still = config(checkpoint, learning_rate=1e-8, weight_decay=0.0)
-    run(Order(config=still, folder=tmp_path / "still", data=(reviews,)), Screen(quiet=True))
+    run(TrainingJob(config=still, folder=tmp_path / "still", data=(reviews,)), TrainingConsole(quiet=True))
     found, theirs = transformer_of(tmp_path / "still"), transformers.BertModel.from_pretrained(checkpoint).state_dict()
     assert found
     for name, weight in found.items():
@@ -82,17 +82,17 @@ def test_training_starts_from_the_folders_weights_with_its_tokenizer(reviews: Pa
 def test_what_starts_there_learns_and_its_checkpoint_needs_the_folder_no_more(
     reviews: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
-    order = Order(config=config(checkpoint, epochs=6, learning_rate=1e-2), folder=tmp_path / "run", data=(reviews,))
-    assert run(order, Screen(quiet=True))["metrics"]["good"]["auc"] > 0.95
+    order = TrainingJob(config=config(checkpoint, epochs=6, learning_rate=1e-2), folder=tmp_path / "run", data=(reviews,))
+    assert run(order, TrainingConsole(quiet=True))["metrics"]["good"]["auc"] > 0.95
     for file in checkpoint.iterdir():
         file.unlink()
     assert transformer_of(tmp_path / "run")
     with pytest.raises(ContractError, match="holds no tokenizer"):
-        run(order, Screen(quiet=True))
+        run(order, TrainingConsole(quiet=True))
 
 
 def test_a_folder_with_a_tokenizer_and_no_model_is_refused(reviews: Path, checkpoint: Path, tmp_path: Path) -> None:
     for file in (*checkpoint.glob("*.safetensors"), checkpoint / "config.json"):
         file.unlink()
     with pytest.raises(ConfigError, match=r"does not fit the data|holds no model"):
-        run(Order(config=config(checkpoint), folder=tmp_path / "run", data=(reviews,)), Screen(quiet=True))
+        run(TrainingJob(config=config(checkpoint), folder=tmp_path / "run", data=(reviews,)), TrainingConsole(quiet=True))

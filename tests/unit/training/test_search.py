@@ -11,9 +11,9 @@ import pytest
 
 from stream_app.errors import ConfigError, ContractError
 from tests.unit.training.toy import config, table
-from training.boosted import Boosted, boosted
 from training.config import TrainingConfig
-from training.loop import Trained, train
+from training.fit.gbdt import BoostedTrees, boosted
+from training.fit.loop import Trained, train
 from training.search import SearchTrial, search
 
 
@@ -44,11 +44,11 @@ def test_the_same_seed_tries_the_same_values() -> None:
 def test_the_share_of_a_teacher_can_be_searched_and_all_trials_have_one_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def counted(*arguments: Any, **options: Any) -> Boosted:
+    def counted(*arguments: Any, **options: Any) -> BoostedTrees:
         asked.append(arguments[0].name)
         return boosted(*arguments, **options)
 
-    monkeypatch.setattr("training.teacher.boosted", counted)
+    monkeypatch.setattr("training.fit.distillation.boosted", counted)
     result = search(table(300), searching(4, **{"training.distil": {"choices": [0.0, 0.5]}}))
     assert {trial.values["training.distil"] for trial in result.trials} == {0.0, 0.5}
     assert len(asked) == 5 * 3  # folds of the three tasks, once

@@ -10,7 +10,7 @@ import torch
 from model.inputs import SequenceInputs, TableInputs
 from model.tasks import Task
 from training.config import TrainingConfig, config_from_tree
-from training.dataset import Dataset
+from training.data.dataset import Dataset
 
 # Also in a process of its own: with one thread the order of sums is always the same.
 torch.set_num_threads(1)

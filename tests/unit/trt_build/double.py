@@ -12,10 +12,10 @@ from typing import Any, cast
 
 import onnx
 
-from trt_build.api import TensorRt
-from trt_build.library_here import Device
+from trt_build.engine.runtime import GpuDevice
+from trt_build.engine.tensorrt_protocols import TensorRtBuilder
 
-DEVICE = Device("NVIDIA Double 9000", "9.0")
+DEVICE = GpuDevice("NVIDIA Double 9000", "9.0")
 
 
 class Flags(enum.Enum):
@@ -76,8 +76,8 @@ class Double:
     def OnnxParserRefitter(self, refitter: WeightRefitter, logger: Any) -> ParserRefitter:
         return ParserRefitter(self, refitter)
 
-    def api(self) -> TensorRt:
-        return cast(TensorRt, self)
+    def api(self) -> TensorRtBuilder:
+        return cast(TensorRtBuilder, self)
 
 
 class Network:

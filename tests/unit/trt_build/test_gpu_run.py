@@ -10,11 +10,11 @@ import torch
 from rich.progress import Progress
 
 from tests.unit.trt_build.double import DEVICE, Double
+from trt_build.artifact_source import open_source
+from trt_build.engine.plans import plans_of
 from trt_build.gpu_run import GpuRun, run_on_gpu
 from trt_build.manifest import manifest_beside
-from trt_build.plans import plans_of
-from trt_build.recorded import read_rows
-from trt_build.source import open_source
+from trt_build.parity.recorded import read_rows
 
 
 @pytest.mark.skipif(

@@ -20,16 +20,16 @@ from model.digest import file_sha256
 from model.plan import PlanManifest
 from tests.unit.trt_build.double import DEVICE, Double
 from trt_build.__main__ import main
-from trt_build.engine_from_onnx import EngineOrder
+from trt_build.artifact_source import open_source
+from trt_build.engine.engine_from_onnx import EngineJob
+from trt_build.engine.plan_from_refit import check_refit
+from trt_build.engine.plans import build_plan, check_fits, read_plan, write_plan
+from trt_build.engine.runtime import GpuDevice, tensorrt_here
 from trt_build.errors import NoTensorRTError, RefusedError
-from trt_build.library_here import Device, tensorrt_here
+from trt_build.export.onnx_files import source_of_checkpoint, write_onnx
+from trt_build.export.ranges_from_rows import read_ranges
 from trt_build.manifest import manifest_beside
-from trt_build.onnx_files import source_of_checkpoint, write_onnx
-from trt_build.plan_from_refit import check_refit
-from trt_build.plans import build_plan, check_fits, read_plan, write_plan
-from trt_build.ranges_from_rows import read_ranges
-from trt_build.recorded import read_rows
-from trt_build.source import open_source
+from trt_build.parity.recorded import read_rows
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_an_onnx_file_that_is_not_what_its_manifest_says_is_refused(
 @pytest.fixture
 def plan(artifact: Path) -> Path:
     source = open_source(artifact)
-    order, path = EngineOrder("fp32", refittable=True), artifact / "plans" / "fp32.plan"
+    order, path = EngineJob("fp32", refittable=True), artifact / "plans" / "fp32.plan"
     made, manifest, report = build_plan(
         Double().api(), DEVICE, source, source.typed("fp32"), order, "the command", Progress(disable=True)
     )
@@ -168,13 +168,13 @@ def test_a_plan_that_is_damaged_or_of_another_model_is_refused_without_a_gpu(
         ({"version_compatible": True}, "10.16.0.1", DEVICE, ""),
         ({"version_compatible": True}, "10.14.0.1", DEVICE, "built by TensorRT 10.15.1.29, here is 10.14.0.1"),
         ({"version_compatible": True}, "11.4.0.106", DEVICE, "here is 11.4.0.106"),
-        ({}, "10.15.1.29", Device("old", "8.6"), r"compute capability 9\.0 \(NVIDIA Double 9000\), here is 8\.6"),
-        ({"hardware_compatible": True}, "10.15.1.29", Device("old", "8.6"), "--hardware-compatible"),
-        ({"hardware_compatible": True}, "10.15.1.29", Device("new", "12.0"), ""),
+        ({}, "10.15.1.29", GpuDevice("old", "8.6"), r"compute capability 9\.0 \(NVIDIA Double 9000\), here is 8\.6"),
+        ({"hardware_compatible": True}, "10.15.1.29", GpuDevice("old", "8.6"), "--hardware-compatible"),
+        ({"hardware_compatible": True}, "10.15.1.29", GpuDevice("new", "12.0"), ""),
     ],
 )
 def test_a_plan_for_another_release_or_gpu_is_refused_with_the_option_that_helps(
-    changes: dict[str, Any], version: str, device: Device, text: str, plan: Path
+    changes: dict[str, Any], version: str, device: GpuDevice, text: str, plan: Path
 ) -> None:
     manifest = msgspec.structs.replace(read_plan(plan)[1], **changes)
     if not text:

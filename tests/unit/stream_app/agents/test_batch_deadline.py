@@ -10,9 +10,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream_app.agents.batching import BatchScheduler, Delivery
 from stream_app.agents.chunks import Chunk
-from stream_app.agents.group_commit import Delivery, Lane
-from stream_app.agents.ports import Turn
+from stream_app.agents.ports import CommitBarrier
 
 DEADLINE_S = 0.020
 START_S = 1_000.0
@@ -47,7 +47,7 @@ class Bench:
         self.acknowledged: list[int] = []
         self.queued: dict[int, float] = {}
         self._busy_s = busy_s
-        self.lane: Lane[int] = Lane(
+        self.lane: BatchScheduler[int] = BatchScheduler(
             1,
             self,
             acknowledge=self._acknowledge,
@@ -57,7 +57,7 @@ class Bench:
             deadline_s=DEADLINE_S,
         )
 
-    async def handle(self, batch: Sequence[Chunk], turn: Turn) -> None:
+    async def handle(self, batch: Sequence[Chunk], turn: CommitBarrier) -> None:
         self.begun.append((asyncio.get_running_loop().time(), [chunk.start for chunk in batch]))
         await asyncio.sleep(self._busy_s)
         await turn.wait_previous_committed()

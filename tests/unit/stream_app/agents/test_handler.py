@@ -12,13 +12,13 @@ from prometheus_client import CollectorRegistry
 
 from stream_app.agents.chunks import Chunk
 from stream_app.agents.handler import ScoringHandler
+from stream_app.agents.ownership import OwnershipTracker
 from stream_app.agents.ports import LogPosition, TopicPartition
 from stream_app.agents.publisher import Publisher
 from stream_app.clock import SettableClock
 from stream_app.codec.outbox import Messages, decode_outbox
-from stream_app.errors import AbandonedError, BrokerUnavailableError, ContractError, FencedError, StoreSteppedBackError
+from stream_app.errors import AbandonedError, BrokerUnavailableError, ContractError, FencedError, StoreRolledBackError
 from stream_app.metrics import Metrics
-from stream_app.store.ledger import Ledger
 from stream_app.store.memory import MemoryStore
 from stream_app.store.port import Claim, CommitResult, CommitStatus, GroupStep, StoreHealth
 from tests.scoring import make_events, record_of, scoring_engine, scoring_pipeline
@@ -46,7 +46,7 @@ class Desk:
         self.handler = ScoringHandler(
             pipeline=self.pipeline,
             store=self.store,
-            ledger=Ledger(),
+            ledger=OwnershipTracker(),
             publisher=_NotedPublisher(self),
             metrics=self.metrics,
             topic_prefix=PREFIX,
@@ -326,7 +326,7 @@ def test_a_store_that_went_back_in_time_ends_the_worker_before_anything_is_publi
         await desk.handle(chunk("clicks", 0, 3))
         desk.store._groups[0].fronts["clicks"] = 1
         desk.published.clear()
-        with pytest.raises(StoreSteppedBackError, match="front 1"):
+        with pytest.raises(StoreRolledBackError, match="front 1"):
             await desk.handle(chunk("clicks", 3, 5))
 
     ran(scenario)
@@ -343,7 +343,7 @@ def test_an_idle_group_that_went_back_in_time_is_seen_by_a_batch_of_another(desk
         desk.store._groups[0].commit = 0
         desk.did.clear()
         there = Chunk("pre-clicks", 1, 0, 1, 1, [record_of(EVENTS[0], 1, 0, topic="clicks")])
-        with pytest.raises(StoreSteppedBackError, match=r"\{0: \(0, 1\)\}"):
+        with pytest.raises(StoreRolledBackError, match=r"\{0: \(0, 1\)\}"):
             await desk.handle(there)
 
     ran(scenario)

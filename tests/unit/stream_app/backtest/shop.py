@@ -10,7 +10,7 @@ import msgspec
 
 from stream_app.backtest.config import DAY_MS
 from stream_app.events import Event, Label
-from stream_app.imports.sink import JsonlSink
+from stream_app.logs.ingest.sink import JsonlSink
 from stream_app.simulator.options import SimulatorOptions
 from stream_app.simulator.shop import arrivals
 from tests.scoring import topic_of

@@ -12,17 +12,17 @@ import msgspec
 import numpy as np
 import pytest
 
-from stream_app.backtest.catalogues import load_catalogue
-from stream_app.backtest.changes import Change
+from stream_app.backtest.changes import ChangedDecision
 from stream_app.backtest.config import BacktestConfig, load_config
-from stream_app.backtest.plain import plain
-from stream_app.backtest.run import Backtest, Outcome
-from stream_app.codec.identity import Identity
+from stream_app.backtest.contenders.feature_sets import load_catalogue
+from stream_app.backtest.run import Backtest, BacktestOutcome
 from stream_app.errors import ConfigError, ContractError
 from stream_app.features.catalog import CATALOGUE
 from stream_app.features.engine import FeatureEngine
-from stream_app.features.layout import catalogue_hash
-from stream_app.replay.sources import open_log
+from stream_app.features.state.layout import catalogue_hash
+from stream_app.logs.log_source import open_log
+from stream_app.privacy import Pseudonymizer
+from stream_app.reporting.json_values import plain
 from tests.scoring import scoring_engine
 from tests.unit.stream_app.backtest.shop import DEMO, simulated, write_log
 
@@ -30,8 +30,8 @@ MODULE = """
 from dataclasses import replace
 
 from stream_app.features.catalog import CATALOGUE
-from stream_app.features.catalog.words import count
-from stream_app.features.declare import Window
+from stream_app.features.catalog.feature_builders import count
+from stream_app.features.declarations import Window
 
 own = tuple(feature for feature in CATALOGUE.features if not feature.name.startswith("device_"))
 # No devices, and one feature in a window that the worker does not have.
@@ -103,15 +103,17 @@ def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
 
 
-def judged(folder: Path, config: BacktestConfig, engine: FeatureEngine) -> tuple[Outcome, dict[str, Any], list[Change]]:
-    with Backtest(msgspec.structs.replace(config, draws=5), engine, Identity(b"k"), "onnxruntime") as judge:
+def judged(
+    folder: Path, config: BacktestConfig, engine: FeatureEngine
+) -> tuple[BacktestOutcome, dict[str, Any], list[ChangedDecision]]:
+    with Backtest(msgspec.structs.replace(config, draws=5), engine, Pseudonymizer(b"k"), "onnxruntime") as judge:
         outcome = judge.run(open_log([folder / "log.jsonl"]))
         changed = [change for found in outcome.changes.values() for change in found()]
         return outcome, outcome.decisions(), changed
 
 
 @pytest.fixture(scope="module")
-def together(folder: Path) -> tuple[Outcome, dict[str, Any], list[Change]]:
+def together(folder: Path) -> tuple[BacktestOutcome, dict[str, Any], list[ChangedDecision]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         return judged(folder, load_config("shop.toml"), scoring_engine())
@@ -124,7 +126,7 @@ def without_others(figures: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["turned", "visits", "long"])
 def test_a_candidate_has_the_figures_that_it_has_alone_on_a_worker_with_its_catalogue(
-    folder: Path, together: tuple[Outcome, dict[str, Any], list[Change]], name: str
+    folder: Path, together: tuple[BacktestOutcome, dict[str, Any], list[ChangedDecision]], name: str
 ) -> None:
     config = load_config("shop.toml")
     engine = FeatureEngine(
@@ -143,7 +145,7 @@ def test_a_candidate_has_the_figures_that_it_has_alone_on_a_worker_with_its_cata
 
 
 def test_reasons_are_told_in_the_features_that_the_candidate_reads(
-    together: tuple[Outcome, dict[str, Any], list[Change]],
+    together: tuple[BacktestOutcome, dict[str, Any], list[ChangedDecision]],
 ) -> None:
     assert {change.after.alert for change in together[2]} == {True, False}
     compared = 0
@@ -157,7 +159,9 @@ def test_reasons_are_told_in_the_features_that_the_candidate_reads(
     assert compared > 10
 
 
-def test_the_report_says_which_catalogue_each_candidate_read(together: tuple[Outcome, dict[str, Any], list[Change]]) -> None:
+def test_the_report_says_which_catalogue_each_candidate_read(
+    together: tuple[BacktestOutcome, dict[str, Any], list[ChangedDecision]],
+) -> None:
     other = load_catalogue("features_of_a_test:OTHER")
     said = f"features_of_a_test:OTHER ({catalogue_hash(other)}, {len(other.features)} features)"
     found = together[0].report["catalogues"]
@@ -173,11 +177,11 @@ def test_a_model_that_was_trained_with_another_catalogue_is_refused(folder: Path
         hashes = [catalogue_hash(CATALOGUE)[:12], turned[:12]]
         wrong = msgspec.structs.replace(config, candidates={"wrong": candidate})
         with pytest.raises(ConfigError, match=r"catalogue = \"module:NAME\"") as caught:
-            Backtest(wrong, scoring_engine(), Identity(b"k"), "onnxruntime")
+            Backtest(wrong, scoring_engine(), Pseudonymizer(b"k"), "onnxruntime")
         assert all(each in str(caught.value) for each in hashes)
     rules = msgspec.structs.replace(config.candidates["visits"], catalogue="")
     with pytest.raises(ContractError, match="user_events_6h"):
-        Backtest(msgspec.structs.replace(config, candidates={"rules": rules}), scoring_engine(), Identity(b"k"))
+        Backtest(msgspec.structs.replace(config, candidates={"rules": rules}), scoring_engine(), Pseudonymizer(b"k"))
 
 
 @pytest.mark.parametrize(
@@ -198,7 +202,7 @@ def test_what_is_no_catalogue_to_judge_by_is_told(folder: Path, name: str, said:
     config = load_config("shop.toml")
     candidate = msgspec.structs.replace(config.candidates["long"], catalogue=name)
     with pytest.raises(ConfigError, match=said):
-        Backtest(msgspec.structs.replace(config, candidates={"wrong": candidate}), scoring_engine(), Identity(b"k"))
+        Backtest(msgspec.structs.replace(config, candidates={"wrong": candidate}), scoring_engine(), Pseudonymizer(b"k"))
 
 
 def test_scores_and_blends_have_no_catalogue(tmp_path: Path) -> None:

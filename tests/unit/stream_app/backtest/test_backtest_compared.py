@@ -8,12 +8,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from stream_app.backtest.config import DAY_MS, CandidateConfig, load_config
+from stream_app.backtest.config import DAY_MS, ContenderConfig, load_config
 from stream_app.backtest.run import Backtest
 from stream_app.backtest.thresholds import budget_threshold
-from stream_app.codec.identity import Identity
 from stream_app.events import Event, Label, Order
-from stream_app.replay.sources import open_log
+from stream_app.logs.log_source import open_log
+from stream_app.privacy import Pseudonymizer
 from tests.scoring import scoring_engine
 from tests.unit.stream_app.backtest.shop import BEGIN_MS, DEMO, write_log
 
@@ -27,7 +27,7 @@ def test_candidates_are_compared_on_intent_and_lists_and_with_floors(folder: Pat
     judge = msgspec.structs.replace(config.judge, tasks=("intent", "next_action", "candidates"))
     # Compared with rules, which say nothing of these tasks: then the first one that does stands in for them.
     config = msgspec.structs.replace(config, judge=judge, draws=10, against="rules")
-    with Backtest(config, scoring_engine(), Identity(b"k"), "onnxruntime") as backtested:
+    with Backtest(config, scoring_engine(), Pseudonymizer(b"k"), "onnxruntime") as backtested:
         report = backtested.run(open_log([folder / "log.jsonl"])).report
     model, blind = report["candidates"]["model"], report["candidates"]["blind"]
     for task, figures in (
@@ -57,14 +57,14 @@ def test_the_budget_is_spent_on_events_that_can_be_judged(folder: Path, shop: li
         [one for one in shop if not isinstance(one, Label) or (one.task == "fraud" and one.event_id in orders)],
     )
     config = load_config(str(folder / "shop.toml"))
-    busy = CandidateConfig(kind="feature", feature="user_events_1h", adapt="budget", lookback_days=2)
+    busy = ContenderConfig(kind="feature", feature="user_events_1h", adapt="budget", lookback_days=2)
     decided = []
     for begin, end in (("2026-01-01", "2026-01-03"), ("2026-01-03", "2026-01-04")):
         judge = msgspec.structs.replace(
             config.judge, begin=begin, end=end, tasks=("fraud",), maturity_days=0.5, leave_out_known=False, daily_budget=3
         )
         asked = msgspec.structs.replace(config, judge=judge, candidates={"busy": busy}, draws=2)
-        with Backtest(asked, scoring_engine(), Identity(b"k"), "onnxruntime") as backtested:
+        with Backtest(asked, scoring_engine(), Pseudonymizer(b"k"), "onnxruntime") as backtested:
             decided.append(backtested.run(open_log([log])).decisions())
     past, now = decided
     time_ms, users = np.asarray(past["event_time_ms"]), np.unique(past["user"], return_inverse=True)[1]

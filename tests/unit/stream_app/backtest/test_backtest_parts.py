@@ -15,26 +15,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stream_app.backtest.candidates import Asked, ModelCandidate
-from stream_app.backtest.config import DAY_MS, Judging, load_config, packaged_configs
-from stream_app.backtest.deciding import blocked
-from stream_app.backtest.following import Following
-from stream_app.backtest.score_files import ScoreFile, id_hashes
-from stream_app.backtest.session_labels import SessionLabel, session_labels, step_of
-from stream_app.backtest.shown import ItemLog, Shown
+from stream_app.backtest.config import DAY_MS, EvaluationConfig, load_config, packaged_configs
+from stream_app.backtest.contenders.contender import ModelContender, ScoringRequest
+from stream_app.backtest.contenders.score_files import ScoreFile, id_hashes
+from stream_app.backtest.contenders.trees import TreesContender
+from stream_app.backtest.decisions import blocked
+from stream_app.backtest.session_labeller import SessionLabeller
 from stream_app.backtest.spool import Spool
-from stream_app.backtest.trees import TreesCandidate
-from stream_app.backtest.truth import Truth
 from stream_app.errors import ConfigError, InputFileError, MillraceError
+from stream_app.evaluation.label_history import LabelHistory
+from stream_app.evaluation.recommendation_metrics import ItemLog, RecommendationMetrics
+from stream_app.evaluation.session_labels import SessionLabel, session_labels, step_of
 from stream_app.events import Click, Event, Order
 from tests.scoring import make_events, scoring_engine
 
 DEMO = Path(__file__).resolve().parents[4] / "model" / "artifacts" / "demo"
 
 
-def asked_about(dense: np.ndarray[Any, Any]) -> Asked:
+def asked_about(dense: np.ndarray[Any, Any]) -> ScoringRequest:
     rows = len(dense)
-    return Asked({"dense": dense}, np.full(rows, 5, np.int32), np.arange(rows, dtype=np.uint64))
+    return ScoringRequest({"dense": dense}, np.full(rows, 5, np.int32), np.arange(rows, dtype=np.uint64))
 
 
 # --- configurations ---------------------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ def test_trees_read_their_features_by_name_whatever_their_order(tmp_path: Path) 
     names = [engine.feature_names[7], engine.feature_names[2], "amount"]
     model = grown(tmp_path / "trees.txt", names)
     dense = np.random.default_rng(2).random((20, len(engine.feature_names))).astype(np.float32)
-    found = TreesCandidate(tmp_path / "trees.txt", engine).answer(asked_about(dense), ("fraud",)).fraud
+    found = TreesContender(tmp_path / "trees.txt", engine).answer(asked_about(dense), ("fraud",)).fraud
     columns = [engine.feature_names.index(name) for name in names]
     assert found == pytest.approx(np.asarray(model.predict(dense[:, columns])))
 
@@ -150,10 +150,10 @@ def test_trees_read_their_features_by_name_whatever_their_order(tmp_path: Path) 
 def test_trees_of_unknown_features_and_files_that_hold_none_are_refused(tmp_path: Path) -> None:
     grown(tmp_path / "trees.txt", ["amount", "shoe_size"])
     with pytest.raises(ConfigError, match="shoe_size"):
-        TreesCandidate(tmp_path / "trees.txt", scoring_engine())
+        TreesContender(tmp_path / "trees.txt", scoring_engine())
     (tmp_path / "no.txt").write_text("nothing")
     with pytest.raises(MillraceError, match=r"no.txt is no model file"):
-        TreesCandidate(tmp_path / "no.txt", scoring_engine())
+        TreesContender(tmp_path / "no.txt", scoring_engine())
 
 
 def test_a_model_without_features_does_not_see_them() -> None:
@@ -167,12 +167,16 @@ def test_a_model_without_features_does_not_see_them() -> None:
     changed = dict(inputs, dense=inputs["dense"].copy())
     changed["dense"][:, hidden] = 1e4
     kinds, nobody = np.zeros(4, np.int32), np.zeros(4, np.uint64)
-    whole, blind = (ModelCandidate(DEMO, engine, without, "onnxruntime") for without in ((), ("device_*",)))
-    told = [who.answer(Asked(given, kinds, nobody), ("fraud",)).fraud for who in (whole, blind) for given in (inputs, changed)]
+    whole, blind = (ModelContender(DEMO, engine, without, "onnxruntime") for without in ((), ("device_*",)))
+    told = [
+        who.answer(ScoringRequest(given, kinds, nobody), ("fraud",)).fraud
+        for who in (whole, blind)
+        for given in (inputs, changed)
+    ]
     assert not np.array_equal(told[0], told[1])
     assert np.array_equal(told[2], told[3])
     with pytest.raises(ConfigError, match="shoe"):
-        ModelCandidate(DEMO, engine, ("shoe_*",), "onnxruntime")
+        ModelContender(DEMO, engine, ("shoe_*",), "onnxruntime")
 
 
 # --- what waits on disk -----------------------------------------------------------------------------------------------------
@@ -215,7 +219,7 @@ def test_what_came_after_is_what_the_whole_log_tells_of_sessions_that_are_over()
         make_events(600, users=["a", "b", "c", "d", "e"], devices=["x"], span_ms=6_000_000), key=lambda e: e.event_time_ms
     )
     items = ItemLog()
-    after = Following(items, gap_ms)
+    after = SessionLabeller(items, gap_ms)
     told: dict[int, SessionLabel] = {}
     for row, event in enumerate(events):
         told.update(after.add(event, row))
@@ -233,7 +237,7 @@ def test_lists_are_judged_against_the_log_counted_by_hand() -> None:
     rng = np.random.default_rng(6)
     shop = [f"i{n}" for n in range(12)]
     log = ItemLog()
-    shown = Shown(log, shop, new_item_ms=day_ms)
+    shown = RecommendationMetrics(log, shop, new_item_ms=day_ms)
     seen: list[tuple[str, int]] = []
     wanted_novelty, wanted_new, wanted_place = [], [], []
     for row in range(60):
@@ -273,7 +277,7 @@ def test_the_busiest_items_are_those_of_the_log_so_far() -> None:
 
 def test_an_event_after_which_nothing_was_taken_is_not_judged() -> None:
     log = ItemLog()
-    shown = Shown(log, ["a", "b"], 10)
+    shown = RecommendationMetrics(log, ["a", "b"], 10)
     shown.add([0, 1], np.array([[0, 1], [1, -1]], np.int32), np.array([5, 6]))
     shown.resolve(0, -1)
     shown.resolve(1, log.numbered(["a"])[0])
@@ -291,8 +295,8 @@ def test_who_is_blocked_is_known_of_the_days_that_thresholds_look_back_at_too() 
     user, fraud = rng.integers(0, 25, 600), np.flatnonzero(rng.random(600) < 0.05)
     said_ms = time_ms[fraud] + rng.integers(0, 9 * DAY_MS, len(fraud))
     said = (fraud, said_ms, np.ones(len(fraud), np.int64))
-    truth = Truth.of(time_ms, np.zeros(600, np.int32), said, silence=True, end_ms=99 * DAY_MS)
-    judge = msgspec.convert({"from": "1970-01-31", "to": "1970-02-09", "known_days": 6}, Judging)
+    truth = LabelHistory.of(time_ms, np.zeros(600, np.int32), said, silence=True, end_ms=99 * DAY_MS)
+    judge = msgspec.convert({"from": "1970-01-31", "to": "1970-02-09", "known_days": 6}, EvaluationConfig)
     wanted = []
     for when, who in zip(time_ms.tolist(), user.tolist(), strict=True):
         day = when // DAY_MS

@@ -16,14 +16,14 @@ from sklearn.metrics import average_precision_score
 
 from stream_app.backtest.config import DAY_MS, load_config
 from stream_app.backtest.run import Backtest
-from stream_app.cli.backtest import backtest
-from stream_app.codec.identity import Identity
+from stream_app.cli.logs.backtest import backtest
 from stream_app.config import ModelSettings, Settings
 from stream_app.errors import ConfigError, InputFileError
 from stream_app.events import Click, Event, IntentLabel, Label
+from stream_app.logs.log_issues import LogIssues
+from stream_app.logs.log_source import chunks_of, open_log
+from stream_app.privacy import Pseudonymizer
 from stream_app.replay.canonical import CanonicalReplay
-from stream_app.replay.problems import Problems
-from stream_app.replay.sources import chunks_of, open_log
 from tests.scoring import scoring_engine, topic_of
 from tests.unit.stream_app.backtest.shop import BEGIN_MS, DEMO, write_log
 
@@ -166,7 +166,7 @@ def test_labels_that_come_later_change_figures_and_no_threshold(folder: Path, sh
     for path in (folder / "log.jsonl", write_log(tmp_path / "log.jsonl", list(map(without_truth, shop)))):
         judge = msgspec.structs.replace(load_config(str(folder / "shop.toml")).judge, maturity_days=0.5)
         config = msgspec.structs.replace(load_config(str(folder / "shop.toml")), judge=judge)
-        with Backtest(config, scoring_engine(), Identity(b"k"), "onnxruntime") as backtested:
+        with Backtest(config, scoring_engine(), Pseudonymizer(b"k"), "onnxruntime") as backtested:
             outcome = backtested.run(open_log([path]))
             columns = outcome.decisions()
         thresholds = dict(zip((columns["event_time_ms"] // DAY_MS).tolist(), columns["amount_threshold"].tolist(), strict=True))
@@ -205,10 +205,10 @@ def test_the_page_asks_nobody_for_anything(folder: Path, written: dict[str, Any]
         assert f"<h3>{name}</h3>" in page
 
 
-def judged_on(config: str, path: Path, problems: Problems, *tasks: str) -> dict[str, Any]:
+def judged_on(config: str, path: Path, problems: LogIssues, *tasks: str) -> dict[str, Any]:
     judge = msgspec.structs.replace(load_config(config).judge, tasks=tasks)
     asked = msgspec.structs.replace(load_config(config), judge=judge, draws=2)
-    with Backtest(asked, scoring_engine(), Identity(b"k"), "onnxruntime") as backtested:
+    with Backtest(asked, scoring_engine(), Pseudonymizer(b"k"), "onnxruntime") as backtested:
         return backtested.run(open_log([path], problems=problems)).report
 
 
@@ -220,7 +220,7 @@ def test_an_event_that_came_twice_is_one_step_of_its_session(folder: Path, shop:
         path = write_log(tmp_path / f"{number}.jsonl", list(events))
         for to in ("2026-01-04", "2026-01-05"):  # what comes after the end is read for what came before it
             (tmp_path / "shop.toml").write_text((folder / "shop.toml").read_text().replace("to = 2026-01-05", f"to = {to}"))
-            report = judged_on(str(tmp_path / "shop.toml"), path, Problems(), "intent", "next_action", "candidates")
+            report = judged_on(str(tmp_path / "shop.toml"), path, LogIssues(), "intent", "next_action", "candidates")
             of_model = report["candidates"]["model"]
             found.append(
                 [of_model["intent"]["confusion"], of_model["next_action"]["confusion"], of_model["candidates"]["events"]]
@@ -235,7 +235,7 @@ def test_a_label_whose_value_is_none_is_counted_and_shown_with_file_and_line(
 ) -> None:
     event = next(event for event in shop if isinstance(event, Event) and event.event_time_ms > BEGIN_MS + 2 * DAY_MS)
     odd = Label(event_id=event.event_id, user=event.user, label_time_ms=BEGIN_MS + 3 * DAY_MS, task=task, value=value)
-    problems = Problems()
+    problems = LogIssues()
     report = judged_on(str(folder / "shop.toml"), write_log(tmp_path / "log.jsonl", [odd, *shop]), problems, "intent")
     [found] = report["problems"]
     assert found["first"] == ["line 1"]
@@ -259,8 +259,8 @@ def strange(tmp_path: Path, shop: list[Event | Label]) -> Path:
 
 
 def test_a_label_of_an_unknown_event_is_counted_and_shown_with_file_and_line(strange: Path, folder: Path) -> None:
-    problems = Problems()
-    with Backtest(load_config(str(folder / "shop.toml")), scoring_engine(), Identity(b"k"), "onnxruntime") as judge:
+    problems = LogIssues()
+    with Backtest(load_config(str(folder / "shop.toml")), scoring_engine(), Pseudonymizer(b"k"), "onnxruntime") as judge:
         report = judge.run(open_log([strange], problems=problems)).report
     assert report["counts"]["labels of unknown events"] == 1
     [found] = report["problems"]
@@ -270,17 +270,17 @@ def test_a_label_of_an_unknown_event_is_counted_and_shown_with_file_and_line(str
 
 def test_strict_stops_at_it(strange: Path, folder: Path) -> None:
     with (
-        Backtest(load_config(str(folder / "shop.toml")), scoring_engine(), Identity(b"k"), "onnxruntime") as judge,
+        Backtest(load_config(str(folder / "shop.toml")), scoring_engine(), Pseudonymizer(b"k"), "onnxruntime") as judge,
         pytest.raises(InputFileError, match=r"strange.jsonl, line 1 \(nobody-knows-me\)"),
     ):
-        judge.run(open_log([strange], problems=Problems(strict=True)))
+        judge.run(open_log([strange], problems=LogIssues(strict=True)))
 
 
 def test_a_log_without_an_event_in_time_is_told_so(folder: Path) -> None:
     config = msgspec.structs.replace(load_config(str(folder / "shop.toml")))
     judge = msgspec.structs.replace(config.judge, begin="2030-01-01", end="2030-01-02")
     with (
-        Backtest(msgspec.structs.replace(config, judge=judge), scoring_engine(), Identity(b"k"), "onnxruntime") as wrong,
+        Backtest(msgspec.structs.replace(config, judge=judge), scoring_engine(), Pseudonymizer(b"k"), "onnxruntime") as wrong,
         pytest.raises(ConfigError, match="none is from 2030-01-01 to 2030-01-02"),
     ):
         wrong.run(open_log([folder / "log.jsonl"]))

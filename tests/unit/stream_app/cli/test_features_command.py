@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from stream_app.__main__ import millrace
 from stream_app.features.catalog import CATALOGUE
-from stream_app.features.layout import catalogue_hash
+from stream_app.features.state.layout import catalogue_hash
 
 TAOBAO = "".join(f"{n % 7},{n % 11},{n % 3},{'buy' if n % 9 == 0 else 'pv'},{1_511_658_000 + n}\n" for n in range(300))
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from benchmarks.other_model import perturbed
+from benchmarks.live.perturbed_model import perturbed
 from stream_app.__main__ import millrace
 from stream_app.clock import SystemClock
-from stream_app.inference.registry_document import WorkerStatus
-from stream_app.inference.registry_places import open_registry
+from stream_app.inference.registry.document import WorkerStatus
+from stream_app.inference.registry.registry_factory import open_registry
 
 DEMO = Path(__file__).resolve().parents[4] / "model" / "artifacts" / "demo"
 

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from stream_app.__main__ import millrace
-from stream_app.replay.sources import open_log
+from stream_app.logs.log_source import open_log
 from tests.scoring import make_events
 from tests.unit.stream_app.replay.test_canonical import write_log
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stream_app.cli.worker import supervise
+from stream_app.cli.serve.worker import supervise
 
 # Appends a line to the file it is given, then ends with the status that stands in that line's place of the list.
 _SCRIPT = """

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from stream_app.codec.decode import EVENT_TYPES, Decoder, decode_label
-from stream_app.codec.examples import EXAMPLES
+from stream_app.docgen.examples import EXAMPLES
 from stream_app.errors import InvalidEventError
 from stream_app.events import SOURCE_TOPICS, Click, Order, Search
 

@@ -6,8 +6,8 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_app.codec.examples import EXAMPLES
 from stream_app.codec.outbox import Messages, OutboxBatch, decode_outbox, encode_outbox, outbox_without
+from stream_app.docgen.examples import EXAMPLES
 from stream_app.events import Answer, JournalLine
 
 LINE = JournalLine(

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from stream_app.codec.ranked import Challenger, ModelNorms
 from stream_app.decision.decide import Decider, Decisions
 from stream_app.decision.rules import Condition, Rule, RuleSet
 from stream_app.events import Reason
 from stream_app.inference.ranker import PriorRanker
+from stream_app.ranked import Challenger, ModelNorms
 
 NAMES = tuple(f"f{number}" for number in range(8))
 ORDER = 5

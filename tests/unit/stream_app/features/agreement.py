@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_app.events import Click, Event, Order, Search
-from stream_app.features.declare import Catalogue, Feature
-from stream_app.features.folded import FoldResult
+from stream_app.features.declarations import Catalogue, Feature
+from stream_app.features.fold_types import FoldResult
 from tests.unit.stream_app.features.cases import KEY, Run, group_of, new_run
 from tests.unit.stream_app.features.oracle import Expected, Oracle
 

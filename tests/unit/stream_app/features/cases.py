@@ -14,12 +14,12 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from stream_app.codec.identity import Identity
 from stream_app.events import Click, Event, Order, OrderLine, Search
 from stream_app.features.catalog import CATALOGUE
-from stream_app.features.declare import Catalogue, EntityKind
+from stream_app.features.declarations import Catalogue, EntityKind
 from stream_app.features.engine import FeatureEngine
-from stream_app.features.folded import FoldResult
+from stream_app.features.fold_types import FoldResult
+from stream_app.privacy import Pseudonymizer
 
 _T = TypeVar("_T")
 
@@ -138,7 +138,7 @@ class Run:
     numbered: bool = True
     blobs: dict[str, dict[tuple[int, bytes], bytes]] = field(default_factory=dict)
     steps: Counter[int] = field(default_factory=Counter)
-    identity: Identity = field(default_factory=lambda: Identity(KEY))
+    identity: Pseudonymizer = field(default_factory=lambda: Pseudonymizer(KEY))
 
     def __post_init__(self) -> None:
         for kind in self.engine.kinds:

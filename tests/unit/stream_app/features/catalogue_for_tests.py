@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, Final, TypeVar, get_args
 
 from stream_app.events import KINDS as EVENT_KINDS
-from stream_app.features.declare import EVENT, Aggregation, Catalogue, EntityKind, Feature, Measure, Window
+from stream_app.features.declarations import EVENT, Aggregation, Catalogue, EntityKind, Feature, Measure, Window
 
 _T = TypeVar("_T")
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from stream_app.events import Event
-from stream_app.features.declare import EVENT, Catalogue, EntityKind, Feature
+from stream_app.features.declarations import EVENT, Catalogue, EntityKind, Feature
 from tests.unit.stream_app.features.oracle_facts import NONE, Fact, fact_of, key_of
 from tests.unit.stream_app.features.oracle_readings import (
     MOST,

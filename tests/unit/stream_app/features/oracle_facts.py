@@ -15,7 +15,7 @@ from typing import Final
 from zlib import crc32
 
 from stream_app.events import Click, Event, Order, Search
-from stream_app.features.declare import ENTITIES, Catalogue, Measure
+from stream_app.features.declarations import ENTITIES, Catalogue, Measure
 
 KINDS: Final = ("search", "view", "click", "cart", "favourite", "order")
 SCENES: Final = ("other", "home", "search", "detail", "cart", "live", "recommend", "campaign", "checkout", "service")

@@ -13,7 +13,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Final
 
-from stream_app.features.declare import Catalogue, Feature, Window
+from stream_app.features.declarations import Catalogue, Feature, Window
 from tests.unit.stream_app.features.oracle_facts import Fact
 
 UNION: Final = 32  # a window's distinct count is exact up to here

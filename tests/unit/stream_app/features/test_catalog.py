@@ -9,11 +9,11 @@ from typing import get_args
 
 import pytest
 
+from stream_app.docgen.features_page import features_markdown
 from stream_app.errors import ContractError
 from stream_app.events import Click
 from stream_app.features.catalog import CATALOGUE
-from stream_app.features.declare import ENTITIES, EVENT, Aggregation, Catalogue, Feature
-from stream_app.features.document import features_markdown
+from stream_app.features.declarations import ENTITIES, EVENT, Aggregation, Catalogue, Feature
 from stream_app.features.engine import FeatureEngine
 from tests.unit.stream_app.features.cases import NOON, new_run
 

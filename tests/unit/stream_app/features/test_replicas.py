@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_app.events import Click, Event
-from stream_app.features.blobs import Blobs, Replicas
-from stream_app.features.declare import Catalogue, EntityKind
+from stream_app.features.declarations import Catalogue, EntityKind
+from stream_app.features.state.blobs import Blobs, Replicas
 from tests.unit.stream_app.features.agreement import run_both
 from tests.unit.stream_app.features.cases import ALL_ORDERS_MS, NOON, group_of, logs, new_run
 from tests.unit.stream_app.features.catalogue_for_tests import EVERYTHING

@@ -15,7 +15,7 @@ from stream_app.decision.rules import SHIPPED_RULES, RuleSet
 from stream_app.errors import InvalidEventError
 from stream_app.events import Click, Order, OrderLine
 from stream_app.features.catalog import CATALOGUE
-from stream_app.features.declare import MOST_SLOTS, Catalogue, Feature, Window
+from stream_app.features.declarations import MOST_SLOTS, Catalogue, Feature, Window
 from tests.unit.stream_app.features.cases import ALL_ORDERS_MS, EDGES, LATENESS_MS, NOON, new_run
 from tests.unit.stream_app.features.catalogue_for_tests import EVERYTHING, KINDS, MEASURES
 

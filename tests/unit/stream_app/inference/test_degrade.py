@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from model.contract import INPUTS
-from stream_app.codec.ranked import ModelNorms, Ranked
 from stream_app.errors import ContractError, ModelFailedError
 from stream_app.inference import degrade
 from stream_app.inference.breaker import Breaker
 from stream_app.inference.degrade import DegradingRanker, Inputs, rules_only
 from stream_app.metrics import Metrics
+from stream_app.ranked import ModelNorms, RankedBatch
 
 NORMS = ModelNorms("model-1", 0.5, np.zeros(3, np.float32), np.ones(3, np.float32))
 PATIENCE_S = 0.5  # what the model may take
@@ -46,7 +46,7 @@ class Model:
         self.calls = 0
         self.serves = "model-1"
 
-    def rank(self, inputs: Inputs, users: Sequence[bytes]) -> Ranked:
+    def rank(self, inputs: Inputs, users: Sequence[bytes]) -> RankedBatch:
         self.calls += 1
         self.begun.release()
         assert self.gate.wait(LONG_S)
@@ -54,7 +54,7 @@ class Model:
             if self.error is not None:
                 raise self.error
             scored = rules_only(len(users), NORMS)
-            return Ranked(scored.scored, inputs["dense"][:, 0], NORMS, ["model-1"] * len(users))
+            return RankedBatch(scored.scored, inputs["dense"][:, 0], NORMS, ["model-1"] * len(users))
         finally:
             self.done.release()
 
@@ -64,7 +64,7 @@ class Bench:
         self.model, self.clock, self.registry = Model(), Clock(), CollectorRegistry()
         self.ranker = DegradingRanker(self.model, max_score_s, Metrics(self.registry), self.clock)
 
-    def rank(self, rows: int = 2) -> Ranked:
+    def rank(self, rows: int = 2) -> RankedBatch:
         inputs = {spec.name: np.ones((rows, *[3 if n == -1 else n for n in spec.shape]), spec.dtype) for spec in INPUTS}
         ranked = self.ranker.rank(inputs, [b"u"] * rows)
         assert len(ranked.versions) == len(ranked.fraud) == len(ranked.scored.fraud) == rows  # nothing is lost
@@ -262,7 +262,7 @@ def test_what_a_probe_of_a_replaced_model_says_is_not_held_against_the_next(slow
 
 def test_a_call_that_ends_just_when_its_time_is_over_is_an_answer(slow: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     class JustOver(degrade._Call):
-        def result(self, timeout: float | None = None) -> Ranked:
+        def result(self, timeout: float | None = None) -> RankedBatch:
             found = super().result(LONG_S)
             if timeout is not None:
                 raise TimeoutError

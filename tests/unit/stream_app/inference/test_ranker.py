@@ -10,10 +10,10 @@ import pytest
 from model.contract import INPUTS
 from stream_app.errors import ModelFailedError
 from stream_app.inference.artifact import load_items, load_manifest
-from stream_app.inference.candidates import CandidateIndex
-from stream_app.inference.onnx_scorer import OnnxScorer
-from stream_app.inference.port import Tensors
+from stream_app.inference.engines.onnx_scorer import OnnxScorer
+from stream_app.inference.engines.port import Tensors
 from stream_app.inference.ranker import ModelRanker, PriorRanker
+from stream_app.inference.retrieval.item_index import ItemIndex
 
 _ARTIFACT = Path(__file__).resolve().parents[4] / "model" / "artifacts" / "demo"
 
@@ -30,7 +30,7 @@ FEATURES = len(load_manifest(_ARTIFACT).feature_names)
 
 @pytest.fixture(scope="module")
 def ranker() -> ModelRanker:
-    ranker = ModelRanker(OnnxScorer(_ARTIFACT), CandidateIndex(*load_items(_ARTIFACT)), 20)
+    ranker = ModelRanker(OnnxScorer(_ARTIFACT), ItemIndex(*load_items(_ARTIFACT)), 20)
     ranker.warm()
     return ranker
 
@@ -49,7 +49,7 @@ def test_every_row_gets_probabilities_and_distinct_candidates_best_first(ranker:
 
 
 def test_more_candidates_than_items_gives_all_items() -> None:
-    few = ModelRanker(OnnxScorer(_ARTIFACT), CandidateIndex(["a", "b"], np.eye(2, 32, dtype=np.float32)), 20)
+    few = ModelRanker(OnnxScorer(_ARTIFACT), ItemIndex(["a", "b"], np.eye(2, 32, dtype=np.float32)), 20)
     assert sorted(few.rank(inputs(1, FEATURES), [USER]).scored.items[0]) == ["a", "b"]
 
 
@@ -61,7 +61,7 @@ def test_an_output_that_is_not_finite_is_refused_before_anything_is_answered() -
                 outputs["intent"][1, 2] = np.nan
             return outputs
 
-    broken = ModelRanker(Broken(_ARTIFACT), CandidateIndex(*load_items(_ARTIFACT)), 20)
+    broken = ModelRanker(Broken(_ARTIFACT), ItemIndex(*load_items(_ARTIFACT)), 20)
     with pytest.raises(ModelFailedError, match="intent is not finite for row 1 of 3"):
         broken.rank(inputs(3, FEATURES), [USER] * 3)
 
@@ -79,5 +79,5 @@ def test_rows_carry_the_version_of_their_model_and_what_its_manifest_says_of_dec
     assert (list(ranked.versions), ranked.champion.version, ranked.degraded) == ([manifest.version] * 2, ranker.version, False)
     assert ranked.champion.threshold == manifest.fraud_threshold
     assert ranked.norms(1).medians.tolist() == np.array(manifest.feature_medians, np.float32).tolist()
-    own = ModelRanker(OnnxScorer(_ARTIFACT), CandidateIndex(*load_items(_ARTIFACT)), 20, threshold=0.25)
+    own = ModelRanker(OnnxScorer(_ARTIFACT), ItemIndex(*load_items(_ARTIFACT)), 20, threshold=0.25)
     assert own.norms.threshold == 0.25

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from stream_app.replay.checkpoint import CheckpointFolder
+from stream_app.replay.checkpoints.checkpoint import CheckpointFolder
 
 
 class KilledError(Exception):

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import msgspec
 
-from stream_app.batch import Prepared, Span
+from stream_app.batch import DecodedBatch, OffsetSpan
 from stream_app.codec.outbox import Messages
 from stream_app.events import Event
-from stream_app.pipeline import Pipeline, Scored
-from stream_app.replay.files import RecordLine
-from stream_app.replay.state_file import GroupHeader, StateHeader, group_frames, write_state
+from stream_app.logs.log_files import RecordLine
+from stream_app.pipeline import BatchCommit, Pipeline
+from stream_app.replay.checkpoints.state_file import GroupHeader, StateHeader, group_frames, write_state
 from stream_app.store.memory import MemoryStore
 from stream_app.store.port import CommitStatus, GroupDump
 from tests.scoring import SETTINGS, Record, record_of, scoring_engine, scoring_pipeline, topic_of
@@ -56,7 +56,7 @@ class LiveWorld:
     async def _run(self, pipeline: Pipeline, draw: random.Random, snapshot_at: int) -> None:
         epochs = {group: (await pipeline.store.claim(group, "live")).epoch for group in range(GROUPS)}
         fronts: dict[tuple[str, int], int] = defaultdict(int)
-        under_way: list[Scored | None] = [None, None]
+        under_way: list[BatchCommit | None] = [None, None]
         step_number = 0
         while any(under_way) or any(fronts[place] < len(records) for place, records in self.sources.items()):
             if 0 <= (group := step_number - snapshot_at) < GROUPS and snapshot_at >= 0:
@@ -77,14 +77,14 @@ class LiveWorld:
     def _cut(
         self, pipeline: Pipeline, groups: Sequence[int], fronts: dict[tuple[str, int], int], epochs: Mapping[int, str],
         draw: random.Random,
-    ) -> Prepared | None:  # fmt: skip
-        spans: list[Span] = []
+    ) -> DecodedBatch | None:  # fmt: skip
+        spans: list[OffsetSpan] = []
         records: list[tuple[str, Record]] = []
         for (topic, group), there in self.sources.items():
             start = fronts[topic, group]
             end = min(len(there), start + draw.randrange(12))
             if group in groups and start < end:
-                spans.append(Span(group, epochs[group], topic, start, end))
+                spans.append(OffsetSpan(group, epochs[group], topic, start, end))
                 records += [(topic, record) for record in there[start:end]]
                 fronts[topic, group] = end
         return pipeline.prepare(spans, records) if spans else None

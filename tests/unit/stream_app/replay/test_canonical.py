@@ -11,9 +11,9 @@ import pytest
 
 from stream_app.config import FeaturesSettings, ModelSettings, Settings
 from stream_app.events import Event
-from stream_app.imports.sink import JsonlSink
+from stream_app.logs.ingest.sink import JsonlSink
+from stream_app.logs.log_source import chunks_of, open_log
 from stream_app.replay.canonical import CanonicalReplay, ReplayBatch
-from stream_app.replay.sources import chunks_of, open_log
 from stream_app.store.memory import MemoryStore
 from stream_app.store.port import Store
 from tests.scoring import make_events, scoring_engine, topic_of

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from stream_app.replay.assemble import ReplayOptions, Told, replay_log
-from stream_app.replay.problems import Problems
+from stream_app.logs.log_issues import LogIssues
+from stream_app.replay.replay_job import Callbacks, ReplayOptions, replay_log
 from tests.scoring import make_events
 from tests.unit.stream_app.replay.killed import killed_at_the_end
 from tests.unit.stream_app.replay.test_canonical import SETTINGS, write_log
@@ -24,7 +24,7 @@ def log(tmp_path: Path) -> Path:
 def replayed(log: Path, folder: Path, stops: int = 0) -> dict[str, Any]:
     options = ReplayOptions(paths=(str(log),), out=folder / "out", features_out=folder / "features", batch=20)
     told = iter([False, True] if stops else [])
-    return replay_log(SETTINGS, options, Problems(), Told(stop=lambda: next(told, False)))
+    return replay_log(SETTINGS, options, LogIssues(), Callbacks(stop=lambda: next(told, False)))
 
 
 def test_files_of_other_names_stay_and_do_not_count_as_parts(log: Path, tmp_path: Path) -> None:

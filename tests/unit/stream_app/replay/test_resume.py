@@ -18,8 +18,8 @@ import pytest
 from msgspec.structs import replace
 
 from stream_app.errors import ServiceError
-from stream_app.replay.assemble import ReplayOptions, Told, replay_log
-from stream_app.replay.problems import Problems
+from stream_app.logs.log_issues import LogIssues
+from stream_app.replay.replay_job import Callbacks, ReplayOptions, replay_log
 from tests.scoring import make_events
 from tests.unit.stream_app.replay.test_canonical import SETTINGS, write_log
 
@@ -62,9 +62,9 @@ def counted(line: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in line.items() if name not in ("resumed_at", "seconds", "events_per_s")}
 
 
-def replayed(log: Path, folder: Path, told: Told, **options: Any) -> dict[str, Any]:
+def replayed(log: Path, folder: Path, told: Callbacks, **options: Any) -> dict[str, Any]:
     asked = ReplayOptions(paths=(str(log),), out=folder / "out", features_out=folder / "features", batch=50, **options)
-    return replay_log(SETTINGS, asked, Problems(), told)
+    return replay_log(SETTINGS, asked, LogIssues(), told)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(log: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, str]]:
     """What one process that nobody interrupts says last, and the files that it leaves."""
     folder = tmp_path_factory.mktemp("whole")
-    return counted(replayed(log, folder, Told())), digests(folder)
+    return counted(replayed(log, folder, Callbacks())), digests(folder)
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -91,7 +91,7 @@ def test_a_replay_that_was_killed_goes_on_and_leaves_the_same_bytes(
     log: Path, whole: tuple[dict[str, Any], dict[str, str]], processes: int, tmp_path: Path
 ) -> None:
     at = killed([*asked(tmp_path, log), "--checkpoint-s", "0", "--processes", str(processes)], tmp_path)
-    resumed = replayed(log, tmp_path, Told(), processes=processes)
+    resumed = replayed(log, tmp_path, Callbacks(), processes=processes)
     assert resumed["resumed_at"] == at > 0
     assert (counted(resumed), digests(tmp_path)) == whole
 
@@ -104,9 +104,9 @@ def test_any_number_of_processes_goes_on_from_where_any_other_ended_or_a_process
             os.kill(multiprocessing.active_children()[1].pid or 0, signal.SIGKILL)
 
     with pytest.raises(ServiceError, match="with --out it goes on from its last checkpoint"):
-        replayed(log, tmp_path, Told(progress=kill), processes=2, checkpoint_s=0.0)
-    stopped = replayed(log, tmp_path, Told(stop=lambda: True), processes=1)
+        replayed(log, tmp_path, Callbacks(progress=kill), processes=2, checkpoint_s=0.0)
+    stopped = replayed(log, tmp_path, Callbacks(stop=lambda: True), processes=1)
     assert (stopped["complete"], stopped["resumable"]) == (False, True)
-    resumed = replayed(log, tmp_path, Told(), processes=2)
+    resumed = replayed(log, tmp_path, Callbacks(), processes=2)
     assert 0 < stopped["resumed_at"] < resumed["resumed_at"] < resumed["records"]
     assert (counted(resumed), digests(tmp_path)) == whole

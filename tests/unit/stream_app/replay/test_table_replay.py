@@ -13,12 +13,12 @@ import pytest
 
 from stream_app.config import ModelSettings, Settings
 from stream_app.errors import InputFileError
-from stream_app.imports.sink import JsonlSink
-from stream_app.replay import assemble
-from stream_app.replay.assemble import ReplayOptions, Told, replay_log
-from stream_app.replay.event_table_writer import EventTableWriter
-from stream_app.replay.problems import Problems
-from stream_app.replay.sources import open_log
+from stream_app.logs.event_table_writer import EventTableWriter
+from stream_app.logs.ingest.sink import JsonlSink
+from stream_app.logs.log_issues import LogIssues
+from stream_app.logs.log_source import open_log
+from stream_app.replay import replay_job
+from stream_app.replay.replay_job import Callbacks, ReplayOptions, replay_log
 from stream_app.simulator.options import SimulatorOptions
 from stream_app.simulator.shop import simulate
 
@@ -49,7 +49,7 @@ def table_of(logs: Iterable[Path], out: Path) -> Path:
 
 def features(log: Path, folder: Path, settings: Settings = SETTINGS, **options: Any) -> tuple[dict[str, bytes], dict[str, Any]]:
     asked = replace(ReplayOptions(paths=(str(log),), features_out=folder), **options)
-    summary = replay_log(settings, asked, Problems(), Told())
+    summary = replay_log(settings, asked, LogIssues(), Callbacks())
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}, summary
 
 
@@ -89,13 +89,13 @@ def test_a_strict_replay_of_a_table_ends_at_the_first_record_that_is_no_event(lo
     table = table_of([log], tmp_path / "log.parquet")
     options = ReplayOptions(paths=(str(table),), features_out=tmp_path / "found")
     with pytest.raises(InputFileError, match=r"log\.parquet, line \d+ of .*log\.jsonl: no event"):
-        replay_log(SETTINGS, options, Problems(strict=True), Told())
+        replay_log(SETTINGS, options, LogIssues(strict=True), Callbacks())
 
 
 def test_a_replay_of_a_table_that_is_told_to_stop_stops(log: Path, tmp_path: Path) -> None:
     table = table_of([log], tmp_path / "log.parquet")
     options = ReplayOptions(paths=(str(table),), features_out=tmp_path / "found", batch=100)
-    summary = replay_log(SETTINGS, options, Problems(), Told(stop=lambda: True))
+    summary = replay_log(SETTINGS, options, LogIssues(), Callbacks(stop=lambda: True))
     assert 0 < summary["events"] <= 200
     assert (summary["complete"], summary["resumable"]) == (False, False)
     assert summary["records"] == summary["events"] + summary["dead_letters"]
@@ -118,7 +118,7 @@ def test_a_jump_of_time_and_a_label_that_is_too_deep_are_told_as_of_the_log(log:
     assert any("180 days" in reason for reason, _ in wrongs(summary))
     assert any(reason.startswith("no label") for reason, _ in wrongs(summary))
     with pytest.raises(InputFileError, match=r"180 days|no label"):
-        replay_log(SETTINGS, ReplayOptions(paths=(str(table),), features_out=tmp_path / "f"), Problems(strict=True), Told())
+        replay_log(SETTINGS, ReplayOptions(paths=(str(table),), features_out=tmp_path / "f"), LogIssues(strict=True), Callbacks())
 
 
 def test_a_damaged_table_gives_what_stands_before_the_damage_and_says_where(log: Path, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_answers_and_several_files_are_replayed_record_by_record(
         raise AssertionError("the columns cannot say this")
 
     table = table_of([log], tmp_path / "log.parquet")
-    monkeypatch.setattr(assemble, "replay_features", never)
+    monkeypatch.setattr(replay_job, "replay_features", never)
     expected, _ = features(log, tmp_path / "expected")
     assert features(table, tmp_path / "answered", out=tmp_path / "answers")[0] == expected
     _, once = features(log, tmp_path / "once")

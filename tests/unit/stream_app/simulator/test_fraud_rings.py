@@ -4,25 +4,25 @@ from itertools import pairwise
 from statistics import mean, pstdev
 
 from stream_app.events import Click, Order
-from stream_app.simulator.catalogue import Catalogue
+from stream_app.simulator.catalogue import ItemCatalogue
 from stream_app.simulator.fraud import FRAUD_KINDS, Rings
 from stream_app.simulator.sessions import Sessions
 from stream_app.simulator.shoppers import Population
-from stream_app.simulator.visit import Happening, Numbers
+from stream_app.simulator.visit import SimulatedAction, VisitNumbers
 
 NOW_MS = 1_800_000_000_000
 
 
 class Shop:
     def __init__(self, *, sessions: int = 3_000) -> None:
-        catalogue = Catalogue(7, 600)
+        catalogue = ItemCatalogue(7, 600)
         self.population = Population(7, 300, len(catalogue.categories))
-        numbers = Numbers("x")
+        numbers = VisitNumbers("x")
         honest = Sessions(7, catalogue, self.population, numbers)
         self.rings = Rings(7, catalogue, self.population, numbers)
         self.past = [h for n in range(sessions) for h in honest.next_session(NOW_MS - 10**9 + n * 1_000)]
 
-    def ring(self, kind: str) -> list[Happening]:
+    def ring(self, kind: str) -> list[SimulatedAction]:
         return self.rings.ring(kind, NOW_MS)
 
 
@@ -82,7 +82,7 @@ def test_refund_abuse_goes_to_the_service_pages_after_each_order() -> None:
 def test_a_bot_clicks_like_a_machine_and_people_do_not() -> None:
     shop = Shop()
 
-    def unevenness(happenings: list[Happening]) -> float:
+    def unevenness(happenings: list[SimulatedAction]) -> float:
         gaps = [after.time_ms - before.time_ms for before, after in pairwise(happenings)]
         return pstdev(gaps) / mean(gaps)
 

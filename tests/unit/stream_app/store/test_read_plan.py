@@ -9,11 +9,11 @@ import pytest
 from redis.crc import key_slot
 
 from stream_app.errors import ConfigError
-from stream_app.features.columns import EntityRows
-from stream_app.store.holders import asked
+from stream_app.features.columns.event_columns import EntityRows
 from stream_app.store.read_plan import ReadPlan
 from stream_app.store.redis_cluster import RedisClusterStore
 from stream_app.store.redis_cluster_nodes import slot_of
+from stream_app.store.replica_selection import asked
 
 GROUPS = 21
 SHARED = frozenset({"device", "query"})

@@ -16,7 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from stream_app.events import Click, Event
-from stream_app.features.declare import Aggregation, Catalogue, Feature
+from stream_app.features.declarations import Aggregation, Catalogue, Feature
 from stream_app.features.engine import FeatureEngine
 from tests.unit.stream_app.features.agreement import run_both
 from tests.unit.stream_app.features.cases import ALL_ORDERS_MS, EDGES, NOON, USERS, Run, engine_of, event_of

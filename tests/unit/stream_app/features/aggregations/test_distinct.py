@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_app.events import Click, Event
-from stream_app.features.declare import Catalogue, EntityKind, Feature
+from stream_app.features.declarations import Catalogue, EntityKind, Feature
 from tests.unit.stream_app.features.aggregations.laws import (
     check_agreement,
     check_monoid,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 
 from stream_app.events import Event
-from stream_app.features.declare import Aggregation
+from stream_app.features.declarations import Aggregation
 from tests.unit.stream_app.features.aggregations.laws import check_agreement, check_monoid, checked, declared, single, visits
 from tests.unit.stream_app.features.aggregations.test_sums import order, view
 from tests.unit.stream_app.features.cases import NOON

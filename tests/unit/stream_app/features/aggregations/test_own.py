@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_app.events import Click, Event, Order, OrderLine, Search
-from stream_app.features.declare import EVENT, Feature
+from stream_app.features.declarations import EVENT, Feature
 from tests.unit.stream_app.features.aggregations.laws import MUCH, checked, values
 from tests.unit.stream_app.features.agreement import run_both
 from tests.unit.stream_app.features.cases import ALL_ORDERS_MS, NOON, logs

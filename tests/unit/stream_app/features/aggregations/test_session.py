@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_app.events import Click, Event
-from stream_app.features.declare import Catalogue, Feature
+from stream_app.features.declarations import Catalogue, Feature
 from tests.unit.stream_app.features.aggregations.laws import MUCH, check_agreement, checked, declared, single, values, visits
 from tests.unit.stream_app.features.agreement import run_both
 from tests.unit.stream_app.features.cases import ALL_ORDERS_MS, NOON, logs

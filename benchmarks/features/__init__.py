@@ -1,0 +1,1 @@
+"""What `bench_features` and `bench_replay` measure, and what they compare with."""

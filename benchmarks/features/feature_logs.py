@@ -1,0 +1,66 @@
+"""The logs that the feature engine is measured on, as typed events in their order: real ones, or a simulated shop.
+
+Real rows go the way of an import: the packaged mapping makes a record of each, and the record's bytes are decoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+from zlib import crc32
+
+from stream_app.events import Event, Label
+from stream_app.logs.ingest.mapping import load_mapping
+from stream_app.logs.log_files import LogFile
+from stream_app.logs.log_issues import LogIssues
+from stream_app.simulator.options import SimulatorOptions
+from stream_app.simulator.shop import simulated_events
+from verification.raw_files import find_files
+
+__all__ = ["FeatureLog", "batches", "find_logs", "group_of", "shop_log"]
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureLog:
+    """A log: `events` begins anew with each call. `total`: how many there are at most."""
+
+    name: str
+    kind: Literal["real", "simulated"]
+    total: int
+    events: Callable[[], Iterator[Event]]
+
+
+def find_logs(data: Path, taobao: int, cards: int, shop: int) -> list[FeatureLog]:
+    """Return the first `taobao` and `cards` rows of the real logs under `data`, or a simulated shop where they are absent."""
+    files = find_files(data)
+    if files is None:
+        return [shop_log(shop)]
+    return [
+        FeatureLog("taobao", "real", taobao, lambda: islice(_converted(files.taobao, "taobao"), taobao)),
+        FeatureLog("cards", "real", cards, lambda: islice(_converted(files.cards, "cards"), cards)),
+    ]
+
+
+def shop_log(events: int) -> FeatureLog:
+    """Return the first events of a simulated shop: with every kind of event and of entity, some of them twice, some late."""
+    options = SimulatorOptions(events=events, malformed_share=0.0)
+    return FeatureLog("shop", "simulated", events, lambda: (simulated.event for simulated in simulated_events(options)))
+
+
+def batches(events: Iterator[Event], size: int) -> Iterator[list[Event]]:
+    """Cut into lists of `size`; the last may be shorter."""
+    while batch := list(islice(events, size)):
+        yield batch
+
+
+def group_of(user: str, groups: int) -> int:
+    """Return the partition group of a user; any even spread will do here."""
+    return crc32(user.encode()) % groups
+
+
+def _converted(path: Path, mapping_name: str) -> Iterator[Event]:
+    file = LogFile(path, 0, load_mapping(mapping_name), LogIssues(strict=True))
+    return (found for found in file.events() if not isinstance(found, Label))

@@ -1,0 +1,1 @@
+"""Load, latency and the rival application of the live benchmarks."""

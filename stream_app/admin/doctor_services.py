@@ -1,0 +1,131 @@
+"""The doctor's look at Kafka and Redis: do they answer, are they set up as the guarantee needs, do they fit each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from stream_app.admin.broker import connect, log_bounds, read_topics
+from stream_app.admin.doctor import Check
+from stream_app.admin.positions import fronts, groups_with_state, redis_client, refuse_state_of_other_count
+from stream_app.admin.topics import differences, plan_topics
+from stream_app.events import SOURCE_TOPICS
+
+__all__ = ["check_kafka", "check_positions", "check_redis", "position_findings", "redis_findings"]
+
+_OLDEST_REDIS: Final = (6, 2)  # what the store's scripts are tested with
+
+
+def check_kafka(bootstrap: str, client_api_version: str, *, partitions: int, replication: int, prefix: str) -> Iterator[Check]:
+    """Yield whether the broker answers and whether the topics are as configured.
+
+    Raises:
+        BrokerUnavailableError: It does not answer.
+    """
+    plans = plan_topics(partitions, replication, prefix)
+    embedded = bool(client_api_version)
+    with connect(bootstrap, client_api_version) as admin:
+        states = read_topics(admin, [plan.name for plan in plans], with_configs=not embedded)
+    yield Check("kafka", "OK", f"answers at {bootstrap}" + (", embedded" if embedded else ""))
+    found = differences(plans, states)
+    for line in found:
+        finding, _, action = line.partition("; ")
+        # Settings that differ may be an operator's choice; a missing topic or another count stops the worker.
+        wrong = "does not exist" in finding or "partitions" in finding
+        yield Check("topics", "FAIL" if wrong else "WARN", finding, action)
+    if not found:
+        yield Check("topics", "OK", f"all {len(plans)} there, {partitions} partitions each")
+
+
+def check_redis(url: str, prefix: str, partitions: int, timeout_ms: int, *, cluster: bool = False) -> Iterator[Check]:
+    """Yield whether the server, or each primary of the cluster, keeps what it is given, and holds state of these partitions only.
+
+    Raises:
+        StoreUnavailableError: It does not answer.
+        ContractError: It holds state of other groups.
+    """
+    with redis_client(url, timeout_ms, cluster=cluster) as client:
+        infos = [client.info(target_nodes=node) for node in client.get_primaries()] if cluster else [client.info()]
+        yield from dict.fromkeys(check for info in infos for check in redis_findings(info))
+        refuse_state_of_other_count(client, prefix, partitions)
+        count = len(groups_with_state(client, prefix))
+    yield Check("state", "OK", f"{count} of {partitions} partition groups have state under redis.prefix {prefix}")
+
+
+def position_findings(
+    applied: Mapping[tuple[str, int], int], bounds: Mapping[tuple[str, int], tuple[int, int]]
+) -> Iterator[Check]:
+    """Yield whether the store's positions lie within Kafka's logs, and how many events wait.
+
+    Args:
+        applied: By (topic, partition), the offset below which the state holds everything.
+        bounds: By (topic, partition), first offset and end of the log, of the source topics.
+    """
+    waiting = 0
+    outside = []
+    for place, (first, end) in sorted(bounds.items()):
+        front = applied.get(place, first)
+        waiting += max(0, end - max(front, first))
+        if not first <= front <= end:
+            outside.append(f"{place[0]}-{place[1]}: the state holds all below {front}, the log is {first} to {end}")
+    if outside:
+        more = f", and {len(outside) - 1} more" if len(outside) > 1 else ""
+        yield Check(
+            "positions",
+            "FAIL",
+            outside[0] + more,
+            "if the topics were made anew, choose a new redis.prefix; if events expired unread, lengthen retention",
+        )
+    else:
+        yield Check("positions", "OK", f"within the logs; {waiting} events wait to be scored")
+
+
+def check_positions(
+    bootstrap: str,
+    client_api_version: str,
+    topic_prefix: str,
+    url: str,
+    redis_prefix: str,
+    timeout_ms: int,
+    *,
+    cluster: bool = False,
+) -> Iterator[Check]:
+    """Yield whether store and Kafka fit each other.
+
+    Raises:
+        RetryableError: One of them does not answer.
+    """
+    bounds = log_bounds(bootstrap, client_api_version, [topic_prefix + name for name in SOURCE_TOPICS])
+    with redis_client(url, timeout_ms, cluster=cluster) as client:
+        applied = fronts(client, redis_prefix, groups_with_state(client, redis_prefix))
+    unprefixed = {(topic.removeprefix(topic_prefix), number): span for (topic, number), span in bounds.items()}
+    yield from position_findings(applied, unprefixed)
+
+
+def redis_findings(info: Mapping[str, Any]) -> Iterator[Check]:
+    """Yield what the server's INFO says about version, eviction and persistence."""
+    text = str(info.get("redis_version", "0"))
+    version = tuple(int(part) for part in text.split(".")[:2])
+    if version < _OLDEST_REDIS:
+        yield Check("redis", "FAIL", f"answers, version {text}", "upgrade to 6.2 or newer")
+    else:
+        yield Check("redis", "OK", f"answers, version {text}")
+    policy = str(info.get("maxmemory_policy", "noeviction"))
+    if policy != "noeviction":
+        yield Check(
+            "redis memory",
+            "WARN",
+            f"maxmemory-policy is {policy}: when memory is full, users lose their history without a sign",
+            "set maxmemory-policy noeviction; the worker then waits and says so",
+        )
+    else:
+        yield Check("redis memory", "OK", "never evicts")
+    if info.get("aof_enabled"):
+        yield Check("redis persistence", "OK", "append-only file")
+    else:
+        yield Check(
+            "redis persistence",
+            "WARN",
+            "no append-only file: a restart steps back to the last snapshot, and Kafka is read again from there",
+            "set appendonly yes; keep Kafka's retention longer than the oldest snapshot",
+        )

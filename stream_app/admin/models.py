@@ -1,0 +1,157 @@
+"""What `millrace models` shows: the line-up, the artefacts, the workers, a comparison of two models."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from rich.table import Table
+
+from stream_app.clock import Clock
+from stream_app.errors import InputFileError
+from stream_app.inference.artifact import load_manifest, load_samples
+from stream_app.inference.ranker import ModelRanker
+from stream_app.inference.registry.answer_deltas import AnswerSide, Deltas, row_deltas, summarise
+from stream_app.inference.registry.document import StageChange, Stages, WorkerStatus
+from stream_app.inference.registry.model_registry import ModelRegistry
+
+__all__ = ["await_workers", "bars", "compare", "living", "models_table", "overview", "recorded_inputs", "whoami", "workers_table"]
+
+_DEAD_AFTER_MS: Final = 60_000  # four times as long as a worker stays silent
+_LOOK_S: Final = 0.2
+_SLICE: Final = 256  # rows of one call
+_BAR: Final = 40  # characters
+_STAGES: Final = ("champion", "previous", "challenger", "shadow")
+_MEANING: Final = {
+    "fraud_mean": "fraud probability, mean difference",
+    "click_mean": "click probability, mean difference",
+    "intent_mean": "intent, total variation",
+    "next_action_mean": "next action, total variation",
+    "alert_flips": "alerts that flip",
+    "intent_flips": "intents that flip",
+    "next_action_flips": "next actions that flip",
+    "candidate_overlap": "candidates in common",
+}
+
+
+def whoami() -> str:
+    """Name who changes the registry: the user of this process, and the machine."""
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container may run as a number without a name
+        name = str(os.getuid())
+    return f"{name}@{socket.gethostname()}"
+
+
+def living(registry: ModelRegistry, now_ms: int) -> list[WorkerStatus]:
+    """Return what the workers say that have said something within the last minute."""
+    return [status for status in registry.workers() if now_ms - status.seen_ms <= _DEAD_AFTER_MS]
+
+
+def await_workers(
+    registry: ModelRegistry, change: StageChange, clock: Clock, limit_s: float
+) -> tuple[list[WorkerStatus], list[str]]:
+    """Wait until every living worker has dealt with a change, or with a later one.
+
+    Returns:
+        What those say that have, and the names of those that have not within `limit_s` seconds.
+    """
+    deadline = time.monotonic() + limit_s
+    while True:
+        workers = living(registry, clock.now_ms())
+        done = [status for status in workers if _has_seen(status, change)]
+        if len(done) == len(workers) or time.monotonic() >= deadline:
+            return done, [status.worker for status in workers if not _has_seen(status, change)]
+        time.sleep(_LOOK_S)
+
+
+def _has_seen(status: WorkerStatus, change: StageChange) -> bool:
+    """Tell by number and time: after stages were deleted and made anew, numbers repeat."""
+    since = not status.at_ms or status.at_ms >= change.at_ms  # an older release says no time
+    return status.revision >= change.revision and since
+
+
+def overview(registry: ModelRegistry, now_ms: int) -> dict[str, Any]:
+    """Return all that `list` shows, as JSON values."""
+    stages = registry.stages()
+    return {
+        "registry": registry.place,
+        "revision": stages.revision,
+        "line_up": {name: getattr(stages.line_up, name) for name in (*_STAGES, "percent")},
+        "models": [{"version": version, "stage": _stage(stages, version)} for version in registry.versions()],
+        "workers": [msgspec.to_builtins(status) for status in living(registry, now_ms)],
+        "history": [msgspec.to_builtins(change) for change in stages.history],
+    }
+
+
+def models_table(registry: ModelRegistry) -> Table:
+    """Return the artefacts with their stage and what training measured."""
+    stages = registry.stages()
+    table = Table("version", "stage", "preset", "commit", "fraud threshold")
+    for version in registry.versions():
+        manifest = load_manifest(registry.folder(version))
+        table.add_row(version, _stage(stages, version), manifest.preset, manifest.commit[:12], f"{manifest.fraud_threshold:.4g}")
+    return table
+
+
+def workers_table(workers: list[WorkerStatus]) -> Table:
+    """Return what the workers say."""
+    table = Table("worker", "serves", "change", "outcome", "why")
+    for status in workers:
+        table.add_row(status.worker, status.serving, str(status.revision), status.outcome, status.reason)
+    return table
+
+
+def recorded_inputs(path: Path) -> dict[str, np.ndarray]:
+    """Read recorded rows: an artefact's folder, or an `.npz` file with arrays `in_<tensor>` as in `samples.npz`.
+
+    Raises:
+        InputFileError: It is neither.
+        ContractError: The artefact is damaged.
+    """
+    if path.is_dir():
+        return load_samples(path, load_manifest(path))[0]
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            found = {name.removeprefix("in_"): values for name, values in arrays.items() if name.startswith("in_")}
+    except (OSError, ValueError) as error:
+        raise InputFileError(
+            f"{path} is no npz file of recorded inputs: {error}; give an artefact's folder or its samples.npz"
+        ) from error
+    if not found:
+        raise InputFileError(f"{path} has no arrays called in_<tensor>; give an artefact's folder or a file like its samples.npz")
+    return found
+
+
+def compare(a: ModelRanker, b: ModelRanker, inputs: dict[str, np.ndarray], tell: Callable[[int, int], None]) -> Deltas:
+    """Score recorded rows with both models; `tell` is given the rows done and their number."""
+    rows, parts = len(next(iter(inputs.values()))), []
+    for start in range(0, rows, _SLICE):
+        part = {name: values[start : start + _SLICE] for name, values in inputs.items()}
+        parts.append(row_deltas(AnswerSide(a.answer(part), a.norms), AnswerSide(b.answer(part), b.norms)))
+        tell(min(start + _SLICE, rows), rows)
+    columns = zip(*parts, strict=True)
+    return summarise(type(parts[0])(*(np.concatenate(column) for column in columns)))
+
+
+def bars(found: Deltas) -> list[str]:
+    """Draw the comparison for a terminal: one bar for each share or mean, 0 to 1."""
+    lines = []
+    for name, meaning in _MEANING.items():
+        value = float(getattr(found, name))
+        lines.append(f"{meaning:<36} {value:8.4f} {'█' * round(min(value, 1.0) * _BAR):<{_BAR}}|")
+    return lines
+
+
+def _stage(stages: Stages, version: str) -> str:
+    named = [name for name in _STAGES if getattr(stages.line_up, name) == version]
+    if "challenger" in named:
+        named[named.index("challenger")] = f"challenger {stages.line_up.percent:g} %"
+    return ", ".join(named)

@@ -1,0 +1,1 @@
+"""What a backtest compares: models, rules, gradient-boosted trees, single features, score files."""

@@ -1,0 +1,1 @@
+"""The report of a backtest: tables, charts, HTML and JSON."""

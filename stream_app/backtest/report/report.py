@@ -1,0 +1,135 @@
+"""The report of a backtest: `report.json` with every figure and curve, `report.html` drawn from it alone, and files of events.
+
+decisions.parquet             every judged event, with each candidate's score, threshold and decision
+changes-A-B.jsonl             the events that B decides otherwise than A, with the reasons of both
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from stream_app.backtest.changes import ChangedDecision
+from stream_app.backtest.report.report_page import html_from_json
+from stream_app.backtest.report.report_tables import is_figure
+from stream_app.backtest.run import BacktestOutcome
+from stream_app.errors import ConfigError, InputFileError
+from stream_app.reporting.json_values import plain
+
+__all__ = ["claim_folder", "need_packages", "read_decisions", "short_form", "write_report"]
+
+_SHOWN_CHANGES: Final = 25
+
+Tree = Mapping[str, Any]
+
+
+def need_packages() -> None:
+    """Look for what a report is written and read with; to be called before a log is read.
+
+    Raises:
+        ConfigError: Something is not installed.
+    """
+    lacking = [name for name in ("matplotlib", "pyarrow") if importlib.util.find_spec(name) is None]
+    if lacking:
+        raise ConfigError(f"the report of a backtest needs {' and '.join(lacking)}: pip install 'millrace[backtest]'")
+
+
+def claim_folder(folder: Path) -> None:
+    """Make the folder of a report, and see that files can be written there; to be called before a log is read.
+
+    Raises:
+        ConfigError: They cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as err:
+        raise ConfigError(f"cannot write to {folder}: {err.strerror}. Name a folder that can be written with --out") from err
+
+
+def write_report(outcome: BacktestOutcome, folder: Path, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Write everything into `folder`, which is made; return the report as JSON holds it.
+
+    Args:
+        outcome: of the backtest.
+        folder: where it goes.
+        extra: goes into the report: `command`, `config`, `origin`, `days`, `budget`.
+
+    Raises:
+        ConfigError: A package is not installed (`need_packages`), or the folder cannot be written.
+    """
+    need_packages()
+    claim_folder(folder)
+    changed = [
+        _write_changes(found(), folder / f"changes-{before}-{after}.jsonl".replace(" (run before)", "-before"), before, after)
+        for (before, after), found in outcome.changes.items()
+    ]
+    _write_decisions(outcome.decisions(), folder)
+    report: dict[str, Any] = plain({**outcome.report, **extra, "changes": changed})
+    (folder / "report.json").write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
+    (folder / "report.html").write_text(html_from_json(report))
+    return report
+
+
+def short_form(report: Tree) -> dict[str, Any]:
+    """Return what the command prints: counts, and every candidate's figures that are one number or one with an interval."""
+    found = {}
+    for name, figures in report["candidates"].items():
+        found[name] = {key: value for key, value in figures.items() if is_figure(value)}
+        for task in ("intent", "next_action", "candidates"):
+            if task in figures:
+                found[name][task] = {key: value for key, value in figures[task].items() if is_figure(value)}
+    return {"name": report["name"], "candidates": found, "counts": report["counts"], "problems": report["problems"]}
+
+
+def _write_changes(found: Iterable[ChangedDecision], path: Path, before: str, after: str) -> dict[str, Any]:
+    """Write changed decisions line by line; return their counts, and the first ones."""
+    counts = dict.fromkeys(
+        ("events", "alerts_more", "alerts_less", "frauds_found", "frauds_lost", "false_alarms_more", "false_alarms_less"), 0
+    )
+    first: list[Any] = []
+    encode = msgspec.json.Encoder().encode
+    with path.open("wb") as file:
+        for change in found:
+            file.write(encode(change) + b"\n")
+            more = change.after.alert
+            counts["events"] += 1
+            counts["alerts_more" if more else "alerts_less"] += 1
+            if change.fraud is not None:
+                what = ("frauds_found", "frauds_lost") if change.fraud else ("false_alarms_more", "false_alarms_less")
+                counts[what[0] if more else what[1]] += 1
+            if len(first) < _SHOWN_CHANGES:
+                first.append(msgspec.to_builtins(change))
+    return {"from": before, "to": after, "file": path.name, **counts, "first": first}
+
+
+def read_decisions(folder: Path) -> dict[str, Any]:
+    """Return the columns of an earlier run's decisions.
+
+    Raises:
+        ConfigError: A package is not installed.
+        InputFileError: There are none in that folder.
+    """
+    need_packages()
+    from pyarrow import ArrowInvalid, parquet
+
+    path = folder / "decisions.parquet"
+    try:
+        table = parquet.read_table(path)
+    except (OSError, ArrowInvalid) as err:
+        raise InputFileError(f"no decisions of an earlier backtest at {path}: {err}. Name the folder of its report") from err
+    return {name: table[name].to_numpy() for name in table.column_names}
+
+
+def _write_decisions(columns: Mapping[str, Any], folder: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    parquet.write_table(pa.table(dict(columns)), folder / "decisions.parquet", compression="zstd")

@@ -1,0 +1,1 @@
+"""Commands over event logs: import, validate, sort, replay, diff, backtest, train."""

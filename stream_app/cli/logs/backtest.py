@@ -1,0 +1,140 @@
+"""`millrace backtest`: any number of candidates judged on one pass over a log, with labels that come when they came."""
+
+from __future__ import annotations
+
+import io
+import json
+import shlex
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from stream_app.cli.settings import cli_settings
+from stream_app.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stream_app.backtest.config import BacktestConfig, ContenderConfig
+
+__all__ = ["backtest"]
+
+_EXAMPLES: Final = """\b
+Examples:
+  millrace backtest card-handbook --data transactions.parquet --json
+  millrace backtest shop.toml --data 'logs/2026-*.jsonl.gz' --out reports/june
+  millrace backtest shop.toml --candidate new=model:artifacts/new --candidate stricter=rules:stricter.toml --against current
+
+The format of a backtest's file is described in docs/backtest.md.
+"""
+
+
+@click.command("backtest", epilog=_EXAMPLES)
+@click.argument("config_name", metavar="CONFIG")
+@click.option(
+    "--data", multiple=True, help="File, folder or pattern of the log, in place of the configuration's; may be repeated."
+)
+@click.option("--mapping", help="A packaged mapping or a TOML file, in place of the configuration's.")
+@click.option(
+    "--candidate",
+    "candidates",
+    multiple=True,
+    metavar="NAME=KIND:PATH",
+    help="One more candidate: model, trees, rules or scores.",
+)
+@click.option("--against", help="The candidate that the others are compared with.")
+@click.option(
+    "--before", type=click.Path(file_okay=False, path_type=Path), help="Report of an earlier run, to list what changed since."
+)
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the report.  [default: runs/backtest/NAME]"
+)
+@click.option(
+    "--engine", default="auto", show_default=True, help="What models run on: auto, tensorrt, onnxruntime-cuda, onnxruntime."
+)
+@click.option("--draws", type=click.IntRange(2), help="Draws of users for the intervals, in place of the configuration's.")
+@click.option("--strict", is_flag=True, help="Stop at the first thing that is wrong with the log, with exit status 1.")
+@click.option("--json", "quiet", is_flag=True, help="Show nothing but the line of JSON.")
+def backtest(**given: Any) -> None:  # noqa: ANN401 (the options above, by name)
+    """Judge models, rules and thresholds on a log, as they would have done.
+
+    Writes report.html, report.json, decisions.parquet and the decisions that differ; prints one line of JSON last.
+    """
+    from stream_app.backtest.config import load_config
+
+    config = _changed(load_config(given["config_name"]), given)
+    out = given["out"] or Path("runs") / "backtest" / config.name
+    click.echo(json.dumps(_run(config, out, given)))
+
+
+def _changed(config: BacktestConfig, given: Mapping[str, Any]) -> BacktestConfig:
+    """Return the configuration with what the command line says in its place."""
+    import msgspec
+
+    from stream_app.backtest.config import problems_of
+
+    new = {name: given[name] for name in ("mapping", "against", "draws") if given[name] is not None}
+    new |= {"data": given["data"]} if given["data"] else {}
+    new["candidates"] = config.candidates | dict(map(_candidate, given["candidates"]))
+    changed = msgspec.structs.replace(config, **new)
+    problems = problems_of(changed)
+    if not changed.data:
+        problems.append("there is no log: give --data FILE, or data = [...] in the configuration")
+    if problems:
+        raise ConfigError("the command line does not fit the backtest:\n" + "\n".join(f"  - {problem}" for problem in problems))
+    return changed
+
+
+def _candidate(said: str) -> tuple[str, ContenderConfig]:
+    from stream_app.backtest.config import ContenderConfig
+
+    name, _, what = said.partition("=")
+    kind, _, path = what.partition(":")
+    if not name or not path or kind not in ("model", "trees", "rules", "scores"):
+        raise ConfigError(f"--candidate {said!r}: write NAME=KIND:PATH, KIND being model, trees, rules or scores")
+    return name, ContenderConfig(kind=kind, path=path)  # type: ignore[arg-type]  # one of the four
+
+
+def _run(config: BacktestConfig, out: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    import msgspec
+
+    from stream_app.backtest.config import DAY_MS
+    from stream_app.backtest.report.report import claim_folder, need_packages, read_decisions, short_form, write_report
+    from stream_app.backtest.run import Backtest
+    from stream_app.logs.ingest.mapping import load_mapping
+    from stream_app.logs.ingest.progress import ProgressLine
+    from stream_app.logs.log_issues import LogIssues
+    from stream_app.logs.log_source import open_log
+    from stream_app.privacy import Pseudonymizer
+    from stream_app.reporting.provenance import origin
+    from stream_app.wiring import build_engine
+
+    need_packages()
+    claim_folder(out)
+    settings = cli_settings(announce=False)
+    features = build_engine(settings)
+    features.warm()
+    identity = Pseudonymizer(settings.privacy.id_key.reveal().encode())
+    before = read_decisions(given["before"]) if given["before"] is not None else {}
+    mapping = load_mapping(config.mapping) if config.mapping else None
+    stream = io.StringIO() if given["quiet"] else sys.stderr
+    problems = LogIssues(strict=given["strict"], tell=lambda line: click.echo(f"millrace: {line}", file=stream))
+    with Backtest(config, features, identity, given["engine"]) as judge, ProgressLine("judging", "events", None, stream) as line:
+        log = open_log(config.data, mapping, problems=problems)
+        outcome = judge.run(log, lambda events, time_ms: line.show(events, _day(time_ms)), before)
+        extra = {
+            "command": f"millrace {shlex.join(sys.argv[1:])}",
+            "config": msgspec.to_builtins(config),
+            "origin": origin(),
+            "days": -(-(config.judge.end_ms - config.judge.begin_ms) // DAY_MS),
+            "budget": config.judge.daily_budget,
+        }
+        report = write_report(outcome, out, extra)
+    return {**short_form(report), "report": str(out / "report.html")}
+
+
+def _day(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1_000, UTC).date().isoformat()

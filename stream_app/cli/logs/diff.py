@@ -1,0 +1,59 @@
+"""`millrace diff`: the answers and features of a live run beside those of a replay."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+if TYPE_CHECKING:
+    from stream_app.replay.compare import ReplayDifferences
+
+__all__ = ["command"]
+
+_SHOWN_FIELDS: Final = 20
+_EXAMPLES: Final = """\b
+Examples:
+  millrace record recorded                                     what a live run's topics hold
+  millrace replay --order journal recorded --out replayed
+  millrace diff recorded replayed                              exit status 0: the same to the bit
+  millrace diff recorded canonical --ignore scored_time_ms     how far the two orders differ
+"""
+
+
+@click.command("diff", epilog=_EXAMPLES)
+@click.argument("live", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("replay", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--ignore", multiple=True, metavar="FIELD", help="A field of answers that may differ; once for each.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(live: Path, replay: Path, ignore: tuple[str, ...], as_json: bool) -> None:
+    """Name the first event and feature that differ between LIVE and REPLAY; exit status 1 if any does."""
+    from stream_app.features.catalog import CATALOGUE
+    from stream_app.replay.compare import compare
+
+    found = compare(live, replay, [feature.name for feature in CATALOGUE.features], ignore)
+    click.echo(json.dumps(found.line()) if as_json else _told(found))
+    if not found.same:
+        raise SystemExit(1)
+
+
+def _told(found: ReplayDifferences) -> str:
+    compared = "answers and features" if found.features else "answers (a side has no features: set features.record before a run)"
+    head = f"{found.events:,} events, {found.messages:,} messages compared: {compared}"
+    if found.before:
+        head += f"\n{found.before:,} events stand before the snapshot that the replay begins with: not compared"
+    if found.same:
+        return f"{head}\nthe same, to the bit"
+    lines = [head, f"{found.differing:,} events differ; {found.missing:,} messages are missing, {found.extra:,} are too many"]
+    if found.unequal_repeats:
+        lines.append(f"{found.unequal_repeats:,} messages stand twice on one side, in different words")
+    lines += [f"  {count:>9,}  {name}" for name, count in found.fields.most_common(_SHOWN_FIELDS)]
+    if found.first is not None:
+        first = found.first
+        lines.append(f"the first: {first['answer_id']}, event time {first['event_time_ms']}")
+        lines += [
+            f"  {one['topic']}: {one['field']}: live {one['live']!r}, replay {one['replay']!r}" for one in first["differences"]
+        ]
+    return "\n".join(lines)

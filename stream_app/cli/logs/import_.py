@@ -1,0 +1,108 @@
+"""`millrace import`: the rows of a log file as events, to Kafka or to a file, by a mapping."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from stream_app.cli.settings import cli_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from stream_app.logs.ingest.mapping import LogMapping
+    from stream_app.logs.ingest.rows import RowSource
+    from stream_app.logs.ingest.sink import Sink
+    from stream_app.logs.ingest.state import ImportState
+
+__all__ = ["command"]
+
+_STATES: Final = Path(".millrace/imports")
+_EXAMPLES: Final = """\b
+Examples:
+  millrace import user_behavior.csv.gz --mapping taobao
+  millrace import transactions.parquet --mapping cards --limit 200000
+  millrace import visits.csv --mapping visits.toml --to visits.jsonl --refused refused.jsonl
+  millrace import tracking.jsonl.zst --mapping tracking.toml
+"""
+
+
+@click.command("import", epilog=_EXAMPLES)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--mapping",
+    "mapping_name",
+    required=True,
+    help="`taobao`, `cards`, `ecommerce`, or a TOML file of your own (docs/imports.md).",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many rows.")
+@click.option("--rate", type=click.FloatRange(min=0), default=0.0, help="Rows a second; 0 (default): as fast as it goes.")
+@click.option("--to", "target", default="kafka", show_default=True, help="`kafka`, or a file for JSON lines.")
+@click.option(
+    "--refused", type=click.Path(path_type=Path, dir_okay=False), help="Write each refused row and why to this file (JSON lines)."
+)
+@click.option(
+    "--resume/--restart", default=True, help="Go on where an interrupted import of this file stopped (default), or begin anew."
+)
+def command(
+    file: Path, mapping_name: str, limit: int | None, rate: float, target: str, refused: Path | None, resume: bool
+) -> None:
+    """Produce the events of a log file: CSV or JSON lines (plain, gzip or Zstandard), or Parquet."""
+    from stream_app.logs.ingest.importer import ImportPlan, check_file, import_file
+    from stream_app.logs.ingest.mapping import load_mapping
+    from stream_app.logs.ingest.pace import Pace
+    from stream_app.logs.ingest.progress import ProgressLine
+    from stream_app.logs.ingest.state import StateFile
+    from stream_app.logs.ingest.stopping import stop_on_signals
+
+    mapping = load_mapping(mapping_name)
+    check_file(file, mapping)  # before a broker is asked or a file is begun
+    with ExitStack() as stack:
+        stop = stack.enter_context(stop_on_signals())
+        place, opener = _target(target, mapping)
+        state_file = StateFile(_STATES, file, mapping.text, place)
+        state = state_file.load() if resume else None
+        if state is not None:
+            click.echo(f"going on after row {state.rows:,} (--restart begins anew)", err=True)
+        sink = stack.enter_context(opener(state))
+        plan = ImportPlan(
+            path=file,
+            mapping=mapping,
+            state_file=state_file,
+            resumed=state,
+            limit=limit,
+            refused_path=refused,
+            stop=stop.is_set,
+        )
+        line = stack.enter_context(ProgressLine(f"importing {mapping.name}", "rows", limit, sys.stderr))
+
+        def show(rows: int, source: RowSource) -> None:
+            line.show(rows, f"{source.done_ratio():.0%} of the file")
+
+        # At a rate, a chunk lasts at most a second, so that Ctrl-C and checkpoints need not wait.
+        chunk_rows = max(1, min(2_000, int(rate))) if rate else 2_000
+        summary = import_file(plan, sink, Pace(rate), show, chunk_rows)
+    if not summary.complete:
+        click.echo(f"stopped after row {summary.rows:,}; run the same command again to go on", err=True)
+    if summary.never_filled:
+        named = ", ".join(summary.never_filled)
+        click.echo(f"no row has a value in {named}, which the mapping reads: is that how they are called?", err=True)
+    click.echo(json.dumps(summary.line()))
+
+
+def _target(target: str, mapping: LogMapping) -> tuple[str, Callable[[ImportState | None], AbstractContextManager[Sink]]]:
+    """Return what the target is called, and what opens it once it is known where the import goes on."""
+    from stream_app.logs.ingest.sink import JsonlSink, KafkaSink
+
+    if target != "kafka":
+        path = Path(target)
+        return str(path.resolve()), lambda state: JsonlSink(path, state.sink_position if state is not None else None)
+    kafka = cli_settings().kafka
+    topics = sorted({record.topic for record in mapping.records})
+    return f"{kafka.bootstrap} {kafka.topic_prefix}", lambda _state: KafkaSink(kafka.bootstrap, topics, kafka.topic_prefix)

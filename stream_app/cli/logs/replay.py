@@ -1,0 +1,138 @@
+"""`millrace replay`: a log, or a recorded live run, through the live way of one event."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from stream_app.cli.logs.log_options import chosen_log, log_options
+from stream_app.cli.settings import cli_settings
+from stream_app.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stream_app.config import Settings
+    from stream_app.replay.replay_job import ReplayOptions
+
+__all__ = ["command"]
+
+_STOPPED: Final = 130  # as after Ctrl-C
+_EXAMPLES: Final = """\b
+Examples:
+  millrace replay shop.jsonl --out answers
+  millrace replay 'logs/2026-*.csv.gz' --mapping visits.toml --out answers --strict
+  millrace replay transactions.parquet --mapping cards --model none --features-out features
+  millrace replay tracking.jsonl --mapping tracking.toml --out answers --answers-format parquet
+  millrace replay shop.parquet --out answers                     a log that `millrace sort` wrote
+  millrace replay --from-topics --since 2026-01-01 --out answers
+  millrace replay --order journal recorded --out replayed     then: millrace diff recorded replayed
+"""
+
+
+@click.command("replay", epilog=_EXAMPLES)
+@log_options
+@click.option(
+    "--order",
+    type=click.Choice(["canonical", "journal"]),
+    default="canonical",
+    show_default=True,
+    help="By event time; or as a recorded live run was (LOG: a folder of `millrace record`).",
+)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for the answers, a file a topic.")
+@click.option("--answers-format", type=click.Choice(["jsonl", "parquet"]), default="jsonl", show_default=True,
+    help="Of --out: <topic>.jsonl, or the folder <topic> of Parquet.",
+)  # fmt: skip
+@click.option("--to-topics", metavar="PREFIX", help="Send the answers to topics with this prefix, which must exist.")
+@click.option("--features-out", type=click.Path(path_type=Path, file_okay=False), help="Folder for the features (Parquet).")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="FOLDER",
+    help="The model, as model.path; `none`: features and rules only. With --order journal: all that answered.",
+)
+@click.option("--batch", type=click.IntRange(min=1), default=4_096, show_default=True, help="Events scored at once.")
+@click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True, help="Processes; the same bytes as one.")
+@click.option("--engine", type=click.Choice(["local", "spark"]), default="local", show_default=True, help="What runs it.")
+@click.option("--spark-master", default="local[*]", show_default=True, help="Of --engine spark, as spark://host:7077.")
+@click.option("--store", type=click.Choice(["memory", "redis"]), default="memory", show_default=True, help="Where state is kept.")
+@click.option("--prefix", help="First part of its keys in Redis; nothing else may use it.")
+@click.option(
+    "--from-snapshot", type=click.Path(path_type=Path, dir_okay=False), help="Begin with this state (`millrace snapshot`)."
+)
+@click.option("--resume/--restart", default=True, help="Go on where a replay to this --out stopped (default), or begin anew.")
+@click.option(
+    "--checkpoint-s", type=click.FloatRange(min=0), default=30.0, show_default=True, help="Seconds between checkpoints."
+)
+def command(**given: Any) -> None:  # noqa: ANN401 (the options above, by name)
+    """Replay a log (files, folders, patterns) through the live path, with a virtual clock and a state of its own."""
+    from stream_app.logs.ingest.progress import ProgressLine
+    from stream_app.logs.ingest.stopping import stop_on_signals
+    from stream_app.logs.log_issues import LogIssues
+    from stream_app.replay.replay_job import Callbacks, replay_log, replay_recording
+
+    by_journal, models = given["order"] == "journal", given["models"]
+    if by_journal and len(given["log"]) != 1:
+        raise ConfigError("--order journal replays one folder of `millrace record`: name it")
+    if not by_journal and len(models) > 1:
+        raise ConfigError("a log is replayed with one --model; compare several with `millrace backtest`")
+    settings, options = _settings("" if by_journal or not models else models[0]), _options(given)
+    problems = LogIssues(strict=given["strict"], tell=lambda line: click.echo(f"millrace: {line}", err=True))
+    with ExitStack() as stack:
+        stop = stack.enter_context(stop_on_signals())
+        line = stack.enter_context(ProgressLine("replaying", "records", None, sys.stderr))
+        told = Callbacks(line.show, stop.is_set)
+        if by_journal:
+            folder, folders = Path(given["log"][0]), [Path(model) for model in models]
+            result = replay_recording(settings, folder, folders, options, problems, told)
+        else:
+            result = replay_log(settings, options, problems, told)
+    click.echo(json.dumps(result))
+    if not result["complete"]:
+        click.echo(f"stopped after {result['records']:,} records; {_afterwards(given, result['resumable'])}", err=True)
+        raise SystemExit(_STOPPED)
+
+
+def _afterwards(given: Mapping[str, Any], resumable: bool) -> str:
+    """Say what becomes of it when the command is given again."""
+    if resumable:
+        return "run the same command again to go on" if given["resume"] else "run the command again, without --restart, to go on"
+    return "the same command begins anew" if given["prefix"] is None else "begin anew with an empty --prefix"
+
+
+def _settings(model: str) -> Settings:
+    settings = cli_settings()
+    if not model:
+        return settings
+    chosen = replace(settings.model, engine="none") if model == "none" else replace(settings.model, path=model)
+    return replace(settings, model=chosen)
+
+
+def _options(given: Mapping[str, Any]) -> ReplayOptions:
+    from stream_app.replay.replay_job import ReplayOptions
+
+    if (given["store"] == "redis") != (given["prefix"] is not None):
+        raise ConfigError(
+            "--store redis needs --prefix, a first part of keys that nothing else uses; and --prefix needs --store redis"
+        )
+    return ReplayOptions(
+        **chosen_log(given),
+        out=given["out"],
+        answers_format=given["answers_format"],
+        to_topics=given["to_topics"],
+        features_out=given["features_out"],
+        batch=given["batch"],
+        processes=given["processes"],
+        spark=given["spark_master"] if given["engine"] == "spark" else None,
+        prefix=given["prefix"],
+        snapshot=given["from_snapshot"],
+        resume=given["resume"],
+        checkpoint_s=given["checkpoint_s"],
+    )

@@ -1,0 +1,82 @@
+"""`millrace doctor`: what is wrong here, and what to do."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from stream_app.cli.settings import cli_settings
+
+if TYPE_CHECKING:
+    from stream_app.admin.doctor import Check
+    from stream_app.config import ModelSettings, Settings
+
+__all__ = ["doctor"]
+
+
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON.")
+@click.pass_context
+def doctor(ctx: click.Context, as_json: bool) -> None:
+    """Check Python, packages, Kafka, topics, Redis, model and compiled code; exit status 1 if anything fails.
+
+    \b
+    Examples:
+      millrace doctor
+      millrace doctor --json
+    """
+    from stream_app.admin.doctor import checks_table, failed
+
+    settings = cli_settings(announce=not as_json)
+    checks = _all_checks(settings)
+    if as_json:
+        click.echo(json.dumps({"failed": failed(checks), "checks": [asdict(check) for check in checks]}))
+    else:
+        from rich.console import Console
+
+        Console().print(checks_table(checks))
+    ctx.exit(1 if failed(checks) else 0)
+
+
+def _all_checks(settings: Settings) -> list[Check]:
+    from stream_app.admin.doctor import Check, examined, failed
+    from stream_app.admin.doctor_model import check_cache, check_model, check_versions
+    from stream_app.admin.doctor_services import check_kafka, check_positions, check_redis
+    from stream_app.config import DEVELOPMENT_ID_KEY
+
+    kafka, redis = settings.kafka, settings.redis
+    checks = examined("versions", check_versions)
+    if settings.privacy.id_key.reveal() == DEVELOPMENT_ID_KEY:
+        checks.append(Check("privacy", "WARN", "the public development key", "set MILLRACE_PRIVACY_ID_KEY in production"))
+    checks += examined(
+        "kafka",
+        lambda: check_kafka(
+            kafka.bootstrap,
+            kafka.client_api_version,
+            partitions=kafka.partitions,
+            replication=kafka.replication,
+            prefix=kafka.topic_prefix,
+        ),
+    )
+    state = (redis.url, redis.prefix, kafka.partitions, redis.timeout_ms)
+    checks += examined("redis", lambda: check_redis(*state, cluster=redis.cluster))
+    if not failed(checks):  # both answer
+        addresses = (kafka.bootstrap, kafka.client_api_version, kafka.topic_prefix, redis.url, redis.prefix)
+        checks += examined("positions", lambda: check_positions(*addresses, redis.timeout_ms, cluster=redis.cluster))
+    if settings.model.engine == "none":
+        checks.append(Check("model", "WARN", "model.engine is none: nothing is scored", "set model.engine auto"))
+    else:
+        model, lateness_ms = settings.model, settings.features.allowed_lateness_ms
+        checks += examined("model", lambda: check_model(_model_folder(model), lateness_ms, model.engine, model.precision))
+    return checks + examined("compiled code", check_cache)
+
+
+def _model_folder(model: ModelSettings) -> Path:
+    from stream_app.clock import SystemClock
+    from stream_app.inference.registry.registry_factory import model_folder
+
+    return model_folder(model.path, model.registry, SystemClock())

@@ -1,0 +1,284 @@
+"""`millrace models`: which models there are, and which of them serves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stream_app.cli.settings import cli_settings
+from stream_app.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stream_app.config import Settings
+    from stream_app.inference.registry.document import Stages
+    from stream_app.inference.registry.model_registry import ModelRegistry
+
+__all__ = ["models"]
+
+_json = click.option("--json", "as_json", is_flag=True, help="One line of JSON.")
+
+
+def _change_options(command: Callable[..., None]) -> Callable[..., None]:
+    command = click.option("--why", default="", help="What for; stands in the history.")(command)
+    command = click.option("--by", default="", help="Who decides; else this user and machine.")(command)
+    wait = click.option(
+        "--wait",
+        "wait_s",
+        type=click.FloatRange(0),
+        default=30.0,
+        show_default=True,
+        help="Seconds to wait for the workers' word.",
+    )
+    return _json(wait(command))
+
+
+@click.group("models")
+def models() -> None:
+    """Which models there are, and which of them serves.
+
+    \b
+    Examples:
+      millrace models add model/artifacts/demo
+      millrace models promote demo-0a1b2c3d4e5f --why "first one"
+      millrace models diff champion demo-9f8e7d6c5b4a
+      millrace models shadow demo-9f8e7d6c5b4a
+      millrace models challenge demo-9f8e7d6c5b4a --percent 10
+      millrace models rollback --why "too many alerts"
+
+    The registry is that of the setting model.registry (MILLRACE_MODEL_REGISTRY). A version may be shortened as long as it is
+    clear, and champion, previous, challenger and shadow name what stands there.
+    """
+
+
+@models.command("list")
+@_json
+def list_models(as_json: bool) -> None:
+    """Show models, stages, workers, and the last changes."""
+    from rich.console import Console
+
+    from stream_app.admin.models import living, models_table, overview, workers_table
+    from stream_app.clock import SystemClock
+
+    registry, now_ms = _registry(cli_settings(announce=False)), SystemClock().now_ms()
+    if as_json:
+        click.echo(json.dumps(overview(registry, now_ms)))
+        return
+    console = Console()
+    console.print(models_table(registry))
+    workers = living(registry, now_ms)
+    console.print(workers_table(workers) if workers else "no worker follows this registry now")
+    for change in registry.stages().history[-5:]:
+        console.print(f"{change.revision:>4}  {change.what}  by {change.by}  {change.why}", highlight=False)
+
+
+@models.command("show")
+@click.argument("version")
+@_json
+def show(version: str, as_json: bool) -> None:
+    """Show what an artefact says of itself."""
+    import msgspec
+
+    from stream_app.inference.artifact import load_manifest
+
+    registry = _registry(cli_settings(announce=False))
+    folder = registry.folder(registry.resolve(version))
+    told = msgspec.to_builtins(load_manifest(folder))
+    features = [told.pop(name) for name in ("feature_names", "feature_medians", "feature_scales")]
+    told = {**told, "features": len(features[0]), "folder": str(folder)}
+    click.echo(json.dumps(told) if as_json else json.dumps(told, indent=2))
+
+
+@models.command("add")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@_json
+def add(folder: Path, as_json: bool) -> None:
+    """Copy an artefact into the registry; it serves nowhere yet."""
+    registry = _registry(cli_settings(announce=False))
+    version = registry.add(folder)
+    click.echo(json.dumps({"added": version, "registry": registry.place}) if as_json else f"added {version} to {registry.place}")
+
+
+@models.command("remove")
+@click.argument("version")
+@_json
+def remove(version: str, as_json: bool) -> None:
+    """Delete an artefact that stands on no stage."""
+    registry = _registry(cli_settings(announce=False))
+    version = registry.resolve(version)
+    registry.remove(version)
+    click.echo(json.dumps({"removed": version}) if as_json else f"removed {version} from {registry.place}")
+
+
+@models.command("promote")
+@click.argument("version")
+@click.option("--force", is_flag=True, help="Workers take it whatever their gate would say.")
+@click.option("--keep", is_flag=True, help="Leave it the champion even if a worker refuses it.")
+@_change_options
+def promote(version: str, force: bool, keep: bool, **options: Any) -> None:  # noqa: ANN401 (click)
+    """Make a version the champion, and show what the workers' gates said.
+
+    It is loaded and tested here first. If a worker refuses it, who served before is made the champion again, unless --keep.
+    Exit status 1 if any worker refused it or is silent.
+    """
+    settings = cli_settings(announce=False)
+    registry = _registry(settings)
+    version = registry.resolve(version)
+    _loader(settings).load(registry.folder(version)).close()
+    stages = registry.promote(version, by=_by(options), why=options["why"], forced=force)
+    told = _told(registry, stages, options["wait_s"])
+    if told["refused"] and not keep:
+        why = f"refused by {', '.join(told['refused'])}"
+        told["withdrawn"] = registry.withdraw(stages.revision, by=_by(options), why=why).revision
+    _say(told, as_json=options["as_json"])
+    click.get_current_context().exit(1 if told["refused"] or told["silent"] else 0)
+
+
+@models.command("rollback")
+@_change_options
+def rollback(**options: Any) -> None:  # noqa: ANN401 (click)
+    """Make the previous model the champion again, at once and without the gate."""
+    registry = _registry(cli_settings(announce=False))
+    _finish(registry, registry.rollback(by=_by(options), why=options["why"]), options)
+
+
+@models.command("shadow")
+@click.argument("version", required=False)
+@click.option("--none", "nobody", is_flag=True, help="End it.")
+@_change_options
+def shadow(version: str | None, nobody: bool, **options: Any) -> None:  # noqa: ANN401 (click)
+    """Let a version score everything beside the champion; it answers nothing."""
+    registry = _registry(cli_settings(announce=False))
+    named = _named(registry, version, nobody=nobody)
+    _finish(registry, registry.shadow(named, by=_by(options), why=options["why"]), options)
+
+
+@models.command("challenge")
+@click.argument("version", required=False)
+@click.option("--percent", type=float, default=0.0, help="Of the users, more than 0 and less than 100.")
+@click.option("--none", "nobody", is_flag=True, help="End it.")
+@_change_options
+def challenge(version: str | None, percent: float, nobody: bool, **options: Any) -> None:  # noqa: ANN401
+    """Let a version answer a percentage of the users; a user stays with one side."""
+    registry = _registry(cli_settings(announce=False))
+    named = _named(registry, version, nobody=nobody)
+    _finish(registry, registry.challenge(named, percent, by=_by(options), why=options["why"]), options)
+
+
+@models.command("diff")
+@click.argument("a")
+@click.argument("b")
+@click.option(
+    "--inputs",
+    type=click.Path(path_type=Path, exists=True),
+    help="Recorded rows: an .npz with in_<tensor>, or an artefact's folder. Else those of A.",
+)
+@_json
+def diff(a: str, b: str, inputs: Path | None, as_json: bool) -> None:
+    """Compare two models on recorded rows; A and B are versions, or folders.
+
+    \b
+    Example:
+      millrace models diff champion model/artifacts/demo --inputs rows.npz
+    """
+    import msgspec
+
+    from stream_app.admin.models import bars, compare, recorded_inputs
+
+    settings = cli_settings(announce=False)
+    folder_a, folder_b = _folder(settings, a), _folder(settings, b)
+    loader, rows = _loader(settings), recorded_inputs(inputs or folder_a)
+    left, right = loader.load(folder_a), loader.load(folder_b)
+    with click.progressbar(length=len(next(iter(rows.values()))), label="scoring", file=click.get_text_stream("stderr")) as bar:
+        found = compare(left, right, rows, lambda done, _: bar.update(done - bar.pos))
+    if as_json:
+        click.echo(json.dumps({"a": left.version, "b": right.version, **msgspec.structs.asdict(found)}))
+        return
+    click.echo(
+        f"{left.version} against {right.version} on {found.rows} rows; alerts {found.alerts_a:.4f} and {found.alerts_b:.4f}"
+    )
+    click.echo("\n".join(bars(found)))
+
+
+def _registry(settings: Settings) -> ModelRegistry:
+    from stream_app.clock import SystemClock
+    from stream_app.inference.registry.registry_factory import open_registry
+
+    if not settings.model.registry:
+        raise ConfigError(
+            "model.registry is not set; set MILLRACE_MODEL_REGISTRY (or `registry` below [model] in millrace.toml) to a folder, "
+            "as `models`"
+        )
+    return open_registry(settings.model.registry, SystemClock())
+
+
+def _loader(settings: Settings) -> Any:  # noqa: ANN401 (RankerLoader, imported late)
+    from stream_app import wiring
+
+    return wiring.build_loader(settings, wiring.build_engine(settings))
+
+
+def _folder(settings: Settings, named: str) -> Path:
+    if Path(named).is_dir():
+        return Path(named)
+    registry = _registry(settings)
+    return registry.folder(registry.resolve(named))
+
+
+def _named(registry: ModelRegistry, version: str | None, *, nobody: bool) -> str:
+    if nobody == (version is not None):
+        raise click.UsageError("name a version, or give --none")
+    return "" if version is None else registry.resolve(version)
+
+
+def _by(options: dict[str, Any]) -> str:
+    from stream_app.admin.models import whoami
+
+    return options["by"] or whoami()
+
+
+def _finish(registry: ModelRegistry, stages: Stages, options: dict[str, Any]) -> None:
+    told = _told(registry, stages, options["wait_s"])
+    _say(told, as_json=options["as_json"])
+    click.get_current_context().exit(1 if told["refused"] or told["silent"] else 0)
+
+
+def _told(registry: ModelRegistry, stages: Stages, wait_s: float) -> dict[str, Any]:
+    """Wait for the workers and say what came of a change."""
+    import msgspec
+
+    from stream_app.admin.models import await_workers
+    from stream_app.clock import SystemClock
+
+    change = stages.history[-1]
+    done, silent = await_workers(registry, change, SystemClock(), wait_s)
+    return {
+        "revision": change.revision,
+        "what": change.what,
+        "line_up": msgspec.to_builtins(change.line_up),
+        "workers": [msgspec.to_builtins(status) for status in done],
+        "refused": [status.worker for status in done if status.outcome != "served"],
+        "silent": silent,
+    }
+
+
+def _say(told: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(told))
+        return
+    click.echo(f"change {told['revision']}: {told['what']}")
+    for status in told["workers"]:
+        click.echo(f"  {status['worker']}: {status['outcome']}, serves {status['serving']} {status.get('reason', '')}".rstrip())
+        figures = {name: round(value, 4) for name, value in status.get("figures", {}).items()}
+        if figures:
+            click.echo(f"    the gate found {figures}")
+    for worker in told["silent"]:
+        click.echo(f"  {worker}: has not said anything yet", err=True)
+    if not told["workers"] and not told["silent"]:
+        click.echo("  no worker follows this registry now; the next one to start will")
+    if "withdrawn" in told:
+        click.echo(f"  withdrawn by change {told['withdrawn']}: who served before serves on")

@@ -1,0 +1,1 @@
+"""Commands that run something: worker, demo, simulator, local services."""

@@ -1,1 +1,0 @@
-"""Tools for the person at the terminal: topics, tail, doctor. Plain values in, no settings."""

@@ -1,0 +1,1 @@
+"""Generate the documents: topics page, JSON Schemas, AsyncAPI, features page, settings page."""

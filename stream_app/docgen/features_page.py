@@ -1,0 +1,137 @@
+"""docs/features.md, generated from the catalogue so that it cannot be wrong; lint compares the file with this."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Final
+
+from stream_app.features.aggregations import SPECS
+from stream_app.features.catalog import SOURCES
+from stream_app.features.declarations import EVENT, Catalogue, Feature
+from stream_app.features.state.layout import KindLayout, catalogue_hash, kind_layout
+
+__all__ = ["features_markdown", "formula", "most_bytes", "spell_ms"]
+
+_UNITS: Final = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000))
+_VARINT: Final = 10  # bytes of the longest column of a blob
+_FRAME: Final = 16  # tag, check, and what says which columns follow; a tile and the head need a varint each beside their columns
+
+_INTRODUCTION: Final = """\
+# Features
+
+Generated from `stream_app/features/catalog/` by `millrace docs`; do not edit. Catalogue `{hash}`: {count} features, in the
+order of the tensor `dense`. A model carries the hash it was trained with; a worker with another catalogue refuses it. `millrace
+features list`, `show NAME` and `explain USER` say the same on the command line, and what a user's features are now.
+
+## How to read a value
+
+- A value is read from the past: an event does not see itself. Only `own`, and what compares the event with its past (`ratio`,
+  `zscore`, `changed`, `share`, `rank`), use its own value.
+- A window of length L at time t covers `floor((t - L) / tile) * tile <= event time < t`: nothing of the last L is missed, at most
+  one tile too much is covered. The tile that holds t may also hold events that are later than one that comes out of order.
+- An event that comes out of order is added to its tile while that tile is kept (`slots` tiles from the entity's newest event
+  back), so the state does not depend on the order of arrival; it reads whole windows up to the time in the table below
+  behind the entity's newest event, further behind what is left of them. Beyond the allowed lateness it changes nothing and
+  goes to `late-events`.
+- An IP address counts in its canonical spelling: an IPv4 one written as IPv6 is that IPv4 one, and what is no address is none.
+- An event that its producer sent again (same topic, event id and event time as one of the user's last 32) changes nothing.
+- Money is summed in integer cents. Sums, counts, minima and maxima are exact.
+- `distinct` is exact while each tile has at most as many different values as it has words, and the window at most 32. Above it
+  each tile is a HyperLogLog sketch: the relative standard error is {errors}.
+- `std` and `zscore` count amounts of more than 100,000.00 as 100,000.00, and are off by at most 0.12.
+- Default: the value for an entity without a past, or an event without such an entity. Values are clipped to the range.
+- A shared entity (replicas: one per partition group) is merged when it is read. Of one that more groups hold than a read may ask
+  (`redis.max_replicas`, 32 others), sums are scaled up from those asked, and `distinct` is a lower bound, of those asked alone.
+"""
+
+_MIGRATION: Final = """\
+## Adding, changing and removing a feature
+
+1. Edit the declaration in `stream_app/features/catalog/`: one `Feature`, and nothing else but a window or measure it may need.
+   `millrace features show NAME` shows what it came to, `millrace features estimate` what it costs.
+2. `millrace docs` writes this page. The catalogue's hash has changed, so the worker refuses the old model: train one
+   (`training`), which writes the new hash into its manifest. Then exchange the workers one after the other: one that meets state
+   of a layout that it has not heard of asks the store for it. What an old worker writes loses the new parts again.
+3. Nothing is to be done for the state. Every blob begins with the tag of its layout, and the store keeps what each tag means
+   (`layouts`). A worker that finds the blob of another layout takes over all that both have in common: tiles of the same window,
+   tile and measure, last values, histograms of the same cells, the session, the sequence. A new part reads as empty and fills
+   as events come: a 30 day window is whole after 30 days, or at once if the log is replayed. A part that is gone is dropped when
+   the blob is next written. Parts that are still there lose nothing.
+4. A change of a feature's prose, unit or an entity's expiry changes neither hash nor state; a change of default, range, prior or
+   name changes the hash, but no state. Another window, tile, measure, number of cells or words is another part of the state: it
+   begins empty.
+"""
+
+
+def features_markdown(catalogue: Catalogue) -> str:
+    """Return the page: windows, state per entity, a table of features for each entity, sources. Ends with a newline."""
+    hashed, count = catalogue_hash(catalogue), len(catalogue.features)
+    lines = [_INTRODUCTION.format(hash=hashed, count=count, errors=_errors(catalogue))]
+    lines += ["## Windows", ""]
+    lines += ["| window | length | tile | slots kept | whole if out of order by |", "| --- | --- | --- | --- | --- |"]
+    lines += [
+        f"| {w.name} | {spell_ms(w.length_ms)} | {spell_ms(w.tile_ms)} | {w.slots} | {spell_ms(w.spare_tiles * w.tile_ms)} |"
+        for w in catalogue.windows
+    ]
+    lines += _entities(catalogue)
+    for entity in [*(k.name for k in catalogue.kinds), EVENT]:
+        lines += _section(catalogue, entity)
+    cited = [(name, work) for name, work in SOURCES.items() if any(f"{name}:" in f.reason for f in catalogue.features)]
+    lines += ["", "## Sources", "", *(f"- {name}: {work}." for name, work in cited)]
+    lines += ["", _MIGRATION.rstrip("\n")]
+    return "\n".join(lines) + "\n"
+
+
+def formula(feature: Feature) -> str:
+    """Say how a feature is computed."""
+    return SPECS[feature.aggregation].formula(feature)
+
+
+def most_bytes(layout: KindLayout) -> int:
+    """Return what a blob can have at most, whatever happens to its entity: every tile full, every number as long as can be."""
+    tiles = sum(block.window.slots for block in layout.shape.blocks)
+    return _FRAME + _VARINT * (layout.plan.width + tiles)
+
+
+def spell_ms(ms: int) -> str:
+    """Write a duration in the largest unit that it is a whole number of."""
+    return next((f"{ms // size} {unit}" for unit, size in _UNITS if ms % size == 0), f"{ms} ms")
+
+
+def _errors(catalogue: Catalogue) -> str:
+    sizes = sorted({f.words for f in catalogue.features if f.words})
+    said = [f"{100 * 1.04 / math.sqrt(16 * words - 1):.0f} % with {words} words" for words in sizes]
+    return ", ".join(said) or "1.04 / sqrt(16 words - 1)"
+
+
+def _entities(catalogue: Catalogue) -> Iterator[str]:
+    yield from ("", "## Entities", "")
+    yield "State of one entity is one blob. Most of its tiles are empty and take no room; `at most` is the bound with every tile"
+    yield "full and every number as long as can be, which a real one does not come near: `millrace features estimate` measures."
+    yield ""
+    yield "| entity | what | features | replicas | expires after | sessions | columns | at most |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
+    for kind in catalogue.kinds:
+        layout = kind_layout(catalogue, kind)
+        replicas = "one per partition group" if kind.shared else "one"
+        count = sum(f.entity == kind.name for f in catalogue.features)
+        sessions = f"end after {spell_ms(kind.session_gap_ms)}" if kind.session_gap_ms else "none"
+        cells = (kind.name, kind.meaning, count, replicas, spell_ms(kind.ttl_ms), sessions, layout.plan.width)
+        yield f"| {' | '.join(map(str, cells))} | {most_bytes(layout):,} bytes |"
+
+
+def _section(catalogue: Catalogue, entity: str) -> Iterator[str]:
+    rows = [(i, f) for i, f in enumerate(catalogue.features) if f.entity == entity]
+    if not rows:
+        return
+    title = {EVENT: "Of the event itself", "user_category": "Of the user and the category"}.get(entity, f"Of the {entity}")
+    yield from ("", f"## {title}", "")
+    yield "| # | name | meaning | computed as | window | unit | range | default | source |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+    for column, f in rows:
+        span = f"{f.low:g} .. {f.high:g}"
+        window = " / ".join(filter(None, (f.window, f.base))) or "-"
+        yield (
+            f"| {column} | `{f.name}` | {f.meaning} | {formula(f)} | {window} | {f.unit} | {span} | {f.default:g} | {f.reason} |"
+        )

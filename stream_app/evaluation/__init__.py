@@ -1,0 +1,1 @@
+"""Metrics of predictions, without torch: ranking metrics, bootstrap intervals, curves, delayed labels."""

@@ -1,0 +1,141 @@
+"""The TensorRT plans of an artefact: which of them fits this machine, and is it whole and of this model.
+
+A plan runs on the GPUs and the TensorRT that it was built for, so an artefact may carry several, in `plans/`. One that does not
+fit is passed over, with the reason; one that is damaged or belongs to another model is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from model.contract import MODEL_FILE, Manifest
+from model.plan import PLAN_FORMAT, PLAN_SUFFIX, PLANS_FOLDER, PlanManifest, Precision
+from stream_app.errors import ContractError, EngineNotHereError
+
+__all__ = ["EnginePlan", "Machine", "find_plan"]
+
+_FASTEST_FIRST: Final[tuple[Precision, ...]] = ("fp16", "tf32", "bf16", "fp32", "int8")  # int8 last: its answers differ most
+_BUILD: Final = "Operator action: build one on a machine like this with `python -m trt_build engine`; see docs/engines.md"
+_HASH_SHOWN: Final = 12
+_AMPERE: Final = (8, 0)  # the first generation whose plans can be made to run on later ones
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a plan must fit: TensorRT's version as "10.15.1.29", and the GPU's compute capability as "9.0"."""
+
+    tensorrt: str
+    compute_capability: str
+
+
+@dataclass(frozen=True, slots=True)
+class EnginePlan:
+    """A plan that fits: its file, its manifest, and its bytes, verified."""
+
+    path: Path
+    manifest: PlanManifest
+    content: bytes
+
+
+class _Format(msgspec.Struct):
+    format: int = PLAN_FORMAT
+
+
+def find_plan(folder: Path, manifest: Manifest, machine: Machine, precision: str = "") -> EnginePlan:
+    """Return the fastest plan of an artefact that fits.
+
+    Args:
+        folder: The artefact's.
+        manifest: The artefact's.
+        machine: What it must fit.
+        precision: That it must have; empty: any.
+
+    Raises:
+        EngineNotHereError: None fits; the message says why, plan by plan.
+        ContractError: The one to take is damaged, or belongs to another model.
+    """
+    fitting: list[tuple[int, Path, PlanManifest]] = []
+    unfit: list[str] = []
+    for path, plan in _plans(folder):
+        why = _unfit(plan, machine, precision)
+        if why:
+            unfit.append(f"{path.name}: {why}")
+        else:
+            fitting.append((_FASTEST_FIRST.index(plan.precision), path, plan))
+    if not fitting:
+        what = "; ".join(unfit) or f"there is none in {folder / PLANS_FOLDER}"
+        raise EngineNotHereError(
+            f"no TensorRT plan of {manifest.version} fits compute capability {machine.compute_capability} and TensorRT "
+            f"{machine.tensorrt}: {what}. {_BUILD}."
+        )
+    _, path, plan = min(fitting, key=lambda entry: entry[:2])
+    return EnginePlan(path, plan, _verified(path, plan, manifest))
+
+
+def _plans(folder: Path) -> Iterator[tuple[Path, PlanManifest]]:
+    """Yield the artefact's plans by name. One without a manifest is not finished, and not a plan."""
+    for path in sorted((folder / PLANS_FOLDER).glob(f"*{PLAN_SUFFIX}.json")):
+        content = path.read_bytes()
+        try:
+            found = msgspec.json.decode(content, type=_Format).format
+            if found > PLAN_FORMAT:
+                raise ContractError(
+                    f"{path} has format {found}, this release reads up to {PLAN_FORMAT}: the plan is too new. Operator "
+                    "action: deploy the release that it was built with, or remove the plan and its manifest and build it again "
+                    "with this one."
+                )
+            yield path.with_suffix(""), msgspec.json.decode(content, type=PlanManifest)
+        except msgspec.MsgspecError as error:
+            raise ContractError(
+                f"{path} is no valid manifest of a plan: {error}. Operator action: remove it with its plan, and build that "
+                "again: `python -m trt_build engine`."
+            ) from error
+
+
+def _unfit(plan: PlanManifest, machine: Machine, precision: str) -> str:
+    """Why a plan does not fit; empty if it does."""
+    if precision and plan.precision != precision:
+        return f"it is {plan.precision}, model.precision asks for {precision}"
+    built, here = _numbers(plan.tensorrt), _numbers(machine.tensorrt)
+    if plan.version_compatible:
+        if built[0] != here[0] or built > here:
+            return f"built by TensorRT {plan.tensorrt}, which {built[0]}.x from that on can load, here is {machine.tensorrt}"
+    elif built != here:
+        return f"built by TensorRT {plan.tensorrt} for that version alone, here is {machine.tensorrt}"
+    made_for, here_is = _numbers(plan.compute_capability), _numbers(machine.compute_capability)
+    if made_for == here_is or (plan.hardware_compatible and _AMPERE <= made_for <= here_is):
+        return ""
+    return f"built for compute capability {plan.compute_capability} ({plan.gpu}), here is {machine.compute_capability}"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
+def _verified(path: Path, plan: PlanManifest, manifest: Manifest) -> bytes:
+    """The plan's bytes, after they and what it was made of have been compared with what the two manifests say."""
+    rebuild = f"Operator action: build it again: {plan.command}; model.engine = 'onnxruntime' serves without it"
+    if plan.model_sha256 != manifest.sha256.get(MODEL_FILE) or plan.catalogue_hash != manifest.catalogue_hash:
+        raise ContractError(
+            f"{path} was built from the model {plan.model_version} ({plan.model_sha256[:_HASH_SHOWN]}, catalogue "
+            f"{plan.catalogue_hash[:_HASH_SHOWN]}), it lies beside {manifest.version} "
+            f"({manifest.sha256.get(MODEL_FILE, 'no hash')[:_HASH_SHOWN]}, catalogue {manifest.catalogue_hash[:_HASH_SHOWN]}). "
+            f"{rebuild}."
+        )
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ContractError(f"{path} cannot be read ({error.strerror}). {rebuild}.") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != plan.sha256:
+        raise ContractError(
+            f"{path} is corrupted or was exchanged: sha256 {found[:_HASH_SHOWN]} ({len(content)} bytes), its manifest says "
+            f"{plan.sha256[:_HASH_SHOWN]}. {rebuild}."
+        )
+    return content

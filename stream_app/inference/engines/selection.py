@@ -1,0 +1,121 @@
+"""Open a model: choose what runs it, load it, warm it up and test it. The one place that makes a scorer.
+
+`auto` takes the first of these that can run the artefact here: TensorRT (library, GPU, and a plan built for both), ONNX Runtime
+on the GPU (its CUDA provider), ONNX Runtime on the CPU. Which one, and why, stands in the log, and in `millrace_engine_info` once
+the model serves. Behind an engine on a GPU stands the CPU (`stream_app.inference.engines.fallback`). An artefact that is
+damaged is refused whatever the engine: a plan that does not belong to its model is not passed over.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final, Literal, get_args
+
+from model.plan import Precision
+from stream_app.errors import ContractError, EngineNotHereError
+from stream_app.inference.engines.fallback import FallbackScorer
+from stream_app.inference.engines.onnx_scorer import OnnxScorer
+from stream_app.inference.engines.port import RunsOn, Scorer
+from stream_app.inference.engines.self_test import self_test, warm_up
+from stream_app.inference.engines.tensorrt_scorer import TensorRTScorer
+from stream_app.metrics import Metrics
+
+__all__ = ["ENGINES", "Engine", "open_scorer", "tell_engine"]
+
+log = logging.getLogger(__name__)
+
+Engine = Literal["auto", "tensorrt", "onnxruntime-cuda", "onnxruntime"]
+ENGINES: Final[tuple[Engine, ...]] = get_args(Engine)
+
+_Opened = tuple[Scorer, Precision]  # on a GPU, and what it computes in
+
+
+def _tensorrt(folder: Path, precision: str) -> _Opened:
+    scorer = TensorRTScorer.open(folder, precision)
+    return scorer, scorer.precision
+
+
+def _onnxruntime_cuda(folder: Path, precision: str) -> _Opened:
+    if precision not in {"", "fp32"}:
+        raise EngineNotHereError(
+            f"ONNX Runtime runs the artefact's model.onnx, which is fp32; model.precision is {precision!r}. Operator action: "
+            "build a TensorRT plan of that precision for this machine, or leave model.precision empty."
+        )
+    return OnnxScorer(folder, device="cuda"), "fp32"
+
+
+_ON_GPU: Final[Mapping[str, Callable[[Path, str], _Opened]]] = {"tensorrt": _tensorrt, "onnxruntime-cuda": _onnxruntime_cuda}
+
+
+def open_scorer(
+    folder: Path | str, engine: str = "auto", *, precision: str = "", threads: int = 1, metrics: Metrics | None = None
+) -> Scorer:
+    """Load an artefact; when it returns the scorer is warm and has answered its recorded inputs as recorded. Blocking.
+
+    Args:
+        folder: The artefact's.
+        engine: One of `ENGINES`.
+        precision: Of the TensorRT plan; empty: the fastest that there is.
+        threads: Within one operator, on the CPU; 1 when every core has a worker of its own.
+        metrics: Where to count fallbacks; None: nowhere.
+
+    Raises:
+        EngineNotHereError: The engine asked for cannot run this artefact on this machine.
+        ContractError: The artefact is missing, corrupted, truncated, mismatched or too new, or answers otherwise than recorded.
+    """
+    folder = Path(folder)
+    cpu = OnnxScorer(folder, threads)  # always: it is what a GPU's engine falls back to, and it checks the artefact
+    name, opened, why = _choose(folder, engine, precision)
+    scorer: OnnxScorer | FallbackScorer = cpu
+    computes_in: Precision = "fp32"
+    if opened is not None:
+        on_gpu, computes_in = opened
+        scorer = FallbackScorer(on_gpu, cpu, metrics, RunsOn(name, computes_in, why))
+    else:
+        cpu.runs_on = RunsOn(name, computes_in, why)
+    try:
+        warm_up(scorer, folder)
+        worst = self_test(scorer, folder, computes_in)
+    except BaseException:
+        scorer.close()
+        raise
+    on = scorer.runs_on  # not what was chosen: the GPU may have been lost since
+    log.info("model %s runs on %s in %s (%s); self-test within %.1g", cpu.version, on.engine, on.precision, on.why, worst)
+    return scorer
+
+
+def tell_engine(scorer: Scorer, metrics: Metrics, before: Scorer | None = None) -> None:
+    """Show in `millrace_engine_info` what runs this model; to be called when it begins to serve.
+
+    Args:
+        scorer: Of `open_scorer`; another kind is not shown.
+        metrics: Where to.
+        before: The model that served: what becomes of it as a previous one or a challenger is not shown.
+    """
+    if isinstance(before, FallbackScorer):
+        before.hide()
+    if isinstance(scorer, FallbackScorer):
+        scorer.show(metrics)
+    elif isinstance(scorer, OnnxScorer):
+        scorer.runs_on.show(metrics)
+
+
+def _choose(folder: Path, engine: str, precision: str) -> tuple[str, _Opened | None, str]:
+    """Return the engine's name, the scorer if it is one on a GPU, and why that."""
+    if engine == "onnxruntime":
+        return engine, None, "configured"
+    if engine in _ON_GPU:
+        return engine, _ON_GPU[engine](folder, precision), "configured"
+    if engine != "auto":
+        raise ContractError(f"no engine is called {engine!r}. Operator action: set model.engine to one of {', '.join(ENGINES)}.")
+    reasons = []
+    for name, open_it in _ON_GPU.items():
+        try:
+            return name, open_it(folder, precision), "auto"
+        except EngineNotHereError as error:
+            reasons.append(f"{name}: {error}")
+    for reason in reasons:
+        log.info("engine not taken: %s", reason)
+    return "onnxruntime", None, "auto: no engine on a GPU"

@@ -1,0 +1,1 @@
+"""Model registry, and model changes in a running worker: promotion, swap, shadow, traffic split."""

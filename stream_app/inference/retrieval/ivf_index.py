@@ -1,0 +1,91 @@
+"""Items sorted into cells by likeness, for an inverted file: k-means, the same cells from the same vectors on any machine.
+
+Only who asks for the best items of a large catalogue needs it; see `stream_app.inference.retrieval.item_index`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+__all__ = ["IvfIndex", "cells_of"]
+
+_PER_ROOT: Final = 2  # cells for each square root of N: small cells miss less for as many items looked at
+_ROUNDS: Final = 10  # of k-means; more move hardly an item
+_LEARNT_FROM: Final = 64  # vectors for each cell that k-means sees at most
+_SEED: Final = 0
+
+
+@dataclass(frozen=True)
+class IvfIndex:
+    """C cells of N items.
+
+    Attributes:
+        centres: (C, D) float32, the mean of each cell's vectors.
+        members: (N,) int32 items, cell by cell, ascending within a cell.
+        starts: (C + 1,) int64, where each cell begins in `members`.
+    """
+
+    centres: NDArray[np.float32]
+    members: NDArray[np.int32]
+    starts: NDArray[np.int64]
+
+
+def cells_of(vectors: NDArray[np.float32]) -> IvfIndex:
+    """Sort N items into about 2 * sqrt(N) cells.
+
+    Args:
+        vectors: (N, D) float32, N >= 1; one that is not finite goes to some cell and moves no centre.
+    """
+    usable = np.ascontiguousarray(np.where(np.isfinite(vectors).all(axis=1, keepdims=True), vectors, 0.0), dtype=np.float32)
+    count = max(1, int(_PER_ROOT * len(vectors) ** 0.5))
+    random = np.random.default_rng(_SEED)
+    learnt = usable[np.sort(random.permutation(len(usable))[: _LEARNT_FROM * count])]
+    centres = learnt[np.sort(random.permutation(len(learnt))[:count])].copy()
+    for _ in range(_ROUNDS):
+        _move(centres, learnt, _nearest(learnt, centres))
+    cell = _nearest(usable, centres)
+    members = np.argsort(cell, kind="stable").astype(np.int32)
+    starts = np.concatenate([[0], np.cumsum(np.bincount(cell, minlength=count))]).astype(np.int64)
+    return IvfIndex(centres, members, starts)
+
+
+def _move(centres: NDArray[np.float32], vectors: NDArray[np.float32], cell: NDArray[np.int32]) -> None:
+    """Put each centre (C, D) into the middle of the vectors (N, D) of its cell (N,); one without any stays where it is."""
+    size = np.bincount(cell, minlength=len(centres))
+    total = np.stack([np.bincount(cell, weights=column, minlength=len(centres)) for column in vectors.T], axis=1)  # (C, D)
+    used = size > 0
+    centres[used] = (total[used] / size[used, None]).astype(np.float32)
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _nearest(vectors: NDArray[Any], centres: NDArray[Any]) -> NDArray[Any]:
+    """(N, D) and (C, D) float32 -> (N,) int32, the nearest centre of each; the first of several.
+
+    Compiled, not a product by BLAS: which one is there, and with how many threads, must not move an item.
+    """
+    count, width = centres.shape
+    columns = np.ascontiguousarray(centres.T)
+    half = np.zeros(count, np.float32)  # of the squared lengths
+    for d in range(width):
+        for c in range(count):
+            half[c] += np.float32(0.5) * columns[d, c] * columns[d, c]
+    found = np.empty(len(vectors), np.int32)
+    near = np.empty(count, np.float32)
+    for n in range(len(vectors)):
+        for c in range(count):
+            near[c] = -half[c]
+        for d in range(width):
+            x = vectors[n, d]
+            for c in range(count):
+                near[c] += x * columns[d, c]
+        best = 0
+        for c in range(count):
+            if near[c] > near[best]:
+                best = c
+        found[n] = best
+    return found

@@ -1,0 +1,88 @@
+"""One row to its records, by a mapping; or the reason why not. A row is taken whole or refused whole.
+
+Each record is checked as the worker would check it: its bytes are decoded by the topic's own type before they are sent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+
+from stream_app.errors import InvalidEventError
+from stream_app.logs.ingest.fields import TARGETS
+from stream_app.logs.ingest.rules import rule_from_spec, text_of
+
+if TYPE_CHECKING:
+    from stream_app.logs.ingest.mapping import LogMapping, RecordMapping
+    from stream_app.logs.ingest.rules import Cells, Rule
+
+__all__ = ["Converter", "Produced"]
+
+_encode: Final = msgspec.json.Encoder().encode
+_NOT_IN_ID: Final = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+class Produced(NamedTuple):
+    """One record of a row. `time_ms` is its event time, or when its label became known."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    time_ms: int
+
+
+class Converter:
+    """Converts rows of one file.
+
+    Args:
+        mapping: What the rows become.
+        index: Column -> place in a row's cells; has all columns that the mapping uses.
+        file_stem: The file's name without suffix, for `{file}` in templates.
+    """
+
+    def __init__(self, mapping: LogMapping, index: dict[str, int], file_stem: str) -> None:
+        file = _NOT_IN_ID.sub("-", file_stem)[:64]
+        self._skip_unmatched = mapping.skip_unmatched
+        self._records = [_Record(record, index, file) for record in mapping.records]
+
+    def convert(self, cells: Cells, row: int) -> list[Produced]:
+        """Return the row's records; none when the mapping says that unmatched rows are skipped.
+
+        Raises:
+            InvalidEventError: The row is refused; the message says why.
+        """
+        produced = [record.convert(cells, row) for record in self._records if record.takes(cells)]
+        if not produced and not self._skip_unmatched:
+            raise InvalidEventError('no record of the mapping takes this row (unmatched = "skip" passes such rows over)')
+        return produced
+
+
+class _Record:
+    def __init__(self, record: RecordMapping, index: dict[str, int], file: str) -> None:
+        kind = TARGETS[record.topic]
+        self._topic = record.topic
+        self._kind = kind
+        self._where = [(index[column], values) for column, values in record.where.items()]
+        self._rules: list[tuple[str, Rule]] = [(name, rule_from_spec(spec, index, file)) for name, spec in record.fields.items()]
+        self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(kind).decode
+        self._is_label = record.topic == "labels"
+
+    def takes(self, cells: Cells) -> bool:
+        """Whether the row has this record."""
+        return all(text_of(cells[place]) in values for place, values in self._where)
+
+    def convert(self, cells: Cells, row: int) -> Produced:
+        fields = {name: rule(cells, row) for name, rule in self._rules}
+        try:
+            # Texts of a CSV become numbers where the type wants numbers; the encoded bytes are what is then checked.
+            value = _encode(msgspec.convert(fields, self._kind, strict=False))
+            event = self._decode(value)
+        except msgspec.ValidationError as err:
+            raise InvalidEventError(f"{self._topic}: {err}") from err
+        except UnicodeEncodeError as err:
+            raise InvalidEventError(f"{self._topic}: a text is not in the file's encoding") from err
+        time_ms = event.label_time_ms if self._is_label else event.event_time_ms
+        return Produced(self._topic, event.user.encode(), value, time_ms)

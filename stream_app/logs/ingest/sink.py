@@ -1,0 +1,214 @@
+"""Where produced records go: Kafka, or a file of JSON lines. Both count, and both say when all so far is safe.
+
+`send` only queues. After `flush` returned, everything sent before is acknowledged by the broker (or written to the file); a
+record that was refused makes `flush`, or an earlier `send`, raise. Topic names are ours, without prefix; the Kafka sink adds it.
+
+The JSON lines are `{"topic", "key", "value", "time_ms"}`. A value that is no UTF-8 text stands as `value_base64` instead.
+"""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
+
+import msgspec
+
+from stream_app.errors import BrokerUnavailableError, ConfigError, ContractError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+__all__ = ["JsonlSink", "KafkaSink", "NullSink", "Sink"]
+
+_LINGER_MS: Final = 5  # batches fill within it at any rate that matters; a live event waits no longer
+_CONNECT_S: Final = 10.0
+_GIVE_UP_MS: Final = 120_000  # a broker that restarts is back in seconds; after two minutes an operator is needed
+_QUEUE_RECORDS: Final = 100_000
+
+
+class Sink(Protocol):
+    """Takes records of our topics."""
+
+    def send(self, topic: str, key: bytes, value: bytes, time_ms: int) -> None:
+        """Queue one record. Blocks while the queue is full."""
+        ...
+
+    def flush(self) -> None:
+        """Wait until everything sent is safe.
+
+        Raises:
+            BrokerUnavailableError: It is not, and will not be.
+        """
+        ...
+
+    def position(self) -> int:
+        """Return what `resume` needs to continue after all that is safe; meaningful after `flush`."""
+        ...
+
+    def close(self) -> None:
+        """Give everything back without waiting for what is queued."""
+        ...
+
+
+class KafkaSink:
+    """Produces to Kafka: idempotent, acknowledged by all replicas, keys placed as Java clients and the workers place them.
+
+    Args:
+        bootstrap: Brokers, `host:port`, comma separated.
+        topics: Our topics that will be sent to; they must exist.
+        prefix: Put before every topic name.
+
+    Raises:
+        BrokerUnavailableError: No broker answers.
+        ContractError: A topic is missing.
+    """
+
+    def __init__(self, bootstrap: str, topics: Sequence[str], prefix: str = "") -> None:
+        from confluent_kafka import Producer
+
+        self._bootstrap = bootstrap
+        self._names = {topic: prefix + topic for topic in topics}
+        self._errors = 0
+        self._first_error = ""
+        self._producer: Any = Producer(
+            {
+                "bootstrap.servers": bootstrap,
+                "partitioner": "murmur2_random",
+                "linger.ms": _LINGER_MS,
+                "acks": "all",
+                "enable.idempotence": True,
+                "message.timeout.ms": _GIVE_UP_MS,
+                "queue.buffering.max.messages": _QUEUE_RECORDS,
+                "delivery.report.only.error": True,  # successes need no Python call: 1 us a record less
+                "on_delivery": self._failed,
+                "logger": NullSink(),  # librdkafka would write to stderr, over the progress bar
+            }
+        )
+        self._check_topics()
+
+    def __enter__(self) -> KafkaSink:
+        """Return itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Close."""
+        self.close()
+
+    def send(self, topic: str, key: bytes, value: bytes, time_ms: int) -> None:
+        """Queue one record; the broker gives it its time of arrival, so `time_ms` is not used."""
+        while True:
+            try:
+                self._producer.produce(self._names[topic], value, key)
+            except BufferError:
+                self._producer.poll(0.1)
+                self._raise_errors()
+                continue
+            return
+
+    def flush(self) -> None:
+        """Wait until the broker has acknowledged everything sent."""
+        while self._producer.flush(0.5) and not self._errors:
+            pass  # short waits, so that Ctrl-C is heard
+        self._raise_errors()
+
+    def position(self) -> int:
+        """Return 0: Kafka needs nothing to go on."""
+        return 0
+
+    def close(self) -> None:
+        """Drop what is queued and leave."""
+        self._producer.purge()
+        self._producer.flush(1.0)
+
+    def _failed(self, error: object, _message: object) -> None:
+        if error is not None:
+            self._errors += 1
+            self._first_error = self._first_error or str(error)
+
+    def _raise_errors(self) -> None:
+        if self._errors:
+            raise BrokerUnavailableError(
+                f"{self._errors} records were not acknowledged by {self._bootstrap}: {self._first_error}. "
+                "Check the broker (`millrace doctor`) and run the command again"
+            )
+
+    def _check_topics(self) -> None:
+        from confluent_kafka import KafkaException
+
+        try:
+            known = self._producer.list_topics(timeout=_CONNECT_S).topics
+        except KafkaException as err:
+            raise BrokerUnavailableError(
+                f"no Kafka broker answers at {self._bootstrap} within {_CONNECT_S:.0f} s ({err.args[0].str()}). Start one "
+                "with `millrace services up`, or name yours in MILLRACE_KAFKA_BOOTSTRAP"
+            ) from err
+        missing = [name for name in self._names.values() if name not in known]
+        if missing:
+            raise ContractError(
+                f"the broker at {self._bootstrap} lacks the topics {', '.join(missing)}. "
+                "Operator action: run `millrace topics create`"
+            )
+
+
+class JsonlSink:
+    """Writes JSON lines to a file.
+
+    Args:
+        path: The file; its folder must exist.
+        resume_at: None starts the file anew; else it is cut to so many bytes (a `position`) and continued.
+
+    Raises:
+        ConfigError: The file cannot be written, or is shorter than `resume_at`.
+    """
+
+    def __init__(self, path: Path, resume_at: int | None = None) -> None:
+        try:
+            self._file: BinaryIO = path.open("wb" if resume_at is None else "r+b")
+        except OSError as err:
+            raise ConfigError(f"cannot write {path}: {err.strerror}. Name a file in a folder that exists") from err
+        length = self._file.seek(0, 2)
+        if resume_at is not None and length < resume_at:
+            self._file.close()
+            raise ConfigError(f"{path} has {length} bytes, less than the {resume_at} of its import. Use --restart")
+        self._file.seek(resume_at or 0)
+        self._file.truncate()
+        self._encode = msgspec.json.Encoder().encode
+
+    def __enter__(self) -> JsonlSink:
+        """Return itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Close."""
+        self.close()
+
+    def send(self, topic: str, key: bytes, value: bytes, time_ms: int) -> None:
+        """Write one line."""
+        line: dict[str, object] = {"topic": topic, "key": key.decode()}
+        try:
+            line["value"] = value.decode()
+        except UnicodeDecodeError:
+            line["value_base64"] = base64.b64encode(value).decode()
+        line["time_ms"] = time_ms
+        self._file.write(self._encode(line) + b"\n")
+
+    def flush(self) -> None:
+        """Hand everything to the operating system."""
+        self._file.flush()
+
+    def position(self) -> int:
+        """Return the file's length in bytes."""
+        return self._file.tell()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class NullSink:
+    """Takes librdkafka's log lines; what matters is raised, or comes back as a delivery error."""
+
+    def log(self, *_args: object, **_kwargs: object) -> None:
+        """Drop one line."""

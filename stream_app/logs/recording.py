@@ -1,0 +1,195 @@
+"""A recorded live run: topics written to files as they stand, one file a topic and partition, in order of offsets.
+
+FOLDER/log/clicks-3.jsonl       source topics and labels: a log that any replay reads
+FOLDER/live/intent-labels-3.jsonl    answers, side topics, journal, features: what a replay is compared with
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from stream_app.errors import InputFileError
+from stream_app.events import ANSWER_TOPICS, SIDE_TOPICS, SOURCE_TOPICS, JournalLine, Source
+from stream_app.logs.log_files import RecordLine
+from stream_app.logs.log_records import LABELS, LogRecord
+from stream_app.logs.topic_log import TopicReader, record_of
+
+__all__ = ["RecordedRun", "record_topics"]
+
+_FLUSH_BYTES: Final = 1 << 20
+_TOLD: Final = 10_000
+_LOG_TOPICS: Final = (*SOURCE_TOPICS, LABELS)
+_LIVE_TOPICS: Final = (*ANSWER_TOPICS, *(topic for topic in SIDE_TOPICS if topic != LABELS))
+
+
+class _Answer(msgspec.Struct):
+    source: Source
+    scored_time_ms: int = 0
+
+
+_line: Final = msgspec.json.Decoder(RecordLine).decode
+_answer: Final = msgspec.json.Decoder(_Answer).decode
+_journal_line: Final = msgspec.json.Decoder(JournalLine).decode
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def record_topics(
+    bootstrap: str, prefix: str, folder: Path, progress: Callable[[int, str], None] = lambda _count, _note: None
+) -> dict[str, int]:
+    """Write all topics that are there to files, from their first record to the end of the moment.
+
+    Args:
+        bootstrap: The broker.
+        prefix: Before every topic's name.
+        folder: Made when needed; files of an earlier recording are replaced.
+        progress: Told how many records are written, and of which topic.
+
+    Returns:
+        Topic -> records.
+
+    Raises:
+        BrokerUnavailableError: The broker does not answer.
+        ConfigError: A topic is missing.
+    """
+    counts: dict[str, int] = {}
+    with TopicReader(bootstrap, prefix) as reader:
+        # Journal and answers last: what they speak of is then in the files of the sources.
+        for topic in (*_LIVE_TOPICS, *_LOG_TOPICS):
+            part = folder / ("log" if topic in _LOG_TOPICS else "live")
+            part.mkdir(parents=True, exist_ok=True)
+            files = _Files(part, topic)
+            ranges = reader.ranges([topic])
+            for place in ranges:
+                files.begin(place[1])
+            for count, (_, message) in enumerate(reader.read(ranges), 1):
+                files.add(record_of(topic, message))
+                if count % _TOLD == 0:
+                    progress(sum(counts.values()) + count, topic)
+                counts[topic] = count
+            files.flush()
+    return counts
+
+
+class _Files:
+    """Files of one topic, opened only to append: there may be a thousand partitions."""
+
+    def __init__(self, folder: Path, topic: str) -> None:
+        self._folder, self._topic = folder, topic
+        self._waiting: dict[int, list[bytes]] = {}
+        self._bytes = 0
+
+    def begin(self, partition: int) -> None:
+        self._path(partition).write_bytes(b"")
+
+    def add(self, record: LogRecord) -> None:
+        line = _encode(_line_of(record))
+        self._waiting.setdefault(record.partition, []).append(line)
+        self._bytes += len(line)
+        if self._bytes >= _FLUSH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        for partition, lines in self._waiting.items():
+            with self._path(partition).open("ab") as file:
+                file.write(b"\n".join([*lines, b""]))
+        self._waiting, self._bytes = {}, 0
+
+    def _path(self, partition: int) -> Path:
+        return self._folder / f"{self._topic}-{partition}.jsonl"
+
+
+def _line_of(record: LogRecord) -> RecordLine:
+    key, key_bytes = _text(record.key)
+    value, value_bytes = _text(record.value)
+    return RecordLine(
+        topic=record.topic, key=key, value=value, time_ms=record.timestamp, partition=record.partition, offset=record.offset,
+        key_base64=key_bytes, value_base64=value_bytes, headers=record.headers,
+    )  # fmt: skip
+
+
+def _text(value: bytes | None) -> tuple[str | None, bytes | None]:
+    if value is None:
+        return None, None
+    try:
+        return value.decode(), None
+    except UnicodeDecodeError:
+        return None, value
+
+
+class RecordedRun:
+    """Reads a recording.
+
+    Args:
+        folder: What `record_topics` was given.
+
+    Raises:
+        InputFileError: It has no journal.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        if not any(folder.glob("live/journal-*.jsonl")):
+            raise InputFileError(
+                f"{folder} is no recording: it has no live/journal-*.jsonl. Make one with `millrace record {folder}`"
+            )
+
+    def identity(self) -> list[str]:
+        """Tell what the recording consists of: a resumed replay must find the same."""
+        files = sorted(path for part in ("log", "live") for path in (self._folder / part).glob("*.jsonl"))
+        return [f"{path} {(stat := path.stat()).st_size} {stat.st_mtime_ns}" for path in files]
+
+    def has_features(self) -> bool:
+        """Tell whether what the model saw was recorded."""
+        return any(path.stat().st_size for path in self._folder.glob("live/features-*.jsonl"))
+
+    def journal(self) -> dict[tuple[int, int], JournalLine]:
+        """Return the lines by (group, commit). Where there are two of one commit, the later one counts.
+
+        A line that is published again after a crash is the same. If Redis lost its last commits, they were made anew, under the
+        same numbers; the later one is what state and positions went on from.
+        """
+        lines = {}
+        for path in sorted(self._folder.glob("live/journal-*.jsonl")):
+            for record in _records(path):
+                line = _journal_line(record.value or "")
+                lines[line.group, line.commit] = line
+        return lines
+
+    def said_before(self, group: int, fronts: Mapping[str, int], since_ms: int) -> Iterator[tuple[str, bytes, bytes]]:
+        """Yield answer topic, key and value of what was answered to one group's records before some offsets.
+
+        Args:
+            group: The partition group.
+            fronts: Source topic -> the offset.
+            since_ms: Answers that were decided before that are left out.
+        """
+        for topic in ANSWER_TOPICS:
+            path = self._folder / "live" / f"{topic}-{group}.jsonl"
+            for record in _records(path) if path.exists() else ():
+                value = (record.value or "").encode()
+                said = _answer(value)
+                if said.scored_time_ms >= since_ms and said.source.offset < fronts.get(said.source.topic, 0):
+                    yield topic, (record.key or "").encode(), value
+
+    def records(self, topic: str, partition: int) -> Iterator[LogRecord]:
+        """Yield the records of one partition of a source topic, in order of offsets."""
+        path = self._folder / "log" / f"{topic}-{partition}.jsonl"
+        if path.exists():
+            for line in _records(path):
+                key = line.key_base64 if line.key is None else line.key.encode()
+                value = line.value_base64 if line.value is None else line.value.encode()
+                place = (0, line.partition, line.offset)
+                yield LogRecord(0, place, topic, line.partition, line.offset, line.time_ms, key, value, line.headers)
+
+
+def _records(path: Path) -> Iterator[RecordLine]:
+    with path.open("rb") as file:
+        for number, text in enumerate(file, 1):
+            try:
+                yield _line(text)
+            except (msgspec.DecodeError, UnicodeDecodeError) as err:
+                raise InputFileError(f"{path}, line {number}: no record ({err}). Record the run again") from err

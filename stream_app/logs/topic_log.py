@@ -1,0 +1,209 @@
+"""Topics as a log: the records that stand in them at the moment, by offsets or by time, in canonical order.
+
+Nothing is left behind at the broker: no consumer group, no committed offset. Only committed records are read.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from stream_app.errors import BrokerUnavailableError, ConfigError
+from stream_app.events import SOURCE_TOPICS
+from stream_app.logs.ingest.sink import NullSink
+from stream_app.logs.log_files import time_of
+from stream_app.logs.log_issues import LogIssues
+from stream_app.logs.log_records import LABELS, TOPIC_CODES, LogRecord
+from stream_app.logs.sorting import sorted_records
+
+__all__ = ["Range", "TopicLog", "TopicReader"]
+
+Range = tuple[int, int]  # offsets [from, to)
+
+_BATCH: Final = 5_000
+_POLL_S: Final = 0.5
+_TIMEOUT_S: Final = 15.0
+_PATIENCE_POLLS: Final = 60  # 30 s without one record before the end: the broker is gone, not slow
+
+
+class TopicReader:
+    """Reads partitions of topics; use it as a context.
+
+    Args:
+        bootstrap: The broker.
+        prefix: Before every topic's name.
+    """
+
+    def __init__(self, bootstrap: str, prefix: str = "") -> None:
+        self._bootstrap, self._prefix = bootstrap, prefix
+        self._consumer: Any = Consumer(
+            {
+                "bootstrap.servers": bootstrap,
+                "group.id": f"replay-{secrets.token_hex(6)}",  # asked for by the client, never committed to
+                "enable.auto.commit": False,
+                "auto.offset.reset": "error",
+                "enable.partition.eof": True,
+                "isolation.level": "read_committed",
+                "fetch.wait.max.ms": 50,  # at the end of a topic there is nothing to wait for
+                "logger": NullSink(),
+            }
+        )
+
+    def __enter__(self) -> TopicReader:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        """Leave the broker."""
+        self._consumer.close()
+
+    def ranges(
+        self, topics: Sequence[str], since_ms: int | None = None, until_ms: int | None = None
+    ) -> dict[tuple[str, int], Range]:
+        """Return what stands in the topics now, by (topic, partition).
+
+        Args:
+            topics: Without prefix.
+            since_ms: Only records with a timestamp from this on.
+            until_ms: Only records with a timestamp before this.
+
+        Raises:
+            BrokerUnavailableError: The broker does not answer.
+            ConfigError: A topic is not there.
+        """
+        try:
+            known = self._consumer.list_topics(timeout=_TIMEOUT_S).topics
+            missing = [self._prefix + topic for topic in topics if self._prefix + topic not in known]
+            if missing:
+                raise ConfigError(
+                    f"the broker at {self._bootstrap} has no topics {', '.join(missing)}: correct kafka.topic_prefix"
+                )
+            places = [(topic, partition) for topic in topics for partition in sorted(known[self._prefix + topic].partitions)]
+            found = {place: self._watermarks(*place) for place in places}
+            firsts, ends = self._at(since_ms, places), self._at(until_ms, places)
+        except KafkaException as err:
+            raise self._gone(err) from err
+        return {
+            place: (max(low, firsts.get(place, low)), min(high, ends.get(place, high))) for place, (low, high) in found.items()
+        }
+
+    def read(self, ranges: Mapping[tuple[str, int], Range]) -> Iterator[tuple[str, Message]]:
+        """Yield every record of the ranges with its topic (without prefix); in order within a partition.
+
+        Raises:
+            BrokerUnavailableError: The broker reports an error, or gives nothing for 30 s.
+        """
+        waiting = {place: end for place, (start, end) in ranges.items() if start < end}
+        self._consumer.assign(
+            [TopicPartition(self._prefix + topic, number, ranges[topic, number][0]) for topic, number in waiting]
+        )
+        silent = 0
+        while waiting:
+            try:
+                messages = self._consumer.consume(_BATCH, _POLL_S)
+            except KafkaException as err:
+                raise self._gone(err) from err
+            silent = 0 if messages else silent + 1
+            if silent > _PATIENCE_POLLS:
+                raise self._gone(f"nothing came for 30 s, and {sorted(waiting)} are not read to their ends")
+            for message in messages:
+                error = message.error()
+                if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                    raise self._gone(error)
+                place = (message.topic().removeprefix(self._prefix), message.partition())
+                if place not in waiting:
+                    continue  # beyond the end that was asked for
+                if error is None and message.offset() < waiting[place]:
+                    yield place[0], message
+                if error is not None or message.offset() + 1 >= waiting[place]:
+                    del waiting[place]
+        self._consumer.unassign()
+
+    def _watermarks(self, topic: str, partition: int) -> Range:
+        low, high = self._consumer.get_watermark_offsets(TopicPartition(self._prefix + topic, partition), timeout=_TIMEOUT_S)
+        return int(low), int(high)
+
+    def _at(self, time_ms: int | None, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """Return the first offset from a time on, of those partitions that have one."""
+        if time_ms is None:
+            return {}
+        asked = [TopicPartition(self._prefix + topic, partition, time_ms) for topic, partition in places]
+        found = self._consumer.offsets_for_times(asked, timeout=_TIMEOUT_S)
+        # A negative offset stands for the end: no record is that young.
+        return {place: at.offset for place, at in zip(places, found, strict=True) if at.offset >= 0} | {
+            place: 1 << 62 for place, at in zip(places, found, strict=True) if at.offset < 0
+        }
+
+    def _gone(self, reason: object) -> BrokerUnavailableError:
+        return BrokerUnavailableError(
+            f"reading from the broker at {self._bootstrap} failed: {reason}; check it with `millrace doctor`"
+        )
+
+
+class TopicLog:
+    """The source topics (and `labels`) as one log.
+
+    Args:
+        bootstrap: The broker.
+        prefix: Before every topic's name.
+        ranges: What to read, by (topic, partition); see `TopicReader.ranges`.
+        problems: Takes note of what is wrong.
+        progress: Told how far reading is.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        prefix: str,
+        ranges: Mapping[tuple[str, int], Range],
+        problems: LogIssues,
+        progress: Callable[[str], None] = lambda _line: None,
+    ) -> None:
+        self.problems = problems
+        self.total: int | None = None
+        self._bootstrap, self._prefix, self._ranges, self._progress = bootstrap, prefix, dict(ranges), progress
+
+    @staticmethod
+    def topics() -> tuple[str, ...]:
+        """Name the topics that a log consists of."""
+        return (*SOURCE_TOPICS, LABELS)
+
+    def records(self) -> Iterator[LogRecord]:
+        """Yield all records in canonical order."""
+        return sorted_records(self._read())
+
+    def where(self, record: LogRecord) -> tuple[str, str]:
+        """Name the topic's partition and the offset."""
+        return f"{self._prefix}{record.topic}-{record.partition}", f"offset {record.offset}"
+
+    def identity(self) -> list[str]:
+        """Name the broker and what is read of it."""
+        return [self._bootstrap, self._prefix, *(f"{place} {span}" for place, span in sorted(self._ranges.items()))]
+
+    def _read(self) -> Iterator[LogRecord]:
+        count, total = 0, sum(max(0, end - start) for start, end in self._ranges.values())
+        with TopicReader(self._bootstrap, self._prefix) as reader:
+            for topic, message in reader.read(self._ranges):
+                count += 1
+                if count % _BATCH == 0:
+                    self._progress(f"reading topics, {count / total:.0%}")
+                yield record_of(topic, message)
+        self.total = count
+
+
+def record_of(topic: str, message: Message) -> LogRecord:
+    """Return a message as a record of `topic` (without prefix)."""
+    partition, offset = message.partition() or 0, message.offset() or 0
+    timestamp, value = message.timestamp()[1], _bytes(message.value())
+    headers = [(str(name), _bytes(header)) for name, header in list(message.headers() or [])]
+    return LogRecord(
+        time_of(topic, value, timestamp), (TOPIC_CODES.get(topic, len(TOPIC_CODES)), partition, offset), topic, partition, offset,
+        timestamp, _bytes(message.key()), value, headers,
+    )  # fmt: skip
+
+
+def _bytes(value: str | bytes | None) -> bytes | None:
+    return value.encode() if isinstance(value, str) else value

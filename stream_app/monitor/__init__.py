@@ -1,0 +1,1 @@
+"""Watch a running deployment: tail a topic, the demo's dashboard and its scoreboard."""

@@ -1,0 +1,105 @@
+"""Reads what a worker answers, from the end of the topics on, into a scoreboard."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import deque
+from types import TracebackType
+from typing import Final, Self
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from stream_app.clock import Clock, SystemClock
+from stream_app.errors import BrokerUnavailableError
+from stream_app.events import ANSWER_TOPICS
+from stream_app.monitor.scoreboard import Scoreboard, Summary
+
+__all__ = ["AnswerReader"]
+
+_WATCHED: Final = (*ANSWER_TOPICS, "dead-letters", "late-events", "labels")
+_ONE_FATE: Final = ("intent-labels", "dead-letters", "late-events")  # every event has exactly one record on one of these
+_TIMEOUT_S: Final = 10.0
+_RATE_OVER_S: Final = 5.0
+_QUIET_S: Final = 1.5  # nothing more comes when nothing has come for so long
+
+
+class AnswerReader:
+    """A consumer of all answer and side topics; use it as a context manager.
+
+    Args:
+        bootstrap: The broker.
+        label_delay_ms: How long the truth about an event may take.
+        topic_prefix: Before every topic's name.
+        clock: Tells when a record was read.
+
+    Raises:
+        BrokerUnavailableError: The broker does not answer.
+    """
+
+    def __init__(self, bootstrap: str, *, label_delay_ms: int, topic_prefix: str = "", clock: Clock | None = None) -> None:
+        self.board = Scoreboard(label_delay_ms)
+        self._clock = clock or SystemClock()
+        self._prefix = topic_prefix
+        self._seen: deque[tuple[float, int]] = deque()  # (when, how many events) of the last seconds
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap,
+                "group.id": f"watch-{secrets.token_hex(4)}",
+                "enable.auto.commit": False,
+                "fetch.wait.max.ms": 10,
+            }
+        )
+        try:
+            known = self._consumer.list_topics(timeout=_TIMEOUT_S).topics
+            places = [
+                TopicPartition(topic_prefix + name, partition, self._end(topic_prefix + name, partition))
+                for name in _WATCHED
+                if topic_prefix + name in known
+                for partition in known[topic_prefix + name].partitions
+            ]
+            self._consumer.assign(places)
+        except KafkaException as err:
+            self._consumer.close()
+            raise BrokerUnavailableError(f"no broker answers at {bootstrap}: {err}") from err
+
+    def _end(self, topic: str, partition: int) -> int:
+        return int(self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_TIMEOUT_S)[1])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._consumer.close()
+
+    def read(self, seconds: float) -> int:
+        """Read for so long; returns how many records came."""
+        end_s, taken = time.monotonic() + seconds, 0
+        while (left_s := end_s - time.monotonic()) > 0:
+            records = self._consumer.consume(500, min(left_s, 0.1))
+            now_ms, events = self._clock.now_ms(), 0
+            for record in records:
+                if record.error() is None:
+                    topic = (record.topic() or "").removeprefix(self._prefix)
+                    self.board.take(topic, record.value() or b"", now_ms)
+                    events += topic in _ONE_FATE
+                    taken += 1
+            self._seen.append((time.monotonic(), events))
+        return taken
+
+    def drain(self, patience_s: float) -> None:
+        """Read until nothing has come for a moment, at most `patience_s`."""
+        give_up_s = time.monotonic() + patience_s
+        while self.read(_QUIET_S) and time.monotonic() < give_up_s:
+            pass
+
+    def rate(self) -> float:
+        """Return events a second over the last seconds."""
+        now_s = time.monotonic()
+        while self._seen and self._seen[0][0] < now_s - _RATE_OVER_S:
+            self._seen.popleft()
+        return sum(events for _, events in self._seen) / _RATE_OVER_S
+
+    def summary(self) -> Summary:
+        """Return the figures so far."""
+        return self.board.summary(self._clock.now_ms())

@@ -1,0 +1,164 @@
+"""Records of a topic as they come: read without a group, so that no position of a worker moves; told in one line each.
+
+What is printed is made of decoded values or of JSON that was written anew, never of raw bytes: a record cannot send
+control characters to the terminal.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+from rich.text import Text
+
+from stream_app.admin.broker import closed_on_failure, speaking_to, version_option
+from stream_app.errors import ContractError
+
+__all__ = ["TailedRecord", "json_line", "pretty_line", "records"]
+
+_POLL_MS: Final = 200  # how long Ctrl-C may wait
+_SHOWN: Final = 120  # characters of a value that is shown as it is
+_LARGEST_BYTES: Final = 8_388_608  # above the largest record of any topic
+
+
+@dataclass(frozen=True, slots=True)
+class TailedRecord:
+    """A record; `topic` is without prefix, `timestamp_ms` the broker's."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+
+
+def records(
+    bootstrap: str, topic: str, *, prefix: str = "", client_api_version: str = "", beginning: bool, follow: bool = True
+) -> Generator[TailedRecord, None, None]:
+    """Yield the records of `topic`, in order within a partition; for ever, or to where the topic ends now.
+
+    Only committed records are read, as the worker does. Blocks between records.
+
+    Raises:
+        ContractError: There is no such topic.
+        BrokerUnavailableError: The broker does not answer.
+    """
+    with speaking_to(bootstrap):
+        from kafka import KafkaConsumer, TopicPartition
+
+        with closed_on_failure(KafkaConsumer) as options:
+            consumer = KafkaConsumer(
+                bootstrap_servers=bootstrap.split(","),
+                enable_auto_commit=False,
+                isolation_level="read_committed",
+                max_partition_fetch_bytes=_LARGEST_BYTES,
+                **options,
+                **version_option(client_api_version),
+            )
+        try:
+            name = prefix + topic
+            # Asking for a missing topic by name might create it, so all are listed.
+            if name not in consumer.topics():
+                msg = f"there is no topic {name!r} at {bootstrap}; create the topics with `millrace topics create`"
+                raise ContractError(msg)
+            partitions = [TopicPartition(name, number) for number in sorted(consumer.partitions_for_topic(name))]
+            consumer.assign(partitions)
+            ends = consumer.end_offsets(partitions)
+            for partition in partitions:
+                if beginning:
+                    consumer.seek_to_beginning(partition)
+                else:
+                    consumer.seek(partition, ends[partition])
+            while follow or any(consumer.position(partition) < ends[partition] for partition in partitions):
+                for batch in consumer.poll(timeout_ms=_POLL_MS).values():
+                    for record in batch:
+                        if follow or record.offset < ends[TopicPartition(name, record.partition)]:
+                            yield TailedRecord(topic, record.partition, record.offset, record.timestamp, record.key, record.value)
+        finally:
+            consumer.close()
+
+
+def json_line(record: TailedRecord) -> str:
+    """Return the value on one line as it is; what is no JSON becomes an object with its bytes in base64."""
+    value = record.value or b""
+    try:
+        decoded = msgspec.json.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return json.dumps({"not_json": base64.b64encode(value).decode("ascii")})
+    # Non-ASCII text would print; control characters in it (as U+009B) would not only print.
+    return json.dumps(decoded, separators=(",", ":"))
+
+
+def pretty_line(record: TailedRecord) -> Text:
+    """Return the record in one line for a person: time, user, and what it says."""
+    line = Text()
+    at = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
+    line.append(f"{at:%H:%M:%S}.{record.timestamp_ms % 1000:03d} ", style="dim")
+    start = len(line)
+    try:
+        value = msgspec.json.decode(record.value or b"")
+        _TELLERS.get(record.topic, _tell_any)(line, value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        line.append(_shortened(repr(record.value)), style="red")
+    except (KeyError, TypeError, ValueError):  # JSON, but not of its type: shown as it is
+        line.right_crop(len(line) - start)
+        _tell_any(line, value)
+    return line
+
+
+def _tell_alert(line: Text, value: dict[str, Any]) -> None:
+    line.append(f"{value['user']:<14} ", style="bold")
+    line.append(f"ALERT {value['probability']:.2f} (threshold {value['threshold']:.2f})", style="bold red")
+    if value["amount"]:
+        line.append(f"  {value['amount']:.2f} {value['currency']}", style="yellow")
+    for rule in value["rules"]:
+        line.append(f"  rule {rule}", style="magenta")
+    for reason in value["reasons"]:
+        line.append(f"  {reason['feature']} {reason['value']:g} (usual {reason['usual']:g})", style="cyan")
+    line.append(f"  {value['answer_id']}", style="dim")
+
+
+def _tell_dead_letter(line: Text, value: dict[str, Any]) -> None:
+    source = value["source"]
+    line.append(f"{source['topic']}-{source['partition']}-{source['offset']} ", style="bold")
+    line.append(value["reason"], style="red")
+    original = base64.b64decode(value["value"] or "")
+    line.append(f"  {len(original)} bytes: {_shortened(repr(original[: 2 * _SHOWN]))}", style="dim")
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... (--json shows all)"
+
+
+def _tell_intent(line: Text, value: dict[str, Any]) -> None:
+    line.append(f"{value['user']:<14} ", style="bold")
+    line.append(f"{value['intent']:<6} {value['probabilities'][value['intent']]:.2f}", style="green")
+    line.append(f"  next {value['next_action']:<9} click {value['click_probability']:.2f}")
+    line.append(f"  fraud {value['fraud_probability']:.2f}", style="bold red" if value["fraud_alert"] else "dim")
+
+
+def _tell_candidates(line: Text, value: dict[str, Any]) -> None:
+    line.append(f"{value['user']:<14} ", style="bold")
+    for item in value["items"][:5]:
+        line.append(f" {item['item']}", style="cyan")
+        line.append(f" {item['score']:.2f}", style="dim")
+    if len(value["items"]) > 5:
+        line.append(f"  and {len(value['items']) - 5} more", style="dim")
+
+
+def _tell_any(line: Text, value: object) -> None:
+    line.append(json.dumps(value))
+
+
+_TELLERS: Final[dict[str, Callable[[Text, Any], None]]] = {
+    "fraud-alerts": _tell_alert,
+    "dead-letters": _tell_dead_letter,
+    "intent-labels": _tell_intent,
+    "recommendation-candidates": _tell_candidates,
+}

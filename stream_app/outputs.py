@@ -1,0 +1,189 @@
+"""What becomes of each record of a batch: answers, a late event or a dead letter; and the journal line that tells of the commit.
+
+Every offset in gets exactly one fate: two or three answers, a late event, or a dead letter
+(docs/adr/0007-one-fate-for-each-offset.md). An event that its producer has sent before gets the answers that it got then
+(docs/adr/0009-duplicates.md). Nothing is read or written here: messages are made, group by group, and metrics count them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from stream_app.batch import DecodedBatch, OffsetSpan, ScoredBatch
+from stream_app.clock import Clock
+from stream_app.codec.answers import AnswerEncoder, Origin, SourceRecord, answer_id
+from stream_app.codec.duplicate_answers import answers_again, commit_name, first_answers
+from stream_app.codec.feature_rows import feature_rows
+from stream_app.codec.outbox import OutboxBatch
+from stream_app.events import Event, JournalLine
+from stream_app.features.fold_types import FoldResult
+from stream_app.metrics import Metrics
+from stream_app.ranked import RankedBatch
+
+__all__ = ["OutputBuilder"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputBuilder:
+    """Makes the messages of batches.
+
+    Attributes:
+        encoder: Makes their bytes.
+        clock: Says when an answer was decided.
+        metrics: Counts late events, duplicates and dead letters.
+        allowed_lateness_ms: What late events are told that they exceeded.
+        scored_at_ingest: An answer says that it was decided when its record came, not by the clock: of a replay no other time
+            is the same wherever its batches are cut.
+        records_features: Whether each answered event's features are a message too.
+    """
+
+    encoder: AnswerEncoder
+    clock: Clock
+    metrics: Metrics
+    allowed_lateness_ms: int
+    scored_at_ingest: bool = False
+    records_features: bool = False
+
+    def of(
+        self, batch: DecodedBatch, judged: ScoredBatch | None, reads: Mapping[int, int], serving: str
+    ) -> dict[int, OutboxBatch]:
+        """Give every record of the batch its fate.
+
+        Args:
+            batch: The batch.
+            judged: Its events, folded and scored; None where it has none.
+            reads: Group -> commit number that the batch's read saw, for the journal.
+            serving: Version of the model that the journal names where there are no events.
+
+        Returns:
+            All messages by group, for every group that the batch applies offsets to.
+        """
+        now_ms = self.clock.now_ms()
+        line = self._journal_line(judged.ranked if judged is not None else None, reads, serving, now_ms)
+        outboxes = {
+            group: OutboxBatch(group, {}, _of_group(line, group, batch.spans))
+            for group in sorted({span.group for span in batch.spans})
+        }
+        if judged is not None:
+            self._add_fates(batch, judged, outboxes, now_ms)
+            _add_forgotten(judged, outboxes)
+            if self.records_features:
+                self._add_features(batch, judged.folded, outboxes)
+        for record, topic, reason, group in batch.dead:
+            key, letter = self.encoder.dead_letter(record, topic, reason, "codec.decode")
+            outboxes[group].add("dead-letters", key, letter)
+            self.metrics.dead_letters.labels(topic).inc()
+        return outboxes
+
+    def _journal_line(self, ranked: RankedBatch | None, reads: Mapping[int, int], serving: str, now_ms: int) -> JournalLine:
+        """Say what the lines of all groups of a batch have in common; `ranked` is None where it has no events."""
+        return JournalLine(
+            group=-1,
+            commit=0,  # drawn by the store; filled in when published
+            epoch="",
+            ranges={},
+            reads={str(other): commit for other, commit in reads.items()},
+            scored_time_ms=now_ms,
+            model_version=ranked.champion.version if ranked is not None else serving,
+            features_version=self.encoder.features_version,
+            challengers={c.norms.version: c.percent for c in ranked.challengers} if ranked is not None else {},
+            degraded=ranked is not None and ranked.degraded,
+        )
+
+    def _add_features(self, batch: DecodedBatch, folded: FoldResult, outboxes: Mapping[int, OutboxBatch]) -> None:
+        """Record what the model saw of the events that it answered."""
+        ids = [answer_id(source.topic, source.partition, source.offset) for source in batch.sources]
+        rows = feature_rows(ids, folded.inputs(), self.encoder.features_version)
+        for record, group, late, value in zip(batch.records, batch.groups, folded.late.tolist(), rows, strict=True):
+            if not late:
+                outboxes[group].add("features", record.key, value)
+
+    def _add_fates(self, batch: DecodedBatch, judged: ScoredBatch, outboxes: Mapping[int, OutboxBatch], now_ms: int) -> None:
+        folded = judged.folded
+        late, duplicate_of = folded.late.tolist(), folded.duplicate_of.tolist()
+        firsts = _first_rows(batch, judged) if (folded.duplicate_of >= judged.commits).any() else {}
+        for row, (event, source, record) in enumerate(zip(batch.events, batch.sources, batch.records, strict=True)):
+            outbox, key = outboxes[batch.groups[row]], record.key
+            if late[row]:
+                late_by_ms = int(folded.late_by_ms[row])
+                line = self.encoder.late_event(source, record.value or b"", late_by_ms, self.allowed_lateness_ms)
+                outbox.add("late-events", key, line)
+                self.metrics.late_events.labels(source.topic).inc()
+                continue
+            origin = Origin(source, record.timestamp, self._scored_ms(event, record, now_ms))
+            if duplicate_of[row] < 0:
+                self._add_answers(outbox, key, event, origin, row, judged)
+                continue
+            first_row = firsts.get(_named(source.topic, batch.groups[row], event))
+            if duplicate_of[row] >= judged.commits[row] and first_row is not None:
+                first, first_event = batch.sources[first_row], batch.events[first_row]
+                origin = origin._replace(
+                    scored_time_ms=self._scored_ms(first_event, batch.records[first_row], now_ms),
+                    duplicate_of=answer_id(first.topic, first.partition, first.offset),
+                )
+                self._add_answers(outbox, key, first_event, origin, first_row, judged)
+                self.metrics.duplicates.labels(source.topic, "first").inc()
+                continue
+            self._answer_again(outbox, key, event, origin, row, judged)
+
+    def _scored_ms(self, event: Event, record: SourceRecord, now_ms: int) -> int:
+        if not self.scored_at_ingest:
+            return now_ms
+        return record.timestamp if record.timestamp >= 0 else event.event_time_ms
+
+    def _answer_again(
+        self, outbox: OutboxBatch, key: bytes | None, event: Event, origin: Origin, row: int, judged: ScoredBatch
+    ) -> None:
+        """Answer a duplicate of an event of an earlier commit: as it was then, or as of now if that is no longer kept."""
+        source, group, commit = origin.source, outbox.group, int(judged.folded.duplicate_of[row])
+        earlier = judged.earlier.get((group, commit))
+        found = first_answers(earlier, key, source.topic, event) if earlier is not None else {}
+        for topic, answer in answers_again(found, source, origin.ingest_time_ms).items():
+            outbox.add(topic, key, answer)
+        if not found:
+            origin = origin._replace(duplicate_of=commit_name(group, commit))
+            self._add_answers(outbox, key, event, origin, row, judged)
+        self.metrics.duplicates.labels(source.topic, "first" if found else "again").inc()
+
+    def _add_answers(
+        self, outbox: OutboxBatch, key: bytes | None, event: Event, origin: Origin, row: int, judged: ScoredBatch
+    ) -> None:
+        alert = judged.alerts[row]
+        label, candidates = self.encoder.answers(event, origin, row, judged.ranked, alert=alert)
+        outbox.add("intent-labels", key, label)
+        outbox.add("recommendation-candidates", key, candidates)
+        if alert:
+            why = (judged.decisions.rules[row], judged.decisions.reasons[row])
+            outbox.add("fraud-alerts", key, self.encoder.alert(event, origin, row, judged.ranked, why))
+
+
+def _add_forgotten(judged: ScoredBatch, outboxes: Mapping[int, OutboxBatch]) -> None:
+    """Note in the journal which earlier answers were looked for and are no longer kept."""
+    for (group, commit), found in judged.earlier.items():
+        if found is None:
+            outboxes[group].journal.forgotten.append(commit)
+
+
+def _of_group(line: JournalLine, group: int, spans: Sequence[OffsetSpan]) -> JournalLine:
+    own = [span for span in spans if span.group == group]
+    ranges = {span.topic: (span.start, span.end) for span in own}
+    return msgspec.structs.replace(line, group=group, epoch=own[0].epoch, ranges=ranges, forgotten=[])
+
+
+_Name = tuple[int, str, str, str, int]
+
+
+def _named(topic: str, group: int, event: Event) -> _Name:
+    """What two events have in common that are one event, sent twice: group, topic, user, event id and event time."""
+    return group, topic, event.user, event.event_id, event.event_time_ms
+
+
+def _first_rows(batch: DecodedBatch, judged: ScoredBatch) -> dict[_Name, int]:
+    """Number the events of the batch that are counted, by what names them."""
+    counted = (judged.folded.duplicate_of < 0) & ~judged.folded.late
+    rows = np.flatnonzero(counted).tolist()
+    return {_named(batch.sources[row].topic, batch.groups[row], batch.events[row]): row for row in rows}

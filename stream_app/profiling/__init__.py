@@ -1,0 +1,1 @@
+"""Profile a log or the stored features: validate, suggest features, estimate state size, explain one user's features."""

@@ -1,0 +1,195 @@
+"""What in a log gives the truth away, or is only known once the truth is; what a split must not tear apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from stream_app.profiling.features_columns import Column
+
+__all__ = ["Warned", "area_under_curve", "binary_label", "warnings_of"]
+
+_SUSPECT: Final = 0.95  # area under the curve that one honest column hardly reaches alone
+_CERTAIN: Final = 0.999
+_FEWEST: Final = 20  # rows of either label without which nothing can be said
+_LATER_SHARE: Final = 0.5
+_POSITIVE: Final = ("1", "true", "yes", "y", "fraud", "t", "positive")
+
+
+About = Literal["label", "second label", "predicts the label", "known later", "row id", "drift", "split", "constant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """One warning. about: what kind of trouble. auc: how well the column alone ranks the label, 0 where that is not it."""
+
+    column: str
+    about: About
+    message: str
+    auc: float = 0.0
+
+
+def binary_label(columns: list[Column]) -> tuple[Column, NDArray[np.bool_]] | None:
+    """Return the label of two values that most looks like one, and where it is true; None if there is none."""
+    labels = [column for column in columns if column.role == "label" and column.distinct == 2]
+    if not labels:
+        return None
+    chosen = max(labels, key=lambda c: bool(c.words & {"fraud", "label", "class", "target", "isfraud", "y", "revenue"}))
+    texts = [str(value).lower() for value in chosen.values]
+    positive = next((place for place, text in enumerate(texts) if text in _POSITIVE), None)
+    if positive is None:
+        counts = np.bincount(chosen.codes[chosen.codes >= 0], minlength=2)
+        positive = int(np.argmin(counts))  # of two unknown words the rarer one is the case
+    return chosen, chosen.codes == positive
+
+
+def area_under_curve(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
+    """Return the probability that a true row scores above a false one, ties halved; 0.5 without rows of both.
+
+    scores, truth: (N,).
+    """
+    positives = int(truth.sum())
+    negatives = len(truth) - positives
+    if not positives or not negatives:
+        return 0.5
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    ranks = (ends - (counts - 1) / 2.0)[place]
+    return float((ranks[truth].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def warnings_of(columns: list[Column], time: Column | None) -> list[Warned]:
+    """Return all warnings about a log's columns, the gravest first."""
+    found: list[Warned] = []
+    label = binary_label(columns)
+    if label is not None:
+        chosen, truth = label
+        share = truth.mean()
+        found.append(
+            Warned(chosen.name, "label", f"taken for the truth ({share:.2%} true): never a feature; --label names another")
+        )
+        found += _second_labels(columns, chosen)
+        if _FEWEST <= truth.sum() <= len(truth) - _FEWEST:
+            found += _predictors(columns, chosen, truth, time)
+            found += _drift(chosen, truth, time)
+            found += _torn_entities(columns, chosen, truth)
+    else:
+        found += [
+            Warned(c.name, "label", f"named like a truth ({c.distinct} values): a feature must not be made of it")
+            for c in columns
+            if c.role == "label"
+        ]
+    found += _later(columns, time)
+    found += _row_ids(columns)
+    found += [Warned(c.name, "constant", "has one value only; it says nothing") for c in columns if c.role == "constant"]
+    return found
+
+
+def _second_labels(columns: list[Column], chosen: Column) -> list[Warned]:
+    return [
+        Warned(
+            c.name, "second label", f"named like a truth too ({c.distinct} values): known when {chosen.name} is, never a feature"
+        )
+        for c in columns
+        if c.role == "label" and c is not chosen
+    ]
+
+
+def _predictors(columns: list[Column], chosen: Column, truth: NDArray[np.bool_], time: Column | None) -> list[Warned]:
+    found = []
+    for column in columns:
+        if column is chosen or column is time or column.role in ("constant", "row id"):
+            continue
+        auc = _auc_alone(column, truth, time)
+        there = column.codes >= 0
+        if column.filled < column.rows and area_under_curve(there.astype(np.float64), truth) >= _SUSPECT:
+            message = f"is filled when {chosen.name} is true and empty when it is not: it is known only once the truth is"
+            found.append(Warned(column.name, "known later", message, round(auc, 4)))
+        elif auc >= _SUSPECT:
+            sure = "alone" if auc >= _CERTAIN else "almost alone"
+            message = (
+                f"tells {chosen.name} {sure} (AUC {auc:.3f}): most likely it is written down after the truth, or is made of it; "
+                "keep it out unless it is known at the event"
+            )
+            found.append(Warned(column.name, "predicts the label", message, round(auc, 4)))
+    return sorted(found, key=lambda w: -w.auc)
+
+
+def _auc_alone(column: Column, truth: NDArray[np.bool_], time: Column | None) -> float:
+    """How well one column ranks the label: by its size, and by its values' own rates, learnt on the earlier half of the rows."""
+    best = 0.5
+    if column.numbers is not None:
+        auc = area_under_curve(np.nan_to_num(column.numbers, nan=-np.inf), truth)
+        best = max(auc, 1.0 - auc)
+    order = np.arange(len(truth)) if time is None or time.time_ms is None else np.argsort(time.time_ms, kind="stable")
+    early, late = order[: len(order) // 2], order[len(order) // 2 :]
+    codes = column.codes + 1
+    seen = np.bincount(codes[early], minlength=column.distinct + 1)
+    true = np.bincount(codes[early], weights=truth[early], minlength=column.distinct + 1)
+    if column.distinct < len(truth) / 20:  # else most values have been seen too seldom to have a rate
+        rates = (true + truth.mean()) / (seen + 1.0)
+        best = max(best, area_under_curve(rates[codes[late]], truth[late]))
+    return best
+
+
+def _later(columns: list[Column], time: Column | None) -> list[Warned]:
+    found = []
+    for column in columns:
+        if time is None or column is time or column.time_ms is None or time.time_ms is None:
+            continue
+        both = (column.time_ms >= 0) & (time.time_ms >= 0)
+        after = column.time_ms[both] > time.time_ms[both]
+        if both.any() and after.mean() >= _LATER_SHARE:
+            typical_s = float(np.median(column.time_ms[both][after] - time.time_ms[both][after])) / 1_000
+            message = f"is after the event in {after.mean():.0%} of the rows, typically by {typical_s:,.0f} s: not known yet then"
+            found.append(Warned(column.name, "known later", message))
+    return found
+
+
+def _row_ids(columns: list[Column]) -> list[Warned]:
+    found = []
+    for column in columns:
+        if column.role == "row id":
+            named = f"; though named like a {column.kind}, it has no history to read" if column.kind else ""
+            message = (
+                f"is different in nearly every row ({column.distinct:,} of {column.filled:,}): an id to be learnt by heart{named}"
+            )
+            found.append(Warned(column.name, "row id", message))
+    return found
+
+
+def _drift(chosen: Column, truth: NDArray[np.bool_], time: Column | None) -> list[Warned]:
+    if time is None or time.time_ms is None:
+        return []
+    parts = np.array_split(truth[np.argsort(time.time_ms, kind="stable")], 5)
+    rates = [float(part.mean()) for part in parts]
+    if max(rates) < 3 * max(min(rates), 1e-9):
+        return []
+    said = ", ".join(f"{rate:.1%}" for rate in rates)
+    message = f"is true in {said} of the fifths of the log, in time: split by time; a random split shows the model the future"
+    return [Warned(chosen.name, "drift", message)]
+
+
+def _torn_entities(columns: list[Column], chosen: Column, truth: NDArray[np.bool_]) -> list[Warned]:
+    found = []
+    for column in columns:
+        if column.role != "entity":
+            continue
+        there = column.codes >= 0
+        counts = np.bincount(column.codes[there], minlength=column.distinct)
+        true = np.bincount(column.codes[there], weights=truth[there], minlength=column.distinct)
+        touched = (counts >= 3) & (true > 0)
+        if touched.sum() < _FEWEST:
+            continue
+        pure = float((true[touched] == counts[touched]).mean())
+        if pure >= 0.5:
+            message = (
+                f"of its values that are {chosen.name} at all, {pure:.0%} are so in every row: a random split has the same ones "
+                "on both sides; split by time, and see how new values do"
+            )
+            found.append(Warned(column.name, "split", message))
+    return found

@@ -1,0 +1,153 @@
+"""State in a file: that of a replay's checkpoint, or of a live deployment (`millrace snapshot`).
+
+    MILLRACE-STATE 1\\n
+    frames, each: length (4 bytes, little-endian), MessagePack
+      first the header, then [group, kind, keys, blobs end to end, their ends], last the number of entities
+
+A file that was cut off has no last frame and is refused. Blobs are those of the store, whatever kind of store it was.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import msgspec
+import numpy as np
+
+from stream_app.errors import InputFileError
+from stream_app.features.state.blobs import Blobs
+
+__all__ = ["EntityFrame", "GroupHeader", "StateHeader", "group_frames", "read_header", "read_state", "write_state"]
+
+_MAGIC: Final = b"MILLRACE-STATE 1\n"
+_LENGTH: Final = 4
+_FRAME: Final = 4_096  # entities
+
+
+class GroupHeader(msgspec.Struct):
+    """Where one partition group stands: its commit number, and per topic the offset below which all is applied."""
+
+    commit: int
+    fronts: dict[str, int]
+
+
+class StateHeader(msgspec.Struct, kw_only=True):
+    """What the file is.
+
+    Attributes:
+        catalogue_hash: Of the features whose state it holds.
+        layouts: What blobs look like: tag in hex -> description.
+        groups: The groups, by number.
+        taken_ms: When it was taken, by the machine's clock; 0 of a replay.
+        replay: What a replay needs besides to go on: JSON.
+    """
+
+    catalogue_hash: str
+    layouts: dict[str, str]
+    groups: dict[int, GroupHeader]
+    taken_ms: int = 0
+    replay: bytes = b"null"
+
+
+class EntityFrame(msgspec.Struct, array_like=True):
+    """Entities of one kind and group: keys, and their blobs end to end."""
+
+    group: int
+    kind: str
+    keys: list[bytes]
+    data: bytes
+    ends: bytes  # int64, little-endian
+
+    @classmethod
+    def of(cls, group: int, kind: str, keys: list[bytes], blobs: Blobs) -> EntityFrame:
+        """Make one."""
+        return cls(group, kind, keys, blobs.data, blobs.ends.astype("<i8").tobytes())
+
+    def blobs(self) -> Blobs:
+        """Return the blobs."""
+        return Blobs(self.data, np.frombuffer(self.ends, "<i8").astype(np.int64))
+
+
+def group_frames(group: int, entities: Mapping[str, tuple[list[bytes], Blobs]]) -> Iterator[EntityFrame]:
+    """Yield what a store has dumped of one group, by entity kind."""
+    for kind, (keys, blobs) in entities.items():
+        for first in range(0, len(keys), _FRAME):
+            last = min(len(keys), first + _FRAME)
+            yield EntityFrame.of(group, kind, keys[first:last], blobs.part(first, last))
+
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_header: Final = msgspec.msgpack.Decoder(StateHeader).decode
+_frame: Final = msgspec.msgpack.Decoder(EntityFrame | int).decode
+
+
+def write_state(path: Path, header: StateHeader, frames: Iterable[EntityFrame]) -> int:
+    """Write a file, complete or not at all; return how many entities it has."""
+    fresh = path.with_name(path.name + ".tmp")
+    count = 0
+    with fresh.open("wb") as file:
+        file.write(_MAGIC)
+        _put(file, _encode(header))
+        for frame in frames:
+            _put(file, _encode(frame))
+            count += len(frame.keys)
+        _put(file, _encode(count))
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    return count
+
+
+def read_header(path: Path) -> StateHeader:
+    """Return the header alone.
+
+    Raises:
+        InputFileError: The file is not there, or no state file.
+    """
+    with _opened(path) as file:
+        return _header(_next(path, file))
+
+
+def read_state(path: Path) -> Iterator[EntityFrame]:
+    """Yield the entities.
+
+    Raises:
+        InputFileError: The file is no state file, or was cut off.
+    """
+    count = 0
+    with _opened(path) as file:
+        _next(path, file)
+        while isinstance(frame := _frame(_next(path, file)), EntityFrame):
+            count += len(frame.keys)
+            yield frame
+        if frame != count:
+            raise InputFileError(f"{path} says that it has {frame} entities, but holds {count}. Take the snapshot again")
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        file = path.open("rb")
+    except OSError as err:
+        raise InputFileError(f"cannot read {path}: {err.strerror}. Name a file that `millrace snapshot` wrote") from err
+    if file.read(len(_MAGIC)) != _MAGIC:
+        file.close()
+        raise InputFileError(
+            f"{path} is no state file: it does not begin with {_MAGIC!r}. Name one that `millrace snapshot` wrote"
+        )
+    return file
+
+
+def _put(file: BinaryIO, frame: bytes) -> None:
+    file.write(len(frame).to_bytes(_LENGTH, "little"))
+    file.write(frame)
+
+
+def _next(path: Path, file: BinaryIO) -> bytes:
+    head = file.read(_LENGTH)
+    frame = file.read(int.from_bytes(head, "little"))
+    if len(head) < _LENGTH or len(frame) < int.from_bytes(head, "little"):
+        raise InputFileError(f"{path} was cut off at byte {file.tell():,}. Take the snapshot again")
+    return frame

@@ -1,0 +1,203 @@
+"""The state of a journal replay: that of every partition group, the answers that may be asked for again, and reads under way.
+
+What a read saw that is not committed yet cannot be had again once other groups have moved on. So a checkpoint keeps it, and the
+read is done again from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, takewhile
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_app.codec.outbox import Messages, OutboxBatch, encode_outbox
+from stream_app.events import JournalLine
+from stream_app.features.columns.event_columns import EntityRows
+from stream_app.features.engine import FeatureEngine
+from stream_app.features.state.blobs import Blobs, Replicas
+from stream_app.logs.recording import RecordedRun
+from stream_app.replay.checkpoints.state_file import GroupHeader, StateHeader, group_frames, read_header, read_state, write_state
+from stream_app.replay.journal.journal_order import Commit
+from stream_app.store.memory import MemoryStore
+from stream_app.store.port import GroupDump, Snapshot
+
+__all__ = ["JournalStore"]
+
+_SLACK_MS: Final = 600_000  # answers are kept from when they were published, which the journal does not tell
+
+
+class _Blobs(msgspec.Struct, array_like=True):
+    data: bytes
+    ends: bytes
+
+    @classmethod
+    def of(cls, blobs: Blobs) -> _Blobs:
+        return cls(blobs.data, blobs.ends.astype("<i8").tobytes())
+
+    def blobs(self) -> Blobs:
+        return Blobs(self.data, np.frombuffer(self.ends, "<i8").astype(np.int64))
+
+
+class _Read(msgspec.Struct, array_like=True):
+    """What a read saw: `own` by kind; `others` by kind, with the arrays `of`, `held`, `asked`; commits by group."""
+
+    group: int
+    commit: int
+    own: dict[str, _Blobs]
+    others: dict[str, tuple[_Blobs, bytes, bytes, bytes]]
+    commits: dict[int, int]
+
+    @classmethod
+    def of(cls, commit: Commit, seen: Snapshot) -> _Read:
+        others = {
+            kind: (_Blobs.of(found.blobs), _bytes(found.of), _bytes(found.held), _bytes(found.asked))
+            for kind, found in seen.others.items()
+        }
+        return cls(*commit, {kind: _Blobs.of(blobs) for kind, blobs in seen.own.items()}, others, dict(seen.reads))
+
+    def snapshot(self) -> Snapshot:
+        others = {
+            kind: Replicas(blobs.blobs(), _int32(of), _int32(held), _int32(asked))
+            for kind, (blobs, of, held, asked) in self.others.items()
+        }
+        return Snapshot({kind: blobs.blobs() for kind, blobs in self.own.items()}, others, self.commits)
+
+
+def _bytes(array: NDArray[np.int32]) -> bytes:
+    return array.astype("<i4").tobytes()
+
+
+def _int32(data: bytes) -> NDArray[np.int32]:
+    return np.frombuffer(data, "<i4").astype(np.int32)
+
+
+class _Kept(msgspec.Struct):
+    """What a checkpoint keeps besides the groups' state.
+
+    Attributes:
+        outboxes: Group, commit and payload of the answers that may be asked for again.
+        decided: Group, commit and time of what was read, in this order.
+        reads: What the reads under way saw.
+    """
+
+    outboxes: list[tuple[int, int, bytes]]
+    decided: list[tuple[int, int, int]]
+    reads: list[_Read]
+
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_kept: Final = msgspec.msgpack.Decoder(_Kept).decode
+
+
+async def _dumped(store: MemoryStore, groups: Iterable[int]) -> dict[int, GroupDump]:
+    return {group: await store.dump(group) for group in groups}
+
+
+class JournalStore(MemoryStore):
+    """Finds an earlier commit's answers when live found them: the journal says which it did not.
+
+    Args:
+        groups: Number of partition groups.
+        shared: Entity kinds kept as one replica a group.
+        max_replicas: As live.
+        kept_ms: How long live keeps answers that are published.
+
+    Attributes:
+        saw: What the last read saw.
+    """
+
+    def __init__(self, groups: int, shared: frozenset[str], max_replicas: int, kept_ms: int) -> None:
+        super().__init__(groups, shared, max_replicas=max_replicas)
+        self._groups_count, self._kept_ms = groups, kept_ms + _SLACK_MS
+        self._forgotten: frozenset[int] = frozenset()
+        self._decided: dict[int, dict[int, int]] = {}  # group -> commit -> when it was decided
+        self._again: Snapshot | None = None
+        self._earlier: dict[int, tuple[int, bytes]] = {}  # group -> first commit of this replay's own, payload of those before
+        self.saw: Snapshot | None = None
+
+    def at(self, line: JournalLine, now_ms: int, again: Snapshot | None = None) -> None:
+        """Be the store of the line's read; `again`: what it saw when it was done before."""
+        self._forgotten, self._again = frozenset(line.forgotten), again
+        decided = self._decided.setdefault(line.group, {})
+        old = list(takewhile(lambda number: decided[number] < now_ms - self._kept_ms, decided))
+        for number in old:
+            self.drop_answers(line.group, number)
+            del decided[number]
+        decided[line.commit] = now_ms
+
+    async def read(self, rows: Mapping[str, EntityRows]) -> Snapshot:
+        """Read the blobs of a batch's entities, or return what this read saw before."""
+        self.saw = self._again or await super().read(rows)
+        return self.saw
+
+    async def answers(self, group: int, commits: Sequence[int]) -> dict[int, bytes]:
+        """Payloads of earlier commits; of those before this replay's own, what live has said."""
+        found = await super().answers(group, [number for number in commits if number not in self._forgotten])
+        first, payload = self._earlier.get(group, (0, b""))
+        return found | {number: payload for number in commits if number < first and number not in self._forgotten}
+
+    def answer_from(self, run: RecordedRun, group: int, begin: tuple[int, Mapping[str, int]], since_ms: int) -> None:
+        """Take the answers of the commits before this replay's own from the recording.
+
+        Args:
+            run: The recording.
+            group: The group.
+            begin: Its first commit whose answers are this replay's own, and the offsets of each topic from which they are.
+            since_ms: What was decided before `since_ms` less the time that answers are kept is not asked for any more.
+        """
+        commit, fronts = begin
+        nothing = JournalLine(group=group, commit=commit, epoch="", ranges={}, reads={}, model_version="", features_version="")
+        said = OutboxBatch(group, {}, nothing)
+        for topic, key, value in run.said_before(group, fronts, since_ms - self._kept_ms):
+            said.topics.setdefault(topic, Messages([], [])).add(key, value)
+        self._earlier[group] = commit, encode_outbox(said)
+
+    def save(self, path: Path, engine: FeatureEngine, reads: Mapping[Commit, Snapshot]) -> None:
+        """Write a checkpoint's file; `reads`: what the reads under way saw."""
+        groups = range(self._groups_count)
+        dumps = asyncio.run(_dumped(self, groups))
+        kept = _Kept(
+            [(group, number, payload) for group in groups for number, payload in self.waiting(group).items()],
+            [(group, number, at_ms) for group, of_group in self._decided.items() for number, at_ms in of_group.items()],
+            [_Read.of(commit, seen) for commit, seen in reads.items()],
+        )
+        header = StateHeader(
+            catalogue_hash=engine.catalogue_hash,
+            layouts=engine.layout_records(),
+            groups={group: GroupHeader(dump.commit, dict(dump.fronts)) for group, dump in dumps.items()},
+            replay=_encode(kept),
+        )
+        write_state(path, header, chain.from_iterable(group_frames(group, dump.entities) for group, dump in dumps.items()))
+
+    def restore(self, path: Path) -> dict[Commit, Snapshot]:
+        """Be where a checkpoint's file was written; return what the reads under way had seen.
+
+        Raises:
+            InputFileError: The file is damaged.
+        """
+        kept = _kept(read_header(path).replay)
+        outboxes: dict[int, dict[int, bytes]] = {}
+        for group, number, payload in kept.outboxes:
+            outboxes.setdefault(group, {})[number] = payload
+        for group, number, at_ms in kept.decided:
+            self._decided.setdefault(group, {})[number] = at_ms
+        self.load_file(path, outboxes)
+        return {(read.group, read.commit): read.snapshot() for read in kept.reads}
+
+    def load_file(self, path: Path, outboxes: Mapping[int, Mapping[int, bytes]] = MappingProxyType({})) -> None:
+        """Be where a state file was written: a snapshot of live state, or a checkpoint's with its `outboxes` by group and commit.
+
+        Raises:
+            InputFileError: The file is damaged.
+        """
+        for group, found in read_header(path).groups.items():
+            self.begin(group, found.commit, found.fronts, outboxes.get(group, {}))
+        for frame in read_state(path):
+            self.load(frame.group, frame.kind, frame.keys, frame.blobs())

@@ -1,0 +1,190 @@
+"""The replay loop: batches in; answers, features and counts out; a checkpoint now and then.
+
+Where the batches come from (one process, several) and where the answers go is the caller's choice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from stream_app.features.fold_types import FoldResult
+from stream_app.logs.log_issues import LogIssues
+from stream_app.logs.log_records import LogRecord
+from stream_app.logs.log_source import LogSource
+from stream_app.replay.canonical import ReplayBatch
+from stream_app.replay.checkpoints.checkpoint import CheckpointFolder, Resumable
+from stream_app.replay.features_file import FeaturesFolder
+from stream_app.replay.sinks import ReplaySink
+
+__all__ = ["Outputs", "ReplaySummary", "reached", "run_replay"]
+
+_IN_MINUTES_S: Final = 120
+
+
+@dataclass
+class ReplaySummary:
+    """What became of the records, over all runs of this replay; `new_events` and `seconds` are this run's alone."""
+
+    records: int = 0
+    events: int = 0
+    late: int = 0
+    duplicates: int = 0
+    dead_letters: int = 0
+    labels: int = 0
+    alerts: int = 0
+    first_event_ms: int = -1
+    last_event_ms: int = -1
+    answers: Counter[str] = field(default_factory=Counter)
+    model_versions: dict[str, int] = field(default_factory=dict)
+    resumed_at: int = 0
+    new_events: int = 0
+    seconds: float = 0.0
+    complete: bool = False
+    resumable: bool = False
+
+    def counts(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        kept = ("records", "events", "late", "duplicates", "dead_letters", "labels", "alerts", "first_event_ms", "last_event_ms")
+        counts = {name: getattr(self, name) for name in kept}
+        return {**counts, "answers": dict(self.answers), "model_versions": self.model_versions}
+
+    def restore(self, counts: Mapping[str, Any]) -> None:
+        """Go on from what a checkpoint kept."""
+        for name, value in counts.items():
+            setattr(self, name, Counter(value) if name == "answers" else value)
+        self.resumed_at = self.records
+
+    def take(self, batch: ReplayBatch) -> None:
+        """Count a batch."""
+        prepared, judged = batch.prepared, batch.judged
+        self.records += batch.end - batch.first
+        self.labels += len(batch.labels)
+        self.dead_letters += len(prepared.dead)
+        for topic, said in batch.messages.items():
+            self.answers[topic] += len(said.values)
+        if judged is None:
+            return
+        self.alerts = self.answers["fraud-alerts"]
+        times = prepared.events[0].event_time_ms, prepared.events[-1].event_time_ms
+        self.take_features(*times, judged.folded, Counter(judged.ranked.versions))
+
+    def take_features(self, first_ms: int, last_ms: int, folded: FoldResult, versions: Mapping[str, int]) -> None:
+        """Count the events of a batch: the times of the first and last one, what was folded, and the events of each model."""
+        self.events += len(folded.late)
+        self.new_events += len(folded.late)
+        self.late += int(folded.late.sum())
+        self.duplicates += int((folded.duplicate_of >= 0).sum())
+        if self.first_event_ms < 0:
+            self.first_event_ms = first_ms
+        self.last_event_ms = max(self.last_event_ms, last_ms)
+        for version, rows in versions.items():
+            self.model_versions[version] = self.model_versions.get(version, 0) + rows
+
+    def line(self, source: LogSource) -> dict[str, Any]:
+        """Return what the command prints last."""
+        return {
+            **self.counts(),
+            "answers": dict(sorted(self.answers.items())),
+            "problems": source.problems.count,
+            "problems_by_reason": source.problems.summary(),
+            "resumed_at": self.resumed_at,
+            "seconds": round(self.seconds, 3),
+            "events_per_s": round(self.new_events / self.seconds, 1) if self.seconds else 0.0,
+            "complete": self.complete,
+            "resumable": self.resumable and not self.complete,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """Where everything goes. `checkpoints` needs a replay that can go on from one."""
+
+    sinks: Mapping[str, ReplaySink]
+    features: FeaturesFolder | None = None
+    checkpoints: CheckpointFolder | None = None
+    checkpoint_s: float = 30.0
+    stop: Callable[[], bool] = lambda: False
+    progress: Callable[[int, str], None] = lambda _events, _note: None
+
+
+def run_replay(
+    batches: Iterable[ReplayBatch], source: LogSource, outputs: Outputs, summary: ReplaySummary, replay: Resumable | None
+) -> ReplaySummary:
+    """Replay to the end, or until it is told to stop.
+
+    Args:
+        batches: In order of the log, behind what the summary has counted.
+        source: Names the records that are no events.
+        outputs: Where everything goes.
+        summary: Goes on counting.
+        replay: Whose state a checkpoint keeps.
+    """
+    summary.resumable = outputs.checkpoints is not None
+    begin_s = checkpoint_s = time.monotonic()
+    stopped = False
+    for batch in batches:
+        _give_out(batch, source, outputs, summary)
+        outputs.progress(summary.records, reached(summary, source, begin_s))
+        stopped = stopped or outputs.stop()
+        if outputs.checkpoints is not None:
+            assert replay is not None, "a checkpoint keeps the state of a replay"
+            if not replay.at_rest:
+                continue  # to the end of the segment, and of a replay that is to stop too
+            if stopped or replay.each_batch or time.monotonic() >= checkpoint_s + outputs.checkpoint_s:
+                _checkpoint(outputs, outputs.checkpoints, summary, source.problems, replay)
+                checkpoint_s = time.monotonic()
+        if stopped:
+            break
+    else:
+        _finish(outputs)
+        summary.complete = True
+    summary.seconds = time.monotonic() - begin_s
+    return summary
+
+
+def _give_out(batch: ReplayBatch, source: LogSource, outputs: Outputs, summary: ReplaySummary) -> None:
+    summary.take(batch)
+    for record, _, reason, _ in batch.prepared.dead:
+        assert isinstance(record, LogRecord)
+        source.problems.add(*source.where(record), f"no event: {reason}", of_record=True)
+    for sink in outputs.sinks.values():
+        sink.write(batch.messages)
+    if outputs.features is not None:
+        outputs.features.write(batch.prepared, batch.judged)
+
+
+def _finish(outputs: Outputs) -> None:
+    for sink in outputs.sinks.values():
+        sink.finish()
+    if outputs.features is not None:
+        outputs.features.finish()
+    if outputs.checkpoints is not None:
+        outputs.checkpoints.remove()
+    for sink in outputs.sinks.values():
+        sink.tidy()  # only now: a checkpoint that is left needs what was set aside
+    if outputs.features is not None:
+        outputs.features.tidy()
+
+
+def _checkpoint(
+    outputs: Outputs, checkpoints: CheckpointFolder, summary: ReplaySummary, problems: LogIssues, replay: Resumable
+) -> None:
+    positions = {name: sink.flush() for name, sink in outputs.sinks.items()}
+    if outputs.features is not None:
+        positions["features"] = outputs.features.flush()
+    checkpoints.save(replay, summary.records, positions, summary.counts(), problems)
+
+
+def reached(summary: ReplaySummary, source: LogSource, begin_s: float) -> str:
+    """Say which event time is reached, and how long it will take yet."""
+    at = datetime.fromtimestamp(summary.last_event_ms / 1_000, UTC).strftime("%Y-%m-%d %H:%M")
+    done = summary.records - summary.resumed_at
+    if source.total is None or not done:
+        return f"at {at}"
+    left_s = (source.total - summary.records - summary.labels) * (time.monotonic() - begin_s) / done
+    return f"at {at}, {left_s / 60:.0f} min left" if left_s > _IN_MINUTES_S else f"at {at}, {max(0.0, left_s):.0f} s left"

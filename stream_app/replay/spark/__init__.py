@@ -1,0 +1,1 @@
+"""Replay on Apache Spark, for logs larger than one machine."""

@@ -1,0 +1,1 @@
+"""Training data: data sets, sources, splits, augmentation, tokenizer."""

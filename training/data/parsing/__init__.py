@@ -1,0 +1,1 @@
+"""Parsers of source files: columns, cells, declared labels, splits."""

@@ -1,0 +1,299 @@
+"""What a config declares of a file's columns, whatever the file: labels and the tasks they train, scenes, times, the split.
+
+[source.split]      see `training.data.parsing.splits`
+[[source.labels]]   one for each label: `LabelPlan`
+scene = "column"    which shop, domain or source a row is of; "file" = the name of its file up to the first dot
+time = "column"     milliseconds, or seconds below 1e11, since 1970, or ISO 8601
+key = "column"      whose row it is, for figures per customer
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar
+from zlib import crc32
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from model.inputs import TableInputs, TextInputs
+from model.tasks import Task
+from stream_app.errors import ConfigError, ContractError, InputFileError
+from training.data.dataset import UNKNOWN, Dataset
+from training.data.parsing.cells import numbers_of, times_of
+from training.data.parsing.columns import ColumnReading, TableColumns, read_files
+from training.data.parsing.section import plan_of
+from training.data.parsing.splits import SplitPlan, assign
+
+__all__ = ["LabelPlan", "Rows", "SourcePlan", "plan_from_section", "rows_from_files", "scenes_of"]
+
+_SCENES_LIMIT: Final = 127  # segments are int8
+_GIVEN: Final = ("train", "validation", "test")
+
+
+class LabelPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One label, and the task that it trains.
+
+    Attributes:
+        name: of the task and of the label.
+        column: where it stands.
+        kind: `binary` or `classes`.
+        positive: binary: the texts that mean yes; every other text but a missing one means no.
+        above: binary: instead of `positive`, numbers above it mean yes.
+        classes: classes: their texts, in order; () = those that occur, sorted.
+        by_scene: one task for each scene, named like it, in place of one for all: the scenes then share as tasks do.
+    """
+
+    name: str
+    column: str
+    kind: Literal["binary", "classes"] = "binary"
+    positive: tuple[str, ...] = ()
+    above: float | None = None
+    classes: tuple[str, ...] = ()
+    by_scene: bool = False
+
+
+class SourcePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What sections of tables and of texts have in common; see the module.
+
+    Attributes:
+        kind: which source reads it.
+        train, validation, test: names of files, or patterns, in the folder that is given; for split `given`. "" = the given file.
+        missing: texts that mean that a value is not known.
+        unique: columns that make a row: of rows that agree in all of them only the first is kept. () = all rows are kept.
+        only: a scene: no other's rows are read, so nothing is learnt from them. "" = all scenes.
+    """
+
+    kind: str
+    labels: tuple[LabelPlan, ...]
+    reading: ColumnReading = ColumnReading()
+    split: SplitPlan = SplitPlan()
+    train: str = ""
+    validation: str = ""
+    test: str = ""
+    scene: str = ""
+    time: str = ""
+    key: str = ""
+    missing: tuple[str, ...] = ("", "?", "NA", "NaN", "nan", "null", "None")
+    unique: tuple[str, ...] = ()
+    only: str = ""
+
+
+Plan = TypeVar("Plan", bound=SourcePlan)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """N rows of files, with all that is not a feature of them already decided.
+
+    Attributes:
+        columns: the rows.
+        labels: by label, (N,) int32, -1 = unknown.
+        first: (N,) int32, the first declared label, over all scenes; what n-grams are weighed by.
+        tasks: the tasks of the labels.
+        split: (N,) int8, codes of training.data.dataset.SPLITS.
+        segment: (N,) int8, numbers of `segments`.
+        segments: names of the scenes; one named "all" without scenes.
+        time_ms: (N,) int64, 0 where no time is known.
+        key: (N,) int64.
+    """
+
+    columns: TableColumns
+    labels: dict[str, NDArray[np.int32]]
+    first: NDArray[np.int32]
+    tasks: tuple[Task, ...]
+    split: NDArray[np.int8]
+    segment: NDArray[np.int8]
+    segments: tuple[str, ...]
+    time_ms: NDArray[np.int64]
+    key: NDArray[np.int64]
+
+    @property
+    def scene(self) -> NDArray[np.int32]:
+        """(N,) int32 scenes as a network reads them: 0 = unknown, 1.. = the scenes in order of `segments`."""
+        return self.segment.astype(np.int32) + 1
+
+    def dataset(
+        self,
+        inputs: dict[str, NDArray[Any]],
+        spec: TableInputs | TextInputs,
+        fitted: dict[str, NDArray[Any]],
+        feature_names: tuple[str, ...] = (),
+    ) -> Dataset:
+        """Return the data set of these rows; `inputs`, `spec`, `fitted` and `feature_names` as its attributes."""
+        return Dataset(
+            inputs=inputs,
+            labels=dict(self.labels),
+            split=self.split,
+            segment=self.segment,
+            time_ms=self.time_ms,
+            key=self.key,
+            tasks=self.tasks,
+            spec=spec,
+            feature_names=feature_names,
+            segments=self.segments,
+            fitted=fitted,
+        )
+
+
+def plan_from_section(section: Mapping[str, Any], kind: type[Plan]) -> Plan:
+    """Read a [source] section that declares labels.
+
+    Raises:
+        ConfigError: As `plan_of`, or it declares none.
+    """
+    plan = plan_of(section, kind)
+    if not plan.labels:
+        raise ConfigError("[source] declares no label: give at least one [[source.labels]] with name and column")
+    return plan
+
+
+def rows_from_files(path: Path, plan: SourcePlan) -> Rows:
+    """Read the files of a source, and decide labels and split.
+
+    Raises:
+        InputFileError: A file or a cell cannot be read; the message says where and what to do.
+        ContractError: There are too many scenes, or a part of the split is empty.
+    """
+    columns, given = _read(path, plan)
+    columns, given = _kept(columns, given, plan)
+    scenes = columns[plan.scene] if plan.scene else ["all"] * len(columns)
+    segments = tuple(sorted(set(scenes)))
+    if len(segments) > _SCENES_LIMIT:
+        raise ContractError(
+            f"[source] scene {plan.scene!r} has {len(segments)} values, at most {_SCENES_LIMIT} are possible. Operator action: "
+            "declare it as a categorical column instead."
+        )
+    number = {name: code for code, name in enumerate(segments)}
+    segment = np.array([number[scene] for scene in scenes], np.int8)
+    tasks, labels = _labels(columns, plan, segment, segments)
+    time_ms = times_of(columns, plan.time or plan.split.time)
+    split = assign(plan.split, _strata(columns, plan, segment), given, time_ms)
+    key = np.array([crc32(text.encode()) for text in columns[plan.key]] if plan.key else range(len(columns)), np.int64)
+    first = _values(columns, plan.labels[0], plan.missing)[1]
+    return Rows(columns, labels, first, tasks, split, segment, segments, time_ms, key)
+
+
+def scenes_of(path: Path, plan: SourcePlan) -> list[str]:
+    """Return the names of the scenes in the files of a source, sorted; none if it declares no scene.
+
+    Raises:
+        InputFileError: A file cannot be read, or has no such column.
+    """
+    return sorted(set(_read(path, plan)[0][plan.scene])) if plan.scene else []
+
+
+def _read(path: Path, plan: SourcePlan) -> tuple[TableColumns, NDArray[np.int8] | None]:
+    """Return the rows of all files, and which part of the split each is given for (None: none is)."""
+    parts = {name: pattern for name in _GIVEN if (pattern := str(getattr(plan, name)))}
+    if not parts:
+        if path.is_dir():
+            raise InputFileError(f"{path} is a folder; name the file in it, or the patterns train and test in [source]")
+        columns = read_files([path], plan.reading)
+        return columns, _given_by_column(columns, plan.split) if plan.split.kind == "given" else None
+    found = {name: _matches(path, pattern) for name, pattern in parts.items()}
+    columns = read_files([file for files in found.values() for file in files], plan.reading)
+    code = {str(file): _GIVEN.index(name) for name, files in found.items() for file in files}
+    given = np.array([code[file] for file, _ in columns.places], np.int8)
+    return columns, given if plan.split.kind == "given" else None
+
+
+def _matches(path: Path, pattern: str) -> list[Path]:
+    folder = path if path.is_dir() else path.parent
+    found = sorted(folder.glob(pattern))
+    if not found:
+        raise InputFileError(f"{folder} has no file {pattern!r} that [source] names; give the folder that has it")
+    return found
+
+
+def _given_by_column(columns: TableColumns, split: SplitPlan) -> NDArray[np.int8]:
+    code = {text: part for part, texts in enumerate(split.values) for text in texts}
+    given = np.full(len(columns), -1, np.int8)
+    for row, text in enumerate(columns[split.column]):
+        if text not in code:
+            raise InputFileError(
+                f"{columns.where(row, split.column)}: {text!r} is none of the parts {', '.join(code)}. Add it to values in "
+                "[source.split]"
+            )
+        given[row] = code[text]
+    return given
+
+
+def _kept(
+    columns: TableColumns, given: NDArray[np.int8] | None, plan: SourcePlan
+) -> tuple[TableColumns, NDArray[np.int8] | None]:
+    """Return the rows of the scene that is asked for, each but once where that is asked for."""
+    kept = list(range(len(columns)))
+    if plan.only:
+        scenes = columns[plan.scene] if plan.scene else []
+        kept = [row for row, scene in enumerate(scenes) if scene == plan.only]
+        if not kept:
+            raise ConfigError(
+                f"[source] only is {plan.only!r}, which is no scene; there are {', '.join(sorted(set(scenes))) or 'none'}"
+            )
+    if plan.unique:
+        texts = [columns[name] for name in plan.unique]
+        first: dict[tuple[str, ...], int] = {}
+        for row in kept:
+            first.setdefault(tuple(column[row] for column in texts), row)
+        kept = list(first.values())
+    if len(kept) == len(columns):
+        return columns, given
+    cells = {name: [values[row] for row in kept] for name, values in columns.cells.items()}
+    return TableColumns(cells, [columns.places[row] for row in kept]), None if given is None else given[kept]
+
+
+def _strata(columns: TableColumns, plan: SourcePlan, segment: NDArray[np.int8]) -> NDArray[np.int64]:
+    by_name = {label.name: label for label in plan.labels}
+    name = plan.split.stratify or plan.labels[0].name
+    if name not in by_name:
+        raise ConfigError(f"[source.split] stratify is {name!r}, which is no label; there are {', '.join(by_name)}")
+    codes = _values(columns, by_name[name], plan.missing)[1].astype(np.int64)
+    return (codes - UNKNOWN) * _SCENES_LIMIT + segment
+
+
+def _labels(
+    columns: TableColumns, plan: SourcePlan, segment: NDArray[np.int8], segments: tuple[str, ...]
+) -> tuple[tuple[Task, ...], dict[str, NDArray[np.int32]]]:
+    tasks: list[Task] = []
+    labels: dict[str, NDArray[np.int32]] = {}
+    for label in plan.labels:
+        classes, values = _values(columns, label, plan.missing)
+        by_name = _by_scene(values, segment, segments) if label.by_scene else {label.name: values}
+        for name, of_task in by_name.items():
+            tasks.append(Task(name=name, kind=label.kind, label=name, classes=classes))
+            labels[name] = of_task
+    if len(labels) != len(tasks):
+        raise ConfigError(
+            f"[[source.labels]]: two tasks have one name among {', '.join(task.name for task in tasks)}; rename one"
+        )
+    return tuple(tasks), labels
+
+
+def _by_scene(values: NDArray[np.int32], segment: NDArray[np.int8], segments: tuple[str, ...]) -> dict[str, NDArray[np.int32]]:
+    return {name: np.where(segment == code, values, UNKNOWN).astype(np.int32) for code, name in enumerate(segments)}
+
+
+def _values(columns: TableColumns, label: LabelPlan, missing: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.int32]]:
+    """Return the names of the classes (none for binary) and (N,) int32 codes."""
+    texts, unknown = columns[label.column], frozenset(missing)
+    if label.kind == "binary":
+        if label.above is None:
+            yes = frozenset(label.positive)
+            codes = [UNKNOWN if text in unknown else int(text in yes) for text in texts]
+        else:
+            numbers = numbers_of(columns, label.column, missing)
+            codes = [UNKNOWN if np.isnan(number) else int(number > label.above) for number in numbers]
+        return (), np.array(codes, np.int32)
+    classes = label.classes or tuple(sorted(set(texts) - unknown))
+    code = {name: place for place, name in enumerate(classes)} | dict.fromkeys(unknown, UNKNOWN)
+    for row, text in enumerate(texts):
+        if text not in code:
+            raise InputFileError(
+                f"{columns.where(row, label.column)}: {text!r} is no class of {label.name!r}. "
+                "Add it to classes, or to missing, in [source]"
+            )
+    return classes, np.array([code[text] for text in texts], np.int32)

@@ -1,0 +1,71 @@
+"""Where training sets come from: one file for each kind of source, chosen by `[source] kind`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from stream_app.errors import ConfigError
+
+if TYPE_CHECKING:
+    from training.data.dataset import Dataset
+
+__all__ = ["KINDS", "dataset_from"]
+
+KINDS: Final = ("simulation", "log", "table", "text", "sequences")
+
+
+def dataset_from(
+    source: Mapping[str, Any],
+    paths: Sequence[Path],
+    progress: Callable[[str], None],
+    protocol: str = "",
+    tasks: Sequence[str] = (),
+) -> Dataset:
+    """Make a training set.
+
+    Args:
+        source: the section [source] of a configuration.
+        paths: files or folders to read, as the kind wants them; none for a simulation.
+        progress: told what is being done, one sentence at a time.
+        protocol: of evaluation; "" = the source's own.
+        tasks: names of the tasks that rows are for; empty = all.
+
+    Raises:
+        ConfigError: The section is wrong, or the files do not fit it.
+        InputFileError: A file cannot be read.
+        ContractError: What the files hold is no training set.
+    """
+    kind = source.get("kind")
+    if kind == "log":
+        from training.data.sources.logs import dataset_from_log
+
+        return dataset_from_log(paths, source, progress, protocol, tasks)
+    if kind == "simulation":
+        from training.data.sources.simulated import dataset_from_simulation
+
+        return dataset_from_simulation(paths, source, progress)
+    if kind not in KINDS:
+        raise ConfigError(f"[source] kind = {kind!r}: there is none; it is one of {', '.join(KINDS)}")
+    return _of_rows(str(kind), source, _only(paths, str(kind)), progress)
+
+
+def _of_rows(kind: str, source: Mapping[str, Any], path: Path, progress: Callable[[str], None]) -> Dataset:
+    if kind == "table":
+        from training.data.sources.tables import dataset_from_table
+
+        return dataset_from_table(path, source, progress)
+    if kind == "text":
+        from training.data.sources.texts import dataset_from_texts
+
+        return dataset_from_texts(path, source, progress)
+    from training.data.sources.sequences import dataset_from_sequences
+
+    return dataset_from_sequences(path, source, progress)
+
+
+def _only(paths: Sequence[Path], kind: str) -> Path:
+    if len(paths) != 1:
+        raise ConfigError(f"a source of kind {kind} reads one --data, a file or the folder of its files; {len(paths)} are given")
+    return paths[0]

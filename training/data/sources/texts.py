@@ -1,0 +1,105 @@
+"""Texts and their labels: tokens for a transformer and n-grams for a linear reader, as the config declares them.
+
+    reviews of 16 shops      train = "*.task.train.tsv.gz", test = "*.task.test.tsv.gz", scene = "file"
+    one file with parts      split = { kind = "given", column = "part", values = [["train"], ["val"], ["test"]] }
+
+Tokenizer and n-grams are learnt on train rows alone and kept in `Dataset.fitted` ("tokenizer", "gram_hashes", "gram_values"), so
+serving can repeat them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from model.inputs import TextInputs
+from training.data.dataset import Dataset
+from training.data.parsing.declared import Rows, SourcePlan, plan_from_section, rows_from_files
+from training.data.parsing.grams import GramPlan, Grams, bags, learn_grams
+
+__all__ = ["TextPlan", "TokenPlan", "dataset_from_texts"]
+
+_TRAIN: Final = 0
+
+
+class TokenPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Tokens of a text.
+
+    Attributes:
+        vocabulary: tokens to learn, at most.
+        length: tokens of a text, L; the rest is cut off.
+        path: of a Hugging Face model whose tokenizer and weights are taken; "" = learn from the train texts.
+    """
+
+    vocabulary: int = 8_000
+    length: int = 32
+    path: str = ""
+
+
+class TextPlan(SourcePlan, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A [source] section of kind "text".
+
+    Attributes:
+        text: the column of the texts.
+        tokens: what the transformer reads.
+        grams: what the linear reader reads.
+    """
+
+    text: str = "text"
+    tokens: TokenPlan = TokenPlan()
+    grams: GramPlan = GramPlan()
+
+
+def dataset_from_texts(path: Path, source: Mapping[str, Any], progress: Callable[[str], None] = lambda _: None) -> Dataset:
+    """Read files of texts as their config declares them.
+
+    Args:
+        path: the file, or the folder with the files that the config names.
+        source: the [source] section, see `TextPlan`.
+        progress: told what is being done, one sentence at a time.
+
+    Raises:
+        ConfigError: The section is wrong.
+        InputFileError: A file or a cell cannot be read.
+        ContractError: A part of the split is empty.
+    """
+    plan = plan_from_section(source, TextPlan)
+    progress(f"reading {path}")
+    rows = rows_from_files(path, plan)
+    texts = rows.columns[plan.text]
+    progress(f"{len(texts):,} texts; learning tokens and n-grams from the train rows")
+    inputs, vocabulary, fitted = _tokens(plan.tokens, texts, rows)
+    grams = _grams(plan.grams, texts, rows)
+    inputs["grams"], inputs["gram_values"] = bags(grams, texts)
+    fitted |= {"gram_hashes": grams.hashes, "gram_values": grams.values}
+    if plan.scene:
+        inputs["scene"] = rows.scene
+    spec = TextInputs(
+        vocabulary=vocabulary,
+        length=plan.tokens.length,
+        grams=plan.grams.limit,
+        scenes=len(rows.segments) + 1 if plan.scene else 0,
+        path=plan.tokens.path,
+        gram_buckets=len(grams.hashes) + 1,
+    )
+    return rows.dataset(inputs, spec, fitted)
+
+
+def _tokens(plan: TokenPlan, texts: list[str], rows: Rows) -> tuple[dict[str, NDArray[Any]], int, dict[str, NDArray[Any]]]:
+    """Return the tensor, the number of tokens, and what was learnt."""
+    from training.data.tokenizer import encode, learn_tokenizer, tokenizer_from_path, vocabulary_size
+
+    train = np.flatnonzero(rows.split == _TRAIN)
+    tokenizer = tokenizer_from_path(plan.path) if plan.path else learn_tokenizer((texts[row] for row in train), plan.vocabulary)
+    learnt: dict[str, NDArray[Any]] = {"tokenizer": np.array(tokenizer.to_str())}
+    return {"tokens": encode(tokenizer, texts, plan.length)}, vocabulary_size(tokenizer), learnt
+
+
+def _grams(plan: GramPlan, texts: list[str], rows: Rows) -> Grams:
+    train = np.flatnonzero(rows.split == _TRAIN)
+    return learn_grams(plan, [texts[row] for row in train], rows.first[train].astype(np.int64))

@@ -1,0 +1,1 @@
+"""Evaluate a model: metrics by task, baselines, nearest neighbours, calibration, significance."""

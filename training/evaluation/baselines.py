@@ -1,0 +1,286 @@
+"""What is reached without a network: the numbers a trained model has to beat to have learnt anything.
+
+Each floor is fitted on the training range and judged like the model, on the same rows and by the same protocol. Its name is
+`<way>_<metric>`, so it stands beside the metric it is a floor of; `ways_of` reads such names.
+
+    prevalence, majority   always the shares of the training range
+    single_feature         binary: the best of the dense features, high or low; which one is chosen on the training range
+    logistic               a logistic regression on all scaled dense features and one-hot categories
+    svm                    a linear support vector machine on the n-grams of texts; it claims no probabilities
+    table, scene_table     events: shares by the kind and scene of the event
+    popularity             retrieval: the commonest next items
+    neighbours             sequences: the items that come near those of the sequence (training/evaluation/neighbours.py)
+    category_popularity    events: the commonest of the event's own category (of all, for a search)
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.inputs import EventInputs, SequenceInputs, TextInputs
+from model.tasks import Task
+from stream_app.evaluation.metrics import average_precision
+from training.data.dataset import SPLITS, UNKNOWN, Dataset
+from training.evaluation.metrics import ranks
+from training.evaluation.neighbours import neighbour_places, neighbours_of
+from training.evaluation.protocol import EvaluationProtocol, judged_rows, measure, placed, refuses, refusing, scored, seen_items
+
+__all__ = ["CANDIDATES", "DEFAULT_PROTOCOL", "WAYS", "features_of", "floors", "ways_of"]
+
+WAYS: Final = (
+    "prevalence",
+    "majority",
+    "single_feature",
+    "logistic",
+    "svm",
+    "table",
+    "scene_table",
+    "popularity",
+    "neighbours",
+    "category_popularity",
+)
+
+CANDIDATES: Final = 20  # items an answer holds
+DEFAULT_PROTOCOL: Final = EvaluationProtocol()
+_KIND, _SCENE = 0, 1  # columns of contract.CONTEXT_COLUMNS
+_SCENES: Final = 32  # more than there are
+_LARGEST: Final = 1e15  # stands for infinity, as in the encoder
+_TRAIN: Final = SPLITS.index("train")
+_FITTING_ROWS: Final = 100_000  # up to twice as many are taken: a regression has some hundred numbers to learn
+_REGRESSION_STEPS: Final = 100
+_PULL: Final = 2e-4  # towards zero, of the mean loss: as weak as it can be and still have one answer where classes part
+_SPREADS_IN_RANGE: Final = 1.35  # interquartile range of a normal distribution, in standard deviations
+_LEAST_SPREAD: Final = 0.1  # in log units, as the encoder
+_LIMIT: Final = 6.0  # spreads, as the encoder
+_KEPT: Final = (
+    "average_precision",
+    "auc",
+    "log_loss",
+    "accuracy",
+    "macro_f1",
+    "macro_auc",
+    "card_precision",
+    "recall",
+    "ndcg",
+    "mrr",
+)
+
+Array = NDArray[Any]
+
+
+def floors(dataset: Dataset, protocol: EvaluationProtocol = DEFAULT_PROTOCOL) -> dict[str, dict[str, float]]:
+    """Return floors by task and name; none for a task without a known label in the training or the test range."""
+    found: dict[str, dict[str, float]] = {}
+    held = dataset.rows("validation") if any(refuses(task, dataset) for task in dataset.tasks) else dataset.rows("test")[:0]
+    rows = np.concatenate([_thinned(dataset.rows("train")), held, dataset.rows("test")])
+    features = features_of(dataset, rows) if any(task.kind != "retrieval" for task in dataset.tasks) else None
+    for task in dataset.tasks:
+        train = dataset.known(task.label, "train")
+        if not len(train) or not len(dataset.known(task.label, "test")):
+            found[task.name] = {}
+        elif task.kind == "retrieval":
+            found[task.name] = _retrieval(task, dataset, train, protocol)
+        else:
+            found[task.name] = _constant(task, dataset, train, protocol)
+            found[task.name] |= _table(task, dataset, train, protocol) if isinstance(dataset.spec, EventInputs) else {}
+            found[task.name] |= _single(task, dataset, rows, protocol) if task.kind == "binary" else {}
+            found[task.name] |= _linear(task, dataset, features, rows, protocol)
+    return found
+
+
+def ways_of(floors: Mapping[str, float | None], metric: str) -> dict[str, float]:
+    """Return way -> floor of exactly this metric, of `floors` by `<way>_<metric>`; what is no number is left out.
+
+    What a network reaches alone (`alone_<metric>`, see `training.evaluation.protocol`) has the floors of the metric.
+    """
+    named = {f"{way}_{metric.removeprefix('alone_')}": way for way in WAYS}
+    return {named[name]: value for name, value in floors.items() if name in named and value is not None and math.isfinite(value)}
+
+
+def features_of(dataset: Dataset, rows: Array) -> Any:  # noqa: ANN401  # scipy ships no types
+    """Return what a linear model reads of `rows` (R,): an array (R, F), a sparse matrix, or None where rows have no features.
+
+    Dense features are scaled as the network's encoder scales them, by the training range; categories and scenes are one-hot;
+    texts are their n-grams, or where they have none, their tokens.
+    """
+    from scipy import sparse
+
+    dense = [_scaled(dataset, rows)] if "dense" in dataset.inputs else []
+    codes = list(dataset.inputs["categories"].T) if "categories" in dataset.inputs else []
+    codes += [dataset.inputs["scene"]] if "scene" in dataset.inputs else []
+    parts = [_one_hot(column)[rows] for column in codes]
+    parts += [_words(dataset, rows)] if isinstance(dataset.spec, TextInputs) else []
+    if not parts:
+        return dense[0] if dense else None
+    return sparse.hstack([sparse.csr_matrix(part) for part in dense] + parts, format="csr")
+
+
+def _scaled(dataset: Dataset, rows: Array) -> NDArray[np.float32]:
+    def logs(part: Array) -> Array:
+        values = np.clip(dataset.inputs["dense"][part].astype(np.float64), -_LARGEST, _LARGEST)
+        return np.sign(values) * np.log1p(np.abs(values))
+
+    fit = logs(_thinned(dataset.rows("train")))
+    there = ~np.isnan(fit).all(axis=0)  # a column that was never known says nothing
+    low, middle, high = np.nanpercentile(np.where(there, fit, 0.0), [25, 50, 75], axis=0)
+    spread = np.maximum((high - low) / _SPREADS_IN_RANGE, np.nanstd(np.where(there, fit, 0.0), axis=0) / 2)
+    scaled = np.clip((logs(rows) - middle) / np.maximum(spread, _LEAST_SPREAD), -_LIMIT, _LIMIT)
+    found: NDArray[np.float32] = np.nan_to_num(scaled).astype(np.float32)
+    return found
+
+
+def _one_hot(column: Array) -> Any:  # noqa: ANN401  # scipy ships no types
+    from scipy import sparse
+
+    rows, codes = np.arange(len(column)), np.maximum(column, 0).astype(np.int64)
+    return sparse.csr_matrix((np.ones(len(column), np.float32), (rows, codes)))
+
+
+def _words(dataset: Dataset, rows: Array) -> Any:  # noqa: ANN401  # scipy ships no types
+    from scipy import sparse
+    from sklearn.preprocessing import normalize
+
+    weighed = "gram_values" in dataset.inputs
+    codes = dataset.inputs["grams" if weighed else "tokens"]
+    width = int(codes.max(initial=0)) + 1
+
+    def counted(part: Array) -> Any:  # noqa: ANN401  # scipy ships no types
+        row, place = np.nonzero(codes[part] > 0)
+        found = codes[part][row, place]
+        values = dataset.inputs["gram_values"][part][row, place] if weighed else np.ones(len(found), np.float32)
+        return sparse.csr_matrix((values, (row, found)), (len(part), width))
+
+    of_rows = counted(rows)
+    if weighed:
+        return of_rows
+    fit = counted(dataset.rows("train"))
+    rarity = np.log((1.0 + fit.shape[0]) / (1.0 + np.asarray((fit > 0).sum(axis=0)).ravel())) + 1.0  # smoothed idf
+    of_rows.data = 1.0 + np.log(of_rows.data)
+    return normalize(of_rows @ sparse.diags(rarity)).tocsr()
+
+
+def _judged(task: Task, dataset: Dataset, answered: Array, protocol: EvaluationProtocol, way: str) -> dict[str, float]:
+    """Return the metrics of `answered` (R, ...), answers to the R rows of the test range."""
+    found = measure(scored(task, dataset, dataset.rows("test"), answered, protocol), dataset, protocol)
+    return {f"{way}_{name}": value for name, value in found.items() if name.startswith(_KEPT)}
+
+
+def _labels(task: Task, dataset: Dataset) -> tuple[NDArray[np.int64], int]:
+    return dataset.labels[task.label].astype(np.int64), len(task.classes) if task.kind == "classes" else 2
+
+
+def _constant(task: Task, dataset: Dataset, train: Array, protocol: EvaluationProtocol) -> dict[str, float]:
+    shares = _shares(np.zeros(len(dataset), np.int64), *_labels(task, dataset), train, dataset.rows("test"))
+    if task.kind == "classes":
+        return _judged(task, dataset, shares, protocol, "majority")
+    found = _judged(task, dataset, shares[:, 1], protocol, "prevalence")
+    return {name: found[name] for name in ("prevalence_average_precision", "prevalence_log_loss", "prevalence_accuracy")}
+
+
+def _table(task: Task, dataset: Dataset, train: Array, protocol: EvaluationProtocol) -> dict[str, float]:
+    context = dataset.inputs["context"].astype(np.int64)
+    # What comes next hangs on what came, not on where; a table by both would be thinner and no better.
+    group = context[:, _KIND] if task.name == "next_action" else context[:, _KIND] * _SCENES + context[:, _SCENE]
+    shares = _shares(group, *_labels(task, dataset), train, dataset.rows("test"))
+    if task.kind == "classes":
+        return _judged(task, dataset, shares, protocol, "table")
+    return _judged(task, dataset, shares[:, 1], protocol, "scene_table")
+
+
+def _shares(group: Array, labels: Array, classes: int, train: Array, rows: Array) -> Array:
+    """Return for each of `rows` (R,) the class shares (R, C) of its group in the training range, smoothed by one."""
+    counts = np.ones((int(group.max()) + 1, classes))
+    np.add.at(counts, (group[train], labels[train]), 1.0)
+    shares: Array = (counts / counts.sum(axis=1, keepdims=True))[group[rows]]
+    return shares
+
+
+def _single(task: Task, dataset: Dataset, rows: Array, protocol: EvaluationProtocol) -> dict[str, float]:
+    """Judge the best feature alone; which one, and whether high or low is bad, is chosen on the training range."""
+    if "dense" not in dataset.inputs or not dataset.inputs["dense"].shape[1]:
+        return {}
+    values, labels = _scaled(dataset, rows), dataset.labels[task.label][rows]
+    fit = (dataset.split[rows] == _TRAIN) & (labels != UNKNOWN)
+    column, sign = max(
+        ((column, sign) for column in range(values.shape[1]) for sign in (1.0, -1.0)),
+        key=lambda way: average_precision(way[1] * values[fit, way[0]], labels[fit]),
+    )
+    found = _judged(task, dataset, sign * values[len(rows) - len(dataset.rows("test")) :, column], protocol, "single_feature")
+    return {name: value for name, value in found.items() if not name.endswith(("log_loss", "accuracy"))}  # it claims nothing
+
+
+def _linear(task: Task, dataset: Dataset, features: Any, rows: Array, protocol: EvaluationProtocol) -> dict[str, float]:  # noqa: ANN401
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.svm import LinearSVC
+
+    labels, classes = _labels(task, dataset)
+    fit = np.flatnonzero((dataset.split[rows] == _TRAIN) & (labels[rows] != UNKNOWN))
+    occur = np.unique(labels[rows[fit]])
+    if features is None or len(occur) < 2:
+        return {}
+    text = isinstance(dataset.spec, TextInputs)
+    model = LinearSVC(C=1.0) if text else LogisticRegression(C=1.0 / (_PULL * len(fit)), max_iter=_REGRESSION_STEPS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a floor that is nearly the best is a floor
+        model.fit(features[fit], labels[rows[fit]])
+    answered = _answered(model, features, occur, classes)
+    test = answered[len(rows) - len(dataset.rows("test")) :]
+    way = "svm" if text else "logistic"
+    found = _judged(task, dataset, test if task.kind == "classes" else test[:, 1], protocol, way)
+    if refuses(task, dataset):
+        held = dataset.rows("validation")
+        both = (answered[len(rows) - len(test) - len(held) : len(rows) - len(test)], test)
+        refused = refusing(task, dataset, (held, dataset.rows("test")), both)
+        found |= {f"{way}_{name}": refused[name] for name in ("in_scope_accuracy", "out_of_scope_recall")}
+    return {name: value for name, value in found.items() if not (text and name.endswith("log_loss"))}
+
+
+def _answered(model: Any, features: Any, occur: Array, classes: int) -> Array:  # noqa: ANN401  # scikit-learn ships no types
+    """Return (R, classes) of a model that was fitted on the classes `occur`: probabilities, or margins where it has none."""
+    margins = not hasattr(model, "predict_proba")
+    says = model.decision_function(features) if margins else model.predict_proba(features)
+    if says.ndim == 1:  # two classes, as a margin: its sign answers, so that its sigmoid does from .5 on
+        says = np.stack([1.0 / (1.0 + np.exp(says)), 1.0 / (1.0 + np.exp(-says))], axis=1)
+    answered = np.full((len(says), classes), says.min(initial=0.0) if margins else 0.0)  # a class never seen comes last
+    answered[:, occur] = says
+    return answered
+
+
+def _thinned(rows: Array) -> Array:
+    return rows[:: max(1, len(rows) // _FITTING_ROWS)]
+
+
+def _retrieval(task: Task, dataset: Dataset, train: Array, protocol: EvaluationProtocol) -> dict[str, float]:
+    test = dataset.rows("test")
+    test = test[judged_rows(task, dataset, test, protocol)]
+    wanted = dataset.labels[task.label].astype(np.int64)
+    items = dataset.table.ids if dataset.table else []
+    count = dataset.spec.items if isinstance(dataset.spec, SequenceInputs) else len(items)
+    counts = np.bincount(wanted[train], minlength=count).astype(np.float32)
+    everybody = np.ones((len(test), 1), np.float32)
+    popular = ranks(everybody, counts[:, None], wanted[test], seen_items(dataset, test, protocol))
+    found = placed(popular, "popularity_")
+    if isinstance(dataset.spec, SequenceInputs):
+        near = neighbours_of(dataset, task.label)
+        places = neighbour_places(near, dataset.inputs["sequence"][test], wanted[test], exclude_seen=protocol.exclude_seen)
+        return found | placed(places, "neighbours_")
+    return found | _category_popularity(dataset, counts, test, wanted[test])
+
+
+def _category_popularity(dataset: Dataset, counts: Array, test: Array, wanted: Array) -> dict[str, float]:
+    if dataset.table is None:
+        return {}
+    popular, of_item = np.argsort(-counts, kind="stable"), dataset.table.categories
+    best = popular[:CANDIDATES].tolist()
+    of_category = {int(c): popular[of_item[popular] == c][:CANDIDATES].tolist() for c in np.unique(of_item)}
+    candidates = [of_category.get(category) or best for category in dataset.inputs["item"][test, 1].tolist()]
+    asked = list(zip(wanted.tolist(), candidates, strict=True))
+    places = np.array([some.index(item) if item in some else CANDIDATES for item, some in asked], np.int64)
+    return placed(places, "category_popularity_")

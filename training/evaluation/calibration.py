@@ -1,0 +1,132 @@
+"""Make a probability mean what it says, with what the validation range shows: a temperature, or a monotone curve.
+
+Both keep the order of the answers (a curve may make neighbours equal), so what ranks is judged on what the network answers and
+what counts probabilities on what is calibrated. A calibration is plain numbers: it is written as JSON and applied without
+scikit-learn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_app.errors import ContractError
+from stream_app.evaluation.metrics import LEAST_PROBABILITY, log_loss
+
+__all__ = ["NO_CALIBRATION", "Calibration", "calibrated", "fit_calibration"]
+
+_COLDEST, _HOTTEST = 0.05, 20.0  # a temperature beyond says that something else is wrong
+_STEPS: Final = 40  # of a golden section: the bracket shrinks to 1e-8 of itself
+_GOLDEN: Final = (5.0**0.5 - 1.0) / 2.0
+_CURVE_ROWS: Final = 50  # known rows, the least of which a curve is fitted: fewer make steps of single rows
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What is done to a task's probabilities.
+
+    Attributes:
+        temperature: logits are divided by it; 1 changes nothing.
+        curves: for each class, or once for a binary task: knots (x, y) of a rising piecewise linear curve; () = no curve.
+    """
+
+    temperature: float = 1.0
+    curves: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, for a report."""
+        return asdict(self)
+
+
+NO_CALIBRATION: Final = Calibration()
+
+
+def fit_calibration(kind: str, probabilities: Array, labels: Array, task: str = "") -> Calibration:
+    """Fit a calibration of one kind on rows that the network was not trained on.
+
+    Args:
+        kind: "none", "temperature" or "isotonic", as `Task.calibration`.
+        probabilities: (N,) of label 1, or (N, C).
+        labels: (N,) 0 or 1, or codes; all known.
+        task: its name, for the error.
+
+    Raises:
+        ContractError: There are no rows, or too few of them for a curve, or all have one label.
+    """
+    if kind == "none":
+        return NO_CALIBRATION
+    least = _CURVE_ROWS if kind == "isotonic" else 1
+    if len(labels) < least or len(np.unique(labels)) < 2:
+        raise ContractError(
+            f"task {task!r} wants calibration {kind!r}, and the validation range has {len(labels)} known labels of "
+            f"{len(np.unique(labels))} kinds; it takes {least} of two kinds. Operator action: give a longer validation range, or "
+            f'set calibration = "none" for this task.'
+        )
+    if kind == "temperature":
+        return Calibration(temperature=_temperature(probabilities, labels))
+    if probabilities.ndim == 1:
+        return Calibration(curves=(_curve(probabilities, labels == 1),))
+    return Calibration(curves=tuple(_curve(probabilities[:, c], labels == c) for c in range(probabilities.shape[1])))
+
+
+def calibrated(probabilities: Array, calibration: Calibration) -> Array:
+    """Return the calibrated probabilities, of the same shape; rows of (N, C) sum to one.
+
+    Dividing logits by T is raising probabilities to 1 / T and sharing out again (Guo et al., "On Calibration of Modern Neural
+    Networks", ICML 2017), so the logits are not needed.
+    """
+    found = probabilities
+    if calibration.temperature != 1.0:
+        found = _divided(found, calibration.temperature)
+    if calibration.curves and found.ndim == 1:
+        found = np.interp(found, *calibration.curves[0])
+    elif calibration.curves:
+        # One against the rest, shared out again (Zadrozny and Elkan, "Transforming Classifier Scores into Accurate Multiclass
+        # Probability Estimates", KDD 2002). A row that every curve gives nothing is left to all classes alike.
+        each = np.stack([np.interp(found[:, c], x, y) for c, (x, y) in enumerate(calibration.curves)], axis=1)
+        each = np.maximum(each, LEAST_PROBABILITY)
+        found = each / each.sum(axis=1, keepdims=True)
+    return found
+
+
+def _divided(probabilities: Array, temperature: float) -> Array:
+    both = np.stack([1.0 - probabilities, probabilities], axis=1) if probabilities.ndim == 1 else probabilities
+    logs = np.log(np.maximum(both, np.finfo(np.float64).tiny).astype(np.float64)) / temperature
+    powers = np.exp(logs - logs.max(axis=1, keepdims=True))
+    shares: Array = powers / powers.sum(axis=1, keepdims=True)
+    return shares[:, 1] if probabilities.ndim == 1 else shares
+
+
+def _temperature(probabilities: Array, labels: Array) -> float:
+    """Search the log of T for the lowest log loss, which has one minimum in 1 / T (it is convex there)."""
+    low, high = np.log(_COLDEST), np.log(_HOTTEST)
+
+    def loss(at: float) -> float:
+        return log_loss(_divided(probabilities, float(np.exp(at))), labels)
+
+    inner, outer = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+    of_inner, of_outer = loss(inner), loss(outer)
+    for _ in range(_STEPS):
+        if of_inner <= of_outer:
+            high, outer, of_outer = outer, inner, of_inner
+            inner = high - _GOLDEN * (high - low)
+            of_inner = loss(inner)
+        else:
+            low, inner, of_inner = inner, outer, of_outer
+            outer = low + _GOLDEN * (high - low)
+            of_outer = loss(outer)
+    return float(np.exp((low + high) / 2.0))
+
+
+def _curve(says: Array, happened: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    from sklearn.isotonic import IsotonicRegression
+
+    fitted = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(
+        says.astype(np.float64), happened.astype(np.float64)
+    )
+    return tuple(fitted.X_thresholds_.tolist()), tuple(fitted.y_thresholds_.tolist())

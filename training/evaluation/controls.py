@@ -1,0 +1,68 @@
+"""Controls: what the same rows give without sharing anything between tasks.
+
+A control is no floor that has to be beaten to ship; it says what one network for all tasks costs or gains. Two of them:
+LightGBM on the same dense features and categories, one model for each task; and the same network trained for each task alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from model.tasks import Task
+from training.data.dataset import Dataset
+from training.evaluation.protocol import EvaluationProtocol, measure, scored
+from training.fit.gbdt import LIGHTGBM, ROUNDS, TreeColumns, boosted
+
+__all__ = ["lightgbm_control", "single_task_control", "single_task_sets"]
+
+Metrics = dict[str, dict[str, float]]
+
+
+def lightgbm_control(
+    dataset: Dataset, protocol: EvaluationProtocol | None = None, seed: int = 1, rounds: int = ROUNDS
+) -> Metrics:
+    """Train one LightGBM model for each binary task and each task of classes; return its metrics on the test range.
+
+    Args:
+        dataset: with dense features or categories.
+        protocol: how it is judged.
+        seed: of the rows and columns that each tree takes.
+        rounds: trees at most; fewer where the validation range has labels and stops getting better.
+
+    Raises:
+        ContractError: The rows have neither dense features nor categories.
+    """
+    columns, rule = TreeColumns(dataset), protocol or EvaluationProtocol()
+    found: Metrics = {}
+    for task in dataset.tasks:
+        known = dataset.known(task.label, "train")
+        if task.kind == "retrieval" or not len(known):
+            continue
+        trees = boosted(task, dataset, columns, known, parameters=LIGHTGBM | {"seed": seed}, rounds=rounds)
+        test = dataset.rows("test")
+        measured = measure(scored(task, dataset, test, trees.answers(test), rule), dataset, rule)
+        found[task.name] = measured | {"trees": float(trees.trees), "trained_rows": float(trees.rows)}
+    return found
+
+
+def single_task_sets(tasks: Sequence[Task]) -> list[tuple[Task, ...]]:
+    """Return for each task what has to be trained to have it alone: itself, and the task it is given."""
+    by_name = {task.name: task for task in tasks}
+    return [(by_name[task.given], task) if task.given else (task,) for task in tasks]
+
+
+def single_task_control(
+    dataset: Dataset, train_and_judge: Callable[[Dataset], Metrics], tasks: Sequence[Task] | None = None
+) -> Metrics:
+    """Return the metrics of each task when it is trained alone.
+
+    Args:
+        dataset: what to train on.
+        train_and_judge: trains all tasks of the data set it is given, and returns their metrics on the test range.
+        tasks: those to train; all of the data set if None.
+    """
+    found: Metrics = {}
+    for alone in single_task_sets(dataset.tasks if tasks is None else tasks):
+        found[alone[-1].name] = train_and_judge(replace(dataset, tasks=alone))[alone[-1].name]
+    return found

@@ -1,0 +1,293 @@
+"""Judge a trained network on rows it has not learnt from, by a protocol, and choose the threshold of alerts.
+
+Works for any data set and any tasks: what a task is asked depends on its kind alone.
+
+    binary     how it ranks (average_precision, auc) and what it claims (log_loss, brier, calibration_error, accuracy);
+               with a budget of cards: card_precision_at_<k>
+    classes    accuracy, macro_f1, macro_auc, log_loss, calibration_error; where some rows have none of the classes (a label or a
+               class `out_of_scope`): in_scope_accuracy and out_of_scope_recall at a threshold chosen on the validation range
+    retrieval  recall_at_<k>, ndcg_at_<k>, mrr_at_<k> over all items
+
+A metric without a row to tell it is NaN; every task has `rows`, the number of rows with a known label.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.inputs import SequenceInputs
+from model.network import MultiTaskNetwork
+from model.probabilities import probabilities
+from model.tasks import Task
+from stream_app.errors import ContractError
+from stream_app.evaluation.metrics import threshold_for
+from training.data.dataset import UNKNOWN, Dataset
+from training.evaluation.baselines import ways_of
+from training.evaluation.calibration import NO_CALIBRATION, Calibration, calibrated, fit_calibration
+from training.evaluation.metrics import higher_is_better, ranks
+from training.evaluation.neighbours import neighbours_of
+from training.evaluation.protocol import (
+    EvaluationProtocol,
+    ScoredSplit,
+    measure,
+    protocol_named,
+    refuses,
+    refusing,
+    scored,
+    seen_items,
+)
+
+__all__ = ["MUST_BEAT", "Evaluation", "answers", "choose_threshold", "evaluate", "item_vectors", "judge", "not_beaten"]
+
+_BATCH: Final = 4_096
+
+Array = NDArray[Any]
+Metrics = dict[str, dict[str, float]]
+
+# (task, metric, floor, whether higher is better): what a model of a shop must beat to be shipped, besides what every task must:
+# all floors of its own metric. Other data have no such floors, or tasks of other names.
+MUST_BEAT: Final = (
+    ("fraud", "average_precision", "logistic_average_precision", True),
+    ("fraud", "average_precision", "single_feature_average_precision", True),
+    ("intent", "accuracy", "table_accuracy", True),
+    ("intent", "log_loss", "table_log_loss", False),
+    ("next_action", "accuracy", "table_accuracy", True),
+    ("next_action", "log_loss", "table_log_loss", False),
+    ("click", "log_loss", "scene_table_log_loss", False),
+    ("user_vector", "recall_at_20", "popularity_recall_at_20", True),
+    ("user_vector", "recall_at_20", "category_popularity_recall_at_20", True),
+)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All that was found on one split.
+
+    Attributes:
+        metrics: task -> metric -> value.
+        segments: segment -> task -> metric -> value; empty where there is one segment only.
+        scored: task -> what the figures were counted from; a report draws its curves from it.
+        calibrations: task -> calibration that was applied.
+    """
+
+    metrics: Metrics
+    segments: dict[str, Metrics]
+    scored: dict[str, ScoredSplit]
+    calibrations: dict[str, Calibration]
+
+
+def answers(network: MultiTaskNetwork, dataset: Dataset, rows: Array) -> dict[str, Array]:
+    """Return what the network answers for R `rows`, uncalibrated, by task: (R,), (R, C), or vectors (R, D); float32."""
+    device = next(network.parameters()).device
+    parts: dict[str, list[Array]] = {task.name: [] for task in network.tasks}
+    network.eval()
+    with torch.no_grad():
+        for start in range(0, len(rows), _BATCH):
+            part = rows[start : start + _BATCH]
+            inputs = {name: torch.from_numpy(value[part]).to(device) for name, value in dataset.inputs.items()}
+            for name, value in probabilities(network(inputs), network.tasks).items():
+                parts[name].append(value.float().cpu().numpy())
+    return {name: np.concatenate(found) if found else np.zeros(0, np.float32) for name, found in parts.items()}
+
+
+def item_vectors(network: MultiTaskNetwork, dataset: Dataset) -> NDArray[np.float32]:
+    """Return the vectors (M, D) float32 of all items that can be recommended, in the order of their numbers."""
+    device = next(network.parameters()).device
+    with torch.no_grad():
+        if isinstance(dataset.spec, SequenceInputs):
+            vectors = network.item_table()
+        else:
+            assert dataset.table is not None, "a retrieval task over events has an item table"
+            items, categories = (torch.from_numpy(part).to(device) for part in (dataset.table.items, dataset.table.categories))
+            vectors = network.item_vectors(items, categories)
+    found: NDArray[np.float32] = vectors.float().cpu().numpy()
+    return found
+
+
+def evaluate(
+    network: MultiTaskNetwork,
+    dataset: Dataset,
+    split: str = "test",
+    protocol: EvaluationProtocol | str = "time",
+    calibrations: Mapping[str, Calibration] | None = None,
+    thresholds: Mapping[str, float] | None = None,
+) -> Metrics:
+    """Return task -> metric -> value on one split; arguments as `judge`."""
+    return judge(network, dataset, split, protocol, calibrations, thresholds).metrics
+
+
+def judge(
+    network: MultiTaskNetwork,
+    dataset: Dataset,
+    split: str = "test",
+    protocol: EvaluationProtocol | str = "time",
+    calibrations: Mapping[str, Calibration] | None = None,
+    thresholds: Mapping[str, float] | None = None,
+) -> Evaluation:
+    """Judge all tasks of the network on one split.
+
+    Args:
+        network: it is put into evaluation mode.
+        dataset: of the kind it was trained on.
+        split: "train", "validation" or "test".
+        protocol: or the name of one.
+        calibrations: by task; None fits what the tasks want on the validation range, {} takes the answers as they are.
+        thresholds: of alerts, by binary task; their precision and recall are reported.
+
+    Raises:
+        ContractError: The split has no rows, or a calibration cannot be fitted.
+        ConfigError: There is no such protocol.
+    """
+    rows, rule = dataset.rows(split), protocol_named(protocol) if isinstance(protocol, str) else protocol
+    if not len(rows):
+        raise ContractError(
+            f"there is nothing to judge {', '.join(task.name for task in network.tasks)} on: the {split} split has 0 of "
+            f"{len(dataset)} rows. Operator action: give the source a longer log or a larger share for {split}."
+        )
+    refusal = any(refuses(task, dataset) for task in network.tasks)
+    wants = calibrations is None and any(task.calibration != "none" for task in network.tasks)
+    held = dataset.rows("validation")
+    on_held = answers(network, dataset, held) if refusal or wants else {}
+    fitted = _fitted(network.tasks, dataset, held, on_held) if calibrations is None else dict(calibrations)
+    answered = answers(network, dataset, rows)
+    says = _calibrated(network.tasks, answered, fitted)
+    held_says = _calibrated(network.tasks, on_held, fitted) if refusal else {}
+    asked: dict[str, ScoredSplit] = {}
+    found: Metrics = {}
+    for task in network.tasks:
+        # What curves do to the task that it is given can change the order of a product, so that is judged as it is answered.
+        raw = says[task.name] if task.given else answered[task.name]
+        asked[task.name] = scored(task, dataset, rows, raw, rule, says[task.name])
+        if task.kind == "retrieval":
+            asked[task.name] = _ranked(asked[task.name], item_vectors(network, dataset), dataset, rule)
+        found[task.name] = measure(asked[task.name], dataset, rule, (thresholds or {}).get(task.name))
+        if refuses(task, dataset):
+            found[task.name] |= refusing(task, dataset, (held, rows), (held_says[task.name], says[task.name]))
+    segments = _segments(asked, dataset, rule, thresholds or {})
+    for task in network.tasks:
+        found[task.name] |= _over_segments(task, segments)
+    return Evaluation(found, segments, asked, fitted)
+
+
+def choose_threshold(
+    network: MultiTaskNetwork,
+    dataset: Dataset,
+    precision: float,
+    task: str = "fraud",
+    calibrations: Mapping[str, Calibration] | None = None,
+) -> float:
+    """Return the lowest threshold with at least `precision` on the validation range of every segment, the worst one too.
+
+    Over all segments together the easy ones would decide: where frauds stand far apart from the rest, precision holds far
+    down, and it falls steeply in a shop where they do not. Rounded up to three decimals.
+
+    Raises:
+        ContractError: No label of the task is known in the validation range.
+    """
+    declared = next(each for each in network.tasks if each.name == task)
+    rows = dataset.known(declared.label, "validation")
+    if not len(rows):
+        raise ContractError(
+            f"the threshold of task {task!r} is chosen on the validation range, which has 0 known labels of {declared.label!r}. "
+            "Operator action: give a longer log, or one whose labels come sooner."
+        )
+    scores = _calibrated(network.tasks, answers(network, dataset, rows), calibrations or {})[task]
+    segment, labels = dataset.segment[rows], dataset.labels[declared.label][rows]
+    of_segments = [threshold_for(scores[segment == n], labels[segment == n], precision) for n in np.unique(segment)]
+    return min(0.999, math.ceil(max(of_segments) * 1_000) / 1_000)
+
+
+def not_beaten(metrics: Metrics, floors: Metrics, tasks: tuple[Task, ...] = ()) -> list[str]:
+    """Return one sentence for each floor that the model does not beat, of those in both `metrics` and `floors`.
+
+    Args:
+        metrics: task -> metric -> value.
+        floors: task -> floor -> value; a floor is called `<way>_<metric>`.
+        tasks: those whose own metric must beat all of its floors, besides what MUST_BEAT names.
+    """
+    rules = [rule for rule in MUST_BEAT if rule[0] in metrics and rule[2] in floors.get(rule[0], {})]
+    for task in tasks:
+        own = [f"{way}_{task.metric}" for way in ways_of(floors.get(task.name, {}), task.metric)]
+        rules += [(task.name, task.metric, floor, higher_is_better(task.metric)) for floor in own]
+    return [
+        f"{task}: {metric} {metrics[task][metric]:.4f} is no better than {floor} {floors[task][floor]:.4f}"
+        for task, metric, floor, higher in dict.fromkeys(rules)
+        if not (metrics[task][metric] > floors[task][floor] if higher else metrics[task][metric] < floors[task][floor])
+    ]
+
+
+def _fitted(tasks: tuple[Task, ...], dataset: Dataset, rows: Array, answered: Mapping[str, Array]) -> dict[str, Calibration]:
+    found = {}
+    for task in tasks:
+        if task.calibration != "none" and task.kind != "retrieval":
+            labels = dataset.labels[task.label][rows].astype(np.int64)
+            known = labels != UNKNOWN
+            if task.given:  # its own factor is a share of the rows on which the other one happened
+                given = next(other for other in tasks if other.name == task.given)
+                known &= dataset.labels[given.label][rows] == 1
+            found[task.name] = fit_calibration(task.calibration, _own(task, answered)[known], labels[known], task.name)
+    return found
+
+
+def _own(task: Task, answered: Mapping[str, Array]) -> Array:
+    """Return what the task itself answers: of a product, its own factor."""
+    if not task.given:
+        return answered[task.name]
+    own: Array = answered[task.name] / np.maximum(answered[task.given], np.finfo(np.float32).tiny)
+    return np.minimum(own, 1.0)
+
+
+def _calibrated(tasks: tuple[Task, ...], answered: Mapping[str, Array], fitted: Mapping[str, Calibration]) -> dict[str, Array]:
+    """Return answers as they are served: each factor calibrated, then multiplied, as `model.probabilities` does."""
+    found = {task.name: calibrated(_own(task, answered), fitted.get(task.name, NO_CALIBRATION)) for task in tasks}
+    return {task.name: found[task.name] * found[task.given] if task.given else found[task.name] for task in tasks}
+
+
+def _over_segments(task: Task, segments: Mapping[str, Metrics]) -> dict[str, float]:
+    """Return mean and worst of the segments: every domain counts as much, however many rows it has."""
+    found = {}
+    for metric in dict.fromkeys((task.metric, "accuracy")):
+        each = [values[task.name][metric] for values in segments.values() if metric in values.get(task.name, {})]
+        if each:
+            found[f"segment_mean_{metric}"] = float(np.mean(each))
+            found[f"segment_worst_{metric}"] = (min if higher_is_better(metric) else max)(each)
+    return found
+
+
+def _ranked(asked: ScoredSplit, items: Array, dataset: Dataset, protocol: EvaluationProtocol) -> ScoredSplit:
+    seen = seen_items(dataset, asked.rows, protocol)
+    places = ranks(asked.raw, items, asked.labels, seen)
+    if not protocol.neighbour_weight:
+        return replace(asked, places=places)
+    if not isinstance(dataset.spec, SequenceInputs):
+        raise ContractError(
+            f"neighbours are added to the scores (neighbour_weight {protocol.neighbour_weight:g}), and rows of "
+            f"{type(dataset.spec).__name__} are no sequences of items. Operator action: set evaluation.neighbour_weight = 0."
+        )
+    near, sequences = neighbours_of(dataset, asked.task.label), dataset.inputs["sequence"][asked.rows]
+
+    def extra(start: int, stop: int) -> NDArray[np.float32]:
+        return np.float32(protocol.neighbour_weight) * near.log_scores(sequences[start:stop])
+
+    return replace(asked, places=ranks(asked.raw, items, asked.labels, seen, extra), alone=places)
+
+
+def _segments(
+    asked: Mapping[str, ScoredSplit], dataset: Dataset, protocol: EvaluationProtocol, thresholds: Mapping[str, float]
+) -> dict[str, Metrics]:
+    """Return the metrics by segment, for tasks that were asked something there."""
+    found: dict[str, Metrics] = {}
+    for number, segment in enumerate(dataset.segments if len(dataset.segments) > 1 else ()):
+        for name, of_task in asked.items():
+            here = dataset.segment[of_task.rows] == number
+            if here.any():
+                of_segment = measure(of_task.only(here), dataset, protocol, thresholds.get(name))
+                found.setdefault(segment, {})[name] = of_segment
+    return found

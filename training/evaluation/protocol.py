@@ -1,0 +1,231 @@
+"""How a protocol judges answers: which rows are judged, which items are candidates, which figures are counted.
+
+No torch here: floors and other models' answers are judged by the same functions as the network's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.inputs import SequenceInputs
+from model.tasks import Task
+from stream_app.errors import ConfigError, ContractError
+from stream_app.evaluation import metrics as figure
+from stream_app.evaluation.card_precision import card_precision_at, known_compromised
+from training.data.dataset import UNKNOWN, Dataset
+from training.evaluation.metrics import RANKS, is_metric_of, rejection_threshold
+
+__all__ = [
+    "OUT_OF_SCOPE",
+    "PROTOCOLS",
+    "EvaluationProtocol",
+    "ScoredSplit",
+    "judged_rows",
+    "measure",
+    "placed",
+    "protocol_named",
+    "refuses",
+    "refusing",
+    "scored",
+    "seen_items",
+]
+
+OUT_OF_SCOPE: Final = "out_of_scope"  # a label: 1 for rows that have none of the classes; their class label is unknown
+OUTSIDE: Final = ("oos", "out_of_scope")  # names of a class that says the same
+_DAY_MS: Final = 86_400_000
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationProtocol:
+    """How a protocol judges; how it splits is the business of `training.data.splitting`.
+
+    Attributes:
+        exclude_seen: whether the items of a row's own sequence are no candidates.
+        card_budget: cards that can be looked into in a day; 0 asks nothing of cards. `Dataset.key` is the card.
+        delay_days: with a budget: a fraud of day f is known from day f + delay_days + 1 on, and its card is not judged then.
+        known_days: frauds of so many days before the first judged day are looked at for that: the handbook's week of training
+            and week of delay, however long the training range is, so that the same rows are judged.
+        neighbour_weight: retrieval over sequences: this times the log of the neighbours' score
+        (training/evaluation/neighbours.py) is added
+            to the network's, and what the network reaches alone is reported as `alone_<metric>`; 0 = the network alone.
+    """
+
+    exclude_seen: bool = False
+    card_budget: int = 0
+    delay_days: int = 7
+    known_days: int = 14
+    neighbour_weight: float = 0.0
+
+
+# How each splits is said in training/data/splitting.py.
+PROTOCOLS: Final[dict[str, EvaluationProtocol]] = {
+    "time": EvaluationProtocol(),  # what came last is judged; also any split that the files bring
+    "leave_one_out": EvaluationProtocol(exclude_seen=True),  # each user's last item; what they had before is no answer
+    "sessions": EvaluationProtocol(),  # the next item of a session may be one that it had before
+    "cards": EvaluationProtocol(
+        card_budget=100, delay_days=7
+    ),  # a split by time; the Fraud Detection Handbook's budget and delay
+}
+
+
+def _nowhere() -> NDArray[np.int64]:
+    return np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True)
+class ScoredSplit:
+    """What a task was asked, and answered, on its K rows with a known label.
+
+    Attributes:
+        task: the task.
+        rows: (K,) rows of the data set.
+        raw: (K,) or (K, C) probabilities before calibration; (K, D) vectors for retrieval.
+        says: the same after calibration.
+        labels: (K,) int64.
+        places: retrieval: (K,) place of the wanted item among all, 0 is the best; else (0,).
+        alone: (K,) the same by the network's score alone, where another is added to it; else (0,).
+    """
+
+    task: Task
+    rows: NDArray[np.int64]
+    raw: Array
+    says: Array
+    labels: NDArray[np.int64]
+    places: NDArray[np.int64] = field(default_factory=_nowhere)
+    alone: NDArray[np.int64] = field(default_factory=_nowhere)
+
+    def only(self, keep: NDArray[np.bool_]) -> ScoredSplit:
+        """Return the rows where `keep` (K,) is true."""
+        places, alone = (each[keep] if len(each) else each for each in (self.places, self.alone))
+        return ScoredSplit(self.task, self.rows[keep], self.raw[keep], self.says[keep], self.labels[keep], places, alone)
+
+
+def protocol_named(name: str, neighbour_weight: float = 0.0) -> EvaluationProtocol:
+    """Return how that protocol judges; an empty name is "time". For `neighbour_weight` see `EvaluationProtocol`.
+
+    Raises:
+        ConfigError: There is no such protocol.
+    """
+    if (name or "time") not in PROTOCOLS:
+        raise ConfigError(f"evaluation.protocol = {name!r}: no such protocol; give one of {', '.join(PROTOCOLS)}")
+    return replace(PROTOCOLS[name or "time"], neighbour_weight=neighbour_weight)
+
+
+def scored(
+    task: Task,
+    dataset: Dataset,
+    rows: NDArray[np.int64],
+    answered: Array,
+    protocol: EvaluationProtocol,
+    says: Array | None = None,
+) -> ScoredSplit:
+    """Return the answers (R, ...) to `rows` (R,) on those of them that the task is judged on; `says` after calibration."""
+    keep = judged_rows(task, dataset, rows, protocol)
+    labels = dataset.labels[task.label][rows[keep]].astype(np.int64)
+    return ScoredSplit(task, rows[keep], answered[keep], (answered if says is None else says)[keep], labels)
+
+
+def measure(
+    asked: ScoredSplit, dataset: Dataset, protocol: EvaluationProtocol, threshold: float | None = None
+) -> dict[str, float]:
+    """Return the metrics of one task on the rows it was asked."""
+    labels, raw, says = asked.labels, asked.raw, asked.says
+    found = {"rows": float(len(labels))}
+    if asked.task.kind == "retrieval":
+        found |= placed(asked.places)
+        return found | (placed(asked.alone, "alone_") if protocol.neighbour_weight else {})
+    claims = {"log_loss": figure.log_loss(says, labels), "calibration_error": figure.calibration_error(says, labels)}
+    if asked.task.kind == "classes":
+        found |= {"accuracy": figure.accuracy(says, labels), "macro_f1": figure.macro_f1(says, labels)}
+        return found | {"macro_auc": figure.macro_auc(raw, labels)} | claims
+    found |= {"average_precision": figure.average_precision(raw, labels), "auc": figure.roc_auc(raw, labels)}
+    found |= claims | {"brier": figure.brier(says, labels), "accuracy": figure.accuracy(says, labels)}
+    if protocol.card_budget:
+        days, cards = dataset.time_ms[asked.rows] // _DAY_MS, dataset.key[asked.rows]
+        precision = card_precision_at(raw, labels, days, cards, protocol.card_budget)
+        found[f"card_precision_at_{protocol.card_budget}"] = precision
+    if threshold is not None:
+        precision, recall = figure.precision_recall(says, labels, threshold)
+        found |= {"threshold": threshold, "precision_at_threshold": precision, "recall_at_threshold": recall}
+    return found
+
+
+def placed(places: NDArray[np.int64], prefix: str = "") -> dict[str, float]:
+    """Return the metrics of retrieval, each name with `prefix` before it, of places (K,) among all items."""
+    metrics = (("recall", figure.recall_at), ("ndcg", figure.ndcg_at), ("mrr", figure.mrr_at))
+    found = {f"{name}_at_{k}": metric(places, k) for name, metric in metrics for k in RANKS}
+    # Within the first one alone, all three are the same.
+    return {f"{prefix}{name}": value for name, value in found.items() if is_metric_of("retrieval", name)}
+
+
+def seen_items(dataset: Dataset, rows: Array, protocol: EvaluationProtocol) -> Array | None:
+    """Return the items (R, L) that are no candidates for `rows`, -1 = none; None where all items are.
+
+    Raises:
+        ContractError: Seen items are to be left out, and the rows are no sequences of items.
+    """
+    if not protocol.exclude_seen:
+        return None
+    if not isinstance(dataset.spec, SequenceInputs):
+        raise ContractError(
+            f"the protocol leaves out items that a user has had, and rows of {type(dataset.spec).__name__} do not say which. "
+            'Operator action: set evaluation.protocol = "time".'
+        )
+    seen: Array = dataset.inputs["sequence"][rows].astype(np.int64) - 1  # the input counts from 1, 0 is padding
+    return seen
+
+
+def judged_rows(task: Task, dataset: Dataset, rows: Array, protocol: EvaluationProtocol) -> NDArray[np.bool_]:
+    """Return which of `rows` (R,) the task is judged on: a known label, and no card that is known to be compromised."""
+    keep: NDArray[np.bool_] = dataset.labels[task.label][rows] != UNKNOWN
+    if protocol.card_budget and task.kind == "binary":
+        days = dataset.time_ms // _DAY_MS
+        since = days[rows].min(initial=int(days.max(initial=0))) - protocol.known_days
+        frauds = np.where(days >= since, dataset.labels[task.label], 0)
+        keep &= ~known_compromised(days, dataset.key, frauds, protocol.delay_days)[rows]
+    return keep
+
+
+def refuses(task: Task, dataset: Dataset) -> bool:
+    """Return whether some rows have none of the task's classes, so that the right answer is to refuse them."""
+    return task.kind == "classes" and (OUT_OF_SCOPE in dataset.labels or any(name in OUTSIDE for name in task.classes))
+
+
+def refusing(task: Task, dataset: Dataset, rows: tuple[Array, Array], says: tuple[Array, Array]) -> dict[str, float]:
+    """Return what comes of refusing rows whose likeliest class within scope has less than a confidence.
+
+    Args:
+        task: one that `refuses`.
+        dataset: it says which rows are outside: `labels[OUT_OF_SCOPE]`, or a class of one of the names OUTSIDE.
+        rows: (V,) that choose the confidence and (R,) that are judged.
+        says: (V, C) and (R, C) probabilities of them.
+    """
+    inside = [place for place, name in enumerate(task.classes) if name not in OUTSIDE]
+    held, judged = (_scope(task, dataset, part, said[:, inside], inside) for part, said in zip(rows, says, strict=True))
+    threshold = rejection_threshold(*held)
+    sure, right, outside = judged
+    refused, within = sure < threshold, ~outside
+    return {
+        "rejection_threshold": threshold,
+        "in_scope_accuracy": float((right & ~refused)[within].mean()) if within.any() else float("nan"),
+        "in_scope_accuracy_if_never_refused": float(right[within].mean()) if within.any() else float("nan"),
+        "out_of_scope_recall": float(refused[outside].mean()) if outside.any() else float("nan"),
+        "out_of_scope_precision": float(outside[refused].mean()) if refused.any() else float("nan"),
+    }
+
+
+def _scope(task: Task, dataset: Dataset, rows: Array, says: Array, inside: list[int]) -> tuple[Array, Array, Array]:
+    """Return (confidence, right, outside), each (K,), of the rows that are known to be within scope or outside of it."""
+    labels = dataset.labels[task.label][rows].astype(np.int64)
+    outside = (labels != UNKNOWN) & ~np.isin(labels, inside)
+    if OUT_OF_SCOPE in dataset.labels:
+        outside |= dataset.labels[OUT_OF_SCOPE][rows] == 1
+    known = outside | (labels != UNKNOWN)
+    right = np.array(inside)[says.argmax(axis=1)] == labels
+    return says.max(axis=1)[known], right[known] & ~outside[known], outside[known]

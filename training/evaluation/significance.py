@@ -1,0 +1,89 @@
+"""Is one way of training better than another, or was it the seeds? A paired test over trainings that share their seeds.
+
+Pairs take away what both ways owe to the seed (initial weights, order of batches, split), which is most of the spread. With few
+seeds only the t-test can be certain: the least p-value of Wilcoxon's test over n pairs is 2 / 2**n, .0625 for five.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_app.errors import ContractError
+
+__all__ = ["PairedTest", "holm", "paired", "paired_all"]
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """How the second way differs from the first over N seeds.
+
+    Attributes:
+        seeds: N.
+        difference: mean of second minus first.
+        low: lower end of the 95 % confidence interval of that mean.
+        high: upper end.
+        t_test: two-sided p-value of Student's paired t-test; 1 where all pairs are equal.
+        wilcoxon: two-sided p-value of Wilcoxon's signed-rank test, exact; 1 where all pairs are equal.
+    """
+
+    seeds: int
+    difference: float
+    low: float
+    high: float
+    t_test: float
+    wilcoxon: float
+
+
+def paired(first: Sequence[float] | NDArray[np.float64], second: Sequence[float] | NDArray[np.float64]) -> PairedTest:
+    """Compare two ways, seed by seed.
+
+    Args:
+        first: N values of a metric.
+        second: N values of the same metric, of the same seeds in the same order.
+
+    Raises:
+        ContractError: The two have not the same number of seeds, or fewer than two.
+    """
+    from scipy import stats
+
+    if len(first) != len(second) or len(first) < 2:
+        raise ContractError(
+            f"a paired test needs the same seeds twice, two of them at least; here are {len(first)} and {len(second)} values. "
+            "Operator action: train both with the same --seeds."
+        )
+    gaps = np.asarray(second, np.float64) - np.asarray(first, np.float64)
+    seeds, mean, deviation = len(gaps), float(gaps.mean()), float(gaps.std(ddof=1))
+    if not gaps.any():
+        return PairedTest(seeds, 0.0, 0.0, 0.0, 1.0, 1.0)
+    error = deviation / seeds**0.5
+    # Equal gaps leave nothing to chance as far as the seeds tell; the t-value is infinite then.
+    t_test = float(2.0 * stats.t.sf(abs(mean) / error, seeds - 1)) if error > 0.0 else 0.0
+    reach = error * float(stats.t.ppf(0.975, seeds - 1))
+    return PairedTest(seeds, mean, mean - reach, mean + reach, t_test, float(stats.wilcoxon(gaps).pvalue))
+
+
+def paired_all(values: Mapping[str, Sequence[float]]) -> dict[tuple[str, str], PairedTest]:
+    """Compare each way with each later one of `values` that has as many seeds."""
+    return {
+        (a, b): paired(values[a], values[b])
+        for a, b in combinations(values, 2)
+        if len(values[a]) == len(values[b]) and len(values[a]) > 1
+    }
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for having looked at all of them, in the order given.
+
+    Source: Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of Statistics 1979.
+    """
+    order = np.argsort(p_values, kind="stable")
+    corrected, highest = [0.0] * len(p_values), 0.0
+    for place, number in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - place) * float(p_values[number])))
+        corrected[number] = highest
+    return corrected

@@ -1,0 +1,1 @@
+"""Fit a network: training loop, losses, balancing of tasks, distributed training, resumption."""

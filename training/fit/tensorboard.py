@@ -1,0 +1,50 @@
+"""Scalars for TensorBoard, in the folder of the run: `tensorboard --logdir runs`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from training.fit.loop import EpochReport
+
+__all__ = ["TensorBoardLog"]
+
+
+class TensorBoardLog:
+    """Writes each epoch's figures; nowhere if there is no folder.
+
+    Args:
+        folder: of the run.
+        begun: whether the training there goes on; if not, what an earlier one has written is removed.
+    """
+
+    def __init__(self, folder: Path | None, *, begun: bool = False) -> None:
+        self._writer = None
+        if folder is not None:
+            for old in [] if begun else folder.glob("events.out.tfevents.*"):
+                old.unlink()
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(folder))
+
+    def show(self, report: EpochReport) -> None:
+        """Write an epoch's figures at its number of steps."""
+        if self._writer is None:
+            return
+        groups = {
+            "loss_train": report.train,
+            "loss_validation": report.validation,
+            "weight": report.weights,
+            "conflict": report.conflict,
+        }
+        groups |= {f"metric/{task}": values for task, values in report.metrics.items()}
+        for group, values in groups.items():
+            for name, value in values.items():
+                self._writer.add_scalar(f"{group}/{name}", value, report.steps)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Write what is left."""
+        if self._writer is not None:
+            self._writer.close()

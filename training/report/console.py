@@ -1,0 +1,67 @@
+"""What a person sees of a training while it runs, on standard error; standard output is for the one line of JSON."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from model.tasks import Task
+from training.evaluation.baselines import ways_of
+from training.fit.loop import EpochReport, TrainingEvents
+
+__all__ = ["TrainingConsole"]
+
+
+class TrainingConsole:
+    """Progress and figures.
+
+    Args:
+        quiet: whether to show nothing.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+
+    def say(self, sentence: str) -> None:
+        """Show one line."""
+        if not self._quiet:
+            click.echo(sentence, err=True)
+
+    @contextmanager
+    def training(self, title: str) -> Iterator[TrainingEvents]:
+        """Show a progress bar, and a line for each epoch, while the block runs."""
+        if self._quiet:
+            yield TrainingEvents()
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=Console(file=sys.stderr)) as bar:
+            work = bar.add_task(title, total=None)
+            yield TrainingEvents(
+                step=lambda done, steps: bar.update(work, completed=done, total=steps),
+                epoch=lambda report: bar.console.print(_line(report), highlight=False),
+            )
+
+    def figures(
+        self, tasks: Sequence[Task], metrics: Mapping[str, Mapping[str, float]], floors: Mapping[str, Mapping[str, float]]
+    ) -> None:
+        """Show each task's own metric and the best of its floors."""
+        for task in tasks:
+            value = metrics[task.name].get(task.metric, float("nan"))
+            text = ", ".join(f"{way} {floor:.4f}" for way, floor in ways_of(floors.get(task.name, {}), task.metric).items())
+            self.say(f"{task.name}: {task.metric} {value:.4f}{f'  (floors: {text})' if text else ''}")
+
+
+def _line(report: EpochReport) -> str:
+    losses = "  ".join(f"{task} {value:.4f}" for task, value in report.validation.items())
+    return f"epoch {report.epoch}: validation {losses}{'  (best)' if report.best else ''}"

@@ -1,0 +1,264 @@
+"""The results of record: `docs/results.json`, written by the commands that measured them, and the page generated from it.
+
+A row is one metric of one way on one data set, over its seeds. Rows are replaced by (name, dataset, metric), so a command that
+runs again corrects its own rows and no other. What stands beside a figure is settled anew whenever the file is written, from what
+the row's own run measured, boosted trees on the same rows where the file has them, and `training.report.references`.
+
+Several trainings may write at once: the file's folder is locked meanwhile, and the file is replaced as a whole.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from devservices.state import write_atomically
+from stream_app.errors import ContractError
+from stream_app.reporting.provenance import origin
+from training.evaluation.baselines import ways_of
+from training.evaluation.metrics import higher_is_better
+from training.report.references import NOTES, Reference, reference_of
+from training.report.results_page import OTHER_SPLIT, results_markdown
+
+__all__ = [
+    "ResultRow",
+    "add_rows",
+    "default_name",
+    "read_rows",
+    "results_markdown",
+    "rows_from_metrics",
+    "settled",
+    "step_time",
+    "with_step_time",
+]
+
+Metrics = Mapping[str, Mapping[str, float]]
+
+
+# What helps to read a report and is nothing to compare ways by.
+_NOT_RESULTS: Final = frozenset(
+    {"rows", "threshold", "rejection_threshold", "trees", "trained_rows", "brier", "in_scope_accuracy_if_never_refused"}
+)
+_TREES: Final = "lightgbm (control)"  # the rows of boosted trees: what they reach without a network is a floor of the others
+_UNNAMED: Final = "on the same rows"  # of files that do not say which way their floor is
+_STEP: Final = ("training", "ms_per_step")  # what stands for task and metric of the time of a step
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultRow:
+    """One figure.
+
+    Attributes:
+        name: of the way, such as "mmoe".
+        dataset: of the data set, such as "census".
+        metric: such as "income.auc": a task and its metric.
+        value: mean over the seeds.
+        spread: standard deviation over the seeds; None for one seed.
+        seeds: how many trainings.
+        floor: what has to be beaten: the hardest that is known; None if there is none.
+        floor_from: the way of the floor; it says so if it is of another split.
+        floors: way -> floor that the row's own run measured on the same rows.
+        published: what others report; None if nothing is.
+        note: in what floor or published figure are of something else than the value.
+        higher_is_better: whether more is better.
+        command: that measured it.
+        commit: of the code; "+" after it = with changes.
+        machine: processor, system, Python.
+        date: ISO 8601, UTC.
+        values: of each seed, in the order of the seeds, for paired tests.
+    """
+
+    name: str
+    dataset: str
+    metric: str
+    value: float
+    spread: float | None = None
+    seeds: int = 1
+    floor: float | None = None
+    floor_from: str = ""
+    floors: Mapping[str, float] = field(default_factory=dict)
+    published: float | None = None
+    note: str = ""
+    higher_is_better: bool = True
+    command: str = ""
+    commit: str = ""
+    machine: str = ""
+    date: str = ""
+    values: tuple[float, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What a row is replaced by."""
+        return self.name, self.dataset, self.metric
+
+
+def default_name(sharing: str, neighbour_weight: float) -> str:
+    """Return what a way goes by if nobody names it."""
+    return "hybrid (network + neighbours)" if neighbour_weight else sharing
+
+
+def step_time(epochs: Iterable[Mapping[str, Any]]) -> float | None:
+    """Return the median of `ms_per_step` over the records of epochs; None if none has it."""
+    known = [epoch["ms_per_step"] for epoch in epochs if epoch.get("ms_per_step") is not None]
+    return float(np.median(known)) if known else None
+
+
+def with_step_time(metrics: Metrics, epochs: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return the metrics with the time of a training step among them, as `training.ms_per_step`, if `epochs` know it."""
+    found, (task, metric) = step_time(epochs), _STEP
+    return {name: dict(values) for name, values in metrics.items()} | ({} if found is None else {task: {metric: found}})
+
+
+def rows_from_metrics(
+    name: str, dataset: str, of_seeds: Sequence[Metrics], floors: Metrics, command: str, only: Sequence[str] = ()
+) -> list[ResultRow]:
+    """Return a row for each metric of each task, with what stands beside it (`settled`).
+
+    Args:
+        name: of the way.
+        dataset: of the data set.
+        of_seeds: task -> metric -> value, one for each seed, in the order of the seeds.
+        floors: task -> `<way>_<metric>` -> value, measured on the same rows.
+        command: that was run.
+        only: metrics to take, as "auc" or "income.auc"; all that compare ways if empty. The time of a step is always taken, and
+            with a metric of a hybrid what its network reaches alone.
+    """
+    here = origin()
+    stamp: dict[str, Any] = {
+        "command": command,
+        "commit": str(here["commit"]),
+        "machine": f"{here['machine']}, {here['cores']} cores",
+    }
+    rows = []
+    for task, metrics in of_seeds[0].items():
+        for metric in metrics:
+            values = [seed[task][metric] for seed in of_seeds if math.isfinite(seed.get(task, {}).get(metric, math.nan))]
+            if not values or not _taken(task, metric, only):
+                continue
+            row = ResultRow(
+                name=name,
+                dataset=dataset,
+                metric=f"{task}.{metric}",
+                value=float(np.mean(values)),
+                spread=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+                seeds=len(values),
+                floors=ways_of(floors.get(task, {}), metric),
+                higher_is_better=higher_is_better(metric),
+                date=str(here["date"]),
+                values=tuple(values) if len(values) > 1 else (),
+                **stamp,
+            )
+            rows.append(row)
+    return settled(rows)
+
+
+def settled(rows: Iterable[ResultRow]) -> list[ResultRow]:
+    """Return the rows with floor, published figure and note of each, as all of them together have them.
+
+    The floor is the hardest of: what the row's own run measured, boosted trees on the same data set (a control, which is no floor
+    of itself), and the reference; one that is of another split only where there are no such trees.
+    """
+    there = {row.key: row for row in rows}
+    return [_settled(row, there) for row in there.values()]
+
+
+def read_rows(path: Path) -> list[ResultRow]:
+    """Return the rows of a file, in its order; none if there is no file.
+
+    Raises:
+        ContractError: The file is no results file.
+    """
+    if not path.exists():
+        return []
+    known = {field.name for field in fields(ResultRow)}
+    try:
+        rows = json.loads(path.read_text())["rows"]
+        return [ResultRow(**{**row, "values": tuple(row.get("values", ()))}) for row in rows]
+    except (ValueError, KeyError, TypeError) as err:
+        raise ContractError(
+            f'{path} is no file of results ({err}); it holds {{"rows": [...]}} with {", ".join(sorted(known))}. '
+            "Operator action: name another file with --results, or restore this one."
+        ) from err
+
+
+def add_rows(path: Path, rows: Iterable[ResultRow]) -> None:
+    """Put rows into the file, each in place of the one with its key or at its place in the order, and write the page beside it.
+
+    A row without a published figure or floors of its own keeps those of the row that it replaces.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(path.parent):
+        there = {row.key: row for row in read_rows(path)}
+        for row in rows:
+            old = there.get(row.key, row)
+            published = row.published if row.published is not None else old.published
+            there[row.key] = replace(row, floors=_measured(row) or _measured(old), published=published)
+        ordered = sorted(settled(there.values()), key=lambda row: (row.dataset, row.metric, row.name))
+        of_json = {"rows": [_plain(row) for row in ordered]}
+        write_atomically(path, json.dumps(of_json, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        write_atomically(path.with_suffix(".md"), results_markdown(ordered))
+
+
+def _taken(task: str, metric: str, only: Sequence[str]) -> bool:
+    if not only or (task, metric) == _STEP:
+        return metric not in _NOT_RESULTS
+    return bool({metric, (whole := metric.removeprefix("alone_")), f"{task}.{metric}", f"{task}.{whole}"} & set(only))
+
+
+def _settled(row: ResultRow, there: Mapping[tuple[str, str, str], ResultRow]) -> ResultRow:
+    task, _, metric = row.metric.rpartition(".")
+    known, whole = reference_of(row.dataset, task, metric) or Reference(), f"{task}.{metric.removeprefix('alone_')}"
+    measured = _measured(row) or _measured(there.get((row.name, row.dataset, whole), row))
+    ways = dict(measured)
+    trees = None if row.name == _TREES else there.get((_TREES, row.dataset, whole))
+    if trees is not None:
+        ways[_TREES] = trees.value
+    if known.floor is not None and not (known.other_split and trees is not None):
+        ways[known.way + (f", {OTHER_SPLIT}" if known.other_split else "")] = known.floor
+    best = (max if row.higher_is_better else min)(ways, key=ways.__getitem__) if ways else ""
+    notes = [f"published: {OTHER_SPLIT}"] if known.other_split and known.published is not None else []
+    notes += ["the network alone, of a hybrid"] if whole != row.metric else []
+    notes += ["hybrid: network + neighbours"] if (row.name, row.dataset, f"{task}.alone_{metric}") in there else []
+    notes += [NOTES[row.dataset]] if row.dataset in NOTES and (ways or known.published is not None) else []
+    return replace(
+        row,
+        floor=ways.get(best),
+        floor_from=best,
+        floors=measured,
+        published=row.published if known.published is None else known.published,
+        note="; ".join(notes),
+    )
+
+
+def _measured(row: ResultRow) -> Mapping[str, float]:
+    """Return the floors of the row's own run; of a row that does not name them, its floor if it is not the reference's."""
+    task, _, metric = row.metric.rpartition(".")
+    known = reference_of(row.dataset, task, metric) or Reference()
+    if row.floors or row.floor_from or row.floor is None or row.floor == known.floor:
+        return row.floors
+    return {_UNNAMED: row.floor}
+
+
+def _plain(row: ResultRow) -> dict[str, Any]:
+    found = asdict(row)
+    return {name: value for name, value in found.items() if name not in {"values", "floors"} or value}
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock: the kernel lets go of it when the process ends, however it ends."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

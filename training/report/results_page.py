@@ -1,0 +1,130 @@
+"""The page of results: every row of the results file beside what it has to beat and what others report, said as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Final
+
+from training.evaluation.significance import holm, paired_all
+from training.report.references import Reference, reference_of
+
+if TYPE_CHECKING:
+    from training.report.results import ResultRow
+
+__all__ = ["CONTROL", "OTHER_SPLIT", "results_markdown"]
+
+CONTROL: Final = "(control)"  # how the names of controls end: what they beat is no merit of the network
+OTHER_SPLIT: Final = "other split"  # how the way of a floor ends that was measured on other rows
+_HEAD: Final = """# Results
+
+Generated from [results.json](results.json) by `python -m training results`; the rows are written by the commands that measured.
+
+A floor is what is reached without the network (a table, a regression, counting neighbours, boosted trees): the hardest that was
+measured on the same rows or under the same split; where none of boosted trees is, it may be of another split, and says so. A
+published figure is from work under the same protocol as far as we can tell; the note says what differs.
+
+*Better* and *worse* mean by more than the spread over the seeds (one standard deviation); *level* means that the spread covers
+the difference. With one seed there is no spread, and *better* may be luck. Controls are other models on the same rows; they do
+not count in the sums below.
+"""
+
+
+def results_markdown(rows: Sequence[ResultRow]) -> str:
+    """Return the page; the same rows give the same page, in whatever order they come."""
+    ordered = sorted(rows, key=lambda row: (row.dataset, row.metric, row.name))
+    parts = [_HEAD, _summary(ordered)]
+    for dataset, of_dataset in groupby(ordered, key=lambda row: row.dataset):
+        group = list(of_dataset)
+        parts += [f"## {dataset}\n", _table(group), _sources(group), _tests(group), _origins(group)]
+    return "\n".join(part for part in parts if part)
+
+
+def _summary(rows: Sequence[ResultRow]) -> str:
+    if not rows:
+        return "No results yet.\n"
+    ours = [row for row in rows if not row.name.endswith(CONTROL)]
+    floors: dict[bool, list[str]] = {False: [], True: []}
+    for row in ours:
+        if row.floor is not None:
+            floors[row.floor_from.endswith(OTHER_SPLIT)].append(_verdict(row, row.floor))
+    published = [_verdict(row, row.published) for row in ours if row.published is not None]
+    return (
+        "\n".join(
+            f"Of {len(said)} figures with {what} beside them, {said.count('better')} are better, {said.count('level')} level, "
+            f"{said.count('worse')} worse."
+            for said, what in (
+                (floors[False], "a floor"),
+                (floors[True], "a floor of another split"),
+                (published, "a published figure"),
+            )
+            if said
+        )
+        + "\n"
+    )
+
+
+def _table(rows: Sequence[ResultRow]) -> str:
+    lines = [
+        "| metric | way | value | seeds | floor | against the floor | floor from | published | against the published | note |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        metric = row.metric if row.higher_is_better else f"{row.metric} (lower is better)"
+        value = _number(row.value) + (f" ± {_number(row.spread)}" if row.spread is not None else "")
+        cells = [metric, row.name, value, str(row.seeds)]
+        against = [["", ""] if each is None else [_number(each), _verdict(row, each)] for each in (row.floor, row.published)]
+        cells += [*against[0], row.floor_from, *against[1], row.note]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _verdict(row: ResultRow, beside: float) -> str:
+    gained = (row.value - beside) * (1.0 if row.higher_is_better else -1.0)
+    if abs(gained) <= (row.spread or 0.0):
+        return "level"
+    return "better" if gained > 0.0 else "worse"
+
+
+def _sources(rows: Iterable[ResultRow]) -> str:
+    """Name where published figures of the group come from, once each."""
+    said: dict[str, None] = {}
+    for row in rows:
+        task, _, metric = row.metric.rpartition(".")
+        known = reference_of(row.dataset, task, metric) or Reference()
+        if known.published is not None and known.published == row.published:
+            said[f"published {row.metric}: {known.source}"] = None
+    return "".join(f"- {sentence}\n" for sentence in said)
+
+
+def _tests(rows: Sequence[ResultRow]) -> str:
+    """Compare the ways of a metric, pair by pair, where they have values of several seeds."""
+    lines = []
+    for metric, of_metric in groupby(rows, key=lambda row: row.metric):
+        found = paired_all({row.name: row.values for row in of_metric if len(row.values) > 1})
+        corrected = holm([test.t_test for test in found.values()])
+        lines += [
+            f"| {metric} | {second} - {first} | {test.difference:+.4f} | {test.low:+.4f} .. {test.high:+.4f} | "
+            f"{test.t_test:.3f} | {p:.3f} | {test.wilcoxon:.3f} | {test.seeds} |"
+            for ((first, second), test), p in zip(found.items(), corrected, strict=True)
+        ]
+    if not lines:
+        return ""
+    head = "| metric | pair | mean difference | 95 % interval | p (paired t) | p (Holm) | p (Wilcoxon) | seeds |"
+    return "\n".join(["Paired over seeds:\n", head, "| --- | --- | --- | --- | --- | --- | --- | --- |", *lines]) + "\n"
+
+
+def _origins(rows: Sequence[ResultRow]) -> str:
+    """Say with which command, commit and machine the figures were made, once for each command."""
+    names: dict[tuple[str, str, str, str], list[str]] = {}
+    for row in rows:
+        said = names.setdefault((row.command, row.commit, row.machine, row.date), [])
+        said += [row.name] if row.name not in said else []
+    return "".join(
+        f"- {', '.join(said)}: `{command}` at {commit}, {date}, on {machine}\n"
+        for (command, commit, machine, date), said in sorted(names.items(), key=lambda item: item[1])
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 100 else f"{value:,.1f}"

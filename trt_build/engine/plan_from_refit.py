@@ -1,0 +1,74 @@
+"""A plan and an ONNX file of new weights in, the plan with those weights out: seconds instead of a build.
+
+For daily trainings: the network and its sizes stay, the numbers change. The file must be of the same structure and precision.
+An int8 plan is refused, because the ranges of its activations belong to the weights that they were seen with.
+"""
+
+from __future__ import annotations
+
+import time
+
+from model.plan import PlanManifest
+from trt_build.engine.engine_from_onnx import Built, parser_errors
+from trt_build.engine.plan_runner import engine_of
+from trt_build.engine.runtime import messages
+from trt_build.engine.tensorrt_protocols import TensorRtBuilder
+from trt_build.errors import BuildError, RefusedError
+from trt_build.manifest import OnnxManifest
+
+__all__ = ["check_refit", "plan_from_refit"]
+
+_SHOWN = 5
+
+
+def check_refit(plan: PlanManifest, weights: OnnxManifest) -> None:
+    """Refuse an ONNX file whose weights cannot go into a plan. Needs no GPU.
+
+    Raises:
+        RefusedError: They cannot, and why.
+    """
+    if not plan.refittable:
+        raise RefusedError("the plan's weights are fixed. Fix: build it once with --refittable, then refit that one")
+    if plan.precision == "int8":
+        raise RefusedError("an int8 plan carries ranges that belong to its weights. Fix: calibrate and build again, or use fp16")
+    if plan.precision != weights.precision and {plan.precision, weights.precision} != {"fp32", "tf32"}:
+        raise RefusedError(
+            f"the plan is {plan.precision}, the file {weights.precision}. Fix: make it with --precision {plan.precision}"
+        )
+    if plan.structure_sha256 != weights.structure_sha256:
+        raise RefusedError(
+            f"the file's structure is {weights.structure_sha256[:12]}, the plan's {plan.structure_sha256[:12]}: "
+            "another network, other "
+            "sizes, or another version of the exporter. Fix: build a new plan"
+        )
+    if plan.catalogue_hash != weights.catalogue_hash:
+        raise RefusedError(
+            f"the file's feature catalogue is {weights.catalogue_hash or 'none'}, the plan's "
+            f"{plan.catalogue_hash or 'none'}. Fix: train "
+            "with this release's features, or build a new plan"
+        )
+
+
+def plan_from_refit(trt: TensorRtBuilder, plan: bytes, manifest: PlanManifest, model: bytes) -> Built:
+    """Return the plan with the weights of the ONNX file `model`; `check_refit` must have passed.
+
+    Raises:
+        BuildError: TensorRT does not take them; the message names the weights.
+    """
+    started = time.perf_counter()
+    heard = messages(trt)
+    engine = engine_of(trt, plan, version_compatible=manifest.version_compatible)
+    refitter = trt.Refitter(engine, heard.logger)
+    parser = trt.OnnxParserRefitter(refitter, heard.logger)
+    if not parser.refit_from_bytes(model):
+        raise BuildError(f"the weights do not fit: {'; '.join(parser_errors(parser) or heard.errors)}. Fix: build a new plan")
+    missing = list(refitter.get_missing_weights())
+    if missing or not refitter.refit_cuda_engine():
+        names = ", ".join(missing[:_SHOWN]) + (f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else "")
+        raise BuildError(f"weights are missing: {names or '; '.join(heard.errors)}. Fix: build a new plan")
+    config = engine.create_serialization_config()
+    config.set_flag(trt.SerializationFlag.INCLUDE_REFIT)  # so that tomorrow's weights can go into it
+    content = engine.serialize_with_config(config)
+    if content is None:
+        raise BuildError(f"the plan cannot be written: {'; '.join(heard.errors)}. Fix: build a new one")
+    return Built(bytes(content), time.perf_counter() - started, engine.num_layers)

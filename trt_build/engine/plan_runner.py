@@ -1,0 +1,104 @@
+"""Answer with a TensorRT plan on a GPU, one batch after the other: to verify and to time it. The worker has an engine of its own.
+
+Memory on the device is torch's: its tensors are what the plan reads and writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.plan import PlanManifest
+from model.tensorrt_shared import ExecutionContext
+from trt_build.engine.runtime import messages
+from trt_build.engine.tensorrt_protocols import BuiltEngine, TensorRtBuilder
+from trt_build.errors import BuildError, RefusedError
+
+__all__ = ["PlanRunner", "engine_of"]
+
+
+def engine_of(trt: TensorRtBuilder, plan: bytes, *, version_compatible: bool) -> BuiltEngine:
+    """Read a plan.
+
+    Raises:
+        RefusedError: TensorRT does not take it: it was built by another release or for another GPU, or is cut short.
+    """
+    heard = messages(trt)
+    runtime = trt.Runtime(heard.logger)
+    if version_compatible:  # such a plan carries its own runtime, which is code: only ours is let in, its hash was compared
+        runtime.engine_host_code_allowed = True
+    engine = runtime.deserialize_cuda_engine(plan)
+    if engine is None:
+        raise RefusedError(
+            f"TensorRT {trt.__version__} does not take the plan: "
+            f"{'; '.join(heard.errors) or 'it gave no reason'}. Fix: build it again "
+            "on this machine, with this release"
+        )
+    return engine
+
+
+class PlanRunner:
+    """One plan with a context for each of its profiles.
+
+    Args:
+        trt: the library.
+        plan: the plan's bytes.
+        manifest: its manifest.
+    """
+
+    def __init__(self, trt: TensorRtBuilder, plan: bytes, manifest: PlanManifest) -> None:
+        self.manifest = manifest
+        self._engine = engine_of(trt, plan, version_compatible=manifest.version_compatible)
+        self._stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._contexts = [self._context(number) for number in range(self._engine.num_optimization_profiles)]
+        found = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+        self.inputs = [name for name in found if self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+        self.outputs = [name for name in found if name not in self.inputs]
+
+    def answers(self, rows: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Return the answers to all rows, in batches as large as the largest profile takes."""
+        count, largest = len(next(iter(rows.values()))), self.manifest.profiles[-1].max
+        parts = [self._batch({n: v[at : at + largest] for n, v in rows.items()}) for at in range(0, count, largest)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in self.outputs}
+
+    def prepared(self, rows: Mapping[str, NDArray[Any]]) -> tuple[int, ExecutionContext, dict[str, torch.Tensor]]:
+        """Return a stream, a context with one batch of `rows` on the device, and where its answers will be.
+
+        Raises:
+            BuildError: No profile takes so many rows.
+        """
+        count = len(next(iter(rows.values())))
+        fitting = [number for number, profile in enumerate(self.manifest.profiles) if profile.min <= count <= profile.max]
+        if not fitting:
+            raise BuildError(
+                f"no profile takes {count} rows, the largest ends at {self.manifest.profiles[-1].max}; give fewer rows"
+            )
+        context = self._contexts[fitting[0]]
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(rows[name])).cuda() for name in self.inputs}
+        for name, tensor in tensors.items():
+            context.set_input_shape(name, tuple(tensor.shape))
+        for name in self.outputs:
+            shape = (count, *self._engine.get_tensor_shape(name)[1:])
+            tensors[name] = torch.empty(shape, dtype=torch.float32, device="cuda")
+        for name, tensor in tensors.items():
+            context.set_tensor_address(name, tensor.data_ptr())
+        torch.cuda.synchronize()  # the copies ran on another stream than the plan will
+        return self._stream.cuda_stream, context, tensors
+
+    def _batch(self, rows: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        stream, context, tensors = self.prepared(rows)
+        if not context.execute_async_v3(stream):
+            raise BuildError("the plan did not run; look at TensorRT's messages above, and build it again")
+        self._stream.synchronize()
+        return {name: tensors[name].cpu().numpy() for name in self.outputs}
+
+    def _context(self, profile: int) -> ExecutionContext:
+        context = self._engine.create_execution_context()
+        if context is None or not context.set_optimization_profile_async(profile, self._stream.cuda_stream):
+            raise BuildError(f"the GPU has no room for a context of profile {profile}; free its memory or build smaller profiles")
+        self._stream.synchronize()
+        return context

@@ -1,0 +1,179 @@
+"""Plans on disk: build one of a source, write it with its manifest and report, find them, refuse what does not fit.
+
+A plan of an artefact lies in its folder `plans`; of a single ONNX file beside it, or where it is asked for. The manifest is
+written last.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from rich.progress import Progress
+
+from model.commit import commit
+from model.plan import PLAN_FORMAT, PLAN_SUFFIX, PLANS_FOLDER, PlanManifest
+from trt_build.artifact_source import ArtifactSource, TypedOnnx
+from trt_build.engine.engine_from_onnx import EngineJob, engine_from_onnx
+from trt_build.engine.plan_runner import engine_of
+from trt_build.engine.report_from_engine import report_from_engine
+from trt_build.engine.runtime import GpuDevice, release
+from trt_build.engine.tensorrt_protocols import TensorRtBuilder
+from trt_build.errors import RefusedError
+from trt_build.manifest import checked_format, library_versions, manifest_beside, read_plain, sha256_of, write_beside
+
+__all__ = ["build_plan", "check_fits", "default_path", "plans_of", "read_plan", "report_beside", "write_plan"]
+
+_REPORT: Final = ".report.json"
+_AMPERE: Final = (8, 0)
+_SHOWN: Final = 12
+
+
+def default_path(source: Path, precision: str, trt: TensorRtBuilder, device: GpuDevice) -> Path:
+    """Return where a plan goes: one name for each precision, GPU generation and release, so that they lie side by side."""
+    name = f"{precision}-sm{device.compute_capability.replace('.', '')}-trt{trt.__version__}{PLAN_SUFFIX}"
+    return source / PLANS_FOLDER / name if source.is_dir() else source.with_name(f"{source.stem}-{name}")
+
+
+def plans_of(source: Path) -> list[Path]:
+    """Return the plans of an artefact's folder, or beside a single ONNX file, that have a manifest."""
+    found = (source / PLANS_FOLDER).glob(f"*{PLAN_SUFFIX}") if source.is_dir() else source.parent.glob(f"*{PLAN_SUFFIX}")
+    return sorted(path for path in found if manifest_beside(path).exists())
+
+
+def read_plan(path: Path, source: ArtifactSource | None = None) -> tuple[bytes, PlanManifest]:
+    """Read a plan and its manifest; needs no GPU.
+
+    Args:
+        path: of the plan.
+        source: that it must be of; None = any.
+
+    Raises:
+        RefusedError: It is damaged, cut short, newer than this program, or of another model.
+    """
+    manifest = read_plain(manifest_beside(path), PlanManifest)
+    checked_format(manifest_beside(path), manifest.format, PLAN_FORMAT)
+    try:
+        content = path.read_bytes()
+    except OSError as err:
+        raise RefusedError(f"{path} cannot be read ({err.strerror}). Fix: build it again: {manifest.command}") from err
+    found = sha256_of(content)
+    if found != manifest.sha256:
+        raise RefusedError(
+            f"{path} is not what its manifest says: sha256 {found[:_SHOWN]} ({len(content):,} bytes), wanted "
+            f"{manifest.sha256[:_SHOWN]}. Fix: copy it again, or build it again: {manifest.command}"
+        )
+    if source is not None:
+        pairs: dict[str, tuple[Any, Any]] = {
+            "model": (manifest.model_sha256[:_SHOWN], source.manifest.source_sha256[:_SHOWN]),
+            "feature catalogue": (manifest.catalogue_hash, source.manifest.catalogue_hash),
+            "inputs": (manifest.inputs, source.manifest.inputs),
+            "outputs": (manifest.outputs, source.manifest.outputs),
+        }
+        wrong = [f"its {name} {theirs}, here {ours}" for name, (theirs, ours) in pairs.items() if theirs != ours]
+        if wrong:
+            raise RefusedError(f"{path} is of another model: {'; '.join(wrong)}. Fix: build it from this one: {manifest.command}")
+    return content, manifest
+
+
+def check_fits(manifest: PlanManifest, trt: TensorRtBuilder, device: GpuDevice) -> None:
+    """Refuse a plan that this machine cannot run.
+
+    Raises:
+        RefusedError: Another release of TensorRT built it, or it is for another generation of GPUs.
+    """
+    built, here = release(manifest.tensorrt), release(trt.__version__)
+    same = manifest.tensorrt == trt.__version__
+    if not (same or (manifest.version_compatible and built[0] == here[0] and built <= here)):
+        raise RefusedError(
+            f"the plan was built by TensorRT {manifest.tensorrt}, here is {trt.__version__}. Fix: build it again "
+            "here, or once with "
+            "--version-compatible by the oldest release of one major version"
+        )
+    made_for, own = release(manifest.compute_capability), release(device.compute_capability)
+    if made_for != own and not (manifest.hardware_compatible and _AMPERE <= made_for <= own):
+        raise RefusedError(
+            f"the plan is for compute capability {manifest.compute_capability} ({manifest.gpu}), here is "
+            f"{device.compute_capability} "
+            f"({device.name}). Fix: build it again here, or once with --hardware-compatible"
+        )
+
+
+def build_plan(
+    trt: TensorRtBuilder,
+    device: GpuDevice,
+    source: ArtifactSource,
+    typed: TypedOnnx,
+    order: EngineJob,
+    command: str,
+    progress: Progress,
+) -> tuple[bytes, PlanManifest, dict[str, Any]]:
+    """Build a plan; return its bytes, its manifest and the inspector's report.
+
+    Args:
+        trt: the library.
+        device: the GPU.
+        source: what it is of.
+        typed: the ONNX file in the precision of `order`.
+        order: what it shall be.
+        command: that builds it again.
+        progress: where phases are shown.
+
+    Raises:
+        BuildError: See `engine_from_onnx`.
+    """
+    built = engine_from_onnx(trt, device, typed.content, source.tensors, order, progress)
+    engine = engine_of(trt, built.plan, version_compatible=order.version_compatible)
+    manifest = PlanManifest(
+        sha256=sha256_of(built.plan),
+        model_version=source.version,
+        model_sha256=source.manifest.source_sha256,
+        onnx_sha256=typed.manifest.sha256,
+        catalogue_hash=source.manifest.catalogue_hash,
+        precision=order.precision,
+        profiles=list(order.profiles),
+        tensorrt=trt.__version__,
+        version_compatible=order.version_compatible,
+        hardware_compatible=order.hardware_compatible,
+        refittable=order.refittable,
+        gpu=device.name,
+        compute_capability=device.compute_capability,
+        build_seconds=round(built.seconds, 3),
+        command=command,
+        commit=commit(),
+        versions=library_versions() | {"tensorrt": trt.__version__},
+        weights_sha256=source.manifest.weights_sha256,
+        structure_sha256=typed.manifest.structure_sha256,
+        inputs=list(source.tensors),
+        outputs=source.manifest.outputs,
+        layers=engine.num_layers,
+    )
+    return built.plan, manifest, report_from_engine(trt, engine)
+
+
+def write_plan(path: Path, plan: bytes, manifest: PlanManifest, report: dict[str, Any]) -> PlanManifest:
+    """Write plan, report and, last, manifest; return the manifest as written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    manifest_beside(path).unlink(missing_ok=True)  # what is half written has none
+    beside = path.with_name(f"{path.name}{_REPORT}")
+    beside.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.write_bytes(plan)
+    fresh.replace(path)
+    written = msgspec.structs.replace(manifest, report=beside.name)
+    write_beside(path, written)
+    return written
+
+
+def report_beside(path: Path, manifest: PlanManifest) -> dict[str, Any]:
+    """Return the inspector's report that was written with a plan.
+
+    Raises:
+        RefusedError: It is not there any more.
+    """
+    beside = path.with_name(manifest.report)
+    if not manifest.report or not beside.exists():
+        raise RefusedError(f"there is no report beside {path}. Fix: copy it with the plan, or build again: {manifest.command}")
+    found: dict[str, Any] = msgspec.json.decode(beside.read_bytes())
+    return found

@@ -1,0 +1,51 @@
+"""Progress of a build on the screen: TensorRT says in which phase it is and how many steps of it are done.
+
+It calls from its own threads; rich's display takes that. A phase within another is shown indented below it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from trt_build.engine.tensorrt_protocols import ProgressMonitor, TensorRtBuilder
+
+__all__ = ["display", "progress_monitor"]
+
+
+@contextmanager
+def display() -> Iterator[Progress]:
+    """Show progress on stderr while the context lasts; on something that is no terminal it shows the end of it alone."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield progress
+
+
+def progress_monitor(trt: TensorRtBuilder, progress: Progress) -> ProgressMonitor:
+    """Return an `IProgressMonitor` that shows phases in `progress`."""
+    tasks: dict[str, tuple[TaskID, int]] = {}  # phase -> its line, and how deep it lies
+
+    def start(self: object) -> None:
+        trt.IProgressMonitor.__init__(self)
+
+    def phase_start(_self: object, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+        depth = tasks[parent_phase][1] + 1 if parent_phase in tasks else 0
+        tasks[phase_name] = (progress.add_task("  " * depth + phase_name, total=num_steps), depth)
+
+    def step_complete(_self: object, phase_name: str, step: int) -> bool:
+        if phase_name in tasks:
+            progress.update(tasks[phase_name][0], completed=step + 1)
+        return True  # False would end the build
+
+    def phase_finish(_self: object, phase_name: str) -> None:
+        if phase_name in tasks:
+            task, depth = tasks.pop(phase_name)
+            if depth:  # the outermost phases stay to be seen
+                progress.remove_task(task)
+
+    members = {"__init__": start, "phase_start": phase_start, "step_complete": step_complete, "phase_finish": phase_finish}
+    made: Callable[[], ProgressMonitor] = type("_Monitor", (trt.IProgressMonitor,), members)
+    return made()

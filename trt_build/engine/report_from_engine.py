@@ -1,0 +1,49 @@
+"""What is inside a plan: its layers after fusion, their types, its inputs and outputs; from TensorRT's engine inspector."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any, Final
+
+from trt_build.engine.tensorrt_protocols import BuiltEngine, TensorRtBuilder
+
+__all__ = ["report_from_engine", "summary"]
+
+# Release 10 says "Bindings" where 11 says "I/O Tensors".
+_IO_KEYS: Final = ("I/O Tensors", "Bindings")
+
+
+def report_from_engine(trt: TensorRtBuilder, engine: BuiltEngine) -> dict[str, Any]:
+    """Return `{"layers": [...], "tensors": [...], "profiles": [...]}`, the same keys for every release."""
+    text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+    names = [engine.get_tensor_name(number) for number in range(engine.num_io_tensors)]
+    inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+    types = {trt.DataType.FLOAT: "float32", trt.DataType.INT32: "int32"}
+    tensors = [
+        {
+            "name": name,
+            "input": name in inputs,
+            "type": types.get(engine.get_tensor_dtype(name), "another"),
+            "shape": list(engine.get_tensor_shape(name)),
+        }
+        for name in names
+    ]
+    profiles = [
+        {name: [list(shape) for shape in engine.get_tensor_profile_shape(name, number)] for name in inputs}
+        for number in range(engine.num_optimization_profiles)
+    ]
+    return {**normalised(json.loads(text)), "tensors": tensors, "profiles": profiles}
+
+
+def normalised(found: dict[str, Any]) -> dict[str, Any]:
+    """Return the inspector's own JSON with one name for what the releases call differently."""
+    bindings: list[Any] = next((found[key] for key in _IO_KEYS if key in found), [])
+    return {"layers": found.get("Layers", []), "bindings": bindings}
+
+
+def summary(report: dict[str, Any]) -> str:
+    """Say in one sentence how many layers of which kinds there are."""
+    layers = report["layers"]
+    kinds = Counter(layer.get("LayerType", "layer") if isinstance(layer, dict) else "layer" for layer in layers)
+    return f"{len(layers)} layers: " + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())

@@ -1,0 +1,1 @@
+"""Checkpoint to ONNX, and ONNX in reduced precision."""

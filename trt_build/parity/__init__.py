@@ -1,0 +1,1 @@
+"""Compare an exported model with the checkpoint, and measure it."""

@@ -1,0 +1,151 @@
+"""The whole verification of one model: torch, ONNX in each precision, and plans, on the same recorded rows.
+
+Where there is a checkpoint, torch is what all is compared with; else the fp32 ONNX file is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.checkpoint import Checkpoint
+from model.inputs import EventInputs, SequenceInputs
+from model.plan import Precision
+from trt_build.artifact_source import ArtifactSource
+from trt_build.engine.plan_runner import PlanRunner
+from trt_build.engine.plans import check_fits, read_plan
+from trt_build.engine.runtime import GpuDevice
+from trt_build.engine.tensorrt_protocols import TensorRtBuilder
+from trt_build.errors import BuildError, RefusedError
+from trt_build.export.ranges_from_rows import Ranges
+from trt_build.manifest import weights_sha256
+from trt_build.parity.compare import OutputDifference
+from trt_build.parity.recorded import Arrays
+from trt_build.parity.verify import Answer, differences, onnx_answers, torch_answers
+
+__all__ = ["LEAST_ROWS", "ParityVerdict", "verify_onnx", "verify_plan"]
+
+LEAST_ROWS: Final = 5  # as many ways there are to spoil a row
+_ITEMS: Final = 2_000  # where a model comes without an artefact's items
+
+
+@dataclass(frozen=True)
+class ParityVerdict:
+    """One comparison: what with what, and how far apart."""
+
+    what: str
+    precision: Precision
+    differences: list[OutputDifference]
+
+    @property
+    def fine(self) -> bool:
+        """Whether all tasks are within what is allowed."""
+        return all(difference.fine for difference in self.differences)
+
+    def plain(self) -> dict[str, Any]:
+        """Return what JSON can hold."""
+        tasks = {
+            d.task: {
+                "largest": d.largest,
+                "largest_allowed": d.limits.largest,
+                "mean": d.mean,
+                "mean_allowed": d.limits.mean,
+                "overlap": d.overlap,
+                "fine": d.fine,
+                "reason": d.limits.reason,
+                "worst_rows": [one.row for one in d.worst],
+            }
+            for d in self.differences
+        }
+        return {"what": self.what, "precision": self.precision, "fine": self.fine, "tasks": tasks}
+
+
+def verify_onnx(
+    source: ArtifactSource,
+    rows: Arrays,
+    precisions: Sequence[Precision],
+    checkpoint: Checkpoint | None = None,
+    ranges: Ranges | None = None,
+) -> Iterator[ParityVerdict]:
+    """Compare the ONNX model in each of `precisions` with the network, or with itself in fp32; needs no GPU.
+
+    Args:
+        source: the model.
+        rows: recorded, five or more.
+        precisions: to compare; tf32 is fp32 on a CPU and is left out.
+        checkpoint: the network.
+        ranges: for int8.
+
+    Raises:
+        RefusedError: The checkpoint is of another training.
+        BuildError: Too few rows, or a precision cannot be made.
+    """
+    reference, name = reference_of(source, rows, checkpoint)
+    items = items_of(source, checkpoint)
+    for precision in precisions:
+        if precision == "tf32" or (precision == source.manifest.precision and checkpoint is None):
+            continue  # nothing to compare: the same arithmetic
+        typed = source.typed(precision, ranges)
+        found = differences(reference, onnx_answers(typed.content), rows, source.manifest.kinds, precision, items)
+        yield ParityVerdict(f"{name} against ONNX {precision} on CPU", precision, found)
+
+
+def verify_plan(
+    trt: TensorRtBuilder,
+    device: GpuDevice,
+    source: ArtifactSource,
+    path: Path,
+    rows: Arrays,
+    checkpoint: Checkpoint | None = None,
+) -> ParityVerdict:
+    """Compare a plan with the network, or with the fp32 ONNX model.
+
+    Raises:
+        RefusedError: The plan is damaged, of another model, or not for this machine.
+    """
+    plan, manifest = read_plan(path, source)
+    check_fits(manifest, trt, device)
+    runner = PlanRunner(trt, plan, manifest)
+    reference, name = reference_of(source, rows, checkpoint)
+    items = items_of(source, checkpoint)
+    found = differences(reference, runner.answers, rows, source.manifest.kinds, manifest.precision, items)
+    return ParityVerdict(f"{name} against {path.name}", manifest.precision, found)
+
+
+def reference_of(source: ArtifactSource, rows: Arrays, checkpoint: Checkpoint | None) -> tuple[Answer, str]:
+    """Return what all is compared with, and its name."""
+    count = len(next(iter(rows.values())))
+    if count < LEAST_ROWS:
+        raise BuildError(f"{count} rows to verify with, at least {LEAST_ROWS} are needed. Fix: record more, see docs/engines.md")
+    if checkpoint is None:
+        return onnx_answers(source.typed("fp32").content), "ONNX fp32"
+    found = weights_sha256(checkpoint)
+    if source.manifest.weights_sha256 not in {"", found}:
+        raise RefusedError(
+            f"the model was made of the weights {source.manifest.weights_sha256[:12]}, the checkpoint has {found[:12]}. "
+            "Fix: name the checkpoint that it was made of, or export this one"
+        )
+    return lambda given: torch_answers(checkpoint, given), "torch"
+
+
+def items_of(source: ArtifactSource, checkpoint: Checkpoint | None) -> NDArray[Any] | None:
+    """Return vectors of items to rank: the artefact's, else the network's for some thousand codes; None = no ranking."""
+    if source.items is not None or checkpoint is None:
+        return source.items
+    network = checkpoint.network
+    if not any(task.kind == "retrieval" for task in network.tasks):
+        return None
+    with torch.no_grad():
+        if isinstance(network.inputs, EventInputs):
+            codes = torch.arange(1, _ITEMS + 1, dtype=torch.int32)
+            found: NDArray[Any] = network.item_vectors(codes, codes % 500 + 1).numpy()
+            return found
+        if isinstance(network.inputs, SequenceInputs):
+            return np.asarray(network.item_table().numpy())
+    return None

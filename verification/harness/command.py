@@ -1,0 +1,69 @@
+"""What the commands here have alike: where the logs and the services are, and how an error ends them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from stream_app.errors import MillraceError
+from verification.harness.origin import ROOT
+from verification.harness.processes import FleetError
+from verification.harness.progress import Reporter, teller
+from verification.raw_files import RawFiles, find_files, stand_in
+
+__all__ = ["data_option", "files_of", "home_option", "told"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+def data_option(absent: str = "") -> Callable[[Command], Command]:
+    """Return the option `--data`; `absent` says what is done where the logs are not there."""
+    says = f"Folder with clickstream/ and fraud/; default: ../shared/data of the checkout. {absent}".rstrip()
+    return click.option("--data", type=_FOLDER, default=ROOT.parent / "shared" / "data", help=says)
+
+
+def home_option(command: Command) -> Command:
+    """Give a command the option `--home`."""
+    says = "Folder whose .services holds Kafka and Redis, and the logs; default: the checkout."
+    return click.option("--home", type=_FOLDER, default=ROOT, help=says)(command)
+
+
+@contextmanager
+def told(*also: type[Exception]) -> Iterator[Reporter]:
+    """Yield what tells of progress; an error of ours, or one of `also`, ends the command with its message alone."""
+    tell = teller()
+    ours: tuple[type[Exception], ...] = (FleetError, MillraceError, *also)
+    try:
+        yield tell
+    except ours as err:
+        raise click.ClickException(str(err)) from err
+    finally:
+        tell.close()
+
+
+def files_of(data: Path, made: Path, taobao: int, cards: int, tell: Reporter, *, short: bool) -> RawFiles:
+    """Return the logs under `data`; for a short run, where they are absent, made-up ones in the folder `made`.
+
+    Args:
+        data: see `data_option`.
+        made: is written where needed.
+        taobao: rows of the clickstream, where it is made up.
+        cards: card transactions, where they are made up.
+        tell: told of it.
+        short: whether made-up ones will do.
+
+    Raises:
+        ClickException: They are absent, and made-up ones would prove little.
+    """
+    files = find_files(data)
+    if files is not None:
+        return files
+    if not short:
+        raise click.ClickException(f"no real data under {data}: name it with --data, or use --short")
+    tell.say(f"no real data under {data}: using made-up files of the same shape")
+    return stand_in(made, taobao, cards)

@@ -1,0 +1,11 @@
+"""Where the checkout is, and where a figure comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stream_app.reporting.provenance import origin
+
+__all__ = ["ROOT", "origin"]
+
+ROOT = Path(__file__).resolve().parents[2]  # the checkout: services, logs and the model are found from here

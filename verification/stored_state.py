@@ -1,0 +1,171 @@
+"""The state as it stands in Redis, read key by key under a run's prefix and opened with the engine's own `describe`.
+
+Opening the packed bytes is all that is taken from the engine; what they must say is the oracle's business. Keys that
+are no entity's (position, commit counter, outbox, payloads, index of holders, layouts) are read too: see `Bookkeeping`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+
+from verification.oracle import Entity, OracleSession, OracleState
+from verification.oracle_values import KIND_CODES, Entry
+
+__all__ = ["Bookkeeping", "Describe", "StoredState", "read_fronts", "read_store", "state_from_description"]
+
+Describe = Callable[[str, bytes], Mapping[str, Any]]
+
+_SCAN, _BATCH = 5_000, 1_000
+_ID = rb"([0-9a-f]{32}(?:[0-9a-f]{16})?)"  # of 16 bytes, or 24 for what belongs to one user
+_STATE = re.compile(rb"\{g(\d+)\}:([a-z_]+):" + _ID)
+_GROUP = re.compile(rb"\{g(\d+)\}:(meta|commit|outbox)")
+_PAYLOAD = re.compile(rb"\{g(\d+)\}:answers:(\d+)")
+_HOLDERS = re.compile(rb"holders:([a-z_]+):" + _ID)
+_OF_ALL_GROUPS = (b"layouts", b"waited")
+_FOR_EVER = -1  # what PTTL says of a key without a time to live
+
+
+@dataclass(slots=True)
+class Bookkeeping:
+    """What the store keeps beside states.
+
+    Attributes:
+        fronts: (topic, group) -> all offsets below it are applied.
+        outbox: Groups with answers that nobody has marked as published -> how many commits of them.
+        lasting: Payloads that will never expire, although only those in the outbox may last.
+        holders: (kind, key in hex) -> groups that hold a replica, as the index says.
+        unknown: Keys of no known form.
+    """
+
+    fronts: dict[tuple[str, int], int] = field(default_factory=dict)
+    outbox: dict[int, int] = field(default_factory=dict)
+    lasting: list[str] = field(default_factory=list)
+    holders: dict[tuple[str, str], set[int]] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class StoredState:
+    """All of a run's keys."""
+
+    states: dict[Entity, OracleState] = field(default_factory=dict)
+    books: Bookkeeping = field(default_factory=Bookkeeping)
+
+    def index_faults(self, shared: frozenset[str]) -> list[str]:
+        """Return replicas of `shared` kinds that the index of holders does not know: no reader would merge them."""
+        return [
+            f"{entity}: not in the index of holders"
+            for entity in self.states
+            if entity[1] in shared and entity[0] not in self.books.holders.get((entity[1], entity[2]), set())
+        ]
+
+
+def read_store(url: str, prefix: str, describe: Describe) -> StoredState:
+    """Read everything under `prefix`.
+
+    Args:
+        url: The Redis server.
+        prefix: First part of the keys, without the colon.
+        describe: Kind and packed bytes to a description (FeatureEngine.describe).
+    """
+    stored = StoredState()
+    with redis.Redis.from_url(url) as client:
+        for batch in _batches(client, prefix):
+            state_keys = []
+            for key in batch:
+                rest = key[len(prefix) + 1 :]
+                match = _STATE.fullmatch(rest)
+                if match:
+                    state_keys.append((key, (int(match[1]), match[2].decode(), match[3].decode())))
+                else:
+                    _read_other(client, key, rest, stored.books)
+            blobs = client.mget([key for key, _ in state_keys]) if state_keys else []
+            for (_, entity), blob in zip(state_keys, blobs, strict=True):
+                if blob is not None:
+                    stored.states[entity] = state_from_description(describe(entity[1], blob))
+    return stored
+
+
+def read_fronts(url: str, prefix: str, groups: int) -> dict[tuple[str, int], int]:
+    """Return (topic, group) -> offset below which all is applied, for every group that has applied anything."""
+    fronts: dict[tuple[str, int], int] = {}
+    with redis.Redis.from_url(url) as client:
+        for group in range(groups):
+            fields: Mapping[Any, Any] = client.hgetall(f"{prefix}:{{g{group}}}:meta")
+            fronts |= _fronts(fields, group)
+    return fronts
+
+
+def _fronts(fields: Mapping[Any, Any], group: int) -> dict[tuple[str, int], int]:
+    return {
+        (name.removeprefix(b"front:").decode(), group): int(value) for name, value in fields.items() if name.startswith(b"front:")
+    }
+
+
+def state_from_description(described: Mapping[str, Any]) -> OracleState:
+    """Turn what `describe` says of one entity into the oracle's form; empty rings are left out."""
+    state = OracleState(described["newest_ms"], described["first_ms"])
+    state.rings = {name: dict(ring) for name, ring in described["tiles"].items() if ring}
+    state.sets = {
+        name: {start_ms: _distinct(found) for start_ms, found in ring.items()}
+        for name, ring in described["distinct"].items()
+        if ring
+    }
+    state.lasts = {name: (last["time_ms"], last["value"]) for name, last in described.get("last", {}).items()}
+    state.histograms = {name: tuple(counts) for name, counts in described.get("histograms", {}).items()}
+    session = described.get("session")
+    if session is not None:
+        state.session = OracleSession(session["start_ms"], session["last_ms"], dict(session["sums"]))
+    for one in described.get("sequence", ()):
+        kind = KIND_CODES[one["kind"]]
+        state.sequence.append(Entry(one["time_ms"], one["item"], one["category"], kind, one["price"], one["event"]))
+        state.commits.append(one["commit"])
+    state.queries = [(one["time_ms"], tuple(one["codes"])) for one in described.get("queries", ())]
+    return state
+
+
+def _distinct(found: Mapping[str, list[int]]) -> tuple[str, tuple[int, ...]]:
+    ((form, numbers),) = found.items()
+    return form, tuple(numbers)
+
+
+def _batches(client: redis.Redis, prefix: str) -> Iterator[list[bytes]]:
+    seen: set[bytes] = set()  # SCAN may name a key twice
+    batch: list[bytes] = []
+    for key in client.scan_iter(match=f"{prefix}:*", count=_SCAN):
+        if key not in seen:
+            seen.add(key)
+            batch.append(key)
+        if len(batch) >= _BATCH:
+            yield batch
+            batch = []
+    yield batch
+
+
+def _read_other(client: redis.Redis, key: bytes, rest: bytes, books: Bookkeeping) -> None:
+    match = _GROUP.fullmatch(rest)
+    if match:
+        group, what = int(match[1]), match[2]
+        if what == b"meta":
+            fields: Mapping[Any, Any] = client.hgetall(key)
+            books.fronts |= _fronts(fields, group)
+        elif what == b"outbox" and client.hlen(key):
+            books.outbox[group] = int(client.hlen(key))
+        return
+    if _PAYLOAD.fullmatch(rest):
+        if client.pttl(key) == _FOR_EVER:
+            books.lasting.append(key.decode())
+        return
+    match = _HOLDERS.fullmatch(rest)
+    if match:
+        bitmap: Any = client.get(key) or b""
+        groups = {8 * at + bit for at, byte in enumerate(bitmap) for bit in range(8) if byte & (0x80 >> bit)}
+        books.holders[match[1].decode(), match[2].decode()] = groups
+        return
+    if rest not in _OF_ALL_GROUPS:
+        books.unknown.append(key.decode(errors="replace"))
