@@ -8,12 +8,12 @@ SECONDS ?=
 RATE    ?= 400
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit lint fmt up down e2e e2e-short replay-check replay-check-short bench bench-features bench-engine bench-swap backtest-card bench-replay docs lock clean
+.PHONY: help demo test test-unit lint fmt house up down e2e e2e-short replay-check replay-check-short bench bench-features bench-engine bench-swap backtest-card bench-replay docs lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-# --- environments: .venv holds the default install; `make test` and `make lint` add what they need to it ------------------
+# --- environments: .venv holds the default install; `make test-unit`, then `make test` and `make lint` add to it ------------
 
 .venv/.default: requirements/default.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Millrace needs Python 3.11 to 3.13, this is {v[0]}.{v[1]}; name another one: make PYTHON=python3.11 ...")'
@@ -21,6 +21,11 @@ help: ## Show this list
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(PIP) --require-hashes -r requirements/default.txt
 	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.unit: .venv/.default requirements/unit.txt
+	@echo "installing what unit tests need into .venv (no torch) ..."
+	@$(PIP) --require-hashes -r requirements/unit.txt
 	@touch $@
 
 .venv/.test: .venv/.default requirements/test.txt
@@ -35,18 +40,32 @@ demo: .venv/.default ## Run everything on this machine and watch live answers (S
 
 # --- check ----------------------------------------------------------------------------------------------------------------
 
+# Tests that share no server run on all cores, the others (marker `serial`, set by tests/conftest.py) one after the other.
+# The coverage of stream_app is printed, not gated.
+PARALLEL := -m "not serial" -n auto --dist loadfile --doctest-modules tests/unit tests/contract tools stream_app/features/aggregations
+COVERAGE := --durations 10 --cov stream_app --cov-report
+
 test: .venv/.test ## All tests, on a real Kafka and Redis that they start themselves
-	@$(BIN)/python -m pytest
+	@begin=$$(date +%s); failed=0; \
+	$(BIN)/python -m pytest $(COVERAGE)= $(PARALLEL) || failed=1; \
+	$(BIN)/python -m pytest $(COVERAGE)=term:skip-covered --cov-append -m serial tests || failed=1; \
+	echo "make test took $$(( $$(date +%s) - begin )) s"; exit $$failed
 
-test-unit: .venv/.test ## Only the tests that need no service
-	@$(BIN)/python -m pytest -m "not kafka and not redis and not slow" tests/unit tests/contract
+test-unit: .venv/.unit ## Only the tests that need no service, and no torch where .venv has none
+	@begin=$$(date +%s); failed=0; \
+	$(BIN)/python -m pytest --durations 10 $(PARALLEL) || failed=1; \
+	echo "make test-unit took $$(( $$(date +%s) - begin )) s"; exit $$failed
 
-lint: .venv/.test ## ruff, mypy --strict, import rules, generated documents
+lint: .venv/.test ## ruff, mypy --strict, import rules, names, cycles, commit subjects, generated documents
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/python -m tools.lint_names
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/millrace docs --check
+
+house: .venv/.default ## Size and shape of the source tree, as one line of JSON
+	@$(BIN)/python -m tools.house
 
 fmt: .venv/.test ## Format the code
 	@$(BIN)/ruff format .
@@ -97,9 +116,11 @@ backtest-card: .venv/.test ## Models, trees and rules on card transactions by th
 
 # --- keep -----------------------------------------------------------------------------------------------------------------
 
+LOCK := uv pip compile --python-version 3.11 --generate-hashes --no-header --quiet pyproject.toml
 lock: ## Pin all requirements again, with hashes (needs uv)
-	@uv pip compile --python-version 3.11 --generate-hashes --no-header --quiet pyproject.toml -o requirements/default.txt
-	@uv pip compile --python-version 3.11 --generate-hashes --no-header --quiet pyproject.toml --extra data --extra backtest --extra spark --extra mlflow --extra objects --extra bench --extra train --extra dev -c requirements/default.txt -o requirements/test.txt
+	@$(LOCK) -o requirements/default.txt
+	@$(LOCK) --extra data --extra backtest --extra profiling --extra spark --extra mlflow --extra objects --extra bench --extra train --extra dev -c requirements/default.txt -o requirements/test.txt
+	@$(LOCK) --extra data --extra backtest --extra profiling --extra objects --extra dev -c requirements/test.txt -o requirements/unit.txt
 
 clean: down ## Remove environment, services and logs
 	@rm -rf .venv .services .millrace

@@ -6,6 +6,7 @@ A test never empties a server: it works under `topic_prefix` and `redis_prefix`,
 from __future__ import annotations
 
 import gc
+import importlib.util
 import logging
 import os
 import re
@@ -33,6 +34,20 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 # Pools that live as long as the process, whoever used them first.
 _LASTING_THREADS = re.compile(r"asyncio_\d+|pytest_timeout.*|tqdm.*")
 _THREAD_PATIENCE_S = 5.0
+# Tests in these folders, or with these markers, share servers, kill processes or fill the machine.
+_SERIAL_FOLDERS = frozenset({"integration", "chaos", "gpu"})
+_SERIAL_MARKERS = ("kafka", "redis", "slow", "gpu")
+# `make test-unit` runs without torch: files that import it are not collected, tests that need a trained artefact are left out.
+_TESTS = Path(__file__).parent
+_TORCH_FOLDERS = {"training", "model", "trt_build"}
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+_TORCH_FIXTURES = frozenset({"made_up_dataset", "untrained", "built_artifact"})
+_TORCH_IMPORT = re.compile(r"^(?:import|from) (?:torch|transformers|onnx|lightgbm|sklearn|training|trt_build)\b", re.MULTILINE)
+collect_ignore = [] if HAS_TORCH else [
+    str(path.relative_to(_TESTS))
+    for path in _TESTS.rglob("test_*.py")
+    if _TORCH_FOLDERS & set(path.relative_to(_TESTS).parts) or _TORCH_IMPORT.search(path.read_text(encoding="utf-8"))
+]  # fmt: skip
 _ASYNCIO_LEAKS = ("was destroyed but it is pending", "exception was never retrieved")
 
 
@@ -40,6 +55,18 @@ def pytest_configure() -> None:
     """Let Ctrl-C reach what tests start: a shell that runs us in the background has it ignored, and children inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what may not run beside other tests, and leave out what needs torch where there is none."""
+    for item in items:
+        if item.path.relative_to(CHECKOUT).parts[1] in _SERIAL_FOLDERS or any(map(item.get_closest_marker, _SERIAL_MARKERS)):
+            item.add_marker("serial")
+    if HAS_TORCH:
+        return
+    without = [item for item in items if not _TORCH_FIXTURES & set(getattr(item, "fixturenames", ()))]
+    config.hook.pytest_deselected(items=[item for item in items if item not in without])
+    items[:] = without
 
 
 @pytest.fixture(scope="session")

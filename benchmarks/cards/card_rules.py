@@ -154,7 +154,8 @@ def main() -> None:
     head = (
         "Rules for card transactions with points, by which a backtest ranks events: negative points speak for the customer.\n"
         "Made by `python -m benchmarks.cards.card_rules` from the transactions of 2018-06-09 to 2018-07-31 (chosen on\n"
-        "2018-06-02 to 2018-06-08) and the frauds that were known by 2018-08-08, before the week that is judged. Write it anew, not by hand."
+        "2018-06-02 to 2018-06-08) and the frauds that were known by 2018-08-08, before the week that is judged. Write it anew,\n"
+        "not by hand."
     )
     given.out.write_text(toml_of(rules, head))
     print(json.dumps(worth))
