@@ -6,19 +6,20 @@ GPU, another TensorRT) is not damaged: an artefact may carry one for each kind o
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import msgspec
 
 from model.contract import TensorSpec
 
-__all__ = ["PLANS_FOLDER", "PLAN_FORMAT", "PLAN_SUFFIX", "PlanManifest", "PlanProfile", "Precision"]
+__all__ = ["PLANS_FOLDER", "PLAN_FORMAT", "PLAN_SUFFIX", "PRECISIONS", "PlanManifest", "PlanProfile", "Precision"]
 
 PLANS_FOLDER: Final = "plans"
 PLAN_SUFFIX: Final = ".plan"  # its manifest has the same name with `.json` behind it: `fp16.plan`, `fp16.plan.json`
 PLAN_FORMAT: Final = 1  # raised when a worker that knows only the format before would misread the file
 
 Precision = Literal["fp32", "tf32", "fp16", "bf16", "int8"]
+PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
 
 
 class PlanProfile(msgspec.Struct, frozen=True):

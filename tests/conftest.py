@@ -25,9 +25,7 @@ from devservices.cluster import ClusterState
 from devservices.probe import kafka_answers, redis_answers
 from devservices.state import ServicesState, state_path
 from stream_app.errors import ServiceError
-from trt_build import library
-from trt_build.errors import BuildError
-from trt_build.library import Library
+from tests.tensorrt_libraries import RELEASES, FetchError, Library, fetch
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -112,9 +110,7 @@ def own_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def tensorrt_libraries() -> dict[str, Library]:
     """NVIDIA's TensorRT of this checkout, releases 10 and 11: fetched by the first run (540 MB), kept in `.services`."""
     with _needed("TensorRT libraries"):
-        for release in ("10.15", "11.4"):
-            library.fetch(CHECKOUT, release, lambda _line: None)
-    return library.installed(CHECKOUT)
+        return {name: fetch(CHECKOUT, name) for name in RELEASES}
 
 
 @pytest.fixture
@@ -173,7 +169,7 @@ def _needed(what: str) -> Iterator[None]:
     """What cannot be started or fetched inside skips the test on a laptop and fails it in CI."""
     try:
         yield
-    except (ServiceError, BuildError) as err:
+    except (ServiceError, FetchError) as err:
         if os.environ.get("CI"):
             pytest.fail(f"no {what}, which CI requires: {err}")
         pytest.skip(f"no {what}: {err}")

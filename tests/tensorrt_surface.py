@@ -15,9 +15,9 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from trt_build.library import Library, environment
+from tests.tensorrt_libraries import Library
 
-MODULE = "TensorRt"
+MODULE = "tensorrt"
 
 _LOOK = """
 import json, sys
@@ -42,17 +42,17 @@ print(json.dumps({"version": trt.__version__, "classes": {n: look(of(n)) if of(n
 
 def in_process(library: Library, code: str, given: str = "") -> subprocess.CompletedProcess[str]:
     """Run Python code in a new process that finds `library`; its paths stand before the process starts."""
-    variables = {**os.environ, **environment(library)}
+    variables = {**os.environ, **library.environment()}
     return subprocess.run([sys.executable, "-c", code], input=given, env=variables, capture_output=True, text=True, check=False)
 
 
 def described(module: ModuleType) -> dict[str, type]:
     """Return the protocols of a module by the name of what they describe; the module's own protocol as MODULE."""
     found: dict[str, type] = {}
-    for name, value in vars(module).items():
+    for value in vars(module).values():
         if inspect.isclass(value) and getattr(value, "_is_protocol", False) and value.__module__ == module.__name__:
             match = re.match(r"`([\w.]+)`", value.__doc__ or "")
-            found[match.group(1) if match else name] = value
+            found[match.group(1) if match else MODULE] = value
     return found
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 
+from model.plan import PRECISIONS, Precision
 from trt_build.cli_onnx import FILE, SOURCE, command_line, rows_of
-
-if TYPE_CHECKING:
-    from model.plan import Precision
 
 __all__ = ["bench", "engine", "inspect", "refit"]
 
@@ -23,9 +21,7 @@ _GIB: Final = 1 << 30
 @click.command()
 @click.argument("source", type=SOURCE)
 @click.argument("target", type=_TARGET, required=False)
-@click.option(
-    "--precision", type=click.Choice(("fp32", "tf32", "fp16", "bf16", "int8")), help="[default: the file's; fp16 of an artefact]"
-)
+@click.option("--precision", type=click.Choice(PRECISIONS), help="[default: the file's; fp16 of an artefact]")
 @click.option("--calibration", type=FILE, help="For int8: what `calibrate` wrote.")
 @click.option("--profiles", default="", help="min:opt:max batches, with commas.  [default: 1:16:64,65:256:512,513:4096:8192]")
 @click.option("--version-compatible", is_flag=True, help="Later releases of the same major version can load it.")

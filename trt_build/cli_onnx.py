@@ -11,25 +11,24 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from model.contract import SAMPLES_FILE
+from model.plan import PRECISIONS, Precision
 from trt_build.errors import BuildError, NoDeviceError, NoTensorRTError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from model.checkpoint import Checkpoint
-    from model.plan import Precision
     from trt_build.artifact_source import ArtifactSource
     from trt_build.export.ranges_from_rows import Ranges
     from trt_build.parity.parity_report import ParityVerdict
     from trt_build.parity.recorded import Arrays
 
-__all__ = ["FILE", "SOURCE", "calibrate", "command_line", "onnx", "rows_of", "verify"]
+__all__ = ["FILE", "SOURCE", "calibrate", "command_line", "onnx", "precisions_from_text", "rows_of", "verify"]
 
 FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 SOURCE: Final = click.Path(exists=True, path_type=Path)
 _TARGET: Final = click.Path(dir_okay=False, path_type=Path)
 _CHECKPOINT: Final = ".pt"
-_PRECISIONS: Final = ("fp32", "tf32", "fp16", "bf16", "int8")
 
 
 def command_line() -> str:
@@ -41,7 +40,7 @@ def command_line() -> str:
 @click.command()
 @click.argument("checkpoint", type=FILE)
 @click.argument("target", type=_TARGET)
-@click.option("--precision", type=click.Choice(_PRECISIONS), default="fp32", show_default=True, help="Types inside the file.")
+@click.option("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True, help="Types inside the file.")
 @click.option("--calibration", type=FILE, help="For int8: what `calibrate` wrote for the fp32 file.")
 def onnx(checkpoint: Path, target: Path, precision: Precision, calibration: Path | None) -> None:
     """Write the ONNX model of CHECKPOINT to TARGET, and its manifest beside it.
@@ -135,7 +134,8 @@ def verify(source: Path, **options: Any) -> None:  # noqa: ANN401 (options by na
     if not wrong:
         opened = source_of_checkpoint(checkpoint, command_line()) if checkpoint and is_checkpoint else open_source(source)
         rows = rows_of(source, opened, options["rows"], options["count"] or 0)
-        for verdict in verify_onnx(opened, rows, _named(options["precisions"]), checkpoint, _ranges(options["calibration"])):
+        precisions = precisions_from_text(options["precisions"])
+        for verdict in verify_onnx(opened, rows, precisions, checkpoint, _ranges(options["calibration"])):
             _show(verdict)
             verdicts.append(verdict)
         try:
@@ -184,13 +184,17 @@ def _show(verdict: ParityVerdict) -> None:
         click.echo(f"  {difference.text()}", err=True)
 
 
-def _named(text: str) -> list[Precision]:
-    names = list(_PRECISIONS) if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in _PRECISIONS]
+def precisions_from_text(text: str) -> list[Precision]:
+    """Return the precisions of a list with commas, or every precision for "all".
+
+    Raises:
+        click.UsageError: A name is not a precision.
+    """
+    names = list(PRECISIONS) if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in PRECISIONS]
     if unknown:
-        raise click.UsageError(f"--precisions {', '.join(unknown)}: there is no such; they are {', '.join(_PRECISIONS)}")
-    found: Any = names
-    return list(found)
+        raise click.UsageError(f"--precisions {', '.join(unknown)}: there is no such; they are {', '.join(PRECISIONS)}")
+    return [precision for name in names for precision in PRECISIONS if precision == name]
 
 
 def _ranges(path: Path | None) -> Ranges | None:

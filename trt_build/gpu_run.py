@@ -19,7 +19,7 @@ from rich.progress import Progress
 
 from model.checkpoint import Checkpoint
 from model.commit import commit
-from model.plan import Precision
+from model.plan import PRECISIONS, Precision
 from trt_build.artifact_source import ArtifactSource, parsed
 from trt_build.engine.engine_from_onnx import EngineJob
 from trt_build.engine.plan_from_refit import check_refit, plan_from_refit
@@ -28,7 +28,6 @@ from trt_build.engine.report_from_engine import summary
 from trt_build.engine.runtime import GpuDevice
 from trt_build.engine.tensorrt_protocols import TensorRtBuilder
 from trt_build.errors import BuildError
-from trt_build.export.precision import PRECISIONS
 from trt_build.export.ranges_from_rows import Ranges, ranges_from_rows
 from trt_build.manifest import sha256_of
 from trt_build.parity.bench import bench_plans

@@ -68,7 +68,7 @@ def tensorrt_here() -> TensorRtBuilder:
         return cast(TensorRtBuilder, module)
     raise NoTensorRTError(
         f"TensorRT is not installed ({'; '.join(failures)}). On a GPU host: pip install 'millrace[gpu]' (its libraries come from "
-        "NVIDIA's index: --extra-index-url https://pypi.nvidia.com), or `python -m trt_build library fetch` from Maven Central. "
+        "NVIDIA's index: --extra-index-url https://pypi.nvidia.com). "
         "Checkpoint, ONNX, calibration and their verification work without it."
     )
 

@@ -10,8 +10,6 @@
 
 from __future__ import annotations
 
-from typing import Final, get_args
-
 import onnx
 
 from model.plan import Precision
@@ -21,9 +19,7 @@ from trt_build.export.int8_from_onnx import int8_from_onnx
 from trt_build.export.ranges_from_rows import Ranges
 from trt_build.manifest import sha256_of
 
-__all__ = ["PRECISIONS", "typed_onnx"]
-
-PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
+__all__ = ["typed_onnx"]
 
 
 def typed_onnx(model: onnx.ModelProto, precision: Precision, ranges: Ranges | None = None) -> onnx.ModelProto:
@@ -31,7 +27,7 @@ def typed_onnx(model: onnx.ModelProto, precision: Precision, ranges: Ranges | No
 
     Args:
         model: as `onnx_from_checkpoint` makes it.
-        precision: one of PRECISIONS.
+        precision: one of `model.plan.PRECISIONS`.
         ranges: for int8.
 
     Raises:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from stream_app.inference.engines import tensorrt_engine, tensorrt_protocols, tensorrt_scorer
+from tests.tensorrt_libraries import Library
 from tests.tensorrt_surface import differences, in_process
-from trt_build.library import Library
 
 pytestmark = pytest.mark.timeout(1_800)  # the first run of a checkout fetches 540 MB
 

@@ -11,15 +11,15 @@ import pytest
 
 import model.tensorrt_shared
 import trt_build.engine.tensorrt_protocols
+from tests.tensorrt_libraries import Library
 from tests.tensorrt_surface import described, differences, in_process
 from trt_build.engine.runtime import device_here
 from trt_build.errors import NoDeviceError
-from trt_build.library import Library
 
 pytestmark = pytest.mark.timeout(1_800)  # the first run of a checkout fetches 540 MB
 
 PACKAGE = Path(trt_build.engine.tensorrt_protocols.__file__).parent
-CHECKOUT = PACKAGE.parent
+CHECKOUT = PACKAGE.parents[1]
 RELEASES = ("10.15", "11.4")
 
 _DERIVED = f"""
@@ -61,7 +61,7 @@ def test_every_class_method_parameter_and_flag_that_we_use_is_there(
 def test_a_flag_that_release_11_removed_and_a_parameter_that_never_was_are_found(
     tensorrt_libraries: dict[str, Library], tmp_path: Path
 ) -> None:
-    source = (PACKAGE / "api.py").read_text()
+    source = (PACKAGE / "tensorrt_protocols.py").read_text()
     changed = source.replace("    REFIT: Any\n", "    REFIT: Any\n    FP16: Any\n").replace(
         "def parse(self, model: bytes)", "def parse(self, proto: bytes)"
     )

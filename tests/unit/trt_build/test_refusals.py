@@ -244,5 +244,6 @@ def test_without_the_library_the_message_says_how_to_get_it_and_the_status_tells
         pass
     result = CliRunner().invoke(main, ["engine", str(artifact)])
     assert result.exit_code == 3
-    assert "python -m trt_build library fetch" in result.output
+    assert "pip install 'millrace[gpu]'" in result.output
+    assert CliRunner().invoke(main, ["library", "show"]).exit_code == 3
     assert CliRunner().invoke(main, ["gpu-run", str(artifact), "--precisions", "fp32"]).exit_code == 3
