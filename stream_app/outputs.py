@@ -16,8 +16,8 @@ import numpy as np
 from stream_app.batch import DecodedBatch, OffsetSpan, ScoredBatch
 from stream_app.clock import Clock
 from stream_app.codec.answers import AnswerEncoder, Origin, SourceRecord, answer_id
-from stream_app.codec.duplicate_answers import answers_again, commit_name, first_answers
-from stream_app.codec.feature_rows import feature_rows
+from stream_app.codec.duplicate_answers import commit_name, encode_duplicate_answers, find_first_answers
+from stream_app.codec.feature_rows import encode_feature_rows
 from stream_app.codec.outbox import OutboxBatch
 from stream_app.events import Event, JournalLine
 from stream_app.features.fold_types import FoldResult
@@ -48,14 +48,14 @@ class OutputBuilder:
     scored_at_ingest: bool = False
     records_features: bool = False
 
-    def of(
-        self, batch: DecodedBatch, judged: ScoredBatch | None, reads: Mapping[int, int], serving: str
+    def build(
+        self, batch: DecodedBatch, scored: ScoredBatch | None, reads: Mapping[int, int], serving: str
     ) -> dict[int, OutboxBatch]:
         """Give every record of the batch its fate.
 
         Args:
             batch: The batch.
-            judged: Its events, folded and scored; None where it has none.
+            scored: Its events, folded and scored; None where it has none.
             reads: Group -> commit number that the batch's read saw, for the journal.
             serving: Version of the model that the journal names where there are no events.
 
@@ -63,16 +63,16 @@ class OutputBuilder:
             All messages by group, for every group that the batch applies offsets to.
         """
         now_ms = self.clock.now_ms()
-        line = self._journal_line(judged.ranked if judged is not None else None, reads, serving, now_ms)
+        line = self._journal_line(scored.ranked if scored is not None else None, reads, serving, now_ms)
         outboxes = {
             group: OutboxBatch(group, {}, _of_group(line, group, batch.spans))
             for group in sorted({span.group for span in batch.spans})
         }
-        if judged is not None:
-            self._add_fates(batch, judged, outboxes, now_ms)
-            _add_forgotten(judged, outboxes)
+        if scored is not None:
+            self._add_events(batch, scored, outboxes, now_ms)
+            _add_forgotten(scored, outboxes)
             if self.records_features:
-                self._add_features(batch, judged.folded, outboxes)
+                self._add_features(batch, scored.folded, outboxes)
         for record, topic, reason, group in batch.dead:
             key, letter = self.encoder.dead_letter(record, topic, reason, "codec.decode")
             outboxes[group].add("dead-letters", key, letter)
@@ -97,15 +97,15 @@ class OutputBuilder:
     def _add_features(self, batch: DecodedBatch, folded: FoldResult, outboxes: Mapping[int, OutboxBatch]) -> None:
         """Record what the model saw of the events that it answered."""
         ids = [answer_id(source.topic, source.partition, source.offset) for source in batch.sources]
-        rows = feature_rows(ids, folded.inputs(), self.encoder.features_version)
+        rows = encode_feature_rows(ids, folded.inputs(), self.encoder.features_version)
         for record, group, late, value in zip(batch.records, batch.groups, folded.late.tolist(), rows, strict=True):
             if not late:
                 outboxes[group].add("features", record.key, value)
 
-    def _add_fates(self, batch: DecodedBatch, judged: ScoredBatch, outboxes: Mapping[int, OutboxBatch], now_ms: int) -> None:
-        folded = judged.folded
+    def _add_events(self, batch: DecodedBatch, scored: ScoredBatch, outboxes: Mapping[int, OutboxBatch], now_ms: int) -> None:
+        folded = scored.folded
         late, duplicate_of = folded.late.tolist(), folded.duplicate_of.tolist()
-        firsts = _first_rows(batch, judged) if (folded.duplicate_of >= judged.commits).any() else {}
+        firsts = _first_rows(batch, scored) if (folded.duplicate_of >= scored.commits).any() else {}
         for row, (event, source, record) in enumerate(zip(batch.events, batch.sources, batch.records, strict=True)):
             outbox, key = outboxes[batch.groups[row]], record.key
             if late[row]:
@@ -116,19 +116,19 @@ class OutputBuilder:
                 continue
             origin = Origin(source, record.timestamp, self._scored_ms(event, record, now_ms))
             if duplicate_of[row] < 0:
-                self._add_answers(outbox, key, event, origin, row, judged)
+                self._add_answers(outbox, key, event, origin, row, scored)
                 continue
             first_row = firsts.get(_named(source.topic, batch.groups[row], event))
-            if duplicate_of[row] >= judged.commits[row] and first_row is not None:
+            if duplicate_of[row] >= scored.commits[row] and first_row is not None:
                 first, first_event = batch.sources[first_row], batch.events[first_row]
                 origin = origin._replace(
                     scored_time_ms=self._scored_ms(first_event, batch.records[first_row], now_ms),
                     duplicate_of=answer_id(first.topic, first.partition, first.offset),
                 )
-                self._add_answers(outbox, key, first_event, origin, first_row, judged)
+                self._add_answers(outbox, key, first_event, origin, first_row, scored)
                 self.metrics.duplicates.labels(source.topic, "first").inc()
                 continue
-            self._answer_again(outbox, key, event, origin, row, judged)
+            self._answer_again(outbox, key, event, origin, row, scored)
 
     def _scored_ms(self, event: Event, record: SourceRecord, now_ms: int) -> int:
         if not self.scored_at_ingest:
@@ -136,34 +136,34 @@ class OutputBuilder:
         return record.timestamp if record.timestamp >= 0 else event.event_time_ms
 
     def _answer_again(
-        self, outbox: OutboxBatch, key: bytes | None, event: Event, origin: Origin, row: int, judged: ScoredBatch
+        self, outbox: OutboxBatch, key: bytes | None, event: Event, origin: Origin, row: int, scored: ScoredBatch
     ) -> None:
         """Answer a duplicate of an event of an earlier commit: as it was then, or as of now if that is no longer kept."""
-        source, group, commit = origin.source, outbox.group, int(judged.folded.duplicate_of[row])
-        earlier = judged.earlier.get((group, commit))
-        found = first_answers(earlier, key, source.topic, event) if earlier is not None else {}
-        for topic, answer in answers_again(found, source, origin.ingest_time_ms).items():
+        source, group, commit = origin.source, outbox.group, int(scored.folded.duplicate_of[row])
+        earlier = scored.earlier.get((group, commit))
+        found = find_first_answers(earlier, key, source.topic, event) if earlier is not None else {}
+        for topic, answer in encode_duplicate_answers(found, source, origin.ingest_time_ms).items():
             outbox.add(topic, key, answer)
         if not found:
             origin = origin._replace(duplicate_of=commit_name(group, commit))
-            self._add_answers(outbox, key, event, origin, row, judged)
+            self._add_answers(outbox, key, event, origin, row, scored)
         self.metrics.duplicates.labels(source.topic, "first" if found else "again").inc()
 
     def _add_answers(
-        self, outbox: OutboxBatch, key: bytes | None, event: Event, origin: Origin, row: int, judged: ScoredBatch
+        self, outbox: OutboxBatch, key: bytes | None, event: Event, origin: Origin, row: int, scored: ScoredBatch
     ) -> None:
-        alert = judged.alerts[row]
-        label, candidates = self.encoder.answers(event, origin, row, judged.ranked, alert=alert)
+        alert = scored.alerts[row]
+        label, candidates = self.encoder.answers(event, origin, row, scored.ranked, alert=alert)
         outbox.add("intent-labels", key, label)
         outbox.add("recommendation-candidates", key, candidates)
         if alert:
-            why = (judged.decisions.rules[row], judged.decisions.reasons[row])
-            outbox.add("fraud-alerts", key, self.encoder.alert(event, origin, row, judged.ranked, why))
+            why = (scored.decisions.rules[row], scored.decisions.reasons[row])
+            outbox.add("fraud-alerts", key, self.encoder.alert(event, origin, row, scored.ranked, why))
 
 
-def _add_forgotten(judged: ScoredBatch, outboxes: Mapping[int, OutboxBatch]) -> None:
+def _add_forgotten(scored: ScoredBatch, outboxes: Mapping[int, OutboxBatch]) -> None:
     """Note in the journal which earlier answers were looked for and are no longer kept."""
-    for (group, commit), found in judged.earlier.items():
+    for (group, commit), found in scored.earlier.items():
         if found is None:
             outboxes[group].journal.forgotten.append(commit)
 
@@ -182,8 +182,8 @@ def _named(topic: str, group: int, event: Event) -> _Name:
     return group, topic, event.user, event.event_id, event.event_time_ms
 
 
-def _first_rows(batch: DecodedBatch, judged: ScoredBatch) -> dict[_Name, int]:
+def _first_rows(batch: DecodedBatch, scored: ScoredBatch) -> dict[_Name, int]:
     """Number the events of the batch that are counted, by what names them."""
-    counted = (judged.folded.duplicate_of < 0) & ~judged.folded.late
+    counted = (scored.folded.duplicate_of < 0) & ~scored.folded.late
     rows = np.flatnonzero(counted).tolist()
     return {_named(batch.sources[row].topic, batch.groups[row], batch.events[row]): row for row in rows}

@@ -68,12 +68,12 @@ class Ranker(Protocol):
 class BatchCommit:
     """What to commit, and what to publish once that is done: for each group its step, and the messages in the step's payload.
 
-    `judged` is what the messages were made of; None where the batch has no events.
+    `scored` is what the messages were made of; None where the batch has no events.
     """
 
     steps: list[GroupStep]
     outboxes: Mapping[int, OutboxBatch]
-    judged: ScoredBatch | None
+    scored: ScoredBatch | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +86,7 @@ class Pipeline:
     store: Store
     ranker: Ranker
     decider: Decider
-    fates: OutputBuilder
+    outputs: OutputBuilder
     model_thread: Executor
 
     def prepare(
@@ -145,15 +145,15 @@ class Pipeline:
                 f"the store holds fewer commits than it has confirmed (group: found, confirmed): {lost}; it has lost writes or "
                 "was restored. The worker starts again from the store's front; Kafka has the rest."
             )
-        judged: ScoredBatch | None = None
+        scored: ScoredBatch | None = None
         if batch.columns is not None:
             folded, commits, own = await self._fold(batch.columns, batch.rows, snapshot)
-            judged = await self._judge(batch.columns, folded, commits)
+            scored = await self._score_and_decide(batch.columns, folded, commits)
             writes = self._state_writes(batch.rows, own, folded)
-        outboxes = self.fates.of(batch, judged, snapshot.reads, self.ranker.version)
-        return BatchCommit([_step(outbox, batch.spans, writes, snapshot) for outbox in outboxes.values()], outboxes, judged)
+        outboxes = self.outputs.build(batch, scored, snapshot.reads, self.ranker.version)
+        return BatchCommit([_step(outbox, batch.spans, writes, snapshot) for outbox in outboxes.values()], outboxes, scored)
 
-    async def answer(
+    async def score_folded(
         self, batch: DecodedBatch, folded: FoldResult | None, first: int
     ) -> tuple[Mapping[int, OutboxBatch], ScoredBatch | None]:
         """Score, decide and answer a batch of one group that was folded elsewhere (a replay that keeps its state unpacked).
@@ -166,10 +166,10 @@ class Pipeline:
         Returns:
             The messages by group, and what they were made of.
         """
-        judged: ScoredBatch | None = None
+        scored: ScoredBatch | None = None
         if batch.columns is not None and folded is not None:
-            judged = await self._judge(batch.columns, folded, np.full(len(batch.columns), first, np.int64))
-        return self.fates.of(batch, judged, {}, self.ranker.version), judged
+            scored = await self._score_and_decide(batch.columns, folded, np.full(len(batch.columns), first, np.int64))
+        return self.outputs.build(batch, scored, {}, self.ranker.version), scored
 
     def _decoded(self, snapshot: Snapshot) -> tuple[dict[str, npt.NDArray[np.int64]], dict[str, MergedReplicas]]:
         """Per kind the groups' own state, and that of other groups merged."""
@@ -189,7 +189,7 @@ class Pipeline:
         commits = np.array([snapshot.reads[group] + 1 for group in columns.group.tolist()], np.int64)
         return self.engine.fold(columns, rows, own, others, commits), commits, own
 
-    async def _judge(self, columns: EventColumns, folded: FoldResult, commits: npt.NDArray[np.int64]) -> ScoredBatch:
+    async def _score_and_decide(self, columns: EventColumns, folded: FoldResult, commits: npt.NDArray[np.int64]) -> ScoredBatch:
         """Score the events of a batch and decide; ask for what is known of those that came before."""
         loop = asyncio.get_running_loop()
         ranked, earlier = await asyncio.gather(

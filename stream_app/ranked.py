@@ -113,7 +113,7 @@ class RankedBatch:
     versions: Sequence[str]
     challengers: tuple[Challenger, ...] = ()
     degraded: bool = False
-    answered: Callable[[Sequence[Source], Sequence[Event]], None] | None = None
+    on_published: Callable[[Sequence[Source], Sequence[Event]], None] | None = None
 
     def norms(self, row: int) -> ModelNorms:
         """Return the model that made a row."""

@@ -116,7 +116,7 @@ def build_worker(settings: Settings) -> Worker:
     handler = ScoringHandler(
         pipeline=build_pipeline(settings, engine, store, SystemClock(), metrics, models.ranker),
         store=store,
-        ledger=OwnershipTracker(),
+        ownership=OwnershipTracker(),
         publisher=Publisher(settings.kafka.bootstrap, topic_prefix=settings.kafka.topic_prefix, client_id=f"millrace-{owner}"),
         metrics=metrics,
         topic_prefix=settings.kafka.topic_prefix,
@@ -207,7 +207,7 @@ def build_pipeline(
         store=store,
         ranker=ranker if ranker is not None else build_ranker(settings, engine, metrics),
         decider=Decider(rules=rules, feature_names=names),
-        fates=OutputBuilder(
+        outputs=OutputBuilder(
             encoder=AnswerEncoder(features_version=engine.catalogue_hash),
             clock=clock,
             metrics=metrics,

@@ -63,14 +63,14 @@ class OrderedCommitBarrier:
         Raises:
             AbandonedError: One failed before it did.
         """
-        for turn in self._previous:
-            await turn._done.wait()
-            if not turn._ok:
+        for barrier in self._previous:
+            await barrier._done.wait()
+            if not barrier._ok:
                 msg = "a batch before failed before its commit, so this one was given up"
                 raise AbandonedError(msg)
         self._previous = ()  # let go of the chain
 
-    def committed(self) -> None:
+    def mark_committed(self) -> None:
         """Let the next batch go on."""
         self._ok = True
         self._done.set()
@@ -88,7 +88,7 @@ class BatchScheduler(Generic[EventType]):
         generation: The assignment's number.
         handler: Called once a batch, at most `in_flight` times at once.
         acknowledge: Called for each delivery of a retired batch, in order.
-        take: Called for each chunk as it leaves the queue of waiting ones.
+        on_dequeue: Called for each chunk as it leaves the queue of waiting ones.
         batch_events: Most weight of a batch, in the unit of `Chunk.weight` (one chunk may be larger).
         in_flight: Most batches between `handler` and retirement.
         deadline_s: How long a chunk may wait for others; 0: no longer than for the rest of its fetch.
@@ -100,7 +100,7 @@ class BatchScheduler(Generic[EventType]):
         handler: BatchHandler,
         *,
         acknowledge: Callable[[EventType], Awaitable[None]],
-        take: Callable[[Chunk], None],
+        on_dequeue: Callable[[Chunk], None],
         batch_events: int,
         in_flight: int,
         deadline_s: float = 0.0,
@@ -108,13 +108,13 @@ class BatchScheduler(Generic[EventType]):
         self.generation = generation
         self._handler = handler
         self._acknowledge = acknowledge
-        self._take = take
+        self._on_dequeue = on_dequeue
         self._batch_events = batch_events
         self._deadline_s = deadline_s
         self._slots = asyncio.Semaphore(in_flight)
         self._waiting: dict[int, deque[Delivery[EventType]]] = {}  # by partition group
         self._waiting_weight = 0
-        self._ripe = False  # the chunks that waited are worth a batch: the last fetch is in, or the batch is full
+        self._ready = False  # the chunks that waited are worth a batch: the last fetch is in, or the batch is full
         self._wake = asyncio.Event()
         self._closed = False
         self._running: deque[tuple[list[Delivery[EventType]], asyncio.Task[None]]] = deque()
@@ -131,7 +131,7 @@ class BatchScheduler(Generic[EventType]):
                 delivery.due = asyncio.get_running_loop().time() + self._deadline_s
                 self._wake.set()
             elif not delivery.chunk.more or self._waiting_weight >= self._batch_events:
-                self._ripe = True
+                self._ready = True
                 self._wake.set()
 
     def close(self) -> None:
@@ -173,7 +173,7 @@ class BatchScheduler(Generic[EventType]):
         last: dict[int, OrderedCommitBarrier] = {}  # of each group
         while not self._closed:
             await self._slots.acquire()
-            while not self._closed and (wait_s := self._ripe_in()) > 0:
+            while not self._closed and (wait_s := self._seconds_until_ready()) > 0:
                 self._wake.clear()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), None if wait_s == inf else wait_s)
@@ -181,18 +181,18 @@ class BatchScheduler(Generic[EventType]):
             if not batch:
                 break
             groups = {delivery.chunk.partition for delivery in batch}
-            turn = OrderedCommitBarrier([last[group] for group in groups if group in last])
-            last |= dict.fromkeys(groups, turn)
-            task = asyncio.create_task(self._handle(batch, turn), name=f"batch of assignment {self.generation}")
+            barrier = OrderedCommitBarrier([last[group] for group in groups if group in last])
+            last |= dict.fromkeys(groups, barrier)
+            task = asyncio.create_task(self._handle(batch, barrier), name=f"batch of assignment {self.generation}")
             self._idle.clear()
             self._running.append((batch, task))
             self._started.set()
         self._started.set()
 
-    def _ripe_in(self) -> float:
+    def _seconds_until_ready(self) -> float:
         """Seconds until what waits is worth a batch: 0 or less if it is, infinite if that takes another chunk."""
         if not self._deadline_s:
-            return 0.0 if self._ripe else inf
+            return 0.0 if self._ready else inf
         if self._waiting_weight >= self._batch_events:
             return 0.0
         oldest = min((waiting[0].due for waiting in self._waiting.values()), default=inf)
@@ -216,7 +216,7 @@ class BatchScheduler(Generic[EventType]):
             before = len(batch)
             while waiting and (not batch or weight + waiting[0].chunk.weight <= self._batch_events):
                 delivery = waiting.popleft()
-                self._take(delivery.chunk)
+                self._on_dequeue(delivery.chunk)
                 weight += delivery.chunk.weight
                 batch.append(delivery)
             if len(batch) > before:
@@ -225,16 +225,16 @@ class BatchScheduler(Generic[EventType]):
                 self._waiting[group] = waiting  # if it was served, behind the others
                 break
         self._waiting_weight -= weight
-        self._ripe = bool(self._waiting)
+        self._ready = bool(self._waiting)
         return batch
 
-    async def _handle(self, batch: Sequence[Delivery[EventType]], turn: OrderedCommitBarrier) -> None:
+    async def _handle(self, batch: Sequence[Delivery[EventType]], barrier: OrderedCommitBarrier) -> None:
         ok = False
         try:
-            await self._handler.handle([delivery.chunk for delivery in batch], turn)
+            await self._handler.handle([delivery.chunk for delivery in batch], barrier)
             ok = True
         finally:
-            turn.finish(ok=ok)
+            barrier.finish(ok=ok)
 
     async def _retire_batches(self, starter: asyncio.Task[None]) -> None:
         while True:

@@ -130,8 +130,8 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
         token = self._token = self._generation
         consumer = self._chunk_consumer
         try:
-            fronts = await self._on_app_loop(consumer.claim(_plain(assigned), token))
-            starts = await self._choose_starts(_plain(assigned), fronts)
+            fronts = await self._on_app_loop(consumer.claim(_partitions_of(assigned), token))
+            starts = await self._choose_starts(_partitions_of(assigned), fronts)
         except Exception as error:  # noqa: BLE001  # whatever it is, it ends the worker
             await self._on_app_loop(consumer.fail("assignment", error))
             return
@@ -140,7 +140,7 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
             tp = aiokafka.TopicPartition(*place)
             kafka.seek(tp, offset)  # also throws away what was fetched from elsewhere
             self._positions[tp] = offset
-        await self._on_app_loop(consumer.begin(token, starts))
+        await self._on_app_loop(consumer.start_assignment(token, starts))
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def _choose_starts(self, assigned: frozenset[TopicPartition], fronts: Mapping[TopicPartition, int]) -> StartPositions:
@@ -179,23 +179,23 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
         if not tps:
             await asyncio.sleep(_IDLE_S)  # the caller asks again at once
             return []
-        self._fetching = task = asyncio.ensure_future(self._take(kafka, tps, max_records, wait_ms))
+        self._fetching = task = asyncio.ensure_future(self._fetch_chunks(kafka, tps, max_records, wait_ms))
         try:
             await asyncio.wait([task])
         finally:
             task.cancel()
         return [] if task.cancelled() else task.result()
 
-    async def _take(
+    async def _fetch_chunks(
         self, kafka: aiokafka.AIOKafkaConsumer, tps: frozenset[aiokafka.TopicPartition], max_records: int, wait_ms: int
     ) -> list[Chunk]:
         fetcher, token = kafka._fetcher, self._token
         with fetcher._subscriptions.fetch_context():
             records = await fetcher.fetched_records(tps, timeout=wait_ms / 1000, max_records=max_records)
-        # No await from here on: the positions in `_cut` belong to these records.
+        # No await from here on: the positions in `_cut_chunks` belong to these records.
         if token != self._token:
             raise IllegalStateError(f"a fetch of assignment {token} outlived it, assignment {self._token} lost records")
-        return self._cut(kafka, token, records)
+        return self._cut_chunks(kafka, token, records)
 
     async def _stop_fetching(self) -> None:
         """End the fetch in flight. It would take records of the next assignment, and nobody would be given them."""
@@ -205,7 +205,7 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
             self._fetching.cancel()
             await asyncio.wait([self._fetching])
 
-    def _cut(self, kafka: aiokafka.AIOKafkaConsumer, token: int, records: Mapping[Any, list[Any]]) -> list[Chunk]:
+    def _cut_chunks(self, kafka: aiokafka.AIOKafkaConsumer, token: int, records: Mapping[Any, list[Any]]) -> list[Chunk]:
         subscription = kafka._subscription.subscription
         assignment = subscription and subscription.assignment
         most = self._chunk_consumer.options.chunk_events
@@ -248,5 +248,5 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self.parent_loop))
 
 
-def _plain(tps: Iterable[TP]) -> frozenset[TopicPartition]:
+def _partitions_of(tps: Iterable[TP]) -> frozenset[TopicPartition]:
     return frozenset(TopicPartition(tp.topic, tp.partition) for tp in tps)

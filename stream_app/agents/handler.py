@@ -52,7 +52,7 @@ class ScoringHandler:
         *,
         pipeline: Pipeline,
         store: Store,
-        ledger: OwnershipTracker,
+        ownership: OwnershipTracker,
         publisher: Publisher,
         metrics: Metrics,
         topic_prefix: str,
@@ -60,7 +60,7 @@ class ScoringHandler:
     ) -> None:
         self._pipeline = pipeline
         self._store = store
-        self._ledger = ledger
+        self._ownership = ownership
         self._publisher = publisher
         self._metrics = metrics
         self._topic_prefix = topic_prefix
@@ -74,12 +74,12 @@ class ScoringHandler:
         """Claim each partition group and say where to read on; what the outboxes hold is published again from now on."""
         groups = sorted({place.partition for place in partitions})
         await self._stop_republishing()
-        self._ledger.release(list(self._ledger.owned()))
+        self._ownership.release(list(self._ownership.owned()))
         await self._publisher.start()
         await self._pipeline.learn_layouts()
         claims = dict(zip(groups, await asyncio.gather(*(self._store.claim(g, self._owner) for g in groups)), strict=True))
         for group, claim in claims.items():
-            self._ledger.claimed(group, claim)
+            self._ownership.record_claim(group, claim)
         self._republishing = asyncio.create_task(self._republish(claims), name=f"outbox of assignment {generation}")
         self._watch.start()
         self._metrics.groups_owned.set(len(groups))
@@ -96,7 +96,7 @@ class ScoringHandler:
                 self._metrics.republished.inc(sum(counts.values()))
                 log.info("group %d: published again %s of commit %d", group, counts, commit)
 
-    async def republished(self) -> None:
+    async def wait_republished(self) -> None:
         """Return when all that this assignment's claims found in the outboxes is published.
 
         Raises:
@@ -119,11 +119,11 @@ class ScoringHandler:
 
     async def on_revoked(self, partitions: frozenset[TopicPartition], generation: int) -> None:
         """Clear the outbox of what is published, so that the next owner does not publish it again."""
-        released = self._ledger.release({place.partition for place in partitions})
+        released = self._ownership.release({place.partition for place in partitions})
         await self._stop_republishing()
         for ownership in released:
             await self._store.mark_published(ownership.group, ownership.epoch, ownership.published)
-        self._metrics.groups_owned.set(len(self._ledger.owned()))
+        self._metrics.groups_owned.set(len(self._ownership.owned()))
         log.info("assignment %d revoked", generation)
 
     async def close(self) -> None:
@@ -136,63 +136,63 @@ class ScoringHandler:
     async def on_out_of_range(self, place: TopicPartition, position: LogPosition) -> int:
         """Start a group that has applied nothing at the oldest record there is; refuse a front that the log does not reach."""
         front = self._front(place)
-        if front is None and position.wanted < position.beginning:
+        if front is None and position.start < position.beginning:
             return position.beginning
         if front is not None and position.beginning <= front <= position.end:
             return front  # only Kafka's committed offset, the lower of the two, has expired; all below the front is applied
         raise ContractError(
             f"{place.topic}-{place.partition}: the store has applied all offsets below {front or 0}, but the log holds "
-            f"[{position.beginning}, {position.end}), and reading was to begin at {position.wanted}. Operator action: if the "
+            f"[{position.beginning}, {position.end}), and reading was to begin at {position.start}. Operator action: if the "
             "topic was made anew, give the worker a new redis.prefix (or delete the old keys); if records expired before they "
             "were read, they are lost: lengthen the topic's retention, then delete the group's `front:` field in Redis to go on "
             "at the oldest record."
         )
 
     def _front(self, place: TopicPartition) -> int | None:
-        return self._ledger.owned()[place.partition].fronts.get(self._name(place.topic))
+        return self._ownership.owned()[place.partition].fronts.get(self._name(place.topic))
 
     def _name(self, topic: str) -> str:
         return topic.removeprefix(self._topic_prefix)
 
     # --- batches ---------------------------------------------------------------------------------------------------------
 
-    async def handle(self, batch: Sequence[Chunk], turn: CommitBarrier) -> None:
+    async def handle(self, batch: Sequence[Chunk], barrier: CommitBarrier) -> None:
         """Score one batch, commit it, publish its answers."""
         lap = _Laps(self._metrics)
-        spans, records = self._plan(batch)
+        spans, records = self._drop_applied(batch)
         if not spans:
-            await turn.wait_previous_committed()
-            turn.committed()
+            await barrier.wait_previous_committed()
+            barrier.mark_committed()
             return
-        prepared = self._pipeline.prepare(spans, records)
+        decoded = self._pipeline.prepare(spans, records)
         lap("prepare")
-        await turn.wait_previous_committed()
+        await barrier.wait_previous_committed()
         lap("wait")
-        scored = await self._pipeline.score(prepared, self._ledger.commits())
+        batch_commit = await self._pipeline.score(decoded, self._ownership.commits())
         lap("score")
-        applied = await self._commit(scored.steps)
-        turn.committed()
+        applied = await self._commit(batch_commit.steps)
+        barrier.mark_committed()
         lap("commit")
-        await self.republished()
+        await self.wait_republished()
         counts = await self._publisher.publish(
-            (step.group, scored.outboxes[step.group].with_journal(commit)) for step, commit in applied
+            (step.group, batch_commit.outboxes[step.group].with_journal(commit)) for step, commit in applied
         )
         lap("publish")
         for step, commit in applied:
-            self._ledger.published(step.group, step.epoch, commit)
-        if scored.judged is not None and scored.judged.ranked.answered is not None:
-            scored.judged.ranked.answered(prepared.sources, prepared.events)
+            self._ownership.record_published(step.group, step.epoch, commit)
+        if batch_commit.scored is not None and batch_commit.scored.ranked.on_published is not None:
+            batch_commit.scored.ranked.on_published(decoded.sources, decoded.events)
         self._count(records, counts)
-        if len(applied) < len(scored.steps):
-            refused = len(scored.steps) - len(applied)
-            raise FencedError(f"{refused} of {len(scored.steps)} groups have another owner now")
+        if len(applied) < len(batch_commit.steps):
+            refused = len(batch_commit.steps) - len(applied)
+            raise FencedError(f"{refused} of {len(batch_commit.steps)} groups have another owner now")
 
-    def _plan(self, batch: Sequence[Chunk]) -> tuple[list[OffsetSpan], list[tuple[str, SourceRecord]]]:
+    def _drop_applied(self, batch: Sequence[Chunk]) -> tuple[list[OffsetSpan], list[tuple[str, SourceRecord]]]:
         spans: dict[tuple[int, str], OffsetSpan] = {}
         records: list[tuple[str, SourceRecord]] = []
         for chunk in batch:
             topic, group = self._name(chunk.topic), chunk.partition
-            planned = self._ledger.plan(group, topic, chunk.start, chunk.end)
+            planned = self._ownership.advance(group, topic, chunk.start, chunk.end)
             if planned is None:
                 self._metrics.skipped.inc(len(chunk.records))
                 continue
@@ -206,11 +206,11 @@ class ScoringHandler:
 
     async def _commit(self, steps: Sequence[GroupStep]) -> list[tuple[GroupStep, int]]:
         """Commit the steps; return those that were applied, with their commit numbers."""
-        steps = [replace(step, published=self._ledger.to_mark(step.group, step.epoch)) for step in steps]
+        steps = [replace(step, published=self._ownership.published_commits(step.group, step.epoch)) for step in steps]
         applied: list[tuple[GroupStep, int]] = []
         for step, result in zip(steps, await self._store.commit(steps), strict=True):
             if result.status is CommitStatus.APPLIED:
-                self._ledger.applied(step.group, step.epoch, result.commit, step.published)
+                self._ownership.record_applied(step.group, step.epoch, result.commit, step.published)
                 applied.append((step, result.commit))
             elif result.status is CommitStatus.FENCED:
                 self._metrics.fenced.inc()

@@ -32,7 +32,7 @@ class OwnershipTracker:
     def __init__(self) -> None:
         self._owned: dict[int, Ownership] = {}
 
-    def claimed(self, group: int, claim: Claim) -> Ownership:
+    def record_claim(self, group: int, claim: Claim) -> Ownership:
         """Take note of a claim; what was known of the group is forgotten."""
         ownership = Ownership(group, claim.epoch, dict(claim.fronts), claim.commit)
         self._owned[group] = ownership
@@ -46,7 +46,7 @@ class OwnershipTracker:
         """Group -> ownership."""
         return self._owned
 
-    def plan(self, group: int, topic: str, start: int, end: int) -> tuple[Ownership, int] | None:
+    def advance(self, group: int, topic: str, start: int, end: int) -> tuple[Ownership, int] | None:
         """Move the planned front over [start, end).
 
         Returns:
@@ -74,20 +74,20 @@ class OwnershipTracker:
         """Group -> its last commit: a read that comes later must not see less."""
         return {group: ownership.commit for group, ownership in self._owned.items()}
 
-    def applied(self, group: int, epoch: str, commit: int, marked: Sequence[int]) -> None:
+    def record_applied(self, group: int, epoch: str, commit: int, marked: Sequence[int]) -> None:
         """The store has applied a step as number `commit`, and dropped the numbers `marked` from the outbox."""
         ownership = self._of(group, epoch)
         if ownership is not None:
             ownership.commit = commit
             ownership.published = [number for number in ownership.published if number not in marked]
 
-    def published(self, group: int, epoch: str, commit: int) -> None:
+    def record_published(self, group: int, epoch: str, commit: int) -> None:
         """The broker has acknowledged all answers of a commit."""
         ownership = self._of(group, epoch)
         if ownership is not None:
             ownership.published.append(commit)
 
-    def to_mark(self, group: int, epoch: str) -> tuple[int, ...]:
+    def published_commits(self, group: int, epoch: str) -> tuple[int, ...]:
         """The commit numbers that may leave the outbox with a step of this epoch; kept until such a step is `applied`."""
         ownership = self._of(group, epoch)
         return tuple(ownership.published) if ownership is not None else ()

@@ -31,7 +31,7 @@ class TopicPartition(NamedTuple):
 class LogPosition(NamedTuple):
     """Where a partition should be read from, and what its log still holds: offsets [beginning, end)."""
 
-    wanted: int
+    start: int
     beginning: int
     end: int
 
@@ -53,7 +53,7 @@ class AssignmentHooks(Protocol):
         """
         ...
 
-    async def republished(self) -> None:
+    async def wait_republished(self) -> None:
         """Return when what the claims have left to do in the background is done.
 
         Awaited once an assignment, beside its batches.
@@ -93,7 +93,7 @@ class CommitBarrier(Protocol):
         """
         ...
 
-    def committed(self) -> None:
+    def mark_committed(self) -> None:
         """Say that this batch's state is committed, so that the next one may read."""
         ...
 
@@ -101,7 +101,7 @@ class CommitBarrier(Protocol):
 class BatchHandler(Protocol):
     """Scores one batch and publishes its answers."""
 
-    async def handle(self, batch: Sequence[Chunk], turn: CommitBarrier) -> None:
+    async def handle(self, batch: Sequence[Chunk], barrier: CommitBarrier) -> None:
         """Return when the batch's answers are acknowledged by the broker; only then are its offsets committed.
 
         Chunks of one partition stand in offset order and join without a gap. Several calls run at the same time, each

@@ -115,41 +115,43 @@ class Publisher:
         """
         assert self._producer is not None, "start() comes first"
         counts: dict[str, int] = {}
-        courses: dict[Place, list[BatchBuilder]] = {}
+        batches_by_place: dict[Place, list[BatchBuilder]] = {}
         for group, topics in groups:
             for topic, messages in topics.items():
                 counts[topic] = counts.get(topic, 0) + len(messages.values)
                 if messages.values:
-                    _fill(self._producer, courses.setdefault((self._topic_prefix + topic, group), []), messages)
-        if courses:  # nothing has been awaited up to here: calls queue in the order in which they were made
-            await self._take_turn(courses)
+                    _append(self._producer, batches_by_place.setdefault((self._topic_prefix + topic, group), []), messages)
+        if batches_by_place:  # nothing has been awaited up to here: calls queue in the order in which they were made
+            await self._deliver_in_order(batches_by_place)
         return counts
 
-    async def _take_turn(self, courses: Mapping[Place, list[BatchBuilder]]) -> None:
+    async def _deliver_in_order(self, batches_by_place: Mapping[Place, list[BatchBuilder]]) -> None:
         """Deliver after the earlier calls that have a place in common with this one."""
-        before = {self._last[place] for place in courses if place in self._last}
-        over: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._last.update(dict.fromkeys(courses, over))
+        before = {self._last[place] for place in batches_by_place if place in self._last}
+        delivered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._last.update(dict.fromkeys(batches_by_place, delivered))
         ok = True
         try:
             await _wait_for(before)
-            for number in range(max(map(len, courses.values()))):
-                await self._deliver({place: batches[number] for place, batches in courses.items() if number < len(batches)})
+            for number in range(max(map(len, batches_by_place.values()))):
+                await self._deliver(
+                    {place: batches[number] for place, batches in batches_by_place.items() if number < len(batches)}
+                )
         except Exception:
             ok = False  # a cancelled call holds up nobody: its batch was abandoned
             raise
         finally:
             waiting = [earlier for earlier in before if not earlier.done()]
             if waiting:  # cancelled: those behind still have to wait for those before
-                asyncio.gather(*waiting).add_done_callback(lambda _: self._leave(courses, over, ok=ok))
+                asyncio.gather(*waiting).add_done_callback(lambda _: self._end_call(batches_by_place, delivered, ok=ok))
             else:
-                self._leave(courses, over, ok=ok)
+                self._end_call(batches_by_place, delivered, ok=ok)
 
-    def _leave(self, places: Iterable[Place], over: asyncio.Future[bool], *, ok: bool) -> None:
-        if not over.done():  # it is when the loop is being closed
-            over.set_result(ok)
+    def _end_call(self, places: Iterable[Place], delivered: asyncio.Future[bool], *, ok: bool) -> None:
+        if not delivered.done():  # it is when the loop is being closed
+            delivered.set_result(ok)
         for place in places:
-            if self._last.get(place) is over:
+            if self._last.get(place) is delivered:
                 del self._last[place]
 
     async def _deliver(self, batches: Mapping[Place, BatchBuilder]) -> None:
@@ -171,7 +173,7 @@ class Publisher:
         try:
             for place, batch in batches.items():
                 try:
-                    sent[place] = await self._hand_over(place, batch)
+                    sent[place] = await self._enqueue(place, batch)
                 except KafkaError as error:
                     # The others would wait as long for the same thing, one after the other.
                     errors = {place: error} | {other: error for other in batches if other not in sent and other != place}
@@ -190,7 +192,7 @@ class Publisher:
                 raise failure
         return errors
 
-    async def _hand_over(self, place: Place, batch: BatchBuilder) -> asyncio.Future[object]:
+    async def _enqueue(self, place: Place, batch: BatchBuilder) -> asyncio.Future[object]:
         assert self._producer is not None, "start() comes first"
         topic, partition = place
         try:
@@ -229,7 +231,7 @@ def _refused(place: Place, error: KafkaError) -> NoReturn:
     raise ContractError(f"the broker refuses answers for {place[0]}-{place[1]}: {error!r}. {_OPERATOR_ACTION}") from error
 
 
-def _fill(producer: AIOKafkaProducer, batches: list[BatchBuilder], messages: Messages) -> None:
+def _append(producer: AIOKafkaProducer, batches: list[BatchBuilder], messages: Messages) -> None:
     """Append to the last batch and, when it is full, to new ones."""
     if not batches:
         batches.append(producer.create_batch())

@@ -1,4 +1,4 @@
-"""The one Faust agent: it reads all source topics and feeds the lane of the current assignment.
+"""The one Faust agent: it reads all source topics and feeds the scheduler of the current assignment.
 
 One agent, not one per topic: a batch then holds whatever waits in any of them, and partition p of all topics commits in
 one order. Crash-only: an error of the current assignment ends the worker, nothing of the failed batch is acknowledged,
@@ -38,27 +38,28 @@ class Receipt(NamedTuple):
     """What acknowledges a chunk; the last chunk of a haul acknowledges Faust's message as well."""
 
     chunk: Chunk
-    haul: EventT[Any] | None
+    fetch: EventT[Any] | None
 
 
 class SourceAgent:
-    """Registers the agent on the app and runs one lane per assignment."""
+    """Registers the agent on the app and runs one scheduler per assignment."""
 
     def __init__(self, app: faust.App, options: AgentOptions, handler: BatchHandler) -> None:
         self._app = app
         self._options = options
         self._handler = handler
-        self._lane: BatchScheduler[Receipt] | None = None
+        self._scheduler: BatchScheduler[Receipt] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._stream: StreamT[list[Chunk]] | None = None
         source = app.topic(*options.topics, schema=RawSchema())
-        app.agent(source, name="millrace.sources")(self._consume)
+        app.agent(source, name="millrace.sources")(self.consume)
 
     @property
     def _consumer(self) -> ChunkConsumer:
         return cast("ChunkConsumer", self._app.consumer)
 
-    async def _consume(self, stream: StreamT[list[Chunk]]) -> None:
+    async def consume(self, stream: StreamT[list[Chunk]]) -> None:
+        """Queue the chunks of each fetch with the scheduler of their assignment."""
         self._stream = stream
         self._consumer.drainer = self.drain
         try:
@@ -66,48 +67,48 @@ class SourceAgent:
                 chunks = cast("list[Chunk]", event.value)
                 # A haul of another assignment has slipped through a rebalance and is read again.
                 if chunks[0].generation == self._consumer.generation:
-                    lane = self._lane_of(chunks[0].generation)
-                    for chunk in chunks:  # retired in this order, so the last one ends the haul
-                        lane.put(Delivery(chunk, Receipt(chunk, event if chunk is chunks[-1] else None)))
+                    scheduler = self._scheduler_for(chunks[0].generation)
+                    for chunk in chunks:  # retired in this order, so the last one ends the fetch
+                        scheduler.put(Delivery(chunk, Receipt(chunk, event if chunk is chunks[-1] else None)))
         finally:
             for task in self._tasks:
                 task.cancel()
 
     async def drain(self, timeout_s: float) -> None:
         """Begin no further batch and wait for those in flight."""
-        if self._lane is not None:
-            await self._lane.drain(timeout_s)
+        if self._scheduler is not None:
+            await self._scheduler.drain(timeout_s)
 
-    def _lane_of(self, generation: int) -> BatchScheduler[Receipt]:
-        if self._lane is None or self._lane.generation != generation:
-            self._lane = BatchScheduler(
+    def _scheduler_for(self, generation: int) -> BatchScheduler[Receipt]:
+        if self._scheduler is None or self._scheduler.generation != generation:
+            self._scheduler = BatchScheduler(
                 generation,
                 self._handler,
                 acknowledge=self._acknowledge,
-                take=self._consumer.take,
+                on_dequeue=self._consumer.release_room,
                 batch_events=self._options.batch_events,
                 in_flight=self._options.in_flight,
                 deadline_s=self._options.batch_deadline_ms / 1000,
             )
-            task = asyncio.create_task(self._run(self._lane), name=f"lane {generation}")
+            task = asyncio.create_task(self._run(self._scheduler), name=f"scheduler {generation}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        return self._lane
+        return self._scheduler
 
     async def _acknowledge(self, receipt: Receipt) -> None:
-        self._consumer.done(receipt.chunk)
-        if receipt.haul is not None and self._stream is not None:
-            await self._stream.ack(receipt.haul)
+        self._consumer.acknowledge(receipt.chunk)
+        if receipt.fetch is not None and self._stream is not None:
+            await self._stream.ack(receipt.fetch)
 
-    async def _run(self, lane: BatchScheduler[Receipt]) -> None:
+    async def _run(self, scheduler: BatchScheduler[Receipt]) -> None:
         try:
-            await lane.run()
+            await scheduler.run()
         except FencedError as error:
             log.warning("fenced, waiting for a new assignment: %s", error)
-            await self._expect_new_assignment(lane.generation, error)
+            await self._expect_new_assignment(scheduler.generation, error)
         except Exception as error:  # whatever it is, it ends the worker
-            if lane.generation != self._consumer.generation:
-                log.warning("a batch of the past assignment %d failed, it is read again: %r", lane.generation, error)
+            if scheduler.generation != self._consumer.generation:
+                log.warning("a batch of the past assignment %d failed, it is read again: %r", scheduler.generation, error)
                 return
             log.exception("a batch failed")
             await self._consumer.fail("a batch", error)

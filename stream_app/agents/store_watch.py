@@ -45,7 +45,7 @@ class StoreWatch:
             task.cancel()
             await asyncio.wait([task])
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """Look once.
 
         Raises:
@@ -80,7 +80,7 @@ class StoreWatch:
     async def _run(self) -> None:
         while True:
             try:
-                await self.look()
+                await self.check()
                 self._refused = False
             except ContractError as err:  # rights may be granted at any time
                 if not self._refused:

@@ -40,7 +40,7 @@ __all__ = ["ChunkConsumer", "ChunkTransport", "RawSchema", "build_transport"]
 
 _IDLE_S = 0.02  # between two looks when nothing may be fetched
 _FETCH_WAIT_MS = 1_000
-_TWIN, _TWIN_S = 10, 60.0  # so many assignments in so many seconds: no scaling does that
+_MOST_ASSIGNMENTS, _ASSIGNMENTS_S = 10, 60.0  # so many assignments in so many seconds: no scaling does that
 
 
 class ChunkConsumer(driver.Consumer):
@@ -56,7 +56,7 @@ class ChunkConsumer(driver.Consumer):
         self._claimed: frozenset[TopicPartition] = frozenset()
         self._fronts: dict[TP, int] = {}
         self._waiting_weight = 0
-        self._assigned_s: deque[float] = deque(maxlen=_TWIN)
+        self._assigned_s: deque[float] = deque(maxlen=_MOST_ASSIGNMENTS)
         self.last_commit_s = time.monotonic()
 
     def _new_consumer_thread(self) -> ChunkThread:
@@ -66,23 +66,23 @@ class ChunkConsumer(driver.Consumer):
 
     async def claim(self, partitions: frozenset[TopicPartition], generation: int) -> Mapping[TopicPartition, int]:
         """Claim the partitions in the store and return the fronts it knows."""
-        self._refuse_a_twin()
+        self._check_instance_id()
         fronts = await self.hooks.on_assigned(partitions, generation)
         self._claimed = partitions
         return fronts
 
-    def _refuse_a_twin(self) -> None:
+    def _check_instance_id(self) -> None:
         """Two processes with one static instance id take the partitions from each other for ever."""
         now_s = time.monotonic()
         self._assigned_s.append(now_s)
-        if self.options.instance and len(self._assigned_s) == _TWIN and now_s - self._assigned_s[0] < _TWIN_S:
+        if self.options.instance and len(self._assigned_s) == _MOST_ASSIGNMENTS and now_s - self._assigned_s[0] < _ASSIGNMENTS_S:
             msg = (
-                f"{_TWIN} assignments in {now_s - self._assigned_s[0]:.0f} s: another worker of group "
+                f"{_MOST_ASSIGNMENTS} assignments in {now_s - self._assigned_s[0]:.0f} s: another worker of group "
                 f"{self.options.group!r} seems to run with instance id {self.options.instance!r}; give each its own"
             )
             raise ContractError(msg)
 
-    async def begin(self, generation: int, starts: StartPositions) -> None:
+    async def start_assignment(self, generation: int, starts: StartPositions) -> None:
         """From now on acknowledgements of this assignment count, from these starts."""
         self._fronts = {TP(*place): start for place, start in starts.items()}
         self._acked.clear()
@@ -99,7 +99,7 @@ class ChunkConsumer(driver.Consumer):
     async def _watch_background(self, generation: int) -> None:
         """An error of what the hooks do in the background ends the worker, also when no batch comes that could raise it."""
         try:
-            await self.hooks.republished()
+            await self.hooks.wait_republished()
         except Exception as error:  # noqa: BLE001  # whatever it is, it ends the worker
             if generation == self.generation:
                 await self.fail("publishing the outbox again", error)
@@ -119,10 +119,10 @@ class ChunkConsumer(driver.Consumer):
             self.app.flow_control.suspend()
             self.app.flow_control.clear()
             await self._drain_and_commit()
-        await self._let_go()
+        await self._release_assignment()
         await super().on_partitions_revoked(revoked)
 
-    async def _let_go(self) -> None:
+    async def _release_assignment(self) -> None:
         generation, self.generation = self.generation, 0
         self._fronts.clear()
         if generation == 0 or self._crashed_app():
@@ -141,7 +141,7 @@ class ChunkConsumer(driver.Consumer):
     async def wait_empty(self) -> None:
         """Faust calls this on SIGTERM, before it cancels the agents."""
         await self._drain_and_commit()
-        await self._let_go()
+        await self._release_assignment()
 
     def close(self) -> None:
         """Faust calls this at a rebalance while it stops, from the wrong loop; the thread's own stop closes all."""
@@ -200,7 +200,7 @@ class ChunkConsumer(driver.Consumer):
             generation_id=self.app.consumer_generation_id,
         )
 
-    def take(self, chunk: Chunk) -> None:
+    def release_room(self, chunk: Chunk) -> None:
         """The chunk has left the queue of waiting ones: there is room to fetch more."""
         if chunk.generation == self.generation:
             self._waiting_weight -= _weight(chunk)
@@ -222,7 +222,7 @@ class ChunkConsumer(driver.Consumer):
         self._unacked_messages.discard(message)
         return True
 
-    def done(self, chunk: Chunk) -> bool:
+    def acknowledge(self, chunk: Chunk) -> bool:
         """Move the front of the chunk's partition, if the chunk is of the current assignment."""
         tp = TP(chunk.topic, chunk.partition)
         if chunk.generation != self.generation or tp not in self._fronts:

@@ -15,7 +15,7 @@ from stream_app.codec.answers import answer_id
 from stream_app.codec.outbox import OutboxBatch
 from stream_app.events import ANSWER_TOPICS, Event, Source
 
-__all__ = ["answers_again", "commit_name", "first_answers"]
+__all__ = ["commit_name", "encode_duplicate_answers", "find_first_answers"]
 
 
 class _Head(msgspec.Struct):
@@ -30,7 +30,7 @@ _whole: Final = msgspec.json.Decoder(dict[str, Any])
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def first_answers(outbox: OutboxBatch, key: bytes | None, topic: str, event: Event) -> dict[str, dict[str, Any]]:
+def find_first_answers(outbox: OutboxBatch, key: bytes | None, topic: str, event: Event) -> dict[str, dict[str, Any]]:
     """Find what one commit answered to an event that was new then: the messages by answer topic.
 
     Args:
@@ -45,7 +45,7 @@ def first_answers(outbox: OutboxBatch, key: bytes | None, topic: str, event: Eve
     found: dict[str, dict[str, Any]] = {}
     wanted = (event.event_id, event.event_time_ms, topic, "")
     for name in ANSWER_TOPICS:
-        for value in _said_to(outbox, name, key):
+        for value in _messages_of_key(outbox, name, key):
             head = _head.decode(value)
             if (head.event_id, head.event_time_ms, head.source.topic, head.duplicate_of) == wanted:
                 found[name] = _whole.decode(value)
@@ -53,7 +53,7 @@ def first_answers(outbox: OutboxBatch, key: bytes | None, topic: str, event: Eve
     return found
 
 
-def answers_again(found: Mapping[str, Mapping[str, Any]], source: Source, ingest_time_ms: int) -> dict[str, bytes]:
+def encode_duplicate_answers(found: Mapping[str, Mapping[str, Any]], source: Source, ingest_time_ms: int) -> dict[str, bytes]:
     """Encode the answers `found` for another record of the same event, by answer topic: where it stands is all that changes.
 
     The bytes are those that are made where both are in one batch, the order of fields included: nothing tells where batches end.
@@ -81,7 +81,7 @@ def commit_name(group: int, commit: int) -> str:
     return f"commit-{group}-{commit}"
 
 
-def _said_to(outbox: OutboxBatch, topic: str, key: bytes | None) -> Iterator[bytes]:
+def _messages_of_key(outbox: OutboxBatch, topic: str, key: bytes | None) -> Iterator[bytes]:
     messages = outbox.topics.get(topic)
     if messages is not None:
         yield from (value for other, value in zip(messages.keys, messages.values, strict=True) if other == key)

@@ -17,12 +17,14 @@ import numpy.typing as npt
 from model.contract import INPUTS
 from stream_app.events import FeatureRow
 
-__all__ = ["feature_rows", "tensors_of"]
+__all__ = ["decode_tensors", "encode_feature_rows"]
 
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def feature_rows(answer_ids: Sequence[str], inputs: Mapping[str, npt.NDArray[Any]], features_version: str) -> Iterator[bytes]:
+def encode_feature_rows(
+    answer_ids: Sequence[str], inputs: Mapping[str, npt.NDArray[Any]], features_version: str
+) -> Iterator[bytes]:
     """Encode B rows.
 
     Args:
@@ -39,7 +41,7 @@ def feature_rows(answer_ids: Sequence[str], inputs: Mapping[str, npt.NDArray[Any
         yield _encode(FeatureRow(answer_id=answer_id, features_version=features_version, tensors=packed))
 
 
-def tensors_of(row: FeatureRow) -> dict[str, npt.NDArray[Any]]:
+def decode_tensors(row: FeatureRow) -> dict[str, npt.NDArray[Any]]:
     """Return the tensors of one row by name, each without the batch in front.
 
     Raises:

@@ -42,7 +42,7 @@ class TopicSpec:
     key: str
     payload: type[msgspec.Struct]
     retention_ms: int
-    says: str
+    description: str
     max_message_bytes: int = 0
 
     def configs(self) -> dict[str, str]:

@@ -48,7 +48,7 @@ def _channel(spec: TopicSpec, partitions: int, replication: int) -> dict[str, An
         configuration["max.message.bytes"] = spec.max_message_bytes
     return {
         "address": spec.name,
-        "description": spec.says,
+        "description": spec.description,
         "messages": {name: {"$ref": f"#/components/messages/{name}"}},
         "bindings": {
             "kafka": {
@@ -75,7 +75,7 @@ def _operation(spec: TopicSpec) -> dict[str, Any]:
     return {
         "action": "receive" if _received(spec) else "send",
         "channel": {"$ref": f"#/channels/{spec.name}"},
-        "summary": spec.says,
+        "summary": spec.description,
         "messages": [{"$ref": f"#/channels/{spec.name}/messages/{spec.payload.__name__}"}],
     }
 

@@ -53,7 +53,7 @@ def _topic_lines(spec: TopicSpec) -> Iterator[str]:
     yield f"### `{spec.name}`"
     yield ""
     size = f" Largest record: {spec.max_message_bytes // 1_048_576} MB." if spec.max_message_bytes else ""
-    yield f"{spec.says} Key: {spec.key}. Kept for {spec.retention_ms // _DAY_MS} days.{size}"
+    yield f"{spec.description} Key: {spec.key}. Kept for {spec.retention_ms // _DAY_MS} days.{size}"
     yield ""
     yield from _table(schema)
     for name, part in schema.get("$defs", {}).items():

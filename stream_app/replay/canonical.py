@@ -92,8 +92,8 @@ class CanonicalReplay:
         self.clock = SettableClock()
         self.kept = DuplicateCache()
         built = pipeline or build_pipeline(settings, self.engine, self.kept, self.clock, Metrics(CollectorRegistry()))
-        fates = replace(built.fates, clock=self.clock, scored_at_ingest=True)
-        self.pipeline = replace(built, store=store or self.kept, fates=fates)
+        outputs = replace(built.outputs, clock=self.clock, scored_at_ingest=True)
+        self.pipeline = replace(built, store=store or self.kept, outputs=outputs)
         self.state = MemoryState(self.engine)
         self.position = self.events = 0
         self._in_store = store is not None
@@ -186,7 +186,7 @@ class CanonicalReplay:
         if chunk.records:
             self.clock.set_ms(max(record.timestamp for record in chunk.records))
             self.kept.forget(chunk.records[0].time_ms)
-        outboxes, judged = self._loop.run_until_complete(self.pipeline.answer(prepared, folded, self.events + 1))
+        outboxes, judged = self._loop.run_until_complete(self.pipeline.score_folded(prepared, folded, self.events + 1))
         outbox = outboxes[_GROUP]
         if chunk.records:
             self.kept.add(self.events + 1, chunk.records[-1].time_ms, outbox)
@@ -208,7 +208,7 @@ class CanonicalReplay:
         step = replace(step, published=self.kept.forget(chunk.records[0].time_ms))
         self.kept.add(step.after + 1, chunk.records[-1].time_ms, outbox)
         self.position, self.events = first + len(chunk.records), self.events + len(prepared.events)
-        yield ReplayBatch(first, self.position, prepared, scored.judged, outbox.topics, chunk.labels)
+        yield ReplayBatch(first, self.position, prepared, scored.scored, outbox.topics, chunk.labels)
         [result] = self._loop.run_until_complete(self.pipeline.store.commit([step]))
         if result.status is not CommitStatus.APPLIED:
             raise ConfigError(

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from stream_app.codec.feature_rows import tensors_of
+from stream_app.codec.feature_rows import decode_tensors
 from stream_app.events import FeatureRow
 from stream_app.replay.answer_files import FEATURES, AnswerRecord, answers_in, source_of
 from stream_app.replay.start_offsets import read_begins
@@ -193,8 +193,8 @@ def _of_features(live: bytes, replay: bytes, feature_names: Sequence[str]) -> It
     if ours.features_version != theirs.features_version:
         yield ReplayDifference(FEATURES, "features_version", ours.features_version, theirs.features_version)
         return
-    right = tensors_of(theirs)
-    for name, left in tensors_of(ours).items():
+    right = decode_tensors(theirs)
+    for name, left in decode_tensors(ours).items():
         ours_flat, theirs_flat = left.reshape(-1), right[name].reshape(-1)
         for at in np.flatnonzero(ours_flat.view("<u4") != theirs_flat.view("<u4")).tolist():  # to the bit
             column = feature_names[at] if name == "dense" and at < len(feature_names) else name

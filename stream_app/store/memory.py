@@ -24,7 +24,7 @@ from stream_app.store.port import (
     StateWrite,
     StoreHealth,
 )
-from stream_app.store.replica_selection import asked
+from stream_app.store.replica_selection import select_replicas
 
 __all__ = ["MemoryStore"]
 
@@ -94,7 +94,7 @@ class MemoryStore:
         for row, (group, key) in enumerate(zip(rows.groups.tolist(), rows.keys, strict=True)):
             groups = holders(key, ())
             if groups and groups != (group,):  # most entities have been seen by one group alone
-                chosen, known[row] = asked(groups, group, most)
+                chosen, known[row] = select_replicas(groups, group, most)
                 questions[row] = len(chosen)
                 found = [held[other][key] for other in chosen if key in held[other]]
                 blobs += found

@@ -61,7 +61,7 @@ class Snapshot:
 
     Attributes:
         own: For each entity kind the blobs of the batch's rows, in order; empty where there is none.
-        others: For each shared kind the other groups' replicas of the batch's rows; a row's in the order of `holders.asked`.
+        others: For each shared kind the other groups' replicas of the batch's rows; a row's in the order of `select_replicas`.
         reads: Group -> commit number that the read saw, for every group.
     """
 

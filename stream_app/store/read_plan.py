@@ -1,7 +1,7 @@
 """What a batch reads: index entries, blobs of which group, and how the answers become one Snapshot. No connection here.
 
-Three steps, with requests between them: `ReadPlan` numbers the batch's entities, `chosen` picks the replicas that each shared row
-asks (as `stream_app.store.replica_selection.asked` would), `snapshot` puts the answers together. A blob that several rows want
+Three steps, with requests between them: `ReadPlan` numbers the batch's entities, `choose_replicas` picks the replicas that each shared row
+asks (as `stream_app.store.replica_selection.select_replicas` would), `snapshot` puts the answers together. A blob that several rows want
 is asked for once.
 """
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from stream_app.features.columns.event_columns import EntityRows
 from stream_app.features.state.blobs import Blobs
 from stream_app.store.port import Snapshot
-from stream_app.store.redis_layout import group_head, holders_head, replicas_of
+from stream_app.store.redis_layout import build_replicas, group_head, holders_head
 
 __all__ = ["ReadPlan", "ReplicaChoice"]
 
@@ -39,7 +39,7 @@ class ReplicaChoice:
     group: Numbers
     entity: Numbers
     own: Numbers
-    asked: Numbers
+    replicas: Numbers
     counts: Numbers
     held: Numbers
 
@@ -75,14 +75,14 @@ class ReadPlan:
         self._group = _joined([wanted.groups.astype(np.int64) for wanted in rows.values()])
         self._shared_rows = np.flatnonzero(_joined([np.full(len(w.keys), kind in shared_kinds) for kind, w in rows.items()]))
 
-    def chosen(self, bitmaps: Sequence[bytes | None], most: int) -> ReplicaChoice:
+    def choose_replicas(self, bitmaps: Sequence[bytes | None], most: int) -> ReplicaChoice:
         """Pick the replicas to ask.
 
         Args:
             bitmaps: The index entries, in order of `index`.
             most: Most replicas of one row.
         """
-        row, group, counts, held = self._picked(bitmaps, most)
+        row, group, counts, held = self._select(bitmaps, most)
         entities = max(len(self.ids), 1)
         own = self._group * entities + self._entity
         asked = group * entities + self._entity[self._shared_rows[row]]
@@ -90,7 +90,7 @@ class ReadPlan:
         wanted_group, wanted_entity = np.divmod(wanted, entities)
         return ReplicaChoice(wanted_group, wanted_entity, place[: len(own)], place[len(own) :], counts, held)
 
-    def _picked(self, bitmaps: Sequence[bytes | None], most: int) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+    def _select(self, bitmaps: Sequence[bytes | None], most: int) -> tuple[Numbers, Numbers, Numbers, Numbers]:
         """(shared row, group) of each replica to ask, row by row, a row's in the order of its asking; counts and held."""
         total = len(self._shared_rows)
         held, counts = np.zeros(total, np.int64), np.zeros(total, np.int64)
@@ -129,7 +129,7 @@ class ReadPlan:
             if kind in self._shared:
                 counts, held = choice.counts[row : row + size], choice.held[row : row + size]
                 last = question + int(counts.sum())
-                others[kind] = replicas_of(blobs, choice.asked[question:last], counts, held)
+                others[kind] = build_replicas(blobs, choice.replicas[question:last], counts, held)
                 row, question = row + size, last
         return Snapshot(own, others, reads)
 

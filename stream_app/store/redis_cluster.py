@@ -36,9 +36,9 @@ from stream_app.store import redis_dump, redis_erase, redis_layout, redis_script
 from stream_app.store.port import Claim, CommitResult, Erased, GroupDump, GroupStep, Purged, Snapshot, StoreHealth
 from stream_app.store.read_plan import ReadPlan
 from stream_app.store.redis_cluster_index import ClusterAnnouncements, ClusterIndex
-from stream_app.store.redis_cluster_nodes import Call, ClusterNodes, side_by_side, slot_of
-from stream_app.store.redis_retry import patiently
-from stream_app.store.redis_store import RedisOptions, own_success, warn_of_eviction
+from stream_app.store.redis_cluster_nodes import Call, ClusterNodes, gather_by_node, slot_of
+from stream_app.store.redis_retry import with_retries
+from stream_app.store.redis_store import RedisOptions, resolve_repeated, warn_of_eviction
 
 __all__ = ["RedisClusterStore"]
 
@@ -104,15 +104,15 @@ class RedisClusterStore:
         call: Call = (_CLAIM, (len(keys), *keys, *args))
 
         async def attempt() -> Any:  # noqa: ANN401 - a script's answer
-            reply = (await self._nodes.durably(self._home(group), [call], self._key(group, "waited")))[0]
-            await self._index.claimed(group)
+            reply = (await self._nodes.run_durably(self._home(group), [call], self._key(group, "waited")))[0]
+            await self._index.add_group(group)
             return reply
 
-        reply = await self._patiently(attempt, self._options.assignment_ms)
+        reply = await self._with_retries(attempt, self._options.assignment_ms)
         if not self._warned:
             self._warned = True
-            warn_of_eviction(await self._patiently(self._ask_health, self._options.assignment_ms))
-        return redis_layout.claim_of(self._prefix, group, reply)
+            warn_of_eviction(await self._with_retries(self._ask_health, self._options.assignment_ms))
+        return redis_layout.parse_claim(self._prefix, group, reply)
 
     # --- reads -----------------------------------------------------------------------------------------------------------
 
@@ -123,7 +123,7 @@ class RedisClusterStore:
         last read: where a holder has come in between, all is read anew.
         """
         plan = ReadPlan(self._prefix, self._groups, self._shared_kinds, rows)
-        return await self._patiently(lambda: self._read(plan))
+        return await self._with_retries(lambda: self._read(plan))
 
     async def _read(self, plan: ReadPlan) -> Snapshot:
         expected = dict(self._seen)
@@ -131,7 +131,7 @@ class RedisClusterStore:
         values = await self._values([*index, *zip(self._counters, self._slots, strict=True)])
         bitmaps, counters = values[: len(index)], values[len(index) :]
         while True:
-            choice = plan.chosen(bitmaps, self._options.max_replicas)
+            choice = plan.choose_replicas(bitmaps, self._options.max_replicas)
             found = await self._blobs(choice.group.tolist(), plan.names(choice))
             reads = {group: int(number or 0) for group, number in enumerate(counters)}
             reads.update({group: int(of_group[0] or 0) for group, of_group in found.items()})
@@ -146,11 +146,11 @@ class RedisClusterStore:
         """Values of keys with their slots, in order."""
         places: dict[str, list[int]] = defaultdict(list)
         for at, (_, slot) in enumerate(keys):
-            places[self._nodes.of(slot)].append(at)
+            places[self._nodes.node_of(slot)].append(at)
         calls: dict[str, Call] = {
             node: (_VALUES, (0, redis_layout.pack([keys[at][0] for at in ats]))) for node, ats in places.items()
         }
-        answers = await side_by_side({node: self._nodes.run(node, [call]) for node, call in calls.items()})
+        answers = await gather_by_node({node: self._nodes.run(node, [call]) for node, call in calls.items()})
         values: list[bytes | None] = [None] * len(keys)
         for node, ats in places.items():
             for at, value in zip(ats, answers[node][0], strict=True):
@@ -166,7 +166,7 @@ class RedisClusterStore:
             group = groups[first]
             homes[self._home(group)].append(group)
             calls[group] = ("", ("MGET", self._counters[group], *names[first:last]))
-        answers = await side_by_side(
+        answers = await gather_by_node(
             {node: self._nodes.run(node, [calls[group] for group in there]) for node, there in homes.items()}
         )
         found = {group: answer for node, there in homes.items() for group, answer in zip(there, answers[node], strict=True)}
@@ -193,12 +193,12 @@ class RedisClusterStore:
                 sent.update(numbers)
                 answers = await self._commit_at(node, [steps[number] for number in numbers], announced)
                 for number, result in zip(numbers, answers, strict=True):
-                    results[number] = own_success([steps[number]], [result])[0] if number in again else result
+                    results[number] = resolve_repeated([steps[number]], [result])[0] if number in again else result
 
-            await side_by_side({node: at(node, numbers) for node, numbers in homes.items()})
+            await gather_by_node({node: at(node, numbers) for node, numbers in homes.items()})
             return announced
 
-        self._index.add(steps, await self._patiently(attempt))
+        self._index.add(steps, await self._with_retries(attempt))
         self._seen = {**self._seen, **{step.group: results[number].commit for number, step in enumerate(steps)}}
         return [results[number] for number in range(len(steps))]
 
@@ -207,14 +207,14 @@ class RedisClusterStore:
         for step in steps:
             keys, args = redis_layout.commit_call(self._prefix, step, self._options.answers_kept_ms)
             calls += [*announced.calls.get(step.group, ()), (_COMMIT, (len(keys), *keys, *args))]
-        answers = await self._nodes.durably(node, calls, self._key(steps[0].group, "waited"))
-        return [redis_layout.result_of(answer) for call, answer in zip(calls, answers, strict=True) if call[0]]
+        answers = await self._nodes.run_durably(node, calls, self._key(steps[0].group, "waited"))
+        return [redis_layout.parse_result(answer) for call, answer in zip(calls, answers, strict=True) if call[0]]
 
     async def mark_published(self, group: int, epoch: str, commits: Sequence[int]) -> None:
         """Drop published answers from the outbox; a stale epoch, or a number not drawn yet, changes nothing."""
         if commits:
             keys, args = redis_layout.published_call(self._prefix, group, epoch, commits, self._options.answers_kept_ms)
-            await self._patiently(lambda: self._nodes.run(self._home(group), [(_PUBLISHED, (len(keys), *keys, *args))]))
+            await self._with_retries(lambda: self._nodes.run(self._home(group), [(_PUBLISHED, (len(keys), *keys, *args))]))
 
     # --- the rest --------------------------------------------------------------------------------------------------------
 
@@ -228,13 +228,13 @@ class RedisClusterStore:
     async def layouts(self, known: Mapping[str, str]) -> dict[str, str]:
         """Write down what blobs look like, never over another; returns all that the store knows."""
         self._own_layouts = dict(known)
-        reply = await self._patiently(lambda: self._write_layouts(known), self._options.assignment_ms)
-        return redis_layout.texts_of(reply)
+        reply = await self._with_retries(lambda: self._write_layouts(known), self._options.assignment_ms)
+        return redis_layout.parse_texts(reply)
 
     async def _write_layouts(self, known: Mapping[str, str]) -> Any:  # noqa: ANN401 - a script's answer
         key = f"{self._prefix}:layouts"
         call: Call = (redis_scripts.LAYOUTS, (1, key, *itertools.chain.from_iterable(known.items())))
-        [reply] = await self._nodes.run(self._nodes.of(key_slot(key.encode())), [call])
+        [reply] = await self._nodes.run(self._nodes.node_of(key_slot(key.encode())), [call])
         self._layouts_due = False
         return reply
 
@@ -265,11 +265,11 @@ class RedisClusterStore:
 
     async def health(self) -> StoreHealth:
         """Ask all primaries for their memory and replicas."""
-        return await self._patiently(self._ask_health)
+        return await self._with_retries(self._ask_health)
 
     async def _ask_health(self) -> StoreHealth:
-        infos = await side_by_side({node: self._nodes.command(node, "INFO") for node in self._nodes.primaries})
-        each = [redis_layout.health_of(info) for info in infos.values()]
+        infos = await gather_by_node({node: self._nodes.command(node, "INFO") for node in self._nodes.primaries})
+        each = [redis_layout.parse_health(info) for info in infos.values()]
         worst = next((one for one in each if one.may_evict), each[0])
         return StoreHealth(
             evicted=sum(one.evicted for one in each),
@@ -285,35 +285,35 @@ class RedisClusterStore:
         await self._nodes.close()
 
     def _home(self, group: int) -> str:
-        return self._nodes.of(self._slots[group])
+        return self._nodes.node_of(self._slots[group])
 
     async def _command(self, group: int, *arguments: Any) -> Any:  # noqa: ANN401 - a command's answer
-        return await self._patiently(lambda: self._nodes.command(self._home(group), *arguments))
+        return await self._with_retries(lambda: self._nodes.command(self._home(group), *arguments))
 
-    async def _patiently(self, attempt: Callable[[], Awaitable[T]], patience_ms: int | None = None) -> T:
+    async def _with_retries(self, attempt: Callable[[], Awaitable[T]], patience_ms: int | None = None) -> T:
         refusal = ""
 
         async def with_map() -> T:
             nonlocal refusal
             try:
-                await self._nodes.ready()
+                await self._nodes.refresh()
                 return await attempt()
             except redis_errors.RedisError as err:
                 refusal = str(err)
                 raise
 
         try:
-            return await patiently(with_map, self._options.patience_ms if patience_ms is None else patience_ms, self._lost)
+            return await with_retries(with_map, self._options.patience_ms if patience_ms is None else patience_ms, self._lost)
         except StoreUnavailableError as err:
             if refusal in str(err):
                 raise
             raise StoreUnavailableError(f"{err} The try before ended with: {refusal}") from err  # time was over inside a try
 
     def _lost(self) -> None:
-        self._nodes.doubt()
+        self._nodes.invalidate()
         self._moved()
 
     def _moved(self) -> None:
         # A replica that took over may lack what was written last to keys that belong to no group: index entries, layouts.
-        self._index.lost()
+        self._index.recover()
         self._layouts_due = bool(self._own_layouts)

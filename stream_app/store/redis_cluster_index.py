@@ -18,7 +18,7 @@ import msgspec
 from stream_app.store import redis_layout, redis_scripts
 from stream_app.store.announced_replicas import AnnouncedReplicas
 from stream_app.store.port import GroupStep
-from stream_app.store.redis_cluster_nodes import Call, ClusterNodes, side_by_side, slot_of
+from stream_app.store.redis_cluster_nodes import Call, ClusterNodes, gather_by_node, slot_of
 
 __all__ = ["ClusterAnnouncements", "ClusterIndex"]
 
@@ -57,12 +57,12 @@ class ClusterIndex:
         self._forgotten += 1
         self._known.clear()
 
-    def lost(self) -> None:
+    def recover(self) -> None:
         """A node has failed, or a slot has moved: forget, and announce again with the next step what was announced last."""
         self.forget()
         self._due |= self._groups
 
-    async def claimed(self, group: int) -> None:
+    async def add_group(self, group: int) -> None:
         """A group is ours: announce again what it announced last, for whoever had it may have died with a node."""
         self._groups.add(group)
         await self._repeat({group})
@@ -104,7 +104,7 @@ class ClusterIndex:
         at: dict[str, list[int]] = defaultdict(list)
         for group in groups:
             at[self._home(group)].append(group)
-        lists = await side_by_side(
+        lists = await gather_by_node(
             {
                 node: self._nodes.run(node, [("", ("LRANGE", self._list(group), 0, -1)) for group in there])
                 for node, there in at.items()
@@ -124,10 +124,10 @@ class ClusterIndex:
             by_node: dict[str, list[bytes]] = defaultdict(list)
             head = redis_layout.holders_head(self._prefix, kind)
             for key in keys:
-                by_node[self._nodes.of(slot_of(head + key.hex()))].append(key)
+                by_node[self._nodes.node_of(slot_of(head + key.hex()))].append(key)
             for node, there in by_node.items():
                 new[node].append((kind, group, ttl_ms, there))
         calls: dict[str, Call] = {
-            node: (redis_scripts.ANNOUNCE, (0, *redis_layout.announcement(self._prefix, there))) for node, there in new.items()
+            node: (redis_scripts.ANNOUNCE, (0, *redis_layout.announce_call(self._prefix, there))) for node, there in new.items()
         }
-        await side_by_side({node: self._nodes.durably(node, [call]) for node, call in calls.items()})
+        await gather_by_node({node: self._nodes.run_durably(node, [call]) for node, call in calls.items()})

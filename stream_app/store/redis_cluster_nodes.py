@@ -23,7 +23,7 @@ from redis.backoff import NoBackoff
 from stream_app.errors import ConfigError
 from stream_app.store.redis_pipeline import Command, exchange
 
-__all__ = ["SLOTS", "Call", "ClusterNodes", "side_by_side", "slot_of"]
+__all__ = ["SLOTS", "Call", "ClusterNodes", "gather_by_node", "slot_of"]
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ class ClusterNodes:
         timeout_s: How long one request may take.
         scripts: All scripts that will be called.
         changed: Called when a slot is found to have another primary than before.
-        copies: How many replicas must have what `durably` wrote, and how many ms they may take; (0, 0) for none.
+        copies: How many replicas must have what `run_durably` wrote, and how many ms they may take; (0, 0) for none.
 
     Raises:
         ConfigError: The URL names no host, or a database: a cluster has only number 0.
@@ -69,23 +69,23 @@ class ClusterNodes:
         self._seeds = _seeds(url)
         self._owners: list[str] = []  # slot -> host:port
         self._clients: dict[str, redis_asyncio.Redis] = {}
-        self._doubtful = True
+        self._stale = True
         self._asked = 0
         self._asking = asyncio.Lock()
         self.version = 0  # grows when a slot is found to have another primary
 
-    def doubt(self) -> None:
+    def invalidate(self) -> None:
         """Ask for the map again before the next request."""
-        self._doubtful = True
+        self._stale = True
 
-    async def ready(self) -> None:
+    async def refresh(self) -> None:
         """Have a map that nothing speaks against.
 
         Raises:
             redis.exceptions.ConnectionError: No node answers, or the one that does knows no primary for a slot.
         """
         async with self._asking:
-            if not self._doubtful:
+            if not self._stale:
                 return
             known = list(dict.fromkeys([*self._owners, *self._seeds]))
             for turn in range(len(known)):
@@ -109,11 +109,11 @@ class ClusterNodes:
         if self._owners and owners != self._owners:
             self.version += 1
             self._changed()
-        self._owners, self._doubtful = owners, False
+        self._owners, self._stale = owners, False
         for address in self._clients.keys() - set(owners):
             await self._clients.pop(address).aclose()
 
-    def of(self, slot: int) -> str:
+    def node_of(self, slot: int) -> str:
         """The address of the primary of `slot`."""
         return self._owners[slot]
 
@@ -132,7 +132,7 @@ class ClusterNodes:
         try:
             return await client.execute_command(*arguments)
         except redis_errors.ResponseError as err:
-            raise self._told(err) from err
+            raise self._translated(err) from err
 
     async def run(self, address: str, calls: Sequence[Call]) -> list[Any]:
         """Run calls at a node in one pipeline on one connection, in order; returns their answers as the server gave them.
@@ -151,10 +151,10 @@ class ClusterNodes:
                 answers[at] = answer
         for answer in answers:
             if isinstance(answer, Exception):
-                raise self._told(answer) from answer
+                raise self._translated(answer) from answer
         return answers
 
-    async def durably(self, address: str, calls: Sequence[Call], mark: str = "") -> list[Any]:
+    async def run_durably(self, address: str, calls: Sequence[Call], mark: str = "") -> list[Any]:
         """`run`, and return only when so many replicas as wanted have what was written.
 
         Args:
@@ -180,9 +180,9 @@ class ClusterNodes:
         commands = [("EVALSHA", self._scripts[script], *arguments) if script else arguments for script, arguments in calls]
         return await exchange(self._client(address), commands)
 
-    def _told(self, err: Exception) -> Exception:
+    def _translated(self, err: Exception) -> Exception:
         if isinstance(err, _ELSEWHERE) or _ELSEWHERE_WORDS.search(str(err)):
-            self.doubt()
+            self.invalidate()
             return redis_errors.ConnectionError(f"the cluster is being rearranged: {type(err).__name__} {err}")
         return err
 
@@ -210,7 +210,7 @@ def slot_of(key: str) -> int:
     return crc_hqx(key.encode(), 0) % SLOTS
 
 
-async def side_by_side(work: Mapping[str, Coroutine[Any, Any, T]]) -> dict[str, T]:
+async def gather_by_node(work: Mapping[str, Coroutine[Any, Any, T]]) -> dict[str, T]:
     """Do the work of all nodes at once and to its end; raises the first error of one only when all are done."""
     done = await asyncio.gather(*work.values(), return_exceptions=True)
     for answer in done:

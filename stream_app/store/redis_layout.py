@@ -16,20 +16,20 @@ from stream_app.features.state.blobs import Blobs, Replicas
 from stream_app.store.port import Claim, CommitResult, CommitStatus, GroupStep, StoreHealth
 
 __all__ = [
-    "announcement",
+    "announce_call",
     "answers_head",
+    "build_replicas",
     "claim_call",
-    "claim_of",
     "commit_call",
     "group_head",
-    "health_of",
     "holders_head",
     "kind_of",
     "pack",
+    "parse_claim",
+    "parse_health",
+    "parse_result",
+    "parse_texts",
     "published_call",
-    "replicas_of",
-    "result_of",
-    "texts_of",
 ]
 
 Numbers = NDArray[np.int64]
@@ -92,7 +92,7 @@ def commit_call(prefix: str, step: GroupStep, kept_ms: int) -> tuple[list[str], 
     return keys, [packed, step.payload, *blobs]
 
 
-def announcement(prefix: str, new: Iterable[tuple[str, int, int, Sequence[bytes]]]) -> tuple[bytes, str]:
+def announce_call(prefix: str, new: Iterable[tuple[str, int, int, Sequence[bytes]]]) -> tuple[bytes, str]:
     """The arguments of ANNOUNCE, of (kind, group, ttl ms, keys)."""
     new = list(new)
     entries = [
@@ -113,7 +113,7 @@ def _same_length(keys: Sequence[bytes]) -> list[tuple[int, int]]:
 # --- replies -------------------------------------------------------------------------------------------------------------
 
 
-def replicas_of(blobs: Sequence[bytes | None], asked: Numbers, counts: Numbers, held: Numbers) -> Replicas:
+def build_replicas(blobs: Sequence[bytes | None], asked: Numbers, counts: Numbers, held: Numbers) -> Replicas:
     """The replicas of N rows.
 
     Args:
@@ -128,13 +128,13 @@ def replicas_of(blobs: Sequence[bytes | None], asked: Numbers, counts: Numbers, 
     return Replicas(Blobs.of(list(filter(None, chosen))), of[there], held.astype(np.int32), counts.astype(np.int32))
 
 
-def result_of(answer: Sequence[bytes]) -> CommitResult:
+def parse_result(answer: Sequence[bytes]) -> CommitResult:
     """What COMMIT answered."""
     status, commit, detail = answer
     return CommitResult(CommitStatus(status.decode()), int(commit), detail.decode())
 
 
-def claim_of(prefix: str, group: int, reply: Sequence[Any]) -> Claim:
+def parse_claim(prefix: str, group: int, reply: Sequence[Any]) -> Claim:
     """What CLAIM answered.
 
     Raises:
@@ -161,12 +161,12 @@ def claim_of(prefix: str, group: int, reply: Sequence[Any]) -> Claim:
     return Claim(epoch.decode(), fronts, int(commit), outbox)
 
 
-def texts_of(reply: Any) -> dict[str, str]:  # noqa: ANN401 - see _pairs
+def parse_texts(reply: Any) -> dict[str, str]:  # noqa: ANN401 - see _pairs
     """A hash of text."""
     return {name.decode(): value.decode() for name, value in _pairs(reply).items()}
 
 
-def health_of(info: Mapping[str, Any]) -> StoreHealth:
+def parse_health(info: Mapping[str, Any]) -> StoreHealth:
     """What INFO says, as redis-py parses it."""
     return StoreHealth(
         evicted=int(info["evicted_keys"]),

@@ -11,7 +11,7 @@ from redis import exceptions as redis_errors
 
 from stream_app.errors import ContractError, StoreUnavailableError
 
-__all__ = ["patiently"]
+__all__ = ["with_retries"]
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ _PASSING: Final = (
 _REFUSED: Final = re.compile(r"\b(MISCONF|BUSY|NOREPLICAS|CLUSTERDOWN|OOM)\b")
 
 
-async def patiently(attempt: Callable[[], Awaitable[T]], patience_ms: int, lost_connection: Callable[[], object]) -> T:
+async def with_retries(attempt: Callable[[], Awaitable[T]], patience_ms: int, lost_connection: Callable[[], object]) -> T:
     """Run `attempt` until it answers; what passes by itself is given `patience_ms` and not longer.
 
     Args:

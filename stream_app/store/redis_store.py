@@ -36,9 +36,9 @@ from stream_app.store.port import (
 )
 from stream_app.store.read_plan import ReadPlan
 from stream_app.store.redis_pipeline import Command, exchange
-from stream_app.store.redis_retry import patiently
+from stream_app.store.redis_retry import with_retries
 
-__all__ = ["RedisOptions", "RedisStore", "own_success", "warn_of_eviction"]
+__all__ = ["RedisOptions", "RedisStore", "resolve_repeated", "warn_of_eviction"]
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class RedisStore:
         self._shared_kinds = shared_kinds
         self._options = options = options or RedisOptions()
         self._counters = [self._key(group, "commit") for group in range(groups)]
-        self._known_holders = AnnouncedReplicas()
+        self._announced = AnnouncedReplicas()
         self._warned = False
         self._redis = redis_asyncio.Redis.from_url(
             url,
@@ -118,18 +118,18 @@ class RedisStore:
 
     async def claim(self, group: int, owner: str) -> Claim:
         """Draw a new epoch for `group`; what its outbox holds has `wait_replicas` copies, so it may be published."""
-        self._known_holders.clear()  # who starts over may have found a server that lost its last writes
+        self._announced.clear()  # who starts over may have found a server that lost its last writes
         keys, args = redis_layout.claim_call(self._prefix, group, owner)
 
         async def attempt() -> Any:  # noqa: ANN401 - a script's answer
             [answer] = await self._durably([("EVAL", redis_scripts.CLAIM, len(keys), *keys, *args)])
             return answer
 
-        reply = await self._patiently(attempt, self._options.assignment_ms)
+        reply = await self._with_retries(attempt, self._options.assignment_ms)
         if not self._warned:
             self._warned = True
             warn_of_eviction(await self._health(self._options.assignment_ms))
-        return redis_layout.claim_of(self._prefix, group, reply)
+        return redis_layout.parse_claim(self._prefix, group, reply)
 
     async def read(self, rows: Mapping[str, EntityRows]) -> Snapshot:
         """Read the blobs of a batch's entities in one command, hence at one point in time.
@@ -140,7 +140,7 @@ class RedisStore:
         found = await self._mget(plan.index)
         while True:
             bitmaps = found
-            choice = plan.chosen(bitmaps, self._options.max_replicas)
+            choice = plan.choose_replicas(bitmaps, self._options.max_replicas)
             values = await self._mget([*self._counters, *plan.index, *plan.names(choice)])
             found = values[self._groups : self._groups + len(bitmaps)]
             if found == bitmaps:
@@ -156,7 +156,7 @@ class RedisStore:
             [values] = _answered(await exchange(self._redis, [("MGET", *names)]))
             return list(values)
 
-        return await self._patiently(attempt)
+        return await self._with_retries(attempt)
 
     async def commit(self, steps: Sequence[GroupStep]) -> list[CommitResult]:
         """Apply each step in one script call, all of them in one round trip."""
@@ -172,17 +172,17 @@ class RedisStore:
                 sent += 1
                 return await self._send(steps)
 
-        answers = await self._patiently(attempt)
-        results = [redis_layout.result_of(answer) for answer in answers[len(answers) - len(steps) :]]
-        self._known_holders.add(steps)
-        return own_success(steps, results) if sent > 1 else results
+        answers = await self._with_retries(attempt)
+        results = [redis_layout.parse_result(answer) for answer in answers[len(answers) - len(steps) :]]
+        self._announced.add(steps)
+        return resolve_repeated(steps, results) if sent > 1 else results
 
     async def _send(self, steps: Sequence[GroupStep]) -> list[Any]:
         commands: list[Command] = []
         # Before the commit: a bit without a replica costs a read nothing, a replica without its bit would be missed.
-        new = self._known_holders.missing(steps)
+        new = self._announced.missing(steps)
         if new:
-            commands.append(("EVAL", redis_scripts.ANNOUNCE, 0, *redis_layout.announcement(self._prefix, new)))
+            commands.append(("EVAL", redis_scripts.ANNOUNCE, 0, *redis_layout.announce_call(self._prefix, new)))
         for step in steps:
             keys, args = redis_layout.commit_call(self._prefix, step, self._options.answers_kept_ms)
             commands.append(("EVALSHA", self._commit.sha, len(keys), *keys, *args))
@@ -210,22 +210,22 @@ class RedisStore:
         """Drop published answers from the outbox; a stale epoch, or a number not drawn yet, changes nothing."""
         if commits:
             keys, args = redis_layout.published_call(self._prefix, group, epoch, commits, self._options.answers_kept_ms)
-            await self._patiently(lambda: self._published(keys=keys, args=args))
+            await self._with_retries(lambda: self._published(keys=keys, args=args))
 
     async def answers(self, group: int, commits: Sequence[int]) -> dict[int, bytes]:
         """Payloads of earlier commits: those in the outbox, and those that are still kept."""
         if not commits:
             return {}
         keys = [self._key(group, f"answers:{number}") for number in commits]
-        found = await self._patiently(lambda: self._redis.mget(keys))
+        found = await self._with_retries(lambda: self._redis.mget(keys))
         return {number: payload for number, payload in zip(commits, found, strict=True) if isinstance(payload, bytes)}
 
     async def layouts(self, known: Mapping[str, str]) -> dict[str, str]:
         """Write down what blobs look like, never over another; returns all that the store knows."""
         args = [text for pair in known.items() for text in pair]
         keys = [f"{self._prefix}:layouts"]
-        return redis_layout.texts_of(
-            await self._patiently(lambda: self._layouts(keys=keys, args=args), self._options.assignment_ms)
+        return redis_layout.parse_texts(
+            await self._with_retries(lambda: self._layouts(keys=keys, args=args), self._options.assignment_ms)
         )
 
     async def erase(self, group: int, user_key: bytes) -> Erased:
@@ -241,22 +241,22 @@ class RedisStore:
         return await redis_dump.dump(self._command, self._prefix, group)
 
     async def _command(self, *arguments: Any) -> Any:  # noqa: ANN401 - a command's answer
-        return await self._patiently(lambda: self._redis.execute_command(*arguments))  # type: ignore[no-untyped-call]
+        return await self._with_retries(lambda: self._redis.execute_command(*arguments))  # type: ignore[no-untyped-call]
 
     async def health(self) -> StoreHealth:
         """Ask the server for its memory and replicas."""
         return await self._health(self._options.patience_ms)
 
     async def _health(self, patience_ms: int) -> StoreHealth:
-        return redis_layout.health_of(await self._patiently(self._redis.info, patience_ms))
+        return redis_layout.parse_health(await self._with_retries(self._redis.info, patience_ms))
 
     async def close(self) -> None:
         """Close the connections."""
         await self._redis.aclose()
 
-    async def _patiently(self, attempt: Callable[[], Awaitable[T]], patience_ms: int | None = None) -> T:
+    async def _with_retries(self, attempt: Callable[[], Awaitable[T]], patience_ms: int | None = None) -> T:
         patience_ms = self._options.patience_ms if patience_ms is None else patience_ms
-        return await patiently(attempt, patience_ms, self._known_holders.clear)
+        return await with_retries(attempt, patience_ms, self._announced.clear)
 
 
 def _answered(answers: list[Any]) -> list[Any]:
@@ -266,7 +266,7 @@ def _answered(answers: list[Any]) -> list[Any]:
     return answers
 
 
-def own_success(steps: Sequence[GroupStep], results: Sequence[CommitResult]) -> list[CommitResult]:
+def resolve_repeated(steps: Sequence[GroupStep], results: Sequence[CommitResult]) -> list[CommitResult]:
     """The results of steps that were sent again: `repeated` is our own first attempt, for only this epoch can have applied it."""
     return [
         replace(result, status=CommitStatus.APPLIED, detail="")

@@ -10,10 +10,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 
-__all__ = ["asked"]
+__all__ = ["select_replicas"]
 
 
-def asked(holders: Sequence[int], group: int, most: int) -> tuple[list[int], int]:
+def select_replicas(holders: Sequence[int], group: int, most: int) -> tuple[list[int], int]:
     """Choose the holders to ask.
 
     Args:

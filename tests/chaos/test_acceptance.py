@@ -61,7 +61,7 @@ async def a_hole_that_only_the_store_sees(world: World) -> None:
     """A, C: the worker's own ledger has forgotten where it stands."""
     worker = await start(world)
     await worker.deliver(*world.batch(0))
-    for ownership in worker.handler._ledger.owned().values():
+    for ownership in worker.handler._ownership.owned().values():
         ownership.fronts.clear()
     with refused_if_fenced(world, StoreRolledBackError):
         await worker.deliver(*world.batch(2))

@@ -27,7 +27,7 @@ from tests.chaos.redis_past import Snapshot, restore, snapshot
 from tests.chaos.unfenced import UnfencedStore
 from tests.scoring import SETTINGS, Record, TickingClock, make_events, record_of, scoring_engine, scoring_pipeline, topic_of
 
-__all__ = ["FreeTurn", "Killed", "Worker", "World"]
+__all__ = ["FreeBarrier", "Killed", "Worker", "World"]
 
 GROUPS = 3
 SHARED = frozenset(kind.name for kind in scoring_engine().kinds if kind.shared)
@@ -38,13 +38,13 @@ class Killed(BaseException):
     """The process is gone: nothing that catches errors sees it."""
 
 
-class FreeTurn:
-    """The turn of a batch that waits for nobody."""
+class FreeBarrier:
+    """The barrier of a batch that waits for no other."""
 
     async def wait_previous_committed(self) -> None:
         """Go on at once."""
 
-    def committed(self) -> None:
+    def mark_committed(self) -> None:
         """Nobody waits."""
 
 
@@ -79,7 +79,7 @@ class Worker:
         self.handler = ScoringHandler(
             pipeline=self.pipeline,
             store=self.store,
-            ledger=OwnershipTracker(),
+            ownership=OwnershipTracker(),
             publisher=self.publisher,
             metrics=Metrics(CollectorRegistry()),
             topic_prefix="",
@@ -93,7 +93,7 @@ class Worker:
         self.assignments += 1
         places = frozenset(TopicPartition(topic, group) for topic in SOURCE_TOPICS for group in groups or range(GROUPS))
         fronts = await self.handler.on_assigned(places, self.assignments)
-        await self.handler.republished()
+        await self.handler.wait_republished()
         committed = self._world.committed
         if not self._world.fence:  # without a position in the store, Kafka's is all there is
             return {place: committed[place] for place in places}
@@ -107,7 +107,7 @@ class Worker:
     async def deliver(self, *ranges: Range, commit_offsets: bool = True) -> None:
         """Be given one batch; afterwards its offsets are committed to Kafka, unless that is what fails."""
         chunks = [Chunk(t, p, start, end, self.assignments, self._world.log[t, p][start:end]) for t, p, start, end in ranges]
-        await self.handler.handle(chunks, FreeTurn())
+        await self.handler.handle(chunks, FreeBarrier())
         if commit_offsets:
             for chunk in chunks:
                 self._world.committed[TopicPartition(chunk.topic, chunk.partition)] = chunk.end

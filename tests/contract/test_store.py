@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from stream_app.store.port import CommitResult, Erased, Purged, Snapshot, Store
-from stream_app.store.replica_selection import asked
+from stream_app.store.replica_selection import select_replicas
 from tests.contract.steps import (
     APPLIED,
     BEHIND,
@@ -382,7 +382,7 @@ async def test_any_index_of_holders_is_read_as_the_rule_says(wide_store: Store, 
     pairs = sorted(((random.randrange(300), random.choice(keys)) for _ in range(60)), key=itemgetter(0))
     pairs = list(dict.fromkeys(pairs))
     found = (await wide_store.read(rows("device", *pairs))).others["device"]
-    rule = [asked(holders[key], group, 32) for group, key in pairs]
+    rule = [select_replicas(holders[key], group, 32) for group, key in pairs]
     assert lists(found) == [
         [b"%d %s" % (group, key) for group in groups] for (_, key), (groups, _) in zip(pairs, rule, strict=True)
     ]

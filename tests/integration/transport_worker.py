@@ -74,7 +74,7 @@ class SqliteWorker:
         log.info("claimed %s for assignment %d", sorted(epochs), generation)
         return {place: front for place, front in known.items() if place in partitions}
 
-    async def republished(self) -> None:
+    async def wait_republished(self) -> None:
         """Nothing is left to do after a claim."""
 
     async def on_revoked(self, partitions: frozenset[TopicPartition], generation: int) -> None:
@@ -84,14 +84,14 @@ class SqliteWorker:
         msg = f"{place.topic}-{place.partition}: {position} is outside the log"
         raise ContractError(msg)
 
-    async def handle(self, batch: Sequence[Chunk], turn: CommitBarrier) -> None:
+    async def handle(self, batch: Sequence[Chunk], barrier: CommitBarrier) -> None:
         if self.die_in == "handle":
             msg = "the batch failed on purpose"
             raise RuntimeError(msg)
         await asyncio.sleep(self.delay_s)
-        await turn.wait_previous_committed()
+        await barrier.wait_previous_committed()
         self.apply(batch)
-        turn.committed()
+        barrier.mark_committed()
 
     def apply(self, batch: Sequence[Chunk]) -> None:
         """One transaction: check epoch and front, log the records, move the front."""

@@ -106,7 +106,7 @@ class SwappableRanker:
                 beside.append(ShadowComparison("challenger", side, serving.challenger, inputs, rows, theirs))
         if serving.shadow is not None:
             beside.append(ShadowComparison("shadow", side, serving.shadow, inputs))
-        return replace(ranked, answered=partial(self._comparer.offer, beside)) if beside else ranked
+        return replace(ranked, on_published=partial(self._comparer.offer, beside)) if beside else ranked
 
     def _challenge(self, challenger: ModelRanker, inputs: Inputs, rows: NDArray[np.intp]) -> ModelAnswers | None:
         """Let the challenger answer its rows; None if it fails, and the champion's answers stand."""

@@ -83,7 +83,7 @@ class JournalReplay:
         bare = replace(settings, model=replace(settings.model, engine="none"))
         built = build_pipeline(bare, self.engine, self.store, self.clock, Metrics(CollectorRegistry()))
         self.pipeline = replace(
-            built, fates=replace(built.fates, records_features=settings.features.record or run.has_features())
+            built, outputs=replace(built.outputs, records_features=settings.features.record or run.has_features())
         )
         self._rankers = _rankers(settings, self._lines, models, self.engine.catalogue_hash, self.engine.feature_names)
         self._streams: dict[tuple[str, int], _Stream] = {}
@@ -212,7 +212,7 @@ class JournalReplay:
         first = self.position
         if is_settled(line, self._start):
             self.position += len(prepared.events) + len(prepared.dead)
-        return ReplayBatch(first, self.position, prepared, scored.judged, scored.outboxes[line.group].topics, [])
+        return ReplayBatch(first, self.position, prepared, scored.scored, scored.outboxes[line.group].topics, [])
 
 
 def _records_of(line: JournalLine) -> int:

@@ -75,7 +75,7 @@ def content(told: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def counted(run: Run, answered: str) -> float:
-    samples = [s for family in run.pipeline.fates.metrics.duplicates.collect() for s in family.samples]
+    samples = [s for family in run.pipeline.outputs.metrics.duplicates.collect() for s in family.samples]
     return sum(s.value for s in samples if s.name.endswith("_total") and s.labels["answered"] == answered)
 
 

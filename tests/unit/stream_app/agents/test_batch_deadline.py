@@ -40,28 +40,28 @@ def in_made_up_time(scenario: Coroutine[Any, Any, None]) -> None:
 
 
 class Bench:
-    """A lane that notes when each batch began, and what was in it."""
+    """A scheduler that notes when each batch began, and what was in it."""
 
     def __init__(self, *, batch_events: int = 10, in_flight: int = 2, busy_s: float = 0.0) -> None:
         self.begun: list[tuple[float, list[int]]] = []
         self.acknowledged: list[int] = []
         self.queued: dict[int, float] = {}
         self._busy_s = busy_s
-        self.lane: BatchScheduler[int] = BatchScheduler(
+        self.scheduler: BatchScheduler[int] = BatchScheduler(
             1,
             self,
             acknowledge=self._acknowledge,
-            take=lambda _: None,
+            on_dequeue=lambda _: None,
             batch_events=batch_events,
             in_flight=in_flight,
             deadline_s=DEADLINE_S,
         )
 
-    async def handle(self, batch: Sequence[Chunk], turn: CommitBarrier) -> None:
+    async def handle(self, batch: Sequence[Chunk], barrier: CommitBarrier) -> None:
         self.begun.append((asyncio.get_running_loop().time(), [chunk.start for chunk in batch]))
         await asyncio.sleep(self._busy_s)
-        await turn.wait_previous_committed()
-        turn.committed()
+        await barrier.wait_previous_committed()
+        barrier.mark_committed()
 
     async def _acknowledge(self, start: int) -> None:
         self.acknowledged.append(start)
@@ -69,21 +69,21 @@ class Bench:
     def put(self, start: int, events: int, *, group: int = 0, more: bool = False) -> None:
         self.queued[start] = asyncio.get_running_loop().time()
         records: list[Any] = [None] * events
-        self.lane.put(Delivery(Chunk("clicks", group, start, start + events, 1, records, more=more), start))
+        self.scheduler.put(Delivery(Chunk("clicks", group, start, start + events, 1, records, more=more), start))
 
     def after_s(self) -> list[tuple[float, list[int]]]:
         """When each batch began, in whole microseconds after the start, and what was in it."""
         return [(round(began - START_S, 6), starts) for began, starts in self.begun]
 
     async def ran(self, arrivals: Coroutine[Any, Any, None]) -> None:
-        """Run the lane until all that arrives is acknowledged."""
-        running = asyncio.create_task(self.lane.run())
+        """Run the scheduler until all that arrives is acknowledged."""
+        running = asyncio.create_task(self.scheduler.run())
         await arrivals
         for _ in range(10_000):
             if len(self.acknowledged) == len(self.queued):
                 break
             await asyncio.sleep(DEADLINE_S)
-        self.lane.close()
+        self.scheduler.close()
         await running
 
 
@@ -137,10 +137,10 @@ def test_what_was_left_of_a_full_batch_keeps_its_own_deadline() -> None:
 def test_a_lane_that_closes_while_a_batch_waits_ends_at_once() -> None:
     async def scenario() -> None:
         bench = Bench()
-        running = asyncio.create_task(bench.lane.run())
+        running = asyncio.create_task(bench.scheduler.run())
         bench.put(0, 1)
         await asyncio.sleep(DEADLINE_S / 2)
-        assert await bench.lane.drain(1.0)
+        assert await bench.scheduler.drain(1.0)
         await running
         assert bench.begun == []
 

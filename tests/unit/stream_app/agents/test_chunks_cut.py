@@ -38,7 +38,7 @@ def cut(thread: ChunkThread, offsets: list[int], stop: int, size: int = 300) -> 
     state = SimpleNamespace(has_valid_position=True, position=stop, highwater=stop + 5)
     assignment = SimpleNamespace(tps=frozenset({TP}), state_value=lambda _tp: state)
     kafka: Any = SimpleNamespace(_subscription=SimpleNamespace(subscription=SimpleNamespace(assignment=assignment)))
-    return thread._cut(kafka, 7, {TP: [make_record(offset, size) for offset in offsets]} if offsets else {})
+    return thread._cut_chunks(kafka, 7, {TP: [make_record(offset, size) for offset in offsets]} if offsets else {})
 
 
 def ranges(chunks: list[Chunk]) -> list[tuple[int, int, int]]:

@@ -59,28 +59,28 @@ def chunk(start: int, end: int, generation: int = 2) -> Chunk:
 
 def test_chunks_in_order_move_the_front_and_what_is_committed() -> None:
     consumer = BareConsumer(front=10, committed=10)
-    assert consumer.done(chunk(10, 15))
-    assert consumer.done(chunk(15, 16))
+    assert consumer.acknowledge(chunk(10, 15))
+    assert consumer.acknowledge(chunk(15, 16))
     assert consumer.commit_now() == [{PLACE: 16}]
 
 
 def test_a_second_acknowledgement_of_one_haul_does_nothing() -> None:
     consumer = BareConsumer(front=10, committed=10)
-    haul: Any = [chunk(10, 15)]
-    once = ConsumerMessage("clicks", 0, 14, 0.0, 0, [], None, haul, None, 0, 0, PLACE)
+    fetch: Any = [chunk(10, 15)]
+    once = ConsumerMessage("clicks", 0, 14, 0.0, 0, [], None, fetch, None, 0, 0, PLACE)
     assert consumer.ack(once)
     assert not consumer.ack(once)
 
 
 def test_one_of_an_older_assignment_does_not_count() -> None:
     consumer = BareConsumer(front=10, committed=10)
-    assert not consumer.done(chunk(10, 15, generation=1))
+    assert not consumer.acknowledge(chunk(10, 15, generation=1))
     assert consumer.commit_now() == []
 
 
 def test_one_beyond_the_front_ends_the_worker_and_commits_nothing() -> None:
     consumer = BareConsumer(front=10, committed=10)
-    assert not consumer.done(chunk(12, 15))
+    assert not consumer.acknowledge(chunk(12, 15))
     [failure] = consumer.failures
     assert isinstance(failure, ContractError)
     assert "offset 10" in str(failure)
@@ -90,9 +90,9 @@ def test_one_beyond_the_front_ends_the_worker_and_commits_nothing() -> None:
 def test_what_a_rewound_start_reads_again_does_not_move_kafkas_offset_back() -> None:
     # The store's front was behind Kafka's offset: reading starts below it.
     consumer = BareConsumer(front=10, committed=20)
-    consumer.done(chunk(10, 15))
+    consumer.acknowledge(chunk(10, 15))
     assert consumer.commit_now() == []
-    consumer.done(chunk(15, 25))
+    consumer.acknowledge(chunk(15, 25))
     assert consumer.commit_now() == [{PLACE: 25}]
 
 
@@ -100,7 +100,7 @@ def test_what_a_rewound_start_reads_again_does_not_move_kafkas_offset_back() -> 
 def test_a_refused_commit_is_said_again(*, accepts: bool) -> None:
     consumer = BareConsumer(front=10, committed=None)
     consumer.accepts = accepts
-    consumer.done(chunk(10, 15))
+    consumer.acknowledge(chunk(10, 15))
     consumer.commit_now()
     consumer.commit_now()
     assert consumer.sent == [{PLACE: 15}] * (1 if accepts else 2)

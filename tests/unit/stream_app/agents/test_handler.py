@@ -46,7 +46,7 @@ class Desk:
         self.handler = ScoringHandler(
             pipeline=self.pipeline,
             store=self.store,
-            ledger=OwnershipTracker(),
+            ownership=OwnershipTracker(),
             publisher=_NotedPublisher(self),
             metrics=self.metrics,
             topic_prefix=PREFIX,
@@ -64,7 +64,7 @@ class Desk:
         return await self.handler.on_assigned(frozenset(places or (CLICKS, ORDERS)), generation)
 
     async def handle(self, *chunks: Chunk) -> None:
-        await self.handler.handle(chunks, _Turn(self))
+        await self.handler.handle(chunks, _Barrier(self))
 
     async def outbox(self) -> list[int]:
         return list((await self.store.claim(0, "looks")).outbox)
@@ -99,7 +99,7 @@ class _NotedPublisher(Publisher):
         return counts
 
 
-class _Turn:
+class _Barrier:
     def __init__(self, desk: Desk, *, abandoned: bool = False) -> None:
         self._desk, self._abandoned = desk, abandoned
 
@@ -108,7 +108,7 @@ class _Turn:
         if self._abandoned:
             raise AbandonedError("on purpose")
 
-    def committed(self) -> None:
+    def mark_committed(self) -> None:
         self._desk.did.append("committed")
 
 
@@ -230,7 +230,7 @@ def test_what_was_not_published_is_published_by_the_next_owner_byte_for_byte(des
         [payload] = desk.store._groups[0].outbox.values()
         desk.broken = None
         assert await desk.assigned(generation=2) == {CLICKS: 3, ORDERS: 0}
-        await desk.handler.republished()
+        await desk.handler.wait_republished()
         assert len(desk.published) == 7
         wanted = decode_outbox(payload).with_journal(1)
         assert desk.published == [(topic, value) for topic, messages in wanted.items() for value in messages.values]
@@ -296,7 +296,7 @@ def test_an_abandoned_batch_reads_nothing_and_writes_nothing(desk: Desk) -> None
     async def scenario() -> None:
         await desk.assigned()
         with pytest.raises(AbandonedError):
-            await desk.handler.handle([chunk("clicks", 0, 3)], _Turn(desk, abandoned=True))
+            await desk.handler.handle([chunk("clicks", 0, 3)], _Barrier(desk, abandoned=True))
 
     ran(scenario)
     assert desk.did == ["start", "wait"]
@@ -396,7 +396,7 @@ def test_what_is_published_again_is_marked_commit_by_commit(desk: Desk) -> None:
         desk.handler._publisher.publish = once  # type: ignore[method-assign]
         await desk.assigned(generation=2)
         with pytest.raises(BrokerUnavailableError):
-            await desk.handler.republished()
+            await desk.handler.wait_republished()
         assert list(desk.store._groups[0].outbox) == [2, 3]
 
     ran(scenario)
@@ -411,7 +411,7 @@ def test_an_outbox_that_cannot_be_published_is_said_by_every_batch_and_to_who_wa
             with pytest.raises(BrokerUnavailableError):
                 await desk.handle(chunk("clicks", 3 * number, 3 * number + 3))
         with pytest.raises(BrokerUnavailableError):
-            await desk.handler.republished()
+            await desk.handler.wait_republished()
         await desk.handler.on_revoked(frozenset({CLICKS, ORDERS}), 2)
         assert await desk.outbox() == [1, 2, 3]
 

@@ -37,7 +37,7 @@ def watched(*findings: StoreHealth | Exception) -> tuple[TellingStore, Metrics, 
 def looked(watch: StoreWatch, times: int) -> None:
     async def scenario() -> None:
         for _ in range(times):
-            await watch.look()
+            await watch.check()
 
     asyncio.run(scenario())
 

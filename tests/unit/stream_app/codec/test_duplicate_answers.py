@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from stream_app.codec.duplicate_answers import answers_again, commit_name, first_answers
+from stream_app.codec.duplicate_answers import commit_name, encode_duplicate_answers, find_first_answers
 from stream_app.codec.outbox import OutboxBatch
 from stream_app.docgen.examples import EXAMPLES
 from stream_app.events import ANSWER_TOPICS, Event, JournalLine, Order, Source
@@ -38,7 +38,7 @@ def example(topic: str) -> dict[str, Any]:
 def test_all_answers_of_the_event_are_found_among_those_of_others() -> None:
     elsewhere = {"source": Source("clicks", 3, 9)}
     held = outbox({"event_id": "o-30"}, {"user": "u-7"}, elsewhere, {"event_time_ms": 5}, {}, {"event_id": "o-32"})
-    found = first_answers(held, KEY, "orders", EVENT)
+    found = find_first_answers(held, KEY, "orders", EVENT)
     assert found == {topic: example(topic) for topic in ANSWER_TOPICS}
 
 
@@ -53,38 +53,38 @@ def test_all_answers_of_the_event_are_found_among_those_of_others() -> None:
     ],
 )
 def test_nothing_is_found_of_an_event_that_is_not_there(key: bytes | None, topic: str, event: Event) -> None:
-    assert first_answers(outbox({}), key, topic, event) == {}
+    assert find_first_answers(outbox({}), key, topic, event) == {}
 
 
 def test_of_two_events_of_one_id_each_has_its_own_answers() -> None:
     held = outbox({"event_time_ms": 5, "answer_id": "orders-3-1"}, {})
-    assert first_answers(held, KEY, "orders", EVENT)["fraud-alerts"]["answer_id"] == "orders-3-1205"
+    assert find_first_answers(held, KEY, "orders", EVENT)["fraud-alerts"]["answer_id"] == "orders-3-1205"
     earlier = msgspec.structs.replace(EVENT, event_time_ms=5)
-    assert first_answers(held, KEY, "orders", earlier)["fraud-alerts"]["answer_id"] == "orders-3-1"
+    assert find_first_answers(held, KEY, "orders", earlier)["fraud-alerts"]["answer_id"] == "orders-3-1"
 
 
 def test_an_answer_that_is_itself_a_repetition_is_passed_over() -> None:
     repetition = {"duplicate_of": "orders-3-1", "answer_id": "orders-3-2"}
-    assert first_answers(outbox(repetition), KEY, "orders", EVENT) == {}
-    assert first_answers(outbox(repetition, {}), KEY, "orders", EVENT)["intent-labels"]["answer_id"] == "orders-3-1205"
+    assert find_first_answers(outbox(repetition), KEY, "orders", EVENT) == {}
+    assert find_first_answers(outbox(repetition, {}), KEY, "orders", EVENT)["intent-labels"]["answer_id"] == "orders-3-1205"
 
 
 def test_an_event_without_an_alert_has_two_answers() -> None:
     held = outbox({}, topics=("intent-labels", "recommendation-candidates"))
-    assert list(first_answers(held, KEY, "orders", EVENT)) == ["intent-labels", "recommendation-candidates"]
+    assert list(find_first_answers(held, KEY, "orders", EVENT)) == ["intent-labels", "recommendation-candidates"]
 
 
 def test_what_another_release_has_answered_is_said_again_as_it_was() -> None:
     value = msgspec.json.encode(example("intent-labels") | {"intent": "dream", "of_tomorrow": [1.5]})
     held = OutboxBatch(3, {}, LINE)
     held.add("intent-labels", KEY, value.replace(b'"features_version":"6d5c4b3a2f10",', b""))
-    again = answers_again(first_answers(held, KEY, "orders", EVENT), Source("orders", 3, 1300), 17)
+    again = encode_duplicate_answers(find_first_answers(held, KEY, "orders", EVENT), Source("orders", 3, 1300), 17)
     said = msgspec.json.decode(again["intent-labels"])
     assert (said["intent"], said["of_tomorrow"], "features_version" in said) == ("dream", [1.5], False)
 
 
 def test_only_where_it_stands_and_whose_it_is_changes() -> None:
-    again = answers_again(first_answers(outbox({}), KEY, "orders", EVENT), Source("orders", 3, 1300), 17)
+    again = encode_duplicate_answers(find_first_answers(outbox({}), KEY, "orders", EVENT), Source("orders", 3, 1300), 17)
     assert set(again) == set(ANSWER_TOPICS)
     for topic, value in again.items():
         wanted = example(topic) | {"answer_id": "orders-3-1300", "source": {"topic": "orders", "partition": 3, "offset": 1300}}

@@ -1,4 +1,4 @@
-"""What a batch asks of Redis and what it makes of the answers, against `holders.asked` and a plain dictionary."""
+"""What a batch asks of Redis and what it makes of the answers, against `select_replicas` and a plain dictionary."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stream_app.features.columns.event_columns import EntityRows
 from stream_app.store.read_plan import ReadPlan
 from stream_app.store.redis_cluster import RedisClusterStore
 from stream_app.store.redis_cluster_nodes import slot_of
-from stream_app.store.replica_selection import asked
+from stream_app.store.replica_selection import select_replicas
 
 GROUPS = 21
 SHARED = frozenset({"device", "query"})
@@ -52,7 +52,7 @@ def test_a_plan_asks_and_joins_what_the_holders_say(seed: int) -> None:
         for key in rows[kind].keys
         if rng.random() < 0.7
     }
-    choice = plan.chosen([bitmaps[key] for key in plan.index], most)
+    choice = plan.choose_replicas([bitmaps[key] for key in plan.index], most)
     names = plan.names(choice)
     assert len(names) == len(set(names)), "no key is asked for twice"
     assert choice.group.tolist() == sorted(choice.group.tolist())
@@ -67,7 +67,7 @@ def test_a_plan_asks_and_joins_what_the_holders_say(seed: int) -> None:
             for row, blob in zip(others.of.tolist(), others.blobs, strict=True):
                 found[row].append(blob)
             for row, (group, key) in enumerate(pairs):
-                ask, held = asked(groups_of(bitmaps[f"p:holders:{kind}:{key.hex()}"] or b""), group, most)
+                ask, held = select_replicas(groups_of(bitmaps[f"p:holders:{kind}:{key.hex()}"] or b""), group, most)
                 there = [state.get(f"p:{{g{other}}}:{kind}:{key.hex()}") for other in ask]
                 assert found[row] == [blob for blob in there if blob]
                 assert (others.held[row], others.asked[row]) == (held, len(ask))

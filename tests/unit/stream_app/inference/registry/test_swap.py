@@ -458,9 +458,9 @@ EVENTS = [Click(event_id=f"e-{row}", user="u", event_time_ms=row, action="view",
 def compared(worker: Worker, dropped: int = 0) -> list[ComparisonLine]:
     """Answer one batch, say that it is published, and read what was compared; `dropped` rows before it are not."""
     ranked = worker.rank()
-    assert ranked.answered is not None
+    assert ranked.on_published is not None
     with worker.comparer:
-        ranked.answered(SOURCES, EVENTS)
+        ranked.on_published(SOURCES, EVENTS)
         for _ in range(2_000):
             if worker.counted("comparisons") + worker.counted("comparisons_dropped") > dropped:
                 break
@@ -508,9 +508,9 @@ def test_a_shadow_that_fails_or_cannot_keep_up_is_counted_and_harms_nobody(tmp_p
     serving = worker.ranker.serving
     worker.ranker.serve(replace(serving, shadow=failing(serving.champion)))
     ranked = worker.rank()
-    assert ranked.answered is not None
+    assert ranked.on_published is not None
     for _ in range(9):  # nobody takes anything out of the queue yet
-        ranked.answered(SOURCES, EVENTS)
+        ranked.on_published(SOURCES, EVENTS)
     dropped = worker.counted("comparisons_dropped")
     assert dropped == 5 * ROWS
     with worker.comparer:
@@ -527,8 +527,8 @@ def test_a_shadow_that_fails_in_a_strange_way_does_not_end_the_comparer(tmp_path
     serving = worker.ranker.serving
     worker.ranker.serve(replace(serving, shadow=failing(serving.champion, Strange)))
     strange = worker.rank()
-    assert strange.answered is not None
-    strange.answered(SOURCES, EVENTS)
+    assert strange.on_published is not None
+    strange.on_published(SOURCES, EVENTS)
     worker.ranker.serve(replace(serving, shadow=LOADER.load(other)))
     assert len(compared(worker, ROWS)) == ROWS
     assert worker.counted("comparisons_dropped") == ROWS
@@ -553,9 +553,9 @@ def test_a_shadow_that_hangs_does_not_keep_the_worker_from_ending(tmp_path: Path
     hanging.inside, hanging.released = threading.Event(), threading.Event()
     worker.ranker.serve(replace(serving, shadow=hanging))
     ranked = worker.rank()
-    assert ranked.answered is not None
+    assert ranked.on_published is not None
     with worker.comparer:
-        ranked.answered(SOURCES, EVENTS)
+        ranked.on_published(SOURCES, EVENTS)
         assert hanging.inside.wait(20.0)
     assert worker.counted("comparisons_dropped") == 0, "it still hangs"
     hanging.released.set()
@@ -590,7 +590,7 @@ def test_a_promoted_shadow_serves_while_its_other_self_is_done_with(tmp_path: Pa
     worker.follower.look()
     assert worker.ranker.serving.shadow is None
     assert worker.ranker.serving.champion is not shadow, "two threads may not score with one engine"
-    assert worker.rank().answered is None
+    assert worker.rank().on_published is None
 
 
 def test_a_full_file_of_comparisons_begins_anew_and_the_last_one_is_kept(
@@ -599,8 +599,8 @@ def test_a_full_file_of_comparisons_begins_anew_and_the_last_one_is_kept(
     monkeypatch.setattr("stream_app.inference.registry.shadow._MOST_BYTES", 1)
     worker = challenged_worker(tmp_path, other)
     ranked = worker.rank()
-    assert ranked.answered is not None
-    [offered] = ranked.answered.args[0]  # type: ignore[attr-defined]  # a partial of Comparer.offer
+    assert ranked.on_published is not None
+    [offered] = ranked.on_published.args[0]  # type: ignore[attr-defined]  # a partial of Comparer.offer
     worker.comparer.compare(offered, SOURCES, EVENTS)
     first = worker.lines.with_name("comparisons.jsonl.1").read_bytes()
     worker.comparer.compare(offered, SOURCES, EVENTS)

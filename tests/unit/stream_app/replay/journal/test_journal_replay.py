@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stream_app.codec.feature_rows import feature_rows, tensors_of
+from stream_app.codec.feature_rows import decode_tensors, encode_feature_rows
 from stream_app.config import KafkaSettings, ModelSettings, Settings
 from stream_app.errors import InputFileError
 from stream_app.events import FeatureRow, JournalLine
@@ -64,9 +64,9 @@ def test_diff_names_the_first_event_and_feature_that_differ(recorded: Path, tmp_
     out = replayed_by_journal(recorded, tmp_path / "out")
     lines = (out / "features.jsonl").read_bytes().splitlines()
     row = msgspec.json.decode(lines[7], type=FeatureRow)
-    tensors = {name: value[None].copy() for name, value in tensors_of(row).items()}
+    tensors = {name: value[None].copy() for name, value in decode_tensors(row).items()}
     tensors["dense"][0, 11] += 1
-    [lines[7]] = feature_rows([row.answer_id], tensors, row.features_version)
+    [lines[7]] = encode_feature_rows([row.answer_id], tensors, row.features_version)
     (out / "features.jsonl").write_bytes(b"\n".join([*lines, b""]))
     found = compare(recorded, out, NAMES)
     assert (found.differing, dict(found.fields), found.largest) == (1, {f"features: {NAMES[11]}": 1}, {NAMES[11]: 1.0})
