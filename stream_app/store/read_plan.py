@@ -1,8 +1,8 @@
 """What a batch reads: index entries, blobs of which group, and how the answers become one Snapshot. No connection here.
 
-Three steps, with requests between them: `ReadPlan` numbers the batch's entities, `choose_replicas` picks the replicas that each shared row
-asks (as `stream_app.store.replica_selection.select_replicas` would), `snapshot` puts the answers together. A blob that several rows want
-is asked for once.
+Three steps, with requests between them: `ReadPlan` numbers the entities, `choose_replicas` picks the replicas of each shared row
+(as `replica_selection.select_replicas` does for one row), `snapshot` builds the result. A blob that several rows need
+is read once.
 """
 
 from __future__ import annotations
