@@ -179,8 +179,8 @@ class ModelSettings:
     )
     registry: str = _key(
         "",
-        "Model registry that the worker follows (docs/models.md): a folder, an object store as `s3://bucket/path`, or MLflow as "
-        "`mlflow+<tracking URI>#<model name>`. Empty: `model.path` serves until the worker ends.",
+        "Model registry that the worker follows (docs/models.md): a folder, or an object store as `s3://bucket/path`. Empty: "
+        "`model.path` serves until the worker ends.",
     )
     registry_poll_ms: int = _key(2_000, "How often a worker looks at the registry.", SettingRule(100, 3_600_000))
     gate_rows: int = _key(512, "How many recorded rows a new champion answers before it is let in.", SettingRule(1, 100_000))

@@ -30,7 +30,7 @@ from tests.tensorrt_libraries import RELEASES, FetchError, Library, fetch
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 # Pools that live as long as the process, whoever used them first.
-_LASTING_THREADS = re.compile(r"asyncio_\d+|pytest_timeout.*|tqdm.*")
+_LASTING_THREADS = re.compile(r"asyncio_\d+|pytest_timeout.*|tqdm.*|Mlflow\w+ArtifactRepository_\d+")
 _THREAD_PATIENCE_S = 5.0
 # Tests in these folders, or with these markers, share servers, kill processes or fill the machine.
 _SERIAL_FOLDERS = frozenset({"integration", "chaos", "gpu"})

@@ -110,6 +110,6 @@ def test_what_redis_lost_is_decided_again_and_counts_once(deployment: OnCluster,
     deployment.decided_again = True
     deployment.produce(50)
     assert worker.wait(60) == 1, "it saw that the store stands behind it"
-    assert "StoreSteppedBackError" in deployment.log(0).read_text()
+    assert "StoreRolledBackError" in deployment.log(0).read_text()
     deployment.start()
     deployment.settle()

@@ -31,7 +31,7 @@ BY_MESSAGE = frozenset(
         "StoreUnavailableError",
         "BrokerUnavailableError",
         "AbandonedError",
-        "StoreSteppedBackError",
+        "StoreRolledBackError",
         "FencedError",
         "UnknownLayoutError",
         "EngineNotHereError",

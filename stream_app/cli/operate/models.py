@@ -94,12 +94,22 @@ def show(version: str, as_json: bool) -> None:
 
 
 @models.command("add")
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("source")
 @_json
-def add(folder: Path, as_json: bool) -> None:
-    """Copy an artefact into the registry; it serves nowhere yet."""
+def add(source: str, as_json: bool) -> None:
+    """Copy an artefact into the registry; it serves nowhere yet.
+
+    SOURCE is a folder, or a version of a registered model in MLflow: mlflow:<tracking URI>#<model name>@<alias>, or /<version>
+    in place of the alias.
+    """
+    import tempfile
+
+    from stream_app.inference.registry.mlflow_source import MLFLOW_PREFIX, fetch_mlflow_artefact
+
     registry = _registry(cli_settings(announce=False))
-    version = registry.add(folder)
+    with tempfile.TemporaryDirectory(prefix="millrace-mlflow-") as folder:
+        is_remote = source.startswith(MLFLOW_PREFIX)
+        version = registry.add(fetch_mlflow_artefact(source, Path(folder)) if is_remote else Path(source))
     click.echo(json.dumps({"added": version, "registry": registry.place}) if as_json else f"added {version} to {registry.place}")
 
 

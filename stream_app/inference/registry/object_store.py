@@ -1,51 +1,57 @@
-"""A registry in an object store that fsspec reaches (`s3://`, `gs://`, `az://`, ...): the layout of the folder, the same names.
+"""A registry in an object store that fsspec reaches (`s3://`, `gs://`, `az://`, ...), with the layout and names of the folder.
 
-An object is written whole or not at all. Of an artefact the manifest comes last, so one that is half there is not seen. Who
-changes the stages holds `stages.lock`, an object that can be made only once; workers only read, and fetch each artefact once.
+An object is written whole or not at all. The manifest of an artefact is uploaded last, so readers never see a part of an
+artefact. A writer of the stages holds `stages.lock`, an object that is created exclusively. A writer that dies leaves the lock
+behind. Nobody can tell a dead writer from a slow one, so no other writer takes the lock over: the error names the holder and says
+how to delete the lock. Workers only read, and fetch each artefact once.
 """
 
 from __future__ import annotations
 
 import shutil
+import socket
+import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from model.contract import MANIFEST_FILE, Manifest
 from stream_app.errors import ConfigError, ContractError
 from stream_app.inference.registry.directory import settle
-from stream_app.inference.registry.lock import held
 
 __all__ = ["ObjectStoreBackend"]
 
 _STAGES: Final = "stages.json"
 _LOCK: Final = "stages.lock"
 _WORKERS: Final = "workers"
+_LOCK_WAIT_S: Final = 10.0  # a change takes well under a second
+_LOCK_POLL_S: Final = 0.2
 
 
 class ObjectStoreBackend:
-    """See `stream_app.inference.registry.model_registry.Shelf`.
+    """See `stream_app.inference.registry.model_registry.RegistryBackend`.
 
     Args:
-        url: Bucket and path, as fsspec takes them.
+        url: Bucket and path, in fsspec's form.
         cache: Local folder for fetched artefacts.
 
     Raises:
-        ConfigError: fsspec, or its part for this scheme, is not installed.
+        ConfigError: fsspec, or its package for this scheme, is not installed.
     """
 
     def __init__(self, url: str, cache: Path) -> None:
         try:
             from fsspec.core import url_to_fs
 
-            found: tuple[Any, str] = url_to_fs(url)
+            opened: tuple[Any, str] = url_to_fs(url)
         except (ImportError, ValueError) as error:
             raise ConfigError(
                 f"model.registry is {url}: {error}; install `millrace[objects]` and fsspec's package for that scheme (s3fs, "
                 "gcsfs, adlfs)"
             ) from error
-        self._files, self._root = found
+        self._files, self._root = opened
         self._url = url
         self._cache = cache
 
@@ -98,7 +104,7 @@ class ObjectStoreBackend:
 
     def change_stages(self, change: Callable[[bytes | None], bytes | None]) -> None:
         """Replace the document under the lock."""
-        with held(f"the object {self._url}/{_LOCK}", self._make_lock, self._lock_maker, self._delete_lock):
+        with self._locked():
             document = change(self.read_stages())
             if document is not None:
                 self._files.pipe_file(f"{self._root}/{_STAGES}", document)
@@ -110,8 +116,8 @@ class ObjectStoreBackend:
 
     def statuses(self) -> list[bytes]:
         """Return every worker's status."""
-        found = (self._read(path) for path in self._listed(f"{self._root}/{_WORKERS}"))
-        return [status for status in found if status is not None]
+        contents = (self._read(path) for path in self._listed(f"{self._root}/{_WORKERS}"))
+        return [status for status in contents if status is not None]
 
     def forget_status(self, worker: str) -> None:
         """Delete a worker's status."""
@@ -120,7 +126,7 @@ class ObjectStoreBackend:
             self._files.rm_file(path)
 
     def _read(self, path: str) -> bytes | None:
-        self._files.invalidate_cache()  # fsspec keeps listings, also of what others have changed since
+        self._files.invalidate_cache()  # fsspec caches listings, also those that other writers have changed since
         try:
             content: bytes = self._files.cat_file(path)
         except FileNotFoundError:
@@ -130,10 +136,10 @@ class ObjectStoreBackend:
     def _listed(self, folder: str) -> list[str]:
         self._files.invalidate_cache()
         try:
-            found: list[str] = self._files.find(folder)
+            paths: list[str] = self._files.find(folder)
         except FileNotFoundError:
             return []
-        return found
+        return paths
 
     def _manifests(self) -> Iterator[str]:
         depth = self._root.count("/") + 3
@@ -150,16 +156,30 @@ class ObjectStoreBackend:
             "list`)."
         )
 
-    def _make_lock(self, holder: str) -> bool:
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold `stages.lock` while the block runs.
+
+        Raises:
+            ContractError: Another writer has held the lock for too long.
+        """
+        lock = f"{self._root}/{_LOCK}"
         self._files.makedirs(self._root, exist_ok=True)
+        deadline = time.monotonic() + _LOCK_WAIT_S
+        while True:
+            try:
+                self._files.pipe_file(lock, socket.gethostname().encode(), mode="create")
+                break
+            except FileExistsError:
+                pass
+            if time.monotonic() >= deadline:
+                holder = (self._read(lock) or b"").decode() or "one writer after another"
+                raise ContractError(
+                    f"the object {self._url}/{_LOCK} has been held by {holder} for {_LOCK_WAIT_S:.0f} s. Operator action: if "
+                    "nobody there changes the stages now, delete it: its writer has died."
+                )
+            time.sleep(_LOCK_POLL_S)
         try:
-            self._files.pipe_file(f"{self._root}/{_LOCK}", holder.encode(), mode="create")
-        except FileExistsError:
-            return False
-        return True
-
-    def _lock_maker(self) -> str:
-        return (self._read(f"{self._root}/{_LOCK}") or b"").decode()
-
-    def _delete_lock(self) -> None:
-        self._files.rm_file(f"{self._root}/{_LOCK}")
+            yield
+        finally:
+            self._files.rm_file(lock)

@@ -15,9 +15,11 @@ ROOT = Path(__file__).resolve().parents[4]
 # What a worker does from its first event on, after `warm`: batches of one and of many, with and without replicas of other groups.
 SCRIPT = """
 import numba
-from stream_app.privacy import Identity
+from stream_app.privacy import Pseudonymizer
 from stream_app.events import Click, Order, OrderLine, Search
-from stream_app.features import blob, columns, fold, text, tiles
+from stream_app.features import fold
+from stream_app.features.columns import event_columns as columns, text
+from stream_app.features.state import blob, tiles
 from stream_app.features.state.blobs import Blobs
 from stream_app.features.catalog import CATALOGUE
 from stream_app.features.engine import FeatureEngine
@@ -44,7 +46,7 @@ for size in (1, 7, 1, 40):
                   currency="EUR", payment_instrument="p", shipping_address="a", **where),
         )
     ]
-    batch = engine.columns(events, [n % 2 for n in range(len(events))], Identity(b"k"))
+    batch = engine.columns(events, [n % 2 for n in range(len(events))], Pseudonymizer(b"k"))
     rows = engine.rows(batch)
     own = {k: engine.unpack(k, [held.get((k, key)) for key in r.keys]) for k, r in rows.items()}
     others = {k.name: engine.merge(k.name, [[b] if (b := held.get((k.name, key))) else [] for key in rows[k.name].keys])

@@ -1,4 +1,4 @@
-"""The model registry: the same rules over a folder, an object store and MLflow."""
+"""The model registry: the same rules over a folder and an object store; artefacts from MLflow."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ import pytest
 
 from model.contract import MANIFEST_FILE, MODEL_FILE
 from stream_app.clock import SettableClock, SystemClock
-from stream_app.errors import ConfigError, ContractError
+from stream_app.errors import ConfigError, ContractError, InputFileError
 from stream_app.inference.registry.directory import DirectoryBackend, settle
 from stream_app.inference.registry.document import StageAssignment, WorkerStatus
+from stream_app.inference.registry.mlflow_source import fetch_mlflow_artefact
 from stream_app.inference.registry.model_registry import ModelRegistry
 from stream_app.inference.registry.registry_factory import open_registry
 from tests.unit.stream_app.inference.registry.registry_for_tests import paper_artefact, shadow_often
@@ -40,24 +41,12 @@ class Who(TypedDict):
 WHO: Who = {"by": "ada", "why": "tests"}
 
 
-@pytest.fixture(scope="module")
-def mlflow_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("mlflow")
-    pytest.importorskip("sqlalchemy")
-    return tmp_path_factory.mktemp("mlflow")
-
-
-@pytest.fixture(params=["folder", "objects", "mlflow"])
-def registry(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelRegistry:
+@pytest.fixture(params=["folder", "objects"])
+def registry(request: pytest.FixtureRequest, tmp_path: Path) -> ModelRegistry:
     place = str(tmp_path / "registry")
     if request.param == "objects":
         pytest.importorskip("fsspec")
         place = f"memory://{uuid.uuid4().hex}/models"
-    elif request.param == "mlflow":
-        home: Path = request.getfixturevalue("mlflow_home")
-        monkeypatch.setenv("_MLFLOW_TELEMETRY_SESSION_ID", "tests")  # it sets that itself
-        monkeypatch.chdir(home)  # where MLflow puts artefacts without a server
-        place = f"mlflow+sqlite:///{home / 'mlflow.db'}#shop-{uuid.uuid4().hex[:8]}"
     return open_registry(place, SettableClock(77), tmp_path / "cache")
 
 
@@ -212,7 +201,7 @@ def test_no_change_is_lost_when_several_processes_make_them(plain: ModelRegistry
 
 def test_a_lock_whose_holder_died_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fsspec = pytest.importorskip("fsspec")
-    monkeypatch.setattr("stream_app.inference.registry.lock._WAIT_S", 0.0)
+    monkeypatch.setattr("stream_app.inference.registry.object_store._LOCK_WAIT_S", 0.0)
     bucket = uuid.uuid4().hex
     registry = open_registry(f"memory://{bucket}", SystemClock(), tmp_path)
     fsspec.filesystem("memory").pipe_file(f"/{bucket}/stages.lock", b"dead-host")
@@ -220,17 +209,17 @@ def test_a_lock_whose_holder_died_is_told_with_what_to_do(tmp_path: Path, monkey
         registry.shadow("m", **WHO)
 
 
-@pytest.mark.parametrize("place", ["mlflow+sqlite:///x.db", "mlflow+#name", "nosuchscheme://bucket/path"])
+@pytest.mark.parametrize("place", ["mlflow+sqlite:///x.db#shop", "nosuchscheme://bucket/path"])
 def test_a_place_that_is_none_is_refused_with_what_to_write(place: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"model\.registry is"):
         open_registry(place, SystemClock(), tmp_path)
 
 
-@pytest.mark.parametrize("registry", ["objects", "mlflow"], indirect=True)
+@pytest.mark.parametrize("registry", ["objects"], indirect=True)
 def test_no_change_is_lost_where_the_store_has_no_lock_though_several_make_them_at_once(
     registry: ModelRegistry, two: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stream_app.inference.registry.lock._LOOK_S", 0.001)
+    monkeypatch.setattr("stream_app.inference.registry.object_store._LOCK_POLL_S", 0.001)
     start = threading.Barrier(2)
 
     def change(version: str) -> None:
@@ -247,21 +236,45 @@ def test_no_change_is_lost_where_the_store_has_no_lock_though_several_make_them_
     assert sorted(change.by for change in history) == sorted([*two] * 4)
 
 
-@pytest.mark.parametrize("registry", ["mlflow"], indirect=True)
-def test_a_lock_that_was_left_in_mlflow_is_told_with_its_holder_and_one_that_failed_is_not_left(
+@pytest.mark.parametrize("registry", ["objects"], indirect=True)
+def test_a_lock_is_released_after_a_change_that_failed_and_its_holder_is_named_while_it_is_held(
     registry: ModelRegistry, two: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stream_app.inference.registry.lock._WAIT_S", 0.0)
+    monkeypatch.setattr("stream_app.inference.registry.object_store._LOCK_WAIT_S", 0.0)
     with pytest.raises(ContractError, match="holds no model"):
         registry.promote("gone", **WHO)
-    registry.promote(two[0], **WHO)  # it was free again
+    registry.promote(two[0], **WHO)  # the lock was free again
 
-    def meanwhile(document: bytes | None) -> None:
-        with pytest.raises(ContractError, match=rf"-lock of .* has been held by {re.escape(socket.gethostname())} for 0 s"):
+    def change_meanwhile(_document: bytes | None) -> None:
+        with pytest.raises(ContractError, match=rf"lock has been held by {re.escape(socket.gethostname())} for 0 s"):
             registry.shadow(two[1], **WHO)
 
-    registry._shelf.change_stages(meanwhile)
+    registry._shelf.change_stages(change_meanwhile)
     assert registry.shadow(two[1], **WHO).line_up == StageAssignment(champion=two[0], shadow=two[1])
+
+
+def test_an_artefact_is_added_from_a_registered_model_of_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    pytest.importorskip("sqlalchemy")
+    monkeypatch.setenv("_MLFLOW_TELEMETRY_SESSION_ID", "tests")  # MLflow sets it itself
+    monkeypatch.chdir(tmp_path)  # where MLflow puts artefacts without a server
+    paper_artefact(tmp_path / "a", "a", b"a")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+    run = client.create_run(client.create_experiment("shop"))
+    client.log_artifacts(run.info.run_id, str(tmp_path / "a"), "artefact")
+    client.create_registered_model("shop")
+    client.create_model_version("shop", f"{run.info.artifact_uri}/artefact", run.info.run_id)
+    client.set_registered_model_alias("shop", "champion", "1")
+    for number, version in enumerate(("@champion", "/1")):
+        (tmp_path / f"into-{number}").mkdir()
+        folder = fetch_mlflow_artefact(f"mlflow:{uri}#shop{version}", tmp_path / f"into-{number}")
+        registry = open_registry(str(tmp_path / f"registry-{number}"), SystemClock())
+        assert (registry.folder(registry.add(folder)) / MODEL_FILE).read_bytes() == b"a"
+    with pytest.raises(InputFileError, match="shop@gone"):
+        fetch_mlflow_artefact(f"mlflow:{uri}#shop@gone", tmp_path)
+    with pytest.raises(ConfigError, match="write mlflow:"):
+        fetch_mlflow_artefact(f"mlflow:{uri}", tmp_path)
 
 
 class Watched(DirectoryBackend):
