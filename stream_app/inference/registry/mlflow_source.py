@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from model.contract import MANIFEST_FILE
 from stream_app.errors import ConfigError, InputFileError
@@ -37,7 +37,7 @@ def fetch_mlflow_artefact(source: str, folder: Path) -> Path:
         from mlflow.exceptions import MlflowException
     except ImportError as error:
         raise ConfigError(f"{source}: {error}; install `millrace[mlflow]`") from error
-    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    client: Any = MlflowClient(tracking_uri=uri, registry_uri=uri)
     try:
         by_alias = separator == "@"
         entry = client.get_model_version_by_alias(name, version) if by_alias else client.get_model_version(name, version)

@@ -23,8 +23,8 @@ from stream_app.inference.engines.tensorrt_engine import _logger, import_tensorr
 trt, errors = import_tensorrt(), []
 logger = _logger(trt, errors)
 assert isinstance(logger, trt.ILogger)
-logger.log(trt.ILogger.BuildSeverity.ERROR, "what went wrong")
-logger.log(trt.ILogger.BuildSeverity.WARNING, "no news")
+logger.log(trt.ILogger.Severity.ERROR, "what went wrong")
+logger.log(trt.ILogger.Severity.WARNING, "no news")
 print(errors)
 """
 _NO_GPU = f"""

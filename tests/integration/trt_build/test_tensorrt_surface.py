@@ -29,8 +29,8 @@ from trt_build.engine.runtime import messages, tensorrt_here
 from trt_build.engine.progress import progress_monitor
 trt = tensorrt_here()
 heard = messages(trt)
-heard.logger.log(trt.ILogger.BuildSeverity.ERROR, "what went wrong")
-heard.logger.log(trt.ILogger.BuildSeverity.VERBOSE, "nobody asked")
+heard.logger.log(trt.ILogger.Severity.ERROR, "what went wrong")
+heard.logger.log(trt.ILogger.Severity.VERBOSE, "nobody asked")
 with Progress(disable=True) as progress:
     monitor = progress_monitor(trt, progress)
     assert isinstance(monitor, trt.IProgressMonitor)
