@@ -1,19 +1,18 @@
-"""Texts as bags of n-grams: of words, and of characters within words; numbered and weighed by what the train rows taught.
+"""Texts as bags of n-grams, of words and of characters within words: TF-IDF by scikit-learn, learnt on the train rows.
 
-    text -> 64-bit hash of each n-gram -> bucket (its place among the kept hashes + 1; 0 = none) and value
+`bags` gives a later text the same buckets and values, so serving can repeat them. Each Chinese, Japanese or Korean character is a
+word of its own, so the n-grams work for any language.
 
-All texts are worked on at once, as arrays; a text of another day goes through `bags` with the same `Grams` and gets the same
-buckets and values, so serving can repeat it. Works for any language: each Chinese character is a word of its own.
-
-Source of the values: sublinear term frequency times inverse document frequency, each kind to length 1 (Manning, Raghavan,
-Schuetze, "Introduction to Information Retrieval", 2008, 6.4); how telling a bucket is of the class: the naive Bayes log-count
-ratio (Wang and Manning, "Baselines and Bigrams", ACL 2012), for many classes the divergence of the classes given it.
+Source of the values: sublinear term frequency times inverse document frequency, each kind of n-gram to length 1 (Manning,
+Raghavan, Schuetze, "Introduction to Information Retrieval", 2008, 6.4). "telling" multiplies that by what an n-gram says about
+the class: the naive Bayes log-count ratio (Wang and Manning, "Baselines and Bigrams", ACL 2012), for many classes the divergence
+of the classes given the n-gram.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 from zlib import crc32
@@ -27,22 +26,22 @@ __all__ = ["GramPlan", "Grams", "bags", "learn_grams", "words_of"]
 # A word: a Chinese, Japanese or Korean character; letters and digits, with apostrophes inside; or one other sign.
 _IDEOGRAPH: Final = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 _WORD: Final = re.compile(rf"[{_IDEOGRAPH}]|[^\W{_IDEOGRAPH}]+(?:'[^\W{_IDEOGRAPH}]+)*|[^\w\s]")
-_ODD: Final = tuple(np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))  # of splitmix64
-_END: Final = "\n"  # between words of the text that character n-grams are read from
-
-Hashes = NDArray[np.uint64]
+_ODD: Final = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # of splitmix64
+_64_BITS: Final = (1 << 64) - 1
+# A learnt n-gram. Buckets follow the hashes, so that every version numbers the n-grams of the same texts alike.
+_LEARNT: Final = np.dtype([("hash", "u8"), ("kind", "i8"), ("count", "i8"), ("weight", "f8"), ("term", "O")])
 
 
 class GramPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which n-grams of a text are looked at.
+    """Which n-grams of a text are read.
 
     Attributes:
-        buckets: most n-grams that are numbered, those of the most train rows first.
-        limit: most n-grams of a row, those of the greatest value first: the width G of the tensors.
-        words: n-grams of 1 to so many words; 0 = none.
+        buckets: maximum number of n-grams that get a bucket, those of the most train rows first.
+        limit: maximum number of n-grams of a row, those of the greatest value first: the width G of the tensors.
+        words: longest n-gram of words; 0 = none.
         characters: shortest and longest n-gram of characters, with the word's borders; (0, 0) = none.
         least: an n-gram in fewer train rows is left out.
-        values: "frequency" as TF-IDF, "telling" times how telling it is of the first label.
+        values: "frequency" as TF-IDF, "telling" times how much the n-gram tells about the first label.
     """
 
     buckets: int = 60_000
@@ -55,17 +54,19 @@ class GramPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Grams:
-    """What the train rows taught.
+    """N-grams and their weights, as learnt from the train rows.
 
     Attributes:
         plan: which n-grams.
-        hashes: (K,) uint64 ascending: the kept n-grams; bucket b is the one at b - 1.
-        values: (K,) float32 > 0: what one occurrence of each is worth.
+        hashes: (K,) uint64 ascending: one for each n-gram; bucket b is the n-gram of hash b - 1.
+        values: (K,) float32 > 0: the weight of each n-gram in a row where it occurs once, before the row's scaling.
+        vectorizers: for each kind of n-gram a fitted `TfidfVectorizer`, and the buckets (V,) of its columns.
     """
 
     plan: GramPlan
-    hashes: Hashes
+    hashes: NDArray[np.uint64]
     values: NDArray[np.float32]
+    vectorizers: tuple[tuple[Any, NDArray[np.int64]], ...]
 
 
 def words_of(text: str) -> list[str]:
@@ -81,47 +82,43 @@ def learn_grams(plan: GramPlan, texts: Sequence[str], labels: NDArray[np.int64])
         texts: of the N train rows.
         labels: (N,) classes, -1 = unknown; only for values "telling".
     """
-    kept, weights = [], []
-    for rows, hashes in _kinds(plan, texts):
-        distinct, pairs_of = np.unique(hashes, return_inverse=True)
-        pairs = np.unique(rows * len(distinct) + pairs_of)  # a row counts once, however often the n-gram is in it
-        row, number = pairs // len(distinct), pairs % len(distinct)
-        count = np.bincount(number, minlength=len(distinct))
-        value = np.log((1 + len(texts)) / (1 + count)) + 1.0
+    from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
+
+    learnt = np.zeros(0, _LEARNT)
+    analyzers = _analyzers(plan)
+    for kind, (analyze, codes_of) in enumerate(analyzers):
+        if not any(map(analyze, texts)):  # CountVectorizer refuses texts without any n-gram
+            continue
+        counter = CountVectorizer(analyzer=analyze, binary=True)
+        present = counter.fit_transform(texts)  # (N, V) of 0 and 1
+        part = np.zeros(present.shape[1], _LEARNT)
+        part["term"], part["kind"], part["count"] = counter.get_feature_names_out(), kind, present.getnnz(axis=0)
+        part["weight"] = TfidfTransformer().fit(present).idf_
         if plan.values == "telling":
-            value *= _telling(number, labels[row], count, len(distinct))
-        enough = count >= plan.least
-        kept.append(np.stack([distinct[enough], count[enough].astype(np.uint64)]))
-        weights.append(value[enough])
-    hashes, counts = np.concatenate(kept, axis=1) if kept else np.zeros((2, 0), np.uint64)
-    values = np.concatenate(weights) if weights else np.zeros(0)
-    most = np.argsort(counts.astype(np.int64), kind="stable")[::-1][: plan.buckets]
-    order = most[np.argsort(hashes[most])]
-    return Grams(plan, hashes[order], values[order].astype(np.float32))
+            part["weight"] *= _telling(present, labels, part["count"])
+        part = part[part["count"] >= plan.least]
+        part["hash"] = [_hash(codes_of(term)) for term in part["term"]]
+        learnt = np.concatenate([learnt, part])
+    learnt = learnt[np.lexsort((learnt["hash"], learnt["kind"], learnt["count"]))[::-1][: plan.buckets]]
+    learnt = learnt[np.argsort(learnt["hash"])]
+    values, vectorizers = learnt["weight"].astype(np.float32), []
+    for kind in np.unique(learnt["kind"]):
+        places = np.flatnonzero(learnt["kind"] == kind)
+        vectorizer = TfidfVectorizer(analyzer=analyzers[kind][0], vocabulary=learnt["term"][places], sublinear_tf=True)
+        vectorizer.idf_ = values[places].astype(np.float64)
+        vectorizers.append((vectorizer, places + 1))
+    return Grams(plan, learnt["hash"], values, tuple(vectorizers))
 
 
 def bags(grams: Grams, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Return the n-grams of N texts: buckets (N, G) int32 and values (N, G) float32, both 0 where there is none."""
-    found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = []
-    for rows, hashes in _kinds(grams.plan, texts):
-        if not len(grams.hashes):
-            break
-        place = np.minimum(np.searchsorted(grams.hashes, hashes), len(grams.hashes) - 1)
-        known = grams.hashes[place] == hashes
-        pairs, times = np.unique(rows[known] * len(grams.hashes) + place[known], return_counts=True)
-        row, number = pairs // len(grams.hashes), pairs % len(grams.hashes)
-        value = (1.0 + np.log(times)) * grams.values[number]
-        length = np.sqrt(np.bincount(row, value * value, minlength=len(texts)))
-        found.append((row, number + 1, value / length[row]))
-    return _table(found, len(texts), grams.plan.limit)
-
-
-def _table(
-    found: Sequence[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]], rows: int, limit: int
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    buckets, values = np.zeros((rows, limit), np.int32), np.zeros((rows, limit), np.float32)
-    if found:
-        row, bucket, value = (np.concatenate(part) for part in zip(*found, strict=True))
+    limit = grams.plan.limit
+    buckets, values = np.zeros((len(texts), limit), np.int32), np.zeros((len(texts), limit), np.float32)
+    parts = [(vectorizer.transform(texts).tocoo(), places) for vectorizer, places in grams.vectorizers]
+    if parts:
+        row = np.concatenate([part.row for part, _ in parts])
+        bucket = np.concatenate([places[part.col] for part, places in parts])
+        value = np.concatenate([part.data for part, _ in parts])
         order = np.lexsort((bucket, -value, row))  # the bucket decides a tie, so that the same text gives the same row
         row, bucket, value = row[order], bucket[order], value[order]
         column = np.arange(len(row)) - np.searchsorted(row, row)
@@ -131,61 +128,41 @@ def _table(
     return buckets, values
 
 
-def _telling(number: NDArray[np.int64], labels: NDArray[np.int64], count: NDArray[np.int64], buckets: int) -> NDArray[np.float64]:
-    """Return (K,) the root of the divergence of the classes given the n-gram from the classes of all rows, add-one smoothed."""
-    known = labels >= 0
-    classes = int(labels.max(initial=0)) + 1
-    prior = (np.bincount(labels[known], minlength=classes) + 1.0) / (known.sum() + classes)
-    pairs, times = np.unique(number[known] * classes + labels[known], return_counts=True)
-    of, label = pairs // classes, pairs % classes
-    share = (times + prior[label]) / (count[of] + 1.0)  # the classes it never occurs with add little: left out
-    divergence = np.bincount(of, share * np.log(share / prior[label]), minlength=buckets)
+def _telling(present: Any, labels: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.float64]:  # noqa: ANN401  # SciPy
+    """Return (V,) the root of the divergence of the classes given the n-gram from the classes of all n-grams, smoothed by one."""
+    pairs = present[labels >= 0].tocoo()
+    label_of, classes = labels[labels >= 0][pairs.row], int(labels.max(initial=0)) + 1
+    prior = (np.bincount(label_of, minlength=classes) + 1.0) / (len(label_of) + classes)
+    cells, times = np.unique(pairs.col.astype(np.int64) * classes + label_of, return_counts=True)
+    gram, label = cells // classes, cells % classes
+    share = (times + prior[label]) / (count[gram] + 1.0)  # classes in which the n-gram never occurs add little: left out
+    divergence = np.bincount(gram, share * np.log(share / prior[label]), minlength=len(count))
     root: NDArray[np.float64] = np.sqrt(np.maximum(divergence, 0.0)) + 1e-3
     return root
 
 
-def _kinds(plan: GramPlan, texts: Sequence[str]) -> list[tuple[NDArray[np.int64], Hashes]]:
-    """Return (row, hash) of each n-gram: first those of words, then those of characters."""
-    words = [words_of(text) for text in texts]
-    kinds = [_word_grams(words, plan.words)] if plan.words else []
+def _analyzers(plan: GramPlan) -> list[tuple[Callable[[str], list[str]], Callable[[str], list[int]]]]:
+    """Return for each kind of n-gram what cuts a text into them, and what makes numbers of one."""
     shortest, longest = plan.characters
-    return [*kinds, _character_grams(words, shortest, longest)] if longest else kinds
+
+    def of_words(text: str) -> list[str]:
+        words = words_of(text)
+        return [" ".join(words[at : at + size]) for size in range(1, plan.words + 1) for at in range(len(words) - size + 1)]
+
+    def of_characters(text: str) -> list[str]:
+        words, sizes = [f" {word} " for word in words_of(text)], range(max(1, shortest), longest + 1)
+        return [word[at : at + size] for word in words for size in sizes for at in range(len(word) - size + 1)]
+
+    kinds = [(of_words, lambda term: [crc32(word.encode()) for word in term.split(" ")])] if plan.words else []
+    return [*kinds, (of_characters, lambda term: [ord(letter) + _ODD[0] for letter in term])] if longest else kinds
 
 
-def _word_grams(words: Sequence[list[str]], longest: int) -> tuple[NDArray[np.int64], Hashes]:
-    codes = np.array([crc32(word.encode()) for of in words for word in of], np.uint64)
-    rows = np.repeat(np.arange(len(words)), [len(of) for of in words])
-    return _runs(codes, rows, rows, 1, longest)
-
-
-def _character_grams(words: Sequence[list[str]], shortest: int, longest: int) -> tuple[NDArray[np.int64], Hashes]:
-    joined = [_END.join(f" {word} " for word in of) + _END for of in words]
-    codes = np.frombuffer("".join(joined).encode("utf-32-le"), np.uint32).astype(np.uint64)
-    rows = np.repeat(np.arange(len(words)), [len(text) for text in joined])
-    borders = np.cumsum(codes == ord(_END))
-    inside = codes != ord(_END)
-    return _runs(codes[inside] + _ODD[0], rows[inside], borders[inside], shortest, longest)
-
-
-def _runs(
-    codes: Hashes, rows: NDArray[np.int64], groups: NDArray[np.int64], shortest: int, longest: int
-) -> tuple[NDArray[np.int64], Hashes]:
-    """Return (row, hash) of each run of `shortest` to `longest` neighbouring codes of one group."""
-    found_rows, found = [], []
-    running = np.zeros(len(codes), np.uint64)
-    for length in range(1, longest + 1):
-        count = max(0, len(codes) - length + 1)
-        running = _mixed(running[:count] * _ODD[0] + codes[length - 1 :] + np.uint64(length))
-        if length >= shortest:
-            whole = groups[:count] == groups[length - 1 :]
-            found_rows.append(rows[:count][whole])
-            found.append(running[whole])
-    return np.concatenate(found_rows), np.concatenate(found)
-
-
-def _mixed(values: Hashes) -> Hashes:
-    """Return splitmix64 of each value (Steele, Lea, Flood, OOPSLA 2014): 64 well-mixed bits; overflow wraps on purpose."""
-    values = (values ^ (values >> np.uint64(30))) * _ODD[1]
-    values = (values ^ (values >> np.uint64(27))) * _ODD[2]
-    mixed: Hashes = values ^ (values >> np.uint64(31))
+def _hash(codes: Sequence[int]) -> int:
+    """Return splitmix64 over the codes (Steele, Lea, Flood, OOPSLA 2014): 64 well-mixed bits."""
+    mixed = 0
+    for length, code in enumerate(codes, 1):
+        mixed = (mixed * _ODD[0] + code + length) & _64_BITS
+        mixed = ((mixed ^ (mixed >> 30)) * _ODD[1]) & _64_BITS
+        mixed = ((mixed ^ (mixed >> 27)) * _ODD[2]) & _64_BITS
+        mixed ^= mixed >> 31
     return mixed
