@@ -1,32 +1,33 @@
-"""An fp32 ONNX model in, the same with int8 products out: Q/DQ pairs, symmetric, as TensorRT and ONNX Runtime take them.
+"""An fp32 ONNX model in, the same with int8 products out: Q/DQ pairs, symmetric, for TensorRT and ONNX Runtime.
 
-Weights are int8 in the file, with a scale for each output channel; what a product reads is quantized with one scale for the
+`onnxruntime.quantization` writes them: int8 weights with a scale for each output channel, activations with one scale for the
 tensor, from a calibration. Only products of at least 16 x 16 with constant factors: smaller ones gain nothing, and the last
-one before a probability is among them. All else stays fp32.
+product before a probability is small. Biases and the outputs of products stay fp32.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
+from onnxruntime.quantization import QuantType
+from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from trt_build.errors import RefusedError
-from trt_build.export.graph import Graph, Rewriter, attribute
+from trt_build.export.graph import Graph, attribute
 
 __all__ = ["int8_from_onnx", "quantized_inputs"]
 
 _LEAST: Final = 16  # rows and columns: what an int8 tensor core multiplies in one step
-_STEPS: Final = 127.0  # -127..127: symmetric, -128 is left out
+_PRODUCTS: Final = ("Gemm", "MatMul")
 
 
 def quantized_inputs(model: onnx.ModelProto) -> list[str]:
-    """Return the tensors that int8 products read, in the order of the graph."""
-    graph = Graph(model)
-    return list(dict.fromkeys(node.input[0] for node in graph.nodes if _is_worth_it(graph, node)))
+    """Return the inputs of int8 products, in the order of the graph."""
+    return list(dict.fromkeys(node.input[0] for node in _int8_products(model)))
 
 
 def int8_from_onnx(model: onnx.ModelProto, largest: Mapping[str, float]) -> onnx.ModelProto:
@@ -37,56 +38,37 @@ def int8_from_onnx(model: onnx.ModelProto, largest: Mapping[str, float]) -> onnx
         largest: by tensor of `quantized_inputs`, the absolute value that becomes 127.
 
     Raises:
-        RefusedError: There is no range for one of them: they were found for another model.
+        RefusedError: There is no range for one of them: the ranges are another model's.
     """
-    graph, out = Graph(model), Rewriter(model)
     missing = [name for name in quantized_inputs(model) if name not in largest]
     if missing:
         raise RefusedError(
-            f"there are no ranges for {', '.join(missing[:3])} and {max(0, len(missing) - 3)} more: they were "
-            "found for another model. "
+            f"there are no ranges for {', '.join(missing[:3])} and {max(0, len(missing) - 3)} more: they are another model's. "
             "Fix: calibrate again with this one"
         )
-    out.weight("int8_zero", np.zeros((), np.int8))
-    done: dict[str, str] = {}
-    for node in graph.nodes:
-        copy = onnx.NodeProto()
-        copy.CopyFrom(node)
-        if _is_worth_it(graph, node):
-            read = node.input[0]
-            done[read] = done.get(read) or _activation(out, read, largest[read])
-            copy.input[0] = done[read]
-            copy.input[1] = _weight(graph, out, node)
-        out.nodes.append(copy)
-    return out.finished()
+    ranges = {name: (np.float32(-value), np.float32(value)) for name, value in largest.items()}
+    quantizer = QDQQuantizer(
+        onnx.shape_inference.infer_shapes(model),
+        per_channel=True,
+        reduce_range=False,
+        weight_qType=QuantType.QInt8,
+        activation_qType=QuantType.QInt8,
+        tensors_range=TensorsData(CalibrationMethod.MinMax, ranges),
+        nodes_to_quantize=[node.name for node in _int8_products(model)],
+        nodes_to_exclude=[],
+        op_types_to_quantize=list(_PRODUCTS),
+        extra_options={"ActivationSymmetric": True, "QuantizeBias": False, "OpTypesToExcludeOutputQuantization": _PRODUCTS},
+    )
+    quantizer.quantize_model()
+    quantizer.model.topological_sort()
+    quantized: onnx.ModelProto = quantizer.model.model
+    onnx.checker.check_model(quantized, full_check=True)
+    return quantized
 
 
-def _is_worth_it(graph: Graph, node: onnx.NodeProto) -> bool:
-    if node.op_type not in {"Gemm", "MatMul"} or node.input[1] not in graph.weights or node.input[0] in graph.weights:
-        return False
-    shape = graph.shape(node.input[1])
-    if attribute(node, "transA", 0) or attribute(node, "alpha", 1.0) != 1.0:
-        return False
-    return len(shape) == 2 and min(shape) >= _LEAST
-
-
-def _activation(out: Rewriter, name: str, largest: float) -> str:
-    scale = out.weight(f"{name}_scale", np.array(largest / _STEPS, np.float32))
-    quantized = out.node("QuantizeLinear", [name, scale, "int8_zero"], f"{name}_int8")
-    return out.node("DequantizeLinear", [quantized, scale, "int8_zero"], f"{name}_dequantized")
-
-
-def _weight(graph: Graph, out: Rewriter, node: onnx.NodeProto) -> str:
-    name, axis = node.input[1], 0 if attribute(node, "transB", 0) else 1  # of the output channels
-    target = f"{name}_dequantized"
-    if f"{name}_int8" in out.added:
-        return target
-    value: NDArray[Any] = graph.value(name)
-    scale = np.maximum(np.abs(value).max(axis=1 - axis), 1e-12) / _STEPS  # (channels,)
-    steps = np.clip(np.rint(value / np.expand_dims(scale, 1 - axis)), -_STEPS, _STEPS).astype(np.int8)
-    inputs = [
-        out.weight(f"{name}_int8", steps),
-        out.weight(f"{name}_scale", scale.astype(np.float32)),
-        out.weight(f"{name}_zero", np.zeros(len(scale), np.int8)),
-    ]
-    return out.node("DequantizeLinear", inputs, target, axis=axis)
+def _int8_products(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    graph = Graph(model)
+    products = [node for node in graph.nodes if node.op_type in _PRODUCTS and node.input[1] in graph.weights]
+    constant = [node for node in products if node.input[0] not in graph.weights and not attribute(node, "transA", 0)]
+    shapes = [graph.shape(node.input[1]) for node in constant]
+    return [node for node, shape in zip(constant, shapes, strict=True) if len(shape) == 2 and min(shape) >= _LEAST]

@@ -1,14 +1,15 @@
-"""Calibration: how large the numbers get that an int8 product reads, seen on recorded rows.
+"""Calibration: the range of every input of an int8 product, on recorded rows.
 
-The fp32 model runs over the rows with those tensors as further outputs, and a histogram of absolute values is kept of each,
-in bounded memory whatever the number of rows. A range is a percentile of it, or the largest of all: a percentile gives finer
-steps to what is usual and cuts what is rare.
+The fp32 model runs over the rows in batches with those tensors as further outputs; ONNX Runtime's collector keeps a histogram
+of the absolute values of each. A range is a percentile of it, or the largest value: a percentile gives finer steps to usual
+values and clips rare ones.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -16,6 +17,7 @@ import msgspec
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnxruntime.quantization.calibrate import HistogramCollector
 
 from trt_build.errors import BuildError, RefusedError
 from trt_build.export.int8_from_onnx import quantized_inputs
@@ -32,14 +34,14 @@ _LEAST_ROWS: Final = 64
 
 
 class Ranges(msgspec.Struct, frozen=True, kw_only=True):
-    """What a calibration found.
+    """The result of a calibration, and the content of its file.
 
     Attributes:
-        format: of this file.
+        format: of the file.
         onnx_sha256: of the fp32 model's bytes.
-        rows: how many were looked at.
+        rows: number of rows.
         rows_sha256: of their bytes.
-        method: how the range was chosen.
+        method: the rule for a range.
         percentile: for the method of that name, of absolute values.
         largest: by tensor, the absolute value that becomes 127.
     """
@@ -51,31 +53,6 @@ class Ranges(msgspec.Struct, frozen=True, kw_only=True):
     method: Method
     percentile: float
     largest: dict[str, float]
-
-
-class _Histogram:
-    """Absolute values in bins of equal width from 0 on; the width doubles when a larger value comes."""
-
-    def __init__(self) -> None:
-        self.counts = np.zeros(_BINS, np.int64)
-        self.top = 0.0
-        self.largest = 0.0
-
-    def add(self, values: NDArray[Any]) -> None:
-        sizes = np.abs(values[np.isfinite(values)].astype(np.float64))
-        if not sizes.size:
-            return
-        self.largest = max(self.largest, float(sizes.max()))
-        self.top = self.top or max(self.largest, 1e-6)
-        while self.largest > self.top:
-            self.counts = np.concatenate([self.counts.reshape(-1, 2).sum(axis=1), np.zeros(_BINS // 2, np.int64)])
-            self.top *= 2.0
-        self.counts += np.histogram(sizes, bins=_BINS, range=(0.0, self.top))[0]
-
-    def percentile(self, percent: float) -> float:
-        below = np.cumsum(self.counts)
-        place = int(np.searchsorted(below, below[-1] * percent / 100.0))
-        return min(self.largest, (place + 1) * self.top / _BINS)
 
 
 def ranges_from_rows(
@@ -97,22 +74,27 @@ def ranges_from_rows(
     watched.CopyFrom(model)
     served = {value.name for value in model.graph.output}
     watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in served)
-    session, found = session_of(watched), {name: _Histogram() for name in names}
-    digest = hashlib.sha256()
-    for at in range(0, count, _BATCH):
-        batch = {name: np.ascontiguousarray(value[at : at + _BATCH]) for name, value in rows.items()}
-        for value in batch.values():
-            digest.update(value.data)
-        for name, value in zip(names, session.run(names, batch), strict=True):
-            found[name].add(value)
-    largest = {name: h.largest if method == "max" else h.percentile(percentile) for name, h in found.items()}
+    session, digest, largest = session_of(watched), hashlib.sha256(), dict.fromkeys(names, 1e-6)  # no range is 0
+    histograms = HistogramCollector("percentile", True, _BINS, _BINS, percentile, "same")
+    with redirect_stdout(None):  # the collector prints its steps
+        for at in range(0, count, _BATCH):
+            batch = {name: np.ascontiguousarray(value[at : at + _BATCH]) for name, value in rows.items()}
+            for value in batch.values():
+                digest.update(value.data)
+            values = {name: np.abs(v[np.isfinite(v)]) for name, v in zip(names, session.run(names, batch), strict=True)}
+            largest = {name: max(largest[name], float(v.max(initial=0.0))) for name, v in values.items()}
+            # The collector drops what is below the first batch's least value: a 0 in front keeps all.
+            histograms.collect({name: np.append(np.float32(0.0), v) for name, v in values.items()})
+        if method == "percentile":
+            clipped = histograms.compute_collection_result()  # tensor -> (low, high, ...)
+            largest = {name: max(1e-6, float(clipped[name][1])) for name in names}
     return Ranges(
         onnx_sha256=hashlib.sha256(content).hexdigest(),
         rows=count,
         rows_sha256=digest.hexdigest(),
         method=method,
         percentile=percentile if method == "percentile" else 100.0,
-        largest={name: max(value, 1e-6) for name, value in largest.items()},  # a tensor of zeros has a range, too
+        largest=largest,
     )
 
 

@@ -152,8 +152,8 @@ def test_int8_weights_are_symmetric_with_a_scale_for_each_channel(exported: dict
     weights = [name for name in after.weights if after.type_of(name) == TensorProto.INT8 and len(after.shape(name)) == 2]
     assert weights
     for name in weights:
-        original, steps = before.value(name.removesuffix("_int8")), after.value(name)
-        scale = after.value(re.sub("_int8$", "_scale", name))
+        original, steps = before.value(name.removesuffix("_quantized")), after.value(name)
+        scale = after.value(re.sub("_quantized$", "_scale", name))
         assert np.abs(steps).max() == 127
         assert steps.min() >= -127
         axis = 0 if len(scale) == original.shape[0] else 1
