@@ -6,7 +6,6 @@ TensorRT does not say so but ends the process (seen with 10.15 when a plan is re
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import logging
 import re
@@ -25,9 +24,6 @@ _OLDEST: Final = (10, 9)  # the first release whose strongly typed networks, ref
 _NEWEST: Final = 11
 # `tensorrt` is NVIDIA's whole package; `tensorrt_bindings` is what it imports, alone where the library came another way.
 _MODULES: Final = ("tensorrt", "tensorrt_bindings")
-_DRIVER: Final = "libcuda.so.1"
-_ATTRIBUTES: Final = {"major": 75, "minor": 76}  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
-_NAME_LENGTH: Final = 256
 
 
 @dataclass(frozen=True)
@@ -74,32 +70,25 @@ def tensorrt_here() -> TensorRtBuilder:
 
 
 def device_here() -> GpuDevice:
-    """Return the first GPU, as the driver names it.
+    """Return the first GPU that this process sees.
 
     Raises:
-        NoDeviceError: There is no driver, or no GPU.
+        NoDeviceError: There are no CUDA bindings, no driver, or no GPU.
     """
     try:
-        driver = ctypes.CDLL(_DRIVER)
-    except OSError as err:
+        cuda: Any = importlib.import_module("cuda.bindings.runtime")
+    except ImportError as err:
+        raise NoDeviceError(f"the CUDA bindings cannot be loaded ({err}); on a GPU host: pip install 'millrace[gpu]'") from err
+    status, count = cuda.cudaGetDeviceCount()
+    if status or not count:
+        _, text = cuda.cudaGetErrorString(status)
         raise NoDeviceError(
-            f"no NVIDIA driver here ({err}); plans are built, refitted, inspected and run on a machine with a GPU. What can be "
-            "done here is everything up to ONNX: `onnx`, `calibrate`, `verify` without --plan."
-        ) from err
-    status, count = driver.cuInit(0), ctypes.c_int(0)
-    if status == 0:
-        status = driver.cuDeviceGetCount(ctypes.byref(count))
-    if status or not count.value:
-        raise NoDeviceError(f"the NVIDIA driver sees {count.value} GPUs (CUDA error {status}); look at nvidia-smi")
-    device, name = ctypes.c_int(0), ctypes.create_string_buffer(_NAME_LENGTH)
-    driver.cuDeviceGet(ctypes.byref(device), 0)
-    driver.cuDeviceGetName(name, _NAME_LENGTH, device)
-    numbers = {}
-    for which, attribute in _ATTRIBUTES.items():
-        value = ctypes.c_int(0)
-        driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
-        numbers[which] = value.value
-    return GpuDevice(name.value.decode(), f"{numbers['major']}.{numbers['minor']}")
+            f"no NVIDIA driver here, or no GPU (CUDA error {int(status)}, {text.decode()}; look at nvidia-smi); plans are built, "
+            "refitted, inspected and run on a machine with a GPU. What can be done here is everything up to ONNX: `onnx`, "
+            "`calibrate`, `verify` without --plan."
+        )
+    _, properties = cuda.cudaGetDeviceProperties(0)
+    return GpuDevice(properties.name.decode(), f"{properties.major}.{properties.minor}")
 
 
 def release(version: str) -> tuple[int, int]:
