@@ -1,77 +1,65 @@
-"""What is right where state depends on the order of arrival: sequences and sessions.
+"""Which stored sequences and sessions are right, although they depend on the order of arrival.
 
-Order of arrival is fixed within one topic and free between two. So a sequence is right if its entries of each topic are that
-topic's last ones, in order; and a session is right if it is the one that the order makes, where the order is known: all events
-are of one topic, or the stored sequence shows all of them. Elsewhere only the session's last event is compared: it is the newest
-of all.
+Order of arrival is fixed within one topic and free between two. A sequence is right if its entries of each topic are the last
+ones of that topic, in order. A session is right if it follows from the order of arrival, where that is known: all events are of
+one topic, or the stored sequence shows all of them. Elsewhere only the time of the session's last event is compared: it is the
+newest of all.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from verification.oracle import ALL_TOPICS, SEQUENCE, OracleSession, OracleState, Visit
-from verification.oracle_values import Entry
+from verification.oracle.facts import EventFacts
+from verification.oracle.replay import EntityLog
+from verification.oracle.state import SEQUENCE, interaction
 
-__all__ = ["order_of", "sequence_fault", "session_after", "session_fault"]
+__all__ = ["arrival_order", "sequence_fault", "session_fault"]
 
-
-def _topic_of(entry: Entry) -> str:
-    """Return the topic of an interaction."""
-    return {1: "searches", 6: "orders"}.get(entry.kind, "clicks")
+Interaction = Mapping[str, Any]
 
 
-def sequence_fault(arrivals: Mapping[str, Sequence[Entry]], found: Sequence[Entry]) -> str:
-    """Return what is wrong with a stored sequence, "" if nothing.
+def sequence_fault(topics: Mapping[str, Sequence[EventFacts]], stored: Sequence[Interaction]) -> str:
+    """Return what is wrong with a stored sequence of an entity with these events by topic, "" if nothing.
 
     It must have min(32, all) entries, and those of each topic must be that topic's last ones, in order.
     """
-    total = sum(len(entries) for entries in arrivals.values())
-    if len(found) != min(SEQUENCE, total):
-        return f"{len(found)} entries, not {min(SEQUENCE, total)}"
-    by_topic: dict[str, list[Entry]] = defaultdict(list)
-    for entry in found:
-        by_topic[ALL_TOPICS if ALL_TOPICS in arrivals else _topic_of(entry)].append(entry)
+    total = sum(len(events) for events in topics.values())
+    if len(stored) != min(SEQUENCE, total):
+        return f"{len(stored)} entries, not {min(SEQUENCE, total)}"
+    by_topic: dict[str, list[Interaction]] = defaultdict(list)
+    for entry in stored:
+        by_topic[_topic_of(entry, topics)].append({name: value for name, value in entry.items() if name != "commit"})
     for topic, entries in by_topic.items():
-        last = list(arrivals.get(topic, ()))[-len(entries) :]
+        last = [interaction(event) for event in list(topics.get(topic, ()))[-len(entries) :]]
         if entries != last:
             return f"the last {len(entries)} of {topic or 'all'} are {entries}, not {last}"
     return ""
 
 
-def order_of(should: OracleState, found: OracleState) -> list[Visit] | None:
-    """Return an entity's visits in their order of arrival, if it is known: all are of one topic, or the sequence shows all."""
-    if len(should.visits) <= 1:
-        return [visit for visits in should.visits.values() for visit in visits]
-    shown = len(found.sequence) == sum(map(len, should.visits.values()))
-    if shown and not sequence_fault(should.arrivals, found.sequence):
-        waiting = {topic: deque(visits) for topic, visits in should.visits.items()}
-        return [waiting[_topic_of(entry)].popleft() for entry in found.sequence]
+def arrival_order(log: EntityLog, stored: Mapping[str, Any]) -> list[EventFacts] | None:
+    """Return an entity's events in their order of arrival, None where a stored state does not show it."""
+    topics, sequence = log.by_topic(), stored.get("sequence", ())
+    if len(topics) == 1:
+        return log.events
+    if len(sequence) == len(log.events) and not sequence_fault(topics, sequence):
+        waiting = {topic: deque(events) for topic, events in topics.items()}
+        return [waiting[_topic_of(entry, topics)].popleft() for entry in sequence]
     return None
 
 
-def session_after(visits: Iterable[Visit], should: OracleState) -> OracleSession | None:
-    """Return the current session after visits in their order of arrival."""
-    start_ms = last_ms = -1
-    sums: list[int] = []
-    for time_ms, values in visits:
-        if start_ms < 0 or time_ms > last_ms + should.session_gap_ms:
-            start_ms = last_ms = time_ms
-            sums = list(values)
-        elif time_ms >= start_ms - should.session_gap_ms:
-            start_ms, last_ms = min(start_ms, time_ms), max(last_ms, time_ms)
-            sums = [a + b for a, b in zip(sums, values, strict=True)]
-    return (
-        OracleSession(start_ms, last_ms, dict(zip(should.session_measures, sums, strict=True))) if sums or start_ms >= 0 else None
-    )
-
-
-def session_fault(should: OracleState, found: OracleState) -> str:
-    """Return what is wrong with a stored session, "" if nothing."""
-    order = order_of(should, found)
+def session_fault(log: EntityLog, stored: Mapping[str, Any]) -> str:
+    """Return what is wrong with the session of a stored state, "" if nothing."""
+    session = stored.get("session")
+    order = arrival_order(log, stored)
     if order is not None:
-        expected = session_after(order, should)
-        return "" if found.session == expected else f"{found.session}, not {expected}"
-    last_ms = None if found.session is None else found.session.last_ms
-    return "" if last_ms == should.newest_ms else f"last event {last_ms}, not {should.newest_ms}"
+        expected = log.kind.session(order)
+        return "" if session == expected else f"{session}, not {expected}"
+    last_ms, newest_ms = session and session["last_ms"], max(event.time_ms for event in log.events)
+    return "" if last_ms == newest_ms else f"last event {last_ms}, not {newest_ms}"
+
+
+def _topic_of(entry: Interaction, topics: Mapping[str, Sequence[EventFacts]]) -> str:
+    return "" if "" in topics else {"search": "searches", "order": "orders"}.get(entry["kind"], "clicks")

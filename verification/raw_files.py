@@ -1,4 +1,4 @@
-"""The raw files, read and understood by nobody else's code: rows to events as the mappings' comments promise.
+"""Read the raw files without the importer: rows to events as the comments of the mappings describe them.
 
 - Taobao (`user,item,category,behaviour,epoch_s`, no header): pv is a view, cart and fav are cart and favourite, buy is
   an order of one item without a price.
@@ -22,13 +22,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from verification.oracle_values import RawEvent
+from stream_app.events import Click, Event, Order, OrderLine
 
 __all__ = ["RawFiles", "card_events", "find_files", "stand_in", "taobao_events"]
 
 TAOBAO = Path("clickstream") / "taobao_user_behavior.csv.gz"
 CARDS = Path("fraud") / "card_transactions_apr_aug_2018.parquet"
-_BEHAVIOURS = {"pv": "view", "cart": "cart", "fav": "favourite", "buy": "order"}
+_BEHAVIOURS: dict[str, Any] = {"pv": "view", "cart": "cart", "fav": "favourite", "buy": "order"}
 _CENTS = 100
 
 
@@ -47,27 +47,25 @@ def find_files(data: Path) -> RawFiles | None:
     return files if files.taobao.is_file() and files.cards.is_file() else None
 
 
-def taobao_events(path: Path, limit: int) -> Iterator[RawEvent]:
+def taobao_events(path: Path, limit: int) -> Iterator[Event]:
     """Yield the first `limit` rows of the clickstream as events, in the file's order (which is of time)."""
     with gzip.open(path, "rt", newline="") as file:
-        for number, (user, item, category, behaviour, epoch_s) in enumerate(csv.reader(file)):
+        for number, (user, item_id, category_id, behaviour, epoch_s) in enumerate(csv.reader(file)):
             if number >= limit:
                 return
-            kind = _BEHAVIOURS[behaviour]
-            topic = "orders" if kind == "order" else "clicks"
-            yield RawEvent(
-                topic=topic,
-                user=f"tb-{user}",
-                kind=kind,
-                time_ms=int(epoch_s) * 1000,
-                event_id=f"taobao-{number + 1}",
-                item=f"tb-{item}",
-                category=f"tb-{category}",
-                scene="checkout" if kind == "order" else "detail",
-            )
+            head: dict[str, Any] = {
+                "event_id": f"taobao-{number + 1}",
+                "user": f"tb-{user}",
+                "event_time_ms": int(epoch_s) * 1000,
+            }
+            item, kind = {"item": f"tb-{item_id}", "category": f"tb-{category_id}"}, _BEHAVIOURS[behaviour]
+            if kind == "order":
+                yield Order(**head, lines=[OrderLine(**item)], amount=0.0, currency="CNY", scene="checkout")
+            else:
+                yield Click(**head, **item, action=kind, scene="detail")
 
 
-def card_events(path: Path, limit: int) -> Iterator[RawEvent]:
+def card_events(path: Path, limit: int) -> Iterator[Event]:
     """Yield the first `limit` card transactions by time (of equal times, in the file's order) as orders."""
     table = pq.read_table(path, columns=["transaction_id", "time", "customer_id", "terminal_id", "amount"])
     times_ms = table["time"].cast(pa.timestamp("ms")).cast(pa.int64()).to_numpy()
@@ -75,18 +73,15 @@ def card_events(path: Path, limit: int) -> Iterator[RawEvent]:
     columns = (times_ms, *(table[name].to_numpy() for name in ("transaction_id", "customer_id", "terminal_id", "amount")))
     rows = zip(*(column[order].tolist() for column in columns), strict=True)
     for time_ms, transaction, customer, terminal, amount in rows:
-        yield RawEvent(
-            topic="orders",
-            user=f"card-{customer}",
-            kind="order",
-            time_ms=time_ms,
+        yield Order(
             event_id=f"card-{transaction}",
+            user=f"card-{customer}",
+            event_time_ms=time_ms,
             device=f"terminal-{terminal}",
-            item=f"terminal-{terminal}",
-            category="card-payment",
-            price=amount,
+            lines=[OrderLine(item=f"terminal-{terminal}", category="card-payment", unit_price=amount)],
             amount=amount,
-            instrument=f"card-{customer}",
+            currency="EUR",
+            payment_instrument=f"card-{customer}",
             scene="checkout",
             platform="pos",
         )

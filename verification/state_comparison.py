@@ -1,6 +1,7 @@
-"""Two sets of entity states side by side: every key accounted for, every part of the state compared.
+"""Compare the stored state of every entity with the events that it must have counted, part by part.
 
-A key that is missing, or that nobody should have written, is a difference, as is a wrong number.
+A missing key and a key of no event are differences, as is a wrong number. Stored states are in the form of
+`FeatureEngine.describe`.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from verification.arrival_order import order_of, sequence_fault, session_fault
-from verification.oracle import Entity, OracleState
+from verification.arrival_order import arrival_order, sequence_fault, session_fault
+from verification.oracle.replay import Entity, EntityLog
 
 __all__ = ["StateComparison", "compare_states"]
 
@@ -19,7 +20,7 @@ _EXAMPLES = 10
 
 @dataclass(slots=True)
 class StateComparison:
-    """What was compared, and what differs.
+    """How much was compared, and the differences.
 
     Attributes:
         keys: Distinct entity keys, of either side.
@@ -50,64 +51,66 @@ class StateComparison:
                 self.examples.append(f"{entity}: {'; '.join(faults)[:500]}")
 
 
-def compare_states(expected: Mapping[Entity, OracleState], found: Mapping[Entity, OracleState]) -> StateComparison:
-    """Compare what must be there with what is."""
+def compare_states(expected: Mapping[Entity, EntityLog], stored: Mapping[Entity, Mapping[str, Any]]) -> StateComparison:
+    """Compare what must be in the store with what is."""
     result = StateComparison()
-    for entity, should in expected.items():
-        there = found.get(entity)
-        result.note(entity, ["no such key in the store"] if there is None else _faults(should, there, result))
-    for entity in found.keys() - expected.keys():
+    for entity, log in expected.items():
+        state = stored.get(entity)
+        result.note(entity, ["no such key in the store"] if state is None else _faults(log, state, result))
+    for entity in stored.keys() - expected.keys():
         result.note(entity, ["no event has this key, but the store does"])
     return result
 
 
-def _faults(should: OracleState, there: OracleState, result: StateComparison) -> list[str]:
+def _faults(log: EntityLog, state: Mapping[str, Any], result: StateComparison) -> list[str]:
+    expected = log.kind.describe(log.events)
     faults = []
-    for name, a, b in (("newest_ms", should.newest_ms, there.newest_ms), ("first_ms", should.first_ms, there.first_ms)):
+    for name in ("newest_ms", "first_ms"):
         result.values += 1
-        if a != b:
-            faults.append(f"{name} {b}, not {a}")
-    for name in sorted(should.rings.keys() | there.rings.keys()):
-        faults += _mapping_faults(name, should.rings.get(name, {}), there.rings.get(name, {}), result)
-    for name in sorted(should.sets.keys() | there.sets.keys()):
-        faults += _mapping_faults(f"distinct {name}", should.sets.get(name, {}), there.sets.get(name, {}), result)
-    faults += _mapping_faults("last", should.lasts, there.lasts, result)
-    faults += _mapping_faults("histogram", should.histograms, there.histograms, result)
-    faults += _session_faults(should, there, result)
-    return faults + _sequence_faults(should, there, result)
+        if expected[name] != state[name]:
+            faults.append(f"{name} {state[name]}, not {expected[name]}")
+    for part, prefix in (("tiles", ""), ("distinct", "distinct ")):
+        for name in sorted(expected[part].keys() | state[part].keys()):
+            faults += _mapping_faults(f"{prefix}{name}", expected[part].get(name, {}), state[part].get(name, {}), result)
+    for part in ("last", "histograms"):
+        faults += _mapping_faults(part, expected.get(part, {}), state.get(part, {}), result)
+    faults += _session_faults(log, state, result)
+    return faults + _sequence_faults(log, expected, state, result)
 
 
-def _session_faults(should: OracleState, there: OracleState, result: StateComparison) -> list[str]:
-    if not should.visits:
-        return [] if there.session is None else ["a session where there is none"]
+def _session_faults(log: EntityLog, state: Mapping[str, Any], result: StateComparison) -> list[str]:
+    if not log.kind.kind.session_gap_ms:
+        return [] if state.get("session") is None else ["a session where there is none"]
     result.sessions += 1
     result.values += 1
-    result.sessions_of_known_order += order_of(should, there) is not None
-    fault = session_fault(should, there)
+    result.sessions_of_known_order += arrival_order(log, state) is not None
+    fault = session_fault(log, state)
     return [f"session: {fault}"] if fault else []
 
 
-def _sequence_faults(should: OracleState, there: OracleState, result: StateComparison) -> list[str]:
-    if not should.arrivals:
-        return ["a sequence where there is none"] if there.sequence or there.queries else []
+def _sequence_faults(log: EntityLog, expected: Mapping[str, Any], state: Mapping[str, Any], result: StateComparison) -> list[str]:
+    if not log.kind.kind.sequence:
+        return ["a sequence where there is none"] if state.get("sequence") or state.get("queries") else []
+    topics = log.by_topic()
     result.sequences += 1
-    result.sequences_of_one_topic += len(should.arrivals) == 1
+    result.sequences_of_one_topic += len(topics) == 1
     faults = []
-    fault = sequence_fault(should.arrivals, there.sequence)
+    fault = sequence_fault(topics, state["sequence"])
     if fault:
         faults.append(f"sequence: {fault}")
-    if there.commits != sorted(there.commits):
-        faults.append(f"sequence: commits {there.commits} do not rise in order of arrival")
-    if should.queries != there.queries:
-        faults.append(f"queries {there.queries}, not {should.queries}")
+    commits = [entry["commit"] for entry in state["sequence"]]
+    if commits != sorted(commits):
+        faults.append(f"sequence: commits {commits} do not rise in order of arrival")
+    if expected["queries"] != state["queries"]:
+        faults.append(f"queries {state['queries']}, not {expected['queries']}")
     return faults
 
 
-def _mapping_faults(name: str, should: Mapping[Any, object], there: Mapping[Any, object], result: StateComparison) -> list[str]:
-    places = should.keys() | there.keys()
+def _mapping_faults(name: str, expected: Mapping[Any, Any], stored: Mapping[Any, Any], result: StateComparison) -> list[str]:
+    places = expected.keys() | stored.keys()
     result.values += len(places)
     return [
-        f"{name} at {place}: {there.get(place)}, not {should.get(place)}"
+        f"{name} at {place}: {stored.get(place)}, not {expected.get(place)}"
         for place in sorted(places)
-        if should.get(place) != there.get(place)
+        if expected.get(place) != stored.get(place)
     ]

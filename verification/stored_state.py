@@ -1,7 +1,7 @@
-"""The state as it stands in Redis, read key by key under a run's prefix and opened with the engine's own `describe`.
+"""Read the state in Redis, key by key under the prefix of a run, and decode it with the engine's `describe`.
 
-Opening the packed bytes is all that is taken from the engine; what they must say is the oracle's business. Keys that
-are no entity's (position, commit counter, outbox, payloads, index of holders, layouts) are read too: see `Bookkeeping`.
+The engine only decodes the packed bytes; the oracle computes what they must hold. Keys that belong to no entity (position, commit
+counter, outbox, payloads, index of replicas, layouts) are read too: see `Bookkeeping`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from typing import Any
 
 import redis
 
-from verification.oracle import Entity, OracleSession, OracleState
-from verification.oracle_values import KIND_CODES, Entry
+from verification.oracle.replay import Entity
 
-__all__ = ["Bookkeeping", "Describe", "StoredState", "read_fronts", "read_store", "state_from_description"]
+__all__ = ["Bookkeeping", "Describe", "StoredState", "read_fronts", "read_store"]
 
 Describe = Callable[[str, bytes], Mapping[str, Any]]
 
@@ -53,7 +52,7 @@ class Bookkeeping:
 class StoredState:
     """All of a run's keys."""
 
-    states: dict[Entity, OracleState] = field(default_factory=dict)
+    states: dict[Entity, Mapping[str, Any]] = field(default_factory=dict)
     books: Bookkeeping = field(default_factory=Bookkeeping)
 
     def index_faults(self, shared: frozenset[str]) -> list[str]:
@@ -87,7 +86,7 @@ def read_store(url: str, prefix: str, describe: Describe) -> StoredState:
             blobs = client.mget([key for key, _ in state_keys]) if state_keys else []
             for (_, entity), blob in zip(state_keys, blobs, strict=True):
                 if blob is not None:
-                    stored.states[entity] = state_from_description(describe(entity[1], blob))
+                    stored.states[entity] = _without_empty_rings(describe(entity[1], blob))
     return stored
 
 
@@ -107,31 +106,10 @@ def _fronts(fields: Mapping[Any, Any], group: int) -> dict[tuple[str, int], int]
     }
 
 
-def state_from_description(described: Mapping[str, Any]) -> OracleState:
-    """Turn what `describe` says of one entity into the oracle's form; empty rings are left out."""
-    state = OracleState(described["newest_ms"], described["first_ms"])
-    state.rings = {name: dict(ring) for name, ring in described["tiles"].items() if ring}
-    state.sets = {
-        name: {start_ms: _distinct(found) for start_ms, found in ring.items()}
-        for name, ring in described["distinct"].items()
-        if ring
-    }
-    state.lasts = {name: (last["time_ms"], last["value"]) for name, last in described.get("last", {}).items()}
-    state.histograms = {name: tuple(counts) for name, counts in described.get("histograms", {}).items()}
-    session = described.get("session")
-    if session is not None:
-        state.session = OracleSession(session["start_ms"], session["last_ms"], dict(session["sums"]))
-    for one in described.get("sequence", ()):
-        kind = KIND_CODES[one["kind"]]
-        state.sequence.append(Entry(one["time_ms"], one["item"], one["category"], kind, one["price"], one["event"]))
-        state.commits.append(one["commit"])
-    state.queries = [(one["time_ms"], tuple(one["codes"])) for one in described.get("queries", ())]
-    return state
-
-
-def _distinct(found: Mapping[str, list[int]]) -> tuple[str, tuple[int, ...]]:
-    ((form, numbers),) = found.items()
-    return form, tuple(numbers)
+def _without_empty_rings(described: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Leave out windows without tiles: most of them, of some hundred thousand states that are in memory together."""
+    rings = {part: {name: ring for name, ring in described[part].items() if ring} for part in ("tiles", "distinct")}
+    return {**described, **rings}
 
 
 def _batches(client: redis.Redis, prefix: str) -> Iterator[list[bytes]]:

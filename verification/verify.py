@@ -7,20 +7,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stream_app.events import SOURCE_TOPICS
+from stream_app.events import SOURCE_TOPICS, Click, Event, Order, Search
 from stream_app.features.catalog import CATALOGUE
 from verification.answer_audit import ALERTS, CANDIDATES, DEAD, LABELS, LATE, AnswerAudit, AuditProblems, Place
 from verification.harness.namespace import ID_KEY, RunNamespace
 from verification.harness.output_topics import OutputRecord, OutputTopicReader
 from verification.journal_audit import Journal
-from verification.oracle import expected_states
-from verification.oracle_values import RawEvent
+from verification.oracle.replay import entity_logs
 from verification.raw_files import RawFiles, card_events, taobao_events
 from verification.state_comparison import StateComparison, compare_states
 from verification.stored_state import Bookkeeping, read_store
 
 __all__ = ["AuditVerdict", "SourceRecords", "judge_sources", "verify"]
 
+_TOPICS: Mapping[type[Event], str] = {Search: "searches", Click: "clicks", Order: "orders"}
 SHARED = frozenset(kind.name for kind in CATALOGUE.kinds if kind.shared)
 
 
@@ -111,7 +111,7 @@ def verify(space: RunNamespace, files: RawFiles, limits: Mapping[str, int]) -> A
     import_faults = judge_sources(sources, raw)
     came = [event for event in raw if event.user in sources.group_of]  # the others are import faults already
     stored = read_store(space.services.redis.url, space.name, _describe())
-    state = compare_states(expected_states(came, sources.group_of, ID_KEY), stored.states)
+    state = compare_states(entity_logs(came, sources.group_of, ID_KEY), stored.states)
     store_faults = [*stored.index_faults(SHARED), *_store_faults(space, ends, stored.books)]
     return AuditVerdict(
         events=len(sources.places),
@@ -125,9 +125,9 @@ def verify(space: RunNamespace, files: RawFiles, limits: Mapping[str, int]) -> A
     )
 
 
-def judge_sources(sources: SourceRecords, raw: Iterable[RawEvent]) -> list[str]:
+def judge_sources(sources: SourceRecords, raw: Iterable[Event]) -> list[str]:
     """Return where the source topics do not hold each raw row once: by topic and user, how many records."""
-    expected = Counter((event.topic, event.user) for event in raw)
+    expected = Counter((_TOPICS[type(event)], event.user) for event in raw)
     return sources.faults + [
         f"{topic} has {sources.counts[topic, user]} records of {user}, the file has {expected[topic, user]} rows"
         for topic, user in sorted(expected.keys() | sources.counts.keys())

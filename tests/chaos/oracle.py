@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -21,70 +20,70 @@ from stream_app.features.engine import FeatureEngine
 from stream_app.features.state.blobs import Replicas
 from stream_app.store.port import Store
 from tests.unit.stream_app.features.agreement import without_order
-from tests.unit.stream_app.features.oracle import Oracle
-from tests.unit.stream_app.features.oracle_facts import fact_of
+from verification.oracle.replay import Oracle
 
 __all__ = ["AnswerLog", "check_answers", "check_journal", "check_states"]
 
 
-async def check_states(store: Store, engine: FeatureEngine, key: bytes, events: Iterable[tuple[Event, int]], groups: int) -> None:
+async def check_states(
+    store: Store, engine: FeatureEngine, id_key: bytes, events: Iterable[tuple[Event, int]], groups: int
+) -> None:
     """Assert that the state of every entity in every group is that of each of its events applied once.
 
     Args:
         store: Where it is read; each group must see the other groups' replicas of shared entities as they are.
         engine: What describes it.
-        key: The key of the identifiers.
+        id_key: The key of the identifiers.
         events: All events with the groups of their users.
         groups: How many there are.
     """
-    oracle = Oracle(engine.catalogue, engine.allowed_lateness_ms, key)
+    oracle = Oracle(engine.catalogue, engine.allowed_lateness_ms, id_key)
     for event, group in sorted(events, key=lambda pair: pair[0].event_time_ms):
-        oracle.add(event, replace(fact_of(event, engine.catalogue, key), group=group))
+        oracle.add(event, group)
     every = np.arange(groups, dtype=np.int32)
     for kind in engine.kinds:
-        names = [name for kind_name, name in oracle.past if kind_name == kind.name]
-        keys = [oracle.keys[kind.name, name] for name in names]
+        keys = [key for kind_name, key in oracle.events if kind_name == kind.name]
         rows = EntityRows(np.repeat(every, len(keys)), keys * groups, np.zeros(0, np.int32))
         snapshot = await store.read({kind.name: rows})
-        blobs = dict(zip([(group, name) for group in range(groups) for name in names], snapshot.own[kind.name], strict=True))
-        for (group, name), blob in blobs.items():
-            entity = f"{kind.name} {name} of group {group}"
-            if oracle.events_of(kind.name, name, group):
-                _check_state(entity, oracle.state(kind, name, group), engine.describe(kind.name, blob or None))
+        blobs = dict(zip([(group, key) for group in range(groups) for key in keys], snapshot.own[kind.name], strict=True))
+        for (group, key), blob in blobs.items():
+            entity = f"{kind.name} {key.hex()} of group {group}"
+            if oracle.events_of(kind.name, key, group):
+                _check_state(entity, oracle.state(kind.name, key, group), engine.describe(kind.name, blob or None))
             else:
                 assert not blob, f"foreign: {entity} has state and no events"
         if kind.shared:
             _check_replicas(blobs, snapshot.others[kind.name])
 
 
-def _check_state(entity: str, wanted: dict[str, Any], found: dict[str, Any]) -> None:
-    for part, value in without_order(wanted).items():
-        known = {ring: found[part][ring] for ring in value} if part in ("tiles", "distinct") else found[part]
-        assert known == value, f"miscounted: {part} of {entity} is {known}, its events make {value}"
-    times = sorted(entry["time_ms"] for entry in wanted.get("sequence", ()))
+def _check_state(entity: str, expected: dict[str, Any], stored: dict[str, Any]) -> None:
+    for part, value in without_order(expected).items():
+        counted = {ring: stored[part][ring] for ring in value} if part in ("tiles", "distinct") else stored[part]
+        assert counted == value, f"miscounted: {part} of {entity} is {counted}, its events make {value}"
+    times = sorted(entry["time_ms"] for entry in expected.get("sequence", ()))
     if len(times) < SEQUENCE_LENGTH:
-        shown = sorted(entry["time_ms"] for entry in found.get("sequence", ()))
-        assert shown == times, f"miscounted: {entity}'s sequence holds {shown}, not {times}"
+        stored_times = sorted(entry["time_ms"] for entry in stored.get("sequence", ()))
+        assert stored_times == times, f"miscounted: {entity}'s sequence holds {stored_times}, not {times}"
 
 
-def _check_replicas(blobs: Mapping[tuple[int, str], bytes], others: Replicas) -> None:
-    """What a group sees of the others is what they hold."""
-    found: dict[int, list[bytes]] = defaultdict(list)
+def _check_replicas(blobs: Mapping[tuple[int, bytes], bytes], others: Replicas) -> None:
+    """Each group sees the other groups' replicas as they hold them."""
+    replicas: dict[int, list[bytes]] = defaultdict(list)
     for row, blob in zip(others.of.tolist(), others.blobs, strict=True):
-        found[row].append(blob)
-    for row, (group, name) in enumerate(blobs):
-        elsewhere = sorted(blob for (other, of), blob in blobs.items() if of == name and other != group and blob)
-        assert sorted(found[row]) == elsewhere, f"missing: replicas of {name} that group {group} does not see"
+        replicas[row].append(blob)
+    for row, (group, key) in enumerate(blobs):
+        elsewhere = sorted(blob for (other, of), blob in blobs.items() if of == key and other != group and blob)
+        assert sorted(replicas[row]) == elsewhere, f"missing: replicas of {key.hex()} that group {group} does not see"
 
 
 AnswerLog = list[tuple[str, int, bytes | None, bytes]]  # topic, partition, key, value
 
 
-def check_answers(wanted: Mapping[str, Event], published: AnswerLog, *, decided_again: bool = False) -> None:
+def check_answers(expected: Mapping[str, Event], published: AnswerLog, *, decided_again: bool = False) -> None:
     """Assert that every event has its two answers, nothing else is there, and that what was repeated is the same to the byte.
 
     Args:
-        wanted: The events by the id of their answers.
+        expected: The events by the id of their answers.
         decided_again: Redis went back in time: what it forgot was decided a second time, and may differ in the time of scoring.
     """
     seen: dict[tuple[str, str], set[bytes]] = defaultdict(set)
@@ -97,7 +96,7 @@ def check_answers(wanted: Mapping[str, Event], published: AnswerLog, *, decided_
         if decided_again:
             answer.pop("scored_time_ms")
         seen[topic, answer["answer_id"]].add(msgspec.json.encode(answer) if decided_again else value)
-    answers = {(topic, identifier) for topic in ("intent-labels", "recommendation-candidates") for identifier in wanted}
+    answers = {(topic, identifier) for topic in ("intent-labels", "recommendation-candidates") for identifier in expected}
     missing, foreign = answers - seen.keys(), seen.keys() - answers
     assert not missing, f"missing: {len(missing)} answers were never published, as {sorted(missing)[:3]}"
     assert not foreign, f"foreign: {sorted(foreign)[:3]} belong to no event"

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from verification.oracle_values import RawEvent
+from stream_app.events import Click, Order
 from verification.raw_files import card_events, find_files, stand_in, taobao_events
 
 
@@ -18,9 +18,9 @@ def test_each_taobao_behaviour_is_its_event(tmp_path: Path) -> None:
     rows = "7,1,2,pv,10\n7,1,2,cart,11\n7,1,2,fav,12\n8,3,4,buy,13\n"
     path.write_bytes(gzip.compress(rows.encode()))
     events = list(taobao_events(path, 10))
-    assert [event.kind for event in events] == ["view", "cart", "favourite", "order"]
-    assert [event.topic for event in events] == ["clicks", "clicks", "clicks", "orders"]
-    assert [event.time_ms for event in events] == [10_000, 11_000, 12_000, 13_000]
+    assert [type(event) for event in events] == [Click, Click, Click, Order]
+    assert [event.action for event in events if isinstance(event, Click)] == ["view", "cart", "favourite"]
+    assert [event.event_time_ms for event in events] == [10_000, 11_000, 12_000, 13_000]
     assert {event.user for event in events} == {"tb-7", "tb-8"}
 
 
@@ -44,8 +44,8 @@ def test_cards_come_by_time_even_if_the_file_is_not_sorted(tmp_path: Path) -> No
     pq.write_table(table, path)
     events = list(card_events(path, 2))
     assert [event.user for event in events] == ["card-2", "card-3"]
-    assert events[0].time_ms == 1_000
-    assert events[0].kind == "order"
+    assert events[0].event_time_ms == 1_000
+    assert isinstance(events[0], Order)
 
 
 def test_the_stand_in_has_the_shape_of_the_real_files_and_repeats_exactly(tmp_path: Path) -> None:
@@ -56,8 +56,8 @@ def test_the_stand_in_has_the_shape_of_the_real_files_and_repeats_exactly(tmp_pa
     assert len({event.user for event in taobao}) < 200  # users come back
     cards = list(card_events(one.cards, 200))
     assert cards == list(card_events(two.cards, 200))
-    assert [event.time_ms for event in cards] == sorted(event.time_ms for event in cards)
-    assert all(isinstance(event, RawEvent) and event.amount > 0 for event in cards)
+    assert [event.event_time_ms for event in cards] == sorted(event.event_time_ms for event in cards)
+    assert all(isinstance(event, Order) and event.amount > 0 for event in cards)
 
 
 def test_real_files_are_found_only_if_both_are_there(tmp_path: Path) -> None:

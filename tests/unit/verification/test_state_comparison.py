@@ -2,44 +2,50 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from verification.arrival_order import session_after
-from verification.oracle import Entity, OracleState, expected_states
-from verification.oracle_values import RawEvent
+from stream_app.events import Click, Event, Order, OrderLine, Search
+from verification.oracle.replay import Entity, EntityLog, entity_logs
 from verification.state_comparison import compare_states
 
 KEY = "a key for tests only"
-States = dict[Entity, OracleState]
+State = dict[str, Any]
+States = dict[Entity, State]
 
 
-def events() -> list[RawEvent]:
-    clicks = [RawEvent("clicks", "a", "view", 60_000 * i, device="d", item=f"i{i}", category=f"c{i}") for i in range(40)]
-    orders = [RawEvent("orders", "b", "order", 90_000 * i, device="d", amount=1.5, instrument="p") for i in range(4)]
-    searches = [RawEvent("searches", "c", "search", 90_000 * i, query=f"q{i}") for i in range(4)]
-    return clicks + orders + searches
+def head(user: str, i: int, every_ms: int) -> dict[str, Any]:
+    return {"event_id": f"e{i}", "user": user, "event_time_ms": every_ms * i}
 
 
-def expected() -> States:
-    return expected_states(events(), {"a": 1, "b": 2, "c": 3}, KEY)
+def events() -> list[Event]:
+    clicks = [Click(**head("a", i, 60_000), action="view", device="d", item=f"i{i}", category=f"c{i}") for i in range(40)]
+    line = [OrderLine(item="i")]
+    orders = [
+        Order(**head("b", i, 90_000), device="d", lines=line, amount=1.5, currency="EUR", payment_instrument="p")
+        for i in range(4)
+    ]
+    searches = [Search(**head("c", i, 90_000), query=f"q{i}") for i in range(4)]
+    return [*clicks, *orders, *searches]
+
+
+def expected() -> dict[Entity, EntityLog]:
+    return entity_logs(events(), {"a": 1, "b": 2, "c": 3}, KEY)
 
 
 def stored() -> States:
-    """What a right store holds: the oracle's own states, with sequences and sessions as a store keeps them."""
-    states = copy.deepcopy(expected())
+    """What a right store holds: the oracle's own states, with the numbers of commits."""
+    states = {entity: log.kind.describe(log.events) for entity, log in expected().items()}
     for state in states.values():
-        state.sequence = [entry for entries in state.arrivals.values() for entry in entries][-32:]
-        state.commits = [n // 5 for n, _ in enumerate(state.sequence)]
-        state.session = session_after((visit for visits in state.visits.values() for visit in visits), state)
-        state.arrivals, state.visits = {}, {}
+        for n, entry in enumerate(state.get("sequence", ())):
+            entry["commit"] = n // 5
     return states
 
 
-def user_of(states: States, group: int = 1) -> OracleState:
+def user_of(states: States, group: int = 1) -> State:
     return next(state for (of_group, kind, _), state in states.items() if (of_group, kind) == (group, "user"))
 
 
@@ -56,78 +62,74 @@ def test_a_right_store_has_no_difference() -> None:
 
 
 def counted_twice(states: States) -> None:
-    ring = user_of(states).rings["sum events/1h"]
+    ring = user_of(states)["tiles"]["sum events/1h"]
     ring[max(ring)] += 1
 
 
 def counter_lost(states: States) -> None:
-    ring = user_of(states).rings["sum views/1h"]
+    ring = user_of(states)["tiles"]["sum views/1h"]
     del ring[max(ring)]
 
 
 def ring_lost(states: States) -> None:
-    del user_of(states).rings["sum views/1h"]
+    del user_of(states)["tiles"]["sum views/1h"]
 
 
 def ring_of_another_window(states: States) -> None:
-    user_of(states).rings["sum spend/1y"] = {0: 1}
+    user_of(states)["tiles"]["sum spend/1y"] = {0: 1}
 
 
 def set_with_another_value(states: States) -> None:
-    sets = user_of(states).sets
-    ring = next(iter(sets.values()))
-    ring[min(ring)] = ("values", (1, 2))
+    ring = next(ring for ring in user_of(states)["distinct"].values() if ring)
+    ring[min(ring)] = {"values": [1, 2]}
 
 
 def set_lost(states: States) -> None:
-    user_of(states).sets.popitem()
+    sets = user_of(states)["distinct"]
+    del sets[next(name for name, ring in sets.items() if ring)]
 
 
 def last_value_older(states: States) -> None:
-    lasts = user_of(states).lasts
-    name, (time_ms, value) = next(iter(lasts.items()))
-    lasts[name] = (time_ms - 1, value)
+    next(iter(user_of(states)["last"].values()))["time_ms"] -= 1
 
 
 def histogram_of_one_more(states: States) -> None:
-    histograms = user_of(states).histograms
-    name, counts = next(iter(histograms.items()))
-    histograms[name] = (counts[0] + 1, *counts[1:])
+    next(iter(user_of(states)["histograms"].values()))[0] += 1
 
 
 def session_longer(states: States) -> None:
-    state = user_of(states)
-    assert state.session is not None
-    state.session = state.session._replace(start_ms=state.session.start_ms - 1)
+    user_of(states)["session"]["start_ms"] -= 1
 
 
 def session_lost(states: States) -> None:
-    user_of(states).session = None
+    user_of(states)["session"] = None
 
 
 def commits_fall(states: States) -> None:
-    user_of(states).commits.reverse()
+    sequence = user_of(states)["sequence"]
+    for n, entry in enumerate(sequence):
+        entry["commit"] = len(sequence) - n
 
 
 def query_missing(states: States) -> None:
-    del user_of(states, 3).queries[0]
+    del user_of(states, 3)["queries"][0]
 
 
 def newest_behind(states: States) -> None:
-    user_of(states).newest_ms = 1
+    user_of(states)["newest_ms"] = 1
 
 
 def first_wrong(states: States) -> None:
-    user_of(states).first_ms = 1
+    user_of(states)["first_ms"] = 1
 
 
 def sequence_swapped(states: States) -> None:
-    sequence = user_of(states).sequence
+    sequence = user_of(states)["sequence"]
     sequence[3], sequence[4] = sequence[4], sequence[3]
 
 
 def sequence_with_a_repeat(states: States) -> None:
-    sequence = user_of(states).sequence
+    sequence = user_of(states)["sequence"]
     sequence[:] = [*sequence[1:], sequence[-1]]
 
 
@@ -136,7 +138,7 @@ def key_missing(states: States) -> None:
 
 
 def key_extra(states: States) -> None:
-    states[7, "user", "00" * 16] = OracleState(1, 1)
+    states[7, "user", "00" * 16] = user_of(states)
 
 
 def replica_in_another_group(states: States) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 
+from stream_app.events import Click, Event, Order, OrderLine
 from verification.answer_audit import AnswerAudit, AuditProblems
-from verification.oracle_values import RawEvent
 from verification.state_comparison import StateComparison
 from verification.verify import AuditVerdict, SourceRecords, judge_sources
 
-RAW = [RawEvent("clicks", "a", "view", 1), RawEvent("clicks", "a", "view", 2), RawEvent("orders", "b", "order", 3)]
+VIEWS = [Click(event_id=f"e{n}", user="a", event_time_ms=n, action="view", item="i") for n in (1, 2)]
+RAW: list[Event] = [
+    *VIEWS,
+    Order(event_id="e3", user="b", event_time_ms=3, lines=[OrderLine(item="i")], amount=1.0, currency="EUR"),
+]
 
 
 def records(*counts: tuple[str, str, int]) -> SourceRecords:

@@ -1,7 +1,7 @@
 """Engine against oracle: the same log through both, and every number of every event and of every state compared.
 
 Counts, sums, times, means, sets and codes must agree to the last bit of float32. Deviations alone may be off, by what
-oracle_readings.slack says of the numbers at hand.
+`verification.oracle.readings.tolerance` says of the numbers at hand.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_app.events import Click, Event, Order, Search
+from stream_app.events import Event
 from stream_app.features.declarations import Catalogue, Feature
 from stream_app.features.fold_types import FoldResult
 from tests.unit.stream_app.features.cases import KEY, Run, group_of, new_run
-from tests.unit.stream_app.features.oracle import Expected, Oracle
-
-_TOPICS: dict[type[Event], str] = {Search: "searches", Click: "clicks", Order: "orders"}
+from verification.oracle.replay import ExpectedEvent, Oracle
 
 
 def run_both(catalogue: Catalogue, log: Sequence[Event], *, size: int, groups: int = 1, lateness_ms: int) -> tuple[Run, Oracle]:
@@ -32,11 +30,11 @@ def run_both(catalogue: Catalogue, log: Sequence[Event], *, size: int, groups: i
             group = group_of(event, groups)
             check_event(catalogue, result, e, oracle.apply(event, group, commits[group]), event)
         oracle.next_batch()
-    check_states(run, oracle, log)
+    check_states(run, oracle)
     return run, oracle
 
 
-def check_event(catalogue: Catalogue, result: FoldResult, e: int, expected: Expected, event: Event) -> None:
+def check_event(catalogue: Catalogue, result: FoldResult, e: int, expected: ExpectedEvent, event: Event) -> None:
     assert result.context[e].tolist() == list(expected.context)
     assert result.item[e].tolist() == list(expected.item)
     assert result.query[e].tolist() == list(expected.query)
@@ -47,7 +45,7 @@ def check_event(catalogue: Catalogue, result: FoldResult, e: int, expected: Expe
         for tensor in (result.dense, result.sequence_ids, result.sequence_gaps, result.query_ids, result.query_gaps):
             assert not tensor[e].any(), "a late event has zeros"
         return
-    check_features(catalogue.features, result.dense[e], expected.features, expected.slacks)
+    check_features(catalogue.features, result.dense[e], expected.features, expected.tolerances)
     shown = (result.sequence_ids[e], result.sequence_gaps[e], expected.sequence)
     for ids, gaps, wanted in (shown, (result.query_ids[e], result.query_gaps[e], expected.queries)):
         assert ids.tolist() == [list(codes) for codes, _ in wanted]
@@ -55,7 +53,7 @@ def check_event(catalogue: Catalogue, result: FoldResult, e: int, expected: Expe
 
 
 def check_features(
-    features: Sequence[Feature], found: NDArray[np.float32], expected: Sequence[float], slacks: Mapping[int, float]
+    features: Sequence[Feature], found: NDArray[np.float32], expected: Sequence[float], tolerances: Mapping[int, float]
 ) -> None:
     """Compare the engine's numbers with the oracle's."""
     wanted = np.array(expected, np.float32)
@@ -63,36 +61,25 @@ def check_features(
     off = [
         f"{features[f]}: engine {float(found[f])!r}, oracle {expected[f]!r}"
         for f in np.flatnonzero(found != wanted).tolist()
-        if not abs(float(found[f]) - expected[f]) <= slacks.get(f, 0.0)
+        if not abs(float(found[f]) - expected[f]) <= tolerances.get(f, 0.0)
     ]
     assert not off, f"{len(off)} features differ, the first: " + "; ".join(off[:3])
 
 
-def check_states(run: Run, oracle: Oracle, log: Sequence[Event]) -> None:
+def check_states(run: Run, oracle: Oracle) -> None:
     """Every state of every group, and none besides."""
-    hashes = event_hashes(run, log)
     for kind in run.engine.kinds:
         expected: dict[tuple[int, bytes], dict[str, Any]] = {}
-        for (kind_name, name), seen in oracle.past.items():
+        for (kind_name, key), events in oracle.events.items():
             if kind_name == kind.name:
-                for group in {fact.group for fact in seen}:
-                    expected[group, oracle.keys[kind.name, name]] = oracle.state(kind, name, group)
-        for state in expected.values():
-            for interaction in state.get("sequence", ()):
-                interaction["event"] = hashes[interaction["event"]]
-        found = run.described(kind.name)
-        assert found.keys() == expected.keys(), kind.name
+                expected |= {(group, key): oracle.state(kind.name, key, group) for group in {event.group for event in events}}
+        described = run.described(kind.name)
+        assert described.keys() == expected.keys(), kind.name
         for pair, state in expected.items():
-            parts = [part for part in state.keys() | found[pair].keys() if state.get(part) != found[pair].get(part)]
-            assert not parts, [(kind.name, part, "engine", found[pair].get(part), "oracle", state.get(part)) for part in parts]
-
-
-def event_hashes(run: Run, log: Sequence[Event]) -> dict[tuple[str, str], int]:
-    """The engine's hash of each topic and event id; different for different ones, or the test could not tell."""
-    found = run.engine.columns(log, [0] * len(log), run.identity).event.tolist()
-    hashes = {(_TOPICS[type(event)], event.event_id): number for event, number in zip(log, found, strict=True)}
-    assert len(set(hashes.values())) == len(hashes)
-    return hashes
+            parts = [part for part in state.keys() | described[pair].keys() if state.get(part) != described[pair].get(part)]
+            assert not parts, [
+                (kind.name, part, "engine", described[pair].get(part), "oracle", state.get(part)) for part in parts
+            ]
 
 
 def without_order(described: dict[str, Any]) -> dict[str, Any]:

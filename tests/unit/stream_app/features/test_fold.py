@@ -28,8 +28,8 @@ from tests.unit.stream_app.features.cases import (
     tensors,
 )
 from tests.unit.stream_app.features.catalogue_for_tests import EVERYTHING
-from tests.unit.stream_app.features.oracle import Oracle
-from tests.unit.stream_app.features.oracle_facts import fact_of
+from verification.oracle.facts import facts_of
+from verification.oracle.replay import Oracle
 
 CATALOGUES = {"everything": EVERYTHING, "shipped": CATALOGUE}
 both_catalogues = pytest.mark.parametrize("which", CATALOGUES)
@@ -108,13 +108,13 @@ def test_reading_without_an_event_gives_what_an_event_without_values_would_read(
     for event in log:
         oracle.apply(event, 0)
     for kind in CATALOGUES[which].kinds:
-        names = sorted(name for of, name in oracle.past if of == kind.name)
-        blobs = [run.blobs[kind.name][0, oracle.keys[kind.name, name]] for name in names]
+        keys = sorted(key for of, key in oracle.events if of == kind.name)
+        blobs = [run.blobs[kind.name][0, key] for key in keys]
         features, values = run.engine.read_features(kind.name, blobs, at)
         of_kind = [f for f in CATALOGUES[which].features if f.entity == kind.name]
         assert list(features) == [f.name for f in of_kind]
-        for name, row in zip(names, values, strict=True):
-            check_features(of_kind, row, *oracle.read(kind, name, at))
+        for key, row in zip(keys, values, strict=True):
+            check_features(of_kind, row, *oracle.read(kind, key, at))
 
 
 def view(at: int, user: str = "u", event_id: str = "") -> Click:
@@ -127,7 +127,7 @@ def test_an_event_after_a_long_silence_finds_every_window_empty() -> None:
     names, values = run.engine.read_features("user", [next(iter(run.blobs["user"].values()))], NOON + 900 * DAY_MS)
     assert windows
     assert all(values[0, names.index(f.name)] == max(f.low, 0.0) for f in windows)
-    assert oracle.past
+    assert oracle.events
 
 
 def test_a_late_event_changes_no_entity_and_says_how_late_it_is() -> None:
@@ -160,7 +160,7 @@ def test_the_last_millisecond_of_2099_and_the_first_event_go_together(which: str
 def test_without_a_past_every_feature_has_its_default() -> None:
     run = new_run(catalogue=EVERYTHING)
     search = Search(event_id="e", user="u", event_time_ms=NOON, query="q")
-    own = fact_of(search, EVERYTHING, KEY).values
+    own = facts_of(search, EVERYTHING, KEY).values
     dense = run.batch([search]).dense[0]
     for feature, value in zip(EVERYTHING.features, dense.tolist(), strict=True):
         if feature.entity != "event":
