@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 from devservices.install import bundled_redis
 from devservices.mock_broker import mock_broker
 from devservices.ports import free_port
@@ -109,7 +111,7 @@ def _folder(services: Path) -> Iterator[Path]:
     """Yield a folder that is removed at the end; take away those of processes that have died without doing so."""
     services.mkdir(parents=True, exist_ok=True)
     for old in services.glob(f"{_PREFIX}*"):
-        if not Path(f"/proc/{old.name.removeprefix(_PREFIX).partition('-')[0]}").exists():
+        if not psutil.pid_exists(int(old.name.removeprefix(_PREFIX).partition("-")[0])):
             shutil.rmtree(old, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-", dir=services) as folder:
         yield Path(folder)

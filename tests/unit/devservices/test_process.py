@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from devservices import process
@@ -49,10 +50,10 @@ def test_it_is_not_taken_for_a_server_of_another_folder_or_name(start: list[Star
 def test_a_stopped_process_is_gone_and_leaves_no_zombie(start: list[Started], tmp_path: Path) -> None:
     start.append(server := Started(tmp_path, WAIT))
     assert process.stop(server.pid, BINARY, server.config) is False
-    assert not Path(f"/proc/{server.pid}").exists()
+    assert not psutil.pid_exists(server.pid)
 
 
-def test_one_that_ignores_sigterm_is_killed(start: list[Started], tmp_path: Path) -> None:
+def test_a_process_that_ignores_sigterm_is_killed(start: list[Started], tmp_path: Path) -> None:
     start.append(server := Started(tmp_path, STUBBORN))
     assert process.stop(server.pid, BINARY, server.config, patience_s=0.2) is True
     assert process.find(BINARY, server.config) is None
@@ -68,16 +69,17 @@ def test_a_pid_that_belongs_to_another_process_now_is_not_signalled(tmp_path: Pa
 
 def test_a_forked_helper_is_not_taken_for_the_server(start: list[Started], tmp_path: Path) -> None:
     start.append(server := Started(tmp_path, FORKS))
-    helpers = [int(child) for child in Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()]
+    helpers = psutil.Process(server.pid).children()
     try:
         assert process.find(BINARY, server.config) == server.pid
     finally:
         for helper in helpers:
-            os.kill(helper, signal.SIGKILL)
+            helper.kill()
 
 
 def test_a_process_that_ends_at_once_is_not_found(tmp_path: Path) -> None:
     config = tmp_path / "server.conf"
     pid = process.spawn([sys.executable, "-c", "", str(config)], tmp_path / "server.log")
-    assert process.wait_until(lambda: process.reap(pid) or not Path(f"/proc/{pid}").exists(), 20)
-    assert process.find(BINARY, config) is None
+    assert process.wait_until(lambda: process.find(BINARY, config) is None, 20)
+    assert process.stop(pid, BINARY, config) is False
+    assert not psutil.pid_exists(pid)
