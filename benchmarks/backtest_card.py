@@ -9,7 +9,6 @@ Trains what has to be trained (benchmarks/cards/card_models.py), the network in 
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from benchmarks.cards.card_models import CARDS_FILE, HANDBOOK, card_dataset, train_network, train_trees
+from verification.harness.results import print_figures
 
 _RUN: Final = Path("runs/backtest-card")
 _SEVEN_DAYS: Final = 7
@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--run", type=Path, default=_RUN)
     parser.add_argument("--epochs", type=int, help="Of the network, in place of the configuration's.")
+    parser.add_argument("--save", action="store_true", help="Write the figures to benchmarks/results too.")
     parser.add_argument("--only-network", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     cards, keep = given.data / CARDS_FILE, given.run / "training-set.npz"
@@ -74,7 +75,7 @@ def main() -> None:
     _say(f"{time.monotonic() - begin_s:.0f} s: judging")
     config = _config(given.run)
     report = _judged(config, cards, given.run)
-    print(json.dumps({**report, "seconds": round(time.monotonic() - begin_s, 1)}))
+    print_figures("backtest_card", {**report, "seconds": round(time.monotonic() - begin_s, 1)}, save=given.save)
 
 
 def _again(given: argparse.Namespace, *more: str) -> list[str]:

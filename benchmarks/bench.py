@@ -26,11 +26,12 @@ from benchmarks.live.load import fill
 from benchmarks.live.workload import Workload
 from devservices import real
 from stream_app.events import ANSWER_TOPICS
-from verification.harness.command import home_option, told
+from verification.harness.command import home_option, reporting
 from verification.harness.namespace import MODEL, RunNamespace
 from verification.harness.origin import origin
 from verification.harness.processes import Fleet, FleetError, die_on_sigterm, log_tail, run_python
 from verification.harness.progress import Reporter
+from verification.harness.results import print_figures, save_option
 
 __all__ = ["main"]
 
@@ -72,13 +73,13 @@ class LiveBench:
     """One run of all measurements on the services of `home`."""
 
     plan: LiveBenchPlan
-    tell: Reporter
+    reporter: Reporter
     home: Path
     self_exits: int = 0
 
     def run(self) -> dict[str, Any]:
         """Measure everything and return the figures."""
-        services = real.up(self.home, self.tell.say)
+        services = real.up(self.home, self.reporter.say)
         spaces = {
             kind: RunNamespace.fresh(f"bench-{kind}-", services, self.home, extra, partitions=_PARTITIONS)
             for kind, extra in (("model", {}), ("bare", {"MILLRACE_MODEL_ENGINE": "none"}), ("idiomatic", {}))
@@ -141,7 +142,7 @@ class LiveBench:
         space.create_topics()
         workload = Workload(time.time_ns() // 1_000_000 - _BACKLOG_SPAN_MS, _BACKLOG_SPAN_MS / count)
         filled = fill(space.services.kafka.bootstrap, space.topic_prefix, workload, count)
-        self.tell.say(f"{what}: backlog of {count:,} events written at {filled:,.0f} a second")
+        self.reporter.say(f"{what}: backlog of {count:,} events written at {filled:,.0f} a second")
         start()
         labels = [space.topic("intent-labels")]
         answered = self._await_answers(space, fleet, count, self.plan.drain_limit_s, what)
@@ -151,7 +152,7 @@ class LiveBench:
             raise FleetError(f"{what}: no answer within {self.plan.drain_limit_s:.0f} s; the ends of the logs:\n{logs}")
         appends = read_appends(space.services.kafka.bootstrap, {}, ends)
         rate = drain_rate(appends.answer_ms)
-        self.tell.say(f"{what}: {rate:,.0f} events a second over {answered:,} events")
+        self.reporter.say(f"{what}: {rate:,.0f} events a second over {answered:,} events")
         return rate
 
     def _await_answers(self, space: RunNamespace, fleet: Fleet, count: int, limit_s: float, what: str) -> int:
@@ -165,7 +166,7 @@ class LiveBench:
             answered = meter.count(labels) or answered
             if answered and not before:
                 deadline = time.monotonic() + limit_s  # start-up (compilation, loading) is not the drain's
-            self.tell.at(what, answered, count)
+            self.reporter.at(what, answered, count)
         return answered
 
     def _steady(self, space: RunNamespace, fleet: Fleet, rate: float, load: int) -> dict[str, Any]:
@@ -182,7 +183,7 @@ class LiveBench:
         answered = self._await_answers(space, fleet, wanted, _SETTLE_S, f"{load} % load")
         appends = read_appends(bootstrap, before, meter.ends(topics))
         latency = percentiles(appends, _WARM_UP_MS)
-        self.tell.say(f"{load} % load ({sent['rate']:,.0f} a second): {latency}")
+        self.reporter.say(f"{load} % load ({sent['rate']:,.0f} a second): {latency}")
         return {
             "latency_ms": latency,
             "asked_per_s": round(rate, 1),
@@ -202,8 +203,9 @@ def _count(appends: Appends) -> int:
 @click.option("--events", type=click.IntRange(1_000), help="Backlog of the drain; default 150,000, with --quick 40,000.")
 @click.option("--workers", type=click.IntRange(1, _PARTITIONS), default=1, show_default=True, help="Worker processes.")
 @click.option("--quick", is_flag=True, help="About 90 s in place of 6 minutes; coarser figures.")
+@save_option
 @home_option
-def main(events: int | None, workers: int, quick: bool, home: Path) -> None:
+def main(events: int | None, workers: int, quick: bool, save: bool, home: Path) -> None:
     """Measure drain rate and latency on real Kafka and Redis; the last line is JSON.
 
     Example: python -m benchmarks.bench --quick
@@ -211,9 +213,9 @@ def main(events: int | None, workers: int, quick: bool, home: Path) -> None:
     die_on_sigterm()
     base = QUICK if quick else FULL
     plan = LiveBenchPlan(events or base.events, base.idiomatic_events, base.steady_s, base.drain_limit_s, workers)
-    with told(KafkaException, ValueError) as tell:
-        figures = LiveBench(plan, tell, home).run()
-    click.echo(json.dumps(figures))
+    with reporting(KafkaException, ValueError) as reporter:
+        figures = LiveBench(plan, reporter, home).run()
+    print_figures("bench", figures, save=save)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ The last line is JSON:
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,9 +32,10 @@ from benchmarks.engine.roofline import cost_of, roof
 from stream_app.inference.artifact import load_items, load_manifest, load_samples
 from stream_app.inference.engines.port import Tensors
 from stream_app.inference.retrieval.item_index import ItemIndex
-from verification.harness.command import told
+from verification.harness.command import reporting
 from verification.harness.origin import ROOT, origin
 from verification.harness.progress import Reporter
+from verification.harness.results import print_figures, save_option
 
 __all__ = ["main"]
 
@@ -74,7 +74,7 @@ FULL: Final = EngineBenchPlan(events=40_000, rows=8_192, sizes=(1, 16, 64, 256, 
 QUICK: Final = EngineBenchPlan(events=1_500, rows=512, sizes=(1, 16), seconds=0.05, items=12_000, compiled=False)
 
 
-def measured(ways: Ways, rows: Tensors, plan: EngineBenchPlan, tell: Reporter) -> dict[str, Any]:
+def measured(ways: Ways, rows: Tensors, plan: EngineBenchPlan, reporter: Reporter) -> dict[str, Any]:
     """Return `rows_per_s`, `p50_ms`, `p99_ms` and `reasons` of the engines."""
     found: dict[str, dict[str, Any]] = {
         figure: {name: None if isinstance(way, str) else {} for name, way in ways.items()}
@@ -88,7 +88,7 @@ def measured(ways: Ways, rows: Tensors, plan: EngineBenchPlan, tell: Reporter) -
             found["rows_per_s"][name][str(size)] = round(size * len(of_way) / float(np.sum(of_way)), 1)
             found["p50_ms"][name][str(size)], found["p99_ms"][name][str(size)] = round(float(p50), 4), round(float(p99), 4)
         rates = {name: found["rows_per_s"][name][str(size)] for name in able}
-        tell.say(f"batches of {size}: " + ", ".join(f"{name} {rate:,.0f}/s" for name, rate in rates.items()))
+        reporter.say(f"batches of {size}: " + ", ".join(f"{name} {rate:,.0f}/s" for name, rate in rates.items()))
     return {**found, "reasons": {name: way for name, way in ways.items() if isinstance(way, str)}}
 
 
@@ -170,32 +170,34 @@ def _asked_per_s(index: ItemIndex, users: NDArray[np.float32], k: int, seconds: 
     return round(done / (time.perf_counter() - began), 1)
 
 
-def run(folder: Path, checkpoint: Path | None, plan: EngineBenchPlan, tell: Reporter) -> dict[str, Any]:
+def run(folder: Path, checkpoint: Path | None, plan: EngineBenchPlan, reporter: Reporter) -> dict[str, Any]:
     """Measure everything and return the figures."""
-    tell.say(f"replaying {plan.events:,} events of a simulated shop")
+    reporter.say(f"replaying {plan.events:,} events of a simulated shop")
     rows = replayed_rows(plan.events, plan.rows)
     network, sample = serving_network(folder, checkpoint), batch_of(rows, plan.sizes[-1], 0)
-    tell.say("opening the engines" + (" (torch.compile takes a minute)" if plan.compiled else ""))
+    reporter.say("opening the engines" + (" (torch.compile takes a minute)" if plan.compiled else ""))
     ways = cpu_ways(folder, network, sample, compiled=plan.compiled)
-    figures = measured(ways, rows, plan, tell)
+    figures = measured(ways, rows, plan, reporter)
     able = {name: way for name, way in ways.items() if not isinstance(way, str)}
     users = np.concatenate([able["onnxruntime"](batch_of(rows, _USERS, number))["user_vector"] for number in range(4)])
     cost = cost_of(network, sample)
     figures |= {"same_in_any_batch": {name: same_in_any_batch(way, rows) for name, way in able.items()}}
     figures |= candidates(folder, users, plan)
-    figures |= {"cost": cost, "gpu": _on_gpu(folder, checkpoint, rows, plan, tell)}
+    figures |= {"cost": cost, "gpu": _on_gpu(folder, checkpoint, rows, plan, reporter)}
     notes = {"rows": plan.rows, "threads": 1, "torch_weights": "of the checkpoint" if checkpoint else "random"}
     return figures | notes | {"model": load_manifest(folder).version} | origin()
 
 
-def _on_gpu(folder: Path, checkpoint: Path | None, rows: Tensors, plan: EngineBenchPlan, tell: Reporter) -> dict[str, Any] | None:
+def _on_gpu(
+    folder: Path, checkpoint: Path | None, rows: Tensors, plan: EngineBenchPlan, reporter: Reporter
+) -> dict[str, Any] | None:
     if not torch.cuda.is_available():
         return None
     network, device = serving_network(folder, checkpoint), torch.cuda.get_device_name()
     cost = cost_of(network, batch_of(rows, plan.sizes[-1], 0))
     ways = gpu_ways(folder, network, batch_of(rows, plan.sizes[-1], 0), compiled=plan.compiled)
     roofs: dict[str, Any] = {precision: roof(cost, device, plan.sizes, precision) for precision in ("fp32", "fp16")}
-    return {"device": device, "roofline_rows_per_s": roofs, **measured(ways, rows, plan, tell)}
+    return {"device": device, "roofline_rows_per_s": roofs, **measured(ways, rows, plan, reporter)}
 
 
 _EXAMPLES = """\b
@@ -210,11 +212,12 @@ Examples:
 @click.option("--model", type=_FOLDER, default=_SHIPPED, help="Artefact's folder; default: the one that ships.")
 @click.option("--checkpoint", type=_FILE, help="Weights for torch.  [default: random ones]")
 @click.option("--quick", is_flag=True, help="Two batch sizes, without torch.compile: seconds, and coarse figures.")
-def main(model: Path, checkpoint: Path | None, quick: bool) -> None:
+@save_option
+def main(model: Path, checkpoint: Path | None, quick: bool, save: bool) -> None:
     """Measure every engine that runs the model here, and the index of items; the last line is JSON."""
-    with told() as tell:
-        figures = run(model, checkpoint, QUICK if quick else FULL, tell)
-    click.echo(json.dumps(figures))
+    with reporting() as reporter:
+        figures = run(model, checkpoint, QUICK if quick else FULL, reporter)
+    print_figures("bench_engine", figures, save=save)
 
 
 if __name__ == "__main__":

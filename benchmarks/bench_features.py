@@ -22,7 +22,6 @@ core too; `events`, `catalogue`, `features`.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -48,9 +47,10 @@ from stream_app.features.engine import FeatureEngine
 from stream_app.privacy import Pseudonymizer
 from stream_app.store.memory import MemoryStore
 from stream_app.store.redis_store import RedisStore
-from verification.harness.command import data_option, told
+from verification.harness.command import data_option, reporting
 from verification.harness.origin import ROOT, origin
 from verification.harness.progress import Reporter
+from verification.harness.results import print_figures, save_option
 
 __all__ = ["main"]
 
@@ -91,7 +91,7 @@ class FeatureBench:
     """One run of all measurements; keys of Redis begin with `prefix`."""
 
     plan: FeatureBenchPlan
-    tell: Reporter
+    reporter: Reporter
     url: str
     prefix: str
     engine: FeatureEngine = field(default_factory=lambda: FeatureEngine(CATALOGUE, allowed_lateness_ms=_LATENESS_MS))
@@ -99,7 +99,7 @@ class FeatureBench:
 
     def run(self, data: Path) -> dict[str, Any]:
         """Measure everything and return the figures."""
-        self.tell.say("compiling, or loading what was compiled before")
+        self.reporter.say("compiling, or loading what was compiled before")
         self.engine.warm()
         logs = find_logs(data, self.plan.taobao, self.plan.cards, self.plan.shop)
         store = MemoryStore(_GROUPS, _SHARED)
@@ -151,9 +151,9 @@ class FeatureBench:
                     resident.take(batch)
             with blobs.timed():
                 asyncio.run(in_lanes([way], [columns]))
-            self.tell.at(f"{log.name}, memory", rows.laps.events, log.total)
-        self.tell.say(f"{log.name}, memory: {_rate([rows]):,.0f} events a second over {rows.laps.events:,}")
-        self.tell.say(f"{log.name}, memory store: {_rate([blobs]):,.0f} events a second")
+            self.reporter.at(f"{log.name}, memory", rows.laps.events, log.total)
+        self.reporter.say(f"{log.name}, memory: {_rate([rows]):,.0f} events a second over {rows.laps.events:,}")
+        self.reporter.say(f"{log.name}, memory store: {_rate([blobs]):,.0f} events a second")
         return rows, blobs
 
     def _redis(self, log: FeatureLog) -> _Run:
@@ -163,7 +163,7 @@ class FeatureBench:
         lanes = [[e for e in events if group_of(e.user, _GROUPS) % _LANES == lane] for lane in range(_LANES)]
         columns = [self._columns(of_lane, _REDIS_BATCH, run.laps) for of_lane in lanes]
         asyncio.run(self._through_redis(f"{self.prefix}:{log.name}", columns, run))
-        self.tell.say(f"{log.name}, Redis: {_rate([run]):,.0f} events a second over {run.laps.events:,}")
+        self.reporter.say(f"{log.name}, Redis: {_rate([run]):,.0f} events a second over {run.laps.events:,}")
         return run
 
     async def _through_redis(self, prefix: str, columns: Sequence[Sequence[EventColumns]], run: _Run) -> None:
@@ -188,7 +188,7 @@ class FeatureBench:
                     keep_and_read(client, f"{self.prefix}:idiomatic", batch)
                     seconds += time.perf_counter() - began
                     count += len(batch)
-        self.tell.say(f"Redis commands by the book: {count / seconds:,.0f} events a second over {count:,}")
+        self.reporter.say(f"Redis commands by the book: {count / seconds:,.0f} events a second over {count:,}")
         return round(count / seconds, 1)
 
     def _columns(self, events: Sequence[Event], size: int, laps: Laps) -> list[EventColumns]:
@@ -248,18 +248,19 @@ Examples:
 @click.option("--cards", type=click.IntRange(1), help=f"Card transactions, the earliest ones; default {FULL.cards:,}.")
 @click.option("--quick", is_flag=True, help="Some thousand events: seconds in place of two minutes, and coarser figures.")
 @click.option("--redis-url", help="Redis to measure with; default: the one of this checkout, which is started if need be.")
-def main(data: Path, cards: int | None, quick: bool, redis_url: str | None) -> None:
+@save_option
+def main(data: Path, cards: int | None, quick: bool, redis_url: str | None, save: bool) -> None:
     """Measure the feature engine with state in memory and in Redis; the last line is JSON."""
     base = QUICK if quick else FULL
     plan = FeatureBenchPlan(base.taobao, cards or base.cards, base.shop, base.redis, base.idiomatic)
-    with told(redis.RedisError) as tell:
-        url = redis_url or real.up(ROOT, tell.say).redis.url
+    with reporting(redis.RedisError) as reporter:
+        url = redis_url or real.up(ROOT, reporter.say).redis.url
         prefix = f"{_PREFIX}-{uuid.uuid4().hex[:8]}"
         try:
-            figures = FeatureBench(plan, tell, url, prefix).run(data)
+            figures = FeatureBench(plan, reporter, url, prefix).run(data)
         finally:
             _forget(url, prefix)
-    click.echo(json.dumps(figures))
+    print_figures("bench_features", figures, save=save)
 
 
 if __name__ == "__main__":

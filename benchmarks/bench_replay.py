@@ -48,7 +48,8 @@ from stream_app.logs.log_source import chunks_of, open_log
 from stream_app.replay.canonical import CanonicalReplay
 from stream_app.replay.memory_state import MemoryState
 from verification.harness.origin import ROOT, origin
-from verification.harness.progress import Reporter, teller
+from verification.harness.progress import Reporter, open_reporter
+from verification.harness.results import print_figures, save_option
 
 __all__ = ["main"]
 
@@ -154,9 +155,9 @@ def _ours(orders: list[Order], catalogue: Catalogue) -> dict[str, Any]:
     return {name: dense[:, column] for column, name in enumerate(engine.feature_names)}
 
 
-def _live(quick: bool, tell: Reporter) -> float:
+def _live(quick: bool, reporter: Reporter) -> float:
     """Measure one live worker without a model, as `make bench` does."""
-    tell.say("a live worker without a model (benchmarks.bench), to compare with")
+    reporter.say("a live worker without a model (benchmarks.bench), to compare with")
     events = ["--events", "5000"] if quick else []
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.bench", "--quick", *events], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
@@ -207,25 +208,26 @@ Examples:
 @click.option("--events", type=click.IntRange(min=1), help="With --measure: so many.")
 @click.option("--live", type=click.FloatRange(min=1), help="Events a second of a live worker without a model; default: measured.")
 @click.option("--quick", is_flag=True, help="Some thousand events: seconds, and coarser figures.")
-def main(data: Path, model: Path, measure: str | None, events: int | None, live: float | None, quick: bool) -> None:
+@save_option
+def main(data: Path, model: Path, measure: str | None, events: int | None, live: float | None, quick: bool, save: bool) -> None:
     """Measure replay; the last line is JSON."""
     sizes = _QUICK if quick else _FULL
     if measure is not None:
         click.echo(json.dumps(_measure(measure, data, model, sizes, events)))
         return
-    tell = teller()
+    reporter = open_reporter()
     try:
         found = {}
         for what in ("features", "decoded", "model", "offline"):
-            tell.say(f"measuring: {what}")
+            reporter.say(f"measuring: {what}")
             found[what] = _in_child(what, data, model, quick=quick)
         memory = {}
         for count in sizes["memory"]:
-            tell.say(f"measuring: memory of {count:,} events")
+            reporter.say(f"measuring: memory of {count:,} events")
             memory[str(count)] = _in_child("memory", data, model, quick=quick, events=count)
-        rate = live or _live(quick, tell)
+        rate = live or _live(quick, reporter)
     finally:
-        tell.close()
+        reporter.close()
     features = found["features"]
     line = {
         "features_events_per_s": features["events_per_s"],
@@ -244,7 +246,7 @@ def main(data: Path, model: Path, measure: str | None, events: int | None, live:
         "offline_features": list(FEATURES),
         **origin(),
     }
-    click.echo(json.dumps(line))
+    print_figures("bench_replay", line, save=save)
 
 
 if __name__ == "__main__":

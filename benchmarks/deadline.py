@@ -6,7 +6,6 @@ in `benchmarks.bench`: from an event's append to its answers' append, by the bro
 
 from __future__ import annotations
 
-import json
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +18,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from benchmarks.bench import LiveBench, LiveBenchPlan
 from devservices import real
 from devservices.ports import free_port
-from verification.harness.command import home_option, told
+from verification.harness.command import home_option, reporting
 from verification.harness.namespace import RunNamespace
 from verification.harness.origin import origin
 from verification.harness.processes import Fleet, die_on_sigterm
+from verification.harness.results import print_figures, save_option
 
 __all__ = ["main"]
 
@@ -37,7 +37,7 @@ class Deadlines(LiveBench):
 
     def measure(self, deadlines_ms: list[int], rates: list[float]) -> dict[str, Any]:
         """Return {deadline: {rate: figures}}."""
-        services = real.up(self.home, self.tell.say)
+        services = real.up(self.home, self.reporter.say)
         return {str(deadline): self._with_deadline(services, deadline, rates) for deadline in deadlines_ms}
 
     def _with_deadline(self, services: Any, deadline_ms: int, rates: list[float]) -> dict[str, Any]:  # noqa: ANN401 - of real.up
@@ -76,17 +76,19 @@ def _numbers(text: str) -> list[float]:
 @click.option("--deadlines", default="0,10,50", show_default=True, help="Milliseconds, comma separated.")
 @click.option("--rates", default="500,3000", show_default=True, help="Events a second, comma separated.")
 @click.option("--seconds", type=click.FloatRange(5, 600), default=20.0, show_default=True, help="Length of a steady phase.")
+@save_option
 @home_option
-def main(deadlines: str, rates: str, seconds: float, home: Path) -> None:
+def main(deadlines: str, rates: str, seconds: float, save: bool, home: Path) -> None:
     """Measure latency and batch size by deadline on real Kafka and Redis; the last line is JSON.
 
     Example: python -m benchmarks.deadline --deadlines 0,20 --rates 1000
     """
     die_on_sigterm()
     plan = LiveBenchPlan(events=_WARM_UP_EVENTS, idiomatic_events=1, steady_s=seconds, drain_limit_s=60.0, workers=1)
-    with told(KafkaException, ValueError) as tell:
-        found = Deadlines(plan, tell, home).measure([round(d) for d in _numbers(deadlines)], _numbers(rates))
-    click.echo(json.dumps({"latency_ms": found, "clock": "broker, LogAppendTime at both ends", **origin()}))
+    with reporting(KafkaException, ValueError) as reporter:
+        found = Deadlines(plan, reporter, home).measure([round(d) for d in _numbers(deadlines)], _numbers(rates))
+    figures = {"latency_ms": found, "clock": "broker, LogAppendTime at both ends", **origin()}
+    print_figures("deadline", figures, save=save)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ status is 1 where one is not.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -24,7 +23,8 @@ from training.jobs import with_tasks
 from trt_build.export.onnx_files import source_of_checkpoint
 from trt_build.parity.parity_report import ParityVerdict, verify_onnx
 from verification.harness.origin import ROOT, origin
-from verification.harness.progress import Reporter, teller
+from verification.harness.progress import Reporter, open_reporter
+from verification.harness.results import print_figures, save_option
 
 __all__ = ["compared", "main"]
 
@@ -55,29 +55,30 @@ Examples:
 @click.option("--rows", type=click.IntRange(5), default=10_000, show_default=True, help="Rows to compare on, for each preset.")
 @click.option("--train-rows", type=click.IntRange(100), default=20_000, show_default=True, help="To train on, at most.")
 @click.option("--only", type=click.Choice(sorted(CASES)), multiple=True, help="This preset; may be repeated.  [default: all]")
-def main(data: Path, rows: int, train_rows: int, only: tuple[str, ...]) -> None:
+@save_option
+def main(data: Path, rows: int, train_rows: int, only: tuple[str, ...], save: bool) -> None:
     """Compare ONNX with torch for every preset, on rows as they are in use."""
     torch.set_num_threads(1)
-    found, tell = {}, teller()
+    found, reporter = {}, open_reporter()
     try:
         for name in only or CASES:
-            tell.say(f"{name}: reading")
-            found[name] = _case(name, data, rows, train_rows, tell)
+            reporter.say(f"{name}: reading")
+            found[name] = _case(name, data, rows, train_rows, reporter)
     finally:
-        tell.close()
+        reporter.close()
     within = all(one["within"] for one in found.values())
     line = {"within": within, "presets": found, "train_rows": train_rows, "torch": torch.__version__, **origin()}
-    click.echo(json.dumps(line))
+    print_figures("parity", line, save=save)
     sys.exit(0 if within else 1)
 
 
-def _case(name: str, data: Path, rows: int, train_rows: int, tell: Reporter) -> dict[str, Any]:
+def _case(name: str, data: Path, rows: int, train_rows: int, reporter: Reporter) -> dict[str, Any]:
     began = time.monotonic()
-    material = material_of(CASES[name], data, rows, lambda sentence: tell.say(f"{name}: {sentence}"))
-    tell.say(f"{name}: training, exporting, comparing on {_count(material):,} rows ({material.rows_of})")
+    material = material_of(CASES[name], data, rows, lambda sentence: reporter.say(f"{name}: {sentence}"))
+    reporter.say(f"{name}: training, exporting, comparing on {_count(material):,} rows ({material.rows_of})")
     said = compared(material, train_rows)
     for sentence in said.pop("wrong"):
-        tell.say(f"{name}: NOT within what is allowed: {sentence}")
+        reporter.say(f"{name}: NOT within what is allowed: {sentence}")
     return {**said, "seconds": round(time.monotonic() - began, 1)}
 
 

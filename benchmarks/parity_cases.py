@@ -124,7 +124,7 @@ def material_of(case: ParityCase, data: Path, count: int, say: Callable[[str], N
         case: one of CASES.
         data: folder of the real data sets.
         count: rows to compare on, spread evenly; all where there are fewer.
-        say: told what is being done.
+        say: gets a line for each step.
     """
     config, path = case.training_config(), data / case.data
     is_made = bool(case.data) and not path.exists()

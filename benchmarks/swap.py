@@ -32,12 +32,13 @@ from stream_app.events import ANSWER_TOPICS, SOURCE_TOPICS
 from stream_app.inference.registry.directory import DirectoryBackend
 from stream_app.inference.registry.model_registry import ModelRegistry
 from verification.answer_audit import ALERTS, CANDIDATES, DEAD, LABELS, LATE, AnswerAudit
-from verification.harness.command import home_option, told
+from verification.harness.command import home_option, reporting
 from verification.harness.namespace import MODEL, RunNamespace
 from verification.harness.origin import origin
 from verification.harness.output_topics import OutputTopicReader
 from verification.harness.processes import Fleet, FleetError, die_on_sigterm, log_tail, run_python
 from verification.harness.progress import Reporter
+from verification.harness.results import print_figures, save_option
 from verification.swap_audit import SwapAudit
 
 __all__ = ["SwapPlan", "SwapRun", "main"]
@@ -76,20 +77,20 @@ class SwapRun:
     """One run in a space of its own."""
 
     plan: SwapPlan
-    tell: Reporter
+    reporter: Reporter
     space: RunNamespace
     registry: ModelRegistry
     pair: tuple[str, str]
 
     @classmethod
-    def prepare(cls, plan: SwapPlan, tell: Reporter, space: RunNamespace, models: Path) -> SwapRun:
+    def prepare(cls, plan: SwapPlan, reporter: Reporter, space: RunNamespace, models: Path) -> SwapRun:
         """Make the registry `models` with two models, and let the first one serve."""
         registry = ModelRegistry(DirectoryBackend(models), SystemClock())
         first = registry.add(MODEL)
         perturbed(MODEL, models.parent / "other")
         second = registry.add(models.parent / "other")
         registry.promote(first, by="benchmark", why="the first one")
-        return cls(plan, tell, space, registry, (first, second))
+        return cls(plan, reporter, space, registry, (first, second))
 
     @staticmethod
     def settings(models: Path) -> dict[str, str]:
@@ -128,7 +129,7 @@ class SwapRun:
             stages = self.registry.promote(self.pair[(number + 1) % 2], by="benchmark", why=f"swap {number + 1}")
             self._await_worker(fleet, stages.revision, _SWAP_LIMIT_S)
             windows.append((began, clock.now_ms()))
-            self.tell.at("swaps", number + 1, self.plan.swaps)
+            self.reporter.at("swaps", number + 1, self.plan.swaps)
             time.sleep(self.plan.pause_s)
         return windows
 
@@ -161,7 +162,7 @@ class SwapRun:
         while time.monotonic() < deadline:
             fleet.tend()
             answered = meter.count(self.space.topic("intent-labels"), self.space.topic("late-events")) or 0
-            self.tell.at("answers", answered, sent)
+            self.reporter.at("answers", answered, sent)
             if answered >= sent:
                 break
             time.sleep(_POLL_S)
@@ -176,7 +177,7 @@ class SwapRun:
         before = _p99(appends, _outside(appends, windows[0][0]))
         during = _p99(appends, _inside(appends, windows))
         for kind, count in mixed.items():
-            self.tell.say(f"mixed: {kind}: {count}")
+            self.reporter.say(f"mixed: {kind}: {count}")
         return {
             "events": events,
             "lost": books.problems.counts["missing"],
@@ -241,25 +242,26 @@ def _p99(appends: Appends, chosen: NDArray[np.bool_]) -> float:
 @click.option(
     "--before", "before_s", type=click.FloatRange(5), default=FULL.before_s, show_default=True, help="Seconds without a swap."
 )
+@save_option
 @home_option
-def main(swaps: int, rate: float, before_s: float, home: Path) -> None:
+def main(swaps: int, rate: float, before_s: float, save: bool, home: Path) -> None:
     """Swap models under load on real Kafka and Redis; the last line is JSON. Exit status 1 if anything was lost or mixed.
 
     Example: python -m benchmarks.swap --swaps 20
     """
     die_on_sigterm()
-    with told(KafkaException, ValueError) as tell:
-        services = real.up(home, tell.say)
+    with reporting(KafkaException, ValueError) as reporter:
+        services = real.up(home, reporter.say)
         blank = RunNamespace.fresh("swap-", services, home, partitions=_PARTITIONS)
         models = blank.folder / "models"
         space = RunNamespace(blank.name, services, blank.folder, SwapRun.settings(models), _PARTITIONS)
         try:
-            run = SwapRun.prepare(SwapPlan(swaps, rate, before_s), tell, space, models)
+            run = SwapRun.prepare(SwapPlan(swaps, rate, before_s), reporter, space, models)
             with Fleet(space.folder, 0) as fleet:
                 figures = run.run(fleet)
         finally:
             space.remove()
-    click.echo(json.dumps(figures))
+    print_figures("swap", figures, save=save)
     click.get_current_context().exit(1 if figures["lost"] or figures["mixed"] else 0)
 
 

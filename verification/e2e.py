@@ -21,7 +21,6 @@ or simulated; `seconds`, verification included.
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,12 +32,13 @@ from confluent_kafka import KafkaException
 from devservices import real
 from stream_app.events import SOURCE_TOPICS
 from verification.disturbances import Disturbance, Schedule
-from verification.harness.command import data_option, files_of, home_option, told
+from verification.harness.command import data_option, files_of, home_option, reporting
 from verification.harness.namespace import PARTITIONS, RunNamespace
 from verification.harness.offsets import Meter
 from verification.harness.origin import origin
 from verification.harness.processes import Fleet, FleetError, die_on_sigterm, log_tail
 from verification.harness.progress import Reporter
+from verification.harness.results import print_figures, save_option
 from verification.raw_files import RawFiles
 from verification.stored_state import read_fronts
 from verification.verify import AuditVerdict, verify
@@ -60,7 +60,7 @@ class Run:
     space: RunNamespace
     files: RawFiles
     limits: dict[str, int]
-    tell: Reporter
+    reporter: Reporter
     started: float = field(default_factory=time.monotonic)
     clean_exits: int = 0
 
@@ -113,7 +113,7 @@ class Run:
             if time.monotonic() > deadline:
                 raise FleetError(f"the imports did not end within {_IMPORT_LIMIT_S:.0f} s; see {self.space.folder}")
             time.sleep(_POLL_S)
-        real.restart_kafka(self.home, progress=self.tell.say)
+        real.restart_kafka(self.home, progress=self.reporter.say)
 
     def _imported(self, imports: Fleet) -> bool:
         """Tell whether both imports have ended, and well."""
@@ -138,10 +138,10 @@ class Run:
             answered = meter.count(labels)
             if answered is not None and answered != last:
                 last, moved = answered, time.monotonic()
-            self.tell.at("answered", min(last, total), total)
+            self.reporter.at("answered", min(last, total), total)
             due = schedule.step(last / total)
             if due is not None:
-                self.tell.say(f"{due.what} at {last:,} of {total:,} answers")
+                self.reporter.say(f"{due.what} at {last:,} of {total:,} answers")
                 moved = time.monotonic()
             elif imported and not schedule.waiting and self._settled(meter, last):
                 return
@@ -207,21 +207,31 @@ def report(run: Run, schedule: Schedule, self_exits: int, verdict: AuditVerdict)
 @click.option("--short", is_flag=True, help=f"{_SHORT:,} of each; made up where the files are absent, and said so.")
 @click.option("--engine", default="auto", show_default=True, help="MILLRACE_MODEL_ENGINE of the workers; `none`: no model.")
 @click.option("--keep", is_flag=True, help="Leave topics and keys in place when all is well, too.")
+@save_option
 @home_option
-def main(data: Path, taobao: int | None, cards: int | None, short: bool, engine: str, keep: bool, home: Path) -> None:
+def main(  # noqa: PLR0913, PLR0917  # one for each option
+    data: Path,
+    taobao: int | None,
+    cards: int | None,
+    short: bool,
+    engine: str,
+    keep: bool,
+    save: bool,
+    home: Path,
+) -> None:
     """Prove on real Kafka and Redis that nothing is lost and nothing counted twice; the last line is JSON.
 
     Example: python -m verification.e2e --short
     """
     die_on_sigterm()
     limits = {"taobao": taobao or (_SHORT if short else _ALL_TAOBAO), "cards": cards or (_SHORT if short else _CARDS)}
-    with told(KafkaException) as tell:
-        services = real.up(home, tell.say)
+    with reporting(KafkaException) as reporter:
+        services = real.up(home, reporter.say)
         space = RunNamespace.fresh("e2e-", services, home, {"MILLRACE_MODEL_ENGINE": engine})
-        files = files_of(data, space.folder / "data", limits["taobao"], limits["cards"], tell, short=short)
-        run = Run(home, space, files, limits, tell)
+        files = files_of(data, space.folder / "data", limits["taobao"], limits["cards"], reporter, short=short)
+        run = Run(home, space, files, limits, reporter)
         schedule, self_exits = run.go()
-        tell.say("all answered; reading everything back")
+        reporter.say("all answered; reading everything back")
         verdict = verify(space, files, limits)
     for line in verdict.examples():
         click.echo(line, err=True)
@@ -229,7 +239,7 @@ def main(data: Path, taobao: int | None, cards: int | None, short: bool, engine:
         space.remove()
     elif not verdict.good:
         click.echo(f"topics {space.topic_prefix}* and keys {space.name}:* are left for inspection", err=True)
-    click.echo(json.dumps(report(run, schedule, self_exits, verdict)))
+    print_figures("e2e", report(run, schedule, self_exits, verdict), save=save)
     if not verdict.good:
         raise SystemExit(1)
 

@@ -18,7 +18,6 @@ scoring alone not; `canonical_vs_live_features` the features that differ in most
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections import Counter
@@ -37,10 +36,11 @@ from stream_app.logs.recording import RecordedRun
 from stream_app.replay.compare import ReplayDifferences, compare
 from verification.disturbances import Disturbance
 from verification.e2e import Run
-from verification.harness.command import data_option, files_of, home_option, told
+from verification.harness.command import data_option, files_of, home_option, reporting
 from verification.harness.namespace import RunNamespace
 from verification.harness.origin import origin
 from verification.harness.processes import Fleet, die_on_sigterm, run_python
+from verification.harness.results import print_figures, save_option
 
 __all__ = ["main"]
 
@@ -166,8 +166,9 @@ def _good(found: dict[str, Any]) -> bool:
 @click.option("--rows", type=click.IntRange(1), help=f"Rows of each of the two files; default {_FULL:,}.")
 @click.option("--short", is_flag=True, help=f"{_SHORT:,} of each; made up where the files are absent, and said so.")
 @click.option("--spark/--no-spark", default=None, help="Default: where pyspark and Java are, and not with --short.")
+@save_option
 @home_option
-def main(data: Path, rows: int | None, short: bool, spark: bool | None, home: Path) -> None:
+def main(data: Path, rows: int | None, short: bool, spark: bool | None, save: bool, home: Path) -> None:
     """Prove that a replay is the live run, to the bit; the last line is JSON.
 
     Example: python -m verification.replay_check --short
@@ -175,13 +176,13 @@ def main(data: Path, rows: int | None, short: bool, spark: bool | None, home: Pa
     die_on_sigterm()
     begin, count = time.monotonic(), rows or (_SHORT if short else _FULL)
     with_spark = (not short and find_spec("pyspark") is not None and shutil.which("java") is not None) if spark is None else spark
-    with told(KafkaException) as tell:
-        services = real.up(home, tell.say)
+    with reporting(KafkaException) as reporter:
+        services = real.up(home, reporter.say)
         space = RunNamespace.fresh("rc-", services, home, _SETTINGS)
-        files = files_of(data, space.folder / "data", count, count, tell, short=short)
-        run = RecordedLive(home, space, files, {"taobao": count, "cards": count, "shop": count}, tell)
+        files = files_of(data, space.folder / "data", count, count, reporter, short=short)
+        run = RecordedLive(home, space, files, {"taobao": count, "cards": count, "shop": count}, reporter)
         schedule, _ = run.go()
-        found = figures(Replays(space, space.folder), with_spark=with_spark, say=tell.say)
+        found = figures(Replays(space, space.folder), with_spark=with_spark, say=reporter.say)
     report = {
         **found, "kills": schedule.count("kill"), "workers": 2, "data": files.kind,
         "seconds": round(time.monotonic() - begin, 1), **origin(),
@@ -192,7 +193,7 @@ def main(data: Path, rows: int | None, short: bool, spark: bool | None, home: Pa
             shutil.rmtree(space.folder / name, ignore_errors=True)
     else:
         click.echo(f"recording and replays are left in {space.folder}", err=True)
-    click.echo(json.dumps(report))
+    print_figures("replay_check", report, save=save)
     if not _good(found):
         raise SystemExit(1)
 

@@ -67,11 +67,11 @@ def train_network(path: Path, keep: Path, folder: Path, command: str, epochs: in
     outcome = outcome_of(dataset, config, TrainingConsole(quiet=True))
     assert outcome.threshold is not None
     whole = with_untrained_heads(checkpoint_of(dataset, config, outcome), dataset)
-    told = {
+    notes = {
         "events": f"{len(dataset):,} card transactions",
         "not trained": "all heads but fraud: for a backtest, not for a worker",
     }
-    write_artifact(FinishedTraining(whole, outcome.threshold, outcome.judgement.metrics, command, told), dataset, folder)
+    write_artifact(FinishedTraining(whole, outcome.threshold, outcome.judgement.metrics, command, notes), dataset, folder)
 
 
 def with_untrained_heads(checkpoint: Checkpoint, dataset: Dataset) -> Checkpoint:

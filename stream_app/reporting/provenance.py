@@ -10,7 +10,7 @@ from pathlib import Path
 from model.commit import commit
 from stream_app.clock import Clock, SystemClock
 
-__all__ = ["commit", "machine", "origin"]
+__all__ = ["commit", "cpu_model", "machine", "origin"]
 
 
 def origin(clock: Clock | None = None) -> dict[str, str | int]:
@@ -26,10 +26,11 @@ def origin(clock: Clock | None = None) -> dict[str, str | int]:
 
 def machine() -> str:
     """Return processor, system and Python version in one line."""
-    return f"{_processor()}, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    return f"{cpu_model()}, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
 
 
-def _processor() -> str:
+def cpu_model() -> str:
+    """Return the processor's name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

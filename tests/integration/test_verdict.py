@@ -24,7 +24,7 @@ from stream_app.features.engine import FeatureEngine
 from stream_app.privacy import Pseudonymizer
 from stream_app.store.port import GroupStep, StateWrite
 from stream_app.store.redis_store import RedisStore
-from tests.unit.verification.typed_events import typed
+from tests.scoring import topic_of
 from verification.answer_audit import CANDIDATES, LABELS, Place
 from verification.harness.namespace import ID_KEY, PARTITIONS, RunNamespace
 from verification.harness.output_topics import OutputTopicReader
@@ -77,8 +77,8 @@ def write_sources(run: Finished) -> None:
     raw = [*taobao_events(run.files.taobao, ROWS["taobao"]), *card_events(run.files.cards, ROWS["cards"])]
     by_topic_user: dict[tuple[str, str], list[Event]] = defaultdict(list)
     for event in raw:
-        by_topic_user[event.topic, event.user].append(typed(event))
-        run.producer.produce(run.space.topic(event.topic), b"{}", key=event.user.encode())
+        by_topic_user[topic_of(event), event.user].append(event)
+        run.producer.produce(run.space.topic(topic_of(event)), b"{}", key=event.user.encode())
     assert run.producer.flush(20) == 0
     ends = run.space.meter().ends([run.space.topic(name) for name in SOURCE_TOPICS])
     with OutputTopicReader(run.space.services.kafka.bootstrap) as reader:

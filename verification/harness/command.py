@@ -1,4 +1,4 @@
-"""What the commands here have alike: where the logs and the services are, and how an error ends them."""
+"""Options and error handling that the commands share: where the logs and the services are, and how an error ends a command."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ import click
 from stream_app.errors import MillraceError
 from verification.harness.origin import ROOT
 from verification.harness.processes import FleetError
-from verification.harness.progress import Reporter, teller
+from verification.harness.progress import Reporter, open_reporter
 from verification.raw_files import RawFiles, find_files, stand_in
 
-__all__ = ["data_option", "files_of", "home_option", "told"]
+__all__ = ["data_option", "files_of", "home_option", "reporting"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 def data_option(absent: str = "") -> Callable[[Command], Command]:
-    """Return the option `--data`; `absent` says what is done where the logs are not there."""
-    says = f"Folder with clickstream/ and fraud/; default: ../shared/data of the checkout. {absent}".rstrip()
-    return click.option("--data", type=_FOLDER, default=ROOT.parent / "shared" / "data", help=says)
+    """Return the option `--data`; `absent` describes what happens without the logs."""
+    text = f"Folder with clickstream/ and fraud/; default: ../shared/data of the checkout. {absent}".rstrip()
+    return click.option("--data", type=_FOLDER, default=ROOT.parent / "shared" / "data", help=text)
 
 
 def home_option(command: Command) -> Command:
     """Give a command the option `--home`."""
-    says = "Folder whose .services holds Kafka and Redis, and the logs; default: the checkout."
-    return click.option("--home", type=_FOLDER, default=ROOT, help=says)(command)
+    text = "Folder whose .services holds Kafka and Redis, and the logs; default: the checkout."
+    return click.option("--home", type=_FOLDER, default=ROOT, help=text)(command)
 
 
 @contextmanager
-def told(*also: type[Exception]) -> Iterator[Reporter]:
-    """Yield what tells of progress; an error of ours, or one of `also`, ends the command with its message alone."""
-    tell = teller()
+def reporting(*also: type[Exception]) -> Iterator[Reporter]:
+    """Yield a reporter of progress; an error of ours, or one of `also`, ends the command with its message alone."""
+    reporter = open_reporter()
     ours: tuple[type[Exception], ...] = (FleetError, MillraceError, *also)
     try:
-        yield tell
+        yield reporter
     except ours as err:
         raise click.ClickException(str(err)) from err
     finally:
-        tell.close()
+        reporter.close()
 
 
-def files_of(data: Path, made: Path, taobao: int, cards: int, tell: Reporter, *, short: bool) -> RawFiles:
+def files_of(data: Path, made: Path, taobao: int, cards: int, reporter: Reporter, *, short: bool) -> RawFiles:
     """Return the logs under `data`; for a short run, where they are absent, made-up ones in the folder `made`.
 
     Args:
@@ -54,7 +54,7 @@ def files_of(data: Path, made: Path, taobao: int, cards: int, tell: Reporter, *,
         made: is written where needed.
         taobao: rows of the clickstream, where it is made up.
         cards: card transactions, where they are made up.
-        tell: told of it.
+        reporter: gets a line where files are made up.
         short: whether made-up ones will do.
 
     Raises:
@@ -65,5 +65,5 @@ def files_of(data: Path, made: Path, taobao: int, cards: int, tell: Reporter, *,
         return files
     if not short:
         raise click.ClickException(f"no real data under {data}: name it with --data, or use --short")
-    tell.say(f"no real data under {data}: using made-up files of the same shape")
+    reporter.say(f"no real data under {data}: using made-up files of the same shape")
     return stand_in(made, taobao, cards)

@@ -1,4 +1,4 @@
-"""What a run is doing: a bar on a terminal, plain lines elsewhere; on stderr, for stdout ends with the JSON."""
+"""Progress of a run: a bar on a terminal, plain lines elsewhere; on stderr, since stdout ends with the JSON."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-__all__ = ["Reporter", "teller"]
+__all__ = ["Reporter", "open_reporter"]
 
 _LINE_EVERY_S = 5.0
 
 
 class Reporter(Protocol):
-    """Tells what happens."""
+    """Shows the progress of a run."""
 
     def say(self, line: str) -> None:
         """Show a line that stays."""
@@ -66,7 +66,7 @@ class _Bar:
         self._progress.stop()
 
 
-def teller() -> Reporter:
-    """Return what suits where stderr goes."""
+def open_reporter() -> Reporter:
+    """Return a bar if stderr is a terminal, else plain lines."""
     console = Console(stderr=True)
     return _Bar(console) if console.is_terminal else _Lines()

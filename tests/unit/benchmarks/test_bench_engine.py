@@ -16,7 +16,7 @@ from benchmarks.engine.engine_ways import serving_network
 from benchmarks.engine.roofline import cost_of, roof
 from model.contract import INPUTS
 from stream_app.inference.engines.port import Tensors
-from verification.harness.progress import teller
+from verification.harness.progress import open_reporter
 
 FOLDER = Path(__file__).resolve().parents[3] / "model" / "artifacts" / "demo"
 
@@ -65,7 +65,9 @@ def test_an_engine_that_is_not_here_has_no_figures_but_a_reason() -> None:
         calls.append(len(inputs["x"]))
         return inputs
 
-    found = measured({"here": way, "gone": "no such library"}, {"x": np.zeros((4, 1))}, replace(QUICK, seconds=1e-4), teller())
+    found = measured(
+        {"here": way, "gone": "no such library"}, {"x": np.zeros((4, 1))}, replace(QUICK, seconds=1e-4), open_reporter()
+    )
     assert found["rows_per_s"]["gone"] is None
     assert found["reasons"] == {"gone": "no such library"}
     assert set(calls) == set(QUICK.sizes)

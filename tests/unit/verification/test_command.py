@@ -8,27 +8,27 @@ import click
 import pytest
 
 from stream_app.errors import ServiceError
-from verification.harness.command import files_of, told
+from verification.harness.command import files_of, reporting
 from verification.harness.processes import FleetError
-from verification.harness.progress import teller
+from verification.harness.progress import open_reporter
 from verification.raw_files import CARDS, TAOBAO
 
 
 @pytest.mark.parametrize("error", [FleetError("it ended"), ServiceError("it ended"), ValueError("it ended")])
 def test_an_error_of_ours_or_a_named_one_ends_the_command_with_its_message(error: Exception) -> None:
-    with pytest.raises(click.ClickException, match="it ended"), told(ValueError):
+    with pytest.raises(click.ClickException, match="it ended"), reporting(ValueError):
         raise error
 
 
 def test_any_other_error_is_a_fault_of_the_program_and_keeps_its_traceback() -> None:
-    with pytest.raises(ZeroDivisionError), told(ValueError):
+    with pytest.raises(ZeroDivisionError), reporting(ValueError):
         raise ZeroDivisionError
 
 
 def test_logs_that_are_absent_are_made_up_for_a_short_run_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(click.ClickException, match="--short"):
-        files_of(tmp_path / "nothing", tmp_path / "made", 20, 20, teller(), short=False)
-    made = files_of(tmp_path / "nothing", tmp_path / "made", 20, 20, teller(), short=True)
+        files_of(tmp_path / "nothing", tmp_path / "made", 20, 20, open_reporter(), short=False)
+    made = files_of(tmp_path / "nothing", tmp_path / "made", 20, 20, open_reporter(), short=True)
     assert made.kind == "simulated"
     assert "made-up" in capsys.readouterr().err
 
@@ -37,6 +37,6 @@ def test_logs_that_are_there_are_taken_and_said_to_be_real(tmp_path: Path) -> No
     for there in (tmp_path / TAOBAO, tmp_path / CARDS):
         there.parent.mkdir()
         there.touch()
-    found = files_of(tmp_path, tmp_path / "made", 20, 20, teller(), short=True)
+    found = files_of(tmp_path, tmp_path / "made", 20, 20, open_reporter(), short=True)
     assert (found.taobao, found.cards, found.kind) == (tmp_path / TAOBAO, tmp_path / CARDS, "real")
     assert not (tmp_path / "made").exists()
