@@ -54,33 +54,43 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="Of the network, in place of the configuration's.")
     parser.add_argument("--save", action="store_true", help="Write the figures to benchmarks/results too.")
     parser.add_argument("--only-network", action="store_true", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    cards, keep = given.data / CARDS_FILE, given.run / "training-set.npz"
-    if given.only_network:
-        train_network(cards, keep, given.run / "network", "python -m benchmarks.backtest_card", given.epochs)
+    arguments = parser.parse_args()
+    cards, keep = arguments.data / CARDS_FILE, arguments.run / "training-set.npz"
+    if arguments.only_network:
+        train_network(cards, keep, arguments.run / "network", "python -m benchmarks.backtest_card", arguments.epochs)
         return
     if not cards.is_file():
         sys.exit(f"there are no card transactions at {cards}: name the folder of the data with --data")
     begin_s = time.monotonic()
-    given.run.mkdir(parents=True, exist_ok=True)
+    arguments.run.mkdir(parents=True, exist_ok=True)
     _say("computing the features of the training set")
     dataset = card_dataset(cards, keep)
     _say(f"{time.monotonic() - begin_s:.0f} s: training the network, and trees beside it")
-    network = subprocess.Popen(_again(given, "--only-network"))
-    train_trees(dataset, given.run / "trees.txt")
-    train_trees(dataset, given.run / "handbook.txt", HANDBOOK, _SEVEN_DAYS)
+    network = subprocess.Popen(_again(arguments, "--only-network"))
+    train_trees(dataset, arguments.run / "trees.txt")
+    train_trees(dataset, arguments.run / "handbook.txt", HANDBOOK, _SEVEN_DAYS)
     del dataset
     if network.wait():
         sys.exit("the network could not be trained; the reason stands above")
     _say(f"{time.monotonic() - begin_s:.0f} s: judging")
-    config = _config(given.run)
-    report = _judged(config, cards, given.run)
-    print_figures("backtest_card", {**report, "seconds": round(time.monotonic() - begin_s, 1)}, save=given.save)
+    config = _config(arguments.run)
+    report = _backtest_report(config, cards, arguments.run)
+    print_figures("backtest_card", {**report, "seconds": round(time.monotonic() - begin_s, 1)}, save=arguments.save)
 
 
-def _again(given: argparse.Namespace, *more: str) -> list[str]:
-    epochs = [] if given.epochs is None else ["--epochs", str(given.epochs)]
-    return [sys.executable, "-m", "benchmarks.backtest_card", "--data", str(given.data), "--run", str(given.run), *epochs, *more]
+def _again(arguments: argparse.Namespace, *more: str) -> list[str]:
+    epochs = [] if arguments.epochs is None else ["--epochs", str(arguments.epochs)]
+    return [
+        sys.executable,
+        "-m",
+        "benchmarks.backtest_card",
+        "--data",
+        str(arguments.data),
+        "--run",
+        str(arguments.run),
+        *epochs,
+        *more,
+    ]
 
 
 def _config(run: Path) -> Path:
@@ -93,7 +103,7 @@ def _config(run: Path) -> Path:
     return path
 
 
-def _judged(config: Path, cards: Path, run: Path) -> dict[str, Any]:
+def _backtest_report(config: Path, cards: Path, run: Path) -> dict[str, Any]:
     command = ["-m", "stream_app", "backtest", str(config), "--data", str(cards), "--out", str(run / "report")]
     done = subprocess.run([sys.executable, *command], stdout=subprocess.PIPE, check=False)
     if done.returncode:

@@ -179,8 +179,8 @@ class LiveBench:
         arguments += ["--seconds", f"{self.plan.steady_s:.1f}", "--seed", str(load)]
         out = run_python(["benchmarks.live.load", *arguments], {}, space.folder / "load.log", self.plan.steady_s * 4 + 60)
         sent = json.loads(out.splitlines()[-1])
-        wanted = labels_before + sent["sent"]
-        answered = self._await_answers(space, fleet, wanted, _SETTLE_S, f"{load} % load")
+        target = labels_before + sent["sent"]
+        answered = self._await_answers(space, fleet, target, _SETTLE_S, f"{load} % load")
         appends = read_appends(bootstrap, before, meter.ends(topics))
         latency = percentiles(appends, _WARM_UP_MS)
         self.reporter.say(f"{load} % load ({sent['rate']:,.0f} a second): {latency}")
@@ -191,7 +191,7 @@ class LiveBench:
             "generator_lag_ms": sent["lag_ms"],
             "held_rate": sent["rate"] >= 0.98 * rate,
             "answers": _count(appends),
-            "unanswered": wanted - answered,
+            "unanswered": target - answered,
         }
 
 

@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.engine.engine_rows import batch_of, larger_catalogue, replayed_rows
-from benchmarks.engine.engine_ways import Way, Ways, cpu_ways, gpu_ways, serving_network
+from benchmarks.engine.engines import Way, Ways, cpu_ways, gpu_ways, serving_network
 from benchmarks.engine.roofline import cost_of, roof
 from stream_app.inference.artifact import load_items, load_manifest, load_samples
 from stream_app.inference.engines.port import Tensors
@@ -76,7 +76,7 @@ QUICK: Final = EngineBenchPlan(events=1_500, rows=512, sizes=(1, 16), seconds=0.
 
 def measured(ways: Ways, rows: Tensors, plan: EngineBenchPlan, reporter: Reporter) -> dict[str, Any]:
     """Return `rows_per_s`, `p50_ms`, `p99_ms` and `reasons` of the engines."""
-    found: dict[str, dict[str, Any]] = {
+    figures: dict[str, dict[str, Any]] = {
         figure: {name: None if isinstance(way, str) else {} for name, way in ways.items()}
         for figure in ("rows_per_s", "p50_ms", "p99_ms")
     }
@@ -85,11 +85,11 @@ def measured(ways: Ways, rows: Tensors, plan: EngineBenchPlan, reporter: Reporte
         seconds = _in_turns(able, rows, size, plan.seconds)
         for name, of_way in seconds.items():
             p50, p99 = np.percentile(of_way, [50, 99]) * 1e3
-            found["rows_per_s"][name][str(size)] = round(size * len(of_way) / float(np.sum(of_way)), 1)
-            found["p50_ms"][name][str(size)], found["p99_ms"][name][str(size)] = round(float(p50), 4), round(float(p99), 4)
-        rates = {name: found["rows_per_s"][name][str(size)] for name in able}
+            figures["rows_per_s"][name][str(size)] = round(size * len(of_way) / float(np.sum(of_way)), 1)
+            figures["p50_ms"][name][str(size)], figures["p99_ms"][name][str(size)] = round(float(p50), 4), round(float(p99), 4)
+        rates = {name: figures["rows_per_s"][name][str(size)] for name in able}
         reporter.say(f"batches of {size}: " + ", ".join(f"{name} {rate:,.0f}/s" for name, rate in rates.items()))
-    return {**found, "reasons": {name: way for name, way in ways.items() if isinstance(way, str)}}
+    return {**figures, "reasons": {name: way for name, way in ways.items() if isinstance(way, str)}}
 
 
 def _in_turns(ways: dict[str, Way], rows: Tensors, size: int, seconds: float) -> dict[str, list[float]]:
@@ -138,18 +138,18 @@ def candidates(folder: Path, users: NDArray[np.float32], plan: EngineBenchPlan) 
     index = ItemIndex(ids, vectors, load_samples(folder, manifest)[1]["user_vector"])
     built_s = time.perf_counter() - began
     every = ItemIndex(ids, vectors, exact=True)
-    wanted, found = every.top(users, _BEST)[0], index.top(users, _BEST)[0]
-    shown = index.top(users, _SHOWN)[0]
+    exact, approximate = every.top(users, _BEST)[0], index.top(users, _BEST)[0]
+    first = index.top(users, _SHOWN)[0]
     return {
         "candidates_per_s": _asked_per_s(index, users, _BEST, plan.seconds),
-        "candidates_recall": _recall(found, wanted),
+        "candidates_recall": _recall(approximate, exact),
         "candidates": {
             "items": plan.items,
             "of": _BEST,
             "exact_per_s": _asked_per_s(every, users, _BEST, plan.seconds),
             "shown": _SHOWN,
             "shown_per_s": _asked_per_s(index, users, _SHOWN, plan.seconds),
-            "shown_recall": _recall(shown, wanted[:, :_SHOWN]),
+            "shown_recall": _recall(first, exact[:, :_SHOWN]),
             "shown_exact_per_s": _asked_per_s(every, users, _SHOWN, plan.seconds),
             "looked_at": index.looked_at,
             "build_s": round(built_s, 3),
@@ -158,8 +158,8 @@ def candidates(folder: Path, users: NDArray[np.float32], plan: EngineBenchPlan) 
     }
 
 
-def _recall(found: NDArray[np.int32], wanted: NDArray[np.int32]) -> float:
-    return round(float(np.mean([np.isin(best, row).mean() for row, best in zip(found, wanted, strict=True)])), 4)
+def _recall(approximate: NDArray[np.int32], exact: NDArray[np.int32]) -> float:
+    return round(float(np.mean([np.isin(best, row).mean() for row, best in zip(approximate, exact, strict=True)])), 4)
 
 
 def _asked_per_s(index: ItemIndex, users: NDArray[np.float32], k: int, seconds: float) -> float:

@@ -1,7 +1,7 @@
 """The feature engine by itself: events a second with state in memory and in Redis, and bytes of a user.
 
 Each log is read in its own order and cut into batches; columns are made beforehand. Then each batch is read and folded with the
-full catalogue (`benchmarks.features.feature_way`):
+full catalogue (`benchmarks.features.feature_paths`):
 
 - `memory_events_per_s`: updates and reads on one core, state as the engine's rows in memory; all events of all logs. No store is
   in it: it is what the arithmetic costs;
@@ -35,7 +35,7 @@ import click
 import redis
 
 from benchmarks.features.feature_logs import FeatureLog, batches, find_logs, group_of, shop_log
-from benchmarks.features.feature_way import FeaturePath, Laps, ResidentPath, in_lanes
+from benchmarks.features.feature_paths import FeaturePath, Laps, ResidentPath, in_lanes
 from benchmarks.features.idiomatic_features import FEATURES, keep_and_read
 from benchmarks.features.state_bytes import sizes, user_bytes
 from devservices import real
@@ -211,7 +211,7 @@ class _Run:
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """Add what is done inside."""
+        """Add the time of the block."""
         began, began_cpu = time.perf_counter(), time.process_time()
         yield
         self.seconds += time.perf_counter() - began

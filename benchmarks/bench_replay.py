@@ -1,4 +1,4 @@
-"""What a replay costs: features alone, with the model, its memory, and offline tools beside it, each in a process of its own.
+"""The speed of a replay: features alone, with the model, its memory, and offline tools, each in its own process.
 
 - `features_events_per_s`: a log that `millrace sort` has written, to all features, on one core (the process is bound to it):
   columns, digests, numbering, the fold; state in memory, nothing written;
@@ -111,24 +111,24 @@ def measured_memory(logs: list[FeatureLog], events: int, base: int) -> dict[str,
 
 def measured_offline(logs: list[FeatureLog], events: int) -> dict[str, Any]:
     """Compute 20 features by Polars, DuckDB and a catalogue of these alone, and compare them."""
-    given = [event for event in islice(logs[-1].events(), events) if isinstance(event, Order)]
-    given.sort(key=lambda event: event.event_time_ms)
-    data = _transactions(given)
+    orders = [event for event in islice(logs[-1].events(), events) if isinstance(event, Order)]
+    orders.sort(key=lambda event: event.event_time_ms)
+    data = _transactions(orders)
     small = replace(CATALOGUE, features=tuple(f for f in CATALOGUE.features if f.name in FEATURES))
-    ours = measured_features([FeatureLog("cards", logs[-1].kind, len(given), lambda: iter(given))], len(given), small)
-    expected = _ours(given, small)
-    found: dict[str, Any] = {"millrace_20_events_per_s": ours["events_per_s"]}
+    ours = measured_features([FeatureLog("cards", logs[-1].kind, len(orders), lambda: iter(orders))], len(orders), small)
+    expected = _ours(orders, small)
+    figures: dict[str, Any] = {"millrace_20_events_per_s": ours["events_per_s"]}
     for name, make in (("polars", by_polars), ("duckdb", by_duckdb)):
         run = make(data)
         start = time.process_time()
         theirs = run()
-        found[f"{name}_events_per_s"] = round(len(data) / (time.process_time() - start), 1)
+        figures[f"{name}_events_per_s"] = round(len(data) / (time.process_time() - start), 1)
         off = {
             feature: int(np.sum(~np.isclose(values.astype(np.float32), expected[feature], rtol=1e-6, atol=0)))
             for feature, values in theirs.items()
         }
-        found[f"{name}_differences"] = sum(off.values())
-    return {**found, "events": len(data)}
+        figures[f"{name}_differences"] = sum(off.values())
+    return {**figures, "events": len(data)}
 
 
 def _shifted(columns: EventColumns, by_ms: int) -> EventColumns:
@@ -170,8 +170,8 @@ def _in_child(what: str, data: Path, model: Path, *, quick: bool, events: int = 
     command = [sys.executable, "-m", "benchmarks.bench_replay", "--measure", what, "--data", str(data), "--model", str(model)]
     command += ["--events", str(events)] * bool(events) + ["--quick"] * quick
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return figures
 
 
 def _measure(what: str, data: Path, model: Path, sizes: dict[str, Any], events: int | None) -> dict[str, Any]:
@@ -217,10 +217,10 @@ def main(data: Path, model: Path, measure: str | None, events: int | None, live:
         return
     reporter = open_reporter()
     try:
-        found = {}
+        figures = {}
         for what in ("features", "decoded", "model", "offline"):
             reporter.say(f"measuring: {what}")
-            found[what] = _in_child(what, data, model, quick=quick)
+            figures[what] = _in_child(what, data, model, quick=quick)
         memory = {}
         for count in sizes["memory"]:
             reporter.say(f"measuring: memory of {count:,} events")
@@ -228,20 +228,20 @@ def main(data: Path, model: Path, measure: str | None, events: int | None, live:
         rate = live or _live(quick, reporter)
     finally:
         reporter.close()
-    features = found["features"]
+    features = figures["features"]
     line = {
         "features_events_per_s": features["events_per_s"],
-        "model_events_per_s": found["model"]["events_per_s"],
+        "model_events_per_s": figures["model"]["events_per_s"],
         "peak_rss_mb": {count: of["peak_rss_mb"] for count, of in memory.items()},
-        **{name: value for name, value in found["offline"].items() if name != "events"},
+        **{name: value for name, value in figures["offline"].items() if name != "events"},
         "live_ratio": round(features["wall_events_per_s"] / rate, 1),
         "live_events_per_s": rate,
         "features_wall_events_per_s": features["wall_events_per_s"],
         "features_by_log": features["by_log"],
-        "decoded_events_per_s": found["decoded"]["events_per_s"],
-        "decoded_us": found["decoded"]["us"],
+        "decoded_events_per_s": figures["decoded"]["events_per_s"],
+        "decoded_us": figures["decoded"]["us"],
         "fold_events_per_s": {count: of["events_per_s"] for count, of in memory.items()},
-        "events": {**{what: of["events"] for what, of in found.items()}, "memory": sizes["memory"]},
+        "events": {**{what: of["events"] for what, of in figures.items()}, "memory": sizes["memory"]},
         "features": len(CATALOGUE.features),
         "offline_features": list(FEATURES),
         **origin(),

@@ -1,4 +1,4 @@
-"""What `worker.batch_deadline_ms` does to the latency of answers and to the size of batches, at rates that a worker can hold.
+"""The effect of `worker.batch_deadline_ms` on the latency of answers and the size of batches, at rates that a worker can hold.
 
 For each deadline a worker of its own on real services, warmed by a small backlog; then a steady phase at each rate, measured as
 in `benchmarks.bench`: from an event's append to its answers' append, by the broker's clock. The last line is JSON.
@@ -44,7 +44,7 @@ class Deadlines(LiveBench):
         port = free_port(f"deadline {deadline_ms}")
         extra = {"MILLRACE_WORKER_BATCH_DEADLINE_MS": str(deadline_ms), "MILLRACE_WORKER_WEB_PORT": str(port)}
         space = RunNamespace.fresh("bench-deadline-", services, self.home, extra, partitions=_PARTITIONS)
-        found = {}
+        latencies = {}
         try:
             with Fleet(space.folder, _MAX_CRASHES) as fleet:
                 what = f"warm-up, deadline {deadline_ms} ms"
@@ -54,10 +54,14 @@ class Deadlines(LiveBench):
                     phase = self._steady(space, fleet, rate, round(rate))
                     more_batches, more_events = _batches(port)
                     size = (more_events - events) / max(1.0, more_batches - batches)
-                    found[f"{rate:g}"] = {**phase["latency_ms"], "events_in_a_batch": round(size, 1), "held": phase["held_rate"]}
+                    latencies[f"{rate:g}"] = {
+                        **phase["latency_ms"],
+                        "events_in_a_batch": round(size, 1),
+                        "held": phase["held_rate"],
+                    }
         finally:
             space.remove()
-        return found
+        return latencies
 
 
 def _batches(port: int) -> tuple[float, float]:
@@ -86,8 +90,8 @@ def main(deadlines: str, rates: str, seconds: float, save: bool, home: Path) -> 
     die_on_sigterm()
     plan = LiveBenchPlan(events=_WARM_UP_EVENTS, idiomatic_events=1, steady_s=seconds, drain_limit_s=60.0, workers=1)
     with reporting(KafkaException, ValueError) as reporter:
-        found = Deadlines(plan, reporter, home).measure([round(d) for d in _numbers(deadlines)], _numbers(rates))
-    figures = {"latency_ms": found, "clock": "broker, LogAppendTime at both ends", **origin()}
+        latencies = Deadlines(plan, reporter, home).measure([round(d) for d in _numbers(deadlines)], _numbers(rates))
+    figures = {"latency_ms": latencies, "clock": "broker, LogAppendTime at both ends", **origin()}
     print_figures("deadline", figures, save=save)
 
 

@@ -59,15 +59,15 @@ Examples:
 def main(data: Path, rows: int, train_rows: int, only: tuple[str, ...], save: bool) -> None:
     """Compare ONNX with torch for every preset, on rows as they are in use."""
     torch.set_num_threads(1)
-    found, reporter = {}, open_reporter()
+    figures, reporter = {}, open_reporter()
     try:
         for name in only or CASES:
             reporter.say(f"{name}: reading")
-            found[name] = _case(name, data, rows, train_rows, reporter)
+            figures[name] = _case(name, data, rows, train_rows, reporter)
     finally:
         reporter.close()
-    within = all(one["within"] for one in found.values())
-    line = {"within": within, "presets": found, "train_rows": train_rows, "torch": torch.__version__, **origin()}
+    within = all(one["within"] for one in figures.values())
+    line = {"within": within, "presets": figures, "train_rows": train_rows, "torch": torch.__version__, **origin()}
     print_figures("parity", line, save=save)
     sys.exit(0 if within else 1)
 
@@ -83,11 +83,11 @@ def _case(name: str, data: Path, rows: int, train_rows: int, reporter: Reporter)
 
 
 def compared(material: ParityInputs, train_rows: int) -> dict[str, Any]:
-    """Train briefly, export, compare; return what the line of JSON says of a preset, and in `wrong` what is out of tolerance."""
+    """Train briefly, export, compare; return the figures of a preset, with the differences out of tolerance in `wrong`."""
     checkpoint = _trained(material, train_rows)
     source = source_of_checkpoint(checkpoint, _COMMAND)
     [verdict] = verify_onnx(source, material.rows, ["fp32"], checkpoint)
-    return {"network": checkpoint.preset, "rows": _count(material), "rows_of": material.rows_of, **_said(verdict)}
+    return {"network": checkpoint.preset, "rows": _count(material), "rows_of": material.rows_of, **_figures(verdict)}
 
 
 def _trained(material: ParityInputs, train_rows: int) -> Checkpoint:
@@ -97,16 +97,16 @@ def _trained(material: ParityInputs, train_rows: int) -> Checkpoint:
     return Checkpoint(network, config.network.preset, list(dataset.feature_names), dataset.catalogue_hash)
 
 
-def _said(verdict: ParityVerdict) -> dict[str, Any]:
-    found = verdict.differences
-    overlaps = [each.overlap for each in found if each.overlap is not None]
+def _figures(verdict: ParityVerdict) -> dict[str, Any]:
+    differences = verdict.differences
+    overlaps = [each.overlap for each in differences if each.overlap is not None]
     return {
-        "largest_difference": {each.task: each.largest for each in found},
-        "mean_difference": {each.task: each.mean for each in found},
-        "allowed": {each.task: each.allowed for each in found},
+        "largest_difference": {each.task: each.largest for each in differences},
+        "mean_difference": {each.task: each.mean for each in differences},
+        "allowed": {each.task: each.allowed for each in differences},
         "best_items_agree": min(overlaps, default=None),
         "within": verdict.fine,
-        "wrong": [each.text() for each in found if not each.fine],
+        "wrong": [each.text() for each in differences if not each.fine],
     }
 
 

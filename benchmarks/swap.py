@@ -1,11 +1,11 @@
-"""Hot swaps under load on real services: what is lost, what is mixed, and what a swap costs the answers.
+"""Hot swaps under load on real services: lost answers, mixed commits, and the latency during a swap.
 
 A worker follows a registry of two models that differ. A load generator sends events at a steady rate; after a while without
 swaps the champion is changed again and again, each time as soon as the worker has taken the one before. Then every topic is read
 back: an answer for every event, each commit of one champion, as the journal says (`verification.swap_audit`).
 
 `p99_ms_before` is of events that came before the first swap, `p99_ms_during` of those that came while a swap was under way, from
-the change in the registry to the worker's word that it serves; both by the broker's clock alone (`benchmarks.live.latency`).
+the change in the registry to the worker's report that it serves; both by the broker's clock alone (`benchmarks.live.latency`).
 
 The last line is JSON.
 """
@@ -134,7 +134,7 @@ class SwapRun:
         return windows
 
     def _await_worker(self, fleet: Fleet, revision: int, limit_s: float) -> None:
-        """Wait until the worker serves what the registry says.
+        """Wait until the worker serves the champion of the registry.
 
         Raises:
             FleetError: It does not within `limit_s` seconds, or has refused it.

@@ -1,5 +1,4 @@
-"""Local Kafka and Redis: real ones kept in `.services/` of a checkout, and embedded ones that end with their process.
+"""Local Kafka and Redis: real servers in `.services/` of a checkout, and embedded ones that end with their process.
 
-Nothing here is part of the worker: it only needs addresses, which `real.up` and `embedded.embedded_services` both hand
-out as one `state.ServicesState`.
+The worker imports none of it. `real.up` and `embedded.embedded_services` both return the addresses as a `state.ServicesState`.
 """

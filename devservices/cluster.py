@@ -1,10 +1,10 @@
 """A real Redis Cluster on 127.0.0.1: three primaries with a replica each, six `redis-server` processes.
 
-All of it lives in `.services/cluster/` of a checkout: a folder a node, and `cluster.json` with their ports. It is apart from the
-single Redis of `real`: neither knows of the other. Nodes are found by command line, as all servers here are (see `process`), and
-stopped by pid. The time after which a silent primary is replaced is short, so that a failover takes some seconds.
+Its files are in `.services/cluster/` of a checkout: a folder for each node, and `cluster.json` with their ports. The single Redis
+of `real` is independent of it. Nodes are found by command line (see `process`) and stopped by pid. A silent primary is replaced
+after a short time, so that a failover takes some seconds.
 
-Roles are what the cluster says they are: after a failover `up` starts the killed node, which comes back as a replica.
+Roles are read from the cluster: after a failover `up` starts the killed node, which comes back as a replica.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ repl-ping-replica-period 1
 
 @dataclass(frozen=True, slots=True)
 class ClusterOptions:
-    """How nodes that are started are set up; one that runs already keeps what it was started with.
+    """Settings of the nodes that `up` starts; a running node keeps the settings of its start.
 
     Attributes:
         append_only: Keep an append-only file (`everysec`); without, a node that is killed comes back empty.
@@ -135,7 +135,7 @@ class _Home:
 
 
 def up(root: Path, progress: Progress, options: ClusterOptions | None = None) -> ClusterState:
-    """Make the cluster of the checkout `root` run, form it if it is new; return when all of it answers and is linked.
+    """Start the cluster of the checkout `root`, form it if it is new; return when every node answers and is linked.
 
     Raises:
         ServiceError: A node did not start, or the nodes did not come together. What was started stays, for a next try. Or there
@@ -188,7 +188,7 @@ def status(root: Path) -> ClusterState:
 
 
 def primary_of(root: Path, slot: int) -> ClusterNode:
-    """Return the node that serves `slot`, by what it says itself.
+    """Return the node that reports to serve `slot`.
 
     Raises:
         ServiceError: None that answers does.
@@ -226,8 +226,7 @@ def wait_for_failover(root: Path, slot: int, old: ClusterNode) -> ClusterNode:
     left = {number: port for number, port in ports.items() if number != old.number}
 
     def replaced() -> bool:
-        found = list(views(left).values())
-        return all(each is not None and each.ok and owner(each, slot) not in {0, old.port} for each in found)
+        return all(each is not None and each.ok and owner(each, slot) not in {0, old.port} for each in views(left).values())
 
     if not process.wait_until(replaced, _FAILOVER_PATIENCE_S):
         raise ServiceError(
@@ -241,12 +240,12 @@ def wait_for_failover(root: Path, slot: int, old: ClusterNode) -> ClusterNode:
 
 
 def _start_all(homes: Sequence[_Home], ports: Mapping[int, int], options: ClusterOptions, progress: Progress) -> dict[int, int]:
-    """Start those that do not run, all at once; return the ports of all."""
+    """Start the nodes that do not run, all at once; return the ports of all nodes."""
     at, started = dict(ports), []
     for home in homes:
         if home.pid() and redis_answers(at.get(home.number, 0)):
             continue
-        home.stop(kill=True)  # it does not answer, or nobody knows where
+        home.stop(kill=True)  # it does not answer, or its port is unknown
         at[home.number] = _port_for(home, at)
         process.spawn(_command(home, at[home.number], options), home.log)
         started.append(home)
@@ -287,18 +286,18 @@ def _complaint(homes: Sequence[_Home], ports: Mapping[int, int]) -> str:
 
 
 def _state(homes: Sequence[_Home], ports: Mapping[int, int]) -> ClusterState:
-    found = views(ports)
-    nodes = [_node(home, ports.get(home.number, 0), found.get(home.number)) for home in homes]
+    of_nodes = views(ports)
+    nodes = [_node(home, ports.get(home.number, 0), of_nodes.get(home.number)) for home in homes]
     addresses = ",".join(f"127.0.0.1:{port}" for port in ports.values())
-    return ClusterState(f"redis://{addresses}/0" if addresses else "", whole(found), nodes)
+    return ClusterState(f"redis://{addresses}/0" if addresses else "", whole(of_nodes), nodes)
 
 
-def _node(home: _Home, port: int, says: ClusterView | None) -> ClusterNode:
+def _node(home: _Home, port: int, view: ClusterView | None) -> ClusterNode:
     pid = home.pid()
-    if says is None or not pid:
+    if view is None or not pid:
         return ClusterNode(home.number, "not answering" if pid else "stopped", port, pid, "unknown", 0, (), str(home.log))
-    itself = says.itself
-    primary = says.nodes[itself.primary].port if itself.primary in says.nodes else 0
+    itself = view.itself
+    primary = view.nodes[itself.primary].port if itself.primary in view.nodes else 0
     role: Literal["primary", "replica"] = "replica" if itself.primary else "primary"
     return ClusterNode(home.number, "running", port, pid, role, primary, itself.slots, str(home.log))
 

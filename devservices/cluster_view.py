@@ -1,6 +1,6 @@
-"""What the nodes of a local Redis Cluster say of themselves and of each other, and the commands that bring them together.
+"""Read the view that each node of a local Redis Cluster has of the cluster, and send the commands that join the nodes.
 
-No process is started or stopped here. Nodes are told by their number, and reached at 127.0.0.1 on the ports given.
+No process is started or stopped here. Nodes have numbers, and are reached at 127.0.0.1 on their ports.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class SeenNode:
 
 @dataclass(frozen=True, slots=True)
 class ClusterView:
-    """What one node says: its id, whether it serves, whether its copy is complete (a primary's always is), whom it knows."""
+    """One node's view: its id, whether it serves, whether its copy is complete (a primary's always is), the nodes it knows."""
 
     id: str
     ok: bool
@@ -48,17 +48,17 @@ class ClusterView:
 
     @property
     def itself(self) -> SeenNode:
-        """What it says of itself."""
+        """The node's entry of itself."""
         return self.nodes[self.id]
 
 
 def views(ports: Mapping[int, int]) -> dict[int, ClusterView | None]:
-    """Ask all nodes (number -> port); None for those that do not answer."""
+    """Return the view of every node (number -> port); None for a node that does not answer."""
     return {number: view(port) for number, port in ports.items()}
 
 
 def view(port: int) -> ClusterView | None:
-    """Ask the node on `port` what it knows; None if it does not answer."""
+    """Return the view of the node on `port`; None if it does not answer."""
     try:
         with _client(port) as client:
             info, known = client.execute_command("CLUSTER INFO"), client.execute_command("CLUSTER NODES")
@@ -78,7 +78,7 @@ def _seen(address: str, each: Mapping[str, Any]) -> SeenNode:
 
 
 def whole(told_by: Mapping[int, ClusterView | None]) -> bool:
-    """Tell whether all nodes serve, all replicas are linked, and all agree on who has which slots."""
+    """Return whether all nodes serve, all replicas are linked, and all agree on who has which slots."""
     found = [each for each in told_by.values() if each is not None and each.ok and each.linked]
     told = {tuple(sorted((id_, seen.primary, seen.slots) for id_, seen in each.nodes.items())) for each in found}
     trouble = any(seen.flags & _TROUBLE for each in found for seen in each.nodes.values())
@@ -127,7 +127,7 @@ def introduce(ports: Mapping[int, int]) -> None:
 
 
 def _strangers(ports: Mapping[int, int]) -> list[tuple[int, int]]:
-    """Return (port of a node, port of one that it does not know)."""
+    """Return pairs of ports: a node, and a node that it does not know."""
     known = {
         ports[number]: {seen.port for seen in each.nodes.values() if not seen.flags & _TROUBLE}
         for number, each in views(ports).items()

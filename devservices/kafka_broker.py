@@ -1,7 +1,7 @@
 """Apache Kafka as one local process: broker and controller in one (KRaft), one replica of everything.
 
 Jars come from Maven into `.services/kafka-<version>/`, data and settings live in `.services/kafka/`. The port may
-change from start to start; the data does not care.
+change from start to start; the data does not depend on it.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class KafkaBroker:
 
     @property
     def config(self) -> Path:
-        """Its settings file; being an argument of the process, it tells ours from others."""
+        """Its settings file. It is an argument of the process, which identifies the process as ours."""
         return self.folder / "kafka" / "server.properties"
 
     @property
@@ -84,7 +84,7 @@ class KafkaBroker:
         return self.folder / f"kafka-{VERSION}" / "lib"
 
     def answers(self, port: int) -> bool:
-        """Tell whether it answers a metadata request."""
+        """Return whether it answers a metadata request."""
         return kafka_answers(port)
 
     def prepare(self, progress: Progress) -> None:

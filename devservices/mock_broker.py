@@ -1,7 +1,7 @@
 """librdkafka's mock cluster, through ctypes: a Kafka broker in this process, from the confluent-kafka wheel.
 
-Kept in memory, at most 5 MB a partition; speaks the requests of Kafka 2.3; topics are made here only, since it has no
-CreateTopics request; read_committed is not enforced. Its threads are C threads: they do not need Python's lock.
+Records are in memory, at most 5 MB for each partition. It supports the requests of Kafka 2.3 without CreateTopics, so topics are
+created here only, and does not enforce read_committed. Its threads are C threads, which do not need Python's lock.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _create(library: ctypes.CDLL, cluster: int, topics: Mapping[str, int]) -> No
 
 
 def _library() -> ctypes.CDLL:
-    """Load the library file that the confluent_kafka extension itself uses, and declare what is called of it."""
+    """Load the library file that the confluent_kafka extension itself uses, and declare the functions that are called."""
     library = ctypes.CDLL(str(_library_path()))
     pointer, text, size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t
     signatures: dict[str, tuple[object, list[object]]] = {

@@ -1,8 +1,7 @@
 """Free TCP ports of 127.0.0.1, below the range from which the system takes the ports of outgoing connections.
 
-A port of that range may be taken by any client while its server restarts, or by a client that connects to itself;
-below it a restarted server finds its own port again. A port is free at the moment of asking: who starts a server on it
-must be ready to ask again.
+Any client may take a port of that range while its server restarts; below the range a restarted server gets its port again. A port
+is free at the moment of the check only: the caller that starts a server on it must be ready to retry.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _STRIDE = 7  # two servers started in the same instant do not chase each other p
 
 
 def is_free(port: int) -> bool:
-    """Tell whether a server could listen on 127.0.0.1:`port` now."""
+    """Return whether a server could listen on 127.0.0.1:`port` now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         # Servers set this option too: connections of a killed predecessor (TIME_WAIT) do not count as taken.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

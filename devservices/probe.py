@@ -1,4 +1,4 @@
-"""Does a server answer? One real request over a fresh connection, no client library, no thread, bounded in time."""
+"""Check whether a server answers: one request over a new connection, without client library or thread, bounded in time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PONG = b"+PONG\r\n"
 
 
 def kafka_answers(port: int, timeout_s: float = 2.0) -> bool:
-    """Tell whether the broker at 127.0.0.1:`port` answers a metadata request and lists at least one live broker.
+    """Return whether the broker at 127.0.0.1:`port` answers a metadata request and lists at least one live broker.
 
     A KRaft broker lists itself only when the controller has let it in: from then on topics can be created.
     """
@@ -33,7 +33,7 @@ def kafka_answers(port: int, timeout_s: float = 2.0) -> bool:
 
 
 def redis_answers(port: int, timeout_s: float = 2.0) -> bool:
-    """Tell whether the Redis at 127.0.0.1:`port` answers PING; one that still loads its data does not."""
+    """Return whether the Redis at 127.0.0.1:`port` answers PING; one that still loads its data does not."""
     try:
         return _ask(port, b"PING\r\n", timeout_s, len(_PONG)) == _PONG
     except OSError:

@@ -1,8 +1,8 @@
-"""Real Kafka and Redis for a checkout: `up` makes both answer, `down` ends just those two.
+"""Real Kafka and Redis for a checkout: `up` starts both and waits until they answer, `down` stops just these two.
 
-`.services/` holds all of it: jars, data, logs, one `<server>.json` with the port and pid of the last start, and
-`services.json`, which is written when both answer and removed by `down`. Every call takes the folder's lock, so two at
-once do not start two brokers. What runs is found by command line, not by a remembered pid (see `process`).
+`.services/` holds jars, data, logs, one `<server>.json` with the port and pid of the last start, and `services.json`, which is
+written when both answer and removed by `down`. Every call takes the folder's lock, so two calls do not start two brokers. Running
+servers are found by command line, not by a recorded pid (see `process`).
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class ServiceStatus:
 
 
 def up(root: Path, progress: Progress) -> ServicesState:
-    """Make Kafka and Redis of the checkout `root` run and answer; reuse what does already.
+    """Start Kafka and Redis of the checkout `root`, unless they run and answer already.
 
     Raises:
         ServiceError: One of them could not be fetched, installed or started. What was started stays, for a next try.
@@ -168,7 +168,7 @@ def _stop_one(server: Server, root: Path, *, kill: bool) -> int:
 
 
 def _ensure(server: Server, root: Path, progress: Progress) -> None:
-    """Make `server` run and answer."""
+    """Start `server` unless it runs; return when it answers."""
     port, last_pid = _recorded(server, root)
     pid = process.find(server.binary, server.config)
     if pid is not None:
@@ -193,7 +193,7 @@ def _start(server: Server, root: Path, wanted: int, progress: Progress) -> None:
             if _answers_or_ended(server, port, pid):
                 progress(f"{server.name}: started on 127.0.0.1:{port}, pid {pid}")
                 return
-        except BaseException:  # Ctrl-C while waiting: nobody would know of this process
+        except BaseException:  # Ctrl-C while waiting: stop the process, which has no record yet
             process.stop(pid, server.binary, server.config, kill=True)
             raise
         process.stop(pid, server.binary, server.config, kill=True)

@@ -1,7 +1,7 @@
-"""A redis-server as one local process, append-only file on: a killed one comes back with all but its last second.
+"""A redis-server as one local process with an append-only file: after a kill it has all but its last second.
 
-Data and settings live in `.services/redis/`. It listens on 127.0.0.1 only and keeps its command line as it was given,
-so that it can be told from any other Redis.
+Data and settings are in `.services/redis/`. It listens on 127.0.0.1 only and keeps its command line, which identifies it among
+other Redis servers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ port {port}
 protected-mode yes
 dir "{data}"
 daemonize no
-# The command line stays as given: it names this file, and so tells this server from any other.
+# The command line stays as it is: it names this file, which identifies this server.
 set-proc-title no
 # Nobody but the tests and the worker of this machine writes here; refusing writes for want of memory beats swapping.
 maxmemory-policy noeviction
@@ -48,7 +48,7 @@ class RedisServer:
 
     @property
     def config(self) -> Path:
-        """Its settings file; being an argument of the process, it tells ours from others."""
+        """Its settings file. It is an argument of the process, which identifies the process as ours."""
         return self.folder / "redis" / "redis.conf"
 
     @property
@@ -62,7 +62,7 @@ class RedisServer:
         return self.folder / "redis" / "data"
 
     def answers(self, port: int) -> bool:
-        """Tell whether it answers PING (it does not while it loads its data)."""
+        """Return whether it answers PING (it does not while it loads its data)."""
         return redis_answers(port)
 
     def prepare(self, progress: Progress) -> None:

@@ -1,7 +1,7 @@
-"""Where the local services are: one value, and the JSON file through which other processes find it.
+"""Addresses of the local services, and the JSON file that other processes read them from.
 
-The file holds addresses that answered when it was written. A reader must still ask (`probe`): a server may have died
-since. It is replaced in one step, so nobody ever reads half of it.
+The addresses answered when the file was written. A reader must check them (`probe`): a server may have died since. The file is
+replaced in one step, so a reader never sees half of it.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""End-to-end checks on real services: what was answered, stored and replayed is compared with independent computations."""
+"""End-to-end checks on real services: answers, stored state and replays are compared with independent computations."""

@@ -1,11 +1,11 @@
-"""The books of a run: every source record, every answer to it, and what does not add up.
+"""Match every source record of a run with its answers, and count what does not add up.
 
 A source record is one place in Kafka (topic, partition, offset). It has exactly one of: an entry in `intent-labels`
 and one in `recommendation-candidates` (and one in `fraud-alerts` exactly if its label says so); a dead letter; a late
 event. An answer may be published more than once, then with the same bytes. Everything else is counted as a problem, by
 kind, with a few examples for people.
 
-The answers' bytes are read with this module's own small structs, so a field that is renamed or lost shows here.
+The answers are decoded with structs of this module alone, so the audit notices a renamed or lost field.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class AuditProblems:
 
 @dataclass(slots=True)
 class AnswerBook:
-    """What one answer topic holds, by the place it answers.
+    """The records of one answer topic, by the place of their source record.
 
     Attributes:
         answers: Place -> (answer id, digest of the bytes) of its first record.
@@ -83,7 +83,7 @@ class AnswerBook:
 
 
 class AnswerAudit:
-    """Every topic's book, and whether they agree with the source records.
+    """The books of all topics, and their comparison with the source records.
 
     Source topics in answers may be named with or without `topic_prefix`.
     """
@@ -92,7 +92,7 @@ class AnswerAudit:
         self._prefix = topic_prefix
         self.topics: dict[str, AnswerBook] = {name: AnswerBook() for name in (ALERTS, LABELS, CANDIDATES, DEAD, LATE)}
         self.problems = AuditProblems()
-        self._alerted: dict[Place, bool] = {}  # what the label says of an alert
+        self._alerted: dict[Place, bool] = {}  # `fraud_alert` of the label
         self._head = msgspec.json.Decoder(_Head)
 
     def enter(self, topic: str, value: bytes) -> None:
@@ -135,10 +135,10 @@ class AnswerAudit:
         return self.problems
 
     def _compare(self, topic: str, expected: set[Place]) -> None:
-        there = self.topics[topic].answers.keys()
-        for place in sorted(expected - there):
+        present = self.topics[topic].answers.keys()
+        for place in sorted(expected - present):
             self.problems.add("missing", f"{topic}: none for {place}")
-        for place in sorted(there - expected):
+        for place in sorted(present - expected):
             self.problems.add("needless", f"{topic}: one for {place}")
 
     def _check_ids(self) -> None:

@@ -1,4 +1,4 @@
-"""What is done to a running system, each at a share of the answers seen: kill -9, SIGTERM, a restart of the broker."""
+"""Faults injected into a running system, each at a share of the answers: kill -9, SIGTERM, a restart of the broker."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Disturbance", "Schedule"]
 
 @dataclass(frozen=True, slots=True)
 class Disturbance:
-    """One thing to do when `at_share` of all events are answered."""
+    """A fault to inject when `at_share` of all events have answers."""
 
     what: str
     at_share: float
@@ -19,7 +19,7 @@ class Disturbance:
 
 @dataclass(slots=True)
 class Schedule:
-    """The disturbances of a run, in order; `done` says at which share each really happened."""
+    """The disturbances of a run, in order; `done` has the share at which each of them happened."""
 
     waiting: list[Disturbance]
     done: list[tuple[str, float]] = field(default_factory=list)

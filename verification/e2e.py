@@ -1,9 +1,9 @@
-"""The main job on real services, disturbed on the way, and then checked to the last counter.
+"""Run the main job on real services with faults, and check every answer and every stored counter.
 
 The real clickstream and card transactions are imported while two workers run; one is killed (-9), the broker is
 restarted, the other worker gets SIGTERM; each comes back. When all is answered, every output topic is read from its
-beginning (`verification.answer_audit`), and every key of the store is compared with what `verification.oracle` makes of the raw
-files.
+beginning (`verification.answer_audit`), and every key of the store is compared with what `verification.oracle` computes from
+the raw files.
 
 The last line is JSON. Exit status 1 if an answer is missing, a repeated one differs, or state differs; then topics and
 keys stay for inspection, and the report above the JSON shows the first examples.
@@ -65,7 +65,7 @@ class Run:
     clean_exits: int = 0
 
     def go(self) -> tuple[Schedule, int]:
-        """Import and score everything, disturbed on the way; return what was done and how often workers crashed.
+        """Import and score everything, disturbed on the way; return the disturbances and how often workers crashed.
 
         Raises:
             FleetError: An import failed, workers crash in a loop, or no answer came for two minutes.
@@ -81,7 +81,7 @@ class Run:
             return schedule, workers.self_exits
 
     def disturbances(self, workers: Fleet, imports: Fleet) -> list[Disturbance]:
-        """Return what is done to the run on its way."""
+        """Return the disturbances of the run."""
         return [
             Disturbance("kill", 0.15, lambda: self.replace_worker(workers, "worker-0", kill=True)),
             Disturbance("broker restart", 0.45, lambda: self._restart_broker(imports)),
@@ -116,7 +116,7 @@ class Run:
         real.restart_kafka(self.home, progress=self.reporter.say)
 
     def _imported(self, imports: Fleet) -> bool:
-        """Tell whether both imports have ended, and well."""
+        """Return whether both imports have ended, and well."""
         for name in imports.names():
             status = imports.ended(name)
             if status is None:
@@ -128,7 +128,7 @@ class Run:
         return not imports.names()
 
     def _watch(self, workers: Fleet, imports: Fleet, schedule: Schedule) -> None:
-        """Poll until every event is answered, doing what is due on the way."""
+        """Poll until every event has its answers, injecting the disturbances that are due."""
         meter, total = self.space.meter(), sum(self.limits.values())
         labels = self.space.topic("intent-labels")
         last, moved = 0, time.monotonic()
@@ -150,7 +150,7 @@ class Run:
             time.sleep(_POLL_S)
 
     def _settled(self, meter: Meter, answered: int) -> bool:
-        """Tell whether every record is applied by the store, and there are as many answers.
+        """Return whether every record is applied by the store, and there are as many answers.
 
         Repeats count as answers, but what is applied and not yet published is in a worker's hands and comes before it
         ends.

@@ -1,6 +1,6 @@
-"""The journal as a proof of its own: the commits of each partition group cover every offset once, without hole or overlap.
+"""Check the journal: the commits of each partition group cover every offset once, without hole or overlap.
 
-A line that is published again after a crash must say the same as before.
+A line that is published again after a crash must equal the first one.
 """
 
 from __future__ import annotations

@@ -111,16 +111,18 @@ class Replays:
 
 def unequal(one: Path, other: Path) -> int:
     """Return how many events differ between two replays; if none, how many files are not the same bytes."""
-    found = compare(one, other, _NAMES)
-    if not found.same:
-        return max(1, found.differing)
+    comparison = compare(one, other, _NAMES)
+    if not comparison.same:
+        return max(1, comparison.differing)
     files = sorted(path.name for path in one.glob("*.jsonl"))
     return sum(file_sha256(one / name) != file_sha256(other / name) for name in files)
 
 
-def _largest(found: ReplayDifferences, topic_is_features: bool) -> dict[str, float]:
-    chosen = Counter({name: count for name, count in found.fields.items() if name.startswith("features: ") == topic_is_features})
-    return {name.removeprefix("features: "): round(count / found.events, 5) for name, count in chosen.most_common(_SHOWN)}
+def _largest(comparison: ReplayDifferences, topic_is_features: bool) -> dict[str, float]:
+    chosen = Counter(
+        {name: count for name, count in comparison.fields.items() if name.startswith("features: ") == topic_is_features}
+    )
+    return {name.removeprefix("features: "): round(count / comparison.events, 5) for name, count in chosen.most_common(_SHOWN)}
 
 
 def figures(replays: Replays, *, with_spark: bool, say: Any) -> dict[str, Any]:  # noqa: ANN401 (a function of a line)
@@ -156,9 +158,9 @@ def figures(replays: Replays, *, with_spark: bool, say: Any) -> dict[str, Any]: 
     }
 
 
-def _good(found: dict[str, Any]) -> bool:
+def _good(comparison: dict[str, Any]) -> bool:
     names = ("journal_differences", "repeat_differences", "process_differences", "spark_differences")
-    return found["features_recorded"] and not any(found[name] for name in names)
+    return comparison["features_recorded"] and not any(comparison[name] for name in names)
 
 
 @click.command()
@@ -182,19 +184,19 @@ def main(data: Path, rows: int | None, short: bool, spark: bool | None, save: bo
         files = files_of(data, space.folder / "data", count, count, reporter, short=short)
         run = RecordedLive(home, space, files, {"taobao": count, "cards": count, "shop": count}, reporter)
         schedule, _ = run.go()
-        found = figures(Replays(space, space.folder), with_spark=with_spark, say=reporter.say)
+        comparison = figures(Replays(space, space.folder), with_spark=with_spark, say=reporter.say)
     report = {
-        **found, "kills": schedule.count("kill"), "workers": 2, "data": files.kind,
+        **comparison, "kills": schedule.count("kill"), "workers": 2, "data": files.kind,
         "seconds": round(time.monotonic() - begin, 1), **origin(),
     }  # fmt: skip
-    if _good(found):
+    if _good(comparison):
         space.remove()
         for name in ("recorded", "journal", "canonical", "again", "four", "spark"):
             shutil.rmtree(space.folder / name, ignore_errors=True)
     else:
         click.echo(f"recording and replays are left in {space.folder}", err=True)
     print_figures("replay_check", report, save=save)
-    if not _good(found):
+    if not _good(comparison):
         raise SystemExit(1)
 
 

@@ -26,18 +26,18 @@ _GROUP = re.compile(rb"\{g(\d+)\}:(meta|commit|outbox)")
 _PAYLOAD = re.compile(rb"\{g(\d+)\}:answers:(\d+)")
 _HOLDERS = re.compile(rb"holders:([a-z_]+):" + _ID)
 _OF_ALL_GROUPS = (b"layouts", b"waited")
-_FOR_EVER = -1  # what PTTL says of a key without a time to live
+_FOR_EVER = -1  # PTTL of a key without a time to live
 
 
 @dataclass(slots=True)
 class Bookkeeping:
-    """What the store keeps beside states.
+    """The keys of the store that are no states.
 
     Attributes:
         fronts: (topic, group) -> all offsets below it are applied.
-        outbox: Groups with answers that nobody has marked as published -> how many commits of them.
-        lasting: Payloads that will never expire, although only those in the outbox may last.
-        holders: (kind, key in hex) -> groups that hold a replica, as the index says.
+        outbox: Groups with answers that are not marked as published -> how many commits of them.
+        lasting: Payloads without expiry, which only the outbox may have.
+        holders: (kind, key in hex) -> groups with a replica, by the index.
         unknown: Keys of no known form.
     """
 

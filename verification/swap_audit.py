@@ -1,8 +1,8 @@
-"""Whether swaps of the model show in the answers as they may: each commit is of one champion, as the journal says, and whole.
+"""Check the answers of a run with swaps of the model: all answers of a commit come from the champion that the journal names.
 
-`mixed` counts every answer that says another version than the journal's line of the commit that its event was applied in, and
-every change of champion in a group beyond those of the registry. Repeats of an event that its producer sent before are left
-out: they say again what was said then.
+`mixed` counts every answer with another version than the journal's line of the commit that applied its event, and every change of
+champion in a group beyond those of the registry. Answers to an event that its producer sent twice are left out: they repeat the
+first answer.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class SwapAudit:
         self._answers.append(self._answer(value))
 
     def versions(self) -> Mapping[int, list[str]]:
-        """Return for each group its champions in the order of its commits, each named once for each time it came."""
+        """Return for each group its champions in the order of its commits, each once for every time it became champion."""
         in_order = [line for _, line in sorted(self._lines.items())]
         return {
             group: [version for version, _ in groupby(lines, key=lambda line: line.model_version)]
@@ -74,12 +74,12 @@ class SwapAudit:
         return sum(answer.degraded for answer in self._answers)
 
     def mixed(self, swaps: int) -> Counter[str]:
-        """Count what should not be, by kind.
+        """Count the faults, by kind.
 
         Args:
             swaps: How often the registry's champion changed.
         """
-        found: Counter[str] = Counter()
+        faults: Counter[str] = Counter()
         applied: dict[tuple[str, int], list[tuple[int, int, _Line]]] = defaultdict(list)
         for _, line in sorted(self._lines.items()):
             for topic, (start, end) in line.ranges.items():
@@ -90,10 +90,10 @@ class SwapAudit:
             ranges = applied[answer.source.topic, answer.source.partition]
             at = bisect_right(ranges, answer.source.offset, key=lambda entry: entry[0]) - 1
             if at < 0 or not ranges[at][0] <= answer.source.offset < ranges[at][1]:
-                found["answers without a commit"] += 1
+                faults["answers without a commit"] += 1
             elif answer.model_version not in {ranges[at][2].model_version, *ranges[at][2].challengers}:
-                found["answers of another model than their commit's"] += 1
+                faults["answers of another model than their commit's"] += 1
         for versions in self.versions().values():
             if len(versions) - 1 > swaps:
-                found["changes that the registry did not ask for"] += len(versions) - 1 - swaps
-        return found
+                faults["changes that the registry did not ask for"] += len(versions) - 1 - swaps
+        return faults

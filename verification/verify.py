@@ -1,4 +1,4 @@
-"""The verdict on a run: answers against source records, those against the raw files, and state against the oracle."""
+"""Verify a run: answers against source records, source records against the raw files, and state against the oracle."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from verification.raw_files import RawFiles, card_events, taobao_events
 from verification.state_comparison import StateComparison, compare_states
 from verification.stored_state import Bookkeeping, read_store
 
-__all__ = ["AuditVerdict", "SourceRecords", "judge_sources", "verify"]
+__all__ = ["AuditVerdict", "SourceRecords", "import_faults_of", "verify"]
 
 _TOPICS: Mapping[type[Event], str] = {Search: "searches", Click: "clicks", Order: "orders"}
 SHARED = frozenset(kind.name for kind in CATALOGUE.kinds if kind.shared)
@@ -43,7 +43,7 @@ class SourceRecords:
 
 @dataclass(slots=True)
 class AuditVerdict:
-    """Everything that was found."""
+    """All findings of a run."""
 
     events: int
     books: AnswerAudit
@@ -99,7 +99,7 @@ class AuditVerdict:
 
 
 def verify(space: RunNamespace, files: RawFiles, limits: Mapping[str, int]) -> AuditVerdict:
-    """Read topics and store of `space` and judge them by the raw files.
+    """Read topics and store of `space` and compare them with the raw files.
 
     Raises:
         BrokerUnavailableError: A topic could not be read to its end.
@@ -108,10 +108,10 @@ def verify(space: RunNamespace, files: RawFiles, limits: Mapping[str, int]) -> A
     ends = _ends(sources)
     problems = books.close(sources.places)
     raw = [*taobao_events(files.taobao, limits["taobao"]), *card_events(files.cards, limits["cards"])]
-    import_faults = judge_sources(sources, raw)
-    came = [event for event in raw if event.user in sources.group_of]  # the others are import faults already
+    import_faults = import_faults_of(sources, raw)
+    imported = [event for event in raw if event.user in sources.group_of]  # a missing user is an import fault already
     stored = read_store(space.services.redis.url, space.name, _describe())
-    state = compare_states(entity_logs(came, sources.group_of, ID_KEY), stored.states)
+    state = compare_states(entity_logs(imported, sources.group_of, ID_KEY), stored.states)
     store_faults = [*stored.index_faults(SHARED), *_store_faults(space, ends, stored.books)]
     return AuditVerdict(
         events=len(sources.places),
@@ -125,7 +125,7 @@ def verify(space: RunNamespace, files: RawFiles, limits: Mapping[str, int]) -> A
     )
 
 
-def judge_sources(sources: SourceRecords, raw: Iterable[Event]) -> list[str]:
+def import_faults_of(sources: SourceRecords, raw: Iterable[Event]) -> list[str]:
     """Return where the source topics do not hold each raw row once: by topic and user, how many records."""
     expected = Counter((_TOPICS[type(event)], event.user) for event in raw)
     return sources.faults + [
@@ -168,7 +168,7 @@ def _ends(sources: SourceRecords) -> dict[tuple[str, int], int]:
 
 
 def _store_faults(space: RunNamespace, ends: Mapping[tuple[str, int], int], books: Bookkeeping) -> list[str]:
-    """Return where the store's position is not the end of the topics, and what else it holds."""
+    """Return where the store's position is not the end of the topics, and keys that it should not have."""
     fronts = {(topic.removeprefix(space.topic_prefix), group): front for (topic, group), front in books.fronts.items()}
     faults = [
         f"the front of {topic} in group {group} is {fronts.get((topic, group))}, the topic ends at {end}"

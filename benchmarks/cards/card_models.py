@@ -1,4 +1,4 @@
-"""Models for the backtest of card transactions, each trained on what was known when the test week began.
+"""Models for the backtest of card transactions, each trained on labels known when the test week began.
 
 network     the network of training/configs/cards.toml, as an artefact that a worker's scorer runs
 trees       LightGBM on the whole catalogue

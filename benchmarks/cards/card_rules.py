@@ -1,4 +1,4 @@
-"""Rules with points for card transactions, mined on the training weeks: what `rules-cards.toml` of the backtest was made by.
+"""Mine rules with points for card transactions from the training weeks: the source of `rules-cards.toml` of the backtest.
 
     python -m benchmarks.cards.card_rules --data ../shared/data --out stream_app/backtest/configs/rules-cards.toml
 
@@ -83,8 +83,8 @@ def mine(dataset: Dataset) -> tuple[tuple[Rule, ...], dict[str, float]]:
         best = max(best, (worth, points), key=lambda each: each[0])
     worth, points = best
     order = [place for place in np.argsort(-points, kind="stable").tolist() if points[place]]
-    kept = tuple(Rule(rules[place].name, rules[place].conditions, (_ORDER,), float(points[place])) for place in order)
-    return kept, {"rules": float(len(kept)), "validation_average_precision": worth}
+    chosen = tuple(Rule(rules[place].name, rules[place].conditions, (_ORDER,), float(points[place])) for place in order)
+    return chosen, {"rules": float(len(chosen)), "validation_average_precision": worth}
 
 
 def _fired(rules: RuleSet, dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -96,14 +96,14 @@ def _proposed(dataset: Dataset, fit: NDArray[np.int64]) -> tuple[Rule, ...]:
     columns = [dataset.feature_names.index(name) for name in FEATURES]
     table = lightgbm.Dataset(dataset.inputs["dense"][fit][:, columns], dataset.labels["fraud"][fit], feature_name=list(FEATURES))
     dumped = lightgbm.train(_TREES, table, _ROUNDS).dump_model()
-    found: dict[str, Rule] = {}
+    candidates: dict[str, Rule] = {}
     for tree in dumped["tree_info"]:
         for bounds in _paths(tree["tree_structure"], {}):
             conditions = tuple(Condition(FEATURES[place], low, high) for place, (low, high) in sorted(bounds.items()))
-            name = " and ".join(_said(condition) for condition in conditions)
+            name = " and ".join(_condition_text(condition) for condition in conditions)
             if conditions and all(condition.at_least < condition.below for condition in conditions):
-                found.setdefault(name, Rule(name, conditions, (_ORDER,)))
-    return tuple(found.values())
+                candidates.setdefault(name, Rule(name, conditions, (_ORDER,)))
+    return tuple(candidates.values())
 
 
 def _paths(node: dict[str, Any], bounds: dict[int, tuple[float, float]]) -> Iterator[dict[int, tuple[float, float]]]:
@@ -118,7 +118,7 @@ def _paths(node: dict[str, Any], bounds: dict[int, tuple[float, float]]) -> Iter
     yield from _paths(node["right_child"], bounds | {place: (max(low, threshold), high)})
 
 
-def _said(condition: Condition) -> str:
+def _condition_text(condition: Condition) -> str:
     if condition.at_least == -np.inf:
         return f"{condition.feature} below {condition.below:g}"
     upper = "" if condition.below == np.inf else f" to {condition.below:g}"
@@ -149,15 +149,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--keep", type=Path, help="Keep the training set in this .npz file, or take it from there.")
     parser.add_argument("--out", type=Path, required=True)
-    given = parser.parse_args()
-    rules, worth = mine(card_dataset(given.data / CARDS_FILE, given.keep))
+    arguments = parser.parse_args()
+    rules, worth = mine(card_dataset(arguments.data / CARDS_FILE, arguments.keep))
     head = (
         "Rules for card transactions with points, by which a backtest ranks events: negative points speak for the customer.\n"
         "Made by `python -m benchmarks.cards.card_rules` from the transactions of 2018-06-09 to 2018-07-31 (chosen on\n"
         "2018-06-02 to 2018-06-08) and the frauds that were known by 2018-08-08, before the week that is judged. Write it anew,\n"
         "not by hand."
     )
-    given.out.write_text(toml_of(rules, head))
+    arguments.out.write_text(toml_of(rules, head))
     print(json.dumps(worth))
 
 

@@ -1,1 +1,1 @@
-"""What `bench_engine` measures: rows, engines, roofline."""
+"""Rows, engines and roofline of `bench_engine`."""

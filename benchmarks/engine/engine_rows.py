@@ -20,9 +20,9 @@ _SPREAD = 0.5  # of all items in each coordinate: how far a made-up item lies fr
 def replayed_rows(events: int, rows: int) -> dict[str, NDArray[Any]]:
     """Return the model's inputs, (R, ...) each with R <= `rows`, for the last of a shop's `events`, which have a past."""
     shop = list(shop_log(events).events())
-    wanted = np.zeros(len(shop), np.bool_)
-    wanted[-rows:] = True
-    return EventFolder().fold(shop, wanted)[0]
+    selected = np.zeros(len(shop), np.bool_)
+    selected[-rows:] = True
+    return EventFolder().fold(shop, selected)[0]
 
 
 def batch_of(rows: Tensors, size: int, number: int) -> dict[str, NDArray[Any]]:
@@ -41,5 +41,5 @@ def larger_catalogue(vectors: NDArray[np.float32], items: int) -> NDArray[np.flo
     """
     draw = np.random.default_rng(_SEED)
     moved = _SPREAD * vectors.std(axis=0) * draw.normal(size=(items, vectors.shape[1]))
-    found: NDArray[np.float32] = (np.resize(vectors, (items, vectors.shape[1])) + moved).astype(np.float32)
-    return found
+    catalogue: NDArray[np.float32] = (np.resize(vectors, (items, vectors.shape[1])) + moved).astype(np.float32)
+    return catalogue

@@ -1,4 +1,4 @@
-"""What a row costs at least: operations and bytes, counted on the network, and the rate that a GPU's peaks allow."""
+"""The least cost of a row: operations and bytes, counted on the network, and the rate that a GPU's peaks allow."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def cost_of(network: ServingNetwork, rows: Tensors) -> Cost:
     tables = [module for module in network.modules() if isinstance(module, nn.Embedding)]
     looked_up = {id(table.weight) for table in tables}
     weights = sum(p.numel() for p in network.parameters() if id(p) not in looked_up) * _FLOAT
-    given = sum(np.asarray(tensor).nbytes for tensor in rows.values()) / count
+    input_bytes = sum(np.asarray(tensor).nbytes for tensor in rows.values()) / count
     answered = sum(int(np.prod(spec.shape)) for spec in OUTPUTS) * _FLOAT
     codes = sum(np.asarray(tensor).size for tensor in rows.values() if np.asarray(tensor).dtype == np.int32) / count
     widest = max(table.embedding_dim for table in tables)
     return {
         "operations_per_row": counter.get_total_flops() / count,
-        "row_bytes": given + answered + codes * widest * _FLOAT,
+        "row_bytes": input_bytes + answered + codes * widest * _FLOAT,
         "weight_bytes": float(weights),
     }
 
@@ -65,8 +65,8 @@ def roof(cost: Cost, device: str, sizes: Iterable[int], precision: str) -> dict[
     if peaks is None:
         return None
     memory, arithmetic = peaks[0], peaks[1 if precision == "fp32" else 2]
-    found = {}
+    rows_per_s = {}
     for size in sizes:
         by_memory = (cost["row_bytes"] * size + cost["weight_bytes"]) / memory
-        found[str(size)] = round(size / max(by_memory, cost["operations_per_row"] * size / arithmetic), 1)
-    return found
+        rows_per_s[str(size)] = round(size / max(by_memory, cost["operations_per_row"] * size / arithmetic), 1)
+    return rows_per_s

@@ -1,1 +1,1 @@
-"""What `bench_features` and `bench_replay` measure, and what they compare with."""
+"""The code that `bench_features` and `bench_replay` measure, and the tools they compare with."""

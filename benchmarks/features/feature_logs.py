@@ -63,4 +63,4 @@ def group_of(user: str, groups: int) -> int:
 
 def _converted(path: Path, mapping_name: str) -> Iterator[Event]:
     file = LogFile(path, 0, load_mapping(mapping_name), LogIssues(strict=True))
-    return (found for found in file.events() if not isinstance(found, Label))
+    return (event for event in file.events() if not isinstance(event, Label))

@@ -74,8 +74,8 @@ def by_duckdb(data: Transactions) -> Callable[[], dict[str, NDArray[np.float64]]
     connection.execute("INSERT INTO cards SELECT place, t, customer, terminal, cents FROM given")
 
     def run() -> dict[str, NDArray[np.float64]]:
-        found = connection.execute(query).fetchnumpy()
-        return _features(lambda kind, entity, window: np.asarray(found[f"{kind}_{entity}_{window}"], np.int64))
+        columns = connection.execute(query).fetchnumpy()
+        return _features(lambda kind, entity, window: np.asarray(columns[f"{kind}_{entity}_{window}"], np.int64))
 
     return run
 
@@ -99,11 +99,11 @@ def by_polars(data: Transactions) -> Callable[[], dict[str, NDArray[np.float64]]
                 length, tile = _WINDOWS[window]
                 first = ((pl.col("t") - length) // tile * tile).clip(lower_bound=0) * _TIES - 1
                 asked = upto.select(entity, "place", "n", "s", "cents", edge=first).sort("edge")
-                found = asked.join_asof(
+                columns = asked.join_asof(
                     keyed, left_on="edge", right_on="place", by=entity, suffix="_before", check_sortedness=False
                 ).sort("place")  # both are sorted
-                sums["n", entity, window] = (found["n"] - 1 - found["n_before"].fill_null(0)).to_numpy()
-                sums["s", entity, window] = (found["s"] - found["cents"] - found["s_before"].fill_null(0)).to_numpy()
+                sums["n", entity, window] = (columns["n"] - 1 - columns["n_before"].fill_null(0)).to_numpy()
+                sums["s", entity, window] = (columns["s"] - columns["cents"] - columns["s_before"].fill_null(0)).to_numpy()
         return _features(lambda kind, entity, window: np.asarray(sums[kind, entity, window], np.int64))
 
     return run
@@ -117,10 +117,10 @@ def _order(data: Transactions) -> NDArray[np.int64]:
 
 
 def _features(of: Callable[[str, str, str], NDArray[np.int64]]) -> dict[str, NDArray[np.float64]]:
-    found = {}
+    columns = {}
     for name, (entity, what, window) in FEATURES.items():
         count = of("n", entity, window).astype(np.float64)
         spend = of("s", entity, window) / 100.0
         mean = np.divide(spend, count, out=np.zeros_like(spend), where=count > 0)
-        found[name] = {"count": count, "sum": spend, "mean": mean}[what]
-    return found
+        columns[name] = {"count": count, "sum": spend, "mean": mean}[what]
+    return columns

@@ -21,8 +21,8 @@ def sizes(store: MemoryStore) -> dict[str, dict[str, int]]:
     for (_, kind, _), blob in store.state().items():
         of_kind.setdefault(kind, []).append(len(blob))
     return {
-        kind: {"count": len(found), "p50": _percentile(found, 50), "p99": _percentile(found, 99), "max": max(found)}
-        for kind, found in sorted(of_kind.items())
+        kind: {"count": len(sizes), "p50": _percentile(sizes, 50), "p99": _percentile(sizes, 99), "max": max(sizes)}
+        for kind, sizes in sorted(of_kind.items())
     }
 
 
@@ -37,11 +37,11 @@ def user_bytes(store: MemoryStore) -> dict[str, int]:
         if kind in own:
             persons[key[:_USER_BYTES]] += len(blob)
     return {
-        f"{name}_p{percent}": _percentile(found, percent)
-        for name, found in (("bytes", blobs), ("person_bytes", list(persons.values())))
+        f"{name}_p{percent}": _percentile(sizes, percent)
+        for name, sizes in (("bytes", blobs), ("person_bytes", list(persons.values())))
         for percent in (50, 99)
     }
 
 
-def _percentile(found: Sequence[int], percent: int) -> int:
-    return int(np.percentile(np.array(found), percent, method="higher"))
+def _percentile(sizes: Sequence[int], percent: int) -> int:
+    return int(np.percentile(np.array(sizes), percent, method="higher"))

@@ -3,7 +3,7 @@
 Runs as a process of its own (`python -m benchmarks.live.load`), so that it shares no interpreter with what is measured. All
 events are encoded before the first one is sent. The last line is JSON: `sent`, `seconds`, `rate`, and `lag_ms` (how
 much later than planned events were handed to the client: p50, p99, max). If it cannot hold the rate, `rate` is below
-the asked one.
+the requested one.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _send(client: Producer, prefix: str, record: Record) -> None:
 
 
 def steady(bootstrap: str, prefix: str, rate: float, seconds: float, seed: int) -> dict[str, float | dict[str, float]]:
-    """Send `rate` events a second for `seconds`; return what was held."""
+    """Send `rate` events a second for `seconds`; return the rate that was reached."""
     count = int(rate * seconds)
     encoding_s = count / 50_000  # about what encoding takes: the events' own times are near the times they are sent at
     start_ms = time.time_ns() // 1_000_000 + int(1000 * encoding_s)

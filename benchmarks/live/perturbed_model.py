@@ -1,7 +1,6 @@
-"""A second model for a swap: a copy of an artefact with slightly other weights, as whole and as honest as the first.
+"""A second model for a swap: a valid copy of an artefact with slightly other weights.
 
-Its checksums are its own, its recorded answers are what it answers, and its version follows from its bytes. It is of no use but
-to be told from the first one.
+Its checksums, its recorded answers and its version are its own, so answers show which of the two models made them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A run's own place on shared services: topics, consumer group and state keys under a fresh name, removed afterwards.
+"""The namespace of a run on shared services: topics, consumer group and state keys under a fresh name, removed afterwards.
 
-Whatever else the services hold stays untouched: only names that start with the run's own are ever deleted.
+Only names that start with the run's own are deleted; everything else on the services stays.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ class RunNamespace:
         *,
         partitions: int = PARTITIONS,
     ) -> RunNamespace:
-        """Return a space nobody has used; logs go to `root`/.services/logs/."""
+        """Return an unused namespace; logs go to `root`/.services/logs/."""
         name = f"{kind}{uuid.uuid4().hex[:8]}"
         return cls(name, services, root / ".services" / "logs" / name, dict(extra or {}), partitions)
 
     @property
     def topic_prefix(self) -> str:
-        """What stands before every topic's name."""
+        """First part of every topic's name."""
         return f"{self.name}."
 
     def topic(self, name: str) -> str:
@@ -84,7 +84,7 @@ class RunNamespace:
         }
 
     def meter(self) -> Meter:
-        """Return what asks for end offsets of this run's topics."""
+        """Return a reader of the end offsets of this run's topics."""
         return Meter(self.services.kafka.bootstrap, self.partitions)
 
     def create_topics(self) -> None:
@@ -98,9 +98,9 @@ class RunNamespace:
     def remove(self) -> None:
         """Delete the topics, the consumer group and the state keys of this run."""
         admin = kafka_admin.AdminClient({"bootstrap.servers": self.services.kafka.bootstrap, **QUIET})
-        there = set(admin.list_topics(timeout=_ASK_S).topics)
+        existing = set(admin.list_topics(timeout=_ASK_S).topics)
         ours = [self.topic(name) for name in (*SOURCE_TOPICS, *ANSWER_TOPICS, *SIDE_TOPICS)]
-        present = [name for name in ours if name in there]
+        present = [name for name in ours if name in existing]
         if present:
             for future in admin.delete_topics(present, operation_timeout=_ASK_S).values():
                 future.result()

@@ -1,7 +1,7 @@
-"""How far a run is: end offsets of topics, asked for in one request a topic set.
+"""Progress of a run by the end offsets of its topics, one request for a set of topics.
 
-Counting by end offsets is cheap and counts repeats too, so it says where a run is, never that nothing is missing: that
-is `verification.answer_audit`'s to say.
+Counting by end offsets is cheap but counts repeats too, so it cannot show that nothing is missing; `verification.answer_audit`
+does.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ __all__ = ["QUIET", "Meter", "Offsets"]
 
 Offsets: TypeAlias = dict[tuple[str, int], int]
 
-QUIET = {"log_level": 2}  # librdkafka's remarks on a broker that restarts say nothing that the run does not
+QUIET = {"log_level": 2}  # silence librdkafka's lines about a broker that restarts
 _ASK_S = 10.0
 
 
 class Meter:
-    """Asks one broker for end offsets, over a restart of it too."""
+    """Reads end offsets from one broker, also across a restart of the broker."""
 
     def __init__(self, bootstrap: str, partitions: int) -> None:
         self._bootstrap = bootstrap

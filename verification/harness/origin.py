@@ -1,4 +1,4 @@
-"""Where the checkout is, and where a figure comes from."""
+"""The folder of the checkout, and the provenance of a figure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Worker processes of one run: started, killed and ended by their own pid, and none left behind.
+"""Worker processes of one run: started, killed and ended by pid, and none left running.
 
 A `Fleet` is also the process manager that a crash-only worker needs: `tend` starts again what ended by itself and
 counts it. Leaving the `with` block ends every process, whatever happened inside, with SIGTERM and then SIGKILL.
@@ -24,7 +24,7 @@ _TERMINATE_S = 30.0  # a worker drains what is in flight and commits before it g
 
 
 class FleetError(Exception):
-    """A process of the run did not do what it must; the message has the end of its log."""
+    """A process of the run failed; the message has the end of its log."""
 
 
 def child_environment(settings: Mapping[str, str]) -> dict[str, str]:
@@ -32,13 +32,13 @@ def child_environment(settings: Mapping[str, str]) -> dict[str, str]:
 
     So a run does not depend on what the caller's shell has exported.
     """
-    inherited = os.environ  # handed on as it is, nothing is read from it
-    kept = {name: value for name, value in inherited.items() if not name.startswith("MILLRACE_")}
-    return {**kept, **settings}
+    inherited = os.environ  # passed on unread
+    environment = {name: value for name, value in inherited.items() if not name.startswith("MILLRACE_")}
+    return {**environment, **settings}
 
 
 def log_tail(log: Path, lines: int = 15) -> str:
-    """Return the last lines of a log file, indented; say so if there is none."""
+    """Return the last lines of a log file, indented, or a note that it is missing or empty."""
     if not log.exists():
         return f"    ({log} does not exist)"
     tail = log.read_text(errors="replace").splitlines()[-lines:]
@@ -119,7 +119,7 @@ class Fleet:
         self._running.pop(name).wait()
 
     def terminate(self, name: str, patience_s: float = _TERMINATE_S) -> bool:
-        """Ask it to end (SIGTERM); after `patience_s` SIGKILL. Return whether it ended by itself with status 0."""
+        """Send SIGTERM, after `patience_s` SIGKILL. Return whether it ended by itself with status 0."""
         self._running[name].terminate()
         return self._reap(name, patience_s)
 

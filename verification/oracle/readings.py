@@ -74,8 +74,8 @@ class EntityHistory:
         """Return the window's events of the own group and of the others."""
         if window not in self._parts:
             own = [e for e in self.events if self.group is None or e.group == self.group]
-            others = [e for e in self.events if self.group is not None and e.group != self.group]
-            self._parts[window] = [_in_window(part, self.catalogue.window(window), self.t) for part in (own, others)]
+            foreign = [e for e in self.events if self.group is not None and e.group != self.group]
+            self._parts[window] = [_in_window(part, self.catalogue.window(window), self.t) for part in (own, foreign)]
         return self._parts[window]
 
     def inside(self, window: str) -> list[EventFacts]:

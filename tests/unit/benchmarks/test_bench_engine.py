@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from benchmarks.bench_engine import QUICK, main, measured, same_in_any_batch
 from benchmarks.engine.engine_rows import batch_of, larger_catalogue, replayed_rows
-from benchmarks.engine.engine_ways import serving_network
+from benchmarks.engine.engines import serving_network
 from benchmarks.engine.roofline import cost_of, roof
 from model.contract import INPUTS
 from stream_app.inference.engines.port import Tensors
@@ -65,11 +65,11 @@ def test_an_engine_that_is_not_here_has_no_figures_but_a_reason() -> None:
         calls.append(len(inputs["x"]))
         return inputs
 
-    found = measured(
+    figures = measured(
         {"here": way, "gone": "no such library"}, {"x": np.zeros((4, 1))}, replace(QUICK, seconds=1e-4), open_reporter()
     )
-    assert found["rows_per_s"]["gone"] is None
-    assert found["reasons"] == {"gone": "no such library"}
+    assert figures["rows_per_s"]["gone"] is None
+    assert figures["reasons"] == {"gone": "no such library"}
     assert set(calls) == set(QUICK.sizes)
 
 
@@ -87,8 +87,8 @@ def test_operations_are_those_of_the_layers_products(tmp_path: Path, monkeypatch
 
 def test_the_roof_is_the_memory_in_small_batches_and_the_arithmetic_in_large_ones() -> None:
     cost = {"operations_per_row": 670e3, "row_bytes": 0.0, "weight_bytes": 3.35e6}
-    found = roof(cost, "NVIDIA H100 80GB HBM3", (1, 1_000_000), "fp32")
-    assert found == {"1": pytest.approx(1e6), "1000000": pytest.approx(1e8)}
+    figures = roof(cost, "NVIDIA H100 80GB HBM3", (1, 1_000_000), "fp32")
+    assert figures == {"1": pytest.approx(1e6), "1000000": pytest.approx(1e8)}
     assert roof(cost, "another", (1,), "fp32") is None
 
 

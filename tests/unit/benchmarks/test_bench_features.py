@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from benchmarks.bench_features import main
 from benchmarks.features.feature_logs import batches, group_of, shop_log
-from benchmarks.features.feature_way import FeaturePath, Laps, ResidentPath
+from benchmarks.features.feature_paths import FeaturePath, Laps, ResidentPath
 from benchmarks.features.idiomatic_features import FEATURES, keep_and_read
 from stream_app.events import Click, Event, Order, OrderLine
 from stream_app.features.catalog import CATALOGUE

@@ -22,9 +22,9 @@ def test_a_quick_run_prints_every_figure_and_the_offline_tools_agree() -> None:
     command = [sys.executable, "-m", "benchmarks.bench_replay", "--quick", "--live", "1000", "--model", str(MODEL)]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2_000:]
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found["polars_differences"] == found["duckdb_differences"] == 0
-    assert set(found["peak_rss_mb"]) == {"10000", "40000"}
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert figures["polars_differences"] == figures["duckdb_differences"] == 0
+    assert set(figures["peak_rss_mb"]) == {"10000", "40000"}
     rates = ("features_events_per_s", "model_events_per_s", "polars_events_per_s", "duckdb_events_per_s", "live_ratio")
-    assert all(found[name] > 0 for name in rates)
-    assert len(found["offline_features"]) == 20
+    assert all(figures[name] > 0 for name in rates)
+    assert len(figures["offline_features"]) == 20

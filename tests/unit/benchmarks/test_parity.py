@@ -64,13 +64,13 @@ def test_rows_of_a_replay_are_those_of_the_trainings_fold_and_are_spread_over_th
     events = [simulated.event for simulated in simulated_events(options)]
     events.sort(key=lambda event: (event.event_time_ms, TOPIC_OF[type(event)]))  # the canonical order
     folder = EventFolder()
-    wanted, scored = folder.fold(events, np.ones(len(events), np.bool_))
+    expected, scored = folder.fold(events, np.ones(len(events), np.bool_))
     assert scored.all()
     estimated = np.array(["distinct" in name for name in folder.feature_names])  # by sketches of keyed digests: another key
     whole, part = rows_of_replay(open_log([path]), len(events)), rows_of_replay(open_log([path]), 50)
     for spec in INPUTS:
-        kept = ~estimated if spec.name == "dense" else ...
-        np.testing.assert_array_equal(whole[spec.name][:, kept], wanted[spec.name][:, kept])
+        exact = ~estimated if spec.name == "dense" else ...
+        np.testing.assert_array_equal(whole[spec.name][:, exact], expected[spec.name][:, exact])
         assert len(part[spec.name]) == 50
     place = {row.tobytes(): number for number, row in enumerate(whole["dense"])}
     places = [place[row.tobytes()] for row in part["dense"]]
@@ -89,11 +89,11 @@ def test_a_shops_preset_is_trained_briefly_and_compared_on_its_own_replay(
     assert material.rows_of == "replay of a simulated shop"
     rows = few(material.dataset, 300)
     assert [len(rows.rows(split)) for split in ("train", "validation", "test")] == [300] * 3
-    said = compared(material, 300)
-    assert (said["network"], said["rows"], said["within"], said["wrong"]) == ("tiny", 400, True, [])
-    assert said["largest_difference"].keys() == {"next_action", "user_vector"}
-    assert all(0 < said["largest_difference"][task] <= said["allowed"][task] for task in said["allowed"])
-    assert said["best_items_agree"] > 0.999
+    figures = compared(material, 300)
+    assert (figures["network"], figures["rows"], figures["within"], figures["wrong"]) == ("tiny", 400, True, [])
+    assert figures["largest_difference"].keys() == {"next_action", "user_vector"}
+    assert all(0 < figures["largest_difference"][task] <= figures["allowed"][task] for task in figures["allowed"])
+    assert figures["best_items_agree"] > 0.999
 
 
 @pytest.mark.parametrize("name", ["text_tiny", "sequence_tiny"])

@@ -91,18 +91,18 @@ def compose() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def services(compose: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = compose["services"]
-    return found
+    entry: dict[str, dict[str, Any]] = compose["services"]
+    return entry
 
 
 def variables_of(service: dict[str, Any]) -> dict[str, str]:
     """All variables of a container: env files first, then its own."""
-    found: dict[str, str] = {}
+    entry: dict[str, str] = {}
     for name in service.get("env_file", []):
         lines = [line for line in (CHECKOUT / name).read_text().splitlines() if line and not line.startswith("#")]
-        found |= dict(line.split("=", 1) for line in lines)
+        entry |= dict(line.split("=", 1) for line in lines)
     own: dict[str, str] = service.get("environment", {})
-    return found | own
+    return entry | own
 
 
 def test_it_is_a_compose_file(compose: dict[str, Any]) -> None:
@@ -147,7 +147,7 @@ def test_ports_are_unique_and_on_this_machine_only(services: dict[str, Any]) -> 
     ports = [port for service in services.values() for port in service.get("ports", [])]
     published = [re.fullmatch(r"127\.0\.0\.1:(\d+):\d+", port) for port in ports]
     assert all(published), f"not all on 127.0.0.1: {ports}"
-    numbers = [found.group(1) for found in published if found]
+    numbers = [entry.group(1) for entry in published if entry]
     assert len(numbers) == len(set(numbers))
 
 
@@ -213,13 +213,13 @@ def test_commands_of_our_image_are_sub_commands_with_options_that_exist(services
         if "build" not in service:
             continue
         command, *rest = service["command"]
-        found = millrace.get_command(Context(millrace), command)
-        assert found is not None, f"{name}: `millrace {command}` does not exist"
-        while isinstance(found, Group):
+        entry = millrace.get_command(Context(millrace), command)
+        assert entry is not None, f"{name}: `millrace {command}` does not exist"
+        while isinstance(entry, Group):
             step, *rest = rest
-            found = found.get_command(Context(found), step)
-            assert found is not None, f"{name}: `millrace {shlex.join(service['command'])}` does not exist"
-        found.make_context(command, list(rest), resilient_parsing=False)
+            entry = entry.get_command(Context(entry), step)
+            assert entry is not None, f"{name}: `millrace {shlex.join(service['command'])}` does not exist"
+        entry.make_context(command, list(rest), resilient_parsing=False)
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)

@@ -52,9 +52,9 @@ def test_every_metric_of_a_rule_is_served(served: set[str]) -> None:
 
 
 def test_every_metric_of_the_worker_is_shown(served: set[str]) -> None:
-    shown = {name for panel in dashboard()["panels"] for target in panel["targets"] for name in metrics_in(target["expr"])}
+    plotted = {name for panel in dashboard()["panels"] for target in panel["targets"] for name in metrics_in(target["expr"])}
     families = {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in served}
-    assert families - {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in shown} == set()
+    assert families - {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in plotted} == set()
 
 
 def test_every_rule_says_what_to_do() -> None:

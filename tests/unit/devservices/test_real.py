@@ -120,9 +120,9 @@ def test_a_crashed_one_is_noticed_and_comes_back_on_its_port_while_the_other_sta
     os.kill(first.kafka.pid, signal.SIGKILL)
     psutil.Process(first.kafka.pid).wait(20)
     assert conditions(root) == ["stopped", "running"]
-    said: list[str] = []
-    second = real.up(root, said.append)
-    assert any("crashed" in line and str(first.kafka.pid) in line for line in said)
+    lines: list[str] = []
+    second = real.up(root, lines.append)
+    assert any("crashed" in line and str(first.kafka.pid) in line for line in lines)
     assert second.redis == first.redis
     assert second.kafka.bootstrap == first.kafka.bootstrap
     assert second.kafka.pid != first.kafka.pid
@@ -140,11 +140,11 @@ def test_one_that_hangs_is_noticed_and_replaced(root: Path) -> None:
 def test_when_its_port_is_taken_meanwhile_it_moves_and_says_so(root: Path) -> None:
     first = real.up(root, silent)
     real.stop_kafka(root, kill=True)
-    said: list[str] = []
+    lines: list[str] = []
     with socket.create_server(("127.0.0.1", port_of(first))):
-        second = real.start_kafka(root, said.append)
+        second = real.start_kafka(root, lines.append)
     assert port_of(second) != port_of(first)
-    assert any(f"port {port_of(first)} is taken" in line for line in said)
+    assert any(f"port {port_of(first)} is taken" in line for line in lines)
     assert real.up(root, silent) == second
 
 

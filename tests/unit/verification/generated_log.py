@@ -37,8 +37,8 @@ def generated_log(count: int, seed: int) -> list[Event]:
             "platform": rng.choice(PLATFORMS),
         }
         if kind == "search":
-            shown = [f"i{n}" for n in range(rng.randrange(9))]
-            events.append(Search(**head, query=rng.choice(QUERIES), items_shown=shown))
+            items_shown = [f"i{n}" for n in range(rng.randrange(9))]
+            events.append(Search(**head, query=rng.choice(QUERIES), items_shown=items_shown))
             continue
         item = f"i{rng.randrange(9)}"
         category = rng.choice(["", *(f"c{n}" for n in range(40))])

@@ -34,9 +34,9 @@ def test_logs_that_are_absent_are_made_up_for_a_short_run_only(tmp_path: Path, c
 
 
 def test_logs_that_are_there_are_taken_and_said_to_be_real(tmp_path: Path) -> None:
-    for there in (tmp_path / TAOBAO, tmp_path / CARDS):
-        there.parent.mkdir()
-        there.touch()
-    found = files_of(tmp_path, tmp_path / "made", 20, 20, open_reporter(), short=True)
-    assert (found.taobao, found.cards, found.kind) == (tmp_path / TAOBAO, tmp_path / CARDS, "real")
+    for path in (tmp_path / TAOBAO, tmp_path / CARDS):
+        path.parent.mkdir()
+        path.touch()
+    files = files_of(tmp_path, tmp_path / "made", 20, 20, open_reporter(), short=True)
+    assert (files.taobao, files.cards, files.kind) == (tmp_path / TAOBAO, tmp_path / CARDS, "real")
     assert not (tmp_path / "made").exists()

@@ -81,10 +81,10 @@ def test_a_command_that_fails_is_an_error_with_its_output(tmp_path: Path) -> Non
 
 def test_settings_of_the_callers_shell_do_not_reach_the_children(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MILLRACE_REDIS_URL", "redis://elsewhere:1/0")
-    given = child_environment({"MILLRACE_KAFKA_GROUP": "g"})
-    assert "MILLRACE_REDIS_URL" not in given
-    assert given["MILLRACE_KAFKA_GROUP"] == "g"
-    assert given["PATH"] == os.environ["PATH"]
+    environment = child_environment({"MILLRACE_KAFKA_GROUP": "g"})
+    assert "MILLRACE_REDIS_URL" not in environment
+    assert environment["MILLRACE_KAFKA_GROUP"] == "g"
+    assert environment["PATH"] == os.environ["PATH"]
 
 
 def test_a_log_is_shown_by_its_last_lines(tmp_path: Path) -> None:

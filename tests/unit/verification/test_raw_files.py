@@ -67,6 +67,6 @@ def test_real_files_are_found_only_if_both_are_there(tmp_path: Path) -> None:
     assert find_files(tmp_path) is None
     (tmp_path / "fraud").mkdir()
     (tmp_path / "fraud" / "card_transactions_apr_aug_2018.parquet").touch()
-    found = find_files(tmp_path)
-    assert found is not None
-    assert found.kind == "real"
+    files = find_files(tmp_path)
+    assert files is not None
+    assert files.kind == "real"

@@ -10,8 +10,8 @@ from verification.swap_audit import SwapAudit
 
 
 def line(commit: int, start: int, end: int, version: str, **more: Any) -> bytes:
-    told = {"group": 1, "commit": commit, "ranges": {"clicks": (start, end)}, "model_version": version, **more}
-    return msgspec.json.encode(told)
+    record = {"group": 1, "commit": commit, "ranges": {"clicks": (start, end)}, "model_version": version, **more}
+    return msgspec.json.encode(record)
 
 
 def answer(offset: int, version: str, **more: Any) -> bytes:
@@ -22,10 +22,10 @@ def answer(offset: int, version: str, **more: Any) -> bytes:
 
 def run(*answers: bytes) -> SwapAudit:
     books = SwapAudit()
-    for told in (line(1, 0, 3, "a"), line(2, 3, 5, "b"), line(3, 5, 9, "b", challengers={"c": 5.0})):
-        books.enter_line(told)
-    for told in answers:
-        books.enter_answer(told)
+    for record in (line(1, 0, 3, "a"), line(2, 3, 5, "b"), line(3, 5, 9, "b", challengers={"c": 5.0})):
+        books.enter_line(record)
+    for record in answers:
+        books.enter_answer(record)
     return books
 
 

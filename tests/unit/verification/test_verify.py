@@ -7,7 +7,7 @@ from collections import Counter
 from stream_app.events import Click, Event, Order, OrderLine
 from verification.answer_audit import AnswerAudit, AuditProblems
 from verification.state_comparison import StateComparison
-from verification.verify import AuditVerdict, SourceRecords, judge_sources
+from verification.verify import AuditVerdict, SourceRecords, import_faults_of
 
 VIEWS = [Click(event_id=f"e{n}", user="a", event_time_ms=n, action="view", item="i") for n in (1, 2)]
 RAW: list[Event] = [
@@ -21,19 +21,19 @@ def records(*counts: tuple[str, str, int]) -> SourceRecords:
 
 
 def test_an_import_of_each_row_once_has_no_fault() -> None:
-    assert judge_sources(records(("clicks", "a", 2), ("orders", "b", 1)), RAW) == []
+    assert import_faults_of(records(("clicks", "a", 2), ("orders", "b", 1)), RAW) == []
 
 
 def test_a_row_that_was_not_imported_is_a_fault() -> None:
-    assert len(judge_sources(records(("clicks", "a", 1), ("orders", "b", 1)), RAW)) == 1
+    assert len(import_faults_of(records(("clicks", "a", 1), ("orders", "b", 1)), RAW)) == 1
 
 
 def test_a_row_that_was_imported_twice_is_a_fault() -> None:
-    assert len(judge_sources(records(("clicks", "a", 2), ("orders", "b", 2)), RAW)) == 1
+    assert len(import_faults_of(records(("clicks", "a", 2), ("orders", "b", 2)), RAW)) == 1
 
 
 def test_a_record_of_a_user_that_no_row_has_is_a_fault() -> None:
-    assert len(judge_sources(records(("clicks", "a", 2), ("orders", "b", 1), ("orders", "c", 1)), RAW)) == 1
+    assert len(import_faults_of(records(("clicks", "a", 2), ("orders", "b", 1), ("orders", "c", 1)), RAW)) == 1
 
 
 def verdict() -> AuditVerdict:

@@ -1,4 +1,4 @@
-"""The way of a batch through the feature engine, timed piece by piece; what the worker does of it, without the rest.
+"""The path of a batch through the feature engine, timed piece by piece, without the rest of the worker.
 
 No decoding, no model, no answers, no Kafka. `FeaturePath`: read the state from a store, fold, write it back under the fence.
 `ResidentPath`: fold into state that stays in memory as the engine's rows, with nothing to read or write.
@@ -72,7 +72,7 @@ class FeaturePath:
     _offsets: Counter[int] = field(default_factory=Counter)
 
     async def claim(self, groups: Sequence[int]) -> None:
-        """Take the right to write to `groups`, which nobody else may hold."""
+        """Claim `groups` at the store, as their only writer."""
         for group in groups:
             claim = await self.store.claim(group, "bench-features")
             self._epochs[group] = claim.epoch
@@ -91,10 +91,10 @@ class FeaturePath:
         snapshot = await self.store.read(rows)
         laps.lap("read")
         own = {kind: engine.unpack(kind, blobs) for kind, blobs in snapshot.own.items()}
-        others = {kind: engine.merge(kind, replicas) for kind, replicas in snapshot.others.items()}
+        replicas_of = {kind: engine.merge(kind, replicas) for kind, replicas in snapshot.others.items()}
         laps.lap("unpack")
         reads = np.array([snapshot.reads[group] for group in range(len(snapshot.reads))], np.int64)
-        folded = engine.fold(columns, rows, own, others, reads[columns.group] + 1)
+        folded = engine.fold(columns, rows, own, replicas_of, reads[columns.group] + 1)
         laps.lap("fold")
         writes = self._writes(rows, own, folded)
         steps = [self._step(columns, group, snapshot.reads[group], of_group) for group, of_group in writes.items()]
@@ -143,16 +143,16 @@ class _Rows:
         """Return the numbers of a batch's entities, -1 for none; new ones get the next."""
         if not any(keys):
             return np.full(len(keys), -1, np.int32)
-        found = list(map(self._number.get, keys))
-        if None in found:
-            for at in [at for at, number in enumerate(found) if number is None]:
-                found[at] = self._number.setdefault(keys[at], len(self.keys))
-                if found[at] == len(self.keys):
+        numbers = list(map(self._number.get, keys))
+        if None in numbers:
+            for at in [at for at, number in enumerate(numbers) if number is None]:
+                numbers[at] = self._number.setdefault(keys[at], len(self.keys))
+                if numbers[at] == len(self.keys):
                     self.keys.append(keys[at])
-        return np.fromiter(found, np.int32, len(found))
+        return np.fromiter(numbers, np.int32, len(numbers))
 
     def reserve(self, keys: Iterable[bytes]) -> None:
-        """Make room for what is not known yet."""
+        """Add rows for new entities."""
         first = len(self.keys)
         last = first + len(set(keys) - self._number.keys())
         while last > len(self.state):

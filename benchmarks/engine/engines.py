@@ -43,8 +43,8 @@ _GPU_ENGINES: Final = {
 def serving_network(folder: Path, checkpoint: Path | None) -> ServingNetwork:
     """Return the network of the artefact's preset, with the checkpoint's weights or random ones."""
     if checkpoint is not None:
-        found = load_checkpoint(checkpoint)
-        return ServingNetwork(found.network, found.temperatures).eval()
+        trained = load_checkpoint(checkpoint)
+        return ServingNetwork(trained.network, trained.temperatures).eval()
     manifest = load_manifest(folder)
     torch.manual_seed(_SEED)
     inputs = EventInputs(len(manifest.feature_names))
