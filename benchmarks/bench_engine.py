@@ -151,7 +151,7 @@ def candidates(folder: Path, users: NDArray[np.float32], plan: EngineBenchPlan) 
             "shown_per_s": _asked_per_s(index, users, _SHOWN, plan.seconds),
             "shown_recall": _recall(first, exact[:, :_SHOWN]),
             "shown_exact_per_s": _asked_per_s(every, users, _SHOWN, plan.seconds),
-            "looked_at": index.looked_at,
+            "looked_at": index.searched,
             "build_s": round(built_s, 3),
             "catalogue": "the artefact's items in turn, each moved by half the spread of all items",
         },

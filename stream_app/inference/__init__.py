@@ -1,10 +1,13 @@
-"""Models at work: load an artefact, score a batch, find candidates. No torch."""
+"""Score with a model: load an artefact, run it on an engine, find candidate items, swap models. No torch.
+
+A batch passes `degrade.DegradingRanker` -> `registry.swap.SwappableRanker` -> `ranker.ModelRanker` -> an engine's scorer.
+"""
 
 from __future__ import annotations
 
 import os
 
-# ONNX Runtime's wheel keeps a telemetry queue below the home folder, and MLflow sends what is done with it to its makers, unless
-# this stands in the environment before they are loaded. Millrace sends nothing to anybody and writes nothing outside its folder.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # noqa: TID251 - a library's switch, not a setting of ours
+# ONNX Runtime writes a telemetry queue below the home folder, and MLflow sends usage data to its makers, unless these variables
+# are set before they are loaded. Millrace sends no telemetry and writes nothing outside its folder.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # noqa: TID251 - a switch of the library, not our setting
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # noqa: TID251 - likewise

@@ -1,7 +1,7 @@
-"""A model artefact on disk: read it, and refuse it when it is not whole or not ours.
+"""Read a model artefact from disk, and refuse a damaged or foreign one.
 
-An artefact is a folder: `manifest.json`, `model.onnx`, `items.npz`, `samples.npz`. Nothing is used before its checksum
-in the manifest has been compared. Every refusal is a `ContractError` that names both sides and the operator's action.
+An artefact is a folder: `manifest.json`, `model.onnx`, `items.npz`, `samples.npz`. Each file is compared with its checksum in the
+manifest before use. Every refusal is a `ContractError` that names both sides and the operator's action.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 _REBUILD: Final = "Operator action: restore the folder from a good copy, or build it again with the command in its manifest"
-_HASH_SHOWN: Final = 12  # characters of a hash that a person compares
+_HASH_DIGITS: Final = 12  # of a hash in messages
 
 
 class _Format(msgspec.Struct):
@@ -39,16 +39,16 @@ def load_manifest(folder: Path) -> Manifest:
     """Read `manifest.json`.
 
     Raises:
-        ContractError: There is no such folder or file, or it is no manifest, or a newer one, or it contradicts itself.
+        ContractError: The file is missing, is not a manifest, has a newer format, or contradicts itself.
     """
     path = folder / MANIFEST_FILE
     try:
         content = path.read_bytes()
-        found = msgspec.json.decode(content, type=_Format).format
-        if found > MANIFEST_FORMAT:  # before the rest is looked at: it may mean something else
+        manifest_format = msgspec.json.decode(content, type=_Format).format
+        if manifest_format > MANIFEST_FORMAT:  # before decoding the rest, whose meaning may differ
             raise ContractError(
-                f"{path} has format {found}, this release reads up to {MANIFEST_FORMAT}: the artefact is too new. Operator "
-                "action: deploy the release that the artefact was built with, or build it again with this one."
+                f"{path} has format {manifest_format}, this release reads up to {MANIFEST_FORMAT}: the artefact is too new. "
+                "Operator action: deploy the release that the artefact was built with, or build it again with this one."
             )
         manifest = msgspec.json.decode(content, type=Manifest)
     except OSError as error:
@@ -73,8 +73,8 @@ def verified_bytes(folder: Path, manifest: Manifest, name: str) -> bytes:
     Raises:
         ContractError: The file is missing, is not in the manifest, or has other bytes.
     """
-    wanted = manifest.sha256.get(name)
-    if wanted is None:
+    expected = manifest.sha256.get(name)
+    if expected is None:
         raise ContractError(
             f"{folder / MANIFEST_FILE} has no sha256 of {name}, only of {sorted(manifest.sha256)}. {_REBUILD}: {manifest.command}"
         )
@@ -82,11 +82,11 @@ def verified_bytes(folder: Path, manifest: Manifest, name: str) -> bytes:
         content = (folder / name).read_bytes()
     except OSError as error:
         raise ContractError(f"{folder / name} cannot be read ({error.strerror}). {_REBUILD}: {manifest.command}") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != wanted:
+    actual = hashlib.sha256(content).hexdigest()
+    if actual != expected:
         raise ContractError(
-            f"{folder / name} is corrupted or was exchanged: sha256 {found[:_HASH_SHOWN]} ({len(content)} bytes), the "
-            f"manifest says {wanted[:_HASH_SHOWN]}. {_REBUILD}: {manifest.command}"
+            f"{folder / name} is corrupted or was exchanged: sha256 {actual[:_HASH_DIGITS]} ({len(content)} bytes), the "
+            f"manifest says {expected[:_HASH_DIGITS]}. {_REBUILD}: {manifest.command}"
         )
     return content
 
@@ -146,12 +146,12 @@ def check_catalogue(manifest: Manifest, catalogue_hash: str, feature_names: Sequ
     """Compare the features a model was trained on with those this worker computes.
 
     Args:
-        manifest: the model's.
-        catalogue_hash: the worker's own catalogue's.
-        feature_names: the worker's dense features, in the order of the tensor.
+        manifest: Manifest of the model.
+        catalogue_hash: Hash of the worker's catalogue.
+        feature_names: The worker's dense features, in the order of the tensor.
 
     Raises:
-        ContractError: They differ; the message says in what and how to fix it.
+        ContractError: They differ; the message names the difference and the fix.
     """
     if manifest.catalogue_hash == catalogue_hash and manifest.feature_names == list(feature_names):
         return
@@ -166,8 +166,8 @@ def check_catalogue(manifest: Manifest, catalogue_hash: str, feature_names: Sequ
     else:
         what = "the names agree, but a window, an aggregation or the layout changed"
     raise ContractError(
-        f"the model {manifest.version} was trained with feature catalogue {manifest.catalogue_hash[:_HASH_SHOWN]} "
-        f"({len(theirs)} features), this worker has {catalogue_hash[:_HASH_SHOWN]} ({len(ours)} features): {what}. "
+        f"the model {manifest.version} was trained with feature catalogue {manifest.catalogue_hash[:_HASH_DIGITS]} "
+        f"({len(theirs)} features), this worker has {catalogue_hash[:_HASH_DIGITS]} ({len(ours)} features): {what}. "
         "Operator action: deploy the release that the model was trained with, or train again with this catalogue: "
         f"{manifest.command}"
     )

@@ -1,4 +1,4 @@
-"""When to ask the model, when to do without it, and when to try it again. Holds no model and no thread."""
+"""A circuit breaker: when to call the model, when to skip it, and when to retry. Holds no model and no thread."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Final
 
 __all__ = ["Breaker"]
 
-_FAILURES: Final = 3  # in a row: one batch may be to blame for one or two, not for three
+_FAILURES: Final = 3  # in a row: a bad batch explains one or two, not three
 _FIRST_WAIT_S: Final = 1.0
 _LONGEST_WAIT_S: Final = 60.0
 
 
 class Breaker:
-    """A circuit breaker: closed while the model answers, open while it does not.
+    """Closed while the model answers, open while it fails.
 
-    It opens at the first answer that is too slow, since each costs a batch all the time there is, or at the third failure in a
-    row. Open, it asks for a probe after a second, and after twice as long for each that fails, up to a minute.
+    The breaker opens at the first slow answer, since a slow answer costs a batch its whole time limit, or at the third failure in
+    a row. While open it asks for a probe after a second; each failed probe doubles the wait, up to a minute.
 
     Args:
-        clock: Seconds that only go forward.
+        clock: Monotonic seconds.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -27,27 +27,27 @@ class Breaker:
         self._failures = 0
         self._wait_s = _FIRST_WAIT_S
         self._try_at = 0.0
-        self.opened_at: float | None = None  # None while it is closed
+        self.opened_at: float | None = None  # None while closed
 
     @property
     def wait_s(self) -> float:
-        """How long after a failed probe the next one is due."""
+        """Seconds from a failed probe to the next one."""
         return self._wait_s
 
     def probe_is_due(self) -> bool:
-        """Whether the model should be tried again; only while it is open."""
+        """Whether the model should be tried again; only meaningful while open."""
         return self._clock() >= self._try_at
 
     def succeeded(self) -> None:
-        """The model has answered, in time."""
+        """Record that the model answered in time, and close."""
         self._failures, self._wait_s, self.opened_at = 0, _FIRST_WAIT_S, None
 
     def replaced(self) -> None:
-        """Another model serves: what this one has failed at says nothing of it, and it may be tried at once."""
+        """Record that another model serves: earlier failures do not count, and a probe is due at once."""
         self._failures, self._wait_s, self._try_at = 0, _FIRST_WAIT_S, self._clock()
 
     def failed(self, *, too_slow: bool) -> None:
-        """It has not."""
+        """Record a failure or a slow answer."""
         self._failures += 1
         if self.opened_at is not None:  # a probe
             self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S)

@@ -1,15 +1,15 @@
-"""Rules-only answers when the model fails or is too slow, until it answers again.
+"""Answer by rules alone while the model fails or is too slow.
 
-    the model answers in time                        -> its answers
-    it raises, or gives what is not a number         -> this batch degraded; at the third in a row also what follows
-    it has not answered after `max_score_ms`         -> this batch and what follows degraded
-    degraded, and it is time to try again            -> the batch at hand goes to the model in the background, and is answered by
-                                                        rules meanwhile; if the model was in time, it has the next batch
+    the model answers in time                  -> the model's answers
+    the model raises, or returns NaN           -> this batch is degraded; after the third in a row, later batches too
+    no answer after `max_score_ms`             -> this batch and later ones are degraded
+    degraded, and a retry is due               -> the current batch goes to the model in the background (a probe) and is answered
+                                                  by rules; if the probe is in time, the model answers the next batch
 
-A call that hangs cannot be ended: its thread is left behind, and what it may still say is thrown away. While three calls of the
-models that serve hang, these are not tried any more. When others take their place (a rollback, say) they are tried at once, with
-three of their own: so no more threads hang than three for each line-up that has served. A ContractError is no failure of the
-model but of those who put it to work: it ends the worker.
+A hanging call cannot be cancelled: its thread is abandoned and its late result discarded. While three calls of the serving models
+hang, no further call starts. After a swap (a rollback, for example) the new models are tried at once, with three calls of their
+own. So at most three threads hang per set of models that has served. A ContractError is a fault of the deployment, not of the
+model: it ends the worker.
 """
 
 from __future__ import annotations
@@ -42,32 +42,32 @@ Inputs = Mapping[str, NDArray[Any]]
 
 
 class Degradable(Protocol):
-    """What may fail: a `stream_app.pipeline.Ranker` that says what the champion's decisions depend on."""
+    """A `stream_app.pipeline.Ranker` that may fail."""
 
     @property
     def norms(self) -> ModelNorms:
-        """The champion's."""
+        """Threshold and feature norms of the champion."""
         ...
 
     @property
     def serves(self) -> str:
-        """The versions of all models that the next batch goes through; another text: another model is called."""
+        """The versions of all models that score the next batch; the text changes with each swap."""
         ...
 
     def rank(self, inputs: Inputs, users: Sequence[bytes]) -> RankedBatch:
-        """Score; also called by a second thread while one hangs in it."""
+        """Score B events; a second thread may call it while one hangs inside."""
         ...
 
 
 def rules_only(rows: int, norms: ModelNorms) -> RankedBatch:
-    """Return the degraded answers of so many rows: zeros, no candidates; `norms` are of the model that would have answered."""
+    """Return degraded answers for `rows` rows: zeros and no candidates. `norms` are those of the failed model."""
     outputs = {spec.name: np.zeros((rows, *spec.shape), np.float32) for spec in OUTPUTS}
     scored = ScoredRows.from_outputs(outputs, [[] for _ in range(rows)], np.zeros((rows, 0), np.float32))
     return RankedBatch(scored, outputs["fraud"], replace(norms, threshold=_NEVER), [norms.version] * rows, degraded=True)
 
 
 class _Call(Future[RankedBatch]):
-    """One call of the models of this name."""
+    """One call of the models whose versions are `serves`."""
 
     def __init__(self, serves: str) -> None:
         super().__init__()
@@ -78,10 +78,10 @@ class DegradingRanker:
     """See `stream_app.pipeline.Ranker`; one thread at a time.
 
     Args:
-        inner: The ranker whose failures are covered.
-        max_score_s: How long it may take for a batch; 0: as long as it takes.
-        metrics: Where to count.
-        clock: Seconds that only go forward.
+        inner: The ranker that may fail.
+        max_score_s: Time limit for a batch in seconds; 0: none.
+        metrics: Counts failures and degraded events.
+        clock: Monotonic seconds.
     """
 
     def __init__(
@@ -104,20 +104,20 @@ class DegradingRanker:
 
     def rank(self, inputs: Inputs, users: Sequence[bytes]) -> RankedBatch:
         """Score B events, or answer them by rules alone; see `stream_app.pipeline.Ranker`."""
-        self._see_who_serves()
-        self._take_probe()
+        self._notice_swap()
+        self._finish_probe()
         if self._breaker.opened_at is None:
             try:
                 ranked = self._ask(inputs, users)
             except ContractError:
                 raise
-            except Exception as error:  # noqa: BLE001 - whatever it is: an answer by rules is better than none
+            except Exception as error:  # noqa: BLE001 - for any error an answer by rules is better than none
                 self._failed(error)
             else:
                 self._breaker.succeeded()
                 return ranked
         elif self._probe is None and self._breaker.probe_is_due() and self._may_start():
-            own = {name: values.copy() for name, values in inputs.items()}  # it outlives this call
+            own = {name: values.copy() for name, values in inputs.items()}  # the probe outlives this call
             self._probe = self._start(own, users), self._clock()
         self._metrics.degraded_events.inc(len(users))
         self._degraded_rows += len(users)
@@ -126,65 +126,65 @@ class DegradingRanker:
     def _ask(self, inputs: Inputs, users: Sequence[bytes]) -> RankedBatch:
         if not self._max_score_s:
             return self._call(inputs, users)
-        if self._hung and not self._may_start():  # a model that was replaced while it hung, and is back
+        if self._hung and not self._may_start():  # the model was replaced while it hung, and serves again
             raise TimeoutError
         call = self._start(inputs, users)
         try:
             return call.result(self._max_score_s)
         except TimeoutError:
-            if call.done():  # since
+            if call.done():  # in the moment after the time limit
                 return call.result()
-            self._leave(call)
+            self._abandon(call)
             raise
 
     def _call(self, inputs: Inputs, users: Sequence[bytes]) -> RankedBatch:
         try:
             return self._inner.rank(inputs, users)
-        except TimeoutError as error:  # not to be taken for ours
-            raise RuntimeError("the model ran into a time-out of its own") from error
+        except TimeoutError as error:  # must not be mistaken for the time limit of this class
+            raise RuntimeError("the model raised a time-out of its own") from error
 
     def _start(self, inputs: Inputs, users: Sequence[bytes]) -> _Call:
-        """Call the model in a thread of its own: one that hangs must keep neither the process from ending nor the next call."""
+        """Call the model in a new daemon thread: a hanging call must block neither the process's end nor the next call."""
         call = _Call(self._serves)
 
         def run() -> None:
             try:
                 call.set_result(self._call(inputs, users))
-            except BaseException as error:  # noqa: BLE001 - it is the caller's
+            except BaseException as error:  # noqa: BLE001 - the caller receives it
                 call.set_exception(error)
 
         threading.Thread(target=run, name="model call", daemon=True).start()
         return call
 
-    def _leave(self, call: _Call) -> None:
+    def _abandon(self, call: _Call) -> None:
         self._hung.append(call)
         self._may_start()
 
     def _may_start(self) -> bool:
-        """Whether fewer calls of the models that serve hang than may."""
+        """Whether fewer than `_MOST_HUNG` calls of the serving models hang."""
         self._hung = [call for call in self._hung if not call.done()]
         self._metrics.model_calls_hung.set(len(self._hung))
         return sum(call.serves == self._serves for call in self._hung) < _MOST_HUNG
 
-    def _see_who_serves(self) -> None:
+    def _notice_swap(self) -> None:
         serves = self._inner.serves
         if serves == self._serves:
             return
         self._serves = serves
         self._breaker.replaced()
-        if self._probe is not None:  # of those that served: what it says is of no use now
+        if self._probe is not None:  # a probe of the old models; its result is of no use
             (call, _), self._probe = self._probe, None
-            self._leave(call)
+            self._abandon(call)
 
-    def _take_probe(self) -> None:
-        """See what the model made of the last try."""
+    def _finish_probe(self) -> None:
+        """Handle the result of a finished probe, or abandon one that exceeds the time limit."""
         if self._probe is None:
             return
         call, began = self._probe
         if not call.done():
             if self._max_score_s and self._clock() - began > self._max_score_s:
                 self._probe = None
-                self._leave(call)
+                self._abandon(call)
                 self._failed(TimeoutError())
             return
         self._probe = None
@@ -210,7 +210,7 @@ class DegradingRanker:
         self._breaker.failed(too_slow=too_slow)
         self._metrics.model_failures.labels("too_slow" if too_slow else "failed").inc()
         what = f"the model has not answered in {self._max_score_s * 1000:.0f} ms" if too_slow else f"the model failed: {error}"
-        trace = None if isinstance(error, MillraceError | TimeoutError) else error  # of ours the message says it all
+        trace = None if isinstance(error, MillraceError | TimeoutError) else error  # messages of our errors need no trace
         if self._breaker.opened_at is None:
             log.error("%s; this batch is answered by rules alone", what, exc_info=trace)
             return

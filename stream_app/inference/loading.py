@@ -1,4 +1,4 @@
-"""Load what a worker ranks with: one artefact's model and its items, checked against the worker's own features."""
+"""Load one artefact's model and items, and check them against the worker's features."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from stream_app.metrics import Metrics
 
 __all__ = ["CANDIDATES", "RankerLoader"]
 
-CANDIDATES: Final = 20  # of an answer: two screens of a phone
+CANDIDATES: Final = 20  # per answer: two screens of a phone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankerLoader:
-    """How this worker loads any artefact.
+    """Loads artefacts with this worker's settings.
 
     Attributes:
-        catalogue_hash: Of the worker's features.
+        catalogue_hash: Hash of the worker's feature catalogue.
         feature_names: The worker's dense features, in the order of the tensor.
-        engine: As `open_scorer`.
-        precision: As `open_scorer`.
+        engine: See `open_scorer`.
+        precision: See `open_scorer`.
         threshold: Fraud probability from which an event is an alert; negative: the one in the model's manifest.
     """
 
@@ -37,15 +37,15 @@ class RankerLoader:
     threshold: float = -1.0
 
     def load(self, folder: Path, metrics: Metrics | None = None) -> ModelRanker:
-        """Load, check, test and warm up; blocking, a second or less.
+        """Load, check, test and warm up a model; blocking, a second or less.
 
         Args:
-            folder: The artefact's.
-            metrics: Where the engine counts its fallbacks; None for a model that is not to be seen there.
+            folder: The artefact's folder.
+            metrics: Counts the engine's fallbacks; None: not counted.
 
         Raises:
-            ContractError: The artefact is damaged, does not fit the worker, or answers otherwise than recorded.
-            EngineNotHereError: The engine asked for cannot run it here.
+            ContractError: The artefact is damaged, does not fit the worker, or fails its self-test.
+            EngineNotHereError: The configured engine cannot run the model on this machine.
         """
         scorer = open_scorer(folder, self.engine, precision=self.precision, metrics=metrics)
         try:

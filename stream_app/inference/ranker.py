@@ -1,7 +1,7 @@
-"""One model call a batch: probabilities for every task, and the best items for every user vector.
+"""Score a batch with one model call: probabilities of every task, and the best items for every user vector.
 
-`ModelRanker` is what the pipeline runs in the model's thread. `PriorRanker` answers without a model (model.engine = "none"):
-benchmarks use it to tell what the model costs.
+`ModelRanker` runs in the model's thread. `PriorRanker` answers without a model (model.engine = "none"); benchmarks use it to
+measure the cost of the model.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class ModelAnswers:
     """One model's answers to B events, as arrays.
 
     Attributes:
-        outputs: By model.contract.OUTPUTS, float32.
+        outputs: The arrays of model.contract.OUTPUTS, by name, float32.
         items: B lists of item ids, best first.
         item_scores: (B, k) float32.
     """
@@ -46,12 +46,12 @@ class ModelAnswers:
         return ModelAnswers(outputs, self.items[rows], self.item_scores[rows])
 
     def take(self, rows: NDArray[np.intp]) -> ModelAnswers:
-        """Return the rows of these numbers, as copies."""
+        """Return the rows with these numbers, as copies."""
         outputs = {name: values[rows] for name, values in self.outputs.items()}
         return ModelAnswers(outputs, [self.items[row] for row in rows.tolist()], self.item_scores[rows])
 
     def scored(self) -> ScoredRows:
-        """Return what the answers' encoder reads."""
+        """Return the rows as Python values, for the encoder of answers."""
         return ScoredRows.from_outputs(self.outputs, self.items, self.item_scores)
 
 
@@ -61,8 +61,8 @@ class ModelRanker:
     Args:
         scorer: A loaded model.
         index: The model's items.
-        k: Candidates an event, at least 1.
-        threshold: Fraud probability from which an event is an alert; negative: the one in the model's manifest.
+        k: Number of candidates per event, at least 1.
+        threshold: Fraud probability from which an event is an alert; negative: the manifest's threshold.
     """
 
     def __init__(self, scorer: Scorer, index: ItemIndex, k: int, threshold: float = -1.0) -> None:
@@ -89,11 +89,11 @@ class ModelRanker:
 
     @property
     def scorer(self) -> Scorer:
-        """What it scores with."""
+        """The loaded model."""
         return self._scorer
 
     def warm(self) -> None:
-        """Rank one empty row, so that the first event waits for no compiler and no first run of the engine."""
+        """Rank one empty row, so that the first event does not wait for compilation or the engine's first run."""
         features = len(self._scorer.manifest.feature_names)
         self.rank(
             {spec.name: np.zeros((1, *(features if size == -1 else size for size in spec.shape)), spec.dtype) for spec in INPUTS},
@@ -109,21 +109,21 @@ class ModelRanker:
         """Score B events; one thread at a time.
 
         Raises:
-            ContractError: As `Scorer.score`.
-            ModelFailedError: As `Scorer.score`, and where an output is not finite.
+            ContractError: See `Scorer.score`.
+            ModelFailedError: See `Scorer.score`; also where an output is not finite.
         """
         outputs = {name: np.asarray(value, np.float32) for name, value in self._scorer.score(inputs).items()}
         _require_finite(outputs)
         return self.with_candidates(outputs)
 
     def with_candidates(self, outputs: Mapping[str, NDArray[np.float32]]) -> ModelAnswers:
-        """Find the best items for what the model has answered (`model.contract.OUTPUTS`)."""
+        """Add the best items for the user vectors in `outputs` (`model.contract.OUTPUTS`)."""
         rows, scores = self._index.top(outputs["user_vector"], self._k)
         ids = self._index.ids
         return ModelAnswers(outputs, [[ids[row] for row in best] for best in rows.tolist()], scores)
 
     def close(self) -> None:
-        """Free the engine; nobody may be inside. Calling it twice is fine."""
+        """Free the engine; no call may be running. Idempotent."""
         self._scorer.close()
 
 
@@ -140,7 +140,7 @@ class PriorRanker:
     """Answers zeros and no candidates.
 
     Args:
-        threshold: Fraud probability from which an event is an alert; no probability reaches the one that is given without.
+        threshold: Fraud probability from which an event is an alert; no probability reaches the default.
     """
 
     version = "none"
@@ -149,7 +149,7 @@ class PriorRanker:
         self._threshold = threshold
 
     def rank(self, inputs: Mapping[str, NDArray[Any]], users: Sequence[bytes]) -> RankedBatch:
-        """Answer for B events without looking at them."""
+        """Return zeros for B events."""
         batch, features = inputs["dense"].shape
         norms = ModelNorms(self.version, self._threshold, np.zeros(features, np.float32), np.ones(features, np.float32))
         outputs = {spec.name: np.zeros((batch, *spec.shape), np.float32) for spec in OUTPUTS}

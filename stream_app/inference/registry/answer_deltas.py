@@ -1,6 +1,6 @@
-"""Two models on the same rows: how far their scores lie apart, and how often they decide otherwise.
+"""Compare two models on the same rows: differences of their scores, and how often their decisions differ.
 
-Used where a new model is let in (`swap_gate`), where two score side by side (`shadow`), and by `millrace models diff`.
+Used by the gate of a swap (`swap_gate`), by challenger and shadow (`shadow`), and by `millrace models diff`.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ __all__ = ["AnswerSide", "Deltas", "RowDeltas", "row_deltas", "summarise"]
 
 
 class AnswerSide(NamedTuple):
-    """One model's answers to B rows, and what it takes for an alert."""
+    """One model's answers to B rows, with its alert threshold."""
 
     answers: ModelAnswers
     norms: ModelNorms
 
 
 class RowDeltas(NamedTuple):
-    """For each of B rows.
+    """Differences between model a and model b for each of B rows.
 
     fraud, click: absolute difference of the probabilities, (B,) float32. intent, next_action: total variation (half the sum of
-    absolute differences, in [0, 1]), (B,) float32. overlap: share of the first one's candidates that the second has too, (B,)
-    float64, 1 where the first has none. alert_a, alert_b: whether each one's fraud probability reaches its own threshold.
-    *_flips: whether the most probable one is another.
+    absolute differences, in [0, 1]), (B,) float32. overlap: share of a's candidates that b returns too, (B,) float64, 1 where a
+    has none. alert_a, alert_b: whether the model's fraud probability reaches its own threshold. *_flips: whether the most
+    probable class differs.
     """
 
     fraud: NDArray[np.float32]
@@ -45,9 +45,9 @@ class RowDeltas(NamedTuple):
 
 
 class Deltas(Struct, frozen=True, kw_only=True):
-    """The rows taken together; means and shares over `rows` rows, 0 to 1. Names as in RowDeltas.
+    """Means, maxima and shares of RowDeltas over `rows` rows, 0 to 1; names as there.
 
-    `alert_flips`: share of rows that only one of the two takes for an alert; `alerts_a`, `alerts_b`: share that each does.
+    `alert_flips`: share of rows that are an alert for exactly one model; `alerts_a`, `alerts_b`: share of alerts of each model.
     """
 
     rows: int
@@ -82,7 +82,7 @@ def row_deltas(a: AnswerSide, b: AnswerSide) -> RowDeltas:
 
 
 def summarise(rows: RowDeltas) -> Deltas:
-    """Take the rows together; of none, everything is 0."""
+    """Aggregate over the rows; without rows everything is 0."""
 
     def mean(values: NDArray[np.float32] | NDArray[np.float64] | NDArray[np.bool_]) -> float:
         return round(float(np.mean(values)), 6) if len(values) else 0.0

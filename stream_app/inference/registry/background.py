@@ -1,4 +1,4 @@
-"""Threads that may not slow down the answers: they give way to all others of the machine, and no end waits long for them."""
+"""Low-priority background threads: they yield to all other work of the machine, and the process does not wait long for them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ __all__ = ["Background"]
 
 log = logging.getLogger(__name__)
 
-_NICE: Final = 10  # of 19: a full core's worth of other work leaves it a tenth, enough to come to an end
-_END_S: Final = 5.0  # what is under way may hang and cannot be broken off; the process ends without it, the thread is a daemon
+_NICE: Final = 10  # of 19: on a busy core the thread gets a tenth, enough to finish
+_END_S: Final = 5.0  # a call that hangs cannot be cancelled; the thread is a daemon, so the process ends without it
 
 
 class Background(ABC):
-    """Work in a thread of its own, between `__enter__` and `__exit__`.
+    """Runs `_run` in a thread between `__enter__` and `__exit__`.
 
     Args:
-        name: Of the thread.
-        late: What becomes of it, in the log, where it has not ended in time.
+        name: Name of the thread.
+        late: Text for the log when the thread has not ended in time.
     """
 
     def __init__(self, name: str, late: str) -> None:
@@ -37,7 +37,7 @@ class Background(ABC):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Tell it to end, and wait a moment for it."""
+        """Ask the thread to end, and wait a bounded time."""
         self._ending.set()
         self._thread.join(timeout=_END_S)
         if self._thread.is_alive():

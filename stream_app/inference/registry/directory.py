@@ -1,7 +1,7 @@
 """A registry in a folder: `<name>/<version>/` for artefacts, `stages.json`, `workers/<worker>.json`.
 
-Everything is written beside its place and moved there, so a reader sees the old or the new, never a half. Writers of the stages
-take a lock (flock on `.lock`); it is released when the process ends, however it ends.
+Every file is written beside its target and then renamed, so a reader sees the old or the new content, never a part. Writers of
+the stages hold a lock (flock on `.lock`); the system releases it when the process ends.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ __all__ = ["DirectoryBackend", "settle"]
 _STAGES: Final = "stages.json"
 _WORKERS: Final = "workers"
 _LOCK: Final = ".lock"
-_COMING: Final = ".coming-"  # a copy under way
+_COMING: Final = ".coming-"  # prefix of an unfinished copy
 
 
 class DirectoryBackend:
-    """See `stream_app.inference.registry.model_registry.Shelf`.
+    """See `stream_app.inference.registry.model_registry.RegistryBackend`.
 
     Args:
-        root: The folder; made by the first write.
+        root: The folder; the first write creates it.
     """
 
     def __init__(self, root: Path) -> None:
@@ -38,7 +38,7 @@ class DirectoryBackend:
 
     @property
     def place(self) -> str:
-        """Where it is, for people."""
+        """Location, for messages."""
         return str(self._root)
 
     def versions(self) -> list[str]:
@@ -61,19 +61,19 @@ class DirectoryBackend:
         coming = target.parent / f"{_COMING}{uuid.uuid4().hex}"
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            shutil.copytree(folder, coming)  # plans for GPUs and reports too
+            shutil.copytree(folder, coming)  # includes TensorRT plans and reports
             settle(coming, target)
         finally:
             shutil.rmtree(coming, ignore_errors=True)
 
     def remove(self, version: str) -> None:
-        """Delete an artefact, its manifest first: what is half gone is not seen."""
+        """Delete an artefact, its manifest first, so that no reader sees a part of it."""
         folder = self.folder(version)
         (folder / MANIFEST_FILE).unlink()
         shutil.rmtree(folder)
 
     def read_stages(self) -> bytes | None:
-        """Return the document, if there is one."""
+        """Return the stages document, if there is one."""
         try:
             return (self._root / _STAGES).read_bytes()
         except FileNotFoundError:
@@ -94,11 +94,11 @@ class DirectoryBackend:
 
     def statuses(self) -> list[bytes]:
         """Return every worker's status."""
-        found = []
+        statuses = []
         for path in sorted((self._root / _WORKERS).glob("*.json")):
-            with suppress(FileNotFoundError):  # a worker that ends in this moment
-                found.append(path.read_bytes())
-        return found
+            with suppress(FileNotFoundError):  # the worker ends in this moment
+                statuses.append(path.read_bytes())
+        return statuses
 
     def forget_status(self, worker: str) -> None:
         """Delete a worker's status."""
@@ -118,7 +118,7 @@ class DirectoryBackend:
 
 
 def settle(coming: Path, target: Path) -> None:
-    """Move a whole artefact to its place. One that another process has put there stays: somebody may read it; a half one goes."""
+    """Move a whole artefact to its target. An artefact that another process has put there stays; a partial one is replaced."""
     try:
         coming.rename(target)
     except OSError:
@@ -129,7 +129,7 @@ def settle(coming: Path, target: Path) -> None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old or the new content, also after a crash."""
+    """Replace a file atomically, also across a crash."""
     coming = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
     try:
         with coming.open("wb") as file:

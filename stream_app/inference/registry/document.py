@@ -1,4 +1,4 @@
-"""What stands in a registry beside the artefacts: who serves, the changes that led to it, and what the workers say."""
+"""The documents of a registry beside the artefacts: stage assignments, their history, and the status of each worker."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ __all__ = ["StageAssignment", "StageChange", "Stages", "WorkerStatus"]
 
 
 class StageAssignment(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Who serves: versions, "" where there is none.
+    """The version on each stage, "" where there is none.
 
     Attributes:
         champion: Answers.
-        previous: Answered before; workers keep it loaded.
-        challenger: Answers `percent` of the users in the champion's place, in (0, 100).
-        shadow: Scores everything and answers nothing.
+        previous: The champion before; workers keep it loaded.
+        challenger: Answers `percent` of the users, in (0, 100), in place of the champion.
+        shadow: Scores every batch and answers nothing.
     """
 
     champion: str = ""
@@ -29,9 +29,9 @@ class StageAssignment(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class StageChange(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One change of the stages: its number, what was done, by whom, when and why, and who serves since.
+    """One change of the stages: its number, action, author, time and reason, and the assignment since.
 
-    `forced`: workers take the champion without asking the gate.
+    `forced`: workers take the champion without the gate.
     """
 
     revision: int
@@ -50,27 +50,27 @@ class Stages(Struct, frozen=True, kw_only=True):
 
     @property
     def revision(self) -> int:
-        """Number of the newest change; 0 where nothing was decided yet."""
+        """Number of the newest change; 0 without a change."""
         return self.history[-1].revision if self.history else 0
 
     @property
     def line_up(self) -> StageAssignment:
-        """Who serves now."""
+        """The current assignment."""
         return self.history[-1].line_up if self.history else StageAssignment()
 
 
 class WorkerStatus(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What one worker says of itself.
+    """The status of one worker.
 
     Attributes:
-        worker: Host and process.
-        seen_ms: When it last looked at the registry, its own clock.
-        revision: The change it has dealt with last.
-        serving: Version of the champion it answers with.
-        outcome: What came of that change: "served", "refused" or "failed".
-        reason: Why it was refused or failed.
-        figures: What the gate found.
-        at_ms: When that change was made, as it says itself; 0 from a worker of an older release.
+        worker: Host and process id.
+        seen_ms: Time of the worker's last poll of the registry, by the worker's clock.
+        revision: Number of the last change that the worker has handled.
+        serving: Version of the champion that the worker serves.
+        outcome: Outcome of that change: "served", "refused" or "failed".
+        reason: Why the change was refused or failed.
+        figures: Figures of the gate.
+        at_ms: Time of that change, from the change itself; 0 from a worker of an older release.
     """
 
     worker: str

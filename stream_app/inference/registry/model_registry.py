@@ -1,9 +1,9 @@
-"""Which models there are, and which of them serves: the registry's rules over whatever keeps its bytes (`RegistryBackend`).
+"""The model registry: artefacts by version, and the stages that say which of them serve. Bytes live in a `RegistryBackend`.
 
-A registry holds whole artefacts under their versions, and one small document, the *stages*: champion, previous, challenger with
-its percentage of users, shadow, and the history of who changed what, when and why. It is changed as a whole under the shelf's
-lock, so that no reader sees half a change. Workers look at it and say in a status of their own what they serve and what they
-refused (`stream_app.inference.registry.swap_follower`).
+The *stages* are one small document: champion, previous, challenger with its percentage of users, shadow, and the history of
+changes with author, time and reason. The document is replaced as a whole under the backend's lock, so no reader sees half a
+change. Workers poll it, and each writes a status: what it serves, and what it refused
+(`stream_app.inference.registry.swap_follower`).
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from stream_app.inference.registry.document import StageAssignment, StageChange,
 
 __all__ = ["ModelRegistry", "RegistryBackend"]
 
-_MOST_HISTORY: Final = 1_000  # changes; the document is read every other second, so it stays below some 300 kB
+_MOST_HISTORY: Final = 1_000  # changes; bounds the document, which workers read every two seconds, to about 300 kB
 _WHOLE: Final = 100.0  # percent
 
 
 class RegistryBackend(Protocol):
-    """What keeps a registry's bytes. Blocking; adapters: registry_directory, registry_objects, registry_mlflow."""
+    """Storage of a registry. Blocking; adapters: `directory.DirectoryBackend`, `object_store.ObjectStoreBackend`."""
 
     @property
     def place(self) -> str:
-        """Where it is, for people."""
+        """Location, for messages."""
         ...
 
     def versions(self) -> list[str]:
-        """Return the versions of all artefacts, in no order."""
+        """Return the versions of all artefacts, unordered."""
         ...
 
     def folder(self, version: str) -> Path:
-        """Return a local folder that holds the artefact; a remote shelf fetches it, once."""
+        """Return a local folder that holds the artefact; a remote backend fetches it once."""
         ...
 
     def add(self, folder: Path, manifest: Manifest) -> None:
-        """Copy an artefact in under its manifest's version; it is there whole or not at all."""
+        """Copy an artefact in under its manifest's version, whole or not at all."""
         ...
 
     def remove(self, version: str) -> None:
@@ -52,54 +52,54 @@ class RegistryBackend(Protocol):
         ...
 
     def read_stages(self) -> bytes | None:
-        """Return the document, None where there is none yet."""
+        """Return the stages document, None where there is none yet."""
         ...
 
     def change_stages(self, change: Callable[[bytes | None], bytes | None]) -> None:
-        """Replace the document by what `change` makes of it, with nobody else writing in between; None leaves it."""
+        """Replace the document by the result of `change`, under a lock against other writers; None leaves it unchanged."""
         ...
 
     def write_status(self, worker: str, status: bytes) -> None:
-        """Put down what a worker says of itself, in place of what it said before."""
+        """Replace the status of a worker."""
         ...
 
     def statuses(self) -> list[bytes]:
-        """Return what every worker has said last."""
+        """Return the status of every worker."""
         ...
 
     def forget_status(self, worker: str) -> None:
-        """Delete what a worker has said; it has ended."""
+        """Delete the status of a worker."""
         ...
 
 
 class ModelRegistry:
-    """The registry's rules.
+    """Rules over a backend: which change of the stages is allowed.
 
     Args:
-        shelf: What keeps it.
-        clock: Dates its history.
+        backend: Storage.
+        clock: Dates the history.
     """
 
-    def __init__(self, shelf: RegistryBackend, clock: Clock) -> None:
-        self._shelf = shelf
+    def __init__(self, backend: RegistryBackend, clock: Clock) -> None:
+        self._backend = backend
         self._clock = clock
 
     @property
     def place(self) -> str:
-        """Where it is, for people."""
-        return self._shelf.place
+        """Location, for messages."""
+        return self._backend.place
 
     # --- artefacts -------------------------------------------------------------------------------------------------------
 
     def versions(self) -> list[str]:
         """Return the versions of all artefacts, sorted."""
-        return sorted(self._shelf.versions())
+        return sorted(self._backend.versions())
 
     def resolve(self, named: str) -> str:
-        """Return the one version that is named, or begins with what is named, or holds the stage that is named.
+        """Resolve a version, a unique prefix of one, or the name of a stage to a version.
 
         Raises:
-            ContractError: None does, or several do.
+            ContractError: No version matches, or several do.
         """
         stages = self.stages().line_up
         if named in ("champion", "previous", "challenger", "shadow"):
@@ -110,90 +110,90 @@ class ModelRegistry:
                 )
             return version
         versions = self.versions()
-        found = [named] if named in versions else [version for version in versions if version.startswith(named)]
-        if len(found) != 1:
+        matches = [named] if named in versions else [version for version in versions if version.startswith(named)]
+        if len(matches) != 1:
             raise ContractError(
-                f"{named!r} names {len(found)} models of {self.place}: {found or versions}. Operator action: name one of them in "
-                "full, or put the artefact in with `millrace models add FOLDER`."
+                f"{named!r} names {len(matches)} models of {self.place}: {matches or versions}. Operator action: name one of "
+                "them in full, or put the artefact in with `millrace models add FOLDER`."
             )
-        return found[0]
+        return matches[0]
 
     def folder(self, version: str) -> Path:
-        """Return a local folder that holds the artefact of a version that there is."""
-        return self._shelf.folder(version)
+        """Return a local folder that holds the artefact of an existing version."""
+        return self._backend.folder(version)
 
     def add(self, folder: Path) -> str:
-        """Copy an artefact in and return its version; every file is compared with its checksum first.
+        """Copy an artefact in and return its version, after comparing every file with its checksum.
 
         Raises:
-            ContractError: It is damaged, or the version is there already.
+            ContractError: The artefact is damaged, or its version exists already.
         """
         manifest = load_manifest(folder)
         for name in {MODEL_FILE, ITEMS_FILE, *manifest.sha256}:
             verified_bytes(folder, manifest, name)
-        if manifest.version in self._shelf.versions():
+        if manifest.version in self._backend.versions():
             raise ContractError(
                 f"{self.place} has {manifest.version} already; an artefact is never changed. Operator action: none, if it is the "
                 "same; to replace a damaged copy, remove it first: `millrace models remove`."
             )
-        self._shelf.add(folder, manifest)
+        self._backend.add(folder, manifest)
         return manifest.version
 
     def remove(self, version: str) -> None:
-        """Delete an artefact that serves nowhere.
+        """Delete an artefact that is on no stage.
 
         Raises:
-            ContractError: It is in use.
+            ContractError: The artefact is on a stage.
         """
 
         def delete(document: bytes | None) -> None:
             used = self._decoded(document).line_up
             if version in used.versions():
                 raise ContractError(
-                    f"{version} is in use in {self.place} ({_said(used)}). Operator action: promote another one, or take it off "
-                    "its stage, first."
+                    f"{version} is in use in {self.place} ({_described(used)}). Operator action: promote another one, or take it "
+                    "off its stage, first."
                 )
-            self._shelf.remove(version)
+            self._backend.remove(version)
 
-        self._shelf.change_stages(delete)  # nobody puts it on a stage meanwhile
+        self._backend.change_stages(delete)  # under the lock: nobody puts it on a stage meanwhile
 
     # --- stages ----------------------------------------------------------------------------------------------------------
 
     def stages(self) -> Stages:
-        """Return the stages as they are now.
+        """Return the current stages.
 
         Raises:
             ContractError: The document is damaged.
         """
-        return self._decoded(self._shelf.read_stages())
+        return self._decoded(self._backend.read_stages())
 
     def promote(self, version: str, *, by: str, why: str, forced: bool = False) -> Stages:
-        """Make a version the champion; the champion that was becomes the previous one.
+        """Make a version the champion; the old champion becomes the previous one.
 
         Args:
-            version: One that there is.
-            by: Who decides.
-            why: What for.
-            forced: Workers take it without asking the gate.
+            version: An existing version.
+            by: Author of the change.
+            why: Reason of the change.
+            forced: Workers take it without the gate.
 
         Raises:
-            ContractError: It is the champion already, or there is no such version.
+            ContractError: The version is the champion already, or does not exist.
         """
 
         def change(now: StageAssignment) -> StageAssignment:
             if now.champion == version:
                 raise ContractError(f"{version} is the champion of {self.place} already. Operator action: none.")
             self._require(version)
-            kept = _without(now, version)
-            return replace(kept, champion=version, previous=now.champion or kept.previous)
+            rest = _without(now, version)
+            return replace(rest, champion=version, previous=now.champion or rest.previous)
 
         return self._change(f"promote {version}", change, by, why, forced=forced)
 
     def rollback(self, *, by: str, why: str) -> Stages:
-        """Make the previous model the champion again, whatever the gate says; the two change places.
+        """Swap champion and previous model, without the gate.
 
         Raises:
-            ContractError: There is no previous one.
+            ContractError: There is no previous model.
         """
 
         def change(now: StageAssignment) -> StageAssignment:
@@ -206,10 +206,10 @@ class ModelRegistry:
         return self._change("rollback", change, by, why, forced=True)
 
     def withdraw(self, revision: int, *, by: str, why: str) -> Stages:
-        """Undo the newest change, if it is still `revision`: who served before it serves again.
+        """Undo the newest change if it is still `revision`.
 
         Raises:
-            ContractError: Somebody has changed the stages since.
+            ContractError: The stages have changed since.
         """
 
         def undone(stages: Stages) -> StageAssignment:
@@ -223,10 +223,10 @@ class ModelRegistry:
         return self._write(f"withdraw change {revision}", undone, by, why, forced=True)
 
     def shadow(self, version: str, *, by: str, why: str) -> Stages:
-        """Let a version score everything beside the champion, or none ("").
+        """Make a version the shadow; "" ends shadowing.
 
         Raises:
-            ContractError: There is no such version.
+            ContractError: The version does not exist.
         """
 
         def change(now: StageAssignment) -> StageAssignment:
@@ -236,10 +236,10 @@ class ModelRegistry:
         return self._change(f"shadow {version or 'none'}", change, by, why)
 
     def challenge(self, version: str, percent: float, *, by: str, why: str) -> Stages:
-        """Let a version answer `percent` of the users, or none ("" and 0).
+        """Make a version the challenger for `percent` of the users; "" ends the challenge.
 
         Raises:
-            ContractError: The percentage is not within (0, 100), it is the champion itself, or there is no such version.
+            ContractError: The percentage is not within (0, 100), or the version is the champion or does not exist.
         """
         if version and not 0 < percent < _WHOLE:
             raise ContractError(
@@ -259,8 +259,8 @@ class ModelRegistry:
         return self._change(what, change, by, why)
 
     def _require(self, version: str) -> None:
-        """Refuse a version that is not there; asked under the lock, since it may be removed until then."""
-        if version and version not in self._shelf.versions():
+        """Refuse a missing version; call it under the lock, since a version may be removed before."""
+        if version and version not in self._backend.versions():
             raise ContractError(
                 f"{self.place} holds no model {version}, nothing was changed. Operator action: put it in with `millrace models "
                 "add FOLDER`, or name one that is there (`millrace models list`)."
@@ -272,10 +272,10 @@ class ModelRegistry:
         return self._write(what, lambda stages: change(stages.line_up), by, why, forced=forced)
 
     def _write(self, what: str, line_up: Callable[[Stages], StageAssignment], by: str, why: str, *, forced: bool) -> Stages:
-        made = Stages()
+        written = Stages()
 
         def rewrite(document: bytes | None) -> bytes:
-            nonlocal made
+            nonlocal written
             stages = self._decoded(document)
             entry = StageChange(
                 revision=stages.revision + 1,
@@ -286,11 +286,11 @@ class ModelRegistry:
                 forced=forced,
                 line_up=line_up(stages),
             )
-            made = Stages(history=[*stages.history, entry][-_MOST_HISTORY:])
-            return msgspec.json.format(msgspec.json.encode(made), indent=1)
+            written = Stages(history=[*stages.history, entry][-_MOST_HISTORY:])
+            return msgspec.json.format(msgspec.json.encode(written), indent=1)
 
-        self._shelf.change_stages(rewrite)
-        return made
+        self._backend.change_stages(rewrite)
+        return written
 
     def _decoded(self, document: bytes | None) -> Stages:
         if document is None:
@@ -306,26 +306,26 @@ class ModelRegistry:
     # --- workers ---------------------------------------------------------------------------------------------------------
 
     def report(self, status: WorkerStatus) -> None:
-        """Put down what a worker says of itself."""
-        self._shelf.write_status(status.worker, msgspec.json.encode(status))
+        """Write a worker's status."""
+        self._backend.write_status(status.worker, msgspec.json.encode(status))
 
     def leave(self, worker: str) -> None:
-        """Forget a worker that ends."""
-        self._shelf.forget_status(worker)
+        """Delete the status of a worker that ends."""
+        self._backend.forget_status(worker)
 
     def workers(self) -> list[WorkerStatus]:
-        """Return what the workers have said last, by name; what is no status is left out."""
-        found = []
-        for status in self._shelf.statuses():
+        """Return the status of every worker, sorted by name; unreadable ones are left out."""
+        workers = []
+        for status in self._backend.statuses():
             try:
-                found.append(msgspec.json.decode(status, type=WorkerStatus))
-            except msgspec.MsgspecError:  # of another release
+                workers.append(msgspec.json.decode(status, type=WorkerStatus))
+            except msgspec.MsgspecError:  # written by another release
                 continue
-        return sorted(found, key=lambda status: status.worker)
+        return sorted(workers, key=lambda status: status.worker)
 
 
 def _without(line_up: StageAssignment, version: str) -> StageAssignment:
-    """Take a version off the stages beside the champion's."""
+    """Remove a version from all stages but the champion's."""
     if line_up.challenger == version:
         line_up = replace(line_up, challenger="", percent=0.0)
     if line_up.shadow == version:
@@ -333,5 +333,5 @@ def _without(line_up: StageAssignment, version: str) -> StageAssignment:
     return replace(line_up, previous="") if line_up.previous == version else line_up
 
 
-def _said(line_up: StageAssignment) -> str:
+def _described(line_up: StageAssignment) -> str:
     return ", ".join(f"{stage} {version}" for stage, version in msgspec.structs.asdict(line_up).items() if version)

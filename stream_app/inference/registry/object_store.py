@@ -57,7 +57,7 @@ class ObjectStoreBackend:
 
     @property
     def place(self) -> str:
-        """Where it is, for people."""
+        """Location, for messages."""
         return self._url
 
     def versions(self) -> list[str]:
@@ -99,7 +99,7 @@ class ObjectStoreBackend:
         shutil.rmtree(self._cache / version, ignore_errors=True)
 
     def read_stages(self) -> bytes | None:
-        """Return the document, if there is one."""
+        """Return the stages document, if there is one."""
         return self._read(f"{self._root}/{_STAGES}")
 
     def change_stages(self, change: Callable[[bytes | None], bytes | None]) -> None:

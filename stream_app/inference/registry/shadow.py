@@ -1,9 +1,7 @@
-"""Models that score beside the champion: what they say is compared, counted and written down, and decides nothing here.
+"""Compare challenger and shadow with the champion: count differences, and write both answers to a file.
 
-One thread does it, after the batch's answers are published, from a short queue: what does not fit is dropped and counted, so
-that a slow shadow costs the answers nothing but its share of the processor (the thread gives way to all others).
-
-Both answers to a row go as one line of JSON into a file of this worker: `ComparisonLine`.
+One low-priority thread does it after the batch's answers are published, from a short queue. Batches that do not fit are dropped
+and counted, so a slow shadow does not delay answers. Each row is one line of JSON in a file of this worker (`ComparisonLine`).
 """
 
 from __future__ import annotations
@@ -32,13 +30,13 @@ __all__ = ["Comparer", "ComparisonLine", "ComparisonLog", "Opinion", "ShadowComp
 
 log = logging.getLogger(__name__)
 
-_QUEUED: Final = 4  # batches: what a model of the champion's speed needs to catch up after a swap or a slow disk
-_WAKE_S: Final = 0.2  # how long a thread that is told to end may take to notice
-_MOST_BYTES: Final = 64 << 20  # of one file; the one before is kept, so a worker takes twice as much
+_QUEUED: Final = 4  # batches: lets a model as fast as the champion catch up after a swap or a slow disk
+_WAKE_S: Final = 0.2  # bounds how long the thread takes to end
+_MOST_BYTES: Final = 64 << 20  # of one file; the previous file stays, so a worker uses twice as much
 
 
 class Opinion(Struct, frozen=True):
-    """What one model says of one event; probabilities are rounded to five decimals."""
+    """One model's answer to one event; probabilities are rounded to five decimals."""
 
     model_version: str
     fraud: float
@@ -49,7 +47,7 @@ class Opinion(Struct, frozen=True):
 
 
 class ComparisonLine(Struct, frozen=True):
-    """One event, and what both models say of it. `stage` is the other one's."""
+    """One event with both models' answers. `stage` is that of `other`."""
 
     stage: Literal["challenger", "shadow"]
     answer_id: str
@@ -60,7 +58,7 @@ class ComparisonLine(Struct, frozen=True):
 
 
 class ComparisonLog:
-    """A file of lines of JSON that begins anew when it is full; the full one is kept beside it as `<name>.1`.
+    """A file of JSON lines; when it is full it is renamed to `<name>.1`, and a new file begins.
 
     Args:
         path: The file; None writes nothing.
@@ -71,7 +69,7 @@ class ComparisonLog:
         self._encoder = msgspec.json.Encoder()
 
     def write(self, lines: Sequence[ComparisonLine]) -> None:
-        """Append lines; a disk that fails is told in the log, and nothing else comes of it."""
+        """Append lines; a failure of the disk is logged and ignored."""
         if self._path is None or not lines:
             return
         try:
@@ -87,15 +85,15 @@ class ComparisonLog:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ShadowComparison:
-    """A batch that a second model looks at.
+    """A batch to compare with a second model.
 
     Attributes:
-        stage: The second model's.
+        stage: The second model's stage.
         champion: The champion's answers to the B rows.
         model: The second model.
-        inputs: The B rows.
-        rows: Which of them are the second model's; None: all.
-        answers: What it has answered to these; None: it has not yet.
+        inputs: The tensors of the B rows.
+        rows: Row numbers that the second model scores; None: all.
+        answers: The second model's answers to `rows`; None: not scored yet.
     """
 
     stage: Literal["challenger", "shadow"]
@@ -107,11 +105,11 @@ class ShadowComparison:
 
 
 class Comparer(Background):
-    """Scores and compares in a thread of its own; what waits at the end is dropped.
+    """Scores and compares in a separate thread; comparisons that still wait at the end are dropped.
 
     Args:
-        lines: Where the pairs of answers go.
-        metrics: Where to count.
+        lines: Receives the pairs of answers.
+        metrics: Counts comparisons, differences and drops.
     """
 
     def __init__(self, lines: ComparisonLog, metrics: Metrics) -> None:
@@ -125,8 +123,8 @@ class Comparer(Background):
 
         Args:
             batches: The comparisons.
-            sources: Where the B rows' events stand.
-            events: The B rows' events.
+            sources: Topic, partition and offset of the B events.
+            events: The B events.
         """
         for batch in batches:
             try:
@@ -142,12 +140,12 @@ class Comparer(Background):
                 continue
             try:
                 self.compare(batch, sources, events)
-            except Exception:  # of any class, by the engine; the next batch may work, and nobody else compares
+            except Exception:  # engines raise any class; the next batch may work
                 self._drop(batch, len(sources))
                 log.warning("%s %s was not compared over a batch", batch.stage, batch.model.version, exc_info=True)
 
     def compare(self, batch: ShadowComparison, sources: Sequence[Source], events: Sequence[Event]) -> None:
-        """Score if need be, compare, count and write down; a model that fails is counted."""
+        """Score where `answers` is None, compare, count and write; a failing model is counted as dropped."""
         rows = np.arange(len(events)) if batch.rows is None else batch.rows
         try:
             answers = batch.answers if batch.answers is not None else batch.model.answer(batch.inputs)
@@ -175,32 +173,32 @@ class Comparer(Background):
     def _drop(self, batch: ShadowComparison, events: int) -> None:
         self._metrics.comparisons_dropped.labels(batch.stage).inc(events if batch.rows is None else len(batch.rows))
 
-    def _count(self, stage: str, found: RowDeltas) -> None:
+    def _count(self, stage: str, deltas: RowDeltas) -> None:
         metrics = self._metrics
-        metrics.comparisons.labels(stage).inc(len(found.fraud))
-        deltas: dict[str, NDArray[Any]] = {
-            "fraud": found.fraud,
-            "click": found.click,
-            "intent": found.intent,
-            "next_action": found.next_action,
-            "candidates": 1.0 - found.overlap,
+        metrics.comparisons.labels(stage).inc(len(deltas.fraud))
+        by_task: dict[str, NDArray[Any]] = {
+            "fraud": deltas.fraud,
+            "click": deltas.click,
+            "intent": deltas.intent,
+            "next_action": deltas.next_action,
+            "candidates": 1.0 - deltas.overlap,
         }
-        for task, values in deltas.items():
+        for task, values in by_task.items():
             metrics.comparison_deltas.labels(stage, task).inc(float(values.sum()))
         flips = {
-            "alert": found.alert_a != found.alert_b,
-            "intent": found.intent_flips,
-            "next_action": found.next_action_flips,
+            "alert": deltas.alert_a != deltas.alert_b,
+            "intent": deltas.intent_flips,
+            "next_action": deltas.next_action_flips,
         }
         for decision, flipped in flips.items():
             metrics.comparison_flips.labels(stage, decision).inc(int(flipped.sum()))
 
 
 def _opinions(side: AnswerSide) -> list[Opinion]:
-    said, version = side.answers.scored(), side.norms.version
+    rows, version = side.answers.scored(), side.norms.version
     return [
         Opinion(version, fraud, INTENTS[intent.index(max(intent))], NEXT_ACTIONS[action], click, items)
         for fraud, intent, action, click, items in zip(
-            said.fraud, said.intent, said.next_action, said.click, said.items, strict=True
+            rows.fraud, rows.intent, rows.next_action, rows.click, rows.items, strict=True
         )
     ]

@@ -1,8 +1,8 @@
-"""The ranker of a worker whose models change while it runs.
+"""A ranker whose models are swapped while the worker runs.
 
-All that a batch needs of the models is one object, `Serving`, which is read once when the batch comes and replaced as a whole. So
-a swap falls between two batches, and no batch and no commit has answers of two champions. The model's thread never waits for a
-swap: whoever replaces `Serving` has loaded, tested and warmed the models before.
+`rank` reads one immutable object, `Serving`, once per batch; a swap replaces that object. So a swap falls between two
+batches, and no batch and no commit mixes the answers of two champions. The model's thread never waits for a swap: new models are
+loaded, tested and warm before `serve` is called.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from stream_app.inference.registry.traffic_split import share_of_users
 from stream_app.metrics import Metrics
 from stream_app.ranked import Challenger, ModelNorms, RankedBatch
 
-__all__ = ["Serving", "SwappableRanker", "challenged"]
+__all__ = ["Serving", "SwappableRanker", "with_challenger"]
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +34,13 @@ Inputs = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Serving:
-    """The models that answer, and those that look on.
+    """The models of one moment.
 
     Attributes:
         champion: Answers.
-        challenger: Answers `percent` of the users in its place.
+        challenger: Answers `percent` of the users in place of the champion.
         percent: In (0, 100), 0 without a challenger.
-        shadow: Scores everything after it was answered; an instance of its own, since it runs in another thread.
+        shadow: Scores every batch after its answers are published; a separate instance, since it runs in another thread.
     """
 
     champion: ModelRanker
@@ -53,10 +53,10 @@ class SwappableRanker:
     """See `stream_app.pipeline.Ranker`.
 
     Args:
-        serving: Who serves first.
-        recorder: Keeps the last batches, for the gate.
+        serving: The first models.
+        recorder: Records the last batches, for the gate.
         comparer: Compares challenger and shadow with the champion.
-        metrics: Where to count.
+        metrics: Counts failures of the challenger.
     """
 
     def __init__(self, serving: Serving, recorder: Recorder, comparer: Comparer, metrics: Metrics) -> None:
@@ -72,7 +72,7 @@ class SwappableRanker:
 
     @property
     def norms(self) -> ModelNorms:
-        """What the champion's decisions depend on."""
+        """Threshold and feature norms of the champion."""
         return self._serving.champion.norms
 
     @property
@@ -83,33 +83,34 @@ class SwappableRanker:
 
     @property
     def serving(self) -> Serving:
-        """Who serves the next batch."""
+        """The models of the next batch."""
         return self._serving
 
     def serve(self, serving: Serving) -> None:
-        """Let others serve from the next batch on; any thread may call it."""
+        """Replace the models from the next batch on; any thread may call it."""
         self._serving = serving
 
     def rank(self, inputs: Inputs, users: Sequence[bytes]) -> RankedBatch:
-        """Score B events by those who serve now."""
+        """Score B events with the current models."""
         serving = self._serving
         champion = serving.champion
         answers = champion.answer(inputs)
         self._recorder.add(champion.version, inputs, answers)
         ranked = RankedBatch(answers.scored(), answers.outputs["fraud"], champion.norms, [champion.version] * len(users))
-        side, beside = AnswerSide(answers, champion.norms), []
+        side, comparisons = AnswerSide(answers, champion.norms), []
         if serving.challenger is not None:
             rows = np.flatnonzero(share_of_users(users, serving.challenger.version, serving.percent))
-            theirs = self._challenge(serving.challenger, inputs, rows)
-            if theirs is not None:
-                ranked = challenged(ranked, Challenger(serving.challenger.norms, serving.percent), theirs, rows)
-                beside.append(ShadowComparison("challenger", side, serving.challenger, inputs, rows, theirs))
+            challenger_answers = self._challenge(serving.challenger, inputs, rows)
+            if challenger_answers is not None:
+                challenger = Challenger(serving.challenger.norms, serving.percent)
+                ranked = with_challenger(ranked, challenger, challenger_answers, rows)
+                comparisons.append(ShadowComparison("challenger", side, serving.challenger, inputs, rows, challenger_answers))
         if serving.shadow is not None:
-            beside.append(ShadowComparison("shadow", side, serving.shadow, inputs))
-        return replace(ranked, on_published=partial(self._comparer.offer, beside)) if beside else ranked
+            comparisons.append(ShadowComparison("shadow", side, serving.shadow, inputs))
+        return replace(ranked, on_published=partial(self._comparer.offer, comparisons)) if comparisons else ranked
 
     def _challenge(self, challenger: ModelRanker, inputs: Inputs, rows: NDArray[np.intp]) -> ModelAnswers | None:
-        """Let the challenger answer its rows; None if it fails, and the champion's answers stand."""
+        """Score the challenger's rows; None if the challenger fails, so that the champion's answers stand."""
         try:
             return challenger.answer({name: values[rows] for name, values in inputs.items()})
         except MillraceError as error:
@@ -118,13 +119,13 @@ class SwappableRanker:
             return None
 
 
-def challenged(ranked: RankedBatch, challenger: Challenger, theirs: ModelAnswers, rows: NDArray[np.intp]) -> RankedBatch:
-    """Put the challenger's answers in the place of the champion's for its rows."""
+def with_challenger(ranked: RankedBatch, challenger: Challenger, answers: ModelAnswers, rows: NDArray[np.intp]) -> RankedBatch:
+    """Replace the champion's answers by the challenger's for the given rows; `ranked.scored` changes in place."""
     fraud, versions = ranked.fraud.copy(), list(ranked.versions)
-    fraud[rows] = theirs.outputs["fraud"]
-    said, scored = theirs.scored(), ranked.scored
+    fraud[rows] = answers.outputs["fraud"]
+    challenger_rows, scored = answers.scored(), ranked.scored
     for at, row in enumerate(rows.tolist()):
         versions[row] = challenger.norms.version
         for column in ("fraud", "intent", "next_action", "click", "items", "item_scores"):
-            getattr(scored, column)[row] = getattr(said, column)[at]
+            getattr(scored, column)[row] = getattr(challenger_rows, column)[at]
     return replace(ranked, fraud=fraud, versions=versions, challengers=(challenger,))

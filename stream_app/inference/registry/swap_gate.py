@@ -1,7 +1,6 @@
-"""Whether a new model may take over: it answers rows that were recorded a moment ago, and is held against what was answered then.
+"""The gate of a swap: score recently recorded rows with the new model, and compare with the recorded answers of the old one.
 
-The old model's answers are those that it gave when the rows came. So the gate takes nothing from the model that serves, and runs
-in the loader's thread.
+The old model is not called again, so the gate does not slow the serving model; it runs in the loader's thread.
 """
 
 from __future__ import annotations
@@ -22,21 +21,21 @@ from stream_app.inference.registry.answer_deltas import AnswerSide, Deltas, row_
 
 __all__ = ["GateLimits", "GateReplay", "Recorder", "recorded_samples", "replay_through", "why_refused"]
 
-_SLICE: Final = 256  # rows of one call: what else runs on this core waits no longer than that
+_SLICE: Final = 256  # rows per call: bounds how long other work on this core waits
 
 Inputs = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class GateLimits:
-    """From where on a new model is refused; all are means or shares over the replayed rows.
+    """Limits of the gate; means and shares over the replayed rows.
 
     Attributes:
         rows: How many recorded rows are replayed.
         fraud_delta: Largest mean difference of the fraud probability.
-        alert_flips: Largest share of rows that only one of the models takes for an alert.
-        intent_flips: Largest share of rows with another most probable intent.
-        candidate_overlap: Smallest mean share of the old model's candidates that the new one has too.
+        alert_flips: Largest share of rows that are an alert for exactly one of the models.
+        intent_flips: Largest share of rows whose most probable intent differs.
+        candidate_overlap: Smallest mean share of the old model's candidates that the new model returns too.
     """
 
     rows: int = 512
@@ -48,7 +47,7 @@ class GateLimits:
 
 @dataclass(frozen=True, slots=True)
 class GateReplay:
-    """Rows, and what one model answered to them."""
+    """Recorded rows, with one model's answers."""
 
     inputs: Inputs
     answers: ModelAnswers
@@ -58,34 +57,34 @@ class Recorder:
     """The last batches with the champion's answers; written by the model's thread, read by the loader's.
 
     Args:
-        rows: Keep the newest batches that together have so many; 0 keeps none.
+        rows: Number of rows to hold: the newest batches that together have at least so many; 0 records nothing.
     """
 
     def __init__(self, rows: int) -> None:
         self._rows = rows
-        self._kept: deque[tuple[str, GateReplay]] = deque()
+        self._batches: deque[tuple[str, GateReplay]] = deque()
         self._count = 0
         self._lock = threading.Lock()
 
     def add(self, version: str, inputs: Inputs, answers: ModelAnswers) -> None:
-        """Keep a batch; nothing is copied, a batch's tensors are its own."""
+        """Record a batch without copying; each batch owns its tensors."""
         rows = len(answers)
         if not rows or not self._rows:
             return
         with self._lock:
-            self._kept.append((version, GateReplay(inputs, answers)))
+            self._batches.append((version, GateReplay(inputs, answers)))
             self._count += rows
-            while self._count - len(self._kept[0][1].answers) >= self._rows:
-                self._count -= len(self._kept.popleft()[1].answers)
+            while self._count - len(self._batches[0][1].answers) >= self._rows:
+                self._count -= len(self._batches.popleft()[1].answers)
 
     def of(self, version: str) -> list[GateReplay]:
         """Return the batches that this version answered, oldest first."""
         with self._lock:
-            return [batch for made_by, batch in self._kept if made_by == version]
+            return [batch for champion, batch in self._batches if champion == version]
 
 
 def recorded_samples(folder: Path, ranker: ModelRanker) -> GateReplay:
-    """Return the rows that were recorded when the artefact of `ranker` was built, with what it answered then.
+    """Return the rows that were recorded when the artefact of `ranker` was built, with the answers of that moment.
 
     Raises:
         ContractError: The artefact is damaged.
@@ -98,7 +97,7 @@ def replay_through(new: ModelRanker, old: ModelRanker, batches: list[GateReplay]
     """Score the newest `most_rows` recorded rows with the new model and compare.
 
     Raises:
-        ContractError, ModelFailedError: The new model does not answer them.
+        ContractError, ModelFailedError: The new model cannot score them.
     """
     parts = []
     for batch in reversed(batches):
@@ -115,18 +114,18 @@ def replay_through(new: ModelRanker, old: ModelRanker, batches: list[GateReplay]
     return summarise(type(parts[0])(*(np.concatenate(column) for column in columns)))
 
 
-def why_refused(found: Deltas, limits: GateLimits) -> str:
-    """Name every limit that is broken, with both values; "" if none is."""
+def why_refused(deltas: Deltas, limits: GateLimits) -> str:
+    """Name every limit that `deltas` exceeds, with both values; "" if there is none."""
     broken = [
         f"{what} is {value:.4g}, allowed is at most {limit:.4g}"
         for what, value, limit in (
-            ("the mean difference of the fraud probability", found.fraud_mean, limits.fraud_delta),
-            ("the share of alerts that flip", found.alert_flips, limits.alert_flips),
-            ("the share of intents that flip", found.intent_flips, limits.intent_flips),
+            ("the mean difference of the fraud probability", deltas.fraud_mean, limits.fraud_delta),
+            ("the share of alerts that flip", deltas.alert_flips, limits.alert_flips),
+            ("the share of intents that flip", deltas.intent_flips, limits.intent_flips),
         )
         if value > limit
     ]
-    if found.candidate_overlap < limits.candidate_overlap:
-        share = f"{found.candidate_overlap:.4g}, asked for are at least {limits.candidate_overlap:.4g}"
+    if deltas.candidate_overlap < limits.candidate_overlap:
+        share = f"{deltas.candidate_overlap:.4g}, asked for are at least {limits.candidate_overlap:.4g}"
         broken.append(f"the share of candidates that both have is {share}")
     return "; ".join(broken)

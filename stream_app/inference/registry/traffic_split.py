@@ -1,7 +1,7 @@
-"""Which users a challenger answers: a percentage, drawn by a keyed hash, so that a user stays with one side.
+"""Choose the users that a challenger answers: a percentage, by a keyed hash, so that a user stays with one model.
 
-A user's digest is keyed by the deployment's secret (`stream_app.privacy`). The challenger's version is mixed in, so that
-another challenger gets other users and no user is in every experiment.
+A user's digest is keyed by the deployment's secret (`stream_app.privacy`). The challenger's version is mixed in, so another
+challenger gets other users and no user is part of every experiment.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _MOST: Final = 2**64 - 1
 
 
 def share_of_users(users: Sequence[bytes], version: str, percent: float) -> NDArray[np.bool_]:
-    """Say for each of B users whether the challenger answers them.
+    """Decide for each of B users whether the challenger answers them.
 
     Args:
         users: B digests of 16 bytes.
-        version: The challenger's.
-        percent: Of all users, in [0, 100].
+        version: The challenger's version.
+        percent: Share of all users, in [0, 100].
 
     Returns:
-        (B,) bool; the same for the same user, version and percentage, and a smaller percentage draws a part of these users.
+        (B,) bool; equal for the same user, version and percentage. A smaller percentage selects a subset of these users.
     """
     salt = np.frombuffer(blake2b(version.encode(), digest_size=8).digest(), "<u8")
     draw = np.frombuffer(b"".join(users), "<u8").reshape(-1, _WORDS)[:, 0] ^ salt

@@ -1,12 +1,12 @@
-"""The best items for a user vector: exactly in a small catalogue, by an inverted file in a large one.
+"""Find the best items for a user vector: exact search in a small catalogue, an inverted file (IVF) in a large one.
 
-One compiled loop makes the inner products and keeps the best k of them, so no matrix of scores is written to memory, no
-BLAS thread is woken, and a row's answer is the same to the last bit in any batch, which replay relies on. Ties go to
-the lower row. It releases the GIL.
+One compiled loop computes the inner products and selects the best k, so it writes no matrix of scores to memory, starts no BLAS
+thread, and gives a row the same answer to the last bit in any batch, which replay relies on. Ties go to the lower row. The loop
+releases the GIL.
 
-Up to `EXACT_ITEMS` items all are compared and none is missed. Beyond, items stand in cells of those alike (`inference.cells`),
-and a user's nearest cells are looked at until enough items were: as many as found `RECALL` of the exact answer for questions that
-are known when the index is made. What is found has its exact score.
+Up to `EXACT_ITEMS` items, every item is compared. Beyond, items are grouped into cells of similar items
+(`stream_app.inference.retrieval.ivf_index`). The nearest cells of a user are searched until enough items were compared: as many
+as reach the recall `RECALL` on query vectors that are known when the index is built. Returned scores are exact.
 """
 
 from __future__ import annotations
@@ -26,49 +26,49 @@ from stream_app.inference.retrieval.ivf_index import IvfIndex, cells_of
 
 __all__ = ["EXACT_ITEMS", "RECALL", "ItemIndex", "load_candidates"]
 
-EXACT_ITEMS: Final = 10_000  # compared with all of them, 30,000 users a second and core are answered
-RECALL: Final = 0.97  # share of the exact best 100 that the nearest cells must hold, over the questions the index is made with
+EXACT_ITEMS: Final = 10_000  # exact search over so many items answers 30,000 users per second and core
+RECALL: Final = 0.97  # share of the exact best 100 that the searched cells must hold, over the query vectors of the build
 _RECALL_OF: Final = 100
-_QUESTIONS: Final = 256  # items asked as if they were users, where no recorded user vectors are given
+_QUERIES: Final = 256  # item vectors that stand in for users where no recorded user vectors are passed
 
-# Items compared in one go: their scores (2 kB) stay in the first-level cache, and so does a quarter of their vectors.
+# Items compared in one pass: their scores (2 kB) and a quarter of their vectors stay in the first-level cache.
 _TILE: Final = 512
-_STRIP: Final = 16  # a cell is filled up to whole strips of the widest registers there are
+_STRIP: Final = 16  # cells are padded to whole strips of the widest registers
 
 
 class _Layout(NamedTuple):
-    """Items as the loop reads them: cell by cell, each cell filled up to whole strips by places without a score."""
+    """Items in the order of the loop: cell by cell, each cell padded to whole strips by places without a score."""
 
     centres: NDArray[np.float32]  # (D, C)
     columns: NDArray[np.float32]  # (D, P)
-    names: NDArray[np.int32]  # (P,) place -> row, -1 for what fills up
+    names: NDArray[np.int32]  # (P,) place -> row, -1 for padding
     places: NDArray[np.int64]  # (N,) row -> place
     starts: NDArray[np.int64]  # (C + 1,) where each cell begins
 
 
 class ItemIndex:
-    """Items by inner product.
+    """Search over item vectors by inner product.
 
     Args:
         ids: N item ids; row r of every answer means ids[r].
         vectors: (N, D) float32; D must be a multiple of 4.
-        questions: (Q, D) float32 user vectors such as will be asked; they decide how much of a large catalogue is looked at. By
-            default items stand for the users who like them, which makes it more than it need be.
-        exact: whether all items are compared; by default if they are no more than `EXACT_ITEMS`.
+        queries: (Q, D) float32 typical user vectors; they decide how much of a large catalogue is searched. By default item
+            vectors stand in for user vectors, which searches more than necessary.
+        exact: Whether all items are compared; by default up to `EXACT_ITEMS` items.
     """
 
     def __init__(
         self,
         ids: Sequence[str],
         vectors: NDArray[np.float32],
-        questions: NDArray[np.float32] | None = None,
+        queries: NDArray[np.float32] | None = None,
         *,
         exact: bool | None = None,
     ) -> None:
-        """Keep the vectors column by column, as the loop reads them.
+        """Store the vectors column by column, in the order of the loop.
 
         Raises:
-            ContractError: Ids and vectors are not as many, or the width is no multiple of 4.
+            ContractError: The numbers of ids and vectors differ, or the width is not a multiple of 4.
         """
         if vectors.ndim != 2 or len(ids) != vectors.shape[0] or vectors.shape[1] % 4:
             raise ContractError(
@@ -80,16 +80,16 @@ class ItemIndex:
         self.exact = len(self.ids) <= EXACT_ITEMS if exact is None else exact
         vectors = np.ascontiguousarray(vectors, dtype=np.float32)
         self._items = _laid_out(vectors, _one_cell(vectors) if self.exact else cells_of(vectors))
-        self.looked_at = len(self.ids)  # places, of a user's nearest cells
+        self.searched = len(self.ids)  # places in a user's nearest cells
         if not self.exact:
-            self.looked_at = self._enough(vectors[_evenly(len(vectors))] if questions is None else questions)
+            self.searched = self._sufficient(vectors[_evenly(len(vectors))] if queries is None else queries)
 
     def __len__(self) -> int:
         """Return N, the number of items."""
         return len(self.ids)
 
     def row(self, item: str) -> int:
-        """Return the row of an item id, -1 for one that is not here."""
+        """Return the row of an item id, -1 for an unknown one."""
         return self._rows.get(item, -1)
 
     def top(
@@ -99,17 +99,17 @@ class ItemIndex:
 
         Args:
             user_vectors: (B, D) float32.
-            k: how many, at least 1.
-            exclude: (B, n) int32 rows that must not be answered; any number outside 0..N-1 is ignored.
+            k: Number of items, at least 1.
+            exclude: (B, n) int32 rows to leave out; numbers outside 0..N-1 are ignored.
 
         Returns:
             Rows (B, k) int32, best first, and their scores (B, k) float32, descending. Where fewer than k items are
-            left the rest is -1 and -inf; an item whose score is NaN is never answered.
+            left the rest is -1 and -inf; an item whose score is NaN is never returned.
         """
-        return self._top(user_vectors, k, exclude, self.looked_at)
+        return self._top(user_vectors, k, exclude, self.searched)
 
     def _top(
-        self, user_vectors: NDArray[np.float32], k: int, exclude: NDArray[np.int32] | None, looked_at: int
+        self, user_vectors: NDArray[np.float32], k: int, exclude: NDArray[np.int32] | None, searched: int
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         batch = user_vectors.shape[0]
         if exclude is None:
@@ -117,27 +117,27 @@ class ItemIndex:
         rows = np.full((batch, k), -1, np.int32)
         scores = np.full((batch, k), -np.inf, np.float32)
         users = np.ascontiguousarray(user_vectors, dtype=np.float32)
-        _top(users, self._items, looked_at, np.ascontiguousarray(exclude, dtype=np.int32), rows, scores)
+        _top(users, self._items, searched, np.ascontiguousarray(exclude, dtype=np.int32), rows, scores)
         return rows, scores
 
-    def _enough(self, questions: NDArray[np.float32]) -> int:
-        """Return how many items must be looked at to find `RECALL` of what comparing all of them finds."""
-        questions = questions[np.isfinite(questions).all(axis=1)]
-        if not len(questions):
+    def _sufficient(self, queries: NDArray[np.float32]) -> int:
+        """Return how many items must be searched to reach the recall `RECALL` against exact search."""
+        queries = queries[np.isfinite(queries).all(axis=1)]
+        if not len(queries):
             return len(self.ids)
-        wanted, _ = self._top(questions, min(_RECALL_OF, len(self.ids)), None, len(self._items.names))
+        exact, _ = self._top(queries, min(_RECALL_OF, len(self.ids)), None, len(self._items.names))
         sizes = np.diff(self._items.starts)
-        near = _nearness(np.ascontiguousarray(questions, dtype=np.float32), self._items.centres)  # (Q, C)
+        near = _nearness(np.ascontiguousarray(queries, dtype=np.float32), self._items.centres)  # (Q, C)
         order = np.argsort(-near, axis=1, kind="stable")
         before = np.empty_like(order)  # (Q, C) places in nearer cells
         np.put_along_axis(before, order, np.cumsum(sizes[order], axis=1) - sizes[order], axis=1)
-        cell = np.searchsorted(self._items.starts, self._items.places[wanted], side="right") - 1  # (Q, k)
-        needed = np.where(wanted >= 0, np.take_along_axis(before, cell, axis=1), 0)
+        cell = np.searchsorted(self._items.starts, self._items.places[exact], side="right") - 1  # (Q, k)
+        needed = np.where(exact >= 0, np.take_along_axis(before, cell, axis=1), 0)
         return int(np.quantile(needed, RECALL, method="higher")) + 1
 
 
 def load_candidates(folder: Path, manifest: Manifest) -> ItemIndex:
-    """Read an artefact's items; its recorded answers are the questions by which a large catalogue is laid out.
+    """Read an artefact's items; its recorded user vectors are the queries that tune a large index.
 
     Raises:
         ContractError: A file is missing, corrupted, or not of the contract's shape.
@@ -165,16 +165,16 @@ def _laid_out(vectors: NDArray[np.float32], cells: IvfIndex) -> _Layout:
 
 
 def _evenly(items: int) -> NDArray[np.int64]:
-    return np.linspace(0, items - 1, min(items, _QUESTIONS)).astype(np.int64)
+    return np.linspace(0, items - 1, min(items, _QUERIES)).astype(np.int64)
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
 def _top(
-    users: NDArray[Any], items: _Layout, looked_at: int, exclude: NDArray[Any], rows: NDArray[Any], scores: NDArray[Any]
+    users: NDArray[Any], items: _Layout, searched: int, exclude: NDArray[Any], rows: NDArray[Any], scores: NDArray[Any]
 ) -> None:
     """Fill rows and scores (B, k), which come in as -1 and -inf; users (B, D), exclude (B, n).
 
-    Cells are looked at, the nearest first, until `looked_at` places were and k items are found.
+    Cells are searched nearest first, until `searched` places were compared and k items exist.
     """
     centres, columns, names, places, starts = items
     cells, k = len(starts) - 1, rows.shape[1]
@@ -185,7 +185,7 @@ def _top(
             _measure(users[b], centres, near)
         done = 0
         for cell in np.argsort(-near, kind="mergesort"):  # the first of equally near ones
-            if done >= looked_at and scores[b, k - 1] > -np.inf:
+            if done >= searched and scores[b, k - 1] > -np.inf:
                 break
             for start in range(starts[cell], starts[cell + 1], _TILE):
                 size = min(_TILE, starts[cell + 1] - start)

@@ -1,6 +1,6 @@
-"""Items sorted into cells by likeness, for an inverted file: k-means, the same cells from the same vectors on any machine.
+"""Group items into cells of similar items by k-means, for an inverted file (IVF).
 
-Only who asks for the best items of a large catalogue needs it; see `stream_app.inference.retrieval.item_index`.
+The same vectors give the same cells on any machine. `stream_app.inference.retrieval.item_index` uses it for large catalogues.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 
 __all__ = ["IvfIndex", "cells_of"]
 
-_PER_ROOT: Final = 2  # cells for each square root of N: small cells miss less for as many items looked at
-_ROUNDS: Final = 10  # of k-means; more move hardly an item
-_LEARNT_FROM: Final = 64  # vectors for each cell that k-means sees at most
+_PER_ROOT: Final = 2  # cells for each square root of N: at an equal number of searched items small cells miss less
+_ROUNDS: Final = 10  # of k-means; further rounds move hardly an item
+_LEARNT_FROM: Final = 64  # training vectors per cell, at most
 _SEED: Final = 0
 
 
 @dataclass(frozen=True)
 class IvfIndex:
-    """C cells of N items.
+    """N items in C cells.
 
     Attributes:
         centres: (C, D) float32, the mean of each cell's vectors.
@@ -36,10 +36,10 @@ class IvfIndex:
 
 
 def cells_of(vectors: NDArray[np.float32]) -> IvfIndex:
-    """Sort N items into about 2 * sqrt(N) cells.
+    """Group N items into about 2 * sqrt(N) cells.
 
     Args:
-        vectors: (N, D) float32, N >= 1; one that is not finite goes to some cell and moves no centre.
+        vectors: (N, D) float32, N >= 1. A vector that is not finite counts as zeros.
     """
     usable = np.ascontiguousarray(np.where(np.isfinite(vectors).all(axis=1, keepdims=True), vectors, 0.0), dtype=np.float32)
     count = max(1, int(_PER_ROOT * len(vectors) ** 0.5))
@@ -55,7 +55,7 @@ def cells_of(vectors: NDArray[np.float32]) -> IvfIndex:
 
 
 def _move(centres: NDArray[np.float32], vectors: NDArray[np.float32], cell: NDArray[np.int32]) -> None:
-    """Put each centre (C, D) into the middle of the vectors (N, D) of its cell (N,); one without any stays where it is."""
+    """Move each centre (C, D) to the mean of the vectors (N, D) of its cell (N,); centres of empty cells stay."""
     size = np.bincount(cell, minlength=len(centres))
     total = np.stack([np.bincount(cell, weights=column, minlength=len(centres)) for column in vectors.T], axis=1)  # (C, D)
     used = size > 0
@@ -64,9 +64,9 @@ def _move(centres: NDArray[np.float32], vectors: NDArray[np.float32], cell: NDAr
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
 def _nearest(vectors: NDArray[Any], centres: NDArray[Any]) -> NDArray[Any]:
-    """(N, D) and (C, D) float32 -> (N,) int32, the nearest centre of each; the first of several.
+    """(N, D) and (C, D) float32 -> (N,) int32, the nearest centre of each; the first among equals.
 
-    Compiled, not a product by BLAS: which one is there, and with how many threads, must not move an item.
+    Compiled, not a product by BLAS: the BLAS library and its threads must not change the result.
     """
     count, width = centres.shape
     columns = np.ascontiguousarray(centres.T)
@@ -74,7 +74,7 @@ def _nearest(vectors: NDArray[Any], centres: NDArray[Any]) -> NDArray[Any]:
     for d in range(width):
         for c in range(count):
             half[c] += np.float32(0.5) * columns[d, c] * columns[d, c]
-    found = np.empty(len(vectors), np.int32)
+    nearest = np.empty(len(vectors), np.int32)
     near = np.empty(count, np.float32)
     for n in range(len(vectors)):
         for c in range(count):
@@ -87,5 +87,5 @@ def _nearest(vectors: NDArray[Any], centres: NDArray[Any]) -> NDArray[Any]:
         for c in range(count):
             if near[c] > near[best]:
                 best = c
-        found[n] = best
-    return found
+        nearest[n] = best
+    return nearest

@@ -31,7 +31,7 @@ from stream_app.events import JournalLine
 from stream_app.inference.degrade import rules_only
 from stream_app.inference.loading import RankerLoader
 from stream_app.inference.ranker import ModelRanker, PriorRanker
-from stream_app.inference.registry.swap import challenged
+from stream_app.inference.registry.swap import with_challenger
 from stream_app.inference.registry.traffic_split import share_of_users
 from stream_app.logs.log_records import LogRecord
 from stream_app.logs.recording import RecordedRun
@@ -259,7 +259,7 @@ class _LineRanker:
             assert isinstance(challenger, ModelRanker)
             rows = np.flatnonzero(share_of_users(users, version, percent))
             theirs = challenger.answer({name: values[rows] for name, values in inputs.items()})
-            ranked = challenged(ranked, Challenger(challenger.norms, percent), theirs, rows)
+            ranked = with_challenger(ranked, Challenger(challenger.norms, percent), theirs, rows)
         return ranked
 
 

@@ -249,7 +249,7 @@ def test_a_lock_is_released_after_a_change_that_failed_and_its_holder_is_named_w
         with pytest.raises(ContractError, match=rf"lock has been held by {re.escape(socket.gethostname())} for 0 s"):
             registry.shadow(two[1], **WHO)
 
-    registry._shelf.change_stages(change_meanwhile)
+    registry._backend.change_stages(change_meanwhile)
     assert registry.shadow(two[1], **WHO).line_up == StageAssignment(champion=two[0], shadow=two[1])
 
 
@@ -293,12 +293,12 @@ class Watched(DirectoryBackend):
 
 
 def test_nobody_puts_a_model_on_a_stage_while_it_is_removed(tmp_path: Path) -> None:
-    shelf = Watched(tmp_path / "registry")
-    shelf.root = tmp_path / "registry"
-    registry = ModelRegistry(shelf, SystemClock())
+    backend = Watched(tmp_path / "registry")
+    backend.root = tmp_path / "registry"
+    registry = ModelRegistry(backend, SystemClock())
     paper_artefact(tmp_path / "a", "a")
     registry.remove(registry.add(tmp_path / "a"))
-    assert shelf.others_had_to_wait
+    assert backend.others_had_to_wait
 
 
 def test_a_removal_that_breaks_off_leaves_nothing_that_is_listed_and_it_can_be_added_again(

@@ -261,7 +261,7 @@ def test_what_failed_for_a_moment_is_tried_again_until_it_works(tmp_path: Path, 
     worker.follower.look()
     assert loader.tried == [worker.versions[1]], "not at every look"
     loader.fails.clear()
-    worker.follower._try_again = time.monotonic()  # it is due
+    worker.follower._retry_at = time.monotonic()  # it is due
     worker.follower.look()
     assert worker.outcome() == ("served", "")
     assert worker.ranker.version == worker.versions[1]

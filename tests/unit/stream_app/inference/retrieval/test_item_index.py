@@ -114,7 +114,7 @@ def test_few_items_are_all_compared_and_many_are_looked_for_in_the_nearest_cells
     assert ItemIndex(names(EXACT_ITEMS), alike[0][:EXACT_ITEMS]).exact
     index = ItemIndex(names(LARGE), alike[0], alike[1][200:])
     assert not index.exact
-    assert index.looked_at < LARGE / 2
+    assert index.searched < LARGE / 2
 
 
 def test_nearest_cells_hold_what_comparing_all_items_finds_with_the_same_scores_to_the_last_bit(alike: Alike) -> None:
