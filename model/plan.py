@@ -12,11 +12,13 @@ import msgspec
 
 from model.contract import TensorSpec
 
-__all__ = ["PLANS_FOLDER", "PLAN_FORMAT", "PLAN_SUFFIX", "PRECISIONS", "PlanManifest", "PlanProfile", "Precision"]
+__all__ = ["PLANS_FOLDER", "PLAN_FORMAT", "PLAN_SUFFIX", "PRECISIONS", "PlanManifest", "PlanProfile", "Precision", "unfit_reason"]
 
 PLANS_FOLDER: Final = "plans"
 PLAN_SUFFIX: Final = ".plan"  # its manifest has the same name with `.json` behind it: `fp16.plan`, `fp16.plan.json`
 PLAN_FORMAT: Final = 1  # raised when a worker that knows only the format before would misread the file
+
+_AMPERE: Final = (8, 0)  # the first generation whose plans can be made to run on later ones
 
 Precision = Literal["fp32", "tf32", "fp16", "bf16", "int8"]
 PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
@@ -58,3 +60,27 @@ class PlanManifest(msgspec.Struct, frozen=True, kw_only=True):
     layers: int = 0  # of the engine, after fusion
     report: str = ""  # file with the inspector's report, beside the plan
     refitted_from: str = ""  # sha256 of the plan whose weights were exchanged
+
+
+def unfit_reason(plan: PlanManifest, tensorrt: str, compute_capability: str) -> str:
+    """Return why a machine cannot run a plan; "" if it can.
+
+    Args:
+        plan: the plan's manifest.
+        tensorrt: version of the machine's library, "10.15.1.29".
+        compute_capability: of the machine's GPU, "9.0".
+    """
+    built, installed = _numbers(plan.tensorrt), _numbers(tensorrt)
+    if plan.version_compatible:
+        if built[0] != installed[0] or built > installed:
+            return f"built by TensorRT {plan.tensorrt}, here is {tensorrt}; {built[0]}.x from that version on can load it"
+    elif built != installed:
+        return f"built by TensorRT {plan.tensorrt}, here is {tensorrt}"
+    target, own = _numbers(plan.compute_capability), _numbers(compute_capability)
+    if target == own or (plan.hardware_compatible and _AMPERE <= target <= own):
+        return ""
+    return f"built for compute capability {plan.compute_capability} ({plan.gpu}), here is {compute_capability}"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())

@@ -20,13 +20,13 @@ from rich.progress import Progress
 from model.checkpoint import Checkpoint
 from model.commit import commit
 from model.plan import PRECISIONS, Precision
+from model.tensorrt_protocols import TensorRt
 from trt_build.artifact_source import ArtifactSource, parsed
 from trt_build.engine.engine_from_onnx import EngineJob
 from trt_build.engine.plan_from_refit import check_refit, plan_from_refit
 from trt_build.engine.plans import build_plan, default_path, write_plan
 from trt_build.engine.report_from_engine import summary
 from trt_build.engine.runtime import GpuDevice
-from trt_build.engine.tensorrt_protocols import TensorRtBuilder
 from trt_build.errors import BuildError
 from trt_build.export.ranges_from_rows import Ranges, ranges_from_rows
 from trt_build.manifest import sha256_of
@@ -66,9 +66,7 @@ class GpuRun:
     failures: list[str] = field(default_factory=list)
 
 
-def run_on_gpu(
-    trt: TensorRtBuilder, device: GpuDevice, run: GpuRun, progress: Progress, say: Callable[[str], None]
-) -> dict[str, Any]:
+def run_on_gpu(trt: TensorRt, device: GpuDevice, run: GpuRun, progress: Progress, say: Callable[[str], None]) -> dict[str, Any]:
     """Do all of it and write `report.json` and `report.md` into `run.out`; return the report.
 
     Its `fine` says whether every precision was built, is within its tolerances, and nothing failed.
@@ -171,7 +169,7 @@ class _Kept:
 
 
 def _built(
-    trt: TensorRtBuilder, device: GpuDevice, run: GpuRun, precision: Precision, ranges: Ranges | None, progress: Progress
+    trt: TensorRt, device: GpuDevice, run: GpuRun, precision: Precision, ranges: Ranges | None, progress: Progress
 ) -> tuple[Path, dict[str, Any]]:
     order = EngineJob(precision, level=run.level, timing_cache=run.timing_cache)
     typed = run.source.typed(precision, ranges)
@@ -181,9 +179,7 @@ def _built(
     return path, {"seconds": manifest.build_seconds, "bytes": len(plan), "layers": manifest.layers, "summary": summary(layers)}
 
 
-def _refitted(
-    trt: TensorRtBuilder, device: GpuDevice, run: GpuRun, progress: Progress, verdicts: list[ParityVerdict]
-) -> dict[str, Any]:
+def _refitted(trt: TensorRt, device: GpuDevice, run: GpuRun, progress: Progress, verdicts: list[ParityVerdict]) -> dict[str, Any]:
     """Build a refittable fp32 plan, put the same weights into it, and verify what comes out."""
     order = EngineJob("fp32", refittable=True, level=run.level, timing_cache=run.timing_cache)
     typed = run.source.typed("fp32")

@@ -19,7 +19,7 @@ from stream_app.inference.engines.cuda_runtime import CudaRuntime
 from stream_app.inference.engines.fallback import FallbackScorer
 from stream_app.inference.engines.selection import open_scorer, tell_engine
 from stream_app.inference.engines.self_test import TOLERANCES
-from stream_app.inference.engines.tensorrt_engine import import_tensorrt
+from stream_app.inference.engines.tensorrt_engine import load_tensorrt
 from stream_app.inference.engines.tensorrt_scorer import TensorRTScorer
 from stream_app.metrics import Metrics
 from trt_build.__main__ import main
@@ -35,7 +35,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped artefact with a plan of each precision, built here."""
     try:
         CudaRuntime()
-        import_tensorrt()
+        load_tensorrt()
     except EngineNotHereError as err:
         pytest.skip(str(err))
     folder = Path(shutil.copytree(SHIPPED, tmp_path_factory.mktemp("gpu") / "demo"))

@@ -17,10 +17,11 @@ from rich.progress import Progress
 
 from model.contract import TensorSpec
 from model.plan import PlanProfile, Precision
+from model.tensorrt_library import collect_messages
+from model.tensorrt_protocols import BuilderConfig, Network, Parser, ParserRefitter, PlanBuilder, TensorRt
 from trt_build.engine.profiles import DEFAULT_PROFILES, check_profiles, shapes
 from trt_build.engine.progress import progress_monitor
-from trt_build.engine.runtime import GpuDevice, messages
-from trt_build.engine.tensorrt_protocols import BuilderConfig, Network, Parser, ParserRefitter, PlanBuilder, TensorRtBuilder
+from trt_build.engine.runtime import GpuDevice
 from trt_build.errors import BuildError
 
 __all__ = ["Built", "EngineJob", "engine_from_onnx", "parser_errors", "timing_cache_path"]
@@ -80,7 +81,7 @@ class Built:
 
 
 def engine_from_onnx(
-    trt: TensorRtBuilder, device: GpuDevice, model: bytes, tensors: tuple[TensorSpec, ...], order: EngineJob, progress: Progress
+    trt: TensorRt, device: GpuDevice, model: bytes, tensors: tuple[TensorSpec, ...], order: EngineJob, progress: Progress
 ) -> Built:
     """Build a plan of the ONNX file `model`; minutes at `level` 5.
 
@@ -96,13 +97,13 @@ def engine_from_onnx(
         BuildError: TensorRT does not take the file, or finds no way to build it; the message names the layer.
     """
     check_profiles(order.profiles)
-    heard = messages(trt)
-    builder = trt.Builder(heard.logger)
+    messages = collect_messages(trt)
+    builder = trt.Builder(messages.logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, heard.logger)
+    parser = trt.OnnxParser(network, messages.logger)
     if not parser.parse(model):
         raise BuildError(
-            f"TensorRT {trt.__version__} cannot read the ONNX file: {_with_fix(parser_errors(parser) or heard.errors)}"
+            f"TensorRT {trt.__version__} cannot read the ONNX file: {_with_fix(parser_errors(parser) or messages.errors)}"
         )
     _check_inputs(network, tensors)
     config = _config(trt, builder, order, tensors)
@@ -113,7 +114,7 @@ def engine_from_onnx(
     plan = builder.build_serialized_network(network, config)
     seconds = time.perf_counter() - started
     if plan is None:
-        raise BuildError(f"TensorRT {trt.__version__} built no plan ({order.precision}): {_with_fix(heard.errors)}")
+        raise BuildError(f"TensorRT {trt.__version__} built no plan ({order.precision}): {_with_fix(messages.errors)}")
     _keep_cache(config, cache)
     return Built(bytes(plan), seconds, network.num_layers)
 
@@ -124,7 +125,7 @@ def parser_errors(parser: Parser | ParserRefitter) -> list[str]:
     return [f"{error.node_operator() or 'graph'} {error.node_name() or '(unnamed)'}: {error.desc()}" for error in found]
 
 
-def timing_cache_path(folder: Path, trt: TensorRtBuilder, device: GpuDevice) -> Path:
+def timing_cache_path(folder: Path, trt: TensorRt, device: GpuDevice) -> Path:
     """Return the cache's file: its measurements hold for one release and one GPU."""
     gpu = re.sub(r"[^a-z0-9]+", "-", device.name.lower()).strip("-")
     return folder / f"trt{trt.__version__}-{gpu}-sm{device.compute_capability.replace('.', '')}.cache"
@@ -137,7 +138,7 @@ def _check_inputs(network: Network, tensors: tuple[TensorSpec, ...]) -> None:
         raise BuildError(f"the network has the inputs {found}, expected are {wanted} (-1 = batch); export the checkpoint again")
 
 
-def _config(trt: TensorRtBuilder, builder: PlanBuilder, order: EngineJob, tensors: tuple[TensorSpec, ...]) -> BuilderConfig:
+def _config(trt: TensorRt, builder: PlanBuilder, order: EngineJob, tensors: tuple[TensorSpec, ...]) -> BuilderConfig:
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, order.workspace_bytes)
     config.builder_optimization_level = order.level

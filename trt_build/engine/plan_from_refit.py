@@ -9,10 +9,10 @@ from __future__ import annotations
 import time
 
 from model.plan import PlanManifest
+from model.tensorrt_library import collect_messages
+from model.tensorrt_protocols import TensorRt
 from trt_build.engine.engine_from_onnx import Built, parser_errors
 from trt_build.engine.plan_runner import engine_of
-from trt_build.engine.runtime import messages
-from trt_build.engine.tensorrt_protocols import TensorRtBuilder
 from trt_build.errors import BuildError, RefusedError
 from trt_build.manifest import OnnxManifest
 
@@ -49,26 +49,26 @@ def check_refit(plan: PlanManifest, weights: OnnxManifest) -> None:
         )
 
 
-def plan_from_refit(trt: TensorRtBuilder, plan: bytes, manifest: PlanManifest, model: bytes) -> Built:
+def plan_from_refit(trt: TensorRt, plan: bytes, manifest: PlanManifest, model: bytes) -> Built:
     """Return the plan with the weights of the ONNX file `model`; `check_refit` must have passed.
 
     Raises:
         BuildError: TensorRT does not take them; the message names the weights.
     """
     started = time.perf_counter()
-    heard = messages(trt)
+    messages = collect_messages(trt)
     engine = engine_of(trt, plan, version_compatible=manifest.version_compatible)
-    refitter = trt.Refitter(engine, heard.logger)
-    parser = trt.OnnxParserRefitter(refitter, heard.logger)
+    refitter = trt.Refitter(engine, messages.logger)
+    parser = trt.OnnxParserRefitter(refitter, messages.logger)
     if not parser.refit_from_bytes(model):
-        raise BuildError(f"the weights do not fit: {'; '.join(parser_errors(parser) or heard.errors)}. Fix: build a new plan")
+        raise BuildError(f"the weights do not fit: {'; '.join(parser_errors(parser) or messages.errors)}. Fix: build a new plan")
     missing = list(refitter.get_missing_weights())
     if missing or not refitter.refit_cuda_engine():
         names = ", ".join(missing[:_SHOWN]) + (f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else "")
-        raise BuildError(f"weights are missing: {names or '; '.join(heard.errors)}. Fix: build a new plan")
+        raise BuildError(f"weights are missing: {names or '; '.join(messages.errors)}. Fix: build a new plan")
     config = engine.create_serialization_config()
     config.set_flag(trt.SerializationFlag.INCLUDE_REFIT)  # so that tomorrow's weights can go into it
     content = engine.serialize_with_config(config)
     if content is None:
-        raise BuildError(f"the plan cannot be written: {'; '.join(heard.errors)}. Fix: build a new one")
+        raise BuildError(f"the plan cannot be written: {'; '.join(messages.errors)}. Fix: build a new one")
     return Built(bytes(content), time.perf_counter() - started, engine.num_layers)

@@ -13,30 +13,28 @@ import torch
 from numpy.typing import NDArray
 
 from model.plan import PlanManifest
-from model.tensorrt_shared import ExecutionContext
-from trt_build.engine.runtime import messages
-from trt_build.engine.tensorrt_protocols import BuiltEngine, TensorRtBuilder
+from model.tensorrt_library import collect_messages
+from model.tensorrt_protocols import ExecutionContext, PlanEngine, TensorRt
 from trt_build.errors import BuildError, RefusedError
 
 __all__ = ["PlanRunner", "engine_of"]
 
 
-def engine_of(trt: TensorRtBuilder, plan: bytes, *, version_compatible: bool) -> BuiltEngine:
+def engine_of(trt: TensorRt, plan: bytes, *, version_compatible: bool) -> PlanEngine:
     """Read a plan.
 
     Raises:
         RefusedError: TensorRT does not take it: it was built by another release or for another GPU, or is cut short.
     """
-    heard = messages(trt)
-    runtime = trt.Runtime(heard.logger)
+    messages = collect_messages(trt)
+    runtime = trt.Runtime(messages.logger)
     if version_compatible:  # such a plan carries its own runtime, which is code: only ours is let in, its hash was compared
         runtime.engine_host_code_allowed = True
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise RefusedError(
-            f"TensorRT {trt.__version__} does not take the plan: "
-            f"{'; '.join(heard.errors) or 'it gave no reason'}. Fix: build it again "
-            "on this machine, with this release"
+            f"TensorRT {trt.__version__} does not take the plan: {messages.text()}. Fix: build it again on this machine, with "
+            "this release"
         )
     return engine
 
@@ -50,7 +48,7 @@ class PlanRunner:
         manifest: its manifest.
     """
 
-    def __init__(self, trt: TensorRtBuilder, plan: bytes, manifest: PlanManifest) -> None:
+    def __init__(self, trt: TensorRt, plan: bytes, manifest: PlanManifest) -> None:
         self.manifest = manifest
         self._engine = engine_of(trt, plan, version_compatible=manifest.version_compatible)
         self._stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]

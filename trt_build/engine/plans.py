@@ -13,24 +13,23 @@ import msgspec
 from rich.progress import Progress
 
 from model.commit import commit
-from model.plan import PLAN_FORMAT, PLAN_SUFFIX, PLANS_FOLDER, PlanManifest
+from model.plan import PLAN_FORMAT, PLAN_SUFFIX, PLANS_FOLDER, PlanManifest, unfit_reason
+from model.tensorrt_protocols import TensorRt
 from trt_build.artifact_source import ArtifactSource, TypedOnnx
 from trt_build.engine.engine_from_onnx import EngineJob, engine_from_onnx
 from trt_build.engine.plan_runner import engine_of
 from trt_build.engine.report_from_engine import report_from_engine
-from trt_build.engine.runtime import GpuDevice, release
-from trt_build.engine.tensorrt_protocols import TensorRtBuilder
+from trt_build.engine.runtime import GpuDevice
 from trt_build.errors import RefusedError
 from trt_build.manifest import checked_format, library_versions, manifest_beside, read_plain, sha256_of, write_beside
 
 __all__ = ["build_plan", "check_fits", "default_path", "plans_of", "read_plan", "report_beside", "write_plan"]
 
 _REPORT: Final = ".report.json"
-_AMPERE: Final = (8, 0)
 _SHOWN: Final = 12
 
 
-def default_path(source: Path, precision: str, trt: TensorRtBuilder, device: GpuDevice) -> Path:
+def default_path(source: Path, precision: str, trt: TensorRt, device: GpuDevice) -> Path:
     """Return where a plan goes: one name for each precision, GPU generation and release, so that they lie side by side."""
     name = f"{precision}-sm{device.compute_capability.replace('.', '')}-trt{trt.__version__}{PLAN_SUFFIX}"
     return source / PLANS_FOLDER / name if source.is_dir() else source.with_name(f"{source.stem}-{name}")
@@ -77,31 +76,22 @@ def read_plan(path: Path, source: ArtifactSource | None = None) -> tuple[bytes, 
     return content, manifest
 
 
-def check_fits(manifest: PlanManifest, trt: TensorRtBuilder, device: GpuDevice) -> None:
+def check_fits(manifest: PlanManifest, trt: TensorRt, device: GpuDevice) -> None:
     """Refuse a plan that this machine cannot run.
 
     Raises:
         RefusedError: Another release of TensorRT built it, or it is for another generation of GPUs.
     """
-    built, here = release(manifest.tensorrt), release(trt.__version__)
-    same = manifest.tensorrt == trt.__version__
-    if not (same or (manifest.version_compatible and built[0] == here[0] and built <= here)):
+    why = unfit_reason(manifest, trt.__version__, device.compute_capability)
+    if why:
         raise RefusedError(
-            f"the plan was built by TensorRT {manifest.tensorrt}, here is {trt.__version__}. Fix: build it again "
-            "here, or once with "
-            "--version-compatible by the oldest release of one major version"
-        )
-    made_for, own = release(manifest.compute_capability), release(device.compute_capability)
-    if made_for != own and not (manifest.hardware_compatible and _AMPERE <= made_for <= own):
-        raise RefusedError(
-            f"the plan is for compute capability {manifest.compute_capability} ({manifest.gpu}), here is "
-            f"{device.compute_capability} "
-            f"({device.name}). Fix: build it again here, or once with --hardware-compatible"
+            f"the plan does not fit this machine: {why}. Fix: build it again here, or once with --version-compatible (by the "
+            "oldest release of one major version) and --hardware-compatible"
         )
 
 
 def build_plan(
-    trt: TensorRtBuilder,
+    trt: TensorRt,
     device: GpuDevice,
     source: ArtifactSource,
     typed: TypedOnnx,

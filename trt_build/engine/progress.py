@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from trt_build.engine.tensorrt_protocols import ProgressMonitor, TensorRtBuilder
+from model.tensorrt_protocols import ProgressMonitor, TensorRt
 
 __all__ = ["display", "progress_monitor"]
 
@@ -24,7 +24,7 @@ def display() -> Iterator[Progress]:
         yield progress
 
 
-def progress_monitor(trt: TensorRtBuilder, progress: Progress) -> ProgressMonitor:
+def progress_monitor(trt: TensorRt, progress: Progress) -> ProgressMonitor:
     """Return an `IProgressMonitor` that shows phases in `progress`."""
     tasks: dict[str, tuple[TaskID, int]] = {}  # phase -> its line, and how deep it lies
 

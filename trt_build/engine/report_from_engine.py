@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from typing import Any, Final
 
-from trt_build.engine.tensorrt_protocols import BuiltEngine, TensorRtBuilder
+from model.tensorrt_protocols import PlanEngine, TensorRt
 
 __all__ = ["report_from_engine", "summary"]
 
@@ -14,7 +14,7 @@ __all__ = ["report_from_engine", "summary"]
 _IO_KEYS: Final = ("I/O Tensors", "Bindings")
 
 
-def report_from_engine(trt: TensorRtBuilder, engine: BuiltEngine) -> dict[str, Any]:
+def report_from_engine(trt: TensorRt, engine: PlanEngine) -> dict[str, Any]:
     """Return `{"layers": [...], "tensors": [...], "profiles": [...]}`, the same keys for every release."""
     text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
     names = [engine.get_tensor_name(number) for number in range(engine.num_io_tensors)]

@@ -21,7 +21,7 @@ from onnxruntime.quantization.calibrate import HistogramCollector
 
 from trt_build.errors import BuildError, RefusedError
 from trt_build.export.int8_from_onnx import quantized_inputs
-from trt_build.parity.sessions import session_of
+from trt_build.export.sessions import session_of
 
 __all__ = ["Method", "Ranges", "ranges_from_rows", "read_ranges"]
 

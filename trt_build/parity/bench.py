@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from model.checkpoint import Checkpoint
 from model.network import ServingNetwork
+from model.tensorrt_protocols import TensorRt
 from trt_build.artifact_source import ArtifactSource
 from trt_build.engine.plan_runner import PlanRunner
 from trt_build.engine.plans import check_fits, read_plan
 from trt_build.engine.runtime import GpuDevice
-from trt_build.engine.tensorrt_protocols import TensorRtBuilder
 from trt_build.errors import BuildError
 from trt_build.parity.recorded import Arrays
 
@@ -33,7 +33,7 @@ _REPEATS: Final = 300
 
 
 def bench_plans(
-    trt: TensorRtBuilder,
+    trt: TensorRt,
     device: GpuDevice,
     source: ArtifactSource,
     plans: Sequence[Path],

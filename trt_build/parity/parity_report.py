@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from model.checkpoint import Checkpoint
 from model.inputs import EventInputs, SequenceInputs
 from model.plan import Precision
+from model.tensorrt_protocols import TensorRt
 from trt_build.artifact_source import ArtifactSource
 from trt_build.engine.plan_runner import PlanRunner
 from trt_build.engine.plans import check_fits, read_plan
 from trt_build.engine.runtime import GpuDevice
-from trt_build.engine.tensorrt_protocols import TensorRtBuilder
 from trt_build.errors import BuildError, RefusedError
 from trt_build.export.ranges_from_rows import Ranges
 from trt_build.manifest import weights_sha256
@@ -97,7 +97,7 @@ def verify_onnx(
 
 
 def verify_plan(
-    trt: TensorRtBuilder,
+    trt: TensorRt,
     device: GpuDevice,
     source: ArtifactSource,
     path: Path,

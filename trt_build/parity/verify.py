@@ -23,10 +23,10 @@ from model.network import ServingNetwork
 from model.plan import Precision
 from model.tasks import SHOP_TASKS
 from trt_build.errors import RefusedError
+from trt_build.export.sessions import session_of
 from trt_build.manifest import read_manifest, weights_sha256
 from trt_build.parity.compare import OutputDifference, compare, merged
 from trt_build.parity.recorded import Arrays
-from trt_build.parity.sessions import session_of
 from trt_build.parity.tolerances import TOLERANCES
 
 __all__ = ["differences", "hard_rows", "onnx_answers", "parity", "torch_answers", "verify_artifact"]

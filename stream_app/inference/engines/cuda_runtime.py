@@ -1,4 +1,4 @@
-"""The CUDA runtime for scoring, by NVIDIA's Python bindings (`cuda-bindings`, of the extra `gpu`); imported when a GPU is asked for.
+"""The CUDA runtime for scoring, by NVIDIA's `cuda-bindings` (extra `gpu`), which are imported when a GPU engine is opened.
 
 Handles (streams, events, graphs) and addresses are plain integers.
 """
@@ -43,9 +43,9 @@ class CudaRuntime:
         status, count = self._cuda.cudaGetDeviceCount()
         if status or not count:
             raise EngineNotHereError(
-                f"the CUDA runtime sees {count or 0} GPUs ({self._describe(status)}). Operator action: install a driver that is no "
-                "older than the bindings, or pass the GPU into the container; look at nvidia-smi and CUDA_VISIBLE_DEVICES. Without "
-                "a GPU set model.engine to 'auto' or 'onnxruntime'."
+                f"the CUDA runtime sees {count or 0} GPUs ({self._describe(status)}). Operator action: install a driver "
+                "that is no older than the bindings, or pass the GPU into the container; look at nvidia-smi and "
+                "CUDA_VISIBLE_DEVICES. Without a GPU set model.engine to 'auto' or 'onnxruntime'."
             )
 
     def compute_capability(self) -> str:

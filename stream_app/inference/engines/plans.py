@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from model.contract import MODEL_FILE, Manifest
-from model.plan import PLAN_FORMAT, PLAN_SUFFIX, PLANS_FOLDER, PlanManifest, Precision
+from model.plan import PLAN_FORMAT, PLAN_SUFFIX, PLANS_FOLDER, PlanManifest, Precision, unfit_reason
 from stream_app.errors import ContractError, EngineNotHereError
 
 __all__ = ["EnginePlan", "Machine", "find_plan"]
@@ -23,7 +23,6 @@ __all__ = ["EnginePlan", "Machine", "find_plan"]
 _FASTEST_FIRST: Final[tuple[Precision, ...]] = ("fp16", "tf32", "bf16", "fp32", "int8")  # int8 last: its answers differ most
 _BUILD: Final = "Operator action: build one on a machine like this with `python -m trt_build engine`; see docs/engines.md"
 _HASH_SHOWN: Final = 12
-_AMPERE: Final = (8, 0)  # the first generation whose plans can be made to run on later ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,8 @@ def find_plan(folder: Path, manifest: Manifest, machine: Machine, precision: str
     fitting: list[tuple[int, Path, PlanManifest]] = []
     unfit: list[str] = []
     for path, plan in _plans(folder):
-        why = _unfit(plan, machine, precision)
+        why = f"it is {plan.precision}, model.precision asks for {precision}" if precision not in {"", plan.precision} else ""
+        why = why or unfit_reason(plan, machine.tensorrt, machine.compute_capability)
         if why:
             unfit.append(f"{path.name}: {why}")
         else:
@@ -96,26 +96,6 @@ def _plans(folder: Path) -> Iterator[tuple[Path, PlanManifest]]:
                 f"{path} is no valid manifest of a plan: {error}. Operator action: remove it with its plan, and build that "
                 "again: `python -m trt_build engine`."
             ) from error
-
-
-def _unfit(plan: PlanManifest, machine: Machine, precision: str) -> str:
-    """Why a plan does not fit; empty if it does."""
-    if precision and plan.precision != precision:
-        return f"it is {plan.precision}, model.precision asks for {precision}"
-    built, here = _numbers(plan.tensorrt), _numbers(machine.tensorrt)
-    if plan.version_compatible:
-        if built[0] != here[0] or built > here:
-            return f"built by TensorRT {plan.tensorrt}, which {built[0]}.x from that on can load, here is {machine.tensorrt}"
-    elif built != here:
-        return f"built by TensorRT {plan.tensorrt} for that version alone, here is {machine.tensorrt}"
-    made_for, here_is = _numbers(plan.compute_capability), _numbers(machine.compute_capability)
-    if made_for == here_is or (plan.hardware_compatible and _AMPERE <= made_for <= here_is):
-        return ""
-    return f"built for compute capability {plan.compute_capability} ({plan.gpu}), here is {machine.compute_capability}"
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
 def _verified(path: Path, plan: PlanManifest, manifest: Manifest) -> bytes:

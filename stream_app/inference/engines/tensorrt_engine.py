@@ -6,42 +6,34 @@ TensorRT is imported here, and only when a plan is to be run. Without a driver t
 
 from __future__ import annotations
 
-import importlib
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any, Final, cast
+from collections.abc import Mapping
 
 from model.contract import INPUTS, OUTPUTS, TensorSpec
-from model.tensorrt_shared import Logger
+from model.tensorrt_library import collect_messages, import_tensorrt
+from model.tensorrt_protocols import ExecutionContext, PlanEngine, TensorRt
 from stream_app.errors import ContractError, EngineLostError, EngineNotHereError
 from stream_app.inference.engines.plans import EnginePlan
-from stream_app.inference.engines.tensorrt_protocols import RuntimeContext, RuntimeEngine, TensorRtRuntime
 from stream_app.inference.engines.tensors import shape_of
 
-__all__ = ["LoadedPlan", "import_tensorrt"]
+__all__ = ["LoadedPlan", "load_tensorrt"]
 
 log = logging.getLogger(__name__)
 
-# `tensorrt` is NVIDIA's whole package; `tensorrt_bindings` is what it imports, alone where the library came another way.
-_MODULES: Final = ("tensorrt", "tensorrt_bindings")
 
-
-def import_tensorrt() -> TensorRtRuntime:
+def load_tensorrt() -> TensorRt:
     """Return the module.
 
     Raises:
         EngineNotHereError: It is not installed, or its shared libraries are missing.
     """
-    failures = []
-    for name in _MODULES:
-        try:
-            return cast(TensorRtRuntime, importlib.import_module(name))
-        except ImportError as error:  # also when its shared libraries are missing
-            failures.append(f"{name}: {error}")
-    raise EngineNotHereError(
-        f"TensorRT cannot be imported ({'; '.join(failures)}). Operator action: pip install 'millrace[gpu]' (the libraries come "
-        "from NVIDIA's index: --extra-index-url https://pypi.nvidia.com), or set model.engine to 'auto' or 'onnxruntime'."
-    )
+    try:
+        return import_tensorrt()
+    except ImportError as error:
+        raise EngineNotHereError(
+            f"TensorRT cannot be imported ({error}). Operator action: pip install 'millrace[gpu]' (the libraries come from "
+            "NVIDIA's index: --extra-index-url https://pypi.nvidia.com), or set model.engine to 'auto' or 'onnxruntime'."
+        ) from error
 
 
 class LoadedPlan:
@@ -51,7 +43,7 @@ class LoadedPlan:
         scratch_bytes: Memory on the GPU that its contexts need while they run; one piece serves all that never run at once.
     """
 
-    def __init__(self, trt: TensorRtRuntime, plan: EnginePlan, features: int) -> None:
+    def __init__(self, trt: TensorRt, plan: EnginePlan, features: int) -> None:
         """Load it; seconds.
 
         Args:
@@ -64,25 +56,24 @@ class LoadedPlan:
         """
         self._trt = trt
         self._plan = plan
-        self._errors: list[str] = []  # TensorRT raises nothing: it logs, and answers None or False
-        self._logger = _logger(trt, self._errors)
-        self._runtime = trt.Runtime(self._logger)
+        self._messages = collect_messages(trt, lambda error: log.error("TensorRT: %s", error))
+        self._runtime = trt.Runtime(self._messages.logger)
         if plan.manifest.version_compatible:
             self._runtime.engine_host_code_allowed = True  # such a plan carries its own runtime code; its checksum was compared
         engine = self._runtime.deserialize_cuda_engine(plan.content)
         if engine is None:
-            if any("out of memory" in error.lower() for error in self._errors):
-                raise EngineLostError("out_of_memory", f"TensorRT cannot load {plan.path}: {self._said()}")
+            if any("out of memory" in error.lower() for error in self._messages.errors):
+                raise EngineLostError("out_of_memory", f"TensorRT cannot load {plan.path}: {self._messages.text()}")
             raise ContractError(
-                f"{plan.path} cannot be loaded by TensorRT {trt.__version__}: {self._said()}. Operator action: build it again on "
-                f"this machine: {plan.manifest.command}; model.engine = 'onnxruntime' serves without it."
+                f"{plan.path} cannot be loaded by TensorRT {trt.__version__}: {self._messages.text()}. Operator action: build "
+                f"it again on this machine: {plan.manifest.command}; model.engine = 'onnxruntime' serves without it."
             )
-        self._engine: RuntimeEngine = engine
+        self._engine: PlanEngine = engine
         self._features = features
         self._check_tensors()
         self.scratch_bytes = int(engine.device_memory_size_v2)
 
-    def context(self, rows: int, addresses: Mapping[str, int], scratch: int, stream: int) -> RuntimeContext:
+    def context(self, rows: int, addresses: Mapping[str, int], scratch: int, stream: int) -> ExecutionContext:
         """Make a context that computes `rows` rows, from and to fixed addresses on the GPU.
 
         Args:
@@ -96,7 +87,9 @@ class LoadedPlan:
         """
         context = self._engine.create_execution_context(self._trt.ExecutionContextAllocationStrategy.USER_MANAGED)
         if context is None:
-            raise EngineLostError("out_of_memory", f"TensorRT gives no execution context for {rows} rows: {self._said()}")
+            raise EngineLostError(
+                "out_of_memory", f"TensorRT gives no execution context for {rows} rows: {self._messages.text()}"
+            )
         context.set_device_memory(scratch, self.scratch_bytes)
         done = context.set_optimization_profile_async(self._profile_for(rows), stream)
         for spec in INPUTS:
@@ -104,26 +97,23 @@ class LoadedPlan:
         for name, address in addresses.items():
             done = done and context.set_tensor_address(name, address)
         if not done:
-            raise EngineLostError("device_lost", f"TensorRT refuses to be set up for {rows} rows: {self._said()}")
+            raise EngineLostError("device_lost", f"TensorRT refuses to be set up for {rows} rows: {self._messages.text()}")
         return context
 
-    def run(self, context: RuntimeContext, stream: int) -> None:
+    def run(self, context: ExecutionContext, stream: int) -> None:
         """Put the context's work on a stream.
 
         Raises:
             EngineLostError: TensorRT refused.
         """
         if not context.execute_async_v3(stream):
-            raise EngineLostError("device_lost", f"TensorRT does not run: {self._said()}")
+            raise EngineLostError("device_lost", f"TensorRT does not run: {self._messages.text()}")
 
     def _profile_for(self, rows: int) -> int:
         """The profile that takes so many rows and is tuned for a number close to it."""
         profiles = self._plan.manifest.profiles
         fitting = [number for number, profile in enumerate(profiles) if profile.min <= rows <= profile.max]
         return min(fitting, key=lambda number: abs(profiles[number].opt - rows))
-
-    def _said(self) -> str:
-        return "; ".join(self._errors[-3:]) or "it does not say why"
 
     def _check_tensors(self) -> None:
         trt, engine = self._trt, self._engine
@@ -151,19 +141,3 @@ class LoadedPlan:
 
     def _wanted(self, specs: tuple[TensorSpec, ...], *, is_input: bool) -> dict[str, tuple[bool, str, tuple[int, ...]]]:
         return {spec.name: (is_input, spec.dtype, shape_of(spec, self._features)) for spec in specs}
-
-
-def _logger(trt: TensorRtRuntime, errors: list[str]) -> Logger:
-    """Return what TensorRT logs to: errors are kept, they say why a later call answers None; the rest is no news in a worker."""
-    severity: Any = trt.ILogger.Severity
-
-    def start(self: object) -> None:
-        trt.ILogger.__init__(self)
-
-    def take(_self: object, level: object, msg: str) -> None:
-        if level in {severity.INTERNAL_ERROR, severity.ERROR}:
-            errors.append(msg)
-            log.error("TensorRT: %s", msg)
-
-    made: Callable[[], Logger] = type("_Logger", (trt.ILogger,), {"__init__": start, "log": take})
-    return made()

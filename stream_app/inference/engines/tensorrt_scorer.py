@@ -29,14 +29,14 @@ from numpy.typing import NDArray
 
 from model.contract import OUTPUTS, Manifest
 from model.plan import Precision
+from model.tensorrt_protocols import ExecutionContext, TensorRt
 from stream_app.errors import ContractError, EngineLostError, EngineNotHereError
 from stream_app.inference.artifact import load_manifest
 from stream_app.inference.engines.cuda_runtime import CudaRuntime
 from stream_app.inference.engines.gpu_slots import Device, Slot
 from stream_app.inference.engines.plans import EnginePlan, Machine, find_plan
 from stream_app.inference.engines.port import ArtifactScorer, Tensors
-from stream_app.inference.engines.tensorrt_engine import LoadedPlan, import_tensorrt
-from stream_app.inference.engines.tensorrt_protocols import RuntimeContext, TensorRtRuntime
+from stream_app.inference.engines.tensorrt_engine import LoadedPlan, load_tensorrt
 from stream_app.inference.engines.tensors import InputTensors, empty_answers
 
 __all__ = ["TensorRTScorer", "bucket_sizes"]
@@ -61,9 +61,7 @@ class TensorRTScorer(ArtifactScorer):
     Open it with `stream_app.inference.engines.selection.open_scorer`, which puts the CPU behind it, warms it up and tests it.
     """
 
-    def __init__(
-        self, manifest: Manifest, plan: EnginePlan, trt: TensorRtRuntime, device: Device, hang_s: float = _HANG_S
-    ) -> None:
+    def __init__(self, manifest: Manifest, plan: EnginePlan, trt: TensorRt, device: Device, hang_s: float = _HANG_S) -> None:
         """Load the plan, allocate, and capture every bucket; seconds.
 
         Raises:
@@ -79,7 +77,7 @@ class TensorRTScorer(ArtifactScorer):
         self._streams: list[int] = []
         self._scratch: int | None = None
         self._slots: list[Slot] = []
-        self._contexts: list[RuntimeContext] = []  # a graph lives no longer than the context it was captured from
+        self._contexts: list[ExecutionContext] = []  # a graph lives no longer than the context it was captured from
         self._inputs = InputTensors(manifest)
         features = len(manifest.feature_names)
         self._plan = LoadedPlan(trt, plan, features)
@@ -110,7 +108,7 @@ class TensorRTScorer(ArtifactScorer):
         """
         manifest = load_manifest(folder)
         device = CudaRuntime()
-        trt = import_tensorrt()
+        trt = load_tensorrt()
         plan = find_plan(folder, manifest, Machine(trt.__version__, device.compute_capability()), precision)
         try:
             return cls(manifest, plan, trt, device)

@@ -9,8 +9,7 @@ from types import ModuleType
 
 import pytest
 
-import model.tensorrt_shared
-import trt_build.engine.tensorrt_protocols
+import model.tensorrt_protocols
 from tests.tensorrt_libraries import Library
 from tests.tensorrt_surface import described, differences, in_process
 from trt_build.engine.runtime import device_here
@@ -18,19 +17,19 @@ from trt_build.errors import NoDeviceError
 
 pytestmark = pytest.mark.timeout(1_800)  # the first run of a checkout fetches 540 MB
 
-PACKAGE = Path(trt_build.engine.tensorrt_protocols.__file__).parent
-CHECKOUT = PACKAGE.parents[1]
+CHECKOUT = Path(__file__).resolve().parents[3]
 RELEASES = ("10.15", "11.4")
 
 _DERIVED = f"""
 import sys; sys.path.insert(0, {str(CHECKOUT)!r})
 from rich.progress import Progress
-from trt_build.engine.runtime import messages, tensorrt_here
+from model.tensorrt_library import collect_messages
+from trt_build.engine.runtime import tensorrt_here
 from trt_build.engine.progress import progress_monitor
 trt = tensorrt_here()
-heard = messages(trt)
-heard.logger.log(trt.ILogger.Severity.ERROR, "what went wrong")
-heard.logger.log(trt.ILogger.Severity.VERBOSE, "nobody asked")
+messages = collect_messages(trt)
+messages.logger.log(trt.ILogger.Severity.ERROR, "what went wrong")
+messages.logger.log(trt.ILogger.Severity.VERBOSE, "nobody asked")
 with Progress(disable=True) as progress:
     monitor = progress_monitor(trt, progress)
     assert isinstance(monitor, trt.IProgressMonitor)
@@ -39,7 +38,7 @@ with Progress(disable=True) as progress:
     assert monitor.step_complete("Tactics", 0) is True
     monitor.phase_finish("Tactics")
     assert [task.description for task in progress.tasks] == ["Building"]
-print(heard.errors)
+print(messages.errors)
 """
 _BUILD = f"""
 import sys; sys.path.insert(0, {str(CHECKOUT)!r})
@@ -49,11 +48,8 @@ main(["engine", {str(CHECKOUT / "model/artifacts/demo")!r}, "/nonexistent/x.plan
 
 
 @pytest.mark.parametrize("release", RELEASES)
-@pytest.mark.parametrize("used", [trt_build.engine.tensorrt_protocols, model.tensorrt_shared], ids=lambda module: module.__name__)
-def test_every_class_method_parameter_and_flag_that_we_use_is_there(
-    used: ModuleType, release: str, tensorrt_libraries: dict[str, Library]
-) -> None:
-    version, wrong = differences(tensorrt_libraries[release], used)
+def test_every_class_method_parameter_and_flag_that_we_use_is_there(release: str, tensorrt_libraries: dict[str, Library]) -> None:
+    version, wrong = differences(tensorrt_libraries[release], model.tensorrt_protocols)
     assert version.startswith(release)
     assert wrong == []
 
@@ -61,7 +57,7 @@ def test_every_class_method_parameter_and_flag_that_we_use_is_there(
 def test_a_flag_that_release_11_removed_and_a_parameter_that_never_was_are_found(
     tensorrt_libraries: dict[str, Library], tmp_path: Path
 ) -> None:
-    source = (PACKAGE / "tensorrt_protocols.py").read_text()
+    source = Path(model.tensorrt_protocols.__file__).read_text()
     changed = source.replace("    REFIT: Any\n", "    REFIT: Any\n    FP16: Any\n").replace(
         "def parse(self, model: bytes)", "def parse(self, proto: bytes)"
     )
@@ -77,7 +73,7 @@ def test_a_flag_that_release_11_removed_and_a_parameter_that_never_was_are_found
 
 def test_nothing_but_the_protocols_touches_tensorrt() -> None:
     """mypy holds annotated code to the protocols; so no module may import TensorRT itself, or look members up by name."""
-    for path in PACKAGE.glob("*.py"):
+    for path in (*(CHECKOUT / "trt_build").rglob("*.py"), *(CHECKOUT / "stream_app/inference").rglob("*.py")):
         tree = ast.parse(path.read_text())
         imports = {
             name.name for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom) for name in node.names
@@ -85,7 +81,7 @@ def test_nothing_but_the_protocols_touches_tensorrt() -> None:
         assert not [name for name in imports if re.fullmatch(r"tensorrt(_bindings)?(\..*)?", name)], path
         by_name = [ast.unparse(n) for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) == "getattr"]
         assert not [call for call in by_name if "trt" in call], path
-    assert len({*described(trt_build.engine.tensorrt_protocols), *described(model.tensorrt_shared)}) > 20
+    assert len(described(model.tensorrt_protocols)) > 20
 
 
 @pytest.mark.parametrize("release", RELEASES)

@@ -12,8 +12,8 @@ from typing import Any, cast
 
 import onnx
 
+from model.tensorrt_protocols import TensorRt
 from trt_build.engine.runtime import GpuDevice
-from trt_build.engine.tensorrt_protocols import TensorRtBuilder
 
 DEVICE = GpuDevice("NVIDIA Double 9000", "9.0")
 
@@ -76,8 +76,8 @@ class Double:
     def OnnxParserRefitter(self, refitter: WeightRefitter, logger: Any) -> ParserRefitter:
         return ParserRefitter(self, refitter)
 
-    def api(self) -> TensorRtBuilder:
-        return cast(TensorRtBuilder, self)
+    def api(self) -> TensorRt:
+        return cast(TensorRt, self)
 
 
 class Network:
@@ -90,15 +90,8 @@ class Network:
     def num_inputs(self) -> int:
         return len(self.model.graph.input)
 
-    @property
-    def num_outputs(self) -> int:
-        return len(self.model.graph.output)
-
     def get_input(self, index: int) -> Any:
         return _tensor(self.model.graph.input[index])
-
-    def get_output(self, index: int) -> Any:
-        return _tensor(self.model.graph.output[index])
 
 
 class Config:
@@ -241,7 +234,6 @@ class Engine:
         self._names = [*about["inputs"], *about["outputs"]]
         self.num_io_tensors, self.num_layers = len(self._names), 3
         self.num_optimization_profiles = len(about["profiles"])
-        self.refittable = "REFIT" in about["flags"]
 
     def get_tensor_name(self, index: int) -> str:
         return str(self._names[index])

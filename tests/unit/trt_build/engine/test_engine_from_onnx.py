@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from rich.progress import Progress
 
-import model.tensorrt_shared
-import trt_build.engine.tensorrt_protocols
+import model.tensorrt_protocols
 from model.plan import PlanProfile
 from tests.unit.trt_build import double
 from tests.unit.trt_build.double import DEVICE, Double
@@ -177,7 +176,7 @@ def test_a_plan_of_another_release_is_refused_when_it_is_read(source: ArtifactSo
 def test_the_double_has_nothing_that_is_not_in_the_checked_interface() -> None:
     known = {
         name
-        for protocol in (*vars(trt_build.engine.tensorrt_protocols).values(), *vars(model.tensorrt_shared).values())
+        for protocol in vars(model.tensorrt_protocols).values()
         if inspect.isclass(protocol)
         for name in {*vars(protocol), *getattr(protocol, "__annotations__", {})}
     }

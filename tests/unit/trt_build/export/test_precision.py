@@ -25,8 +25,8 @@ from trt_build.export.int8_from_onnx import int8_from_onnx, quantized_inputs
 from trt_build.export.onnx_files import source_of_checkpoint
 from trt_build.export.precision import typed_onnx
 from trt_build.export.ranges_from_rows import Method, ranges_from_rows
+from trt_build.export.sessions import as_rounded_fp32
 from trt_build.parity.parity_report import verify_onnx
-from trt_build.parity.sessions import as_rounded_fp32
 
 DELICATE = {"LayerNormalization", "Softmax", "Sigmoid", "Log", "Div", "ReduceSum", "ReduceMean", "IsNaN"}
 

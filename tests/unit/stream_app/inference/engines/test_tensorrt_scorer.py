@@ -274,7 +274,7 @@ def test_open_scorer_finds_the_plan_runs_it_and_tests_it(artifact: Path, monkeyp
     device = FakeDevice()
     device.compute_capability = lambda: "9.0"  # type: ignore[attr-defined]
     monkeypatch.setattr(tensorrt_scorer, "CudaRuntime", lambda: device)
-    monkeypatch.setattr(tensorrt_scorer, "import_tensorrt", lambda: FakeTensorRt(device, artifact, PROFILES))
+    monkeypatch.setattr(tensorrt_scorer, "load_tensorrt", lambda: FakeTensorRt(device, artifact, PROFILES))
     scorer = open_scorer(artifact, "auto")
     assert isinstance(scorer, FallbackScorer)
     inputs = rows_of(artifact, 7)

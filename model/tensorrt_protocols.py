@@ -1,29 +1,37 @@
-"""What of TensorRT is used to build, refit, verify and inspect plans, beside `model/tensorrt_shared.py`: all, and nothing else.
+"""The part of TensorRT that the product uses, for releases 10 and 11 alike: to build, refit, inspect and run plans.
 
-A test compares each member with the real bindings (tests/integration/trt_build).
+Every function that touches TensorRT is annotated with these protocols, so mypy finds a use that is missing here. A test compares
+each member with the real bindings: names, parameters, settable attributes (tests/integration/trt_build). Members that only one
+release has are left out. A protocol's docstring begins with the name of the class that it describes.
+
+Sources: the docstrings of `tensorrt_bindings` 10.15.1 and 11.4.0.
 """
 
-# ruff: noqa: D102 (what a method does stands in NVIDIA's documentation; this file says which there are)
+# ruff: noqa: D102 (NVIDIA's documentation describes the methods; this file lists them)
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from model import tensorrt_shared
-from model.tensorrt_shared import ExecutionContext, Logger
-
 __all__ = [
     "BuilderConfig",
-    "BuiltEngine",
+    "ExecutionContext",
     "Network",
     "Parser",
     "ParserRefitter",
     "PlanBuilder",
-    "Profile",
+    "PlanEngine",
     "ProgressMonitor",
-    "TensorRtBuilder",
+    "TensorRt",
+    "TensorRtLogger",
 ]
+
+
+class TensorRtLogger(Protocol):
+    """`ILogger`, which we derive from: TensorRT calls `log`."""
+
+    def log(self, severity: Any, msg: str) -> None: ...  # noqa: ANN401
 
 
 class ProgressMonitor(Protocol):
@@ -84,11 +92,8 @@ class Network(Protocol):
     @property
     def num_inputs(self) -> int: ...
     @property
-    def num_outputs(self) -> int: ...
-    @property
     def num_layers(self) -> int: ...
     def get_input(self, index: int) -> NetworkTensor: ...
-    def get_output(self, index: int) -> NetworkTensor: ...
 
 
 class PlanBuilder(Protocol):
@@ -145,17 +150,70 @@ class EngineInspector(Protocol):
     def get_engine_information(self, format: Any) -> str: ...  # noqa: A002, ANN401
 
 
-class BuiltEngine(tensorrt_shared.SharedEngine, Protocol):
+class ExecutionContext(Protocol):
+    """`IExecutionContext`."""
+
+    def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool: ...
+    def set_input_shape(self, name: str, shape: Sequence[int]) -> bool: ...
+    def set_tensor_address(self, name: str, memory: int) -> bool: ...
+    def set_device_memory(self, memory: int, size: int) -> None: ...
+    def execute_async_v3(self, stream_handle: int) -> bool: ...
+
+
+class PlanEngine(Protocol):
     """`ICudaEngine`."""
 
     @property
+    def num_io_tensors(self) -> int: ...
+    @property
+    def num_optimization_profiles(self) -> int: ...
+    @property
     def num_layers(self) -> int: ...
     @property
-    def refittable(self) -> bool: ...
-    def create_execution_context(self) -> ExecutionContext | None: ...
+    def device_memory_size_v2(self) -> int: ...
+    def get_tensor_name(self, index: int) -> str: ...
+    def get_tensor_mode(self, name: str) -> Any: ...  # noqa: ANN401
+    def get_tensor_dtype(self, name: str) -> Any: ...  # noqa: ANN401
+    def get_tensor_shape(self, name: str) -> Sequence[int]: ...
+    def get_tensor_profile_shape(self, name: str, profile_index: int) -> Sequence[Sequence[int]]: ...
+    def create_execution_context(self, strategy: Any = ...) -> ExecutionContext | None: ...  # noqa: ANN401
     def create_engine_inspector(self) -> EngineInspector: ...
     def create_serialization_config(self) -> SerializationConfig: ...
     def serialize_with_config(self, config: SerializationConfig, /) -> HostMemory | None: ...
+
+
+class PlanRuntime(Protocol):
+    """`Runtime`."""
+
+    engine_host_code_allowed: bool
+
+    def deserialize_cuda_engine(self, serialized_engine: bytes) -> PlanEngine | None: ...
+
+
+class TensorIOMode(Protocol):
+    """`TensorIOMode`, an enumeration."""
+
+    INPUT: Any
+
+
+class DataType(Protocol):
+    """`DataType`, an enumeration."""
+
+    FLOAT: Any
+    INT32: Any
+
+
+class LogSeverity(Protocol):
+    """`ILogger.Severity`, an enumeration."""
+
+    INTERNAL_ERROR: Any
+    ERROR: Any
+
+
+class ExecutionContextAllocationStrategy(Protocol):
+    """`ExecutionContextAllocationStrategy`, an enumeration."""
+
+    USER_MANAGED: Any
 
 
 class NetworkDefinitionCreationFlag(Protocol):
@@ -202,17 +260,16 @@ class SerializationFlag(Protocol):
     INCLUDE_REFIT: Any
 
 
-class BuildSeverity(tensorrt_shared.Severity, Protocol):
-    """`ILogger.Severity`, an enumeration."""
-
-    WARNING: Any
-
-
-class TensorRtBuilder(tensorrt_shared.SharedTensorRt[BuiltEngine], Protocol):
+class TensorRt(Protocol):
     """The module: constructors, enumerations, and two classes to derive from."""
 
+    __version__: str
+    ILogger: type[Any]
     IProgressMonitor: type[Any]
 
+    TensorIOMode: TensorIOMode
+    DataType: DataType
+    ExecutionContextAllocationStrategy: ExecutionContextAllocationStrategy
     NetworkDefinitionCreationFlag: NetworkDefinitionCreationFlag
     BuilderFlag: BuilderFlag
     MemoryPoolType: MemoryPoolType
@@ -221,7 +278,8 @@ class TensorRtBuilder(tensorrt_shared.SharedTensorRt[BuiltEngine], Protocol):
     LayerInformationFormat: LayerInformationFormat
     SerializationFlag: SerializationFlag
 
-    def Builder(self, logger: Logger) -> PlanBuilder: ...  # noqa: N802
-    def OnnxParser(self, network: Network, logger: Logger) -> Parser: ...  # noqa: N802
-    def Refitter(self, engine: BuiltEngine, logger: Logger) -> WeightRefitter: ...  # noqa: N802
-    def OnnxParserRefitter(self, refitter: WeightRefitter, logger: Logger) -> ParserRefitter: ...  # noqa: N802
+    def Runtime(self, logger: TensorRtLogger) -> PlanRuntime: ...  # noqa: N802
+    def Builder(self, logger: TensorRtLogger) -> PlanBuilder: ...  # noqa: N802
+    def OnnxParser(self, network: Network, logger: TensorRtLogger) -> Parser: ...  # noqa: N802
+    def Refitter(self, engine: PlanEngine, logger: TensorRtLogger) -> WeightRefitter: ...  # noqa: N802
+    def OnnxParserRefitter(self, refitter: WeightRefitter, logger: TensorRtLogger) -> ParserRefitter: ...  # noqa: N802
