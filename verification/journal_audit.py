@@ -23,7 +23,8 @@ class Journal:
 
     def __init__(self, topic_prefix: str = "") -> None:
         self._prefix = topic_prefix
-        self._lines: dict[tuple[int, int], dict[str, tuple[int, int]]] = {}
+        self._lines: dict[tuple[int, int], bytes] = {}
+        self._ranges: dict[tuple[int, int], dict[str, tuple[int, int]]] = {}
         self._faults: list[str] = []
         self._decode = msgspec.json.Decoder(_Line).decode
 
@@ -34,10 +35,11 @@ class Journal:
         except msgspec.MsgspecError as err:
             self._faults.append(f"unreadable journal line ({err}): {value[:200]!r}")
             return
+        first = self._lines.setdefault((line.group, line.commit), value)
+        if first != value:
+            self._faults.append(f"group {line.group}, commit {line.commit} has two lines: {first!r} and {value!r}")
         ranges = {topic.removeprefix(self._prefix): offsets for topic, offsets in line.ranges.items()}
-        first = self._lines.setdefault((line.group, line.commit), ranges)
-        if first != ranges:
-            self._faults.append(f"group {line.group}, commit {line.commit} has two lines: {first} and {ranges}")
+        self._ranges.setdefault((line.group, line.commit), ranges)
 
     def commits(self) -> int:
         """Return how many different commits there are."""
@@ -47,15 +49,15 @@ class Journal:
         """Return where the commits do not cover [0, end) of every (topic, partition), in order and once."""
         faults = list(self._faults)
         reached: dict[tuple[str, int], int] = {}
-        for (group, commit), ranges in sorted(self._lines.items()):
+        for (group, commit), ranges in sorted(self._ranges.items()):
             for topic, (start, end) in ranges.items():
                 at = reached.get((topic, group), 0)
                 if start != at:
                     faults.append(f"group {group}, commit {commit}: {topic} from {start}, but {at} was reached before")
                 reached[topic, group] = end
         faults += [
-            f"the journal ends at {reached.get(where, 0)} of {where}, which has {end} records"
-            for where, end in sorted(ends.items())
-            if reached.get(where, 0) != end
+            f"the journal ends at {reached.get(where, 0)} of {where}, which has {ends.get(where, 0)} records"
+            for where in sorted(ends.keys() | reached.keys())
+            if reached.get(where, 0) != ends.get(where, 0)
         ]
         return faults
