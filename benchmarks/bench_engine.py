@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.engine.engine_rows import batch_of, larger_catalogue, replayed_rows
-from benchmarks.engine.engines import Way, Ways, cpu_ways, gpu_ways, serving_network
+from benchmarks.engine.engines import Engines, ScoreCall, cpu_engines, gpu_engines, serving_network
 from benchmarks.engine.roofline import cost_of, roof
 from stream_app.inference.artifact import load_items, load_manifest, load_samples
 from stream_app.inference.engines.port import Tensors
@@ -74,49 +74,49 @@ FULL: Final = EngineBenchPlan(events=40_000, rows=8_192, sizes=(1, 16, 64, 256, 
 QUICK: Final = EngineBenchPlan(events=1_500, rows=512, sizes=(1, 16), seconds=0.05, items=12_000, compiled=False)
 
 
-def measured(ways: Ways, rows: Tensors, plan: EngineBenchPlan, reporter: Reporter) -> dict[str, Any]:
+def measured(engines: Engines, rows: Tensors, plan: EngineBenchPlan, reporter: Reporter) -> dict[str, Any]:
     """Return `rows_per_s`, `p50_ms`, `p99_ms` and `reasons` of the engines."""
     figures: dict[str, dict[str, Any]] = {
-        figure: {name: None if isinstance(way, str) else {} for name, way in ways.items()}
+        figure: {name: None if isinstance(score, str) else {} for name, score in engines.items()}
         for figure in ("rows_per_s", "p50_ms", "p99_ms")
     }
-    able: dict[str, Way] = {name: way for name, way in ways.items() if not isinstance(way, str)}
+    able: dict[str, ScoreCall] = {name: score for name, score in engines.items() if not isinstance(score, str)}
     for size in plan.sizes:
         seconds = _in_turns(able, rows, size, plan.seconds)
-        for name, of_way in seconds.items():
-            p50, p99 = np.percentile(of_way, [50, 99]) * 1e3
-            figures["rows_per_s"][name][str(size)] = round(size * len(of_way) / float(np.sum(of_way)), 1)
+        for name, durations in seconds.items():
+            p50, p99 = np.percentile(durations, [50, 99]) * 1e3
+            figures["rows_per_s"][name][str(size)] = round(size * len(durations) / float(np.sum(durations)), 1)
             figures["p50_ms"][name][str(size)], figures["p99_ms"][name][str(size)] = round(float(p50), 4), round(float(p99), 4)
         rates = {name: figures["rows_per_s"][name][str(size)] for name in able}
         reporter.say(f"batches of {size}: " + ", ".join(f"{name} {rate:,.0f}/s" for name, rate in rates.items()))
-    return {**figures, "reasons": {name: way for name, way in ways.items() if isinstance(way, str)}}
+    return {**figures, "reasons": {name: score for name, score in engines.items() if isinstance(score, str)}}
 
 
-def _in_turns(ways: dict[str, Way], rows: Tensors, size: int, seconds: float) -> dict[str, list[float]]:
+def _in_turns(engines: dict[str, ScoreCall], rows: Tensors, size: int, seconds: float) -> dict[str, list[float]]:
     """Return the seconds of each call of each engine, which take turns until each has had its time."""
     for number in range(_WARM_UP):
-        for way in ways.values():
-            way(batch_of(rows, size, number))
-    taken: dict[str, list[float]] = {name: [] for name in ways}
-    spent, number = dict.fromkeys(ways, 0.0), _WARM_UP
-    while any(of_way < seconds for of_way in spent.values()):
+        for score in engines.values():
+            score(batch_of(rows, size, number))
+    taken: dict[str, list[float]] = {name: [] for name in engines}
+    spent, number = dict.fromkeys(engines, 0.0), _WARM_UP
+    while any(used_s < seconds for used_s in spent.values()):
         batch = batch_of(rows, size, number)
-        for name, way in ways.items():
+        for name, score in engines.items():
             if spent[name] < seconds:
                 began = time.perf_counter()
-                way(batch)
+                score(batch)
                 taken[name].append(time.perf_counter() - began)
                 spent[name] += taken[name][-1]
         number += 1
     return taken
 
 
-def same_in_any_batch(way: Way, rows: Tensors) -> bool:
+def same_in_any_batch(score: ScoreCall, rows: Tensors) -> bool:
     """Return whether the first rows' answers are the same to the last bit in batches of `_ODD` sizes and in one."""
     some = batch_of(rows, max(_ODD), 0)
-    whole = {name: np.array(answer) for name, answer in way(some).items()}
+    whole = {name: np.array(answer) for name, answer in score(some).items()}
     for size in _ODD:
-        parts = [way({name: tensor[at : at + size] for name, tensor in some.items()}) for at in range(0, max(_ODD), size)]
+        parts = [score({name: tensor[at : at + size] for name, tensor in some.items()}) for at in range(0, max(_ODD), size)]
         for name, answer in whole.items():
             if not np.array_equal(np.concatenate([part[name] for part in parts]), answer):
                 return False
@@ -176,12 +176,12 @@ def run(folder: Path, checkpoint: Path | None, plan: EngineBenchPlan, reporter: 
     rows = replayed_rows(plan.events, plan.rows)
     network, sample = serving_network(folder, checkpoint), batch_of(rows, plan.sizes[-1], 0)
     reporter.say("opening the engines" + (" (torch.compile takes a minute)" if plan.compiled else ""))
-    ways = cpu_ways(folder, network, sample, compiled=plan.compiled)
-    figures = measured(ways, rows, plan, reporter)
-    able = {name: way for name, way in ways.items() if not isinstance(way, str)}
+    engines = cpu_engines(folder, network, sample, compiled=plan.compiled)
+    figures = measured(engines, rows, plan, reporter)
+    able = {name: score for name, score in engines.items() if not isinstance(score, str)}
     users = np.concatenate([able["onnxruntime"](batch_of(rows, _USERS, number))["user_vector"] for number in range(4)])
     cost = cost_of(network, sample)
-    figures |= {"same_in_any_batch": {name: same_in_any_batch(way, rows) for name, way in able.items()}}
+    figures |= {"same_in_any_batch": {name: same_in_any_batch(score, rows) for name, score in able.items()}}
     figures |= candidates(folder, users, plan)
     figures |= {"cost": cost, "gpu": _on_gpu(folder, checkpoint, rows, plan, reporter)}
     notes = {"rows": plan.rows, "threads": 1, "torch_weights": "of the checkpoint" if checkpoint else "random"}
@@ -195,9 +195,9 @@ def _on_gpu(
         return None
     network, device = serving_network(folder, checkpoint), torch.cuda.get_device_name()
     cost = cost_of(network, batch_of(rows, plan.sizes[-1], 0))
-    ways = gpu_ways(folder, network, batch_of(rows, plan.sizes[-1], 0), compiled=plan.compiled)
+    engines = gpu_engines(folder, network, batch_of(rows, plan.sizes[-1], 0), compiled=plan.compiled)
     roofs: dict[str, Any] = {precision: roof(cost, device, plan.sizes, precision) for precision in ("fp32", "fp16")}
-    return {"device": device, "roofline_rows_per_s": roofs, **measured(ways, rows, plan, reporter)}
+    return {"device": device, "roofline_rows_per_s": roofs, **measured(engines, rows, plan, reporter)}
 
 
 _EXAMPLES = """\b

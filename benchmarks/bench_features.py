@@ -141,8 +141,8 @@ class FeatureBench:
     def _memory(self, log: FeatureLog, store: MemoryStore) -> tuple[_Run, _Run]:
         """Take a whole log through rows that stay in memory, and through a memory store."""
         rows, blobs = _Run(), _Run()
-        resident, way = ResidentPath(self.engine, rows.laps), FeaturePath(self.engine, store, blobs.laps)
-        asyncio.run(way.claim(range(_GROUPS)))
+        resident, path = ResidentPath(self.engine, rows.laps), FeaturePath(self.engine, store, blobs.laps)
+        asyncio.run(path.claim(range(_GROUPS)))
         for chunk in batches(log.events(), _CHUNK):
             columns = self._columns(chunk, _MEMORY_BATCH, blobs.laps)
             resident.reserve(columns)
@@ -150,7 +150,7 @@ class FeatureBench:
                 for batch in columns:
                     resident.take(batch)
             with blobs.timed():
-                asyncio.run(in_lanes([way], [columns]))
+                asyncio.run(in_lanes([path], [columns]))
             self.reporter.at(f"{log.name}, memory", rows.laps.events, log.total)
         self.reporter.say(f"{log.name}, memory: {_rate([rows]):,.0f} events a second over {rows.laps.events:,}")
         self.reporter.say(f"{log.name}, memory store: {_rate([blobs]):,.0f} events a second")
@@ -169,15 +169,15 @@ class FeatureBench:
     async def _through_redis(self, prefix: str, columns: Sequence[Sequence[EventColumns]], run: _Run) -> None:
         store = RedisStore(self.url, prefix=prefix, groups=_GROUPS, shared_kinds=_SHARED)
         try:
-            ways = [FeaturePath(self.engine, store) for _ in columns]
-            for lane, way in enumerate(ways):
-                await way.claim([group for group in range(_GROUPS) if group % len(ways) == lane])
+            paths = [FeaturePath(self.engine, store) for _ in columns]
+            for lane, path in enumerate(paths):
+                await path.claim([group for group in range(_GROUPS) if group % len(paths) == lane])
             with run.timed():
-                await in_lanes(ways, columns)
+                await in_lanes(paths, columns)
         finally:
             await store.close()
-        for way in ways:
-            run.laps.add(way.laps)
+        for path in paths:
+            run.laps.add(path.laps)
 
     def _idiomatic(self, logs: Sequence[FeatureLog]) -> float:
         count, seconds = 0, 0.0
@@ -203,7 +203,7 @@ class FeatureBench:
 
 @dataclass(slots=True)
 class _Run:
-    """One log on one way: seconds of all pieces but `columns`, which is in `laps` only."""
+    """One log on one path: seconds of all pieces but `columns`, which is in `laps` only."""
 
     laps: Laps = field(default_factory=Laps)
     seconds: float = 0.0

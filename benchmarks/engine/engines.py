@@ -27,10 +27,10 @@ from stream_app.inference.artifact import load_manifest
 from stream_app.inference.engines.port import Tensors
 from stream_app.inference.engines.selection import open_scorer
 
-__all__ = ["Way", "Ways", "cpu_ways", "gpu_ways", "serving_network"]
+__all__ = ["Engines", "ScoreCall", "cpu_engines", "gpu_engines", "serving_network"]
 
-Way = Callable[[Tensors], Mapping[str, NDArray[Any]]]
-Ways = dict[str, Way | str]  # an engine that cannot run here is the reason why
+ScoreCall = Callable[[Tensors], Mapping[str, NDArray[Any]]]
+Engines = dict[str, ScoreCall | str]  # an engine that cannot run here is the reason why
 _SEED: Final = 0
 _NAMES: Final = [spec.name for spec in OUTPUTS]
 _GPU_ENGINES: Final = {
@@ -51,7 +51,7 @@ def serving_network(folder: Path, checkpoint: Path | None) -> ServingNetwork:
     return ServingNetwork(MultiTaskNetwork(PRESETS[manifest.preset], inputs, SHOP_TASKS)).eval()
 
 
-def cpu_ways(folder: Path, network: ServingNetwork, sample: Tensors, *, compiled: bool) -> Ways:
+def cpu_engines(folder: Path, network: ServingNetwork, sample: Tensors, *, compiled: bool) -> Engines:
     """Return all engines of a CPU.
 
     Args:
@@ -61,27 +61,30 @@ def cpu_ways(folder: Path, network: ServingNetwork, sample: Tensors, *, compiled
         compiled: whether torch.compile is wanted: it takes a minute.
     """
     torch.set_num_threads(1)
-    ways: Ways = {"onnxruntime": open_scorer(folder, "onnxruntime").score, "torch": _of_torch(network, network.names, "cpu")}
-    ways["torch_compile"] = _compiled(network, sample, "cpu") if compiled else "left out by --quick"
-    ways["openvino"] = _openvino(folder / MODEL_FILE)
-    return ways
+    engines: Engines = {
+        "onnxruntime": open_scorer(folder, "onnxruntime").score,
+        "torch": _of_torch(network, network.names, "cpu"),
+    }
+    engines["torch_compile"] = _compiled(network, sample, "cpu") if compiled else "left out by --quick"
+    engines["openvino"] = _openvino(folder / MODEL_FILE)
+    return engines
 
 
-def gpu_ways(folder: Path, network: ServingNetwork, sample: Tensors, *, compiled: bool) -> Ways:
+def gpu_engines(folder: Path, network: ServingNetwork, sample: Tensors, *, compiled: bool) -> Engines:
     """Return all engines of the first GPU; arguments as `cpu_ways`. A plan must lie beside the model to be run."""
-    ways: Ways = {}
+    engines: Engines = {}
     for name, (engine, precision) in _GPU_ENGINES.items():
         try:
-            ways[name] = open_scorer(folder, engine, precision=precision).score
+            engines[name] = open_scorer(folder, engine, precision=precision).score
         except EngineNotHereError as error:
-            ways[name] = str(error)
+            engines[name] = str(error)
     on_gpu = network.cuda()
-    ways["torch"] = _of_torch(on_gpu, network.names, "cuda")
-    ways["torch_compile"] = _compiled(on_gpu, sample, "cuda") if compiled else "left out by --quick"
-    return ways
+    engines["torch"] = _of_torch(on_gpu, network.names, "cuda")
+    engines["torch_compile"] = _compiled(on_gpu, sample, "cuda") if compiled else "left out by --quick"
+    return engines
 
 
-def _of_torch(network: Callable[..., Any], names: list[str], device: str) -> Way:
+def _of_torch(network: Callable[..., Any], names: list[str], device: str) -> ScoreCall:
     def score(inputs: Tensors) -> dict[str, NDArray[Any]]:
         with torch.inference_mode():
             answers = network(*(torch.from_numpy(np.asarray(inputs[name])).to(device) for name in names))
@@ -90,33 +93,33 @@ def _of_torch(network: Callable[..., Any], names: list[str], device: str) -> Way
     return score
 
 
-def _compiled(network: nn.Module, sample: Tensors, device: str) -> Way | str:
-    """Return it compiled, or why it failed: on a CPU one program for all batch sizes, on a GPU one with CUDA graphs for each.
+def _compiled(network: nn.Module, sample: Tensors, device: str) -> ScoreCall | str:
+    """Return the compiled network, or why it failed: on a CPU one program, on a GPU one with CUDA graphs for each batch size.
 
     PyTorch makes a program of its own for a batch of 1 (it takes 1 for a constant). On a CPU that would be a second minute, so
     the one row stands in a batch of 2 there.
     """
     how: dict[str, Any] = {"mode": "reduce-overhead"} if device == "cuda" else {"dynamic": True}
-    way = _of_torch(torch.compile(network, **how), list(sample), device)
+    score = _of_torch(torch.compile(network, **how), list(sample), device)
     if device == "cpu":
-        way = _two_at_least(way)
+        score = _two_at_least(score)
     try:
-        way(sample)
+        score(sample)
     except RuntimeError as error:  # of every stage, a missing C++ compiler among them
         return f"torch.compile failed: {type(error).__name__}: {str(error).splitlines()[0]}"
-    return way
+    return score
 
 
-def _two_at_least(way: Way) -> Way:
+def _two_at_least(compiled: ScoreCall) -> ScoreCall:
     def score(inputs: Tensors) -> Mapping[str, NDArray[Any]]:
         if len(next(iter(inputs.values()))) > 1:
-            return way(inputs)
-        return {name: answer[:1] for name, answer in way({k: np.repeat(v, 2, axis=0) for k, v in inputs.items()}).items()}
+            return compiled(inputs)
+        return {name: answer[:1] for name, answer in compiled({k: np.repeat(v, 2, axis=0) for k, v in inputs.items()}).items()}
 
     return score
 
 
-def _openvino(model: Path) -> Way:
+def _openvino(model: Path) -> ScoreCall:
     options = {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     network = openvino.compile_model(str(model), "CPU", options)
 

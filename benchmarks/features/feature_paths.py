@@ -195,11 +195,11 @@ class ResidentPath:
         return folded
 
 
-async def in_lanes(ways: Sequence[FeaturePath], batches: Sequence[Sequence[EventColumns]]) -> None:
+async def in_lanes(paths: Sequence[FeaturePath], batches: Sequence[Sequence[EventColumns]]) -> None:
     """Take the batches of each lane in order, the lanes at the same time: while one waits for the store, another computes."""
 
-    async def one(way: FeaturePath, of_lane: Sequence[EventColumns]) -> None:
+    async def one(path: FeaturePath, of_lane: Sequence[EventColumns]) -> None:
         for columns in of_lane:
-            await way.take(columns)
+            await path.take(columns)
 
-    await asyncio.gather(*(one(way, of_lane) for way, of_lane in zip(ways, batches, strict=True)))
+    await asyncio.gather(*(one(path, of_lane) for path, of_lane in zip(paths, batches, strict=True)))

@@ -1,4 +1,4 @@
-"""The benchmark of the engines runs from end to end and tells all that it promises; its counts are right."""
+"""The benchmark of the engines runs from end to end and has every promised figure; its counts are right."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ def test_an_engine_whose_rows_look_at_each_other_is_found() -> None:
 def test_an_engine_that_is_not_here_has_no_figures_but_a_reason() -> None:
     calls: list[int] = []
 
-    def way(inputs: Tensors) -> Tensors:
+    def score(inputs: Tensors) -> Tensors:
         calls.append(len(inputs["x"]))
         return inputs
 
     figures = measured(
-        {"here": way, "gone": "no such library"}, {"x": np.zeros((4, 1))}, replace(QUICK, seconds=1e-4), open_reporter()
+        {"here": score, "gone": "no such library"}, {"x": np.zeros((4, 1))}, replace(QUICK, seconds=1e-4), open_reporter()
     )
     assert figures["rows_per_s"]["gone"] is None
     assert figures["reasons"] == {"gone": "no such library"}

@@ -1,4 +1,4 @@
-"""The feature benchmark runs from end to end, on made-up events, and tells all that it promises."""
+"""The feature benchmark runs from end to end, on made-up events, and has every promised figure."""
 
 from __future__ import annotations
 
