@@ -2,7 +2,7 @@
 
 A worker follows a registry of two models that differ. A load generator sends events at a steady rate; after a while without
 swaps the champion is changed again and again, each time as soon as the worker has taken the one before. Then every topic is read
-back: an answer for every event, each commit of one champion, as the journal says (`verification.swap_audit`).
+back: an answer for every event, each commit of one champion, as the journal says (`verification.harness.swap_audit`).
 
 `p99_ms_before` is of events that came before the first swap, `p99_ms_during` of those that came while a swap was under way, from
 the change in the registry to the worker's report that it serves; both by the broker's clock alone (`benchmarks.live.latency`).
@@ -31,7 +31,7 @@ from stream_app.clock import SystemClock
 from stream_app.events import ANSWER_TOPICS, SOURCE_TOPICS
 from stream_app.inference.registry.directory import DirectoryBackend
 from stream_app.inference.registry.model_registry import ModelRegistry
-from verification.answer_audit import ALERTS, CANDIDATES, DEAD, LABELS, LATE, AnswerAudit
+from verification.harness.answer_audit import ALERTS, CANDIDATES, DEAD, LABELS, LATE, AnswerAudit
 from verification.harness.command import home_option, reporting
 from verification.harness.namespace import MODEL, RunNamespace
 from verification.harness.origin import origin
@@ -39,7 +39,7 @@ from verification.harness.output_topics import OutputTopicReader
 from verification.harness.processes import Fleet, FleetError, die_on_sigterm, log_tail, run_python
 from verification.harness.progress import Reporter
 from verification.harness.results import print_figures, save_option
-from verification.swap_audit import SwapAudit
+from verification.harness.swap_audit import SwapAudit
 
 __all__ = ["SwapPlan", "SwapRun", "main"]
 

@@ -1,9 +1,9 @@
 """Run the main job on real services with faults, and check every answer and every stored counter.
 
-The real clickstream and card transactions are imported while two workers run; one is killed (-9), the broker is
-restarted, the other worker gets SIGTERM; each comes back. When all is answered, every output topic is read from its
-beginning (`verification.answer_audit`), and every key of the store is compared with what `verification.oracle` computes from
-the raw files.
+The real clickstream and card transactions are imported while two workers run; one is killed (-9), the broker is restarted, the
+other worker gets SIGTERM; each comes back. When all events have answers, every output topic is read from its beginning
+(`verification.harness.answer_audit`), and every key of the store is compared with what `verification.oracle` computes from the
+raw files.
 
 The last line is JSON. Exit status 1 if an answer is missing, a repeated one differs, or state differs; then topics and
 keys stay for inspection, and the report above the JSON shows the first examples.
@@ -38,8 +38,8 @@ from verification.harness.offsets import Meter
 from verification.harness.origin import origin
 from verification.harness.processes import Fleet, FleetError, die_on_sigterm, log_tail
 from verification.harness.progress import Reporter
+from verification.harness.raw_files import RawFiles
 from verification.harness.results import print_figures, save_option
-from verification.raw_files import RawFiles
 from verification.stored_state import read_fronts
 from verification.verify import AuditVerdict, verify
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from stream_app.events import SOURCE_TOPICS, Click, Event, Order, Search
 from stream_app.features.catalog import CATALOGUE
-from verification.answer_audit import ALERTS, CANDIDATES, DEAD, LABELS, LATE, AnswerAudit, AuditProblems, Place
+from verification.harness.answer_audit import ALERTS, CANDIDATES, DEAD, LABELS, LATE, AnswerAudit, AuditProblems, Place
 from verification.harness.namespace import ID_KEY, RunNamespace
 from verification.harness.output_topics import OutputRecord, OutputTopicReader
+from verification.harness.raw_files import RawFiles, card_events, taobao_events
 from verification.journal_audit import Journal
 from verification.oracle.replay import entity_logs
-from verification.raw_files import RawFiles, card_events, taobao_events
 from verification.state_comparison import StateComparison, compare_states
 from verification.stored_state import Bookkeeping, read_store
 

@@ -18,7 +18,7 @@ from stream_app.logs.log_files import LogFile
 from stream_app.logs.log_issues import LogIssues
 from stream_app.simulator.options import SimulatorOptions
 from stream_app.simulator.shop import simulated_events
-from verification.raw_files import find_files
+from verification.harness.raw_files import find_files
 
 __all__ = ["FeatureLog", "batches", "find_logs", "group_of", "shop_log"]
 

@@ -25,10 +25,10 @@ from stream_app.privacy import Pseudonymizer
 from stream_app.store.port import GroupStep, StateWrite
 from stream_app.store.redis_store import RedisStore
 from tests.scoring import topic_of
-from verification.answer_audit import CANDIDATES, LABELS, Place
+from verification.harness.answer_audit import CANDIDATES, LABELS, Place
 from verification.harness.namespace import ID_KEY, PARTITIONS, RunNamespace
 from verification.harness.output_topics import OutputTopicReader
-from verification.raw_files import RawFiles, card_events, stand_in, taobao_events
+from verification.harness.raw_files import RawFiles, card_events, stand_in, taobao_events
 from verification.verify import AuditVerdict, verify
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis]

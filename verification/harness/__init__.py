@@ -1,1 +1,1 @@
-"""Start workers on real services, read offsets and output topics, print one line of JSON. Used by benchmarks too."""
+"""Run workers on real services, read and audit their topics, print one line of JSON: shared by verification and benchmarks."""

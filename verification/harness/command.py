@@ -13,7 +13,7 @@ from stream_app.errors import MillraceError
 from verification.harness.origin import ROOT
 from verification.harness.processes import FleetError
 from verification.harness.progress import Reporter, open_reporter
-from verification.raw_files import RawFiles, find_files, stand_in
+from verification.harness.raw_files import RawFiles, find_files, stand_in
 
 __all__ = ["data_option", "files_of", "home_option", "reporting"]
 

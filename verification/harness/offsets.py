@@ -1,7 +1,7 @@
 """Progress of a run by the end offsets of its topics, one request for a set of topics.
 
-Counting by end offsets is cheap but counts repeats too, so it cannot show that nothing is missing; `verification.answer_audit`
-does.
+Counting by end offsets is cheap but counts repeats too, so it cannot show that nothing is missing;
+`verification.harness.answer_audit` does.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from stream_app.events import Click, Event, Order, OrderLine
-from verification.answer_audit import AnswerAudit, AuditProblems
+from verification.harness.answer_audit import AnswerAudit, AuditProblems
 from verification.state_comparison import StateComparison
 from verification.verify import AuditVerdict, SourceRecords, import_faults_of
 

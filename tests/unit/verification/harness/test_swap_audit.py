@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from verification.swap_audit import SwapAudit
+from verification.harness.swap_audit import SwapAudit
 
 
 def line(commit: int, start: int, end: int, version: str, **more: Any) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from verification.answer_audit import ALERTS, CANDIDATES, DEAD, LABELS, LATE, AnswerAudit, Place
+from verification.harness.answer_audit import ALERTS, CANDIDATES, DEAD, LABELS, LATE, AnswerAudit, Place
 
 PLACES: list[Place] = [("clicks", 0, 0), ("clicks", 0, 1), ("orders", 3, 0)]
 ALERTED: Place = ("orders", 3, 0)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stream_app.events import Click, Order
-from verification.raw_files import card_events, find_files, stand_in, taobao_events
+from verification.harness.raw_files import card_events, find_files, stand_in, taobao_events
 
 
 def test_each_taobao_behaviour_is_its_event(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from stream_app.errors import ServiceError
 from verification.harness.command import files_of, reporting
 from verification.harness.processes import FleetError
 from verification.harness.progress import open_reporter
-from verification.raw_files import CARDS, TAOBAO
+from verification.harness.raw_files import CARDS, TAOBAO
 
 
 @pytest.mark.parametrize("error", [FleetError("it ended"), ServiceError("it ended"), ValueError("it ended")])
