@@ -1,22 +1,23 @@
-"""What a validation found: for a terminal, as JSON, and as pieces of a page."""
+"""What a validation found: for a terminal, as JSON, and as a page."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from html import escape
+from pathlib import Path
 from typing import Any, Final
 
 from rich.markup import escape as escape_markup
 from rich.table import Table
 
 from stream_app.profiling.validate_findings import Finding
+from stream_app.reporting.html import render_page
 
 __all__ = ["Report"]
 
 _STYLES: Final = {"info": "cyan", "warning": "yellow", "error": "bold red"}
 _CHECKS: Final = ("schema", "order", "duplicates", "gaps", "clock", "leakage", "cardinality")
+_VERDICTS: Final = ("Nothing that matters was found.", "There are findings that matter.", "This log cannot be used.")
 _HEAD: Final = ("", "check", "finding", "times", "where", "what to do")
 
 
@@ -70,19 +71,24 @@ class Report:
             table.add_row(f"[{style}]{finding.level}[/]", *map(escape_markup, cells))
         return table
 
-    def html(self) -> list[str]:
-        """Return the pieces of a page."""
+    def html(self) -> str:
+        """Return the page."""
         facts = {
             "events": f"{self.events:,}", "rows": f"{self.rows:,}" + (" (the file has more)" if self.more else ""),
             "from": _moment(self.first_ms), "until": _moment(self.last_ms),
             **{f"different values of {name}, about": f"{count:,}" for name, count in self.cardinality.items()},
         }  # fmt: skip
-        said = ("Nothing that matters was found.", "There are findings that matter.", "This log cannot be used.")[self.status]
-        rows = [(f.level, f.check, f.message, _times(f), "; ".join(f.places), f.action) for f in self.ranked()]
-        return [
-            f"<h1>{escape(self.file)}</h1>", f"<p>{said}</p>", _html_table(("", ""), list(facts.items())),
-            "<h2>Findings</h2>", _html_table(_HEAD, rows) if rows else "<p>None.</p>",
-        ]  # fmt: skip
+        values = {
+            "title": f"validation of {Path(self.file).name}",
+            "file": self.file,
+            "verdict": ("Nothing that matters was found.", "There are findings that matter.", "This log cannot be used.")[
+                self.status
+            ],
+            "facts": facts,
+            "heads": _HEAD,
+            "findings": [(f.level, f.check, f.message, _times(f), "; ".join(f.places), f.action) for f in self.ranked()],
+        }
+        return render_page("stream_app.profiling", "validation.html", values, {})
 
 
 def _times(finding: Finding) -> str:
@@ -91,9 +97,3 @@ def _times(finding: Finding) -> str:
 
 def _moment(time_ms: int) -> str:
     return datetime.fromtimestamp(time_ms / 1_000, UTC).isoformat(" ", "seconds") if time_ms >= 0 else "unknown"
-
-
-def _html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="wide"><table><tr>{top}</tr>{body}</table></div>'

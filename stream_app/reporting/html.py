@@ -1,33 +1,69 @@
-"""A page of a report: one HTML file that asks nobody for anything, readable on light and on dark."""
+"""HTML pages rendered from Jinja2 templates with autoescape: self-contained, no network requests.
+
+A template of any package extends `base.html` of this one; `parts.html` has the macros for facts, tables and rows of charts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from html import escape
-from typing import Final
+import importlib.util
+import re
+from collections.abc import Callable, Iterable, Mapping
+from itertools import count
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["html_page", "pictures"]
+from stream_app.errors import ConfigError
 
-_STYLE: Final = """
-:root{color-scheme:light dark}
-body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;background:Canvas;color:CanvasText}
-h1,h2,h3{line-height:1.2}h2{margin-top:2.5rem;border-bottom:1px solid;padding-bottom:.2rem}
-table{border-collapse:collapse;margin:.8rem 0}th,td{padding:.2rem .7rem;text-align:left;border-bottom:1px solid #8886}
-td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}.better{color:#1a9850}.worse{color:#e34a33;font-weight:600}
-.pictures{display:flex;flex-wrap:wrap;gap:1rem}figure{margin:0}figcaption{font-size:.85rem;opacity:.8}
-.wide{overflow-x:auto}pre{overflow-x:auto;padding:.6rem;border:1px solid #8886}dt{font-weight:600}dd{margin:0 0 .4rem 1rem}
-svg{max-width:100%;height:auto}small{white-space:nowrap}
-"""
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+__all__ = ["page_environment", "render_page", "require_packages"]
 
 
-def html_page(title: str, body: Sequence[str]) -> str:
-    """Return a whole page; `body` are pieces of HTML, one after the other."""
-    inside = "\n".join(body)
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
-    return f'<!doctype html>\n<html lang="en"><head>{head}<style>{_STYLE}</style></head><body>\n{inside}\n</body></html>\n'
+def require_packages(purpose: str, packages: Iterable[str], extra: str) -> None:
+    """Look for packages of an extra before the work begins that would end with them.
+
+    Raises:
+        ConfigError: One of them is not installed.
+    """
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"{purpose} needs {' and '.join(missing)}: pip install 'millrace[{extra}]'")
 
 
-def pictures(parts: Iterable[tuple[str, str]]) -> str:
-    """Set pictures side by side; a part is a caption, which is text, and what is shown, which is SVG."""
-    inside = "".join(f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>" for caption, svg in parts)
-    return f"<div class=pictures>{inside}</div>"
+def render_page(package: str, template: str, values: Mapping[str, Any], filters: Mapping[str, Callable[..., Any]]) -> str:
+    """Return a page.
+
+    Args:
+        package: whose folder `templates` holds the template.
+        template: file name.
+        values: variables of the template, `title` among them.
+        filters: by name, besides those of Jinja2 and `svg`.
+    """
+    return page_environment(package, filters).get_template(template).render(values)
+
+
+def page_environment(package: str, filters: Mapping[str, Callable[..., Any]]) -> Environment:
+    """Return the Jinja2 environment of one page.
+
+    Its filter `svg` inlines a chart of `reporting.charts`, with ids that are unique on the page.
+    """
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    charts = count()
+
+    def inlined(chart: str) -> Markup:
+        prefix = f"p{next(charts)}-"
+        return Markup(re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}", chart))  # noqa: S704  # SVG drawn by ourselves
+
+    loader = ChoiceLoader([PackageLoader(package), PackageLoader("stream_app.reporting")])
+    environment = Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {**filters, "svg": inlined, "count": "{:,}".format}
+    return environment

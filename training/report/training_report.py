@@ -1,32 +1,33 @@
-"""The report of a training: `report.json` with every figure and curve, and `report.html`, one file drawn from it alone.
+"""The report of a training: `report.json` with every figure and curve, and `report.html`, rendered from it alone.
 
-The page asks nobody for anything: pictures are inline SVG, the style is inline too. It can be made again from the JSON, so a
-report of long ago can be looked at with the pictures of today.
+The page is self-contained (inline SVG and style). Since it needs only the JSON, an old report can be rendered again with the
+charts of today.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from html import escape
 from pathlib import Path
 from typing import Any, Final
 
 from model.tasks import Task
 from stream_app.evaluation import curves
-from stream_app.reporting.html import html_page
+from stream_app.reporting import charts
+from stream_app.reporting.html import render_page
 from stream_app.reporting.json_values import plain
 from stream_app.reporting.provenance import origin
 from training.evaluation.baselines import ways_of
 from training.evaluation.evaluate import Evaluation
 from training.evaluation.metrics import higher_is_better
-from training.report.plots import TrainingCharts
 from training.report.results import step_time
 
 __all__ = ["TrainingReport", "html_from_json", "write_report"]
 
-_CONFUSED: Final = 15  # pairs of classes that are named
+_CONFUSED: Final = 15  # pairs of classes in the list
+
+Charts = list[tuple[str, str]]  # captions and SVG
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,11 +93,20 @@ def write_report(report: TrainingReport, folder: Path) -> Path:
 
 def html_from_json(report: Mapping[str, Any]) -> str:
     """Return the page of what `TrainingReport.to_json` returned."""
-    pictures = TrainingCharts()
-    body = [f"<h1>{escape(str(report['name']))}</h1>", _facts(report), "<h2>Figures</h2>", _figures(report)]
-    body += [_of_task(report, task, pictures) for task in report["tasks"]]
-    body += [_learning(report, pictures), _segments(report), _settings(report)]
-    return html_page(f"Training report: {report['name']}", body)
+    epochs = report["epochs"]
+    values = {
+        "title": f"Training report: {report['name']}",
+        "report": report,
+        "facts": _facts(report),
+        "figures": list(_figures(report)),
+        "task_charts": {task["name"]: _task_charts(report, task) for task in report["tasks"]},
+        "confused": {task["name"]: _confused(report, task) for task in report["tasks"]},
+        "seconds": sum(epoch.get("seconds") or 0.0 for epoch in epochs),
+        "step_ms": step_time(epochs),
+        "training_charts": _training_charts(epochs),
+        "config": json.dumps(report["config"], indent=1, ensure_ascii=False),
+    }
+    return render_page("training.report", "training.html", values, {"number": _number})
 
 
 def _curves(judged: Evaluation, name: str) -> dict[str, Any]:
@@ -114,112 +124,69 @@ def _curves(judged: Evaluation, name: str) -> dict[str, Any]:
     return found
 
 
-def _facts(report: Mapping[str, Any]) -> str:
+def _facts(report: Mapping[str, Any]) -> dict[str, Any]:
     here = report["origin"]
     facts = {"command": report["command"], "commit": here["commit"], "machine": f"{here['machine']}, {here['cores']} cores"}
-    facts |= {"date": here["date"], **report["data"]}
-    return "<dl>" + "".join(f"<dt>{escape(str(k))}</dt><dd>{escape(str(v))}</dd>" for k, v in facts.items()) + "</dl>"
+    return facts | {"date": here["date"], **report["data"]}
 
 
-def _figures(report: Mapping[str, Any]) -> str:
-    """Return one table of all metrics, with the floors, best first, and each control beside."""
-    controls = report["controls"]
-    rows = ["<tr><th>task</th><th>metric</th><th class=n>value</th><th>against the best floor</th><th>floors</th>"]
-    rows[0] += "".join(f"<th class=n>{escape(way)}</th>" for way in controls) + "</tr>"
+def _figures(report: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+    """Yield (task, metric, value, verdict, baselines with the best first, value of each control)."""
+    controls = report["controls"].values()
     for task, metrics in report["metrics"].items():
         for metric, value in metrics.items():
-            floors = _floors_of(report["floors"].get(task, {}), metric)
-            word = _word(value, floors[0][1] if floors else None, metric)
-            listed = "; ".join(f"{way.replace('_', ' ')} {_number(floor)}" for way, floor in floors)
-            beside = "".join(f"<td class=n>{_number(controls[c].get(task, {}).get(metric))}</td>" for c in controls)
-            rows.append(
-                f"<tr><td>{escape(task)}</td><td>{escape(metric)}</td><td class=n>{_number(value)}</td>"
-                f"<td class={word or 'none'}>{word}</td><td>{escape(listed)}</td>{beside}</tr>"
-            )
-    return f"<div class=wide><table>{''.join(rows)}</table></div>"
+            known = ways_of(report["floors"].get(task, {}), metric)
+            baselines = sorted(known.items(), key=lambda each: each[1], reverse=higher_is_better(metric))
+            verdict = _verdict(value, baselines[0][1] if baselines else None, metric)
+            yield task, metric, value, verdict, baselines, [control.get(task, {}).get(metric) for control in controls]
 
 
-def _floors_of(floors: Mapping[str, float | None], metric: str) -> list[tuple[str, float]]:
-    """Return (way, floor) of a metric, the best first."""
-    return sorted(ways_of(floors, metric).items(), key=lambda way: way[1], reverse=higher_is_better(metric))
-
-
-def _word(value: float | None, floor: float | None, metric: str) -> str:
-    if value is None or floor is None:
+def _verdict(value: float | None, baseline: float | None, metric: str) -> str:
+    if value is None or baseline is None:
         return ""
-    return "better" if (value > floor) == higher_is_better(metric) and value != floor else "worse"
+    return "better" if (value > baseline) == higher_is_better(metric) and value != baseline else "worse"
 
 
-def _of_task(report: Mapping[str, Any], task: Mapping[str, Any], pictures: TrainingCharts) -> str:
-    drawn, name = report["curves"].get(task["name"], {}), task["name"]
-    metrics, parts = report["metrics"].get(name, {}), []
-    if drawn:
-        parts.append(("What it claims and what happens", pictures.reliability(drawn["reliability"])))
-    if "roc" in drawn:
-        parts.append(("ROC", pictures.roc(drawn["roc"], metrics["auc"])))
+def _task_charts(report: Mapping[str, Any], task: Mapping[str, Any]) -> Charts:
+    name, rows = task["name"], []
+    curve, metrics = report["curves"].get(name, {}), report["metrics"].get(name, {})
+    if curve:
+        rows.append(("Predicted and observed", charts.reliability(curve["reliability"])))
+    if "roc" in curve:
+        rows.append(("ROC", charts.roc(curve["roc"], metrics["auc"])))
         area = metrics["average_precision"]
-        parts.append(("Precision and recall", pictures.precision_recall(drawn["precision_recall"], area, drawn["prevalence"])))
-    classes = task["classes"] or ["0", "1"]
-    if drawn:
-        parts.append(("Answers by label, shares of the label's rows", pictures.confusion(drawn["confusion"], classes)))
+        rows.append(("Precision and recall", charts.precision_recall(curve["precision_recall"], area, curve["prevalence"])))
+    if curve:
+        caption = "Predictions by label, shares of the label's rows"
+        rows.append((caption, charts.confusion(curve["confusion"], task["classes"] or ["0", "1"])))
     if any(name in epoch.get("train", {}) for epoch in report["epochs"]):
-        parts.append(("Learning", pictures.learning(report["epochs"], name)))
-    figures = "".join(f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>" for caption, svg in parts)
-    pairs = _confused(drawn["confusion"], classes) if drawn and len(classes) > 2 else ""
-    return f"<h2>{escape(name)}</h2><div class=pictures>{figures}</div>{pairs}"
+        rows.append(("Learning", charts.learning(report["epochs"], name)))
+    return rows
 
 
-def _confused(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> str:
-    """Name the pairs of classes that are confused most often."""
+def _confused(report: Mapping[str, Any], task: Mapping[str, Any]) -> list[tuple[str, str, int, str]]:
+    """Return the pairs of classes that are confused most often: label, prediction, rows, share of the label's rows."""
+    classes, curve = task["classes"], report["curves"].get(task["name"], {})
+    if not curve or len(classes) <= 2:
+        return []
+    counts = curve["confusion"]
     pairs = [(n, row, column) for row, line in enumerate(counts) for column, n in enumerate(line) if row != column and n]
     pairs.sort(key=lambda pair: (-pair[0], pair[1], pair[2]))
-    rows = "".join(
-        f"<tr><td>{escape(classes[row])}</td><td>{escape(classes[column])}</td><td class=n>{n}</td>"
-        f"<td class=n>{n / sum(counts[row]):.1%}</td></tr>"
-        for n, row, column in pairs[:_CONFUSED]
-    )
-    head = "<tr><th>label</th><th>answered</th><th class=n>rows</th><th class=n>of the label</th></tr>"
-    return f"<h3>Confused most often</h3><table>{head}{rows}</table>" if rows else ""
+    return [(classes[row], classes[column], n, f"{n / sum(counts[row]):.1%}") for n, row, column in pairs[:_CONFUSED]]
 
 
-def _learning(report: Mapping[str, Any], pictures: TrainingCharts) -> str:
-    epochs, parts = report["epochs"], []
+def _training_charts(epochs: Sequence[Mapping[str, Any]]) -> Charts:
+    rows = []
     if epochs and len(epochs[-1].get("weights") or {}) > 1:
-        parts.append(("Weights of the tasks", pictures.weights(epochs)))
+        rows.append(("Weights of the tasks", charts.task_weights(epochs)))
     cosines = [epoch["gradient_cosine"] for epoch in epochs if epoch.get("gradient_cosine")]
     if cosines:
         known = {pair: [each[pair] for each in cosines if each.get(pair) is not None] for pair in cosines[-1]}
         means = {pair: sum(values) / len(values) for pair, values in known.items() if values}
         names = list(dict.fromkeys(name for pair in means for name in pair.split("|")))
-        caption = "Cosine between the tasks' gradients on what they share, mean over epochs: below 0 they pull apart"
-        parts.append((caption, pictures.conflict(means, names)))
-    if not epochs:
-        return ""
-    figures = "".join(f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>" for caption, svg in parts)
-    seconds = sum(epoch.get("seconds") or 0.0 for epoch in epochs)
-    step = step_time(epochs)
-    said = f"{len(epochs)} epochs in {seconds:,.0f} s{'' if step is None else f', {step:,.1f} ms a step'}."
-    return f"<h2>Training</h2><p>{said}</p><div class=pictures>{figures}</div>"
-
-
-def _segments(report: Mapping[str, Any]) -> str:
-    """Return a table of each task's own metric by segment."""
-    deciding = {task["name"]: task["metric"] for task in report["tasks"]}
-    if not report["segments"]:
-        return ""
-    head = "".join(f"<th class=n>{escape(f'{task} {metric}')}</th>" for task, metric in deciding.items())
-    rows = "".join(
-        f"<tr><td>{escape(segment)}</td>"
-        + "".join(f"<td class=n>{_number(of.get(task, {}).get(metric))}</td>" for task, metric in deciding.items())
-        + "</tr>"
-        for segment, of in report["segments"].items()
-    )
-    return f"<h2>By segment</h2><div class=wide><table><tr><th>segment</th>{head}</tr>{rows}</table></div>"
-
-
-def _settings(report: Mapping[str, Any]) -> str:
-    settings = json.dumps(report["config"], indent=1, ensure_ascii=False)
-    return f"<h2>Configuration</h2><pre>{escape(settings)}</pre>" if report["config"] else ""
+        caption = "Cosine between the tasks' gradients on shared parameters, mean over epochs: below 0 they pull apart"
+        rows.append((caption, charts.gradient_cosines(means, names)))
+    return rows
 
 
 def _number(value: float | None) -> str:

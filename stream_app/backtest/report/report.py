@@ -6,7 +6,6 @@ changes-A-B.jsonl             the events that B decides otherwise than A, with t
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -16,10 +15,11 @@ from typing import Any, Final
 import msgspec
 
 from stream_app.backtest.changes import ChangedDecision
-from stream_app.backtest.report.report_page import html_from_json
-from stream_app.backtest.report.report_tables import is_figure
+from stream_app.backtest.report.number_formats import is_figure
+from stream_app.backtest.report.page import html_from_json
 from stream_app.backtest.run import BacktestOutcome
 from stream_app.errors import ConfigError, InputFileError
+from stream_app.reporting.html import require_packages
 from stream_app.reporting.json_values import plain
 
 __all__ = ["claim_folder", "need_packages", "read_decisions", "short_form", "write_report"]
@@ -30,14 +30,12 @@ Tree = Mapping[str, Any]
 
 
 def need_packages() -> None:
-    """Look for what a report is written and read with; to be called before a log is read.
+    """Look for the packages that write and read a report; called before a log is read.
 
     Raises:
-        ConfigError: Something is not installed.
+        ConfigError: One of them is not installed.
     """
-    lacking = [name for name in ("matplotlib", "pyarrow") if importlib.util.find_spec(name) is None]
-    if lacking:
-        raise ConfigError(f"the report of a backtest needs {' and '.join(lacking)}: pip install 'millrace[backtest]'")
+    require_packages("the report of a backtest", ("jinja2", "matplotlib", "pyarrow"), "backtest")
 
 
 def claim_folder(folder: Path) -> None:

@@ -58,7 +58,10 @@ def command(file: Path, mapping_name: str | None, label: str, rows: int | None, 
     a mapping any table is looked at as it is. Leakage is looked for in the first four million cells, all else in the whole file.
     """
     from stream_app.logs.ingest.mapping import load_mapping
+    from stream_app.reporting.html import require_packages
 
+    if report is not None:
+        require_packages("--report", ["jinja2"], "backtest")
     settings = cli_settings(announce=False)
     mapping = load_mapping(mapping_name) if mapping_name else None
     found = _examined(file, mapping, label, rows, settings)
@@ -216,9 +219,7 @@ def _table_findings(
 
 
 def _write_page(path: Path, report: Report) -> None:
-    from stream_app.reporting.html import html_page
-
     try:
-        path.write_text(html_page(f"validation of {Path(report.file).name}", report.html()), encoding="utf-8")
+        path.write_text(report.html(), encoding="utf-8")
     except OSError as err:
         raise ConfigError(f"cannot write {path}: {err.strerror}") from err

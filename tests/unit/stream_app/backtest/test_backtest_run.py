@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from sklearn.metrics import average_precision_score
 
 from stream_app.backtest.config import DAY_MS, load_config
+from stream_app.backtest.report.page import html_from_json
 from stream_app.backtest.run import Backtest
 from stream_app.cli.logs.backtest import backtest
 from stream_app.config import ModelSettings, Settings
@@ -203,6 +204,14 @@ def test_the_page_asks_nobody_for_anything(folder: Path, written: dict[str, Any]
     assert 'src="' not in page
     for name in written["candidates"]:
         assert f"<h3>{name}</h3>" in page
+
+
+def test_names_from_a_configuration_are_escaped(folder: Path, written: dict[str, Any]) -> None:
+    assert written
+    hostile = (folder / "out" / "report.json").read_text().replace("model", "<b>model")
+    page = html_from_json(json.loads(hostile))
+    assert "<b>model" not in page
+    assert page.count("&lt;b&gt;model") > 10
 
 
 def judged_on(config: str, path: Path, problems: LogIssues, *tasks: str) -> dict[str, Any]:

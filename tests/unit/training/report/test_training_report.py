@@ -120,7 +120,7 @@ def test_a_floor_of_another_metric_is_not_shown_beside(tmp_path: Path) -> None:
 def test_text_of_others_is_shown_and_not_run(written: Path) -> None:
     page = written.read_text()
     assert "census &lt;mmoe&gt;" in page
-    assert "&#x27;a &amp; b&#x27;" in page
+    assert "&#39;a &amp; b&#39;" in page
     assert "<mmoe>" not in page
 
 
@@ -137,7 +137,7 @@ def test_the_page_tells_of_segments_learning_conflict_and_configuration(written:
         "3 epochs in 8 s, 5.5 ms a step.",
         "-0.25",
         "pull apart",
-        "&quot;epochs&quot;: 3",
+        "&#34;epochs&#34;: 3",
         "Confused most often",
     ):
         assert said in page

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from stream_app.backtest.report.report_tables import comparison, lasting, number, threshold
+from stream_app.backtest.report.number_formats import duration, number, threshold
+from stream_app.backtest.report.page import FILTERS
+from stream_app.reporting.html import page_environment
 
 
 @pytest.mark.parametrize(
@@ -24,7 +28,7 @@ from stream_app.backtest.report.report_tables import comparison, lasting, number
     ],
 )
 def test_a_number_is_rounded_by_what_it_counts(value: float | None, head: str, sign: str, said: str) -> None:
-    assert number(value, head, sign=sign) == said
+    assert number(value, head, sign) == said
 
 
 @pytest.mark.parametrize(
@@ -38,7 +42,7 @@ def test_a_number_is_rounded_by_what_it_counts(value: float | None, head: str, s
     ],
 )
 def test_a_time_is_said_in_the_unit_that_a_person_would_take(hours: float | None, said: str) -> None:
-    assert lasting(hours) == said
+    assert duration(hours) == said
 
 
 def test_a_threshold_that_everything_above_nothing_reaches_is_called_that() -> None:
@@ -52,12 +56,13 @@ def test_only_a_difference_without_zero_in_its_interval_has_a_colour() -> None:
         of = {"value": (low + high) / 2, "low": low, "high": high}
         return {"against": "a", "recall": of, "cost_per_day": of, "difference": {"recall": of, "cost_per_day": of}}
 
+    macros: Any = page_environment("stream_app.backtest.report", FILTERS).get_template("figures.html").module
     shown = {
-        (low, high): comparison(("recall", "cost_per_day"), {"b": figures(low, high)}, {"published: <x>": {"recall": 0.5}})
+        (low, high): macros.comparison(("recall", "cost_per_day"), {"b": figures(low, high)}, {"published: <x>": {"recall": 0.5}})
         for low, high in ((-0.1, 0.2), (0.1, 0.2), (-0.2, -0.1))
     }
     assert "better" not in shown[-0.1, 0.2]
     assert "worse" not in shown[-0.1, 0.2]
     for page in (shown[0.1, 0.2], shown[-0.2, -0.1]):  # more recall is better, more cost is worse
-        assert page.count("class='better'") == page.count("class='worse'") == 1
+        assert page.count('class="better"') == page.count('class="worse"') == 1
     assert "<i>published: &lt;x&gt;</i>" in shown[0.1, 0.2]
