@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream_app.backtest.config import Costs
+from stream_app.evaluation.metrics import Ranking
 
 __all__ = ["cost_of", "sweep"]
 
@@ -38,18 +39,14 @@ def sweep(
     Returns:
         `threshold`, `alerts`, `hits`, `precision` (NaN without alerts), `recall`, `value_caught` (shares), `cost`; as long.
     """
-    order = np.argsort(-scores, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1) if len(scores) else np.zeros(0, np.int64)
-    fraud, value = label[order] == 1, np.where(label[order] == 1, amount[order], 0.0)
-
-    def running(part: NDArray[Any]) -> NDArray[np.float64]:
-        return np.append(0.0, np.cumsum(part.astype(np.float64))[ends])
-
-    alerts, hits, caught = np.append(0, ends + 1), running(fraud), running(value)
+    ranking, fraud = Ranking(scores, label), label == 1
+    value = np.where(fraud, amount, 0.0)
+    hits, alerts = (np.append(0.0, part) for part in ranking.cumulative(np.ones(len(scores))))
+    caught = np.append(0.0, ranking.cumulative(value)[0])
     cost = costs.review * alerts + costs.false_alarm * (alerts - hits)
     cost = cost + costs.missed * (fraud.sum() - hits) + costs.missed_share * (value.sum() - caught)
     kept = _kept(alerts, int(np.argmin(cost)))
-    threshold = np.append(np.inf, scores[order][ends])
+    threshold = np.append(np.inf, ranking.thresholds)
     with np.errstate(invalid="ignore", divide="ignore"):
         columns = {
             "threshold": threshold,
@@ -63,7 +60,7 @@ def sweep(
     return {name: column[kept].astype(float).tolist() for name, column in columns.items()}
 
 
-def _kept(alerts: NDArray[np.int64], best: int) -> NDArray[np.int64]:
+def _kept(alerts: NDArray[np.float64], best: int) -> NDArray[np.int64]:
     along = np.log1p(alerts)
     wanted = np.searchsorted(along, np.linspace(along[0], along[-1], _POINTS)).clip(0, len(along) - 1)
     return np.unique([*wanted.tolist(), 0, best, len(along) - 1])

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from stream_app.backtest.config import DAY_MS, Costs
 from stream_app.backtest.costs import cost_of, sweep
 from stream_app.evaluation import curves
-from stream_app.evaluation.bootstrap import BootstrapSamples, Figures, Ranking, interval_of
+from stream_app.evaluation.bootstrap import BootstrapSamples, Figures, interval_of
 from stream_app.evaluation.card_precision import CardDays
-from stream_app.evaluation.metrics import brier, calibration_error
+from stream_app.evaluation.metrics import Ranking, brier, calibration_error
 
 __all__ = ["FraudCase", "fraud_figures"]
 
@@ -91,7 +91,7 @@ def fraud_figures(case: FraudCase, scores: NDArray[np.float64], threshold: NDArr
 
 def _ranking(case: FraudCase, ranked: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     draws, budget = case.draws, case.budget
-    ranking = Ranking(ranked, case.label, draws)
+    ranking = Ranking(ranked, case.label, draws.of_event)
     cards = CardDays(ranked, case.label, case.days, draws.of_event, len(draws.users))
     return {
         "average_precision": draws.values(ranking.average_precision),

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BootstrapSamples", "Figures", "Interval", "Ranking", "interval_of"]
+__all__ = ["BootstrapSamples", "Figures", "Interval", "interval_of"]
 
 Weights = NDArray[np.float64]
 
@@ -91,44 +91,6 @@ class BootstrapSamples:
         over, under = self.sums(np.stack([above, below], axis=1)).T
         found: NDArray[np.float64] = np.divide(over, under, out=np.full(len(over), np.nan), where=under != 0)
         return found
-
-
-class Ranking:
-    """Events by score, counted again for each draw: `measures.average_precision` and `measures.roc_auc` with weights.
-
-    Args:
-        scores: (N,), higher is more likely.
-        labels: (N,) 0 or 1.
-        draws: of the users of these events.
-    """
-
-    def __init__(self, scores: NDArray[Any], labels: NDArray[Any], draws: BootstrapSamples) -> None:
-        order = np.argsort(-scores, kind="stable")
-        self._user = draws.of_event[order]
-        self._label = labels[order].astype(np.float64)
-        self._ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1) if len(scores) else np.zeros(0, np.int64)
-
-    def average_precision(self, weights: Weights) -> float:
-        """Return the area under precision over recall; NaN without a positive."""
-        hits, alerts = self._counted(weights)
-        if not len(hits) or not hits[-1]:
-            return float("nan")
-        there = alerts > 0
-        return float((np.diff(hits, prepend=0.0)[there] * hits[there] / alerts[there]).sum() / hits[-1])
-
-    def roc_auc(self, weights: Weights) -> float:
-        """Return the probability that a positive scores above a negative, ties half; NaN without one of each."""
-        hits, alerts = self._counted(weights)
-        false = alerts - hits
-        if not len(hits) or not hits[-1] or not false[-1]:
-            return float("nan")
-        height = (hits + np.append(0.0, hits[:-1])) / 2.0
-        return float((np.diff(false, prepend=0.0) * height).sum() / (hits[-1] * false[-1]))
-
-    def _counted(self, weights: Weights) -> tuple[Weights, Weights]:
-        """Hits and alerts at each distinct score as the threshold, from the highest down."""
-        weight = weights[self._user]
-        return np.cumsum(weight * self._label)[self._ends], np.cumsum(weight)[self._ends]
 
 
 def interval_of(values: NDArray[np.float64]) -> Interval:

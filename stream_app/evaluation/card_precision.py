@@ -46,19 +46,8 @@ def card_precision_at(scores: Scores, labels: Labels, days: Labels, cards: Label
         cards: (N,) whose transaction it is.
         budget: cards that can be looked into in a day.
     """
-    shares: list[float] = []
-    blocked = np.zeros(0, cards.dtype)
-    for day in np.unique(days):
-        now = (days == day) & ~np.isin(cards, blocked)
-        of_day, card = np.unique(cards[now], return_inverse=True)
-        highest, fraud = np.full(len(of_day), -np.inf), np.zeros(len(of_day), np.bool_)
-        np.maximum.at(highest, card, scores[now])
-        np.logical_or.at(fraud, card, labels[now] == 1)
-        first = np.argsort(-highest, kind="stable")[:budget]
-        found = of_day[first[fraud[first]]]
-        shares.append(len(found) / budget)
-        blocked = np.concatenate([blocked, found])
-    return float(np.mean(shares)) if shares else float("nan")
+    numbers, card = np.unique(cards, return_inverse=True)
+    return CardDays(scores, labels, days, card, len(numbers)).precision(np.ones(len(numbers)), budget)
 
 
 class CardDays:

@@ -1,7 +1,6 @@
-"""Figures of merit, in numpy: each a few lines, each over rows whose label is known.
+"""Metrics in numpy, over rows whose label is known, for trainings and backtests alike.
 
-What cannot be told (no positive, no row) is NaN and never an error, so that one empty group does not end a report. Trainings
-and backtests are judged by the same ones.
+An undefined value (no positive, no row) is NaN and never an error, so that one empty group does not end a report.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 __all__ = [
     "CALIBRATION_BINS",
     "LEAST_PROBABILITY",
+    "Ranking",
     "accuracy",
     "average_precision",
     "brier",
@@ -38,32 +38,57 @@ CALIBRATION_BINS: Final = 15  # of equal width, as Guo et al., "On Calibration o
 
 Scores = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
+Weights = NDArray[np.float64]
 
 
-def average_precision(scores: Scores, labels: Labels) -> float:
-    """Area under precision over recall, by steps; equal scores count as one step. NaN without a positive.
+class Ranking:
+    """Rows in order of their score, for metrics that are counted again and again with other weights.
 
     Args:
         scores: (N,), higher is more likely.
         labels: (N,) 0 or 1.
+        group: (N,) number of each row's group, where weights belong to groups of rows such as users; None: to rows.
     """
-    if not labels.any():
-        return float("nan")
-    hits, alerts = cumulative(scores, labels)
-    gained = np.diff(hits, prepend=0)
-    return float((gained * hits / alerts).sum() / labels.sum())
+
+    def __init__(self, scores: Scores, labels: Labels, group: NDArray[np.int64] | None = None) -> None:
+        order = np.argsort(-scores, kind="stable")
+        descending = scores[order]
+        self._group = order if group is None else group[order]
+        self._label = labels[order].astype(np.float64)
+        self._ends = np.flatnonzero(np.append(np.diff(descending), 1.0)[: len(scores)])  # equal scores are one step
+        self.thresholds = descending[self._ends]
+
+    def cumulative(self, weights: Weights) -> tuple[Weights, Weights]:
+        """Return hits and alerts at each distinct score as the threshold, from the highest down; weights by row or group."""
+        weight = weights[self._group]
+        return np.cumsum(weight * self._label)[self._ends], np.cumsum(weight)[self._ends]
+
+    def average_precision(self, weights: Weights) -> float:
+        """Return the area under precision over recall, by steps; NaN without a positive."""
+        hits, alerts = self.cumulative(weights)
+        if not len(hits) or not hits[-1]:
+            return float("nan")
+        drawn = alerts > 0
+        return float((np.diff(hits, prepend=0.0)[drawn] * hits[drawn] / alerts[drawn]).sum() / hits[-1])
+
+    def roc_auc(self, weights: Weights) -> float:
+        """Return the probability that a positive scores above a negative, ties half; NaN without one of each."""
+        hits, alerts = self.cumulative(weights)
+        false = alerts - hits
+        if not len(hits) or not hits[-1] or not false[-1]:
+            return float("nan")
+        height = (hits + np.append(0.0, hits[:-1])) / 2.0
+        return float((np.diff(false, prepend=0.0) * height).sum() / (hits[-1] * false[-1]))
+
+
+def average_precision(scores: Scores, labels: Labels) -> float:
+    """Area under precision over recall of (N,) scores and labels, each row once; see `Ranking.average_precision`."""
+    return Ranking(scores, labels).average_precision(np.ones(len(scores)))
 
 
 def roc_auc(scores: Scores, labels: Labels) -> float:
-    """Probability that a positive scores above a negative, ties half. NaN without one of each."""
-    positives = int(labels.sum())
-    negatives = len(labels) - positives
-    if not positives or not negatives:
-        return float("nan")
-    _, place, count = np.unique(scores, return_inverse=True, return_counts=True)
-    mean_rank = np.cumsum(count) - (count - 1) / 2.0  # 1 is the lowest; equal scores share their mean
-    above = mean_rank[place][labels == 1].sum() - positives * (positives + 1) / 2.0
-    return float(above / (positives * negatives))
+    """Probability that a positive scores above a negative, each row once; see `Ranking.roc_auc`."""
+    return Ranking(scores, labels).roc_auc(np.ones(len(scores)))
 
 
 def log_loss(probabilities: Scores, labels: Labels) -> float:
@@ -174,8 +199,6 @@ def calibration_bin(says: Scores, bins: int) -> NDArray[np.int64]:
 
 
 def cumulative(scores: Scores, labels: Labels) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Hits and alerts at each distinct score as the threshold, from the highest down."""
-    order = np.argsort(-scores, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
-    hits = np.cumsum(labels[order].astype(np.int64))[ends]
-    return hits, ends.astype(np.int64) + 1
+    """Hits and alerts at each distinct score as the threshold, from the highest down, each row once."""
+    hits, alerts = Ranking(scores, labels).cumulative(np.ones(len(scores)))
+    return hits.astype(np.int64), alerts.astype(np.int64)

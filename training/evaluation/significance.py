@@ -6,6 +6,7 @@ seeds only the t-test can be certain: the least p-value of Wilcoxon's test over 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -57,14 +58,15 @@ def paired(first: Sequence[float] | NDArray[np.float64], second: Sequence[float]
             "Operator action: train both with the same --seeds."
         )
     gaps = np.asarray(second, np.float64) - np.asarray(first, np.float64)
-    seeds, mean, deviation = len(gaps), float(gaps.mean()), float(gaps.std(ddof=1))
-    if not gaps.any():
-        return PairedTest(seeds, 0.0, 0.0, 0.0, 1.0, 1.0)
-    error = deviation / seeds**0.5
-    # Equal gaps leave nothing to chance as far as the seeds tell; the t-value is infinite then.
-    t_test = float(2.0 * stats.t.sf(abs(mean) / error, seeds - 1)) if error > 0.0 else 0.0
-    reach = error * float(stats.t.ppf(0.975, seeds - 1))
-    return PairedTest(seeds, mean, mean - reach, mean + reach, t_test, float(stats.wilcoxon(gaps).pvalue))
+    wilcoxon = float(stats.wilcoxon(gaps).pvalue) if gaps.any() else 1.0
+    if not np.ptp(gaps):  # equal gaps have no spread: the t-value is infinite, or undefined where they are 0
+        mean = float(gaps[0])
+        return PairedTest(len(gaps), mean, mean, mean, 0.0 if mean else 1.0, wilcoxon)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # SciPy warns of gaps that differ by rounding alone
+        test = stats.ttest_1samp(gaps, 0.0)
+    interval = test.confidence_interval(0.95)
+    return PairedTest(len(gaps), float(gaps.mean()), float(interval.low), float(interval.high), float(test.pvalue), wilcoxon)
 
 
 def paired_all(values: Mapping[str, Sequence[float]]) -> dict[tuple[str, str], PairedTest]:

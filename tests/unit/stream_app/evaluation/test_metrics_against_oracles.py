@@ -12,10 +12,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from stream_app.backtest.config import DAY_MS, Costs
 from stream_app.backtest.costs import cost_of, sweep
 from stream_app.backtest.thresholds import NO_ALERTS, budget_threshold, known_threshold
-from stream_app.evaluation.bootstrap import BootstrapSamples, Ranking, interval_of
+from stream_app.evaluation.bootstrap import BootstrapSamples, interval_of
 from stream_app.evaluation.card_precision import CardDays, card_precision_at, known_compromised
 from stream_app.evaluation.label_history import NEVER_MS, UNKNOWN, LabelHistory
-from stream_app.evaluation.metrics import average_precision, roc_auc
+from stream_app.evaluation.metrics import Ranking, average_precision, roc_auc
 
 Array = NDArray[Any]
 
@@ -35,7 +35,7 @@ def events(random: np.random.Generator, count: int = 400, users: int = 40) -> tu
 def test_average_precision_and_auc_are_those_of_scikit_learn_with_and_without_weights(random: np.random.Generator) -> None:
     scores, labels, user, _ = events(random)
     draws = BootstrapSamples(user, 3, seed=7)
-    ranking = Ranking(scores, labels, draws)
+    ranking = Ranking(scores, labels, draws.of_event)
     assert average_precision(scores, labels) == pytest.approx(average_precision_score(labels, scores))
     assert roc_auc(scores, labels) == pytest.approx(roc_auc_score(labels, scores))
     for weights in (np.ones(len(draws.users)), *draws.weights()):
