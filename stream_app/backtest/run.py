@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from stream_app.backtest.answer_metrics import class_figures, shown_figures
 from stream_app.backtest.changes import ChangedDecision, DecidedEvents, DecidingContender, changes, earlier
 from stream_app.backtest.config import DAY_MS, BacktestConfig
-from stream_app.backtest.contenders.contender import candidate_from
 from stream_app.backtest.contenders.feature_sets import FeatureSets, engines_of
+from stream_app.backtest.contenders.open import open_contender
 from stream_app.backtest.decisions import blocked, decide
 from stream_app.backtest.fraud_metrics import FraudCase, fraud_figures
 from stream_app.backtest.scoring_pass import ScoredLog, ScoringPass
@@ -69,7 +69,7 @@ class Backtest:
         self._config, self._identity = config, identity
         self._engines = engines_of(engine, (candidate.catalogue for candidate in config.candidates.values()))
         self._opened = {
-            name: candidate_from(candidate, self._engines[candidate.catalogue], runs_on)
+            name: open_contender(candidate, self._engines[candidate.catalogue], runs_on)
             for name, candidate in config.candidates.items()
         }
         self._spool = Spool()

@@ -16,7 +16,8 @@ from training.fit.loop import EpochReport
 from training.jobs import TrainingJob
 from training.outcome import TrainingOutcome, checkpoint_of, rule_of
 from training.report.console import TrainingConsole
-from training.report.results import ResultRow, add_rows, default_name, rows_from_metrics, with_step_time
+from training.report.result_row import ResultRow
+from training.report.results import add_rows, default_name, rows_from_metrics, with_step_time
 from training.report.training_report import TrainingReport, write_report
 
 __all__ = ["reported"]

@@ -15,7 +15,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,14 +27,13 @@ from stream_app.reporting.provenance import origin
 from training.evaluation.baselines import ways_of
 from training.evaluation.metrics import higher_is_better
 from training.report.references import NOTES, Reference, reference_of
+from training.report.result_row import ResultRow
 from training.report.results_page import OTHER_SPLIT, results_markdown
 
 __all__ = [
-    "ResultRow",
     "add_rows",
     "default_name",
     "read_rows",
-    "results_markdown",
     "rows_from_metrics",
     "settled",
     "step_time",
@@ -51,54 +50,6 @@ _NOT_RESULTS: Final = frozenset(
 _TREES: Final = "lightgbm (control)"  # the rows of boosted trees: what they reach without a network is a floor of the others
 _UNNAMED: Final = "on the same rows"  # of files that do not say which way their floor is
 _STEP: Final = ("training", "ms_per_step")  # what stands for task and metric of the time of a step
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResultRow:
-    """One figure.
-
-    Attributes:
-        name: of the way, such as "mmoe".
-        dataset: of the data set, such as "census".
-        metric: such as "income.auc": a task and its metric.
-        value: mean over the seeds.
-        spread: standard deviation over the seeds; None for one seed.
-        seeds: how many trainings.
-        floor: what has to be beaten: the hardest that is known; None if there is none.
-        floor_from: the way of the floor; it says so if it is of another split.
-        floors: way -> floor that the row's own run measured on the same rows.
-        published: what others report; None if nothing is.
-        note: in what floor or published figure are of something else than the value.
-        higher_is_better: whether more is better.
-        command: that measured it.
-        commit: of the code; "+" after it = with changes.
-        machine: processor, system, Python.
-        date: ISO 8601, UTC.
-        values: of each seed, in the order of the seeds, for paired tests.
-    """
-
-    name: str
-    dataset: str
-    metric: str
-    value: float
-    spread: float | None = None
-    seeds: int = 1
-    floor: float | None = None
-    floor_from: str = ""
-    floors: Mapping[str, float] = field(default_factory=dict)
-    published: float | None = None
-    note: str = ""
-    higher_is_better: bool = True
-    command: str = ""
-    commit: str = ""
-    machine: str = ""
-    date: str = ""
-    values: tuple[float, ...] = ()
-
-    @property
-    def key(self) -> tuple[str, str, str]:
-        """What a row is replaced by."""
-        return self.name, self.dataset, self.metric
 
 
 def default_name(sharing: str, neighbour_weight: float) -> str:

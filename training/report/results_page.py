@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from training.evaluation.significance import holm, paired_all
 from training.report.references import Reference, reference_of
-
-if TYPE_CHECKING:
-    from training.report.results import ResultRow
+from training.report.result_row import ResultRow
 
 __all__ = ["CONTROL", "OTHER_SPLIT", "results_markdown"]
 

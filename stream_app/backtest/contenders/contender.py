@@ -14,10 +14,8 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_app.backtest.config import ContenderConfig, packaged_file
 from stream_app.backtest.contenders.score_files import ScoreFile
-from stream_app.decision.rule_files import load_rules
-from stream_app.decision.rules import SHIPPED_RULES, RuleSet
+from stream_app.decision.rules import RuleSet
 from stream_app.errors import ConfigError, ContractError
 from stream_app.features.engine import FeatureEngine
 from stream_app.inference.artifact import check_catalogue
@@ -25,9 +23,8 @@ from stream_app.inference.engines.selection import open_scorer
 from stream_app.inference.retrieval.item_index import load_candidates
 from stream_app.ranked import ModelNorms
 
-__all__ = ["SHOWN", "Contender", "ModelContender", "Predictions", "RulesContender", "ScoringRequest", "candidate_from"]
+__all__ = ["SHOWN", "Contender", "ModelContender", "Predictions", "RulesContender", "ScoringRequest", "matching_columns"]
 
-SHIPPED: Final = "shipped"
 SHOWN: Final = 20  # items of an answer, as a worker's
 
 Array = NDArray[Any]
@@ -121,7 +118,7 @@ class ModelContender:
         medians, scales = (np.asarray(part, np.float32) for part in (manifest.feature_medians, manifest.feature_scales))
         self.version = self._scorer.version
         self.norms: ModelNorms | None = ModelNorms(self.version, manifest.fraud_threshold, medians, scales)
-        self._without = _matching(without, engine.feature_names)
+        self._without = matching_columns(without, engine.feature_names)
 
     def answer(self, asked: ScoringRequest, tasks: Sequence[str]) -> Predictions:
         """Score, and look for items where they are wanted."""
@@ -173,7 +170,7 @@ class FeatureContender:
     threshold: float | None = None
 
     def __init__(self, feature: str, engine: FeatureEngine, *, low: bool) -> None:
-        [self._column] = _matching([feature], engine.feature_names)
+        [self._column] = matching_columns([feature], engine.feature_names)
         self._sign = -1.0 if low else 1.0
         self.version = f"{'low ' if low else ''}{feature}"
 
@@ -201,36 +198,12 @@ class ScoresContender:
         return Predictions(self._scores.of(asked.event))
 
 
-def candidate_from(config: ContenderConfig, engine: FeatureEngine, runs_on: str = "auto") -> Contender | None:
-    """Open what a configuration names; None for a blend, which is made of the others' scores.
-
-    Args:
-        config: Of one candidate.
-        engine: Of the catalogue that it reads.
-        runs_on: What models run on, an engine of `inference.engines`.
+def matching_columns(patterns: Sequence[str], names: Sequence[str]) -> list[int]:
+    """Return the columns of the features that match any pattern, in the order of the patterns.
 
     Raises:
-        ConfigError: A file that is not there, or wrong; a model that was trained with another catalogue.
-        ContractError: A model that is damaged; rules about features that the catalogue does not have.
+        ConfigError: A pattern matches none.
     """
-    names = engine.feature_names
-    if config.kind == "model":
-        return ModelContender(Path(config.path), engine, config.without, runs_on)
-    if config.kind == "rules":
-        rules = SHIPPED_RULES if config.path == SHIPPED else load_rules(packaged_file(config.path))
-        return RulesContender(RuleSet(rules, names))
-    if config.kind == "feature":
-        return FeatureContender(config.feature, engine, low=config.low)
-    if config.kind == "scores":
-        return ScoresContender(ScoreFile.read(Path(config.path)))
-    if config.kind == "trees":
-        from stream_app.backtest.contenders.trees import TreesContender
-
-        return TreesContender(Path(config.path), engine)
-    return None
-
-
-def _matching(patterns: Sequence[str], names: Sequence[str]) -> list[int]:
     found: dict[int, None] = {}
     for pattern in patterns:
         places = [place for place, name in enumerate(names) if fnmatch(name, pattern)]

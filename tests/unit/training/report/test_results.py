@@ -15,16 +15,9 @@ from click.testing import CliRunner
 from stream_app.errors import ContractError
 from training.cli import main
 from training.report.references import REFERENCES
-from training.report.results import (
-    ResultRow,
-    add_rows,
-    default_name,
-    read_rows,
-    results_markdown,
-    rows_from_metrics,
-    settled,
-    with_step_time,
-)
+from training.report.result_row import ResultRow
+from training.report.results import add_rows, default_name, read_rows, rows_from_metrics, settled, with_step_time
+from training.report.results_page import results_markdown
 
 ROOT = Path(__file__).resolve().parents[4]
 COMMAND = "python -m training ..."
@@ -73,7 +66,8 @@ def test_a_figure_beside_a_row_is_kept_when_a_new_run_does_not_know_it(tmp_path:
 def test_many_writers_lose_no_row(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     program = (
-        "import sys; from pathlib import Path; from training.report.results import ResultRow, add_rows\n"
+        "import sys; from pathlib import Path; from training.report.results import add_rows; "
+        "from training.report.result_row import ResultRow\n"
         "for n in range(5): add_rows(Path(sys.argv[1]), [ResultRow(name=sys.argv[2], dataset='d', metric=f'm{n}', value=1.0)])"
     )
     started = [subprocess.Popen([sys.executable, "-c", program, str(path), f"w{n}"], cwd=ROOT) for n in range(3)]
