@@ -61,7 +61,7 @@ def command(file: Path, mapping_name: str | None, label: str, rows: int | None, 
     from stream_app.reporting.html import require_packages
 
     if report is not None:
-        require_packages("--report", ["jinja2"], "backtest")
+        require_packages("--report", ["jinja2"], "profiling")
     settings = cli_settings(announce=False)
     mapping = load_mapping(mapping_name) if mapping_name else None
     found = _examined(file, mapping, label, rows, settings)
