@@ -28,7 +28,7 @@ _FOLDER: Final = click.Path(file_okay=False, path_type=Path)
 _FILE: Final = click.Path(dir_okay=False, path_type=Path)
 _EXISTING: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 _RUNS: Final = Path("runs")
-_RESULTS: Final = Path("docs/results.json")
+_RESULTS: Final = Path("results/results.json")
 _PACKAGED_ARRAY: Final = ".npz"
 
 
@@ -103,7 +103,7 @@ def _with_data(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the data at most.")
 @click.option("--resume", is_flag=True, help="Go on from the state in the run's folder.")
 @click.option("--out", type=_FOLDER, help="Folder of the artefact; replaced when the new one is verified.")
-@click.option("--results", type=_FILE, help="Put the figures into this file of results, and its page beside it.")
+@click.option("--results", type=_FILE, help="Put the figures into this file of results, and write its page.")
 @click.option("--name", default="", help="What the figures go by in --results.  [default: the sharing]")
 @click.option("--control", "controls", type=click.Choice(["lightgbm", "single"]), multiple=True, help="Train this too.")
 def train(**options: Any) -> None:  # noqa: ANN401 (options by name)
@@ -195,15 +195,15 @@ def results(results: Path, add: tuple[Path, ...]) -> None:
 
     \b
     Examples:
-      python -m training results --results docs/results.json
+      python -m training results --results results/results.json
       python -m training results --add runs/results.json
     """
-    from training.report.results import add_rows, read_rows
+    from training.report.results import add_rows, page_of, read_rows
 
     if not results.exists() and not add:
         raise ConfigError(f"--results {results}: there is no such file; name one that is there, or one to --add")
     add_rows(results, [row for file in add for row in read_rows(file)])
-    click.echo(json.dumps({"rows": len(read_rows(results)), "page": str(results.with_suffix(".md"))}))
+    click.echo(json.dumps({"rows": len(read_rows(results)), "page": str(page_of(results))}))
 
 
 @main.command()

@@ -1,4 +1,4 @@
-"""The results of record: `docs/results.json`, written by the commands that measured them, and the page generated from it.
+"""The results of record: `results/results.json`, written by the commands that measured them, and the page generated from it.
 
 A row is one metric of one way on one data set, over its seeds. Rows are replaced by (name, dataset, metric), so a command that
 runs again corrects its own rows and no other. What stands beside a figure is settled anew whenever the file is written, from what
@@ -31,8 +31,10 @@ from training.report.result_row import ResultRow
 from training.report.results_page import OTHER_SPLIT, results_markdown
 
 __all__ = [
+    "RECORD",
     "add_rows",
     "default_name",
+    "page_of",
     "read_rows",
     "rows_from_metrics",
     "settled",
@@ -43,6 +45,8 @@ __all__ = [
 Metrics = Mapping[str, Mapping[str, float]]
 
 
+RECORD: Final = Path("results/results.json")  # from the folder of the checkout, as is the page
+_PAGE: Final = Path("docs/results.md")
 # What helps to read a report and is nothing to compare ways by.
 _NOT_RESULTS: Final = frozenset(
     {"rows", "threshold", "rejection_threshold", "trees", "trained_rows", "brier", "in_scope_accuracy_if_never_refused"}
@@ -141,8 +145,13 @@ def read_rows(path: Path) -> list[ResultRow]:
         ) from err
 
 
+def page_of(path: Path) -> Path:
+    """Return the page of a file of results: beside it, or `docs/results.md` for the results of record."""
+    return _PAGE if path.resolve() == RECORD.resolve() else path.with_suffix(".md")
+
+
 def add_rows(path: Path, rows: Iterable[ResultRow]) -> None:
-    """Put rows into the file, each in place of the one with its key or at its place in the order, and write the page beside it.
+    """Put rows into the file, each in place of the one with its key or at its place in the order, and write its page (`page_of`).
 
     A row without a published figure or floors of its own keeps those of the row that it replaces.
     """
@@ -156,7 +165,8 @@ def add_rows(path: Path, rows: Iterable[ResultRow]) -> None:
         ordered = sorted(settled(there.values()), key=lambda row: (row.dataset, row.metric, row.name))
         of_json = {"rows": [_plain(row) for row in ordered]}
         write_atomically(path, json.dumps(of_json, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-        write_atomically(path.with_suffix(".md"), results_markdown(ordered))
+        page = page_of(path)
+        write_atomically(page, results_markdown(ordered, os.path.relpath(path, page.parent)))
 
 
 def _taken(task: str, metric: str, only: Sequence[str]) -> bool:

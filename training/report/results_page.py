@@ -16,7 +16,7 @@ CONTROL: Final = "(control)"  # how the names of controls end: what they beat is
 OTHER_SPLIT: Final = "other split"  # how the way of a floor ends that was measured on other rows
 _HEAD: Final = """# Results
 
-Generated from [results.json](results.json) by `python -m training results`; the rows are written by the commands that measured.
+Generated from [results.json]({source}) by `python -m training results`; the rows are written by the commands that measured.
 
 A floor is what is reached without the network (a table, a regression, counting neighbours, boosted trees): the hardest that was
 measured on the same rows or under the same split; where none of boosted trees is, it may be of another split, and says so. A
@@ -28,10 +28,15 @@ not count in the sums below.
 """
 
 
-def results_markdown(rows: Sequence[ResultRow]) -> str:
-    """Return the page; the same rows give the same page, in whatever order they come."""
+def results_markdown(rows: Sequence[ResultRow], source: str = "results.json") -> str:
+    """Return the page; its text does not depend on the order of the rows.
+
+    Args:
+        rows: of the results file.
+        source: link from the page to that file.
+    """
     ordered = sorted(rows, key=lambda row: (row.dataset, row.metric, row.name))
-    parts = [_HEAD, _summary(ordered)]
+    parts = [_HEAD.format(source=source), _summary(ordered)]
     for dataset, of_dataset in groupby(ordered, key=lambda row: row.dataset):
         group = list(of_dataset)
         parts += [f"## {dataset}\n", _table(group), _sources(group), _tests(group), _origins(group)]

@@ -16,7 +16,7 @@ from stream_app.errors import ContractError
 from training.cli import main
 from training.report.references import REFERENCES
 from training.report.result_row import ResultRow
-from training.report.results import add_rows, default_name, read_rows, rows_from_metrics, settled, with_step_time
+from training.report.results import RECORD, add_rows, default_name, page_of, read_rows, rows_from_metrics, settled, with_step_time
 from training.report.results_page import results_markdown
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -217,10 +217,11 @@ def test_ways_with_several_seeds_are_compared_in_pairs() -> None:
 
 
 def test_the_page_in_the_repository_is_what_its_rows_generate(tmp_path: Path) -> None:
-    rows = read_rows(ROOT / "docs" / "results.json")
-    assert (ROOT / "docs" / "results.md").read_text() == results_markdown(rows)
+    rows = read_rows(ROOT / RECORD)
+    assert (ROOT / "docs" / "results.md").read_text() == results_markdown(rows, "../results/results.json")
     copy = tmp_path / "results.json"
-    copy.write_text((ROOT / "docs" / "results.json").read_text())
+    copy.write_text((ROOT / RECORD).read_text())
     add_rows(copy, [])
     assert copy.with_suffix(".md").read_text() == results_markdown(rows)
-    assert copy.read_text() == (ROOT / "docs" / "results.json").read_text()
+    assert copy.read_text() == (ROOT / RECORD).read_text()
+    assert page_of(RECORD) == Path("docs/results.md")
