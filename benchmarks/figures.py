@@ -1,6 +1,6 @@
 """Generate docs/benchmarks.md from the JSON files of benchmarks/results, which the benchmarks write with `--save`.
 
-A row is a format string over the figures of one file. It is left out where the file lacks one of its figures.
+A row is a format string over the figures of one file, left out where the file lacks one of them.
 """
 
 from __future__ import annotations
@@ -26,124 +26,74 @@ command printed, written with `--save`. Broker, Redis, load generator and worker
 also those that failed: [log.md](log.md).
 """
 
-# Name of the result -> title of its table, and its rows: what was measured, its figure.
-_TABLES: Final[Mapping[str, tuple[str, Sequence[tuple[str, str]]]]] = {
-    "bench": (
-        "Throughput and latency, end to end",
-        [
-            ("drain of a backlog, model and 20 candidates for every event", "{events_per_s:,.0f} events/s"),
-            ("drain without the model", "{events_per_s_no_model:,.0f} events/s"),
-            (
-                "an ordinary Faust application with the same job, same run",
-                "{idiomatic_events_per_s:,.0f} events/s (ratio {ratio:.1f})",
-            ),
-            *(
-                (
-                    f"append of an event to append of its answers at {load} % of the drain rate, p50 / p99",
-                    f"{{latency_ms[{load}][p50]:,.0f}} / {{latency_ms[{load}][p99]:,.0f}} ms",
-                )
-                for load in (10, 40, 70)
-            ),
-        ],
-    ),
-    "deadline": (
-        "Latency by batch deadline",
-        [
-            (
-                f"deadline of {deadline} ms at {rate} events/s, p50 / p99; events in a batch",
-                f"{{latency_ms[{deadline}][{rate}][p50]:,.0f}} / {{latency_ms[{deadline}][{rate}][p99]:,.0f}} ms; "
-                f"{{latency_ms[{deadline}][{rate}][events_in_a_batch]:,.0f}}",
-            )
-            for deadline in (0, 10, 50)
-            for rate in (500, 3000)
-        ],
-    ),
-    "swap": (
-        "Swaps of the model under load",
-        [
-            ("answers lost, answers mixed", "{lost}, {mixed} ({swaps} swaps, {events:,} events, {asked_rate:,.0f} a second)"),
-            ("p99 before and during swaps", "{p99_ms_before:,.0f} ms, {p99_ms_during:,.0f} ms (ratio {ratio})"),
-        ],
-    ),
-    "e2e": (
-        "Nothing lost, nothing counted twice, through kills",
-        [
-            ("missing, needless and differing answers", "{missing}, {needless}, {duplicates_differing} of {events:,} events"),
-            ("stored states that differ from the oracle's", "{state_differences} of {state_keys_compared:,}"),
-            ("kills, SIGTERMs, restarts of the broker", "{kills}, {sigterms}, {broker_restarts}"),
-        ],
-    ),
-    "replay_check": (
-        "A replay against the live run",
-        [
-            (
-                "live run with a kill -9, replayed by its journal: differences in features and answers",
-                "{journal_differences} ({events:,} events)",
-            ),
-            ("canonical replay on one process and on four: differences", "{process_differences}"),
-            ("canonical replay on one process and on Spark: differences", "{spark_differences}"),
-        ],
-    ),
-    "bench_replay": (
-        "Replay",
-        [
-            ("features of a log that `millrace sort` has written, a core", "{features_events_per_s:,.0f} events/s"),
-            ("the same on all cores", "{features_wall_events_per_s:,.0f} events/s"),
-            ("features of decoded events, a core", "{decoded_events_per_s:,.0f} events/s"),
-            ("a whole replay, JSON lines in, answers out, one process", "{model_events_per_s:,.0f} events/s"),
-            (
-                "memory of the features at 1 million and at 20 million events",
-                "{peak_rss_mb[1000000]:,.0f} and {peak_rss_mb[20000000]:,.0f} MB",
-            ),
-            (
-                "20 of the features: Millrace; Polars; DuckDB (both see the whole table at once and keep no state)",
-                "{millrace_20_events_per_s:,.0f}; {polars_events_per_s:,.0f}; {duckdb_events_per_s:,.0f} events/s",
-            ),
-        ],
-    ),
-    "bench_features": (
-        "The feature engine",
-        [
-            ("updates and reads of all features, state in memory, a core", "{memory_events_per_s:,.0f} events/s"),
-            ("the same through Redis on this machine", "{redis_events_per_s:,.0f} events/s"),
-            ("a tenth of the features by plain Redis commands", "{idiomatic_events_per_s:,.0f} events/s"),
-        ],
-    ),
-    "bench_engine": (
-        "The model on a CPU, one thread",
-        [
-            *(
-                (f"ONNX Runtime, batches of {size}", f"{{rows_per_s[onnxruntime][{size}]:,.0f}} rows/s")
-                for size in (1, 16, 64, 256, 1024)
-            ),
-            *(
-                (f"ONNX Runtime, p99 of a batch of {size}", f"{{p99_ms[onnxruntime][{size}]:.1f}} ms")
-                for size in (1, 16, 64, 256, 1024)
-            ),
-            ("eager torch, batches of 256", "{rows_per_s[torch][256]:,.0f} rows/s"),
-            ("`torch.compile`, batches of 256", "{rows_per_s[torch_compile][256]:,.0f} rows/s"),
-            ("OpenVINO, batches of 256", "{rows_per_s[openvino][256]:,.0f} rows/s"),
-            (
-                "the best items of a catalogue, recall against exact search",
-                "{candidates_per_s:,.0f}/s, {candidates_recall} (best {candidates[of]} of {candidates[items]:,})",
-            ),
-        ],
-    ),
-    "parity": (
-        "ONNX against torch",
-        [("every preset within its tolerance", "{within}")],
-    ),
-    "backtest_card": (
-        "Card transactions by the Fraud Detection Handbook's protocol",
-        [
-            (
-                f"{label}: average precision, card precision@100",
-                f"{{candidates[{name}][average_precision][value]:.3f}}, {{candidates[{name}][card_precision_at_100][value]:.3f}}",
-            )
-            for name, label in (("network", "network"), ("network_and_trees", "network with trees"), ("rules", "rules"))
-        ],
-    ),
-}
+# A table for each result: its name and title; then rows, what was measured and its figure.
+_TABLES: Final = """
+bench: Throughput and latency, end to end
+drain of a backlog, model and 20 candidates for every event | {events_per_s:,.0f} events/s
+drain without the model | {events_per_s_no_model:,.0f} events/s
+an ordinary Faust application with the same job, same run | {idiomatic_events_per_s:,.0f} events/s (ratio {ratio:.1f})
+append of an event to append of its answers at 10 % of that rate, p50 / p99 | \
+{latency_ms[10][p50]:,.0f} / {latency_ms[10][p99]:,.0f} ms
+the same at 40 % | {latency_ms[40][p50]:,.0f} / {latency_ms[40][p99]:,.0f} ms
+the same at 70 % | {latency_ms[70][p50]:,.0f} / {latency_ms[70][p99]:,.0f} ms
+
+deadline: Latency by batch deadline
+no deadline, 500 events/s, p50 / p99 | {latency_ms[0][500][p50]:,.0f} / {latency_ms[0][500][p99]:,.0f} ms
+no deadline, 3,000 events/s | {latency_ms[0][3000][p50]:,.0f} / {latency_ms[0][3000][p99]:,.0f} ms
+10 ms, 500 events/s | {latency_ms[10][500][p50]:,.0f} / {latency_ms[10][500][p99]:,.0f} ms
+10 ms, 3,000 events/s | {latency_ms[10][3000][p50]:,.0f} / {latency_ms[10][3000][p99]:,.0f} ms
+50 ms, 500 events/s | {latency_ms[50][500][p50]:,.0f} / {latency_ms[50][500][p99]:,.0f} ms
+50 ms, 3,000 events/s | {latency_ms[50][3000][p50]:,.0f} / {latency_ms[50][3000][p99]:,.0f} ms
+
+swap: Swaps of the model under load
+answers lost, answers mixed | {lost}, {mixed} ({swaps} swaps, {events:,} events, {asked_rate:,.0f} a second)
+p99 before and during swaps | {p99_ms_before:,.0f} ms, {p99_ms_during:,.0f} ms (ratio {ratio})
+
+e2e: Nothing lost, nothing counted twice, through kills
+missing, needless and differing answers | {missing}, {needless}, {duplicates_differing} of {events:,} events
+stored states that differ from the oracle's | {state_differences} of {state_keys_compared:,}
+kills, SIGTERMs, restarts of the broker | {kills}, {sigterms}, {broker_restarts}
+
+replay_check: A replay against the live run
+live run with a kill -9, replayed by its journal: differences in features and answers | {journal_differences} ({events:,} events)
+canonical replay on one process and on four: differences | {process_differences}
+canonical replay on one process and on Spark: differences | {spark_differences}
+
+bench_replay: Replay
+features of a log that `millrace sort` has written, a core | {features_events_per_s:,.0f} events/s
+the same on all cores | {features_wall_events_per_s:,.0f} events/s
+features of decoded events, a core | {decoded_events_per_s:,.0f} events/s
+a whole replay, JSON lines in, answers out, one process | {model_events_per_s:,.0f} events/s
+memory of the features at 1 million events | {peak_rss_mb[1000000]:,.0f} MB
+memory of the features at 20 million events | {peak_rss_mb[20000000]:,.0f} MB
+20 of the features by Millrace | {millrace_20_events_per_s:,.0f} events/s
+the same by Polars, which sees the whole table at once and keeps no state | {polars_events_per_s:,.0f} events/s
+the same by DuckDB, likewise | {duckdb_events_per_s:,.0f} events/s
+
+bench_features: The feature engine
+updates and reads of all features, state in memory, a core | {memory_events_per_s:,.0f} events/s
+the same through Redis on this machine | {redis_events_per_s:,.0f} events/s
+a tenth of the features by plain Redis commands | {idiomatic_events_per_s:,.0f} events/s
+
+bench_engine: The model on a CPU, one thread
+ONNX Runtime, batches of 1; p99 | {rows_per_s[onnxruntime][1]:,.0f} rows/s; {p99_ms[onnxruntime][1]:.1f} ms
+ONNX Runtime, batches of 16; p99 | {rows_per_s[onnxruntime][16]:,.0f} rows/s; {p99_ms[onnxruntime][16]:.1f} ms
+ONNX Runtime, batches of 256; p99 | {rows_per_s[onnxruntime][256]:,.0f} rows/s; {p99_ms[onnxruntime][256]:.1f} ms
+eager torch, batches of 256 | {rows_per_s[torch][256]:,.0f} rows/s
+`torch.compile`, batches of 256 | {rows_per_s[torch_compile][256]:,.0f} rows/s
+OpenVINO, batches of 256 | {rows_per_s[openvino][256]:,.0f} rows/s
+the best {candidates[of]} of {candidates[items]:,} items; recall against exact search | \
+{candidates_per_s:,.0f}/s; {candidates_recall}
+
+parity: ONNX against torch
+every preset within its tolerance | {within}
+
+backtest_card: Average precision and card precision@100 on card transactions, by the Fraud Detection Handbook's protocol
+network | {candidates[network][average_precision][value]:.3f}, {candidates[network][card_precision_at_100][value]:.3f}
+network with trees | {candidates[network_and_trees][average_precision][value]:.3f}, \
+{candidates[network_and_trees][card_precision_at_100][value]:.3f}
+rules | {candidates[rules][average_precision][value]:.3f}, {candidates[rules][card_precision_at_100][value]:.3f}
+"""
 
 
 class _Figures(dict[str, Any]):
@@ -161,7 +111,9 @@ def page(folder: Path) -> str:
     results = [
         json.loads(path.read_text(), object_hook=_Figures) for path in sorted(folder.glob("*.json"), key=lambda path: path.stem)
     ]
-    for name, (title, rows) in _TABLES.items():
+    for table in _TABLES.strip().split("\n\n"):
+        heading, *rows = table.splitlines()
+        name, title = heading.split(": ", 1)
         of_table = [result for result in results if result["name"] == name]
         lines = [line for result in of_table for line in _rows(result, rows)]
         if lines:
@@ -177,14 +129,14 @@ def _machine(result: Mapping[str, Any]) -> str:
     return f"{machine['cores']} cores ({machine['cpu']}{memory}), Python {result['python']}"
 
 
-def _rows(result: Mapping[str, Any], rows: Sequence[tuple[str, str]]) -> Iterator[str]:
+def _rows(result: Mapping[str, Any], rows: Sequence[str]) -> Iterator[str]:
     commit = result["commit"] + (" and changes" if result["dirty"] else "")
-    for label, template in rows:
+    for row in rows:
         try:
-            figure = template.format_map(result["figures"])
-        except (KeyError, TypeError):  # the file lacks it, or has null for it
+            text = row.format_map(result["figures"])
+        except (KeyError, TypeError):  # the file lacks a figure, or has null for it
             continue
-        yield f"| {label} | {figure} | `{result['command']}` | {commit} | {result['date'][:10]} |"
+        yield f"| {text} | `{result['command']}` | {commit} | {result['date'][:10]} |"
 
 
 @click.command()
