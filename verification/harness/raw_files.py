@@ -58,7 +58,8 @@ def taobao_events(path: Path, limit: int) -> Iterator[Event]:
                 "user": f"tb-{user}",
                 "event_time_ms": int(epoch_s) * 1000,
             }
-            item, kind = {"item": f"tb-{item_id}", "category": f"tb-{category_id}"}, _BEHAVIOURS[behaviour]
+            item: dict[str, Any] = {"item": f"tb-{item_id}", "category": f"tb-{category_id}"}
+            kind = _BEHAVIOURS[behaviour]
             if kind == "order":
                 yield Order(**head, lines=[OrderLine(**item)], amount=0.0, currency="CNY", scene="checkout")
             else:

@@ -7,8 +7,8 @@ Sessions, sequences and queries are those of the order in which the events are g
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from stream_app.features.declarations import Catalogue, EntityKind, Feature
 from verification.oracle.facts import NO_CODES, EventFacts
@@ -109,17 +109,19 @@ def _ring(tiles: dict[int, list[EventFacts]], op: str, measure: str) -> dict[int
 
 def _cell(op: str, values: list[tuple[int, int]]) -> int | None:
     """One cell of a tile that holds these (time, value > 0); None where nothing is kept."""
-    if not values:
-        return None
-    if op == "sum":
-        return sum(value for _, value in values)
-    if op == "clipped":
-        return sum(min(value, MAX_SQUARED) for _, value in values)
-    if op == "square":
-        return sum(min(value, MAX_SQUARED) ** 2 // 128 for _, value in values) or None
-    if op in ("min", "max"):
-        return (min if op == "min" else max)(value for _, value in values)
-    return {"first": min, "latest": max}[op](time_ms for time_ms, _ in values)
+    value = _OPERATIONS[op](values) if values else None
+    return None if op == "square" and not value else value
+
+
+_OPERATIONS: Final[Mapping[str, Callable[[list[tuple[int, int]]], int]]] = {
+    "sum": lambda values: sum(value for _, value in values),
+    "clipped": lambda values: sum(min(value, MAX_SQUARED) for _, value in values),
+    "square": lambda values: sum(min(value, MAX_SQUARED) ** 2 // 128 for _, value in values),
+    "min": lambda values: min(value for _, value in values),
+    "max": lambda values: max(value for _, value in values),
+    "first": lambda values: min(time_ms for time_ms, _ in values),
+    "latest": lambda values: max(time_ms for time_ms, _ in values),
+}
 
 
 def _sets(tiles: dict[int, list[EventFacts]], measure: str, words: int) -> dict[int, dict[str, list[int]]]:

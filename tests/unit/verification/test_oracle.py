@@ -15,7 +15,7 @@ from stream_app.features.engine import FeatureEngine
 from stream_app.privacy import Pseudonymizer
 from tests.unit.verification.generated_log import DAY_MS, generated_log
 from verification.arrival_order import sequence_fault, session_fault
-from verification.oracle.facts import EventFacts, cents, digest, price_bucket, query_codes
+from verification.oracle.facts import NO_CODES, EventFacts, cents, digest, price_bucket, query_codes
 from verification.oracle.replay import EntityLog, entity_logs
 from verification.oracle.state import KindState, interaction
 from verification.state_comparison import compare_states
@@ -137,9 +137,8 @@ def test_a_price_has_a_bucket_for_each_doubling() -> None:
 
 
 def facts(time_ms: int, kind: str = "view", views: int = 1) -> EventFacts:
-    topic = "orders" if kind == "order" else "clicks"
-    codes = (1, 1, 1, 0)
-    return EventFacts(time_ms, kind, topic, f"e{time_ms}", time_ms + 1, Counter(views=views), {}, codes, (0,) * 4, (0,) * 4)
+    topic, values = "orders" if kind == "order" else "clicks", Counter(views=views)
+    return EventFacts(time_ms, kind, topic, f"e{time_ms}", time_ms + 1, values, {}, (1, 1, 1, 0), NO_CODES, NO_CODES)
 
 
 def entries(*events: EventFacts) -> list[dict[str, object]]:
@@ -168,8 +167,8 @@ def test_a_sequence_holds_the_last_32_and_all_if_there_are_fewer() -> None:
 
 def log_of(*events: EventFacts, gap_ms: int = 10, sequence: bool = False) -> EntityLog:
     kind = EntityKind("user", "m", shared=False, ttl_ms=DAY_MS, sequence=sequence, session_gap_ms=gap_ms)
-    of = {"meaning": "m", "reason": "r", "entity": "user", "unit": "views", "high": 1e9}
-    views = Feature(name="views", aggregation="session_sum", measure="views", **of)  # type: ignore[arg-type]
+    of: dict[str, Any] = {"meaning": "m", "reason": "r", "entity": "user", "unit": "views", "high": 1e9}
+    views = Feature(name="views", aggregation="session_sum", measure="views", **of)
     catalogue = Catalogue((kind,), (), (Measure("views", "one"),), (views,))
     return EntityLog(KindState(catalogue, kind), list(events), in_order=False)
 
