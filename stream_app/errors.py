@@ -7,7 +7,7 @@
     |   |-- StoreUnavailableError
     |   |-- BrokerUnavailableError
     |   |-- AbandonedError      the batch before failed before its commit: this one was given up with it
-    |   `-- StoreSteppedBackError   the store is behind what this worker committed: restart from its front
+    |   `-- StoreRolledBackError   the store is behind what this worker committed: restart from its front
     |-- ModelFailedError       the model gave no usable answer for a batch: it is answered by rules alone, marked `degraded`
     |   `-- EngineLostError      the GPU's engine is of no use any longer: the CPU takes over
     |-- FencedError            another worker owns the partition group now: drop the batch, apply nothing

@@ -134,7 +134,7 @@ class Pipeline:
             known: Group -> commit number that the store has confirmed before.
 
         Raises:
-            StoreSteppedBackError: The read saw less than `known` of some group, be it of this batch or not.
+            StoreRolledBackError: The read saw less than `known` of some group, be it of this batch or not.
             UnknownLayoutError: State of another catalogue, which the store does not describe either.
         """
         writes: dict[int, list[StateWrite]] = {}

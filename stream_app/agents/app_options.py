@@ -1,7 +1,7 @@
-"""A Faust app with the settings that the guarantee and the speed rest on, and our own way to run it.
+"""The Faust app: its settings, its transport, its agent and its web pages.
 
-No file is written outside the work folder; without one a temporary folder is made and removed at exit. The web server
-is off unless a port is given.
+Guarantee and speed depend on these settings. Faust writes no file outside its data folder. The web server is off unless a port is
+set.
 """
 
 from __future__ import annotations
@@ -11,20 +11,23 @@ from typing import TYPE_CHECKING, Any, cast
 import faust
 import mode
 from faust.sensors.prometheus import setup_prometheus_sensors
+from faust.serializers.schemas import Schema
 
-from stream_app.agents.source_agent import SourceAgent
-from stream_app.agents.transport import build_transport
+from stream_app.agents.batching import SourceAgent
+from stream_app.agents.transport import ChunkTransport
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from faust.types import EventT, Message
     from faust.web import Request, Response, View
 
     from stream_app.agents.options import AgentOptions
     from stream_app.agents.ports import AssignmentHooks, BatchHandler
     from stream_app.agents.transport import ChunkConsumer
 
-__all__ = ["faust_app", "source_app"]
+__all__ = ["RawSchema", "faust_app", "source_app"]
 
 _REQUEST_TIMEOUT_S = 90.0
 
@@ -33,7 +36,7 @@ def faust_app(options: AgentOptions, data_dir: Path) -> faust.App:
     """Build the app: no agents yet, stock transport.
 
     Args:
-        options: All that varies.
+        options: All settings that vary.
         data_dir: Folder for Faust's own files; must exist.
     """
     app = faust.App(
@@ -70,11 +73,32 @@ def faust_app(options: AgentOptions, data_dir: Path) -> faust.App:
 
 
 def source_app(options: AgentOptions, hooks: AssignmentHooks, handler: BatchHandler, data_dir: Path) -> faust.App:
-    """Build the whole Faust side: app, chunked transport and the source agent."""
+    """Build the whole Faust side: the chunked transport feeds the source agent, whose scheduler calls the handler."""
     app = faust_app(options, data_dir)
-    build_transport(app, options, hooks)
-    SourceAgent(app, options, handler)
+    app.transport = ChunkTransport(app.conf.broker_consumer, app, options=options, hooks=hooks)
+    SourceAgent(app, app.topic(*options.topics, schema=RawSchema()), options, handler)
     return app
+
+
+class RawSchema(Schema):  # type: ignore[type-arg]  # generic over key and value; neither is decoded here
+    """Passes chunks through; the pipeline decodes a whole batch at a time."""
+
+    def compile(
+        self,
+        app: Any,  # noqa: ANN401  # Faust's signature
+        *,
+        on_key_decode_error: Any = None,  # noqa: ANN401
+        on_value_decode_error: Any = None,  # noqa: ANN401
+        default_propagate: bool = False,
+    ) -> Callable[..., Awaitable[EventT[Any]]]:
+        """Make the function that turns a message into an event."""
+        create = app.create_event
+
+        async def decode(message: Message, *, propagate: bool = default_propagate) -> EventT[Any]:
+            event: EventT[Any] = create(message.key, message.value, message.headers, message)
+            return event
+
+        return decode
 
 
 def _add_pages(app: faust.App) -> None:

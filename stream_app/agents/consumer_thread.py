@@ -1,10 +1,10 @@
 """The consumer's own thread: claims, seeks and fetches, all on aiokafka's event loop.
 
-Invariant: every record handed over was fetched after the seek of the current assignment, and the ranges of one
-partition join without a gap. It holds because the fetch in flight is ended before partitions go and before they are
-sought, and because the fetcher's position is read in the same instant (no await between) as the records.
+Invariant: every record that `fetch` returns was fetched after the seek of the current assignment, and the ranges of one partition
+join without a gap. It holds because the thread ends the fetch in flight before partitions go and before it seeks, and because it
+reads the fetcher's position in the same instant (no await between) as the records.
 
-Leans on private parts of aiokafka and Faust that `tests/unit/stream_app/agents/test_private_methods.py` pins.
+Uses private parts of aiokafka and Faust; `tests/unit/stream_app/agents/test_private_methods.py` pins them.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError
 from faust.transport.drivers import aiokafka as driver
 
-from stream_app.agents.chunks import Chunk, measure
 from stream_app.agents.lenient_headers import tolerate_odd_headers
-from stream_app.agents.ports import LogPosition, TopicPartition
+from stream_app.agents.ports import WEIGHT_BYTES, Chunk, LogPosition, StartPositions, TopicPartition
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Coroutine, Iterable, Mapping
+    from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
 
+    from aiokafka import ConsumerRecord
     from faust.types import TP
 
-    from stream_app.agents.transport import ChunkConsumer
+    from stream_app.agents.ports import AppSideConsumer
 
-__all__ = ["ChunkThread", "StartPositions"]
+__all__ = ["ChunkThread"]
 
 T = TypeVar("T")
 
@@ -37,14 +37,8 @@ _IDLE_S = 0.02
 _RETRY_BACKOFF_MS = 250  # aiokafka logs several lines a try while a broker is away
 
 
-class StartPositions(dict[TopicPartition, int]):
-    """Where each partition of an assignment was sought to; `committed`: Kafka's offset of those that have one."""
-
-    committed: dict[TopicPartition, int]
-
-
 class ChunkThread(driver.AIOKafkaConsumerThread):
-    """aiokafka's consumer in its thread, fetching chunks in place of records."""
+    """aiokafka's consumer in its thread; it fetches chunks where Faust's own fetches records."""
 
     _generation = 0  # assignments so far in this process
     _token = 0  # the assignment that `_positions` belongs to; 0 while there is none
@@ -57,9 +51,9 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
         self._positions = {}
 
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
-        # Faust's own hard-codes read_uncommitted and a fetch wait of 1.5 s, and picks an assignor that does not keep
-        # partition p of all topics together when it has no tables. Range does, for topics of equal partition counts.
-        conf, options = self.app.conf, self._chunk_consumer.options
+        # Faust's own method hard-codes read_uncommitted and a fetch wait of 1.5 s, and its assignor does not keep partition p
+        # of all topics together when there are no tables. The range assignor does, for topics of equal partition counts.
+        conf, options = self.app.conf, self._app_side.options
         tolerate_odd_headers()
         self._assignor = RangePartitionAssignor
         return aiokafka.AIOKafkaConsumer(
@@ -70,7 +64,7 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
             partition_assignment_strategy=[self._assignor],
             enable_auto_commit=False,
             retry_backoff_ms=_RETRY_BACKOFF_MS,
-            auto_offset_reset="none",  # never jump silently: starting points are chosen in `_seek`
+            auto_offset_reset="none",  # never jump silently: `_choose_starts` chooses the offsets
             max_poll_interval_ms=int((conf.broker_max_poll_interval or 0) * 1000),
             max_partition_fetch_bytes=conf.consumer_max_fetch_size,
             fetch_min_bytes=options.fetch_min_bytes,
@@ -87,19 +81,19 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
         )
 
     @property
-    def _chunk_consumer(self) -> ChunkConsumer:
-        return cast("ChunkConsumer", self.consumer)
+    def _app_side(self) -> AppSideConsumer:
+        return cast("AppSideConsumer", self.consumer)
 
     async def on_start(self) -> None:
-        """Start aiokafka's consumer, and hear of what ends its group membership."""
+        """Start aiokafka's consumer, and end the worker on an error that ends its group membership."""
         await super().on_start()
         coordinator = self._ensure_consumer()._coordinator
         push = coordinator._push_error_to_user
 
         def push_and_fail(error: BaseException) -> Awaitable[Any]:
-            # aiokafka leaves the error for the next fetch and waits until that has taken it. Between two assignments
-            # nothing is fetched: the worker would stand still for ever, and look alive.
-            self._failing = asyncio.ensure_future(self._on_app_loop(self._chunk_consumer.fail("group membership", error)))
+            # aiokafka leaves the error for the next fetch and waits for that fetch. Between two assignments nothing is
+            # fetched: the worker would wait for ever and look alive.
+            self._failing = asyncio.ensure_future(self._on_app_loop(self._app_side.fail("group membership", error)))
             waiting: Awaitable[Any] = push(error)
             return waiting
 
@@ -110,25 +104,25 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
         try:
             await super().on_thread_stop()
         except asyncio.CancelledError:
-            # aiokafka cancels a fetch that backs off and lets that escape from the middle of its stop. Faust would then
-            # wait for this thread for ever.
+            # aiokafka cancels a fetch that backs off, and the cancellation escapes from the middle of its stop. Faust would
+            # then wait for this thread for ever.
             kafka = self._ensure_consumer()
             await kafka._coordinator.close()
             await kafka._client.close()
 
-    # Faust's listener calls these two from aiokafka's rebalance, which waits for them.
+    # Faust's listener calls the next two from aiokafka's rebalance, which waits for them.
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Stop handing over, then let the app's side drain and commit."""
+        """End the fetch in flight, then let the app's side drain and commit."""
         await self._stop_fetching()
         await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Claim, choose where to start, seek; only then let the app's side go on."""
+        """Claim the partitions, choose the start offsets, seek; then start the assignment on the app's side."""
         await self._stop_fetching()
         self._generation += 1
         token = self._token = self._generation
-        consumer = self._chunk_consumer
+        consumer = self._app_side
         try:
             fronts = await self._on_app_loop(consumer.claim(_partitions_of(assigned), token))
             starts = await self._choose_starts(_partitions_of(assigned), fronts)
@@ -144,7 +138,7 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def _choose_starts(self, assigned: frozenset[TopicPartition], fronts: Mapping[TopicPartition, int]) -> StartPositions:
-        """The lower of the store's front and Kafka's offset; the one that exists; else the beginning of the log."""
+        """The lower of the store's front and Kafka's committed offset; the only one there is; else the beginning of the log."""
         kafka = self._ensure_consumer()
         tps = {place: aiokafka.TopicPartition(*place) for place in assigned}
         starts = StartPositions()
@@ -161,7 +155,7 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
             start = min(known, default=beginnings[tp])
             if not beginnings[tp] <= start <= ends[tp]:
                 position = LogPosition(start, beginnings[tp], ends[tp])
-                start = await self._on_app_loop(self._chunk_consumer.hooks.on_out_of_range(place, position))
+                start = await self._on_app_loop(self._app_side.hooks.on_out_of_range(place, position))
             starts[place] = start
         return starts
 
@@ -198,9 +192,9 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
         return self._cut_chunks(kafka, token, records)
 
     async def _stop_fetching(self) -> None:
-        """End the fetch in flight. It would take records of the next assignment, and nobody would be given them."""
+        """End the fetch in flight; it would take records of the next assignment and lose them."""
         self._token = 0
-        self._positions.clear()  # from here on `fetch` begins nothing
+        self._positions.clear()  # from here on `fetch` starts nothing
         if self._fetching is not None and not self._fetching.done():
             self._fetching.cancel()
             await asyncio.wait([self._fetching])
@@ -208,7 +202,7 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
     def _cut_chunks(self, kafka: aiokafka.AIOKafkaConsumer, token: int, records: Mapping[Any, list[Any]]) -> list[Chunk]:
         subscription = kafka._subscription.subscription
         assignment = subscription and subscription.assignment
-        most = self._chunk_consumer.options.chunk_events
+        most = self._app_side.options.chunk_events
         chunks: list[Chunk] = []
         for tp, position in self._positions.items():
             state = assignment.state_value(tp) if assignment and tp in assignment.tps else None
@@ -220,7 +214,7 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
                 raise IllegalStateError(f"{place}: offset {fetched[0].offset} came, {start} is next")
             highwater = -1 if state.highwater is None else state.highwater
             while start < stop:  # without records, only markers or holes: an empty chunk moves the front over them
-                count, size_bytes = measure(fetched, most)
+                count, size_bytes = _fit(fetched, most)
                 part, fetched = fetched[:count], fetched[count:]
                 end = part[-1].offset + 1 if fetched else stop
                 chunks.append(Chunk(tp.topic, tp.partition, start, end, token, part, True, highwater, size_bytes))
@@ -231,14 +225,13 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
         return chunks
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        # The position that counts lives in the store, so a commit that fails is no reason to stop: the next one says it
-        # again.
+        # The position that counts is in the store, so a failed commit of offsets is no reason to stop: the next one repeats it.
         kafka = self._ensure_consumer()
         owned = kafka.assignment()
-        wanted = {aiokafka.TopicPartition(*tp): offset for tp, offset in offsets.items()}
-        patience_s = self._chunk_consumer.options.drain_timeout_ms / 1000  # else it tries while the broker is away
+        by_partition = {aiokafka.TopicPartition(*tp): offset for tp, offset in offsets.items()}
+        patience_s = self._app_side.options.drain_timeout_ms / 1000  # without a limit it tries until the broker is back
         try:
-            await asyncio.wait_for(kafka.commit({tp: offset for tp, offset in wanted.items() if tp in owned}), patience_s)
+            await asyncio.wait_for(kafka.commit({tp: offset for tp, offset in by_partition.items() if tp in owned}), patience_s)
         except (KafkaError, IllegalStateError, TimeoutError) as error:
             self.log.warning("offsets not committed, will be tried again: %s %s", type(error).__name__, error)
             return False
@@ -250,3 +243,16 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
 
 def _partitions_of(tps: Iterable[TP]) -> frozenset[TopicPartition]:
     return frozenset(TopicPartition(tp.topic, tp.partition) for tp in tps)
+
+
+def _fit(records: Sequence[ConsumerRecord[bytes | None, bytes | None]], most: int) -> tuple[int, int]:
+    """How many of the records make a chunk of at most the weight `most`, and their bytes; at least one, whatever its weight."""
+    count = min(len(records), most)
+    size = 0
+    for number in range(count):
+        record = records[number]
+        grown = size + record.serialized_key_size + record.serialized_value_size
+        if grown > most * WEIGHT_BYTES and number:
+            return number, size
+        size = grown
+    return count, size

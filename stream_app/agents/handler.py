@@ -32,9 +32,8 @@ from stream_app.pipeline import Pipeline
 from stream_app.store.port import Claim, CommitStatus, GroupStep, Store
 
 if TYPE_CHECKING:
-    from stream_app.agents.chunks import Chunk
     from stream_app.agents.ownership import OwnershipTracker
-    from stream_app.agents.ports import CommitBarrier
+    from stream_app.agents.ports import Chunk, CommitBarrier
     from stream_app.agents.publisher import Publisher
     from stream_app.codec.answers import SourceRecord
     from stream_app.metrics import Metrics

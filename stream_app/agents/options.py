@@ -30,7 +30,7 @@ class AgentOptions:
             there): tiny chunks cost more than they bring. Gathering there, not by a pause here, halves the wait.
         fetch_min_bytes: So much and the broker answers at once.
         chunk_events: Most weight of a chunk; a chunk always holds at least one record. The unit here and in the two below is
-            a record or 4 KiB of keys and values, whichever is more (`stream_app.agents.chunks`): bounds bytes too.
+            a record or 4 KiB of keys and values, whichever is more (`ports.Chunk.weight`): bounds bytes too.
         buffer_chunks: Chunks that may wait in Faust's own buffer.
         buffer_events: Weight that may wait, over all partitions, before fetching pauses: bounds memory (16,384 are 64 MiB,
             and what one fetch brings beyond it).

@@ -1,12 +1,11 @@
-"""Faust's consumer and transport, handing over chunks in place of records.
+"""Faust's consumer and transport; they deliver chunks where Faust's own deliver records.
 
-Invariant: an offset is committed only when every chunk below it, from where the assignment started, has been
-acknowledged by the assignment that fetched it. One number per partition, the front, keeps it: an acknowledgement counts
-only for the current assignment and only at the front; one beyond the front means that a chunk was lost on the way, and
-ends the worker.
+Invariant: an offset is committed only when every chunk below it, from the start of the assignment, has been acknowledged by the
+assignment that fetched it. One number for each partition, the front, keeps it: an acknowledgement counts only for the current
+assignment and only at the front. One beyond the front means that a chunk was lost on the way, and ends the worker.
 
-Stock Faust spends 200 us an event on four asyncio tasks per message. Here all chunks of one fetch travel as one message, a
-*haul*, so that it is spent once a fetch and not once a partition.
+Faust's own consumer spends 200 us an event on four asyncio tasks for each message. Here all chunks of one fetch travel as one
+message, so that this cost is paid once for each fetch.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from aiokafka.errors import ConsumerStoppedError, KafkaError
-from faust.serializers.schemas import Schema
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
@@ -29,30 +28,30 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     import faust
-    from faust.types import EventT, Message
+    from faust.types import Message
 
-    from stream_app.agents.chunks import Chunk
-    from stream_app.agents.consumer_thread import StartPositions
     from stream_app.agents.options import AgentOptions
-    from stream_app.agents.ports import AssignmentHooks
+    from stream_app.agents.ports import AssignmentHooks, Chunk, StartPositions
+    from stream_app.errors import FencedError
 
-__all__ = ["ChunkConsumer", "ChunkTransport", "RawSchema", "build_transport"]
+__all__ = ["ChunkConsumer", "ChunkTransport"]
 
-_IDLE_S = 0.02  # between two looks when nothing may be fetched
+_POLL_S = 0.1  # between two looks at the generation, which has no asyncio.Event
+_IDLE_S = 0.02  # pause before the next try when nothing may be fetched
 _FETCH_WAIT_MS = 1_000
-_MOST_ASSIGNMENTS, _ASSIGNMENTS_S = 10, 60.0  # so many assignments in so many seconds: no scaling does that
+_MOST_ASSIGNMENTS, _ASSIGNMENTS_S = 10, 60.0  # this many assignments in this many seconds: no scaling does that
 
 
 class ChunkConsumer(driver.Consumer):
-    """The app-loop half of the consumer: fronts, acknowledgements, commits, and the drain at a revoke or a stop."""
+    """The consumer on the app's loop (see `ports.AppSideConsumer`): fronts, acknowledgements, commits, drain."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  # Faust's own arguments, passed on
         super().__init__(*args, **kwargs)
-        transport: ChunkTransport = self.transport  # type: ignore[assignment]  # the one that created it
+        transport: ChunkTransport = self.transport  # type: ignore[assignment]  # it created this consumer
         self.options = transport.options
         self.hooks = transport.hooks
         self.drainer: Callable[[float], Awaitable[None]] | None = None
-        self.generation = 0  # assignment whose acknowledgements count; 0 = none
+        self.generation = 0  # the assignment whose acknowledgements count; 0 = none
         self._claimed: frozenset[TopicPartition] = frozenset()
         self._fronts: dict[TP, int] = {}
         self._waiting_weight = 0
@@ -62,7 +61,7 @@ class ChunkConsumer(driver.Consumer):
     def _new_consumer_thread(self) -> ChunkThread:
         return ChunkThread(self, loop=self.loop, beacon=self.beacon)
 
-    # -- assignment: `claim`, `begin` and `fail` are called by the thread, on this loop --
+    # -- assignment: the thread calls `claim`, `start_assignment` and `fail`, on this loop --
 
     async def claim(self, partitions: frozenset[TopicPartition], generation: int) -> Mapping[TopicPartition, int]:
         """Claim the partitions in the store and return the fronts it knows."""
@@ -72,7 +71,7 @@ class ChunkConsumer(driver.Consumer):
         return fronts
 
     def _check_instance_id(self) -> None:
-        """Two processes with one static instance id take the partitions from each other for ever."""
+        """Refuse a fast series of assignments: two processes with one instance id take each other's partitions."""
         now_s = time.monotonic()
         self._assigned_s.append(now_s)
         if self.options.instance and len(self._assigned_s) == _MOST_ASSIGNMENTS and now_s - self._assigned_s[0] < _ASSIGNMENTS_S:
@@ -83,7 +82,7 @@ class ChunkConsumer(driver.Consumer):
             raise ContractError(msg)
 
     async def start_assignment(self, generation: int, starts: StartPositions) -> None:
-        """From now on acknowledgements of this assignment count, from these starts."""
+        """Count acknowledgements of this assignment from now on, from these offsets."""
         self._fronts = {TP(*place): start for place, start in starts.items()}
         self._acked.clear()
         self._read_offset.clear()
@@ -92,12 +91,12 @@ class ChunkConsumer(driver.Consumer):
         self._committed_offset.update({TP(*place): offset for place, offset in starts.committed.items()})
         self._waiting_weight = 0
         self.generation = generation
-        shown = {f"{topic}-{partition}": offset for (topic, partition), offset in sorted(starts.items())}
-        self.log.info("assignment %d starts at %s", generation, shown)
+        offsets = {f"{topic}-{partition}": offset for (topic, partition), offset in sorted(starts.items())}
+        self.log.info("assignment %d starts at %s", generation, offsets)
         self.add_future(self._watch_background(generation))
 
     async def _watch_background(self, generation: int) -> None:
-        """An error of what the hooks do in the background ends the worker, also when no batch comes that could raise it."""
+        """End the worker if republishing fails, also when no batch comes that would raise the error."""
         try:
             await self.hooks.wait_republished()
         except Exception as error:  # noqa: BLE001  # whatever it is, it ends the worker
@@ -109,11 +108,27 @@ class ChunkConsumer(driver.Consumer):
         self.log.critical("%s failed, the worker stops: %s: %s", what, type(error).__name__, error)
         await self.app.crash(error)
 
+    async def expect_new_assignment(self, generation: int, fence: FencedError) -> None:
+        """Return when another assignment than this one is current; end the worker if none comes in time."""
+        # A worker learns at its next heartbeat, or when it rejoins, that it has lost its partitions.
+        patience_s = 2 * self.options.session_timeout_ms / 1000 + 5
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience_s):
+                while self.generation == generation:  # noqa: ASYNC110
+                    await asyncio.sleep(_POLL_S)
+            return
+        message = (
+            f"the store has given this worker's partitions to another ({fence}), but group {self.options.group!r} "
+            f"did not rebalance in {patience_s:.0f} s: check that no two workers share an instance id "
+            "and no two groups share a store prefix"
+        )
+        await self.fail("fencing", ContractError(message))
+
     async def perform_seek(self) -> None:
-        """Faust asks for a seek to the committed offsets here; the thread has sought already, to better ones."""
+        """Do nothing: Faust wants a seek to the committed offsets, but the thread has already sought to better ones."""
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Stop, drain, commit, tell the hooks; from then on nothing of the old assignment counts."""
+        """Stop the flow, drain, commit, call the hooks; afterwards nothing of the old assignment counts."""
         if revoked and not self.should_stop:
             self.stop_flow()
             self.app.flow_control.suspend()
@@ -139,12 +154,12 @@ class ChunkConsumer(driver.Consumer):
             await self.commit()
 
     async def wait_empty(self) -> None:
-        """Faust calls this on SIGTERM, before it cancels the agents."""
+        """Drain, commit and release the assignment; Faust calls this on SIGTERM, before it cancels the agents."""
         await self._drain_and_commit()
         await self._release_assignment()
 
     def close(self) -> None:
-        """Faust calls this at a rebalance while it stops, from the wrong loop; the thread's own stop closes all."""
+        """Do nothing: Faust calls this from the wrong loop at a rebalance during a stop; the thread's stop closes everything."""
 
     def _crashed_app(self) -> bool:
         return cast("faust.App", self.app)._crashed.is_set()
@@ -152,9 +167,9 @@ class ChunkConsumer(driver.Consumer):
     # -- chunks in --
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ASYNC109  # Faust's signature
-        """Yield the chunks of a fetch as one message; Faust calls it again and again."""
+        """Yield the chunks of one fetch as one message; Faust calls this in a loop."""
         chunks = await self._next_chunks()
-        # A change of flow or assignment makes them void: an assignment follows and seeks.
+        # A change of flow or assignment makes the chunks void: an assignment follows and seeks.
         if not chunks or not self.flow_active or chunks[0].generation != self.generation or self.should_stop:
             return
         for chunk in chunks:
@@ -178,12 +193,12 @@ class ChunkConsumer(driver.Consumer):
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(fetch, thread.thread_loop))
         except KafkaError as error:
             if isinstance(error, ConsumerStoppedError):
-                raise  # Faust knows what to do
+                raise  # Faust handles it
             await self.fail("fetching", error)
             return []
 
     def _message(self, chunks: list[Chunk]) -> ConsumerMessage:
-        first = chunks[0]  # Faust wants one place for a message; it uses it to route the message, all topics to one agent
+        first = chunks[0]  # Faust routes a message by one partition; all topics go to one agent
         return ConsumerMessage(
             first.topic,
             first.partition,
@@ -192,7 +207,7 @@ class ChunkConsumer(driver.Consumer):
             0,
             [],
             None,
-            chunks,  # type: ignore[arg-type]  # RawSchema passes it on untouched
+            chunks,  # type: ignore[arg-type]  # RawSchema passes them on unchanged
             None,
             0,
             0,
@@ -201,21 +216,21 @@ class ChunkConsumer(driver.Consumer):
         )
 
     def release_room(self, chunk: Chunk) -> None:
-        """The chunk has left the queue of waiting ones: there is room to fetch more."""
+        """Free the buffer space of a chunk that has left the queue: there is room to fetch more."""
         if chunk.generation == self.generation:
             self._waiting_weight -= _weight(chunk)
 
     def commit_age_s(self) -> float:
-        """Seconds since offsets were last committed."""
+        """Return the seconds since offsets were last committed."""
         return time.monotonic() - self.last_commit_s
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        """Chunks carry their own ranges; Faust's tree of gaps is not used."""
+        """Do nothing: chunks carry their own ranges, so Faust's tree of gaps is not used."""
 
     # -- acknowledgements out --
 
     def ack(self, message: Message) -> bool:
-        """Forget a haul whose chunks are all done; `done` has moved the fronts."""
+        """Forget the message of a fetch whose chunks are all acknowledged; `acknowledge` has moved the fronts."""
         if message.acked:
             return False
         message.acked = True
@@ -223,7 +238,7 @@ class ChunkConsumer(driver.Consumer):
         return True
 
     def acknowledge(self, chunk: Chunk) -> bool:
-        """Move the front of the chunk's partition, if the chunk is of the current assignment."""
+        """Move the front of the chunk's partition, if the chunk belongs to the current assignment."""
         tp = TP(chunk.topic, chunk.partition)
         if chunk.generation != self.generation or tp not in self._fronts:
             self.log.info("acknowledgement of %r came after its assignment; it will be read again", chunk)
@@ -255,7 +270,7 @@ class ChunkConsumer(driver.Consumer):
         return True
 
     async def verify_all_partitions_active(self) -> None:
-        """Faust's own stall detector compares clocks of two kinds; `last_commit_s` and the lag are what to watch."""
+        """Do nothing: Faust's stall detector compares two kinds of clocks; watch `last_commit_s` and the lag instead."""
 
 
 class ChunkTransport(driver.Transport):
@@ -269,33 +284,5 @@ class ChunkTransport(driver.Transport):
         self.hooks = hooks
 
 
-class RawSchema(Schema):  # type: ignore[type-arg]  # generic over key and value, neither is decoded here
-    """Passes chunks through: decoding is the pipeline's work, a whole batch at a time."""
-
-    def compile(
-        self,
-        app: Any,  # noqa: ANN401  # Faust's signature
-        *,
-        on_key_decode_error: Any = None,  # noqa: ANN401
-        on_value_decode_error: Any = None,  # noqa: ANN401
-        default_propagate: bool = False,
-    ) -> Callable[..., Awaitable[EventT[Any]]]:
-        """Make the function that turns a message into an event."""
-        create = app.create_event
-
-        async def decode(message: Message, *, propagate: bool = default_propagate) -> EventT[Any]:
-            event: EventT[Any] = create(message.key, message.value, message.headers, message)
-            return event
-
-        return decode
-
-
-def build_transport(app: faust.App, options: AgentOptions, hooks: AssignmentHooks) -> ChunkTransport:
-    """Give the app the chunked transport. Call it before the app's consumer is first used."""
-    transport = ChunkTransport(app.conf.broker_consumer, app, options=options, hooks=hooks)
-    app.transport = transport
-    return transport
-
-
 def _weight(chunk: Chunk) -> int:
-    return max(chunk.weight, 1)  # empty ones take memory too
+    return max(chunk.weight, 1)  # an empty chunk takes memory too

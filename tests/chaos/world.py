@@ -12,10 +12,9 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from stream_app.agents.chunks import Chunk
 from stream_app.agents.handler import ScoringHandler
 from stream_app.agents.ownership import OwnershipTracker
-from stream_app.agents.ports import TopicPartition
+from stream_app.agents.ports import Chunk, TopicPartition
 from stream_app.agents.publisher import Publisher
 from stream_app.codec.outbox import Messages
 from stream_app.errors import ContractError, FencedError, StoreRolledBackError

@@ -27,8 +27,7 @@ from stream_app.errors import ContractError, FencedError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stream_app.agents.chunks import Chunk
-    from stream_app.agents.ports import CommitBarrier
+    from stream_app.agents.ports import Chunk, CommitBarrier
 
 log = logging.getLogger("transport_worker")
 

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_app.agents.batching import BatchScheduler, Delivery
-from stream_app.agents.chunks import Chunk
-from stream_app.agents.ports import CommitBarrier
+from stream_app.agents.ports import Chunk, CommitBarrier
 
 DEADLINE_S = 0.020
 START_S = 1_000.0
@@ -47,7 +46,7 @@ class Bench:
         self.acknowledged: list[int] = []
         self.queued: dict[int, float] = {}
         self._busy_s = busy_s
-        self.scheduler: BatchScheduler[int] = BatchScheduler(
+        self.scheduler: BatchScheduler = BatchScheduler(
             1,
             self,
             acknowledge=self._acknowledge,
@@ -63,13 +62,13 @@ class Bench:
         await barrier.wait_previous_committed()
         barrier.mark_committed()
 
-    async def _acknowledge(self, start: int) -> None:
-        self.acknowledged.append(start)
+    async def _acknowledge(self, delivery: Delivery) -> None:
+        self.acknowledged.append(delivery.chunk.start)
 
     def put(self, start: int, events: int, *, group: int = 0, more: bool = False) -> None:
         self.queued[start] = asyncio.get_running_loop().time()
         records: list[Any] = [None] * events
-        self.scheduler.put(Delivery(Chunk("clicks", group, start, start + events, 1, records, more=more), start))
+        self.scheduler.put(Delivery(Chunk("clicks", group, start, start + events, 1, records, more=more)))
 
     def after_s(self) -> list[tuple[float, list[int]]]:
         """When each batch began, in whole microseconds after the start, and what was in it."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stream_app.agents.batching import BatchScheduler, Delivery
-from stream_app.agents.chunks import Chunk
+from stream_app.agents.ports import Chunk
 from stream_app.errors import AbandonedError, FencedError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Bench:
         self.handler = RecordingHandler()
         self.acknowledged: list[int] = []
         self.taken: list[int] = []
-        self.scheduler: BatchScheduler[int] = BatchScheduler(
+        self.scheduler: BatchScheduler = BatchScheduler(
             1,
             self.handler,
             acknowledge=self.acknowledge,
@@ -59,11 +59,11 @@ class Bench:
             in_flight=in_flight,
         )
 
-    async def acknowledge(self, start: int) -> None:
-        self.acknowledged.append(start)
+    async def acknowledge(self, delivery: Delivery) -> None:
+        self.acknowledged.append(delivery.chunk.start)
 
     def put(self, start: int, events: int, *, more: bool = False) -> None:
-        self.scheduler.put(Delivery(make_chunk(start, events, more=more), start))
+        self.scheduler.put(Delivery(make_chunk(start, events, more=more)))
 
     def hold(self, *firsts: int) -> None:
         for first in firsts:
@@ -87,7 +87,7 @@ def test_bytes_bound_a_batch_as_records_do() -> None:
     async def scenario() -> None:
         bench = Bench(batch_events=10, in_flight=1)
         for start, size_bytes in enumerate((3 * 4096, 7 * 4096, 4096, 50 * 4096, 4095)):
-            bench.scheduler.put(Delivery(make_chunk(start, 1, size_bytes=size_bytes), start))
+            bench.scheduler.put(Delivery(make_chunk(start, 1, size_bytes=size_bytes)))
         running = asyncio.create_task(bench.scheduler.run())
         await settle()
         bench.scheduler.close()
@@ -101,7 +101,7 @@ def test_a_backlog_is_taken_group_by_group_and_each_gets_its_turn() -> None:
     async def scenario() -> None:
         bench = Bench(batch_events=10, in_flight=1)
         for start, group in ((0, 0), (5, 0), (10, 0), (100, 1), (105, 1), (200, 2)):
-            bench.scheduler.put(Delivery(make_chunk(start, 5, group=group), start))
+            bench.scheduler.put(Delivery(make_chunk(start, 5, group=group)))
         running = asyncio.create_task(bench.scheduler.run())
         await settle()
         assert bench.handler.begun == [[0, 5], [100, 105], [200, 10]]
@@ -117,12 +117,12 @@ def test_while_a_batch_is_in_flight_the_next_ones_share_the_waiting_groups() -> 
         bench = Bench(batch_events=100, in_flight=3)
         bench.hold(0)
         for start, group in ((0, 0), (100, 1), (200, 2)):
-            bench.scheduler.put(Delivery(make_chunk(start, 5, group=group), start))
+            bench.scheduler.put(Delivery(make_chunk(start, 5, group=group)))
         running = asyncio.create_task(bench.scheduler.run())
         await settle()
         assert bench.handler.begun == [[0, 100, 200]]  # nothing was in flight: all that waited
         for start, group in ((5, 0), (105, 1), (205, 2)):
-            bench.scheduler.put(Delivery(make_chunk(start, 5, group=group), start))
+            bench.scheduler.put(Delivery(make_chunk(start, 5, group=group)))
         await settle()
         assert bench.handler.begun[1:] == [[5, 105], [205]]  # half of three, rounded up; then half of one
         bench.let_go(0)
@@ -139,7 +139,7 @@ def test_a_batch_waits_for_commits_of_its_own_groups_only_and_is_acknowledged_in
         bench = Bench(batch_events=5, in_flight=3)
         bench.hold(0)
         for start, group in ((0, 0), (100, 1), (5, 0)):
-            bench.scheduler.put(Delivery(make_chunk(start, 5, group=group), start))
+            bench.scheduler.put(Delivery(make_chunk(start, 5, group=group)))
         running = asyncio.create_task(bench.scheduler.run())
         await settle()
         assert bench.handler.committed == [100]  # group 0 is held, and its second batch waits for the first
@@ -160,7 +160,7 @@ def test_a_batch_that_fails_takes_the_later_ones_of_its_group_with_it() -> None:
         bench.hold(0)
         bench.handler.errors[0] = FencedError("on purpose")
         for start, group in ((0, 0), (100, 1), (5, 0)):
-            bench.scheduler.put(Delivery(make_chunk(start, 5, group=group), start))
+            bench.scheduler.put(Delivery(make_chunk(start, 5, group=group)))
         running = asyncio.create_task(bench.scheduler.run())
         await settle()
         bench.let_go(0)

@@ -13,8 +13,8 @@ from aiokafka.errors import IllegalStateError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_app.agents.chunks import Chunk
 from stream_app.agents.consumer_thread import ChunkThread
+from stream_app.agents.ports import Chunk
 from stream_app.agents.ports import TopicPartition as Place
 
 if TYPE_CHECKING:

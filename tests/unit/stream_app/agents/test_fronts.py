@@ -12,7 +12,7 @@ from weakref import WeakSet
 import pytest
 from faust.types import TP, ConsumerMessage
 
-from stream_app.agents.chunks import Chunk
+from stream_app.agents.ports import Chunk
 from stream_app.agents.transport import ChunkConsumer
 from stream_app.errors import ContractError
 

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from stream_app.agents.chunks import Chunk
 from stream_app.agents.handler import ScoringHandler
 from stream_app.agents.ownership import OwnershipTracker
-from stream_app.agents.ports import LogPosition, TopicPartition
+from stream_app.agents.ports import Chunk, LogPosition, TopicPartition
 from stream_app.agents.publisher import Publisher
 from stream_app.clock import SettableClock
 from stream_app.codec.outbox import Messages, decode_outbox
