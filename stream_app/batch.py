@@ -1,7 +1,7 @@
-"""What a batch is on its way through the pipeline: the offsets it applies, its decoded events, and what was judged of them.
+"""The values of a batch in the pipeline: the offsets it applies, its decoded events, and its scored events.
 
-Plain values, made by `stream_app.pipeline` and read by whoever answers them (`stream_app.outputs`), commits them or writes
-them to files. Rows of all arrays are the batch's events in folding order.
+`stream_app.pipeline` builds these plain values; `stream_app.outputs`, the handler and replay read them. The rows of all arrays
+are the batch's events in folding order.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["DecodedBatch", "OffsetSpan", "ScoredBatch"]
 
 @dataclass(frozen=True, slots=True)
 class OffsetSpan:
-    """Offsets [start, end) of one topic that a batch applies to a group, under the epoch it was claimed with."""
+    """Offsets [start, end) of one topic that a batch applies to a group, under the epoch of the group's claim."""
 
     group: int
     epoch: str
@@ -36,7 +36,7 @@ class OffsetSpan:
 
 @dataclass(frozen=True, slots=True)
 class DecodedBatch:
-    """A decoded batch: events in folding order with their coordinates and groups, and the records that are no events."""
+    """A decoded batch: events in folding order with their coordinates and groups, and the invalid records."""
 
     spans: Sequence[OffsetSpan]
     events: list[Event]
@@ -50,11 +50,11 @@ class DecodedBatch:
 
 @dataclass(frozen=True, slots=True)
 class ScoredBatch:
-    """A batch's folded and scored rows, and the outboxes of the earlier commits that its duplicates were answered in."""
+    """A batch's folded and scored rows, and the outboxes of the commits that answered its duplicates first."""
 
     folded: FoldResult
     ranked: RankedBatch
     decisions: Decisions
     alerts: list[bool]
-    commits: npt.NDArray[np.int64]  # (B,) what the step of the event's group will be numbered; a duplicate of less came before
-    earlier: Mapping[tuple[int, int], OutboxBatch | None]  # by (group, commit); None: no longer kept
+    commits: npt.NDArray[np.int64]  # (B,) commit number of the event's step; a lower `duplicate_of` is of an earlier batch
+    earlier: Mapping[tuple[int, int], OutboxBatch | None]  # by (group, commit); None: the store no longer keeps it

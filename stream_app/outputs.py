@@ -1,8 +1,8 @@
-"""What becomes of each record of a batch: answers, a late event or a dead letter; and the journal line that tells of the commit.
+"""Builds the outcome of each record of a batch: answers, a late event or a dead letter; and each commit's journal line.
 
-Every offset in gets exactly one fate: two or three answers, a late event, or a dead letter
-(docs/adr/0007-one-fate-for-each-offset.md). An event that its producer has sent before gets the answers that it got then
-(docs/adr/0009-duplicates.md). Nothing is read or written here: messages are made, group by group, and metrics count them.
+Every offset has exactly one outcome: two or three answers, or a late event, or a dead letter
+(docs/adr/0007-one-fate-for-each-offset.md). A duplicate gets the answers of its first delivery again
+(docs/adr/0009-duplicates.md). This module reads and writes nothing: it builds messages group by group and counts them.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ __all__ = ["OutputBuilder"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputBuilder:
-    """Makes the messages of batches.
+    """Builds the messages of batches.
 
     Attributes:
-        encoder: Makes their bytes.
-        clock: Says when an answer was decided.
+        encoder: Encodes the messages.
+        clock: The time at which an answer is decided.
         metrics: Counts late events, duplicates and dead letters.
-        allowed_lateness_ms: What late events are told that they exceeded.
-        scored_at_ingest: An answer says that it was decided when its record came, not by the clock: of a replay no other time
-            is the same wherever its batches are cut.
-        records_features: Whether each answered event's features are a message too.
+        allowed_lateness_ms: The limit that a late-event message names.
+        scored_at_ingest: Use the record's own time as `scored_time_ms` in place of the clock's: in a replay no other time is
+            independent of where its batches are cut.
+        records_features: Whether to publish the features of each answered event too.
     """
 
     encoder: AnswerEncoder
@@ -51,13 +51,13 @@ class OutputBuilder:
     def build(
         self, batch: DecodedBatch, scored: ScoredBatch | None, reads: Mapping[int, int], serving: str
     ) -> dict[int, OutboxBatch]:
-        """Give every record of the batch its fate.
+        """Build the outcome of every record of the batch.
 
         Args:
-            batch: The batch.
-            scored: Its events, folded and scored; None where it has none.
+            batch: The decoded batch.
+            scored: Its folded and scored events; None if it has no events.
             reads: Group -> commit number that the batch's read saw, for the journal.
-            serving: Version of the model that the journal names where there are no events.
+            serving: Version of the serving model; the journal names it if the batch has no events.
 
         Returns:
             All messages by group, for every group that the batch applies offsets to.
@@ -80,10 +80,10 @@ class OutputBuilder:
         return outboxes
 
     def _journal_line(self, ranked: RankedBatch | None, reads: Mapping[int, int], serving: str, now_ms: int) -> JournalLine:
-        """Say what the lines of all groups of a batch have in common; `ranked` is None where it has no events."""
+        """Build what the journal lines of all groups of a batch have in common; `ranked` is None if it has no events."""
         return JournalLine(
             group=-1,
-            commit=0,  # drawn by the store; filled in when published
+            commit=0,  # the store draws it; filled in when the line is published
             epoch="",
             ranges={},
             reads={str(other): commit for other, commit in reads.items()},
@@ -95,7 +95,7 @@ class OutputBuilder:
         )
 
     def _add_features(self, batch: DecodedBatch, folded: FoldResult, outboxes: Mapping[int, OutboxBatch]) -> None:
-        """Record what the model saw of the events that it answered."""
+        """Add the model's inputs for the answered events."""
         ids = [answer_id(source.topic, source.partition, source.offset) for source in batch.sources]
         rows = encode_feature_rows(ids, folded.inputs(), self.encoder.features_version)
         for record, group, late, value in zip(batch.records, batch.groups, folded.late.tolist(), rows, strict=True):
@@ -118,7 +118,7 @@ class OutputBuilder:
             if duplicate_of[row] < 0:
                 self._add_answers(outbox, key, event, origin, row, scored)
                 continue
-            first_row = firsts.get(_named(source.topic, batch.groups[row], event))
+            first_row = firsts.get(_identity(source.topic, batch.groups[row], event))
             if duplicate_of[row] >= scored.commits[row] and first_row is not None:
                 first, first_event = batch.sources[first_row], batch.events[first_row]
                 origin = origin._replace(
@@ -138,16 +138,16 @@ class OutputBuilder:
     def _answer_again(
         self, outbox: OutboxBatch, key: bytes | None, event: Event, origin: Origin, row: int, scored: ScoredBatch
     ) -> None:
-        """Answer a duplicate of an event of an earlier commit: as it was then, or as of now if that is no longer kept."""
+        """Answer a duplicate of an event of an earlier commit: with the first answers, or with new ones if those are gone."""
         source, group, commit = origin.source, outbox.group, int(scored.folded.duplicate_of[row])
         earlier = scored.earlier.get((group, commit))
-        found = find_first_answers(earlier, key, source.topic, event) if earlier is not None else {}
-        for topic, answer in encode_duplicate_answers(found, source, origin.ingest_time_ms).items():
+        first = find_first_answers(earlier, key, source.topic, event) if earlier is not None else {}
+        for topic, answer in encode_duplicate_answers(first, source, origin.ingest_time_ms).items():
             outbox.add(topic, key, answer)
-        if not found:
+        if not first:
             origin = origin._replace(duplicate_of=commit_name(group, commit))
             self._add_answers(outbox, key, event, origin, row, scored)
-        self.metrics.duplicates.labels(source.topic, "first" if found else "again").inc()
+        self.metrics.duplicates.labels(source.topic, "first" if first else "again").inc()
 
     def _add_answers(
         self, outbox: OutboxBatch, key: bytes | None, event: Event, origin: Origin, row: int, scored: ScoredBatch
@@ -162,9 +162,9 @@ class OutputBuilder:
 
 
 def _add_forgotten(scored: ScoredBatch, outboxes: Mapping[int, OutboxBatch]) -> None:
-    """Note in the journal which earlier answers were looked for and are no longer kept."""
-    for (group, commit), found in scored.earlier.items():
-        if found is None:
+    """Note in the journal which earlier answers the store no longer keeps."""
+    for (group, commit), outbox in scored.earlier.items():
+        if outbox is None:
             outboxes[group].journal.forgotten.append(commit)
 
 
@@ -174,16 +174,16 @@ def _of_group(line: JournalLine, group: int, spans: Sequence[OffsetSpan]) -> Jou
     return msgspec.structs.replace(line, group=group, epoch=own[0].epoch, ranges=ranges, forgotten=[])
 
 
-_Name = tuple[int, str, str, str, int]
+_Identity = tuple[int, str, str, str, int]
 
 
-def _named(topic: str, group: int, event: Event) -> _Name:
-    """What two events have in common that are one event, sent twice: group, topic, user, event id and event time."""
+def _identity(topic: str, group: int, event: Event) -> _Identity:
+    """Identify an event that was sent twice: group, topic, user, event id and event time."""
     return group, topic, event.user, event.event_id, event.event_time_ms
 
 
-def _first_rows(batch: DecodedBatch, scored: ScoredBatch) -> dict[_Name, int]:
-    """Number the events of the batch that are counted, by what names them."""
+def _first_rows(batch: DecodedBatch, scored: ScoredBatch) -> dict[_Identity, int]:
+    """Return the row of each event of the batch that is neither late nor a duplicate, by its identity."""
     counted = (scored.folded.duplicate_of < 0) & ~scored.folded.late
     rows = np.flatnonzero(counted).tolist()
-    return {_named(batch.sources[row].topic, batch.groups[row], batch.events[row]): row for row in rows}
+    return {_identity(batch.sources[row].topic, batch.groups[row], batch.events[row]): row for row in rows}

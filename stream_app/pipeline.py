@@ -1,17 +1,17 @@
-"""The way of one event, on one page. Live and replay call these functions; only clock, source, store and sink differ.
+"""The life of an event on one page. Live and replay call these functions; only clock, source, store and sink differ.
 
-    records -> prepare: decode, columns, rows            no state, no waiting: may run while an earlier batch is scored
-            -> score:   read, fold, model, decide        after the batch before has committed its state
+    records -> prepare: decode, columns, rows            no state, no waiting: runs while earlier batches are scored
+            -> score:   read, fold, score, decide        after the previous batches of its groups have committed
             -> steps:   what to commit, group by group   (the caller commits, publishes and acknowledges, in this order)
 
-A batch is whatever waits, over all partition groups of the worker. Its events are folded in the order (event time, topic,
-partition, offset), and each sees its own past only: its user's events before it, and of a shared entity the own group's events
-before it and the other groups' replicas as the batch's read found them.
+A batch holds what waits in all partition groups of the worker. Its events are folded in the order (event time, topic,
+partition, offset). Each event reads only its own past: its user's earlier events, and for a shared entity the earlier events of
+its own group and the other groups' replicas as the batch's read saw them.
 
-Canonical replay (stream_app/replay/canonical.py) gives records in folding order and says that all are of one group.
+Canonical replay (stream_app/replay/canonical.py) passes records in folding order, all in one group.
 
-What becomes of each record then (answers, a late event, a dead letter) is `stream_app.outputs`' business: every offset in gets
-exactly one fate. An event that its producer has sent before changes no state and gets the answers that it got then
+`stream_app.outputs` builds the outcome of each record: every offset gets answers, a late event or a dead letter, and only one of
+them. A duplicate, an event that its producer sent before, changes no state and gets its first answers again
 (docs/adr/0009-duplicates.md).
 """
 
@@ -47,7 +47,7 @@ __all__ = ["BatchCommit", "Pipeline", "Ranker"]
 
 
 class Ranker(Protocol):
-    """The model and its item index."""
+    """The model and its item index. `stream_app.wiring` draws the implementations around each other."""
 
     @property
     def version(self) -> str:
@@ -55,20 +55,20 @@ class Ranker(Protocol):
         ...
 
     def rank(self, inputs: Mapping[str, npt.NDArray[Any]], users: Sequence[bytes]) -> RankedBatch:
-        """Score B events by model.contract.INPUTS; called in the model's own thread.
+        """Score B events; called in the model's own thread.
 
         Args:
-            inputs: The tensors; their rows' owner may change them once this has returned.
-            users: B digests of 16 bytes: whose event each row is.
+            inputs: The tensors of model.contract.INPUTS; the caller may change them after this returns.
+            users: B digests of 16 bytes, the user of each row.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class BatchCommit:
-    """What to commit, and what to publish once that is done: for each group its step, and the messages in the step's payload.
+    """What to commit, and what to publish afterwards: for each group its step, and the messages in the step's payload.
 
-    `scored` is what the messages were made of; None where the batch has no events.
+    `scored` holds the events that the messages were built from; None if the batch has no events.
     """
 
     steps: list[GroupStep]
@@ -78,7 +78,7 @@ class BatchCommit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pipeline:
-    """Scores batches. Holds no state of its own: what it knows of the past it reads from the store."""
+    """Scores batches. It holds no state: it reads the past from the store."""
 
     decoder: Decoder
     identity: Pseudonymizer
@@ -95,10 +95,10 @@ class Pipeline:
         """Decode a batch.
 
         Args:
-            spans: What the batch applies.
+            spans: The offsets that the batch applies.
             records: Each record with its topic (without prefix); all inside the spans.
-            group: None: a record belongs to the group of its partition, and the batch is put into folding order here. Else all
-                belong to this one, wherever they stand, and they come in folding order; `rows` is left empty.
+            group: None: a record belongs to the group of its partition, and this method sorts the batch into folding order. Else
+                all records belong to this group and come in folding order; `rows` stays empty.
         """
         decoded: list[tuple[int, str, int, int, Event, SourceRecord]] = []
         dead: list[tuple[SourceRecord, str, str, int]] = []
@@ -119,23 +119,23 @@ class Pipeline:
         return DecodedBatch(spans, events, sources, groups, [entry[5] for entry in decoded], dead, columns, rows)
 
     async def learn_layouts(self) -> None:
-        """Tell the store what this catalogue's blobs look like, and learn those of others; before the first claim.
+        """Register this catalogue's layouts in the store and learn the layouts of other catalogues; before the first claim.
 
-        Called at each assignment, and by `score` when it meets a layout that it has not heard of: of two workers with different
-        catalogues that are assigned at once, one may look before the other has written.
+        Called at each assignment, and by `score` when it meets an unknown layout: if two workers with different catalogues are
+        assigned at once, one may read the layouts before the other has written its own.
         """
         self.engine.learn_layouts(await self.store.layouts(self.engine.layout_records()))
 
     async def score(self, batch: DecodedBatch, known: Mapping[int, int] = MappingProxyType({})) -> BatchCommit:
-        """Read the batch's histories, score it, and say what to commit; changes nothing.
+        """Read the state of the batch's entities, score its events, and return what to commit; changes nothing.
 
         Args:
-            batch: What `prepare` made.
-            known: Group -> commit number that the store has confirmed before.
+            batch: The result of `prepare`.
+            known: Group -> last commit number that the store has confirmed.
 
         Raises:
-            StoreRolledBackError: The read saw less than `known` of some group, be it of this batch or not.
-            UnknownLayoutError: State of another catalogue, which the store does not describe either.
+            StoreRolledBackError: The read saw a lower commit number than `known` for some group, of this batch or not.
+            UnknownLayoutError: The state has the layout of another catalogue, and the store does not know it either.
         """
         writes: dict[int, list[StateWrite]] = {}
         snapshot = await self.store.read(batch.rows)
@@ -156,23 +156,25 @@ class Pipeline:
     async def score_folded(
         self, batch: DecodedBatch, folded: FoldResult | None, first: int
     ) -> tuple[Mapping[int, OutboxBatch], ScoredBatch | None]:
-        """Score, decide and answer a batch of one group that was folded elsewhere (a replay that keeps its state unpacked).
+        """Score a batch of one group that the caller has folded, decide, and build its messages.
+
+        A replay that keeps its state unpacked calls this in place of `score`.
 
         Args:
-            batch: What `prepare` made.
-            folded: Its events, each folded under its own running number in the place of a commit's; None where it has none.
-            first: The number of the first one. The store's `answers` are asked for those of lower numbers.
+            batch: The result of `prepare`.
+            folded: Its events, each folded under a running number in place of a commit number; None if it has no events.
+            first: The running number of the first event. Duplicates of lower numbers get their answers from the store.
 
         Returns:
-            The messages by group, and what they were made of.
+            The messages by group, and the scored events.
         """
         scored: ScoredBatch | None = None
         if batch.columns is not None and folded is not None:
             scored = await self._score_and_decide(batch.columns, folded, np.full(len(batch.columns), first, np.int64))
         return self.outputs.build(batch, scored, {}, self.ranker.version), scored
 
-    def _decoded(self, snapshot: Snapshot) -> tuple[dict[str, npt.NDArray[np.int64]], dict[str, MergedReplicas]]:
-        """Per kind the groups' own state, and that of other groups merged."""
+    def _unpack(self, snapshot: Snapshot) -> tuple[dict[str, npt.NDArray[np.int64]], dict[str, MergedReplicas]]:
+        """Return for each kind the groups' own state, and the merged replicas of the other groups."""
         own = {kind: self.engine.unpack(kind, blobs) for kind, blobs in snapshot.own.items()}
         others = {kind: self.engine.merge(kind, blobs) for kind, blobs in snapshot.others.items()}
         return own, others
@@ -180,17 +182,17 @@ class Pipeline:
     async def _fold(
         self, columns: EventColumns, rows: Mapping[str, EntityRows], snapshot: Snapshot
     ) -> tuple[FoldResult, npt.NDArray[np.int64], dict[str, npt.NDArray[np.int64]]]:
-        """Return the features, the number (B,) that each event's step will get, and per kind the groups' own new state."""
+        """Return the features, the commit number (B,) that each event's step will get, and the groups' own new state by kind."""
         try:
-            own, others = self._decoded(snapshot)
-        except UnknownLayoutError:  # who wrote it has described it before
+            own, others = self._unpack(snapshot)
+        except UnknownLayoutError:  # its writer has registered it before writing
             await self.learn_layouts()
-            own, others = self._decoded(snapshot)
+            own, others = self._unpack(snapshot)
         commits = np.array([snapshot.reads[group] + 1 for group in columns.group.tolist()], np.int64)
         return self.engine.fold(columns, rows, own, others, commits), commits, own
 
     async def _score_and_decide(self, columns: EventColumns, folded: FoldResult, commits: npt.NDArray[np.int64]) -> ScoredBatch:
-        """Score the events of a batch and decide; ask for what is known of those that came before."""
+        """Score the events of a batch, decide, and read the earlier answers of its duplicates."""
         loop = asyncio.get_running_loop()
         ranked, earlier = await asyncio.gather(
             loop.run_in_executor(self.model_thread, self.ranker.rank, folded.inputs(), columns.keys["user"]),
@@ -202,27 +204,27 @@ class Pipeline:
     async def _earlier_outboxes(
         self, groups: npt.NDArray[np.int32], duplicate_of: npt.NDArray[np.int64], commits: npt.NDArray[np.int64]
     ) -> dict[tuple[int, int], OutboxBatch | None]:
-        """Ask the store what the commits answered that applied the first ones of this batch's duplicates, group by group.
+        """Read the outboxes of the commits that answered this batch's duplicates first.
 
         Returns:
-            What is kept by (group, commit); None where it is not kept any more.
+            The outbox by (group, commit); None if the store no longer keeps it.
         """
         rows = np.flatnonzero((duplicate_of >= 0) & (duplicate_of < commits))
-        wanted: dict[int, set[int]] = {}
+        by_group: dict[int, set[int]] = {}
         for group, commit in zip(groups[rows].tolist(), duplicate_of[rows].tolist(), strict=True):
-            wanted.setdefault(group, set()).add(commit)
-        answers = await asyncio.gather(*(self.store.answers(group, sorted(numbers)) for group, numbers in wanted.items()))
-        decoded = {payload: decode_outbox(payload) for of in answers for payload in set(of.values())}
+            by_group.setdefault(group, set()).add(commit)
+        answers = await asyncio.gather(*(self.store.answers(group, sorted(numbers)) for group, numbers in by_group.items()))
+        decoded = {payload: decode_outbox(payload) for payloads in answers for payload in set(payloads.values())}
         return {
-            (group, commit): decoded[of[commit]] if commit in of else None
-            for (group, numbers), of in zip(wanted.items(), answers, strict=True)
+            (group, commit): decoded[payloads[commit]] if commit in payloads else None
+            for (group, numbers), payloads in zip(by_group.items(), answers, strict=True)
             for commit in sorted(numbers)
         }
 
     def _state_writes(
         self, rows: Mapping[str, EntityRows], own: Mapping[str, npt.NDArray[np.int64]], folded: FoldResult
     ) -> dict[int, list[StateWrite]]:
-        """Pack what was touched: rows come group by group, so each group's part of a kind is one run of them."""
+        """Pack the rows that the fold touched: rows are sorted by group, so each group's part of a kind is one run of rows."""
         writes: dict[int, list[StateWrite]] = {}
         for kind in self.engine.kinds:
             is_touched = folded.touched[kind.name]

@@ -1,4 +1,16 @@
-"""Builds a worker's parts from the settings. The one place that chooses adapters; nothing here runs."""
+"""Builds a worker's parts from the settings. Only this module chooses adapters; nothing runs here.
+
+The ranker chain of a live worker, outside in; each part implements `stream_app.pipeline.Ranker` around the next:
+
+    DegradingRanker     inference/degrade.py             answers by rules alone while the model fails or is too slow
+    -> SwappableRanker  inference/registry/swap.py       with a registry: champion, challenger's users, shadow
+    -> ModelRanker      inference/ranker.py              one model call, then the best items for each user vector
+       -> Scorer        inference/engines/selection.py   TensorRT or ONNX Runtime CUDA inside FallbackScorer, which moves to
+                                                         the CPU when the GPU is lost; or ONNX Runtime on the CPU
+
+Without a registry the DegradingRanker calls the ModelRanker directly. With `model.engine = "none"` the ranker is a PriorRanker.
+A replay (`build_ranker`) uses the ModelRanker alone.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +70,7 @@ WORK_ROOT: Final = Path(".millrace")  # below the current folder; Faust wants on
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker, ready to run."""
+    """The parts of a worker that is ready to run."""
 
     options: AgentOptions
     handler: ScoringHandler
@@ -67,7 +79,7 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class _Models:
-    """What ranks, and the threads beside it."""
+    """The ranker of a live worker, and the threads beside it."""
 
     ranker: Ranker
     background: Sequence[AbstractContextManager[Any]]
@@ -79,12 +91,12 @@ def build_engine(settings: Settings) -> FeatureEngine:
 
 
 def shared_kinds(engine: FeatureEngine) -> frozenset[str]:
-    """Names of the entity kinds that are kept as a replica a partition group."""
+    """Return the entity kinds with one replica for each partition group."""
     return frozenset(kind.name for kind in engine.kinds if kind.shared)
 
 
 def build_store(settings: Settings, shared: frozenset[str]) -> Store:
-    """Build the store that the settings name; `shared`: entity kinds kept as a replica a partition group.
+    """Build the store that the settings choose; `shared`: entity kinds with one replica for each partition group.
 
     Raises:
         ConfigError: A cluster's URL names a database, or no host.
@@ -105,7 +117,7 @@ def build_worker(settings: Settings) -> Worker:
     """Build everything a live worker needs.
 
     Raises:
-        EngineNotHereError: The engine that the settings name cannot run the model here.
+        EngineNotHereError: The engine of the settings cannot run the model on this machine.
         ContractError: The model does not fit the catalogue, or its files are damaged.
     """
     engine = build_engine(settings)
@@ -126,7 +138,7 @@ def build_worker(settings: Settings) -> Worker:
 
 
 def build_loader(settings: Settings, engine: FeatureEngine) -> RankerLoader:
-    """Build what loads any artefact as the settings say."""
+    """Build the loader of model artefacts."""
     return RankerLoader(
         catalogue_hash=engine.catalogue_hash,
         feature_names=engine.feature_names,
@@ -137,7 +149,7 @@ def build_loader(settings: Settings, engine: FeatureEngine) -> RankerLoader:
 
 
 def build_ranker(settings: Settings, engine: FeatureEngine, metrics: Metrics) -> Ranker:
-    """Load the model that the settings name, of a registry its champion of now, and stay with it: a replay has it or stops.
+    """Load the model of the settings (of a registry its current champion) for a replay, which keeps it or stops.
 
     Raises:
         ContractError: The model does not fit the catalogue, its files are damaged, or the engine cannot run it here.
@@ -156,7 +168,7 @@ def _first_model(settings: Settings, engine: FeatureEngine, metrics: Metrics) ->
 
 
 def _live_models(settings: Settings, engine: FeatureEngine, metrics: Metrics, owner: str) -> _Models:
-    """A worker's models: they follow the registry, where there is one, and have rules alone behind them."""
+    """Build the ranker chain of a live worker; see the module's docstring."""
     model = settings.model
     if model.engine == "none":
         return _Models(PriorRanker(), ())
@@ -187,15 +199,15 @@ def _live_models(settings: Settings, engine: FeatureEngine, metrics: Metrics, ow
 def build_pipeline(
     settings: Settings, engine: FeatureEngine, store: Store, clock: Clock, metrics: Metrics, ranker: Ranker | None = None
 ) -> Pipeline:
-    """Build the way of one event over any store and clock; everything is compiled and warm when it returns.
+    """Build the pipeline over any store and clock; everything is compiled and warm when it returns.
 
     Args:
         settings: The settings.
         engine: The features.
-        store: Where the state is.
-        clock: What time it is.
-        metrics: Where to count.
-        ranker: The model; None: the one that the settings name.
+        store: The state.
+        clock: The time of decisions.
+        metrics: The counters.
+        ranker: The model; None: load the one of the settings.
     """
     names = engine.feature_names
     rules = RuleSet(SHIPPED_RULES, names)
@@ -219,7 +231,7 @@ def build_pipeline(
 
 
 def agent_options(settings: Settings) -> AgentOptions:
-    """Translate the settings for the Faust side."""
+    """Build the options of the Faust side from the settings."""
     worker, kafka = settings.worker, settings.kafka
     return AgentOptions(
         bootstrap=kafka.bootstrap,

@@ -1,16 +1,16 @@
-"""From chunks to acknowledged answers: the order that the guarantee rests on.
+"""Takes a batch from chunks to acknowledged answers, in the order that the guarantee rests on.
 
-    plan      cut off what the store has applied (redelivery, rewind)
-    prepare   decode, columns                                       while earlier batches are still under way
-    wait      the batches before of the same groups have committed their state
-    score     read, fold, model, decide
-    commit    answers into the outbox + state + front, one script a group
-    publish   await the broker's acknowledgement of every answer
-    mark      the commit may leave the outbox (with the group's next step, or when the group is handed over)
+    drop      skip what the store has applied (redelivery, rewind)
+    prepare   decode, columns                                       while earlier batches are still in flight
+    wait      for the commits of the previous batches of the same groups
+    score     read, fold, score, decide
+    commit    answers into the outbox, state and front: one script for each group
+    publish   wait until the broker has acknowledged every answer
+    mark      the commit may leave the outbox, with the group's next step or when the group is revoked
 
-A crash between any two lines loses nothing: before `commit` nothing has happened, after it the answers are in the outbox and are
-published again, byte for byte, by whoever claims the group next. That takes as long as the broker takes, and no heartbeat is sent
-while a claim runs: so a task of the assignment does it, and the assignment's own answers wait for it.
+A crash between any two lines loses nothing. Before `commit` nothing has happened; after it the answers are in the outbox, and the
+next owner of the group publishes the same bytes again. Publishing takes as long as the broker takes, and no heartbeat is sent
+during a claim: so a task of the assignment republishes the outbox, and the assignment's own answers wait for it.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class ScoringHandler:
     # --- assignment ------------------------------------------------------------------------------------------------------
 
     async def on_assigned(self, partitions: frozenset[TopicPartition], generation: int) -> Mapping[TopicPartition, int]:
-        """Claim each partition group and say where to read on; what the outboxes hold is published again from now on."""
+        """Claim each partition group and return its fronts; start to publish the groups' outboxes again."""
         groups = sorted({place.partition for place in partitions})
         await self._stop_republishing()
         self._ownership.release(list(self._ownership.owned()))
@@ -82,25 +82,25 @@ class ScoringHandler:
         self._republishing = asyncio.create_task(self._republish(claims), name=f"outbox of assignment {generation}")
         self._watch.start()
         self._metrics.groups_owned.set(len(groups))
-        # Nothing applied means: from the beginning, whatever Kafka's commits say; the position lives with the state.
+        # A group without a front starts at the beginning, whatever Kafka's commits are: the position lives with the state.
         fronts = {place: self._front(place) or 0 for place in partitions}
         log.info("assignment %d: owns groups %s", generation, groups)
         return fronts
 
     async def _republish(self, claims: Mapping[int, Claim]) -> None:
         for group, claim in claims.items():
-            for commit, payload in claim.outbox.items():  # marked one by one: what is done stays done
+            for commit, payload in claim.outbox.items():  # marked one by one, so that a failure repeats none of them
                 counts = await self._publisher.publish([(group, decode_outbox(payload).with_journal(commit))])
                 await self._store.mark_published(group, claim.epoch, [commit])
                 self._metrics.republished.inc(sum(counts.values()))
                 log.info("group %d: published again %s of commit %d", group, counts, commit)
 
     async def wait_republished(self) -> None:
-        """Return when all that this assignment's claims found in the outboxes is published.
+        """Return when the outboxes that this assignment's claims returned are published.
 
         Raises:
-            AbandonedError: The partitions went before it was.
-            MillraceError: It could not be published, or not be marked.
+            AbandonedError: The partitions were revoked before.
+            MillraceError: Publishing or marking failed.
         """
         task = self._republishing
         if task is None:
@@ -114,10 +114,10 @@ class ScoringHandler:
         task, self._republishing = self._republishing, None
         if task is not None:
             task.cancel()
-            await asyncio.wait([task])  # if it has failed, what it left is still in the outbox
+            await asyncio.wait([task])  # after a failure the rest is still in the outbox
 
     async def on_revoked(self, partitions: frozenset[TopicPartition], generation: int) -> None:
-        """Clear the outbox of what is published, so that the next owner does not publish it again."""
+        """Mark published answers, so that the next owner does not publish them again."""
         released = self._ownership.release({place.partition for place in partitions})
         await self._stop_republishing()
         for ownership in released:
@@ -126,19 +126,19 @@ class ScoringHandler:
         log.info("assignment %d revoked", generation)
 
     async def close(self) -> None:
-        """Disconnect from broker and store; call it when no batch runs any longer."""
+        """Disconnect from broker and store; no batch may be running."""
         await self._stop_republishing()
         await self._watch.stop()
         await self._publisher.stop()
         await self._store.close()
 
     async def on_out_of_range(self, place: TopicPartition, position: LogPosition) -> int:
-        """Start a group that has applied nothing at the oldest record there is; refuse a front that the log does not reach."""
+        """Start a group without a front at the oldest record; refuse a front that the log no longer holds."""
         front = self._front(place)
         if front is None and position.start < position.beginning:
             return position.beginning
         if front is not None and position.beginning <= front <= position.end:
-            return front  # only Kafka's committed offset, the lower of the two, has expired; all below the front is applied
+            return front  # only Kafka's committed offset, the lower of the two, has expired
         raise ContractError(
             f"{place.topic}-{place.partition}: the store has applied all offsets below {front or 0}, but the log holds "
             f"[{position.beginning}, {position.end}), and reading was to begin at {position.start}. Operator action: if the "
@@ -156,7 +156,7 @@ class ScoringHandler:
     # --- batches ---------------------------------------------------------------------------------------------------------
 
     async def handle(self, batch: Sequence[Chunk], barrier: CommitBarrier) -> None:
-        """Score one batch, commit it, publish its answers."""
+        """Score one batch, commit it, publish its answers; see `stream_app.agents.ports.BatchHandler`."""
         lap = _Laps(self._metrics)
         spans, records = self._drop_applied(batch)
         if not spans:
@@ -191,11 +191,11 @@ class ScoringHandler:
         records: list[tuple[str, SourceRecord]] = []
         for chunk in batch:
             topic, group = self._name(chunk.topic), chunk.partition
-            planned = self._ownership.advance(group, topic, chunk.start, chunk.end)
-            if planned is None:
+            fresh_part = self._ownership.advance(group, topic, chunk.start, chunk.end)
+            if fresh_part is None:
                 self._metrics.skipped.inc(len(chunk.records))
                 continue
-            ownership, start = planned
+            ownership, start = fresh_part
             earlier = spans.get((group, topic))
             spans[group, topic] = OffsetSpan(group, ownership.epoch, topic, earlier.start if earlier else start, chunk.end)
             fresh = [(topic, record) for record in chunk.records if record.offset >= start]
@@ -204,7 +204,7 @@ class ScoringHandler:
         return list(spans.values()), records
 
     async def _commit(self, steps: Sequence[GroupStep]) -> list[tuple[GroupStep, int]]:
-        """Commit the steps; return those that were applied, with their commit numbers."""
+        """Commit the steps; return the applied ones with their commit numbers."""
         steps = [replace(step, published=self._ownership.published_commits(step.group, step.epoch)) for step in steps]
         applied: list[tuple[GroupStep, int]] = []
         for step, result in zip(steps, await self._store.commit(steps), strict=True):

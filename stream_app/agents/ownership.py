@@ -1,7 +1,7 @@
-"""What this worker owns and how far it has come: epoch and planned fronts by group, and answers yet to be marked as published.
+"""The groups that this worker owns: their epochs, their planned fronts, and the commits to mark as published.
 
-The ledger is memory only. It plans: batches are cut from what Kafka delivers at the fronts that the batches before will leave, so
-that several can be under way. The store decides; where the two disagree, the store is right and the worker starts over from it.
+The tracker lives in memory only. It cuts batches at the fronts that the batches in flight will leave, so that several batches can
+be in flight. The store decides: where the two disagree, the store is right and the worker starts again from its fronts.
 """
 
 from __future__ import annotations
@@ -17,41 +17,41 @@ __all__ = ["Ownership", "OwnershipTracker"]
 
 @dataclass
 class Ownership:
-    """One claimed group: all under one epoch."""
+    """One claimed group under its epoch."""
 
     group: int
     epoch: str
     fronts: dict[str, int]  # topic -> the offset that the next chunk must start at
-    commit: int = 0  # the group's last commit: the claim's, then that of each step applied under this epoch
+    commit: int = 0  # the group's last commit number: of its claim, then of each applied step
     published: list[int] = field(default_factory=list)  # commit numbers to drop from the outbox with the next step
 
 
 class OwnershipTracker:
-    """The groups this worker owns. Not thread-safe: one event loop."""
+    """The groups that this worker owns. Not thread-safe: one event loop."""
 
     def __init__(self) -> None:
         self._owned: dict[int, Ownership] = {}
 
     def record_claim(self, group: int, claim: Claim) -> Ownership:
-        """Take note of a claim; what was known of the group is forgotten."""
+        """Record a claim; it replaces everything about the group."""
         ownership = Ownership(group, claim.epoch, dict(claim.fronts), claim.commit)
         self._owned[group] = ownership
         return ownership
 
     def release(self, groups: Iterable[int]) -> list[Ownership]:
-        """Forget groups; returns what was known, so that published answers can still be marked."""
+        """Remove groups; return their ownership, so that their published answers can still be marked."""
         return [self._owned.pop(group) for group in list(groups) if group in self._owned]
 
     def owned(self) -> Mapping[int, Ownership]:
-        """Group -> ownership."""
+        """Return group -> ownership."""
         return self._owned
 
     def advance(self, group: int, topic: str, start: int, end: int) -> tuple[Ownership, int] | None:
         """Move the planned front over [start, end).
 
         Returns:
-            The ownership, and the first offset of the range that is not applied yet; None when there is nothing to do (the group
-            is not ours, or all of the range is applied).
+            The ownership, and the first offset of the range that is not applied yet; None if this worker does not own the group
+            or the whole range is applied.
 
         Raises:
             ContractError: The range begins after the front: records between are missing.
@@ -71,24 +71,24 @@ class OwnershipTracker:
         return ownership, front
 
     def commits(self) -> dict[int, int]:
-        """Group -> its last commit: a read that comes later must not see less."""
+        """Return group -> its last commit number: a later read must not see a lower one."""
         return {group: ownership.commit for group, ownership in self._owned.items()}
 
     def record_applied(self, group: int, epoch: str, commit: int, marked: Sequence[int]) -> None:
-        """The store has applied a step as number `commit`, and dropped the numbers `marked` from the outbox."""
+        """Record that the store has applied a step as number `commit` and dropped the numbers `marked` from the outbox."""
         ownership = self._of(group, epoch)
         if ownership is not None:
             ownership.commit = commit
             ownership.published = [number for number in ownership.published if number not in marked]
 
     def record_published(self, group: int, epoch: str, commit: int) -> None:
-        """The broker has acknowledged all answers of a commit."""
+        """Record that the broker has acknowledged all answers of a commit."""
         ownership = self._of(group, epoch)
         if ownership is not None:
             ownership.published.append(commit)
 
     def published_commits(self, group: int, epoch: str) -> tuple[int, ...]:
-        """The commit numbers that may leave the outbox with a step of this epoch; kept until such a step is `applied`."""
+        """Return the commit numbers that may leave the outbox with a step of this epoch; they stay until `record_applied`."""
         ownership = self._of(group, epoch)
         return tuple(ownership.published) if ownership is not None else ()
 
