@@ -1,1 +1,1 @@
-"""State, position and outbox of each partition group: the port, and its adapters."""
+"""State, position and outbox of each partition group: the port and its adapters."""

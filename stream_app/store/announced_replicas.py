@@ -1,4 +1,4 @@
-"""Which replicas this process has announced in the index of holders, so that it does so once a day and not with each write."""
+"""The replicas that this process has announced in the index of holders, so that it announces each once a day only."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from stream_app.store.port import GroupStep, StateWrite
 __all__ = ["AnnouncedReplicas"]
 
 _MOST: Final = 1_000_000  # (kind, group, key) triples; about 100 bytes each
-# A holder's bit is set again when it was last set a day ago, and then lives for the replica's time and two days: so it outlives
-# every replica written in between, and goes with the last of them.
+# A holder's bit is set again a day after it was last set, and expires two days after the replica would: so it outlives every
+# replica written in between, and goes with the last of them.
 _ANNOUNCE_EVERY_S: Final = 86_400.0
 _EXTRA_MS: Final = 2 * 86_400_000
 
@@ -25,17 +25,17 @@ class _Known:
 
 
 class AnnouncedReplicas:
-    """What was announced, by kind and group; all of one such set is announced anew a day after its first key."""
+    """The announced keys by kind and group; the whole set of a kind and group expires a day after its first key."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, int], _Known] = {}
 
     def clear(self) -> None:
-        """Announce everything again: the server may have lost its last writes."""
+        """Forget all announcements: the server may have lost its last writes."""
         self._known.clear()
 
     def missing(self, steps: Sequence[GroupStep]) -> list[tuple[str, int, int, list[bytes]]]:
-        """What must be announced before the steps: (kind, group, ms that the entry lives, keys)."""
+        """Return the replicas to announce before the steps: (kind, group, ms until the entry expires, keys)."""
         now = asyncio.get_running_loop().time()
         new = []
         for write, group in _shared_writes(steps):
@@ -47,7 +47,7 @@ class AnnouncedReplicas:
         return new
 
     def add(self, steps: Sequence[GroupStep]) -> None:
-        """The keys of the steps have been announced."""
+        """Record that the keys of the steps are announced."""
         now = asyncio.get_running_loop().time()
         if sum(len(known.keys) for known in self._known.values()) > _MOST:
             self._known.clear()

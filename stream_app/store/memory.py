@@ -1,4 +1,4 @@
-"""The reference store: plain dictionaries, the same rules as Redis. Replay and tests use it; nothing survives the process."""
+"""The reference store: plain dictionaries with the rules of the Redis store. Replay and tests use it; nothing is persistent."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from stream_app.store.replica_selection import select_replicas
 
 __all__ = ["MemoryStore"]
 
-_ANSWERS_KEPT: Final = 1_000  # published payloads a group; a replay's batch has at most as many duplicates to answer
+_ANSWERS_KEPT: Final = 1_000  # published payloads of a group
 
 
 @dataclass
@@ -42,7 +42,7 @@ class _Group:
     blobs: dict[str, dict[bytes, bytes]] = field(default_factory=dict)  # by kind
 
     def drop(self, number: int) -> None:
-        """Move a published payload from the outbox to those that are kept."""
+        """Move a published payload from the outbox to the kept ones."""
         if number in self.outbox:
             self.kept[number] = self.outbox.pop(number)
             if len(self.kept) > _ANSWERS_KEPT:
@@ -52,13 +52,13 @@ class _Group:
 class MemoryStore:
     """Store in this process's memory (see `stream_app.store.port.Store`).
 
-    Unlike Redis it has no TTL: what it holds of an entity stays, however long the entity is silent. So replay and training see a
-    past that Redis drops after the kind's TTL without a write.
+    Unlike Redis it has no TTL: an entity's state stays, however long the entity is silent. Training therefore sees a past that
+    Redis drops after the kind's TTL without a write.
 
     Args:
         groups: Number of partition groups.
-        shared_kinds: Entity kinds kept as one replica a group.
-        max_replicas: Most replicas of other groups that are read for one entity.
+        shared_kinds: Entity kinds with one replica for each group.
+        max_replicas: Most replicas of other groups that a read takes for one entity.
     """
 
     def __init__(self, groups: int, shared_kinds: frozenset[str], *, max_replicas: int = 32) -> None:
@@ -77,8 +77,8 @@ class MemoryStore:
 
     async def read(self, rows: Mapping[str, EntityRows]) -> Snapshot:
         """Read the blobs of a batch's entities."""
-        own = {kind: self._own(kind, wanted) for kind, wanted in rows.items()}
-        others = {kind: self._others(kind, wanted) for kind, wanted in rows.items() if kind in self._shared_kinds}
+        own = {kind: self._own(kind, of_kind) for kind, of_kind in rows.items()}
+        others = {kind: self._others(kind, of_kind) for kind, of_kind in rows.items() if kind in self._shared_kinds}
         return Snapshot(own, others, {number: group.commit for number, group in enumerate(self._groups)})
 
     def _own(self, kind: str, rows: EntityRows) -> Blobs:
@@ -90,16 +90,16 @@ class MemoryStore:
         held = [group.blobs.get(kind, {}) for group in self._groups]
         blobs: list[bytes] = []
         of: list[int] = []
-        known, questions = [0] * len(rows.keys), [0] * len(rows.keys)
+        holders_of, reads_of = [0] * len(rows.keys), [0] * len(rows.keys)
         for row, (group, key) in enumerate(zip(rows.groups.tolist(), rows.keys, strict=True)):
             groups = holders(key, ())
-            if groups and groups != (group,):  # most entities have been seen by one group alone
-                chosen, known[row] = select_replicas(groups, group, most)
-                questions[row] = len(chosen)
-                found = [held[other][key] for other in chosen if key in held[other]]
-                blobs += found
-                of += [row] * len(found)
-        return Replicas(Blobs.of(blobs), np.array(of, np.int32), np.array(known, np.int32), np.array(questions, np.int32))
+            if groups and groups != (group,):  # most entities occur in one group alone
+                chosen, holders_of[row] = select_replicas(groups, group, most)
+                reads_of[row] = len(chosen)
+                replicas = [held[other][key] for other in chosen if key in held[other]]
+                blobs += replicas
+                of += [row] * len(replicas)
+        return Replicas(Blobs.of(blobs), np.array(of, np.int32), np.array(holders_of, np.int32), np.array(reads_of, np.int32))
 
     async def commit(self, steps: Sequence[GroupStep]) -> list[CommitResult]:
         """Apply each step whole or not at all."""
@@ -152,18 +152,18 @@ class MemoryStore:
                 state.drop(number)
 
     async def answers(self, group: int, commits: Sequence[int]) -> dict[int, bytes]:
-        """Payloads of earlier commits: those in the outbox, and the last thousand that were published."""
+        """Return the payloads of earlier commits that are in the outbox or among the last thousand published ones."""
         state = self._groups[group]
         known = {**state.kept, **state.outbox}
         return {number: known[number] for number in commits if number in known}
 
     def drop_answers(self, group: int, commit: int) -> None:
-        """Keep the answers of a commit no longer, published or not."""
+        """Drop the answers of a commit, published or not."""
         self._groups[group].outbox.pop(commit, None)
         self._groups[group].kept.pop(commit, None)
 
     async def layouts(self, known: Mapping[str, str]) -> dict[str, str]:
-        """Write down what blobs look like; returns all that is known."""
+        """Register layouts; return all registered ones."""
         self._layouts = {**known, **self._layouts}
         return dict(self._layouts)
 
@@ -179,7 +179,7 @@ class MemoryStore:
         return Erased(counts, state.commit)
 
     async def purge_answers(self, group: int, cleaned: Callable[[bytes], bytes | None]) -> Purged:
-        """Take a person out of the kept payloads; those in the outbox wait."""
+        """Remove a person from the kept payloads; those in the outbox wait."""
         state, count = self._groups[group], 0
         for number, payload in list(state.kept.items()):
             rest = cleaned(payload)
@@ -194,7 +194,7 @@ class MemoryStore:
         return Purged(count, waiting)
 
     async def dump(self, group: int) -> GroupDump:
-        """Read all of a group's state and its position."""
+        """Read a group's whole state and its position."""
         state = self._groups[group]
         entities = {
             kind: (sorted(held), Blobs.of([held[key] for key in sorted(held)])) for kind, held in state.blobs.items() if held
@@ -204,12 +204,12 @@ class MemoryStore:
     def begin(
         self, group: int, commit: int, fronts: Mapping[str, int], outbox: Mapping[int, bytes] = MappingProxyType({})
     ) -> None:
-        """Put an empty group where another store's group stood; its state is `load`ed."""
+        """Set the position and outbox of an empty group; `load` then sets its state."""
         state = self._groups[group]
         state.commit, state.fronts, state.outbox = commit, dict(fronts), dict(outbox)
 
     def load(self, group: int, kind: str, keys: Sequence[bytes], blobs: Blobs) -> None:
-        """Take in what another store's group held of a kind's entities."""
+        """Write the blobs of a kind's entities without a step."""
         self._write(group, StateWrite(kind, kind in self._shared_kinds, keys, blobs, 0))
 
     def waiting(self, group: int) -> Mapping[int, bytes]:
@@ -217,11 +217,11 @@ class MemoryStore:
         return self._groups[group].outbox
 
     async def health(self) -> StoreHealth:
-        """Nothing is ever evicted."""
+        """Return zeros: nothing is ever evicted."""
         return StoreHealth()
 
     def state(self) -> dict[tuple[int, str, bytes], bytes]:
-        """All blobs by (group, kind, key)."""
+        """Return all blobs by (group, kind, key)."""
         return {
             (number, kind, key): blob
             for number, group in enumerate(self._groups)
@@ -230,7 +230,7 @@ class MemoryStore:
         }
 
     async def close(self) -> None:
-        """Nothing to release."""
+        """Do nothing: there are no connections."""
 
 
 def _number(epoch: str) -> int:

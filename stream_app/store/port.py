@@ -1,23 +1,24 @@
-"""The store's port: state, position and outbox of each partition group, moved together or not at all.
+"""The store's port: state, position and outbox of each partition group, which change together or not at all.
 
 A *partition group* is partition p of every source topic; one worker owns it at a time. For each group the store keeps
 
-- `front` per topic: all offsets below it are applied;
-- `epoch`: who may write, drawn anew at each claim and never twice: `<how many were drawn>:<owner>:<random token>`;
-- `commit`: how many steps have been applied;
-- the *outbox*: answers decided and not yet known to be published, by commit number; once published they are *kept* for a while,
-  so that an event that a producer sends again gets the answer that it got;
-- a packed blob per entity of the group: its users, and its own replicas of shared entities (device, ip, ...).
+- `front` of each topic: all offsets below it are applied;
+- `epoch`: the right to write, drawn anew at each claim and never twice: `<how many were drawn>:<owner>:<random token>`;
+- `commit`: the number of applied steps;
+- the *outbox*: answers that are committed and not yet known to be published, by commit number. Published answers are *kept* for
+  a while, so that a duplicate gets the answers of its first delivery;
+- a packed blob for each entity of the group: its users, and its own replicas of shared entities (device, ip, ...).
 
-`commit` takes a step from `front = a` to `front = b` only from the current epoch, only after the commit that the step was read
-at, and only at `a`. So a redelivery, a hole, a zombie's write and a store that lost its last writes are seen by one comparison,
-whatever Kafka, Faust or the worker believe. The commit number is part of it because a step names only the topics it has records
-of: the front of another topic may have stepped back unseen.
+`commit` takes a step from `front = a` to `front = b` only from the current epoch, only after the commit that the batch's read
+saw, and only at `a`. So one comparison finds a redelivery, a hole, a zombie's write and a store that lost its last writes,
+whatever Kafka, Faust or the worker believe. The commit number is part of it because a step names only the topics of its
+records: the front of another topic may have rolled back unseen.
 
-An entity of a shared kind is one replica a group; the index of *holders* says which groups have one. A read asks at most so many
-of them (`stream_app.store.replica_selection`), always the same ones for the same index, and tells how many there are.
+An entity of a shared kind has one replica in each group that saw it; the *holders* index names those groups. A read takes a
+bounded number of replicas (`stream_app.store.replica_selection`), always the same ones for the same index, and returns how
+many exist.
 
-All implementations pass one contract suite (tests/contract/test_store.py): `MemoryStore`, the reference, and those over Redis.
+All implementations pass one contract suite (tests/contract/test_store.py): `MemoryStore`, the reference, and the Redis stores.
 """
 
 from __future__ import annotations
@@ -47,12 +48,12 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a worker gets when it claims a group: its right to write, where it stands, and what is yet to be published."""
+    """The result of claiming a group: the right to write, the group's position, and the answers to publish again."""
 
     epoch: str
-    fronts: Mapping[str, int]  # topic -> offset; a topic without an entry has nothing applied
+    fronts: Mapping[str, int]  # topic -> offset; nothing is applied for a topic without an entry
     commit: int
-    outbox: Mapping[int, bytes]  # commit number -> payload, to be published again
+    outbox: Mapping[int, bytes]  # commit number -> payload to publish again
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +61,9 @@ class Snapshot:
     """One consistent read for a batch.
 
     Attributes:
-        own: For each entity kind the blobs of the batch's rows, in order; empty where there is none.
-        others: For each shared kind the other groups' replicas of the batch's rows; a row's in the order of `select_replicas`.
-        reads: Group -> commit number that the read saw, for every group.
+        own: For each entity kind the blobs of the batch's rows, in order; empty where no state exists.
+        others: For each shared kind the other groups' replicas of the batch's rows, in the order of `select_replicas`.
+        reads: Group -> commit number that the read saw, for all groups.
     """
 
     own: Mapping[str, Blobs]
@@ -72,7 +73,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class StateWrite:
-    """New blobs of one kind for one group; `keys[i]` gets `blobs[i]`, which is not empty, and lives for `ttl_ms` from now."""
+    """New blobs of one kind for one group: `keys[i]` gets the non-empty `blobs[i]`, which expires after `ttl_ms`."""
 
     kind: str
     shared: bool
@@ -86,10 +87,10 @@ class GroupStep:
     """One group's part of a batch, applied whole or not at all.
 
     Attributes:
-        ranges: Topic -> [from, to): the offsets this step applies.
-        payload: What goes to the outbox under the new commit number; empty for none.
+        ranges: Topic -> [from, to): the offsets that this step applies.
+        payload: The outbox entry of the new commit number; empty for none.
         published: Commit numbers whose answers the broker has acknowledged; they leave the outbox.
-        after: The group's commit number that the step follows: what the batch's read saw.
+        after: The commit number that the step follows: the one that the batch's read saw.
     """
 
     group: int
@@ -102,17 +103,17 @@ class GroupStep:
 
 
 class CommitStatus(enum.Enum):
-    """What became of a step."""
+    """The outcome of a step."""
 
     APPLIED = "applied"
     REPEATED = "repeated"  # all of it was applied before: nothing changed
     FENCED = "fenced"  # another worker owns the group: nothing changed
-    BEHIND = "behind"  # the store stands before the step or the claim (a hole, or it lost writes): nothing changed
+    BEHIND = "behind"  # the store is behind the step or the claim (a hole, or lost writes): nothing changed
 
 
 @dataclass(frozen=True, slots=True)
 class CommitResult:
-    """The outcome of one step; `commit` is the group's commit number after it, `detail` says both sides for people."""
+    """The outcome of one step; `commit` is the group's commit number afterwards, `detail` names both sides for people."""
 
     status: CommitStatus
     commit: int
@@ -121,14 +122,14 @@ class CommitResult:
 
 @dataclass(frozen=True, slots=True)
 class StoreHealth:
-    """What an operator must know of the store's memory and copies; over several servers: sums, and the worst policy.
+    """The store's memory and replicas, for an operator; over several servers: sums, and the worst policy.
 
     Attributes:
-        evicted: Keys that were thrown out for want of memory since the server's start: each was somebody's state.
+        evicted: Keys evicted for lack of memory since the server's start: each was the state of an entity.
         used_bytes: Memory in use.
-        limit_bytes: Memory that it may use; 0 for no limit.
-        policy: What it does at the limit; all but "noeviction" lose state.
-        replicas: Copies that follow it now (the fewest of any server).
+        limit_bytes: Memory limit; 0 for none.
+        policy: maxmemory-policy; all but "noeviction" lose state.
+        replicas: Connected replicas (the fewest of any server).
         evicted_by_server: `evicted` of each server, by address; empty for a store of one server.
     """
 
@@ -141,16 +142,16 @@ class StoreHealth:
 
     @property
     def may_evict(self) -> bool:
-        """Whether it throws state out when its memory is full."""
+        """Whether the server evicts state when its memory is full."""
         return self.limit_bytes > 0 and self.policy != "noeviction"
 
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """What one pass over a group has deleted: entity kind -> keys; `commit` is the group's commit number after it.
+    """The keys that one pass over a group has deleted, by entity kind; `commit` is the group's commit number afterwards.
 
-    A step that was read before the pass and is committed after it brings back what it had read. So a pass is repeated until one
-    finds nothing although the group's commit number has grown since, or nothing is under way.
+    A step that was read before the pass and commits after it writes back the state that it read. So the caller repeats the pass
+    until one finds nothing although the group's commit number has grown since, or no batch is in flight.
     """
 
     keys: Mapping[str, int] = field(default_factory=dict)
@@ -158,13 +159,13 @@ class Erased:
 
     @property
     def total(self) -> int:
-        """How many keys."""
+        """Number of deleted keys."""
         return sum(self.keys.values())
 
 
 @dataclass(frozen=True, slots=True)
 class GroupDump:
-    """One group at one point in time: its position, and per entity kind the keys, ascending, with their blobs."""
+    """One group at one point in time: its position, and for each entity kind the keys, ascending, with their blobs."""
 
     commit: int
     fronts: Mapping[str, int]
@@ -173,10 +174,10 @@ class GroupDump:
 
 @dataclass(frozen=True, slots=True)
 class Purged:
-    """What a purge did to a group's payloads: `cleaned` were rewritten or deleted.
+    """The outcome of a purge of a group's payloads: `cleaned` payloads were rewritten or deleted.
 
-    `waiting` are commit numbers whose payload names the person and is not published yet: they are left as they are, for an answer
-    is owed; purge again once the broker has them.
+    `waiting` are commit numbers whose payload names the person and is not published yet. They stay, because their answers must be
+    published; purge again once the broker has them.
     """
 
     cleaned: int = 0
@@ -184,13 +185,13 @@ class Purged:
 
 
 class Store(Protocol):
-    """State of all groups. One instance a worker; every method may raise StoreUnavailableError.
+    """State of all groups. One instance for each worker; every method may raise StoreUnavailableError.
 
-    Nothing is applied then; only of a commit it is unknown, until the group is claimed again.
+    Then nothing was applied, except that the outcome of a commit is unknown until the group is claimed again.
     """
 
     async def claim(self, group: int, owner: str) -> Claim:
-        """Draw a new epoch for `group`; every earlier epoch can no longer write.
+        """Draw a new epoch for `group`; no earlier epoch can write any more.
 
         Raises:
             ContractError: A part of the group's position is missing in the store.
@@ -208,37 +209,37 @@ class Store(Protocol):
     async def mark_published(self, group: int, epoch: str, commits: Sequence[int]) -> None:
         """Drop published answers from the outbox without a step (when the group is idle or handed over).
 
-        A stale epoch, or a number that the store has not drawn yet (it lost the commit), changes nothing.
+        A stale epoch, or a number that the store has not drawn (it lost the commit), changes nothing.
         """
         ...
 
     async def answers(self, group: int, commits: Sequence[int]) -> dict[int, bytes]:
-        """Payloads of earlier commits: those in the outbox, and those that are still kept; the others are left out."""
+        """Return the payloads of earlier commits that are in the outbox or still kept, by commit number."""
         ...
 
     async def layouts(self, known: Mapping[str, str]) -> dict[str, str]:
-        """Write down what blobs look like (tag -> description), never over another; returns all that the store knows."""
+        """Register layouts (tag -> description) without replacing any; return all registered layouts."""
         ...
 
     async def erase(self, group: int, user_key: bytes) -> Erased:
-        """Delete the group's blobs whose key begins with `user_key`: the user's own, its sessions and the like, in one pass."""
+        """Delete the group's blobs whose key begins with `user_key` (the user, its sessions and so on) in one pass."""
         ...
 
     async def purge_answers(self, group: int, cleaned: Callable[[bytes], bytes | None]) -> Purged:
-        """Take a person out of the group's payloads.
+        """Remove a person from the group's payloads.
 
         Args:
             group: The partition group.
-            cleaned: Gets a payload; returns it without the person (b"" where nothing is left), None where it does not occur.
+            cleaned: Returns a payload without the person (b"" if nothing is left), or None if it does not name the person.
         """
         ...
 
     async def dump(self, group: int) -> GroupDump:
-        """Read all of a group's state and its position, as they are at one point in time; no hot path."""
+        """Read a group's whole state and its position at one point in time; not for the hot path."""
         ...
 
     async def health(self) -> StoreHealth:
-        """Ask the server how it fares; cheap enough for every few seconds."""
+        """Read the server's memory and replicas; cheap enough for every few seconds."""
         ...
 
     async def close(self) -> None:

@@ -1,18 +1,18 @@
-"""The store in a Redis Cluster (6.2 or later): one command a group reads, one script a group commits.
+"""The store in a Redis Cluster (6.2 or later): one command for each group reads, one script for each group commits.
 
-Keys, fence and commit script are those of one server (`redis_scripts`): all that a group owns bears its hash tag, so it is on one
-shard and a commit is one script there, whole or not at all. What differs:
+Keys, fence and commit script are those of one server (`redis_scripts`): all keys of a group have its hash tag, so they are on one
+shard, and a commit is one script there, whole or not at all. The differences:
 
-- A read has two rounds: of every node the index of holders and the commit numbers, then of every group that has a part of the
-  batch its own blobs, the replicas that other groups' rows ask, and its commit number, in one MGET. So a group's part is read
-  at one commit of that group, which `Snapshot.reads` names, and no replica that this commit has is left out; two groups' parts
-  are not read at one moment.
-- The index of holders has no hash tag and lies on all shards. A commit announces replicas that are new before it writes them
+- A read has two rounds: from every node the index of holders and the commit numbers; then for every group of the batch its own
+  blobs, the replicas that other groups' rows read, and its commit number, in one MGET. So a group's part is read at one commit of
+  that group, which `Snapshot.reads` names, and no replica of that commit is missing; two groups' parts are not read at one
+  moment.
+- The index of holders has no hash tag and lies on all shards. A commit announces new replicas before it writes them
   (`redis_cluster_index`).
-- Requests to one node go in one pipeline on one connection, the nodes are asked side by side. What one node refused is asked
-  again, not what others have answered.
-- While a slot moves to another node, a script would find some keys gone and stop half-way. So each script first asks for a key
-  that is never there: a node that is giving the slot away refuses that, and nothing has been written.
+- Requests to one node go in one pipeline on one connection; nodes are asked in parallel. A repeated request goes only to the
+  nodes that refused it.
+- While a slot moves to another node, a script could find some keys missing and stop half-way. So each script first reads a key
+  that never exists: a node that is giving the slot away refuses that before anything is written.
 
 docs/redis-cluster.md says what a failover can lose, and how `wait_replicas` bounds it.
 """
@@ -44,17 +44,17 @@ __all__ = ["RedisClusterStore"]
 
 T = TypeVar("T")
 
-# Stands first in each script of a group: refused, before anything is written, by a node that is giving the group's slot away.
+# First line of each script of a group: a node that is giving the group's slot away refuses it before anything is written.
 _WHOLE: Final = "redis.call('EXISTS', KEYS[1] .. ':never')\n"
 _CLAIM: Final = _WHOLE + redis_scripts.CLAIM
 _COMMIT: Final = _WHOLE + redis_scripts.COMMIT
 _PUBLISHED: Final = _WHOLE + redis_scripts.PUBLISHED
 
-# ARGV: MessagePack of keys of any slots of this node. Returns their values.
+# ARGV: MessagePack of keys, of any slots of this node. Returns their values.
 _VALUES: Final = """
-local keys, found = cmsgpack.unpack(ARGV[1]), {}
-for i = 1, #keys do found[i] = redis.call('GET', keys[i]) end
-return found
+local keys, values = cmsgpack.unpack(ARGV[1]), {}
+for i = 1, #keys do values[i] = redis.call('GET', keys[i]) end
+return values
 """
 
 
@@ -62,11 +62,11 @@ class RedisClusterStore:
     """Store in a Redis Cluster (see `stream_app.store.port.Store`).
 
     Args:
-        url: `redis://host:port[,host:port ...]`: some of its nodes; the others are asked for.
+        url: `redis://host:port[,host:port ...]`: some of its nodes; they name the others.
         prefix: First part of every key.
         groups: Number of partition groups.
-        shared_kinds: Entity kinds kept as one replica a group.
-        options: The rest; `wait_replicas` counts the copies of each shard.
+        shared_kinds: Entity kinds with one replica for each group.
+        options: Time limits, numbers of replicas; `wait_replicas` counts the Redis replicas of each shard.
 
     Raises:
         ConfigError: The URL names no host, or a database.
@@ -81,7 +81,7 @@ class RedisClusterStore:
         self._options = options = options or RedisOptions()
         self._warned = False
         self._counters = [self._key(group, "commit") for group in range(groups)]
-        self._seen: Mapping[int, int] = {}  # the commit numbers of the last read, and of our own commits since
+        self._seen: Mapping[int, int] = {}  # the commit numbers of the last read and of our own commits since
         self._slots = [key_slot(redis_layout.group_head(prefix, group).encode()) for group in range(groups)]
         self._nodes = ClusterNodes(
             url,
@@ -98,8 +98,8 @@ class RedisClusterStore:
         return redis_layout.group_head(self._prefix, group) + rest
 
     async def claim(self, group: int, owner: str) -> Claim:
-        """Draw a new epoch for `group`; what its outbox holds has `wait_replicas` copies, so it may be published."""
-        self._index.forget()  # who starts over may have found a cluster that lost its last writes
+        """Draw a new epoch for `group`; `wait_replicas` Redis replicas have its outbox, so it may be published."""
+        self._index.forget()  # after a restart the cluster may have lost its last writes
         keys, args = redis_layout.claim_call(self._prefix, group, owner)
         call: Call = (_CLAIM, (len(keys), *keys, *args))
 
@@ -119,8 +119,8 @@ class RedisClusterStore:
     async def read(self, rows: Mapping[str, EntityRows]) -> Snapshot:
         """Read the blobs of a batch's entities, each group's at one commit of that group.
 
-        Who holds replicas is asked before the blobs, and once more after them if somebody else has written any group since the
-        last read: where a holder has come in between, all is read anew.
+        The index of holders is read before the blobs, and again after them if another worker has written any group since the last
+        read: if a holder has been added in between, the read is repeated.
         """
         plan = ReadPlan(self._prefix, self._groups, self._shared_kinds, rows)
         return await self._with_retries(lambda: self._read(plan))
@@ -132,18 +132,18 @@ class RedisClusterStore:
         bitmaps, counters = values[: len(index)], values[len(index) :]
         while True:
             choice = plan.choose_replicas(bitmaps, self._options.max_replicas)
-            found = await self._blobs(choice.group.tolist(), plan.names(choice))
+            by_group = await self._blobs(choice.group.tolist(), plan.names(choice))
             reads = {group: int(number or 0) for group, number in enumerate(counters)}
-            reads.update({group: int(of_group[0] or 0) for group, of_group in found.items()})
+            reads.update({group: int(of_group[0] or 0) for group, of_group in by_group.items()})
             again = bitmaps if reads == expected else await self._values(index)
             if again == bitmaps:
                 break
             bitmaps = again
         self._seen = reads
-        return plan.snapshot(choice, [blob for of_group in found.values() for blob in of_group[1:]], dict(reads))
+        return plan.snapshot(choice, [blob for of_group in by_group.values() for blob in of_group[1:]], dict(reads))
 
     async def _values(self, keys: Sequence[tuple[str, int]]) -> list[bytes | None]:
-        """Values of keys with their slots, in order."""
+        """Return the values of keys, given with their slots, in order."""
         places: dict[str, list[int]] = defaultdict(list)
         for at, (_, slot) in enumerate(keys):
             places[self._nodes.node_of(slot)].append(at)
@@ -158,7 +158,7 @@ class RedisClusterStore:
         return values
 
     async def _blobs(self, groups: Sequence[int], names: Sequence[str]) -> dict[int, list[bytes | None]]:
-        """Group -> its commit number and the values of its names, in one command a group; `groups` ascending, one a name."""
+        """Return group -> commit number and values, one command a group; `groups[i]`, ascending, is the group of `names[i]`."""
         bounds = [*np.flatnonzero(np.diff(groups, prepend=-1)).tolist(), len(groups)]
         homes: dict[str, list[int]] = defaultdict(list)
         calls: dict[int, Call] = {}
@@ -169,20 +169,20 @@ class RedisClusterStore:
         answers = await gather_by_node(
             {node: self._nodes.run(node, [calls[group] for group in there]) for node, there in homes.items()}
         )
-        found = {group: answer for node, there in homes.items() for group, answer in zip(there, answers[node], strict=True)}
-        return dict(sorted(found.items()))
+        values = {group: answer for node, there in homes.items() for group, answer in zip(there, answers[node], strict=True)}
+        return dict(sorted(values.items()))
 
     # --- commits ---------------------------------------------------------------------------------------------------------
 
     async def commit(self, steps: Sequence[GroupStep]) -> list[CommitResult]:
-        """Apply each step in one script call, those of one node in one round trip."""
+        """Apply each step in one script call; the steps of one node take one round trip."""
         results: dict[int, CommitResult] = {}
         sent: set[int] = set()
 
         async def attempt() -> ClusterAnnouncements:
             if self._layouts_due:
                 await self._write_layouts(self._own_layouts)
-            announced = await self._index.announce(steps)  # also of steps that are applied, if it was forgotten since
+            announced = await self._index.announce(steps)  # also of applied steps, if the announcements were forgotten since
             homes: dict[str, list[int]] = defaultdict(list)
             for number, step in enumerate(steps):
                 if number not in results:
@@ -216,17 +216,17 @@ class RedisClusterStore:
             keys, args = redis_layout.published_call(self._prefix, group, epoch, commits, self._options.answers_kept_ms)
             await self._with_retries(lambda: self._nodes.run(self._home(group), [(_PUBLISHED, (len(keys), *keys, *args))]))
 
-    # --- the rest --------------------------------------------------------------------------------------------------------
+    # --- answers, layouts, administration -------------------------------------------------------------------------------------
 
     async def answers(self, group: int, commits: Sequence[int]) -> dict[int, bytes]:
-        """Payloads of earlier commits: those in the outbox, and those that are still kept."""
+        """Return the payloads of earlier commits that are in the outbox or still kept."""
         if not commits:
             return {}
-        found = await self._command(group, "MGET", *[self._key(group, f"answers:{number}") for number in commits])
-        return {number: payload for number, payload in zip(commits, found, strict=True) if payload is not None}
+        payloads = await self._command(group, "MGET", *[self._key(group, f"answers:{number}") for number in commits])
+        return {number: payload for number, payload in zip(commits, payloads, strict=True) if payload is not None}
 
     async def layouts(self, known: Mapping[str, str]) -> dict[str, str]:
-        """Write down what blobs look like, never over another; returns all that the store knows."""
+        """Register layouts without replacing any; return all registered layouts."""
         self._own_layouts = dict(known)
         reply = await self._with_retries(lambda: self._write_layouts(known), self._options.assignment_ms)
         return redis_layout.parse_texts(reply)
@@ -246,11 +246,11 @@ class RedisClusterStore:
             erased = await redis_erase.erase(partial(self._command, group), self._prefix, group, user_key)
             for kind, count in erased.keys.items():
                 counts[kind] += count
-            if self._nodes.version == version:  # else the search went on at another node, where its place means nothing
+            if self._nodes.version == version:  # else the scan went on at another node, where its cursor means nothing
                 return Erased(dict(counts), erased.commit)
 
     async def purge_answers(self, group: int, cleaned: Callable[[bytes], bytes | None]) -> Purged:
-        """Take a person out of the group's kept payloads; those in the outbox wait."""
+        """Remove a person from the group's kept payloads; those in the outbox wait."""
         count = 0
         while True:
             version = self._nodes.version
@@ -260,11 +260,11 @@ class RedisClusterStore:
                 return Purged(count, purged.waiting)
 
     async def dump(self, group: int) -> GroupDump:
-        """Read all of a group's state and its position; the group's node does nothing else meanwhile."""
+        """Read a group's whole state and its position; the group's node does nothing else meanwhile."""
         return await redis_dump.dump(partial(self._command, group), self._prefix, group)
 
     async def health(self) -> StoreHealth:
-        """Ask all primaries for their memory and replicas."""
+        """Read memory and replicas of all primaries."""
         return await self._with_retries(self._ask_health)
 
     async def _ask_health(self) -> StoreHealth:
@@ -307,13 +307,15 @@ class RedisClusterStore:
         except StoreUnavailableError as err:
             if refusal in str(err):
                 raise
-            raise StoreUnavailableError(f"{err} The try before ended with: {refusal}") from err  # time was over inside a try
+            raise StoreUnavailableError(
+                f"{err} The try before ended with: {refusal}"
+            ) from err  # the time ran out inside an attempt
 
     def _lost(self) -> None:
         self._nodes.invalidate()
         self._moved()
 
     def _moved(self) -> None:
-        # A replica that took over may lack what was written last to keys that belong to no group: index entries, layouts.
+        # A Redis replica that took over may lack the last writes to keys of no group: index entries, layouts.
         self._index.recover()
         self._layouts_due = bool(self._own_layouts)

@@ -1,9 +1,9 @@
-"""The index of holders in a cluster: whoever writes a replica says so first, on whatever shard the index entry lies.
+"""The index of holders in a cluster: a worker announces a replica before it writes it, on the shard of the index entry.
 
-On one server index and state lose their last writes together. Here a failover can take an index entry and leave the replica, on
-another shard, which nobody else would see again. So each group also keeps, beside its state, a short list of what it has
-announced last; when a node has failed or a slot has moved, and at each claim, what stands there is announced again. The list
-holds more than a replica is behind in its right mind: the last 256 steps that announced anything.
+On one server index and state lose their last writes together. In a cluster a failover can lose an index entry and keep the
+replica on another shard, which no other group would read again. So each group also keeps, beside its state, a short list of
+its last announcements: the last 256 steps that announced a replica, far more than a healthy Redis replica lags behind. The
+worker repeats these announcements when a node has failed or a slot has moved, and at each claim.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from stream_app.store.redis_cluster_nodes import Call, ClusterNodes, gather_by_n
 
 __all__ = ["ClusterAnnouncements", "ClusterIndex"]
 
-_LAST: Final = 256  # entries of a group's list: some 20 seconds of a busy group, and 300 KB
+_LAST: Final = 256  # entries of a group's list: about 20 seconds of a busy group, 300 KB
 _KEPT_MS: Final = 86_400_000
 
-Entry = tuple[str, int, int, Sequence[bytes]]  # kind, group, ms that the index entry lives, keys
+Entry = tuple[str, int, int, Sequence[bytes]]  # kind, group, ms until the index entry expires, keys
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterAnnouncements:
-    """What was announced for some steps. `calls`: by group, what is to stand before its commit."""
+    """The announcements of some steps. `calls`: by group, the commands to send before its commit."""
 
     forgotten: int
     calls: Mapping[int, Sequence[Call]]
 
 
 class ClusterIndex:
-    """What one worker says to the index.
+    """One worker's writes to the index.
 
     Args:
         prefix: First part of every key.
@@ -48,27 +48,27 @@ class ClusterIndex:
     def __init__(self, prefix: str, nodes: ClusterNodes, home: Callable[[int], str]) -> None:
         self._prefix, self._nodes, self._home = prefix, nodes, home
         self._known = AnnouncedReplicas()
-        self._forgotten = 0  # how many times
-        self._groups: set[int] = set()  # that this worker has claimed
-        self._due: set[int] = set()  # of these, whose last announcements may be lost
+        self._forgotten = 0  # number of calls of `forget`
+        self._groups: set[int] = set()  # claimed by this worker
+        self._due: set[int] = set()  # those whose last announcements may be lost
 
     def forget(self) -> None:
-        """Announce everything anew with its next write."""
+        """Announce every replica again with its next write."""
         self._forgotten += 1
         self._known.clear()
 
     def recover(self) -> None:
-        """A node has failed, or a slot has moved: forget, and announce again with the next step what was announced last."""
+        """Forget after a failed node or a moved slot, and repeat the last announcements with the next step."""
         self.forget()
         self._due |= self._groups
 
     async def add_group(self, group: int) -> None:
-        """A group is ours: announce again what it announced last, for whoever had it may have died with a node."""
+        """Add a claimed group and repeat its last announcements: its earlier owner may have died together with a node."""
         self._groups.add(group)
         await self._repeat({group})
 
     async def announce(self, steps: Sequence[GroupStep]) -> ClusterAnnouncements:
-        """Set the bits of the replicas that steps write for the first time.
+        """Set the index bits of the replicas that the steps write for the first time.
 
         Before the commit: a bit without a replica costs a read nothing, a replica without its bit would be missed.
         """
@@ -85,7 +85,7 @@ class ClusterIndex:
         return ClusterAnnouncements(forgotten, {group: self._note(group, entries) for group, entries in lists.items()})
 
     def add(self, steps: Sequence[GroupStep], announced: ClusterAnnouncements) -> None:
-        """The steps are committed: what they announced need not be announced again, unless a node has failed since."""
+        """Record the announcements of committed steps, unless a node has failed since."""
         if announced.forgotten == self._forgotten:
             self._known.add(steps)
 

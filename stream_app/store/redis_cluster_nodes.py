@@ -1,8 +1,9 @@
-"""Which node of a Redis Cluster serves which slot, a client for each, and scripts in one pipeline a node.
+"""Which node of a Redis Cluster serves which slot, with a client for each node, and one pipeline for each node.
 
-The map is asked for (CLUSTER SLOTS) at the first request, and anew after anything that says it may be wrong: a redirection, a
-connection that broke, a cluster that is down. Each time another node is asked, so that one that is cut off is not believed twice.
-Redirections are not followed one by one: with one script a group, the whole request is made again from the new map.
+The first request reads the slot map (CLUSTER SLOTS). Every sign that it may be wrong (a redirection, a broken connection, a
+cluster that is down) makes the next request read it again, each time from another node, so that a node that is cut off is not
+believed twice. Redirections are not followed one by one: there is one script for each group, so the whole request is repeated
+with the new map.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ SLOTS: Final = 16_384
 _PORT: Final = 6_379
 _MARK_MS: Final = 60_000
 
-# What says that a slot is elsewhere, or nowhere for the moment. A script says it in words: it names its keys itself.
+# Errors of a slot that is elsewhere, or nowhere for the moment. A script reports them as text, as it names its keys itself.
 _ELSEWHERE: Final = (redis_errors.AskError, redis_errors.TryAgainError, redis_errors.ClusterDownError)  # MOVED is an ASK here
 _ELSEWHERE_WORDS: Final = re.compile(r"\b(MOVED|ASK|TRYAGAIN|CLUSTERDOWN)\b|non local key|cluster is down")
 
-Call = tuple[str, Command]  # a script of those given to ClusterNodes, and what follows its name in EVALSHA; or "" and a command
+Call = tuple[str, Command]  # one of the scripts of ClusterNodes and its EVALSHA arguments; or "" and a command
 
 
 class ClusterNodes:
@@ -43,10 +44,10 @@ class ClusterNodes:
 
     Args:
         url: `redis://[user:password@]host:port[,host:port ...]`: some of its nodes.
-        timeout_s: How long one request may take.
-        scripts: All scripts that will be called.
-        changed: Called when a slot is found to have another primary than before.
-        copies: How many replicas must have what `run_durably` wrote, and how many ms they may take; (0, 0) for none.
+        timeout_s: Limit of one request.
+        scripts: All scripts of later calls.
+        changed: Called when a slot has another primary than before.
+        copies: How many replicas must have the writes of `run_durably`, and how many ms they may take; (0, 0) for none.
 
     Raises:
         ConfigError: The URL names no host, or a database: a cluster has only number 0.
@@ -72,17 +73,17 @@ class ClusterNodes:
         self._stale = True
         self._asked = 0
         self._asking = asyncio.Lock()
-        self.version = 0  # grows when a slot is found to have another primary
+        self.version = 0  # grows when a slot gets another primary
 
     def invalidate(self) -> None:
-        """Ask for the map again before the next request."""
+        """Read the slot map again before the next request."""
         self._stale = True
 
     async def refresh(self) -> None:
-        """Have a map that nothing speaks against.
+        """Read the slot map if it is missing or invalidated.
 
         Raises:
-            redis.exceptions.ConnectionError: No node answers, or the one that does knows no primary for a slot.
+            redis.exceptions.ConnectionError: No node answers, or the node that answers knows no primary for a slot.
         """
         async with self._asking:
             if not self._stale:
@@ -114,16 +115,16 @@ class ClusterNodes:
             await self._clients.pop(address).aclose()
 
     def node_of(self, slot: int) -> str:
-        """The address of the primary of `slot`."""
+        """Return the address of the primary of `slot`."""
         return self._owners[slot]
 
     @property
     def primaries(self) -> list[str]:
-        """The addresses of all primaries."""
+        """Return the addresses of all primaries."""
         return list(dict.fromkeys(self._owners))
 
     async def command(self, address: str, *arguments: Any) -> Any:  # noqa: ANN401 - as redis-py parses it
-        """Run one command at a node; its answer as redis-py's `execute_command` gives it.
+        """Run one command at a node; return the answer of redis-py's `execute_command`.
 
         Raises:
             redis.exceptions.RedisError: As `run`.
@@ -135,17 +136,17 @@ class ClusterNodes:
             raise self._translated(err) from err
 
     async def run(self, address: str, calls: Sequence[Call]) -> list[Any]:
-        """Run calls at a node in one pipeline on one connection, in order; returns their answers as the server gave them.
+        """Run calls at a node in one pipeline on one connection, in order; return the server's answers.
 
         Raises:
-            redis.exceptions.RedisError: The first that a call was refused with; the calls after it may have been run. A
-                ConnectionError where the slot is elsewhere.
+            redis.exceptions.RedisError: The first refusal; the calls after it may have run. A ConnectionError if the slot is
+                elsewhere.
         """
         answers = await self._send(address, calls)
         if any(isinstance(answer, redis_errors.NoScriptError) for answer in answers):  # the node is new, or was restarted
             for script in self._scripts:
                 await self._client(address).script_load(script)
-            # Only what was not run; and commands, which speak of what stands before them.
+            # Only scripts that did not run; and commands, since they may depend on the scripts before them.
             again = [at for at, call in enumerate(calls) if not call[0] or isinstance(answers[at], redis_errors.NoScriptError)]
             for at, answer in zip(again, await self._send(address, [calls[at] for at in again]), strict=True):
                 answers[at] = answer
@@ -155,24 +156,24 @@ class ClusterNodes:
         return answers
 
     async def run_durably(self, address: str, calls: Sequence[Call], mark: str = "") -> list[Any]:
-        """`run`, and return only when so many replicas as wanted have what was written.
+        """Call `run`, and return only when the configured number of replicas has the writes.
 
         Args:
             address: The node.
-            calls: What is to be run.
-            mark: A key of this node to write to, where the calls may write nothing: WAIT speaks of its connection's last write.
+            calls: The calls to run.
+            mark: A key of this node to write, if the calls may write nothing: WAIT is about its connection's last write.
 
         Raises:
-            redis.exceptions.RedisError: As `run`; NOREPLICAS when too few replicas had it in time.
+            redis.exceptions.RedisError: As `run`; NOREPLICAS if too few replicas have the writes in time.
         """
-        wanted, wait_ms = self._copies
-        if not wanted:
+        replicas, wait_ms = self._copies
+        if not replicas:
             return await self.run(address, calls)
         marks: list[Call] = [("", ("SET", mark, "", "PX", _MARK_MS))] if mark else []
-        *answers, have = await self.run(address, [*calls, *marks, ("", ("WAIT", wanted, wait_ms))])
-        if have < wanted:
+        *answers, have = await self.run(address, [*calls, *marks, ("", ("WAIT", replicas, wait_ms))])
+        if have < replicas:
             raise redis_errors.ResponseError(
-                f"NOREPLICAS {have} replicas of {address} had the batch after {wait_ms} ms, redis.wait_replicas wants {wanted}"
+                f"NOREPLICAS {have} replicas of {address} had the batch after {wait_ms} ms, redis.wait_replicas wants {replicas}"
             )
         return answers[: len(calls)]
 
@@ -195,7 +196,7 @@ class ClusterNodes:
                 protocol=3,
                 socket_timeout=self._timeout_s,
                 socket_connect_timeout=self._timeout_s,
-                retry=Retry(NoBackoff(), 0),  # retries are the store's: a commit must know that it is a retry
+                retry=Retry(NoBackoff(), 0),  # the store retries: a commit must know that it is a retry
             )
         return self._clients[address]
 
@@ -206,12 +207,12 @@ class ClusterNodes:
 
 
 def slot_of(key: str) -> int:
-    """The slot of a key without a hash tag."""
+    """Return the slot of a key without a hash tag."""
     return crc_hqx(key.encode(), 0) % SLOTS
 
 
 async def gather_by_node(work: Mapping[str, Coroutine[Any, Any, T]]) -> dict[str, T]:
-    """Do the work of all nodes at once and to its end; raises the first error of one only when all are done."""
+    """Run the work of all nodes at once and to the end; only then raise the first error."""
     done = await asyncio.gather(*work.values(), return_exceptions=True)
     for answer in done:
         if isinstance(answer, BaseException):
@@ -234,7 +235,7 @@ def _seeds(url: str) -> list[str]:
 def _owners_of(reply: Any, asked: str) -> list[str]:  # noqa: ANN401 - redis-py leaves it as the server's lists
     owners = [""] * SLOTS
     for first, last, primary, *_replicas in reply:
-        host = primary[0].decode() if primary[0] else asked.rpartition(":")[0]  # a node that does not know its own address
+        host = primary[0].decode() if primary[0] else asked.rpartition(":")[0]  # such a node does not know its own address
         address = f"[{host}]:{primary[1]}" if ":" in host and not host.startswith("[") else f"{host}:{primary[1]}"
         owners[first : last + 1] = [address] * (last + 1 - first)
     return owners

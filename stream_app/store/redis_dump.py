@@ -1,6 +1,6 @@
-"""All of one group's state at one point in time, for `millrace snapshot`: one script that looks at every key of its server.
+"""Reads one group's whole state at one point in time, for `millrace snapshot`: one script that scans all keys of the server.
 
-Nothing else is served meanwhile: about a second for a million keys of the server. Blobs of the group alone are handed over.
+The server does nothing else meanwhile: about a second for a million keys. Only the group's own blobs are returned.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from stream_app.store.redis_layout import answers_head, group_head, kind_of
 
 __all__ = ["dump"]
 
-Command = Callable[..., Awaitable[Any]]  # runs one command at the group's server, as redis-py's execute_command, with patience
+Command = Callable[..., Awaitable[Any]]  # runs one command at the group's server, like redis-py's execute_command, with retries
 
-# KEYS: meta, commit, outbox. ARGV: what the group's keys begin with, what those of its payloads begin with. Returns meta, the
-# commit number, names and values. Blobs are the only strings of a group beside the commit number and payloads.
+# KEYS: meta, commit, outbox. ARGV: prefix of the group's keys, prefix of its payloads' keys. Returns meta, the commit number,
+# names and values. Blobs are the only strings of a group beside the commit number and payloads.
 _DUMP: Final = """
 local own, payloads = ARGV[1], ARGV[2]
 local skipped = {[KEYS[1]] = true, [KEYS[2]] = true, [KEYS[3]] = true}
@@ -48,9 +48,9 @@ async def dump(command: Command, prefix: str, group: int) -> GroupDump:
     flat = meta if isinstance(meta, list) else [part for pair in meta.items() for part in pair]
     fields = {name.decode(): value for name, value in zip(flat[::2], flat[1::2], strict=True)}
     fronts = {name.removeprefix("front:"): int(value) for name, value in fields.items() if name.startswith("front:")}
-    found: dict[str, dict[bytes, bytes]] = {}
+    blobs: dict[str, dict[bytes, bytes]] = {}
     for name, value in zip(names, values, strict=True):
-        if value is not None:  # it expired while the script looked
-            found.setdefault(kind_of(name), {})[bytes.fromhex(name.decode().rpartition(":")[2])] = value
-    entities = {kind: (sorted(of_kind), Blobs.of([of_kind[key] for key in sorted(of_kind)])) for kind, of_kind in found.items()}
+        if value is not None:  # else it expired while the script ran
+            blobs.setdefault(kind_of(name), {})[bytes.fromhex(name.decode().rpartition(":")[2])] = value
+    entities = {kind: (sorted(of_kind), Blobs.of([of_kind[key] for key in sorted(of_kind)])) for kind, of_kind in blobs.items()}
     return GroupDump(int(commit), fronts, entities)

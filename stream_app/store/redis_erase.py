@@ -1,6 +1,6 @@
-"""Taking a person out of one group's keys: for `millrace forget`, not for the hot path; it looks at every key of the server.
+"""Removes a person from one group's keys, for `millrace forget`; not for the hot path: it scans all keys of the server.
 
-A key that is written while the search runs may be missed, so a pass is repeated (see `stream_app.store.port.Erased`).
+The scan may miss a key that is written meanwhile, so the caller repeats the pass (see `stream_app.store.port.Erased`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from stream_app.store.redis_scripts import PURGE
 
 __all__ = ["Command", "erase", "purge_answers"]
 
-_SCAN: Final = 5_000  # keys that one SCAN looks at: a few ms in which the server does nothing else
+_SCAN: Final = 5_000  # keys that one SCAN visits: the server does nothing else for a few ms
 
-Command = Callable[..., Awaitable[Any]]  # runs one command at the group's server, as redis-py's execute_command, with patience
+Command = Callable[..., Awaitable[Any]]  # runs one command at the group's server, like redis-py's execute_command, with retries
 
 
 async def erase(command: Command, prefix: str, group: int, user_key: bytes) -> Erased:
@@ -30,7 +30,7 @@ async def erase(command: Command, prefix: str, group: int, user_key: bytes) -> E
 
 
 async def purge_answers(command: Command, prefix: str, group: int, cleaned: Callable[[bytes], bytes | None]) -> Purged:
-    """Take a person out of the group's kept payloads; those in the outbox wait."""
+    """Remove a person from the group's kept payloads; those in the outbox wait."""
     head, count, waiting = answers_head(prefix, group), 0, list[int]()
     async for keys in _scan(command, f"{head}*"):
         for key in keys:
@@ -42,7 +42,7 @@ async def purge_answers(command: Command, prefix: str, group: int, cleaned: Call
     return Purged(count, tuple(sorted(waiting)))
 
 
-_CLEANED, _CHANGED, _WAITS = 1, 0, -1  # what PURGE answers
+_CLEANED, _CHANGED, _WAITS = 1, 0, -1  # the results of PURGE
 
 
 async def _purge_one(command: Command, keys: tuple[bytes, str], number: int, cleaned: Callable[[bytes], bytes | None]) -> int:
@@ -57,7 +57,7 @@ async def _purge_one(command: Command, keys: tuple[bytes, str], number: int, cle
 
 
 async def _scan(command: Command, pattern: str) -> AsyncIterator[list[bytes]]:
-    """Chunks of keys of a pattern; a key that is there all the time comes exactly once."""
+    """Yield the keys that match a pattern; a key that exists throughout comes exactly once."""
     cursor, seen = 0, set[bytes]()
     while True:
         cursor, keys = await command("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN)

@@ -1,4 +1,4 @@
-"""What the Redis stores say to their scripts and get back: names of keys, packed requests, parsed replies. No connection here."""
+"""Keys, packed requests and parsed replies of the Redis stores' scripts. No connection here."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ pack: Final = msgspec.msgpack.Encoder().encode
 
 
 def group_head(prefix: str, group: int) -> str:
-    """What all keys of a partition group begin with; the braces keep them on one shard."""
+    """Return the prefix of all keys of a partition group; the braces keep them on one shard."""
     return f"{prefix}:{{g{group}}}:"
 
 
 def holders_head(prefix: str, kind: str) -> str:
-    """What the index entries of a shared kind begin with; the identifier in hex follows."""
+    """Return the prefix of a shared kind's index entries; the identifier in hex follows."""
     return f"{prefix}:holders:{kind}:"
 
 
 def answers_head(prefix: str, group: int) -> str:
-    """What the keys of a group's payloads begin with; the commit number follows."""
+    """Return the prefix of a group's payload keys; the commit number follows."""
     return f"{prefix}:{{g{group}}}:answers:"
 
 
 def kind_of(key: bytes) -> str:
-    """The entity kind of a blob's key."""
+    """Return the entity kind of a blob's key."""
     return key.decode().split(":")[-2]
 
 
@@ -64,7 +64,7 @@ def kind_of(key: bytes) -> str:
 
 
 def claim_call(prefix: str, group: int, owner: str) -> tuple[list[str], list[str]]:
-    """KEYS and ARGV of CLAIM; for all tries of one claim, so that a try whose answer was lost does not fence the next."""
+    """Build KEYS and ARGV of CLAIM, for all tries of one claim: a try whose answer was lost must not fence the next one."""
     head = group_head(prefix, group)
     return [f"{head}meta", f"{head}commit", f"{head}outbox"], [owner, secrets.token_hex(8), answers_head(prefix, group)]
 
@@ -72,13 +72,13 @@ def claim_call(prefix: str, group: int, owner: str) -> tuple[list[str], list[str
 def published_call(
     prefix: str, group: int, epoch: str, commits: Sequence[int], kept_ms: int
 ) -> tuple[list[str], list[str | int]]:
-    """KEYS and ARGV of PUBLISHED."""
+    """Build KEYS and ARGV of PUBLISHED."""
     head = group_head(prefix, group)
     return [f"{head}meta", f"{head}outbox", f"{head}commit"], [epoch, answers_head(prefix, group), kept_ms, *commits]
 
 
 def commit_call(prefix: str, step: GroupStep, kept_ms: int) -> tuple[list[str], list[bytes]]:
-    """KEYS and ARGV of COMMIT."""
+    """Build KEYS and ARGV of COMMIT."""
     head = group_head(prefix, step.group)
     keys = [f"{head}meta", f"{head}commit", f"{head}outbox"]
     blobs: list[bytes] = []
@@ -93,7 +93,7 @@ def commit_call(prefix: str, step: GroupStep, kept_ms: int) -> tuple[list[str], 
 
 
 def announce_call(prefix: str, new: Iterable[tuple[str, int, int, Sequence[bytes]]]) -> tuple[bytes, str]:
-    """The arguments of ANNOUNCE, of (kind, group, ttl ms, keys)."""
+    """Build the arguments of ANNOUNCE from (kind, group, ttl ms, keys)."""
     new = list(new)
     entries = [
         (holders_head(prefix, kind), group, str(ttl_ms), digits, count)
@@ -104,7 +104,7 @@ def announce_call(prefix: str, new: Iterable[tuple[str, int, int, Sequence[bytes
 
 
 def _same_length(keys: Sequence[bytes]) -> list[tuple[int, int]]:
-    """Runs of identifiers of one length: (hex digits, count)."""
+    """Return runs of identifiers of equal length: (hex digits, count)."""
     if len(set(map(len, keys))) == 1:
         return [(2 * len(keys[0]), len(keys))]
     return [(2 * length, len(list(run))) for length, run in itertools.groupby(map(len, keys))]
@@ -113,32 +113,32 @@ def _same_length(keys: Sequence[bytes]) -> list[tuple[int, int]]:
 # --- replies -------------------------------------------------------------------------------------------------------------
 
 
-def build_replicas(blobs: Sequence[bytes | None], asked: Numbers, counts: Numbers, held: Numbers) -> Replicas:
-    """The replicas of N rows.
+def build_replicas(blobs: Sequence[bytes | None], replicas: Numbers, counts: Numbers, held: Numbers) -> Replicas:
+    """Build the replicas of N rows.
 
     Args:
-        blobs: All that was read.
-        asked: Which of them the rows ask, the first `counts[0]` for the first row, and so on.
-        counts: (N,) how many each row asks.
+        blobs: All values of the read.
+        replicas: Their positions in `blobs`: the first `counts[0]` are the first row's, and so on.
+        counts: (N,) how many replicas each row reads.
         held: (N,) how many other groups hold one.
     """
     of = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-    chosen = [blobs[number] for number in asked.tolist()]
-    there = np.fromiter(map(bool, chosen), np.bool_, len(chosen))  # an index entry lives longer than its replica
-    return Replicas(Blobs.of(list(filter(None, chosen))), of[there], held.astype(np.int32), counts.astype(np.int32))
+    values = [blobs[number] for number in replicas.tolist()]
+    exists = np.fromiter(map(bool, values), np.bool_, len(values))  # an index entry lives longer than its replica
+    return Replicas(Blobs.of(list(filter(None, values))), of[exists], held.astype(np.int32), counts.astype(np.int32))
 
 
 def parse_result(answer: Sequence[bytes]) -> CommitResult:
-    """What COMMIT answered."""
+    """Parse the reply of COMMIT."""
     status, commit, detail = answer
     return CommitResult(CommitStatus(status.decode()), int(commit), detail.decode())
 
 
 def parse_claim(prefix: str, group: int, reply: Sequence[Any]) -> Claim:
-    """What CLAIM answered.
+    """Parse the reply of CLAIM.
 
     Raises:
-        ContractError: A part of the group's position, or an answer that is owed, is gone.
+        ContractError: A part of the group's position, or an unpublished answer, is missing.
     """
     epoch, meta, commit, waiting, payloads = reply
     fields = {name.decode(): value for name, value in _pairs(meta).items()}
@@ -150,24 +150,24 @@ def parse_claim(prefix: str, group: int, reply: Sequence[Any]) -> Claim:
             "Redis from a copy, or delete all keys of this redis.prefix to decide everything that Kafka holds anew."
         )
     outbox = dict(sorted(zip(map(int, waiting), payloads, strict=True)))
-    gone = [number for number, payload in outbox.items() if payload is None]
-    if gone:
+    missing = [number for number, payload in outbox.items() if payload is None]
+    if missing:
         raise ContractError(
-            f"group {group}: {head}outbox names commits {gone} as not published, but {head}answers:{gone[0]} is gone: it was "
-            "deleted or evicted. Operator action: set maxmemory-policy to noeviction, then restore Redis from a copy; or delete "
-            f"the fields {gone} of {head}outbox: the answers of these commits (see the journal) may then be missing."
+            f"group {group}: {head}outbox names commits {missing} as not published, but {head}answers:{missing[0]} is gone: "
+            "it was deleted or evicted. Operator action: set maxmemory-policy to noeviction, then restore Redis from a copy; or "
+            f"delete the fields {missing} of {head}outbox: the answers of these commits (see the journal) may then be missing."
         )
     fronts = {name.removeprefix("front:"): int(value) for name, value in fields.items() if name.startswith("front:")}
     return Claim(epoch.decode(), fronts, int(commit), outbox)
 
 
 def parse_texts(reply: Any) -> dict[str, str]:  # noqa: ANN401 - see _pairs
-    """A hash of text."""
+    """Parse a hash of texts."""
     return {name.decode(): value.decode() for name, value in _pairs(reply).items()}
 
 
 def parse_health(info: Mapping[str, Any]) -> StoreHealth:
-    """What INFO says, as redis-py parses it."""
+    """Build the health from INFO as redis-py parses it."""
     return StoreHealth(
         evicted=int(info["evicted_keys"]),
         used_bytes=int(info["used_memory"]),

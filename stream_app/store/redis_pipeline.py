@@ -1,4 +1,4 @@
-"""Commands with thousands of arguments, packed by hiredis: redis-py's own packing needs 2 us for each, and an event has ten."""
+"""Sends commands with thousands of arguments, packed by hiredis: redis-py needs 2 us to pack one, and an event has ten."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from redis.exceptions import ResponseError
 __all__ = ["Command", "exchange"]
 
 Command = tuple[str | bytes | int, ...]
-pack: Callable[[Command], bytes] = pack_command  # type: ignore[assignment]  # its types know commands of one word only
+pack: Callable[[Command], bytes] = pack_command  # type: ignore[assignment]  # its types allow only commands of one word
 
 
 async def exchange(client: redis_asyncio.Redis, commands: Sequence[Command]) -> list[Any]:
-    """Send commands in one go on one connection, in order; returns what the server answered.
+    """Send commands at once on one connection, in order; return the server's answers.
 
-    An answer that is a refusal is a `ResponseError` in the list. The connection of an exchange that is cut short, by an error or
-    by a cancellation, is closed: no other call may get its answers.
+    A refusal is a `ResponseError` in the list. If an error or a cancellation cuts the exchange short, its connection is
+    closed, so that no other call gets its answers.
     """
     pool = client.connection_pool
     connection: redis_asyncio.Connection = await pool.get_connection()  # type: ignore[no-untyped-call]

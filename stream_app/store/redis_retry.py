@@ -1,4 +1,4 @@
-"""How long a request to Redis is tried again, and what becomes of an error that does not pass."""
+"""Repeats requests to Redis after passing errors, and translates the errors that remain."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["with_retries"]
 T = TypeVar("T")
 
 _PAUSE_S: Final = 0.25
-# What passes by itself: a connection that broke, a server that loads its data, a failover under way.
+# Errors that pass by themselves: a broken connection, a server that loads its data, a failover.
 _PASSING: Final = (
     redis_errors.ConnectionError,
     redis_errors.TimeoutError,
@@ -25,20 +25,20 @@ _PASSING: Final = (
     redis_errors.MasterDownError,
     OSError,
 )
-# Refusals that pass as well, alone or in a script's error: no disk, a long script, too few replicas, a failover, no memory.
+# Refusals that pass too, alone or inside a script's error: no disk, a long script, too few replicas, a failover, no memory.
 _REFUSED: Final = re.compile(r"\b(MISCONF|BUSY|NOREPLICAS|CLUSTERDOWN|OOM)\b")
 
 
 async def with_retries(attempt: Callable[[], Awaitable[T]], patience_ms: int, lost_connection: Callable[[], object]) -> T:
-    """Run `attempt` until it answers; what passes by itself is given `patience_ms` and not longer.
+    """Run `attempt` until it succeeds; repeat it for at most `patience_ms` after errors that pass by themselves.
 
     Args:
-        attempt: The request; it is made again, so it must be one that may be.
-        patience_ms: How long it is tried again.
-        lost_connection: Called when the server was away: it may have come back without its last writes.
+        attempt: The request; it must be safe to repeat.
+        patience_ms: How long to repeat it.
+        lost_connection: Called when the server was unreachable: it may have come back without its last writes.
 
     Raises:
-        StoreUnavailableError: The time is over.
+        StoreUnavailableError: No success within `patience_ms`.
         ContractError: The server refuses for a reason that does not pass.
     """
     loop = asyncio.get_running_loop()
@@ -69,9 +69,9 @@ async def with_retries(attempt: Callable[[], Awaitable[T]], patience_ms: int, lo
 
 
 def _named(err: Exception | None) -> str:
-    return f"{type(err).__name__}: {err}"  # some say nothing but their class
+    return f"{type(err).__name__}: {err}"  # some have no message
 
 
 def _passes(err: redis_errors.RedisError) -> bool:
-    # redis-py takes the first word off some messages and makes a class of it.
+    # redis-py turns the first word of some messages into a class.
     return isinstance(err, redis_errors.OutOfMemoryError | redis_errors.ClusterDownError) or bool(_REFUSED.search(str(err)))

@@ -1,20 +1,20 @@
 """The Lua scripts of the Redis store, with the layout of its keys. Redis runs a script alone and whole.
 
-Keys (`P` = configured prefix, `g` = partition group; the braces are Redis Cluster's hash tag, so that all a group owns is on
+Keys (`P` = configured prefix, `g` = partition group; the braces are Redis Cluster's hash tag, so that all keys of a group are on
 one shard):
 
     P:{g3}:meta          hash    epoch (<number>:<owner>:<token>), epochs (drawn so far), front:<topic>
-    P:{g3}:commit        string  how many steps were applied
+    P:{g3}:commit        string  number of applied steps
     P:{g3}:outbox        hash    commit number -> "" while its payload is not published (before 0.2: -> payload)
     P:{g3}:answers:<n>   string  payload of commit n: without a TTL while it is in the outbox, with one afterwards
-    P:{g3}:<kind>:<id>   string  packed state of one entity (its own users; its replica of a shared entity), with a TTL
-    P:holders:<kind>:<id> string bitmap of the groups that hold a replica; only ever added to, so it needs no fence
-    P:layouts            hash    tag -> what blobs that begin with it look like; only ever added to
+    P:{g3}:<kind>:<id>   string  packed state of one entity (a user, or the group's replica of a shared entity), with a TTL
+    P:holders:<kind>:<id> string bitmap of the groups that hold a replica; bits are only added, so it needs no fence
+    P:layouts            hash    layout tag -> its description; entries are only added
 
-A read is one MGET and no script: Redis answers that four times as fast as a script that asks for the same keys.
+A read is one MGET and no script: Redis answers that four times as fast as a script that reads the same keys.
 
-The lines between `fence begin` and `fence end` are what keeps every counter from moving twice; the chaos tests run each
-acceptance case once with and once without them.
+The lines between `fence begin` and `fence end` keep every counter from moving twice; the chaos tests run each acceptance case
+once with and once without them.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from typing import Final
 
 __all__ = ["ANNOUNCE", "CLAIM", "COMMIT", "LAYOUTS", "PUBLISHED", "PURGE"]
 
-# KEYS: meta, commit, outbox. ARGV: owner, token of this claim (a claim that is asked again under its token draws nothing), what
-# the keys of payloads begin with. Returns the epoch, meta, the commit number, the outbox's numbers, their payloads (nil: gone).
-# An empty epoch in the answer: meta or commit is gone and the other is not; nothing was written.
+# KEYS: meta, commit, outbox. ARGV: owner, token of this claim (a repeated claim with the same token draws no new epoch), prefix
+# of the payloads' keys. Returns the epoch, meta, the commit number, the outbox's numbers, their payloads (nil: missing). An empty
+# epoch in the reply: only one of meta and commit exists; nothing was written.
 CLAIM: Final = """
 local meta, counter, token = KEYS[1], KEYS[2], ARGV[2]
 local commit, fields = redis.call('GET', counter), redis.call('HLEN', meta)
@@ -46,7 +46,7 @@ end
 return {epoch, redis.call('HGETALL', meta), commit or '0', numbers, payloads}
 """
 
-# Takes `numbers` from the outbox; their payloads stay for `kept` ms.
+# Removes `numbers` from the outbox; their payloads expire after `kept` ms.
 _LEAVE: Final = """
 local function leave(outbox, payloads, numbers, kept)
   for i = 1, #numbers do
@@ -62,9 +62,9 @@ end
 """
 
 # KEYS: meta, commit, outbox, then the keys of all blobs.
-# ARGV: MessagePack of (epoch, [(topic, from, to)], [published commit], commit number that the step follows, ms that published
-# answers are kept, what the keys of payloads begin with, [(ttl ms, how many blobs)]), then the payload, then the blobs. To cut
-# keys and blobs out of long strings would cost more than arguments do; numbers that are handed on would be formatted each time.
+# ARGV: MessagePack of (epoch, [(topic, from, to)], [published commit], commit number that the step follows, ms to keep published
+# answers, prefix of the payloads' keys, [(ttl ms, number of blobs)]), then the payload, then the blobs. Cutting keys and blobs
+# out of long strings would cost more than arguments do; numbers are texts because Lua would format them for each call.
 COMMIT: Final = (
     _LEAVE
     + """
@@ -135,8 +135,8 @@ for i = 1, #new do
 end
 """
 
-# KEYS: meta, outbox, commit. ARGV: epoch, what the keys of payloads begin with, ms to keep them, then commit numbers. A number
-# above the counter is one that the store has lost and will draw again, for other answers.
+# KEYS: meta, outbox, commit. ARGV: epoch, prefix of the payloads' keys, ms to keep them, then commit numbers. The store has lost
+# a number above the counter and will draw it again, for other answers.
 PUBLISHED: Final = (
     _LEAVE
     + """
@@ -158,8 +158,8 @@ for i = 1, #ARGV, 2 do redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 1]) end
 return redis.call('HGETALL', KEYS[1])
 """
 
-# KEYS: payload of a commit, outbox. ARGV: commit number, the payload as it was read, what is to stand there instead (or '').
-# Returns 1 if it does so now; 0 if it is gone or was changed in between; -1 if it is in the outbox and was left.
+# KEYS: payload of a commit, outbox. ARGV: commit number, the payload as it was read, its replacement (or '').
+# Returns 1 if it was replaced; 0 if it is missing or has changed since; -1 if it is in the outbox and was left.
 PURGE: Final = """
 if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 1 then return -1 end
 if redis.call('GET', KEYS[1]) ~= ARGV[2] then return 0 end

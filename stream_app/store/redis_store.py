@@ -1,11 +1,10 @@
-"""The store in one Redis server (6.2 or later): one command reads a batch, one script a group commits it.
+"""The store in one Redis server (6.2 or later): one command reads a batch, one script for each group commits it.
 
-The layout of the keys is in `redis_scripts`, how requests are packed in `redis_layout`. A commit whose answer was lost with the
-connection is asked again: the fence answers `repeated` when the first attempt had been applied, and as only this epoch can have
-applied it, that counts as applied.
+`redis_scripts` describes the keys, `redis_layout` packs the requests. A commit whose answer was lost with the connection is
+sent again. The fence answers `repeated` if the first attempt was applied; only this epoch can have applied it, so it counts
+as applied.
 
-With `wait_replicas` a commit counts when so many copies of the server have it, and a claim likewise: before that, nothing of it
-is published.
+With `wait_replicas` a commit counts, like a claim, only when so many Redis replicas have it; nothing of it is published before.
 """
 
 from __future__ import annotations
@@ -43,23 +42,23 @@ __all__ = ["RedisOptions", "RedisStore", "resolve_repeated", "warn_of_eviction"]
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-_WAITED_MS: Final = 60_000  # how long the mark of the last wait stays; nobody reads it
+_WAITED_MS: Final = 60_000  # TTL of the key that WAIT waits for; nothing reads it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisOptions:
-    """What a deployment may choose.
+    """Options of the Redis stores.
 
     Attributes:
-        timeout_ms: How long one request may take.
-        patience_ms: How long a request is tried again before StoreUnavailableError. A Redis that restarts with an append-only
-            file of some hundred MB answers LOADING for seconds; beyond this the worker gives up and restarts.
-        claim_patience_ms: The same for a claim, and for the layouts that are asked before it. No heartbeat is sent while a
-            worker claims (session: 10 s), so it must know early that it cannot.
-        max_replicas: Most replicas of other groups that are read for one entity.
+        timeout_ms: Limit of one request.
+        patience_ms: How long a request is repeated before StoreUnavailableError. A Redis that restarts with an append-only
+            file of some hundred MB answers LOADING for seconds; beyond this limit the worker gives up and restarts.
+        claim_patience_ms: The same for a claim and for the layouts before it. A worker sends no heartbeat while it claims
+            (session: 10 s), so a claim must fail early.
+        max_replicas: Most replicas of other groups that a read takes for one entity.
         answers_kept_ms: How long published answers are kept; 0: not at all.
-        wait_replicas: How many copies of the server must have a commit before it counts; 0: none.
-        wait_ms: How long they may take.
+        wait_replicas: Number of Redis replicas that must have a commit before it counts; 0: none.
+        wait_ms: How long these replicas may take.
     """
 
     timeout_ms: int = 5_000
@@ -72,12 +71,12 @@ class RedisOptions:
 
     @property
     def request_s(self) -> float:
-        """How long one request may take, in seconds, with the wait for copies."""
+        """Limit of one request in seconds, with the wait for Redis replicas."""
         return (self.timeout_ms + (self.wait_ms if self.wait_replicas else 0)) / 1000
 
     @property
     def assignment_ms(self) -> int:
-        """How long a request of an assignment is tried again: a claim, or the layouts before it."""
+        """How long the requests of an assignment (layouts, claim) are repeated."""
         return min(self.claim_patience_ms, self.patience_ms)
 
 
@@ -88,8 +87,8 @@ class RedisStore:
         url: `redis://host:port/database`.
         prefix: First part of every key.
         groups: Number of partition groups.
-        shared_kinds: Entity kinds kept as one replica a group.
-        options: The rest.
+        shared_kinds: Entity kinds with one replica for each group.
+        options: Time limits, numbers of replicas.
     """
 
     def __init__(
@@ -107,7 +106,7 @@ class RedisStore:
             protocol=3,
             socket_timeout=options.request_s,
             socket_connect_timeout=options.request_s,
-            retry=Retry(NoBackoff(), 0),  # retries are ours: a commit must know that it is a retry
+            retry=Retry(NoBackoff(), 0),  # we retry ourselves: a commit must know that it is a retry
         )
         self._commit = self._redis.register_script(redis_scripts.COMMIT)
         self._published = self._redis.register_script(redis_scripts.PUBLISHED)
@@ -117,8 +116,8 @@ class RedisStore:
         return redis_layout.group_head(self._prefix, group) + rest
 
     async def claim(self, group: int, owner: str) -> Claim:
-        """Draw a new epoch for `group`; what its outbox holds has `wait_replicas` copies, so it may be published."""
-        self._announced.clear()  # who starts over may have found a server that lost its last writes
+        """Draw a new epoch for `group`; `wait_replicas` Redis replicas have its outbox, so it may be published."""
+        self._announced.clear()  # after a restart the server may have lost its last writes
         keys, args = redis_layout.claim_call(self._prefix, group, owner)
 
         async def attempt() -> Any:  # noqa: ANN401 - a script's answer
@@ -134,16 +133,17 @@ class RedisStore:
     async def read(self, rows: Mapping[str, EntityRows]) -> Snapshot:
         """Read the blobs of a batch's entities in one command, hence at one point in time.
 
-        Who holds replicas is asked before, and once more with the blobs: where a holder has come in between, all is read anew.
+        The index of holders is read before, and again with the blobs: if a holder has been added in between, the read is
+        repeated.
         """
         plan = ReadPlan(self._prefix, self._groups, self._shared_kinds, rows)
-        found = await self._mget(plan.index)
+        index = await self._mget(plan.index)
         while True:
-            bitmaps = found
+            bitmaps = index
             choice = plan.choose_replicas(bitmaps, self._options.max_replicas)
             values = await self._mget([*self._counters, *plan.index, *plan.names(choice)])
-            found = values[self._groups : self._groups + len(bitmaps)]
-            if found == bitmaps:
+            index = values[self._groups : self._groups + len(bitmaps)]
+            if index == bitmaps:
                 break
         reads = {group: int(value or 0) for group, value in enumerate(values[: self._groups])}
         return plan.snapshot(choice, values[self._groups + len(bitmaps) :], reads)
@@ -153,7 +153,7 @@ class RedisStore:
             return []
 
         async def attempt() -> list[bytes | None]:
-            [values] = _answered(await exchange(self._redis, [("MGET", *names)]))
+            [values] = _raise_refusal(await exchange(self._redis, [("MGET", *names)]))
             return list(values)
 
         return await self._with_retries(attempt)
@@ -189,20 +189,20 @@ class RedisStore:
         return await self._durably(commands)
 
     async def _durably(self, commands: Sequence[Command]) -> list[Any]:
-        """Run commands on one connection; with `wait_replicas`, return only when so many copies have what they wrote.
+        """Run commands on one connection; with `wait_replicas`, return only when so many Redis replicas have their writes.
 
         Raises:
-            RedisError: The first refusal; NOREPLICAS where too few copies answered in time.
+            RedisError: The first refusal; NOREPLICAS if too few replicas answered in time.
         """
-        wanted, wait_ms = self._options.wait_replicas, self._options.wait_ms
-        if not wanted or not commands:
-            return _answered(await exchange(self._redis, commands))
-        # WAIT speaks of the last write of its own connection, and a step that an earlier attempt has applied writes nothing now.
+        replicas, wait_ms = self._options.wait_replicas, self._options.wait_ms
+        if not replicas or not commands:
+            return _raise_refusal(await exchange(self._redis, commands))
+        # WAIT is about the last write of its own connection, and a step that an earlier attempt has applied writes nothing now.
         mark: Command = ("SET", f"{self._prefix}:waited", "", "PX", _WAITED_MS)
-        answers = _answered(await exchange(self._redis, [*commands, mark, ("WAIT", wanted, wait_ms)]))
-        if answers[-1] < wanted:
+        answers = _raise_refusal(await exchange(self._redis, [*commands, mark, ("WAIT", replicas, wait_ms)]))
+        if answers[-1] < replicas:
             raise redis_errors.ResponseError(
-                f"NOREPLICAS {answers[-1]} copies of Redis had the batch after {wait_ms} ms, redis.wait_replicas wants {wanted}"
+                f"NOREPLICAS {answers[-1]} copies of Redis had the batch after {wait_ms} ms, redis.wait_replicas wants {replicas}"
             )
         return answers[: len(commands)]
 
@@ -213,15 +213,15 @@ class RedisStore:
             await self._with_retries(lambda: self._published(keys=keys, args=args))
 
     async def answers(self, group: int, commits: Sequence[int]) -> dict[int, bytes]:
-        """Payloads of earlier commits: those in the outbox, and those that are still kept."""
+        """Return the payloads of earlier commits that are in the outbox or still kept."""
         if not commits:
             return {}
         keys = [self._key(group, f"answers:{number}") for number in commits]
-        found = await self._with_retries(lambda: self._redis.mget(keys))
-        return {number: payload for number, payload in zip(commits, found, strict=True) if isinstance(payload, bytes)}
+        payloads = await self._with_retries(lambda: self._redis.mget(keys))
+        return {number: payload for number, payload in zip(commits, payloads, strict=True) if isinstance(payload, bytes)}
 
     async def layouts(self, known: Mapping[str, str]) -> dict[str, str]:
-        """Write down what blobs look like, never over another; returns all that the store knows."""
+        """Register layouts without replacing any; return all registered layouts."""
         args = [text for pair in known.items() for text in pair]
         keys = [f"{self._prefix}:layouts"]
         return redis_layout.parse_texts(
@@ -233,18 +233,18 @@ class RedisStore:
         return await redis_erase.erase(self._command, self._prefix, group, user_key)
 
     async def purge_answers(self, group: int, cleaned: Callable[[bytes], bytes | None]) -> Purged:
-        """Take a person out of the group's kept payloads; those in the outbox wait."""
+        """Remove a person from the group's kept payloads; those in the outbox wait."""
         return await redis_erase.purge_answers(self._command, self._prefix, group, cleaned)
 
     async def dump(self, group: int) -> GroupDump:
-        """Read all of a group's state and its position; the server does nothing else meanwhile."""
+        """Read a group's whole state and its position; the server does nothing else meanwhile."""
         return await redis_dump.dump(self._command, self._prefix, group)
 
     async def _command(self, *arguments: Any) -> Any:  # noqa: ANN401 - a command's answer
         return await self._with_retries(lambda: self._redis.execute_command(*arguments))  # type: ignore[no-untyped-call]
 
     async def health(self) -> StoreHealth:
-        """Ask the server for its memory and replicas."""
+        """Read the server's memory and replicas."""
         return await self._health(self._options.patience_ms)
 
     async def _health(self, patience_ms: int) -> StoreHealth:
@@ -259,7 +259,7 @@ class RedisStore:
         return await with_retries(attempt, patience_ms, self._announced.clear)
 
 
-def _answered(answers: list[Any]) -> list[Any]:
+def _raise_refusal(answers: list[Any]) -> list[Any]:
     for answer in answers:
         if isinstance(answer, Exception):
             raise answer
@@ -267,7 +267,7 @@ def _answered(answers: list[Any]) -> list[Any]:
 
 
 def resolve_repeated(steps: Sequence[GroupStep], results: Sequence[CommitResult]) -> list[CommitResult]:
-    """The results of steps that were sent again: `repeated` is our own first attempt, for only this epoch can have applied it."""
+    """Return the results of steps sent again: `repeated` means that the first attempt was applied (only this epoch can)."""
     return [
         replace(result, status=CommitStatus.APPLIED, detail="")
         if result.status is CommitStatus.REPEATED and result.commit == step.after + 1
@@ -277,7 +277,7 @@ def resolve_repeated(steps: Sequence[GroupStep], results: Sequence[CommitResult]
 
 
 def warn_of_eviction(health: StoreHealth) -> None:
-    """Tell the operator of a server that throws state out when it is full."""
+    """Log a warning if the server evicts state when it is full."""
     if health.may_evict:
         log.warning(
             "Redis may evict state: maxmemory %d bytes, maxmemory-policy %s (%d keys evicted since its start). An evicted key is "

@@ -1,8 +1,8 @@
-"""Which of the groups that hold a replica of a shared entity a read asks: a bounded number, always the same ones.
+"""Selects the replicas of a shared entity that a read takes: a bounded number of groups, always the same ones.
 
-A device that everybody uses has a replica in each of hundreds of groups. A read asks the next `most` holders after the own group,
-by group number, beginning anew after the last one. So what a read sees depends on nothing but the index of holders; over the
-groups each replica is read equally often; and the cost of a row has a bound.
+A device that everybody uses has a replica in hundreds of groups. A read takes the next `most` holders after the own group, by
+group number, wrapping around after the last one. So a read depends only on the index of holders; over all groups each replica is
+read equally often; and the cost of a row is bounded.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ __all__ = ["select_replicas"]
 
 
 def select_replicas(holders: Sequence[int], group: int, most: int) -> tuple[list[int], int]:
-    """Choose the holders to ask.
+    """Choose the replicas to read.
 
     Args:
         holders: Groups that hold a replica, ascending.
-        group: The group that reads; its own replica is not asked for.
-        most: Upper bound of the groups asked.
+        group: The group that reads; its own replica is not chosen.
+        most: Upper bound of the groups chosen.
 
     Returns:
-        The groups to ask, in order, and how many other groups hold one.
+        The groups to read from, in order, and the number of other groups that hold a replica.
     """
     at = bisect_right(holders, group)
     before = at - 1 if at and holders[at - 1] == group else at
