@@ -1,1 +1,1 @@
-"""Bytes to events and answers to bytes; names of topics; generated schemas."""
+"""Bytes to events, answers to bytes, and the table of topics."""

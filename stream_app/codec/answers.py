@@ -1,4 +1,4 @@
-"""From scored rows to the answers' JSON. One place builds every answer, live and in replay."""
+"""Builds the JSON of every answer, live and in replay, from scored rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from stream_app.events import (
 )
 from stream_app.ranked import RankedBatch
 
-# A dead letter and its key stay below their topic's limit of 4 MB. Only a compressed batch can hold a record that is larger.
+# A dead letter and its key stay below their topic's limit of 4 MB. Only a compressed batch can hold a larger record.
 _MOST_BYTES: Final = 4_000_000
 _CUT_BYTES: Final = 65_536
 
@@ -31,7 +31,7 @@ __all__ = ["AnswerEncoder", "Origin", "SourceRecord", "answer_id"]
 
 
 class SourceRecord(Protocol):
-    """A record as a consumer hands it over (aiokafka's ConsumerRecord is one). `topic` may carry a prefix."""
+    """A record of a consumer, such as aiokafka's ConsumerRecord. `topic` may have a prefix."""
 
     @property
     def topic(self) -> str: ...  # noqa: D102
@@ -50,12 +50,12 @@ class SourceRecord(Protocol):
 
 
 def answer_id(topic: str, partition: int, offset: int) -> str:
-    """Return the id of the answers to the event at these coordinates: a function of nothing else."""
+    """Return the id of the answers to the event at these coordinates; it depends on nothing else."""
     return f"{topic}-{partition}-{offset}"
 
 
 class Origin(NamedTuple):
-    """Where the record stands that is answered, its Kafka timestamp, the time of scoring, and whom the answer repeats, if any."""
+    """The answered record's coordinates and Kafka timestamp, the time of scoring, and the first answers of a duplicate."""
 
     source: Source
     ingest_time_ms: int
@@ -64,7 +64,7 @@ class Origin(NamedTuple):
 
 
 class AnswerEncoder:
-    """Builds answers: what one row says, with the version of the model that made it.
+    """Builds and encodes answers, each with the version of the model that scored its row.
 
     Args:
         features_version: Hash of the catalogue.
@@ -75,14 +75,14 @@ class AnswerEncoder:
         self._encode = msgspec.json.Encoder().encode
 
     def answers(self, event: Event, origin: Origin, row: int, ranked: RankedBatch, *, alert: bool) -> tuple[bytes, bytes]:
-        """Encode the two answers that every event gets: intent label, recommendation candidates.
+        """Encode the two answers of every event: intent label and recommendation candidates.
 
         Args:
-            event: The event whose content is answered.
-            origin: The record it is answered for.
+            event: The event.
+            origin: The record that the answers belong to.
             row: The event's row in `ranked`.
             ranked: All rows of the batch.
-            alert: Whether it gets a fraud alert as well.
+            alert: Whether the event gets a fraud alert too.
         """
         source, ingest_time_ms, scored_time_ms, duplicate_of = origin
         identifier = answer_id(source.topic, source.partition, source.offset)
@@ -126,7 +126,7 @@ class AnswerEncoder:
         return self._encode(label), self._encode(candidates)
 
     def alert(self, event: Event, origin: Origin, row: int, ranked: RankedBatch, why: tuple[list[str], list[Reason]]) -> bytes:
-        """Encode a fraud alert; as `answers`, and `why` is the rules that fired and the features that stood out."""
+        """Encode a fraud alert; like `answers`, and `why` holds the rules that fired and the unusual features."""
         source, ingest_time_ms, scored_time_ms, duplicate_of = origin
         norms = ranked.norms(row)
         return self._encode(
@@ -152,7 +152,7 @@ class AnswerEncoder:
         )
 
     def dead_letter(self, record: SourceRecord, topic: str, reason: str, place: str) -> tuple[bytes | None, bytes]:
-        """Encode a record that is no valid event, with its original bytes and headers; of a giant only the beginning.
+        """Encode an invalid record with its original bytes and headers; of a giant record only the beginning.
 
         Returns:
             The letter's key, which is the record's, and the letter.
@@ -175,7 +175,7 @@ class AnswerEncoder:
         return key, self._encode(msgspec.structs.replace(letter, reason=reason + note, key=key, value=value, headers=[]))
 
     def late_event(self, source: Source, value: bytes, late_by_ms: int, allowed_ms: int) -> bytes:
-        """Encode a valid event that came too late."""
+        """Encode a valid event that came later than the allowed lateness."""
         return self._encode(
             LateEvent(
                 answer_id=answer_id(source.topic, source.partition, source.offset),

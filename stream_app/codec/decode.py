@@ -1,7 +1,6 @@
-"""Bytes of a source record to a typed event, or the reason why they are none.
+"""Decodes the bytes of a source record to a typed event, or raises the reason why they are not one.
 
-Nothing here decides what happens to an invalid record; `decode` raises InvalidEventError with a sentence for a person, and the
-pipeline sends the original to `dead-letters`.
+`decode` raises InvalidEventError with a sentence for a person; the pipeline then sends the original record to `dead-letters`.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from stream_app.events import Click, Event, Label, Order, Search
 
 __all__ = ["ANY_SKEW_MS", "EVENT_TYPES", "Decoder", "decode_label"]
 
-ANY_SKEW_MS: Final = 1 << 60  # for logs whose records carry no timestamps of a broker, and where clocks are judged later
+ANY_SKEW_MS: Final = 1 << 60  # for logs without broker timestamps, and where clocks are checked later
 
-# Kafka's own limit of a record batch; a compressed one may unfold to records far beyond it.
+# Kafka's default limit of a record batch; a compressed batch may hold far larger records.
 _MOST_BYTES: Final = 1_048_576
 _MOST_REASON: Final = 300  # characters
 _PATTERN: Final = re.compile(r"Expected `str` matching regex '(.*)'(?= - at|$)")
@@ -36,7 +35,7 @@ def decode_label(value: bytes | None) -> Label:
     """Decode the value of a record of the topic `labels`.
 
     Raises:
-        InvalidEventError: The bytes are no label; the message says why.
+        InvalidEventError: The bytes are not a label; the message says why.
     """
     try:
         return _label(value or b"")
@@ -64,7 +63,7 @@ class Decoder:
         """Decode one record of a source topic (its name without prefix).
 
         Raises:
-            InvalidEventError: The bytes are no event of this topic; the message says why.
+            InvalidEventError: The bytes are not an event of this topic; the message says why.
         """
         if not value:
             raise InvalidEventError(f"the record has no value; {topic} carries one JSON object a record")
@@ -73,17 +72,17 @@ class Decoder:
         try:
             event = self._decoders[topic](value)
         except msgspec.ValidationError as err:
-            told = _shortened(_readable(str(err)))
-            raise InvalidEventError(f"not a valid {EVENT_TYPES[topic].__name__.lower()} for {topic}: {told}") from err
+            reason = _shortened(_readable(str(err)))
+            raise InvalidEventError(f"not a valid {EVENT_TYPES[topic].__name__.lower()} for {topic}: {reason}") from err
         except (msgspec.DecodeError, UnicodeDecodeError) as err:
             raise InvalidEventError(f"not JSON: {err}") from err
         except RecursionError as err:
             raise InvalidEventError(_TOO_DEEP) from err
         if not value.isascii():
-            _require_utf8(value)  # the decoder does not look into fields that it skips; the original may go on to late-events
+            _require_utf8(value)  # the decoder does not check fields that it skips; late-events may need the original
         if key != event.user.encode():
-            shown = "none" if key is None else repr(key[:64])
-            raise InvalidEventError(f"the record's key must be the user id: key {shown}, user {event.user!r}")
+            actual = "none" if key is None else repr(key[:64])
+            raise InvalidEventError(f"the record's key must be the user id: key {actual}, user {event.user!r}")
         if timestamp_ms >= 0 and event.event_time_ms > timestamp_ms + self._future_skew_ms:
             ahead_ms = event.event_time_ms - timestamp_ms
             raise InvalidEventError(
@@ -94,16 +93,16 @@ class Decoder:
 
 
 def _readable(reason: str) -> str:
-    """Say in words what a pattern of stream_app.events means."""
-    found = _PATTERN.search(reason)
-    if found is None:
+    """Replace a regex of stream_app.events by its meaning in words."""
+    pattern = _PATTERN.search(reason)
+    if pattern is None:
         return reason
-    words = _ID_WORDS if "A-Za-z0-9._:" in found[0] else f"text of the form {found[1]}"
-    return reason.replace(found[0], f"Expected {words}")
+    words = _ID_WORDS if "A-Za-z0-9._:" in pattern[0] else f"text of the form {pattern[1]}"
+    return reason.replace(pattern[0], f"Expected {words}")
 
 
 def _shortened(reason: str) -> str:
-    """Cut a reason that quotes a huge value: it is for a person, and the original bytes stand beside it."""
+    """Shorten a reason that quotes a huge value; the dead letter holds the original bytes."""
     return reason if len(reason) <= _MOST_REASON else f"{reason[:_MOST_REASON]}... ({len(reason)} characters)"
 
 

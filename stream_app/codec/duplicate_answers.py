@@ -1,7 +1,7 @@
-"""The answers to an event that came before, found in the outbox of the commit that decided them, and said for another offset.
+"""Finds the first answers to a duplicate in the outbox of the commit that decided them, and encodes them for its own offset.
 
-What is found is what subscribers got: the messages themselves are read. So nothing about an answer is kept a second time, and
-what another release has answered is said again as it was.
+The messages themselves are read, as subscribers got them. So answers are stored once, and a duplicate gets the same answers even
+if another release made them.
 """
 
 from __future__ import annotations
@@ -31,53 +31,54 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def find_first_answers(outbox: OutboxBatch, key: bytes | None, topic: str, event: Event) -> dict[str, dict[str, Any]]:
-    """Find what one commit answered to an event that was new then: the messages by answer topic.
+    """Find the answers of the commit that first applied an event: the messages by answer topic.
 
     Args:
-        outbox: What the commit published.
+        outbox: The messages of the commit.
         key: Key of the event's record.
         topic: Source topic of the event, without prefix.
-        event: The event; its id and its time say which answers are its own.
+        event: The event; its id and its time identify its answers.
 
     Returns:
-        A label and candidates, perhaps an alert; nothing if this commit did not answer the event, or only as a duplicate.
+        A label and candidates, perhaps an alert; empty if this commit did not answer the event, or only as a duplicate.
     """
-    found: dict[str, dict[str, Any]] = {}
-    wanted = (event.event_id, event.event_time_ms, topic, "")
+    answers: dict[str, dict[str, Any]] = {}
+    first_delivery = (event.event_id, event.event_time_ms, topic, "")
     for name in ANSWER_TOPICS:
         for value in _messages_of_key(outbox, name, key):
             head = _head.decode(value)
-            if (head.event_id, head.event_time_ms, head.source.topic, head.duplicate_of) == wanted:
-                found[name] = _whole.decode(value)
+            if (head.event_id, head.event_time_ms, head.source.topic, head.duplicate_of) == first_delivery:
+                answers[name] = _whole.decode(value)
                 break
-    return found
+    return answers
 
 
-def encode_duplicate_answers(found: Mapping[str, Mapping[str, Any]], source: Source, ingest_time_ms: int) -> dict[str, bytes]:
-    """Encode the answers `found` for another record of the same event, by answer topic: where it stands is all that changes.
+def encode_duplicate_answers(answers: Mapping[str, Mapping[str, Any]], source: Source, ingest_time_ms: int) -> dict[str, bytes]:
+    """Encode the first answers for another record of the same event, by answer topic: only the record's coordinates change.
 
-    The bytes are those that are made where both are in one batch, the order of fields included: nothing tells where batches end.
+    The bytes equal those of a duplicate in the same batch, including the order of fields: answers do not depend on where
+    batches end.
     """
     own = {
         "answer_id": answer_id(source.topic, source.partition, source.offset),
         "source": source,
         "ingest_time_ms": ingest_time_ms,
     }
-    return {name: _encode(_with_first({**answer, **own}, answer["answer_id"])) for name, answer in found.items()}
+    return {name: _encode(_with_first({**answer, **own}, answer["answer_id"])) for name, answer in answers.items()}
 
 
 def _with_first(answer: dict[str, Any], first_id: str) -> dict[str, Any]:
-    """Put `duplicate_of` where `stream_app.events.Answer` has it."""
-    said: dict[str, Any] = {}
+    """Insert `duplicate_of` at its place in `stream_app.events.Answer`."""
+    fields: dict[str, Any] = {}
     for field, value in answer.items():
-        said[field] = value
+        fields[field] = value
         if field == "features_version":
-            said["duplicate_of"] = first_id
-    return said
+            fields["duplicate_of"] = first_id
+    return fields
 
 
 def commit_name(group: int, commit: int) -> str:
-    """Name the commit that applied an event whose answers are no longer kept, for `duplicate_of`."""
+    """Return the value of `duplicate_of` for an event whose first answers the store no longer keeps."""
     return f"commit-{group}-{commit}"
 
 

@@ -1,6 +1,6 @@
-"""What the model saw of one event, as it is recorded on the topic `features` (features.record).
+"""Encodes the model's inputs of one event for the topic `features` (features.record).
 
-All tensors of model.contract.INPUTS in that order, row-major and little-endian, in one LZ4 block: most of it is zeros.
+All tensors of model.contract.INPUTS in that order, row-major and little-endian, in one LZ4 block: most of the numbers are zeros.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def encode_feature_rows(
     """Encode B rows.
 
     Args:
-        answer_ids: Of the events.
+        answer_ids: The events' answer ids.
         inputs: The tensors, each (B, ...).
         features_version: Hash of the catalogue.
     """
@@ -42,20 +42,20 @@ def encode_feature_rows(
 
 
 def decode_tensors(row: FeatureRow) -> dict[str, npt.NDArray[Any]]:
-    """Return the tensors of one row by name, each without the batch in front.
+    """Decode the tensors of one row by name, each without the batch axis.
 
     Raises:
-        ValueError: The bytes are no tensors of this contract.
+        ValueError: The bytes are not tensors of this contract.
     """
     words = np.frombuffer(lz4.block.decompress(row.tensors), "<u4")
     fixed = sum(math.prod(spec.shape) for spec in INPUTS if -1 not in spec.shape)
     if len(words) < fixed:
         raise ValueError(f"{len(words)} numbers, the tensors other than `dense` alone have {fixed}")
-    found: dict[str, npt.NDArray[Any]] = {}
+    tensors: dict[str, npt.NDArray[Any]] = {}
     at = 0
     for spec in INPUTS:
         shape = tuple(len(words) - fixed if size == -1 else size for size in spec.shape)
         end = at + math.prod(shape)
-        found[spec.name] = words[at:end].view(np.dtype(spec.dtype).newbyteorder("<")).reshape(shape)
+        tensors[spec.name] = words[at:end].view(np.dtype(spec.dtype).newbyteorder("<")).reshape(shape)
         at = end
-    return found
+    return tensors

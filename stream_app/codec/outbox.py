@@ -1,7 +1,8 @@
-"""The outbox's payload: all messages that one commit decided for one partition group: MessagePack in an LZ4 block.
+"""The outbox's payload: all messages of one commit for one partition group, as MessagePack in an LZ4 block.
 
-A commit's answers are published from these bytes, the first time and after a crash alike, so a repeated answer is the same
-to the byte. The journal line waits here too; its commit number is drawn by the store and filled in when it is published.
+A commit's answers are published from these bytes, the first time and after a crash alike, so a repeated answer has the same
+bytes. The payload holds the journal line too; the store draws its commit number, which is filled in when the line is
+published.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Messages(Struct, array_like=True):
 
 
 class OutboxBatch(Struct, array_like=True):
-    """What one commit publishes. All of it goes to partition `group` of its topic."""
+    """The messages of one commit. All go to partition `group` of their topic."""
 
     group: int
     topics: dict[str, Messages]
@@ -42,7 +43,7 @@ class OutboxBatch(Struct, array_like=True):
         messages.add(key, value)
 
     def with_journal(self, commit: int) -> dict[str, Messages]:
-        """All messages, the journal line with its commit number among them."""
+        """Return all messages, including the journal line with its commit number."""
         line = msgspec.structs.replace(self.journal, commit=commit)
         return {**self.topics, "journal": Messages([str(self.group).encode()], [_json.encode(line)])}
 
@@ -53,21 +54,21 @@ _decoder = msgspec.msgpack.Decoder(OutboxBatch)
 
 
 def encode_outbox(batch: OutboxBatch) -> bytes:
-    """Pack a commit's messages."""
+    """Encode a commit's messages."""
     packed: bytes = lz4.block.compress(_encoder.encode(batch))
     return packed
 
 
 def decode_outbox(payload: bytes) -> OutboxBatch:
-    """Unpack what `encode_outbox` packed."""
+    """Decode the payload of `encode_outbox`."""
     return _decoder.decode(lz4.block.decompress(payload))
 
 
-class _When(Struct):
-    """When it happened that a message speaks of: an answer says it itself, a late event inside, a dead letter when it came."""
+class _MessageTime(Struct):
+    """The time of a message: an answer's event time, a late event's inner one, a dead letter's ingest time."""
 
     event_time_ms: int | None = None
-    event: _When | None = None
+    event: _MessageTime | None = None
     ingest_time_ms: int = 0
 
     def at_ms(self) -> int:
@@ -76,25 +77,25 @@ class _When(Struct):
         return self.event.at_ms() if self.event is not None else self.ingest_time_ms
 
 
-_when = msgspec.json.Decoder(_When)
+_message_time = msgspec.json.Decoder(_MessageTime)
 
 
 def outbox_without(payload: bytes, key: bytes, before_ms: int) -> bytes | None:
-    """Take out of a commit's messages what they say to one user of the time before `before_ms`.
+    """Remove one user's messages of the time before `before_ms` from a commit's payload.
 
     Args:
-        payload: What `encode_outbox` packed.
+        payload: The payload of `encode_outbox`.
         key: The messages' key: the user's id in UTF-8.
-        before_ms: Event time from which messages stay.
+        before_ms: Messages from this event time on stay.
 
     Returns:
-        The payload without them, b"" if none but the journal line is left; None if there is no such message.
+        The payload without them, b"" if only the journal line is left; None if there is no such message.
     """
     batch = decode_outbox(payload)
     rest, count = OutboxBatch(batch.group, {}, batch.journal), 0
     for topic, messages in batch.topics.items():
         for other, value in zip(messages.keys, messages.values, strict=True):
-            if other == key and _when.decode(value).at_ms() < before_ms:
+            if other == key and _message_time.decode(value).at_ms() < before_ms:
                 count += 1
             else:
                 rest.add(topic, other, value)

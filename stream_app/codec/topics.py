@@ -1,9 +1,9 @@
-"""What each topic is: role, key, payload type, how long it is kept. Documents and administration follow this table.
+"""The topics: role, key, payload type, retention. Documents and administration follow this table.
 
-Every topic has the same partition count and is keyed so that all that concerns a user stands in one partition. None is
-compacted: the answers and truths are a record of what was said when, and an event may be replayed; compaction would
-keep only the last of each user. Retention is counted from the broker's own clock (`LogAppendTime`), so that an imported
-log of another year is not deleted on arrival, and latency is measured between two readings of one clock.
+Every topic has the same partition count, and its key puts everything about a user into one partition. No topic is compacted: the
+answers and labels are a history, and events may be replayed; compaction would keep only the last one of each user. Retention uses
+the broker's clock (`LogAppendTime`), so that an imported log of another year is not deleted on arrival and latency is the
+difference of two readings of one clock.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""From probabilities and rules to decisions."""
+"""Decisions from probabilities and rules."""

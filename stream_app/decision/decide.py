@@ -1,7 +1,7 @@
-"""From probabilities and rules to decisions: which events are alerts, and why.
+"""Decides which events are alerts, and why.
 
-The reasons of an alert are the features that lie furthest from what is usual: |value - median| / interquartile range over the
-training set of the model that made the row (its manifest carries both), largest first.
+The reasons of an alert are the features furthest from their usual value: |value - median| / interquartile range over the training
+set of the model that scored the row (its manifest holds both), largest first.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from stream_app.ranked import ModelNorms, RankedBatch
 
 __all__ = ["Decider", "Decisions", "reasons_of"]
 
-_REASONS: Final = 5  # what fits on a line of an alert list
+_REASONS: Final = 5  # as many as fit on a line of an alert list
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Decider:
 
 
 def reasons_of(features: npt.NDArray[np.float32], norms: ModelNorms, names: tuple[str, ...]) -> list[Reason]:
-    """Return what stands out in one event, whose features are (F,), in order of `names`; the furthest from usual first."""
+    """Return the most unusual features of one event; `features` (F,) in order of `names`, the furthest from usual first."""
     distance = np.abs(features - norms.medians) / norms.scales
     order = np.argsort(-distance, kind="stable")[:_REASONS]
     return [

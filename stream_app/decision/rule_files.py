@@ -1,9 +1,9 @@
-"""Rules from a TOML file, in the one language that the worker's own rules have too.
+"""Rules from a TOML file, with the same conditions as the worker's own rules.
 
 [[rule]]
 name = "amount far beyond this shopper's own"
 kinds = ["order"]          # of events.KINDS; without it: all
-points = 4.5               # what an event gets for it where events are ranked; without it: 1
+points = 4.5               # added to an event's rank in a backtest; without it: 1
 when = [{ feature = "user_amount_vs_mean_30d", at_least = 3.0 }, { feature = "amount", at_least = 100.0, below = 220.0 }]
 """
 
@@ -45,10 +45,10 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def load_rules(path: Path) -> tuple[Rule, ...]:
-    """Read and check a file of rules; feature names are checked by who compiles them (`rules.RuleSet`).
+    """Read and check a file of rules; `rules.RuleSet` checks the names of features.
 
     Raises:
-        ConfigError: It cannot be read, or is wrong; the message lists every problem.
+        ConfigError: The file cannot be read or is wrong; the message lists every problem.
     """
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -72,21 +72,23 @@ def load_rules(path: Path) -> tuple[Rule, ...]:
 
 
 def _problems(rules: list[_Rule]) -> list[str]:
-    found = [] if rules else ["there is no rule"]
+    problems = [] if rules else ["there is no rule"]
     names = [rule.name for rule in rules]
-    found += [
+    problems += [
         f"{names.count(name)} rules are named {name!r}; a name stands in an alert, so it must tell them apart"
         for name in sorted({name for name in names if names.count(name) > 1})
     ]
     for rule in rules:
         unknown = [kind for kind in rule.kinds if kind not in KINDS]
-        found += [f"rule {rule.name!r}: kinds has {', '.join(unknown)}; known are {', '.join(KINDS)}"] if unknown else []
-        found += [] if rule.when else [f"rule {rule.name!r}: `when` is empty; it would fire for every event"]
-        found += [f"rule {rule.name!r}: points is {rule.points}; give a finite number"] if not math.isfinite(rule.points) else []
-        found += [
+        problems += [f"rule {rule.name!r}: kinds has {', '.join(unknown)}; known are {', '.join(KINDS)}"] if unknown else []
+        problems += [] if rule.when else [f"rule {rule.name!r}: `when` is empty; it would fire for every event"]
+        problems += (
+            [f"rule {rule.name!r}: points is {rule.points}; give a finite number"] if not math.isfinite(rule.points) else []
+        )
+        problems += [
             f"rule {rule.name!r}: {c.feature} has neither at_least nor below, or at_least {c.at_least:g} is not less than "
             f"below {c.below:g}"
             for c in rule.when
             if not c.at_least < c.below or (math.isinf(c.at_least) and math.isinf(c.below))
         ]
-    return found
+    return problems

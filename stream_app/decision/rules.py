@@ -1,10 +1,10 @@
-"""Rules: conditions over features by name that raise an alert whatever the model says.
+"""Rules: conditions on named features that raise an alert whatever the model answers.
 
-A rule fires when every one of its conditions holds. It exists for what is known for certain and must not wait for a model; each
-names its reason. They are compared with the features of the event's own past, so a rule never sees the event it judges.
+A rule fires when all of its conditions hold. Rules are for what is certain and must not wait for a model; the alert names the
+rule. Conditions compare the features of the event's own past, which does not include the event itself.
 
-A backtest also ranks events by rules: an event has the points of all rules that fire for it (`rule_files.py` reads rules and
-points from a file).
+A backtest also ranks events by rules: an event gets the points of all rules that fire (`rule_files.py` reads rules and points
+from a file).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["SHIPPED_RULES", "Condition", "Rule", "RuleSet"]
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """`feature` is at least `at_least`, and below `below`; not a number is neither."""
+    """`feature` is at least `at_least` and below `below`; false for NaN."""
 
     feature: str
     at_least: float = -math.inf
@@ -32,7 +32,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A named conjunction of conditions, for events of the given kinds only (codes of events.KINDS); `points` rank events."""
+    """A conjunction of conditions for events of some kinds (codes of events.KINDS); `points` rank events in a backtest."""
 
     name: str
     conditions: tuple[Condition, ...]
@@ -40,8 +40,8 @@ class Rule:
     points: float = 1.0
 
 
-# Card testing tries many stolen cards from one account in a short time; six instruments and eight orders are far beyond what a
-# shopper does in an hour (Fraud Detection Handbook, "velocity checks").
+# Card testing tries many stolen cards from one account in a short time; six instruments and eight orders in an hour are far
+# beyond a shopper (Fraud Detection Handbook, "velocity checks").
 SHIPPED_RULES: Final = (
     Rule(
         "card_testing_velocity",
@@ -67,13 +67,13 @@ class RuleSet:
         self._rules = [(rule, [(position[c.feature], c) for c in rule.conditions]) for rule in rules]
 
     def fired(self, dense: npt.NDArray[np.float32], kinds: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
-        """Which rules fire: (B, R) bool, from features (B, F) and event kinds (B,)."""
+        """Return which rules fire, (B, R) bool, for features (B, F) and event kinds (B,)."""
         hits = np.zeros((len(dense), len(self._rules)), np.bool_)
         for column, (rule, conditions) in enumerate(self._rules):
             hit = np.isin(kinds, rule.kinds)
             for index, condition in conditions:
                 hit &= dense[:, index] >= condition.at_least
-                if condition.below < math.inf:  # an infinite value is at least anything
+                if condition.below < math.inf:  # without a bound an infinite value passes too
                     hit &= dense[:, index] < condition.below
             hits[:, column] = hit
         return hits
