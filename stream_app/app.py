@@ -1,4 +1,4 @@
-"""Runs a live worker in this process: build, serve until a signal, report how it ended."""
+"""Runs a live worker in this process: build it, serve until a signal, return the exit status."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ __all__ = ["run_worker"]
 
 log = logging.getLogger(__name__)
 
-# Event loop, model thread and consumer thread hand each other short pieces of work. With Python's default of 5 ms each hand-over
-# waits that long for a busy thread: the median latency at 5,400 events/s was 390 ms in place of 70 (docs/log.md).
+# Event loop, model thread and consumer thread exchange short pieces of work. With the default of 5 ms each exchange waits that
+# long for a busy thread: the median latency at 5,400 events/s was 390 ms instead of 70 ms (docs/log.md).
 _SWITCH_INTERVAL_S: Final = 0.0005
 
-# A batch allocates thousands of events and answers that hold no cycles. Python's default looks for cycles among them every 700
-# objects, and goes through all that the process holds again and again; see docs/log.md for what that took of an event.
+# A batch allocates thousands of events and answers without reference cycles. Python's default searches them for cycles every 700
+# objects and scans the whole process again and again; docs/log.md has the cost for each event.
 _COLLECT_EVERY: Final = (50_000, 20, 20)
 
 
@@ -34,7 +34,7 @@ def run_worker(settings: Settings) -> int:
     """Serve until SIGTERM, SIGINT or a crash; blocks.
 
     Returns:
-        Exit status: 0 after a signal, another one after a crash (a process manager then starts it again).
+        Exit status: 0 after a signal, another one after a crash (the process manager then restarts the worker).
 
     Raises:
         ConfigError: The settings do not fit this machine.
@@ -49,7 +49,7 @@ def run_worker(settings: Settings) -> int:
     worker = wiring.build_worker(settings)
     _sweep(wiring.WORK_ROOT)
     gc.collect()
-    gc.freeze()  # modules, catalogue, model: never garbage, so never to be looked through
+    gc.freeze()  # modules, catalogue, model: never garbage, so never scan them
     gc.set_threshold(*_COLLECT_EVERY)
     try:
         with ExitStack() as background:
@@ -62,7 +62,7 @@ def run_worker(settings: Settings) -> int:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed workers of this machine have left: a process that ends on its own removes its folder itself."""
+    """Remove the folders of killed workers of this machine; a worker that stops removes its own folder."""
     mine = f"worker-{socket.gethostname()}-"
     for old in folder.glob(f"{mine}*"):
         try:
@@ -70,4 +70,4 @@ def _sweep(folder: Path) -> None:
         except (ProcessLookupError, ValueError):
             shutil.rmtree(old, ignore_errors=True)
         except PermissionError:
-            pass  # it runs, as somebody else
+            pass  # it runs under another user

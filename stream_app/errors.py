@@ -1,4 +1,4 @@
-"""Every error Millrace raises on purpose, grouped by what the worker does next.
+"""Every error that Millrace raises on purpose, grouped by what the worker does next.
 
     MillraceError
     |-- ConfigError            exit 2 before any event is read; the message lists every problem at once
@@ -6,18 +6,18 @@
     |-- RetryableError         nothing was applied; wait and try again, or restart from the store's front
     |   |-- StoreUnavailableError
     |   |-- BrokerUnavailableError
-    |   |-- AbandonedError      the batch before failed before its commit: this one was given up with it
-    |   `-- StoreRolledBackError   the store is behind what this worker committed: restart from its front
-    |-- ModelFailedError       the model gave no usable answer for a batch: it is answered by rules alone, marked `degraded`
-    |   `-- EngineLostError      the GPU's engine is of no use any longer: the CPU takes over
+    |   |-- AbandonedError      an earlier batch failed before its commit, so this batch is abandoned too
+    |   `-- StoreRolledBackError   the store is behind this worker's commits: restart from the store's front
+    |-- ModelFailedError       the model gave no usable answer for a batch: rules alone answer it, marked `degraded`
+    |   `-- EngineLostError      the GPU's engine failed for good: the CPU takes over
     |-- FencedError            another worker owns the partition group now: drop the batch, apply nothing
-    |-- InputFileError         a file given to a command cannot be read to its end; what was read before it counts
-    |-- ServiceError           a local Kafka or Redis could not be fetched, started or stopped; the message says how to fix it
+    |-- InputFileError         a command cannot read a file to its end; the records before count
+    |-- ServiceError           a local Kafka or Redis cannot be fetched, started or stopped; the message says how to fix it
     `-- ContractError          two parts disagree (catalogue and model, topics and store): stop and say how to fix it
-        |-- UnknownLayoutError    state of a catalogue that this worker has not heard of: ask the store once, then stop
-        `-- EngineNotHereError    what would run the model is missing here; `auto` takes the next engine, else stop
+        |-- UnknownLayoutError    state of an unknown catalogue: read the store's layouts once, then stop
+        `-- EngineNotHereError    this machine cannot run the engine; `auto` takes the next engine, else stop
 
-Adapters translate the exceptions of third-party clients at their edge; nothing above them names a client library.
+Adapters translate the exceptions of third-party clients at their edge; no code above them names a client library.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = [
 
 
 class MillraceError(Exception):
-    """Base of all of them; catch it only to print its message and exit."""
+    """Base class; catch it only to print its message and exit."""
 
 
 class ConfigError(MillraceError):
@@ -51,7 +51,7 @@ class ConfigError(MillraceError):
 
 
 class InvalidEventError(MillraceError):
-    """The bytes are no event of their topic. The original goes to `dead-letters` with this message as the reason."""
+    """The bytes are not an event of their topic. The original goes to `dead-letters` with this message as the reason."""
 
 
 class RetryableError(MillraceError):
@@ -67,19 +67,19 @@ class BrokerUnavailableError(RetryableError):
 
 
 class AbandonedError(RetryableError):
-    """The batch before this one failed before its commit, so this one was not begun; both will be read again."""
+    """An earlier batch of the group failed before its commit, so this batch was abandoned; both are read again."""
 
 
 class StoreRolledBackError(RetryableError):
-    """The store holds an older state than this worker has committed (lost its last writes, or was restored)."""
+    """The store holds an older state than this worker has committed: it lost its last writes or was restored."""
 
 
 class ModelFailedError(MillraceError):
-    """The model failed, or gave no usable answer, for one batch; a worker answers that batch by rules alone."""
+    """The model failed or gave no usable answer for one batch; a worker answers that batch by rules alone."""
 
 
 class EngineLostError(ModelFailedError):
-    """The engine failed in a way that it does not come back from: out of memory, device lost, hung.
+    """The engine failed for good: out of memory, device lost, or hung.
 
     Args:
         reason: One of "out_of_memory", "device_lost", "hang".
@@ -92,11 +92,11 @@ class EngineLostError(ModelFailedError):
 
 
 class FencedError(MillraceError):
-    """The store refused a write: another worker has claimed this partition group since."""
+    """The store refused a write because another worker has claimed the partition group since."""
 
 
 class InputFileError(MillraceError):
-    """A file to import is missing, empty, cut off or not what its mapping expects. The message says where, and the fix."""
+    """An input file is missing, empty, truncated or does not fit its mapping. The message says where, and the fix."""
 
 
 class ServiceError(MillraceError):
@@ -104,12 +104,12 @@ class ServiceError(MillraceError):
 
 
 class ContractError(MillraceError):
-    """Two parts that must agree do not; going on would give wrong answers. The message has an operator action."""
+    """Two parts that must agree do not; going on would give wrong answers. The message names an operator action."""
 
 
 class UnknownLayoutError(ContractError):
-    """A blob has a layout that has not been learned: a worker with another catalogue may have come since the last look."""
+    """A blob has an unknown layout: a worker with another catalogue may have started since the last read of layouts."""
 
 
 class EngineNotHereError(ContractError):
-    """An engine cannot run this model on this machine: no library, no GPU, or nothing built for it. The message says which."""
+    """An engine cannot run this model on this machine: no library, no GPU, or no plan for it. The message says which."""

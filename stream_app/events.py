@@ -1,12 +1,12 @@
-"""What travels on the topics: source events in, answers out, and the topics' names.
+"""The messages of all topics: source events, answers, side topics; and the topics' names.
 
-Everything here is a frozen msgspec struct; the JSON Schemas and the AsyncAPI document are generated from these types, so
-a bound stands here once. Unknown fields of a source event are ignored (producers may be ahead of us); missing ones, wrong
-types and values out of bounds make it invalid.
+Every message is a frozen msgspec struct. The JSON Schemas and the AsyncAPI document are generated from these types, so a bound is
+defined here once. Unknown fields of a source event are ignored (a producer may be newer); missing fields, wrong types and values
+out of bounds make it invalid.
 
 Bounds: an identifier is 1 to 128 ASCII letters, digits or ``._:@/+=~|-``. It becomes part of keys, metrics and alerts, where
-spaces, quotes, braces and control characters have caused incidents; an empty string means "unknown" where that is allowed.
-Money is at most 1e9 in the event's currency, at two decimals of precision in state (it is summed in integer cents).
+spaces, quotes, braces and control characters have caused incidents; where an empty string is allowed, it means "unknown". Money
+is at most 1e9 in the event's currency, with two decimals of precision in state (sums are integer cents).
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ SOURCE_TOPICS: Final = ("searches", "clicks", "orders")
 ANSWER_TOPICS: Final = ("fraud-alerts", "intent-labels", "recommendation-candidates")
 SIDE_TOPICS: Final = ("dead-letters", "late-events", "labels", "journal", "features")
 
-# --- vocabularies: the order is the code the model sees, so only ever append -----------------------------------------------
+# --- vocabularies: the model sees the order as codes, so only append -----------------------------------------------
 
 ACTIONS: Final = ("view", "click", "cart", "favourite")
-KINDS: Final = ("search", "view", "click", "cart", "favourite", "order")  # what an event is, across topics
+KINDS: Final = ("search", "view", "click", "cart", "favourite", "order")  # kinds of events, across topics
 SCENES: Final = ("other", "home", "search", "detail", "cart", "live", "recommend", "campaign", "checkout", "service")
 PLATFORMS: Final = ("other", "ios", "android", "web", "mini_program", "pos")
 INTENTS: Final = ("buy", "look", "return", "other")
@@ -88,7 +88,7 @@ Quantity = Annotated[int, Meta(ge=1, le=100_000)]
 
 
 class Event(Struct, frozen=True, kw_only=True):
-    """What every source event carries. The Kafka key is the user id, in UTF-8."""
+    """The fields of every source event. The Kafka key is the user id, in UTF-8."""
 
     event_id: Id
     user: Id
@@ -144,7 +144,7 @@ class Order(Event, frozen=True, kw_only=True):
 
 
 class Source(Struct, frozen=True):
-    """Where the source event stands in Kafka."""
+    """The source event's coordinates in Kafka."""
 
     topic: str
     partition: int
@@ -152,14 +152,14 @@ class Source(Struct, frozen=True):
 
 
 class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What every answer carries. `answer_id` is a function of the source coordinates alone: drop repeats by it.
+    """The fields of every answer. `answer_id` depends on the source coordinates alone: drop repeated answers by it.
 
-    `duplicate_of` is there only if the producer sent the event twice (docs/adr/0009-duplicates.md). It names the answers that
-    the first one got, whose content this is: their `answer_id`. If their content is no longer kept, it is
-    `commit-<group>-<number>`, the commit that applied the first one (the journal has its offsets), and the content is of now.
+    `duplicate_of` is present only if the producer sent the event twice (docs/adr/0009-duplicates.md). It is the `answer_id` of
+    the first answers, whose content this answer repeats. If the store no longer keeps them, it is `commit-<group>-<number>`, the
+    commit that applied the first event (the journal has its offsets), and the content is new.
 
-    `degraded` is there, and true, only if the model failed or was too slow: an alert is then by rules alone, and the
-    probabilities and candidates say nothing of this event (docs/runbook.md).
+    `degraded` is present, and true, only if the model failed or was too slow: then rules alone raise alerts, and the
+    probabilities and candidates mean nothing (docs/runbook.md).
     """
 
     answer_id: str
@@ -169,14 +169,14 @@ class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     event_time_ms: int
     ingest_time_ms: int  # the source record's own Kafka timestamp
     scored_time_ms: int  # when the answer was decided, worker's clock
-    model_version: str  # who made it: the champion's, or a challenger's
+    model_version: str  # the model that scored the row: champion or challenger
     features_version: str
     duplicate_of: str = ""
     degraded: bool = False
 
 
 class Reason(Struct, frozen=True):
-    """A feature that stood out, its value, and what is usual for it."""
+    """An unusual feature, its value and its usual value."""
 
     feature: str
     value: float
@@ -184,7 +184,7 @@ class Reason(Struct, frozen=True):
 
 
 class FraudAlert(Answer, frozen=True, kw_only=True, tag="fraud-alert", tag_field="type"):
-    """An event that needs the fraud team's eyes (topic `fraud-alerts`)."""
+    """An event that the fraud team must look at (topic `fraud-alerts`)."""
 
     probability: float
     threshold: float
@@ -195,9 +195,9 @@ class FraudAlert(Answer, frozen=True, kw_only=True, tag="fraud-alert", tag_field
 
 
 class IntentLabel(Answer, frozen=True, kw_only=True, tag="intent-label", tag_field="type"):
-    """What the user intends now, for every event (topic `intent-labels`).
+    """The user's present intent, for every event (topic `intent-labels`).
 
-    `fraud_alert` tells whether the same event has an alert, so that a subscriber can check that none is missing.
+    `fraud_alert` is true if the same event has an alert, so that a subscriber can check that no alert is missing.
     """
 
     intent: Intent
@@ -209,7 +209,7 @@ class IntentLabel(Answer, frozen=True, kw_only=True, tag="intent-label", tag_fie
 
 
 class Candidate(Struct, frozen=True):
-    """One item to show, with the score it was ranked by and where it came from."""
+    """One item to show, with its ranking score and its origin."""
 
     item: str
     score: float
@@ -217,7 +217,7 @@ class Candidate(Struct, frozen=True):
 
 
 class RecommendationCandidates(Answer, frozen=True, kw_only=True, tag="recommendation-candidates", tag_field="type"):
-    """What to show next, best first, for every event (topic `recommendation-candidates`)."""
+    """The items to show next, best first, for every event (topic `recommendation-candidates`)."""
 
     items: list[Candidate]
 
@@ -226,11 +226,11 @@ class RecommendationCandidates(Answer, frozen=True, kw_only=True, tag="recommend
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True):
-    """A record that is no valid event (topic `dead-letters`). Key, value and header values are base64 of the original bytes."""
+    """An invalid record (topic `dead-letters`). Key, value and header values are base64 of the original bytes."""
 
     answer_id: str
     reason: str
-    place: str  # the hop that refused it
+    place: str  # the step that refused it
     source: Source
     ingest_time_ms: int
     key: bytes | None
@@ -249,11 +249,11 @@ class LateEvent(Struct, frozen=True, kw_only=True):
 
 
 class Label(Struct, frozen=True, kw_only=True):
-    """A truth that comes later (topic `labels`, keyed by user id)."""
+    """A label that becomes known later (topic `labels`, keyed by user id)."""
 
     event_id: Id
     user: Id
-    label_time_ms: EventTimeMs  # when it became known
+    label_time_ms: EventTimeMs  # when the label became known
     task: Literal["fraud", "intent", "click", "conversion"]
     value: float
     kind: str = ""  # e.g. card_testing, account_takeover
@@ -261,7 +261,7 @@ class Label(Struct, frozen=True, kw_only=True):
 
 
 class FeatureRow(Struct, frozen=True, kw_only=True):
-    """What the model saw of one event (topic `features`, written where features.record is on): a replay is compared with it.
+    """The model's inputs of one event (topic `features`, written if features.record is on), to compare a replay with.
 
     `tensors` is an LZ4 block, in base64: the little-endian numbers of all tensors of `model.contract.INPUTS`, in their order.
     """
@@ -274,10 +274,10 @@ class FeatureRow(Struct, frozen=True, kw_only=True):
 class JournalLine(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One group's commit of one batch (topic `journal`): enough to replay the live run in its own order.
 
-    `reads` gives, for each partition group, the commit number its shared replicas were read at. `model_version` is the champion
-    of the batch; `challengers` is there only if some users were a challenger's: version -> percent of the users. `degraded` is
-    there, and true, only if the batch was answered without a model. `forgotten` is there only if events came a second time whose
-    first answers were no longer kept: the commits that had made those.
+    `reads` holds for each partition group the commit number at which the batch read it. `model_version` is the champion of the
+    batch; `challengers` is present only if challengers answered some users: version -> percent of the users. `degraded` is
+    present, and true, only if the batch was answered without a model. `forgotten` is present only if the store no longer kept the
+    first answers of a duplicate: the commits of those answers.
     """
 
     group: int

@@ -1,8 +1,8 @@
-"""Identifiers become keys only as keyed digests: who reads the store or a metric learns no user, device or address.
+"""Turns identifiers into keyed digests: a reader of the store or of a metric learns no user, device or address.
 
-A digest is BLAKE2b (RFC 7693) of 16 bytes under the deployment's secret, separated by what the identifier names (a user "7"
-and a device "7" have different digests). Without the secret a digest cannot be linked back by trying all known ids, which a
-plain hash would allow. Equal inputs give equal digests for ever: changing the secret orphans all state.
+A digest is BLAKE2b (RFC 7693) of 16 bytes under the deployment's secret, separated by domain (a user "7" and a device "7" have
+different digests). Without the secret nobody can find the identifier by trying all known ids, which a plain hash would allow.
+Equal identifiers always give equal digests: changing the secret orphans all state.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from stream_app.errors import ConfigError
 
 __all__ = ["DIGEST_BYTES", "Pseudonymizer"]
 
-DIGEST_BYTES = 16  # 128 bits: no collision to be expected below 2**64 entities
-# Entries kept for each domain: a hit costs a tenth of a digest, and 65,536 of them are about 13 MB.
+DIGEST_BYTES = 16  # 128 bits: no collision is likely below 2**64 entities
+# Cache entries for each domain: a hit costs a tenth of a digest; 65,536 entries are about 13 MB.
 _CACHED = 1 << 16
 
 
@@ -40,18 +40,18 @@ class Pseudonymizer:
 
     @property
     def key(self) -> bytes:
-        """The secret as BLAKE2b is given it, 1 to 64 bytes; for what digests many at once. Never to be shown."""
+        """The key of BLAKE2b, 1 to 64 bytes, for code that digests many identifiers at once. Never show it."""
         return self._key
 
     def hasher(self, domain: str, reduce: Callable[[str], str] | None = None) -> Callable[[str], bytes]:
         """Return the cached function `identifier -> 16 bytes` of one domain; the empty identifier ("unknown") gives b"".
 
-        With `reduce`, what that makes of the identifier is digested in its place (the network of an address).
+        With `reduce`, the digest is of `reduce(identifier)` (such as the network of an address).
         """
-        found = self._hashers.get((domain, reduce))
-        if found is None:
-            found = self._hashers[domain, reduce] = self._new_hasher(domain, reduce)
-        return found
+        hasher = self._hashers.get((domain, reduce))
+        if hasher is None:
+            hasher = self._hashers[domain, reduce] = self._new_hasher(domain, reduce)
+        return hasher
 
     def digest(self, domain: str, identifier: str) -> bytes:
         """Digest one identifier, e.g. `digest("user", "u-17")`."""

@@ -1,7 +1,7 @@
-"""What scoring a batch comes to: every row's answers, and which model made them.
+"""A batch after scoring: every row's answers, and the model that made them.
 
-One batch has one champion. Some of its rows may be a challenger's, by user; each row is whole, of one model. What a decision
-needs of a model (its threshold, what is usual for its features) travels with the rows, since two models may score in turn.
+A batch has one champion. A challenger may answer some users; each row belongs to one model. The threshold and the usual feature
+values that a decision needs travel with the rows, because the models of a batch may differ.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class ScoredRows:
-    """The model's answers as Python lists, rounded to five decimals (a probability needs no more; JSON stays short).
+    """The model's outputs as Python lists, rounded to five decimals (enough for a probability; JSON stays short).
 
     Attributes:
         fraud: B probabilities.
         intent: B lists over events.INTENTS.
-        next_action: B codes of events.NEXT_ACTIONS, the most probable one.
+        next_action: B codes of events.NEXT_ACTIONS, each the most probable one.
         click: B probabilities.
         items: B lists of item ids, best first.
         item_scores: B lists of scores.
@@ -46,7 +46,7 @@ class ScoredRows:
         items: list[list[str]],
         item_scores: Floats,
     ) -> ScoredRows:
-        """Turn arrays into lists: `outputs` by model.contract.OUTPUTS' names, `item_scores` (B, k)."""
+        """Convert arrays to lists: `outputs` by the names of model.contract.OUTPUTS, `item_scores` (B, k)."""
         return cls(
             fraud=_rounded(outputs["fraud"]),
             intent=_rounded(outputs["intent"]),
@@ -64,11 +64,11 @@ def _rounded(values: Floats) -> list:  # type: ignore[type-arg]  # nested as dee
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelNorms:
-    """One model, as far as a decision depends on it.
+    """The parts of a model that a decision depends on.
 
     Attributes:
-        version: As it stands in every answer.
-        threshold: Fraud probability from which an event is an alert; above 1 none is.
+        version: Version in every answer of this model.
+        threshold: Fraud probability from which an event is an alert; above 1: never.
         medians: (F,) float32, usual value of each feature in catalogue order.
         scales: (F,) float32, interquartile range of each feature, > 0.
     """
@@ -81,11 +81,11 @@ class ModelNorms:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Challenger:
-    """A model that answers some of the users in the champion's place.
+    """A model that answers some users in place of the champion.
 
     Attributes:
         norms: The model.
-        percent: Of the users, in (0, 100).
+        percent: Percent of the users, in (0, 100).
     """
 
     norms: ModelNorms
@@ -97,14 +97,14 @@ class RankedBatch:
     """B scored events.
 
     Attributes:
-        scored: What the answers say.
+        scored: The values of the answers.
         fraud: (B,) float32 fraud probabilities, unrounded.
         champion: The model of the batch.
-        versions: B versions, of the champion or of one of the challengers: who made the row.
-        challengers: All that could have made a row of the batch, if any.
-        degraded: The rows were made without a model, because it failed or was too slow.
-        answered: Call it once the batch's answers are published, with the rows' events and where they stand: models that score
-            without deciding look at the batch then. None where there are none. It never blocks.
+        versions: B versions, of the champion or a challenger: the model that scored the row.
+        challengers: All challengers that may have scored rows of the batch.
+        degraded: Whether the rows have no model scores because the model failed or was too slow.
+        on_published: Called after the answers are published, with the coordinates and events of the rows: then the scores of a
+            challenger or shadow model are compared. None if there is nothing to compare. It never blocks.
     """
 
     scored: ScoredRows
@@ -116,12 +116,12 @@ class RankedBatch:
     on_published: Callable[[Sequence[Source], Sequence[Event]], None] | None = None
 
     def norms(self, row: int) -> ModelNorms:
-        """Return the model that made a row."""
+        """Return the model that scored a row."""
         version = self.versions[row]
         return next((c.norms for c in self.challengers if c.norms.version == version), self.champion)
 
     def thresholds(self) -> Floats:
-        """Return the threshold of each row's model, (B,) float32; as (1,) where all have the same model."""
+        """Return the threshold of each row's model, (B,) float32; (1,) if all rows have the same model."""
         if not self.challengers:
             return np.array([self.champion.threshold], np.float32)
         of = {c.norms.version: c.norms.threshold for c in self.challengers}

@@ -1,5 +1,4 @@
-"""Faust at the edge: chunks of records in, batches to a handler, acknowledgements out.
+"""The edge to Kafka: fetch chunks of records, form batches, call a handler, acknowledge.
 
-Nothing else in the worker knows Faust or aiokafka. The handler and the hooks are ports (`ports.py`): plain values, no
-client types.
+Only this package imports Faust and aiokafka. `ports.py` holds the protocols of handler and hooks: plain values, no client types.
 """

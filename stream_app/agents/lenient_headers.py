@@ -1,8 +1,8 @@
 """Record batches whose header names need not be UTF-8.
 
-Kafka lets a producer write any bytes there; aiokafka decodes them while it reads a fetched batch, raises, and would do so
-for ever at the same offset. Here such a batch is read a second time, by a reader that shows the odd bytes as `\\xff`, which
-is valid in JSON. All other batches are read by aiokafka's own compiled reader.
+Kafka lets a producer write any bytes as a header name. aiokafka decodes them while it reads a fetched batch, raises, and would
+raise for ever at the same offset. Such a batch is read a second time here, and the odd bytes become `\\xff`, which is valid in
+JSON. aiokafka's own compiled reader reads all other batches.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LOG_OVERHEAD: Final = 12
 
 
 class RawRecord(NamedTuple):
-    """A record as aiokafka's fetcher wants it."""
+    """A record with the fields that aiokafka's fetcher reads."""
 
     offset: int
     timestamp: int
@@ -37,30 +37,30 @@ class RawRecord(NamedTuple):
 
 
 class LenientBatch:
-    """aiokafka's batch, and its bytes for a second reading."""
+    """aiokafka's batch, with its bytes for a second reading."""
 
     __slots__ = ("_batch", "_raw")
 
-    def __init__(self, batch: Any, raw: memoryview) -> None:  # noqa: ANN401  # compiled, of two classes without a base
+    def __init__(self, batch: Any, raw: memoryview) -> None:  # noqa: ANN401  # one of two compiled classes without a common base
         self._batch = batch
         self._raw = raw
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
         return getattr(self._batch, name)
 
-    def __next__(self) -> Any:  # noqa: ANN401  # the fetcher looks so at the marker of a control batch
+    def __next__(self) -> Any:  # noqa: ANN401  # the fetcher reads the marker of a control batch this way
         return next(self._batch)
 
     def __iter__(self) -> Iterator[Any]:
         try:
             yield from self._batch
         except UnicodeDecodeError:
-            # From the start: the fetcher skips offsets below the one it expects, as it must for any batch.
+            # From the start: the fetcher skips offsets below the expected one, as in any batch.
             yield from _read(self._raw)
 
 
 class LenientRecords:
-    """Stands in for aiokafka's `MemoryRecords`: the batches of one partition in a fetch response."""
+    """Replaces aiokafka's `MemoryRecords`: the batches of one partition in a fetch response."""
 
     def __init__(self, data: bytes) -> None:
         self._records = MemoryRecords(data)
@@ -70,10 +70,10 @@ class LenientRecords:
         self.has_next = self._records.has_next
 
     def next_batch(self) -> LenientBatch | None:
-        """The next batch, None behind the last whole one.
+        """Return the next batch, None after the last complete one.
 
         Raises:
-            CorruptRecordException: It is shorter than any batch can be.
+            CorruptRecordException: The batch is shorter than any batch can be.
         """
         batch = self._records.next_batch()
         if batch is None:
@@ -85,8 +85,8 @@ class LenientRecords:
 
 
 def tolerate_odd_headers() -> None:
-    """Let aiokafka's fetcher read all batches of this process through `LenientRecords`."""
-    fetcher.MemoryRecords = LenientRecords  # type: ignore[attr-defined,unused-ignore]  # it names it nowhere but there
+    """Make aiokafka's fetcher read all batches of this process through `LenientRecords`."""
+    fetcher.MemoryRecords = LenientRecords  # type: ignore[attr-defined,unused-ignore]  # the name exists only there
 
 
 def _read(raw: memoryview) -> Iterator[RawRecord]:

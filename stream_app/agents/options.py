@@ -1,4 +1,4 @@
-"""Plain values that the agents are built from; `stream_app.wiring` fills them from the settings."""
+"""The options of the agents as plain values; `stream_app.wiring` fills them from the settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["AgentOptions"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentOptions:
-    """Everything the Faust side of a worker needs to know.
+    """The options of a worker's Faust side.
 
     Attributes:
         bootstrap: `host:port` of a broker; several separated by commas.
@@ -21,22 +21,22 @@ class AgentOptions:
         topics: Source topics; equal partition counts, so that one worker owns partition p of all of them.
         instance: Static group member id; empty = dynamic membership (leaves the group at once when it stops).
         client_id: Name shown in the broker's logs and quotas.
-        session_timeout_ms: How long the broker waits for a silent worker before it gives its partitions away.
-        rebalance_timeout_ms: How long a rebalance waits for members that still drain; above `drain_timeout_ms`.
+        session_timeout_ms: Time without a heartbeat after which the broker gives the worker's partitions away.
+        rebalance_timeout_ms: How long a rebalance waits for draining members; above `drain_timeout_ms`.
         commit_interval_ms: Time between two offset commits.
         drain_timeout_ms: How long a revoke or a SIGTERM waits for the batches in flight.
-        shutdown_timeout_ms: After a crash or a signal the process is ended hard when it has not stopped by then.
-        fetch_pause_ms: How long the broker gathers records before it answers a fetch (unless `fetch_min_bytes` are
-            there): tiny chunks cost more than they bring. Gathering there, not by a pause here, halves the wait.
-        fetch_min_bytes: So much and the broker answers at once.
-        chunk_events: Most weight of a chunk; a chunk always holds at least one record. The unit here and in the two below is
-            a record or 4 KiB of keys and values, whichever is more (`ports.Chunk.weight`): bounds bytes too.
-        buffer_chunks: Chunks that may wait in Faust's own buffer.
-        buffer_events: Weight that may wait, over all partitions, before fetching pauses: bounds memory (16,384 are 64 MiB,
-            and what one fetch brings beyond it).
-        batch_events: Most weight of a batch (2,048 are 8 MiB); a batch always holds at least one whole chunk.
-        batch_deadline_ms: How long a chunk may wait for others before its batch closes; 0: what waits goes at once.
-        in_flight: Batches that may be in the handler at the same time.
+        shutdown_timeout_ms: Limit of a stop after a crash or a signal; then the process ends hard.
+        fetch_pause_ms: How long the broker collects records before it answers a fetch (unless `fetch_min_bytes` are there),
+            since tiny chunks are costly. Collecting at the broker takes half the time of a pause here.
+        fetch_min_bytes: With so many bytes the broker answers at once.
+        chunk_events: Most weight of a chunk; a chunk holds at least one record. Weight counts records, or units of 4 KiB of
+            keys and values if that is more (`ports.Chunk.weight`), so the limits bound bytes too.
+        buffer_chunks: Most chunks in Faust's own buffer.
+        buffer_events: Weight of waiting chunks, over all partitions, at which fetching pauses; it bounds memory (16,384 are
+            64 MiB, plus one fetch).
+        batch_events: Most weight of a batch (2,048 are 8 MiB); a batch holds at least one whole chunk.
+        batch_deadline_ms: How long a chunk may wait for further ones before its batch closes; 0: waiting chunks leave at once.
+        in_flight: Most batches in the handler at the same time.
         web_host: Address of the web server.
         web_port: Port of /healthz and /metrics; 0 = no web server.
         work_dir: Folder for Faust's own files; None = a temporary one, removed at exit.

@@ -1,7 +1,7 @@
-"""Runs a worker in this process until SIGTERM, SIGINT or a crash, and says how it ended.
+"""Runs a worker in this process until SIGTERM, SIGINT or a crash, and returns its exit status.
 
-Invariant: the process never outlives a crash or a signal by more than the shutdown timeout: a worker that hangs while
-stopping would keep its partitions (its heartbeats have a thread of their own) and serve nobody.
+Invariant: the process never outlives a crash or a signal by more than the shutdown timeout. A worker that hangs while it stops
+would keep its partitions (its heartbeats have a thread of their own) and process nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _HUNG = 70  # EX_SOFTWARE
 
 
 class _QuietWorker(faust.Worker):
-    """Faust's worker without spinner, process title and logging set-up: those belong to our own command line."""
+    """Faust's worker without spinner, process title and logging set-up; our command line does these."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class _QuietWorker(faust.Worker):
         self._close = close
 
     async def on_shutdown(self) -> None:
-        """Faust calls this when the app has stopped and the loop still runs."""
+        """Close the handler; Faust calls this when the app has stopped and the loop still runs."""
         await super().on_shutdown()
         if self._close is not None:
             await self._close()
@@ -67,14 +67,14 @@ class _QuietWorker(faust.Worker):
 
     def _crash(self, reason: BaseException) -> None:
         self._on_stopping()
-        super()._crash(self.crash_reason or reason)  # the first one; what follows are its consequences
+        super()._crash(self.crash_reason or reason)  # keep the first reason; later ones are its consequences
 
 
 def run_sources(options: AgentOptions, hooks: AssignmentHooks, handler: BatchHandler, close: Close | None = None) -> int:
     """Run the worker's Faust side in the main thread; blocks until it has stopped.
 
-    Logging must have been set up before. SIGTERM and SIGINT drain what is in flight (at most `drain_timeout_ms`),
-    commit and stop; `close` is awaited when nothing of it is used any longer.
+    The caller has set up logging. SIGTERM and SIGINT drain the batches in flight (at most `drain_timeout_ms`), commit and stop;
+    `close` is awaited at the end.
 
     Returns:
         The exit status: 0 after a signal, 1 after a crash.
@@ -99,7 +99,7 @@ def _run(app: faust.App, options: AgentOptions, close: Close | None) -> int:
         worker.execute_from_commandline()
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1
-        reason = worker.crash_reason or end.__context__  # the latter: it never came to run
+        reason = worker.crash_reason or end.__context__  # the latter if the worker failed before it ran
     finally:
         deadline.cancel()
     if reason is not None:

@@ -1,6 +1,6 @@
-"""Looks at the store every ten seconds, beside the batches: how full it is, and whether it throws state out.
+"""Checks the store every ten seconds, beside the batches: how full it is, and whether it evicts state.
 
-An evicted key is a user without history: every answer goes on to look right. So it must be seen while it happens.
+An evicted key is a user without history, and the answers still look right. So evictions must be reported when they happen.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ __all__ = ["StoreWatch"]
 
 log = logging.getLogger(__name__)
 
-_EVERY_S: Final = 10.0  # a Prometheus scrape or less; asking costs the server some tens of microseconds
+_EVERY_S: Final = 10.0  # at most one Prometheus scrape; a check costs the server some tens of microseconds
 
 
 class StoreWatch:
-    """Keeps the gauges of the store, and says what an operator must know of it. One task, in the worker's loop."""
+    """Sets the gauges of the store and logs evictions. One task in the worker's loop."""
 
     def __init__(self, store: Store, metrics: Metrics, *, every_s: float = _EVERY_S) -> None:
         self._store = store
         self._metrics = metrics
         self._every_s = every_s
-        self._evicted: dict[str, int] = {}  # by server, when it was last seen; one that is away stays, it may come back
+        self._evicted: dict[str, int] = {}  # by server, at its last check; a server that is away may come back
         self._refused = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to look; does nothing if it has begun."""
+        """Start the checks; does nothing if they run."""
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="store watch")
 
     async def stop(self) -> None:
-        """Look no more; `start` may follow."""
+        """Stop the checks; `start` may follow."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
 
     async def check(self) -> None:
-        """Look once.
+        """Check the store once.
 
         Raises:
             StoreUnavailableError: The store does not answer.
-            ContractError: It refuses to tell.
+            ContractError: The store refuses the request.
         """
         health = await self._store.health()
         metrics = self._metrics
@@ -61,17 +61,17 @@ class StoreWatch:
         new = self._newly_evicted(health)
         if new:
             metrics.evictions_seen.inc(new)
-            log.critical("%s", _what_was_lost(new, health))
+            log.critical("%s", _eviction_message(new, health))
 
     def _newly_evicted(self, health: StoreHealth) -> int:
-        """How many keys were evicted since the last look, by servers that were seen before; the others begin to be counted."""
+        """Return how many keys known servers have evicted since the last check; counting of new servers starts now."""
         new, before = 0, 0
         for server, evicted in (health.evicted_by_server or {"": health.evicted}).items():
             last = self._evicted.get(server)
             if last is None:  # the worker has just started, or a replica has taken over
                 before += evicted
             else:
-                new += evicted - last if evicted >= last else evicted  # one that was started again counts from 0
+                new += evicted - last if evicted >= last else evicted  # a restarted server counts from 0
             self._evicted[server] = evicted
         if before:
             log.error("the store has evicted %d keys since its start: that many entities lost their past", before)
@@ -86,12 +86,12 @@ class StoreWatch:
                 if not self._refused:
                     log.warning("the store's health is not watched as long as it refuses to tell: %s", err)
                 self._refused = True
-            except MillraceError as err:  # the batches meet it too, and they decide what follows
+            except MillraceError as err:  # batches meet the same error and handle it
                 log.warning("the store's health could not be seen: %s", err)
             await asyncio.sleep(self._every_s)
 
 
-def _what_was_lost(count: int, health: StoreHealth) -> str:
+def _eviction_message(count: int, health: StoreHealth) -> str:
     return (
         f"the store has evicted {count} keys since the last look ({health.used_bytes} of {health.limit_bytes} bytes used, "
         f"maxmemory-policy {health.policy}): that many entities have lost their past, and their features are wrong from now on. "
