@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from stream_app.config import Settings
     from stream_app.logs.ingest.mapping import LogMapping
     from stream_app.logs.log_issues import LogIssues
-    from stream_app.profiling.validate import LogChecks
-    from stream_app.profiling.validate_findings import Finding, Level
-    from stream_app.profiling.validate_report import Report
+    from stream_app.profiling.findings import Finding, Level
+    from stream_app.profiling.log_checks import LogChecks
+    from stream_app.profiling.validation_report import ValidationReport
 
 __all__ = ["command"]
+
+Into = tuple["LogChecks", "ValidationReport"]
 
 _GET_AGAIN: Final = "get the whole file again"
 _FIRST_LINES: Final = 20
@@ -81,14 +83,16 @@ def command(file: Path, mapping_name: str | None, label: str, rows: int | None, 
         raise SystemExit(found.status)
 
 
-def _examined(file: Path, mapping: LogMapping | None, label: str, rows: int | None, settings: Settings) -> Report:
-    from stream_app.profiling.validate import Limits, LogChecks
-    from stream_app.profiling.validate_findings import Finding
-    from stream_app.profiling.validate_report import Report
+def _examined(file: Path, mapping: LogMapping | None, label: str, rows: int | None, settings: Settings) -> ValidationReport:
+    from stream_app.profiling.database import open_database
+    from stream_app.profiling.findings import Finding
+    from stream_app.profiling.log_checks import LogChecks, WorkerLimits
+    from stream_app.profiling.validation_report import ValidationReport
 
-    limits = Limits(settings.features.allowed_lateness_ms, settings.features.future_skew_ms)
-    report = Report(str(file))
-    with LogChecks(limits) as checks:
+    limits = WorkerLimits(settings.features.allowed_lateness_ms, settings.features.future_skew_ms)
+    report = ValidationReport(str(file))
+    with open_database() as database:
+        checks = LogChecks(limits, database)
         try:
             _look(file, mapping, label, rows, (checks, report))
         except InputFileError as err:
@@ -102,7 +106,7 @@ def _examined(file: Path, mapping: LogMapping | None, label: str, rows: int | No
     return report
 
 
-def _look(file: Path, mapping: LogMapping | None, label: str, rows: int | None, into: tuple[LogChecks, Report]) -> None:
+def _look(file: Path, mapping: LogMapping | None, label: str, rows: int | None, into: Into) -> None:
     """Read the file, and have it checked."""
     from stream_app.logs.event_table import is_event_table
     from stream_app.logs.ingest.progress import ProgressLine
@@ -118,7 +122,7 @@ def _look(file: Path, mapping: LogMapping | None, label: str, rows: int | None, 
             report.findings += _table_findings(file, mapping, label, rows, into, is_log=is_log, tell=line.show)
 
 
-def _cut_off(report: Report) -> bool:
+def _cut_off(report: ValidationReport) -> bool:
     return any(finding.action == _GET_AGAIN for finding in report.findings)
 
 
@@ -144,14 +148,18 @@ def _is_record(line: bytes) -> bool:
 
 
 def _log_findings(
-    file: Path, mapping: LogMapping | None, rows: int | None, into: tuple[LogChecks, Report], tell: Callable[[int], None]
+    file: Path,
+    mapping: LogMapping | None,
+    rows: int | None,
+    into: Into,
+    tell: Callable[[int], None],
 ) -> list[Finding]:
     """Look at a log's events one by one."""
     from stream_app.codec.decode import ANY_SKEW_MS, Decoder
     from stream_app.logs.log_files import LogFile
     from stream_app.logs.log_issues import LogIssues
     from stream_app.logs.log_records import LABELS
-    from stream_app.profiling.validate import row_of
+    from stream_app.profiling.log_checks import row_from_event
 
     checks, report = into
     problems, decoder = LogIssues(), Decoder(future_skew_ms=ANY_SKEW_MS)
@@ -168,14 +176,14 @@ def _log_findings(
             except InvalidEventError as err:
                 problems.add(str(file), log.line_of(record), f"no event: {err}")
                 continue
-            checks.see(row_of(event, record.topic, (unit, log.rows), record.timestamp if mapping is None else -1))
+            checks.add(row_from_event(event, record.topic, (unit, log.rows), record.timestamp if mapping is None else -1))
         if report.rows % _REPORT_EVERY == 0:
             tell(report.rows)
     return list(_schema_findings(problems, checks.events))
 
 
 def _schema_findings(problems: LogIssues, events: int) -> Iterator[Finding]:
-    from stream_app.profiling.validate_findings import PLACES, Finding
+    from stream_app.profiling.findings import PLACES, Finding
 
     alike: dict[str, tuple[int, list[str]]] = {}
     for problem in problems.summary():
@@ -192,16 +200,16 @@ def _schema_findings(problems: LogIssues, events: int) -> Iterator[Finding]:
 
 
 def _table_findings(
-    file: Path, mapping: LogMapping | None, label: str, rows: int | None, into: tuple[LogChecks, Report], *, is_log: bool,
+    file: Path, mapping: LogMapping | None, label: str, rows: int | None, into: Into, *, is_log: bool,
     tell: Callable[[int], None],
 ) -> list[Finding]:  # fmt: skip
     """Look at the columns of the first rows; of a file that is no log of events, at its rows too."""
     from stream_app.cli.operate.features import mapped_columns
     from stream_app.logs.ingest.fields import used_columns
     from stream_app.logs.ingest.rows import format_of
-    from stream_app.profiling.features_columns import inspect_columns, time_column
-    from stream_app.profiling.features_rows import read_table
-    from stream_app.profiling.validate import leak_findings, rows_of
+    from stream_app.profiling.columns import inspect_columns, time_column
+    from stream_app.profiling.log_checks import leak_findings, rows_from_columns
+    from stream_app.profiling.table_files import read_table
 
     names, kinds = mapped_columns(mapping)
     table = read_table(file, rows, tell, names, is_log=is_log and (mapping is None or format_of(file, mapping) == "jsonl"))
@@ -212,13 +220,13 @@ def _table_findings(
     if not is_log:
         checks, report = into
         report.rows, report.more = table.rows, table.more
-        for row in rows_of(columns, time):
-            checks.see(row)
+        for row in rows_from_columns(columns, time):
+            checks.add(row)
     used = {c for record in mapping.records if record.topic != "labels" for c in used_columns(record.fields)} if mapping else None
     return leak_findings(columns, time, lambda column: used is None or column in used)
 
 
-def _write_page(path: Path, report: Report) -> None:
+def _write_page(path: Path, report: ValidationReport) -> None:
     try:
         path.write_text(report.html(), encoding="utf-8")
     except OSError as err:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from stream_app.config import Settings
     from stream_app.logs.ingest.mapping import LogMapping
-    from stream_app.profiling.features_explain import ExplainedFeatures
+    from stream_app.profiling.explain import ExplainedFeatures
 
 __all__ = ["features", "mapped_columns"]
 
@@ -112,7 +112,7 @@ def explain(user: str, at: str | None, entity: str, as_json: bool) -> None:
     from stream_app.clock import SystemClock
     from stream_app.features.catalog import CATALOGUE
     from stream_app.features.declarations import ENTITIES
-    from stream_app.profiling.features_explain import explained_json, explained_text, time_from_text
+    from stream_app.profiling.explain import explained_json, explained_text, time_from_text
 
     single = [kind.name for kind in CATALOGUE.kinds if kind.name in ENTITIES and kind.name not in ("session", "user_category")]
     if entity not in single:
@@ -131,7 +131,7 @@ async def _explain(settings: Settings, entity: str, name: str, at_ms: int) -> Ex
     from stream_app.admin.forget import group_of
     from stream_app.features.columns.text import REDUCED
     from stream_app.privacy import Pseudonymizer
-    from stream_app.profiling.features_explain import explain as read
+    from stream_app.profiling.explain import explain as read
 
     digest = Pseudonymizer(settings.privacy.id_key.reveal().encode()).hasher(entity, REDUCED.get(entity))(name)
     if not digest:
@@ -169,12 +169,12 @@ def estimate(**given: Any) -> None:  # noqa: ANN401 (the options above, by name)
       millrace features estimate --file user_behavior.csv.gz --mapping taobao --users 5000000
       millrace features estimate --file shop.jsonl --json
     """
-    from stream_app.cli.operate.features_traffic import traffic_of
+    from stream_app.cli.operate.estimate_traffic import traffic_of
     from stream_app.features.catalog import CATALOGUE
     from stream_app.features.engine import FeatureEngine
     from stream_app.logs.ingest.progress import ProgressLine
     from stream_app.privacy import Pseudonymizer
-    from stream_app.profiling.features_estimate import estimate_json, estimate_table, measure
+    from stream_app.profiling.estimate import estimate_json, estimate_table, measure
 
     settings = cli_settings(announce=False)
     partitions = settings.kafka.partitions
@@ -231,10 +231,10 @@ def suggest(file: Path, mapping_name: str | None, label: str, time_name: str, ro
     from stream_app.features.catalog import CATALOGUE
     from stream_app.logs.ingest.mapping import load_mapping
     from stream_app.logs.ingest.progress import ProgressLine
-    from stream_app.profiling.features_columns import inspect_columns, time_column
-    from stream_app.profiling.features_rows import read_table
-    from stream_app.profiling.features_suggest import suggest as look
-    from stream_app.profiling.features_suggest import suggested_json, suggested_text
+    from stream_app.profiling.columns import inspect_columns, time_column
+    from stream_app.profiling.suggest import suggest as look
+    from stream_app.profiling.suggest import suggested_json, suggested_text
+    from stream_app.profiling.table_files import read_table
 
     names, kinds = mapped_columns(load_mapping(mapping_name) if mapping_name else None)
     with ProgressLine(f"reading {file.name}", "rows", rows, sys.stderr) as line:

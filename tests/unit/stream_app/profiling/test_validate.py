@@ -15,7 +15,6 @@ from click.testing import CliRunner
 from stream_app.cli.logs.sort import command as sort_command
 from stream_app.cli.logs.validate import command
 from stream_app.errors import ConfigError
-from stream_app.profiling.validate_counts import Busiest, Different, hash64
 
 BASE_MS = 1_790_000_000_000
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
@@ -287,26 +286,3 @@ def test_clean_real_logs_give_no_alarm(file: str, mapping: str) -> None:
     found = validated(DATA / file, "--mapping", mapping, "--rows", "25000")
     assert grave(found) == []
     assert found["events"] == 25_000
-
-
-# --- counts in bounded memory -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("count", [0, 1, 100, 5_000, 60_000])
-def test_different_values_are_counted_to_a_few_percent(count: int) -> None:
-    different = Different()
-    for number in range(count):
-        for _ in range(2):
-            different.add(hash64(f"v-{number}"))
-    assert different.count() == pytest.approx(count, rel=0.06)
-
-
-def test_the_busiest_value_is_found_among_many() -> None:
-    busiest, draw = Busiest(), random.Random(1)
-    values = ["robot"] * 3_000 + [f"u-{draw.randrange(4_000)}" for _ in range(9_000)]
-    draw.shuffle(values)
-    for value in values:
-        busiest.add(value)
-    value, share = busiest.first()
-    assert value == "robot"
-    assert 0.24 <= share <= 0.25

@@ -12,7 +12,7 @@ from stream_app.events import Click, Event, Order, OrderLine, Search
 from stream_app.features.catalog import CATALOGUE
 from stream_app.features.engine import FeatureEngine
 from stream_app.privacy import Pseudonymizer
-from stream_app.profiling.features_explain import (
+from stream_app.profiling.explain import (
     NEWEST,
     ExplainedFeatures,
     explain,

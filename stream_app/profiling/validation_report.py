@@ -10,10 +10,10 @@ from typing import Any, Final
 from rich.markup import escape as escape_markup
 from rich.table import Table
 
-from stream_app.profiling.validate_findings import Finding
+from stream_app.profiling.findings import Finding
 from stream_app.reporting.html import render_page
 
-__all__ = ["Report"]
+__all__ = ["ValidationReport"]
 
 _STYLES: Final = {"info": "cyan", "warning": "yellow", "error": "bold red"}
 _CHECKS: Final = ("schema", "order", "duplicates", "gaps", "clock", "leakage", "cardinality")
@@ -22,7 +22,7 @@ _HEAD: Final = ("", "check", "finding", "times", "where", "what to do")
 
 
 @dataclass(slots=True)
-class Report:
+class ValidationReport:
     """All that is known of one log.
 
     Attributes:

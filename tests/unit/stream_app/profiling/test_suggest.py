@@ -9,16 +9,16 @@ import pytest
 from rich.console import Console
 
 from stream_app.features.catalog import CATALOGUE
-from stream_app.profiling.features_columns import inspect_columns, time_column
-from stream_app.profiling.features_rows import Table
-from stream_app.profiling.features_suggest import Suggested, suggest, suggested_json, suggested_text
+from stream_app.profiling.columns import inspect_columns, time_column
+from stream_app.profiling.suggest import CatalogueSuggestion, suggest, suggested_json, suggested_text
+from stream_app.profiling.table_files import Table
 
 N = 4_000
 START_S = 1_700_000_000
 WINDOWS_MS = {window.name: window.length_ms for window in CATALOGUE.windows}
 
 
-def look(columns: dict[str, Sequence[Any]]) -> Suggested:
+def look(columns: dict[str, Sequence[Any]]) -> CatalogueSuggestion:
     found = inspect_columns(Table(list(columns), [list(values) for values in columns.values()]))
     return suggest(found, time_column(found), CATALOGUE, more=False)
 

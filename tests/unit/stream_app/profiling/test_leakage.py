@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_app.profiling.features_columns import inspect_columns, time_column
-from stream_app.profiling.features_leaks import Warned, area_under_curve, warnings_of
-from stream_app.profiling.features_rows import Table
+from stream_app.profiling.columns import inspect_columns, time_column
+from stream_app.profiling.leakage import ColumnWarning, area_under_curve, warnings_of
+from stream_app.profiling.table_files import Table
 
 N = 3_000
 TIMES = [1_700_000_000 + 60 * n for n in range(N)]
 
 
-def warned(columns: dict[str, Sequence[Any]]) -> dict[tuple[str, str], Warned]:
+def warned(columns: dict[str, Sequence[Any]]) -> dict[tuple[str, str], ColumnWarning]:
     found = inspect_columns(Table(list(columns), [list(values) for values in columns.values()]))
     time = time_column(found)
     return {(w.column, w.about): w for w in warnings_of(found, time.column if time else None)}

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from stream_app.profiling.features_columns import Column
+    from stream_app.profiling.columns import Column
 
-__all__ = ["Warned", "area_under_curve", "binary_label", "warnings_of"]
+__all__ = ["ColumnWarning", "area_under_curve", "binary_label", "warnings_of"]
 
 _SUSPECT: Final = 0.95  # area under the curve that one honest column hardly reaches alone
 _CERTAIN: Final = 0.999
@@ -24,7 +24,7 @@ About = Literal["label", "second label", "predicts the label", "known later", "r
 
 
 @dataclass(frozen=True, slots=True)
-class Warned:
+class ColumnWarning:
     """One warning. about: what kind of trouble. auc: how well the column alone ranks the label, 0 where that is not it."""
 
     column: str
@@ -62,15 +62,15 @@ def area_under_curve(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> f
     return float((ranks[truth].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
-def warnings_of(columns: list[Column], time: Column | None) -> list[Warned]:
+def warnings_of(columns: list[Column], time: Column | None) -> list[ColumnWarning]:
     """Return all warnings about a log's columns, the gravest first."""
-    found: list[Warned] = []
+    found: list[ColumnWarning] = []
     label = binary_label(columns)
     if label is not None:
         chosen, truth = label
         share = truth.mean()
         found.append(
-            Warned(chosen.name, "label", f"taken for the truth ({share:.2%} true): never a feature; --label names another")
+            ColumnWarning(chosen.name, "label", f"taken for the truth ({share:.2%} true): never a feature; --label names another")
         )
         found += _second_labels(columns, chosen)
         if _FEWEST <= truth.sum() <= len(truth) - _FEWEST:
@@ -79,19 +79,19 @@ def warnings_of(columns: list[Column], time: Column | None) -> list[Warned]:
             found += _torn_entities(columns, chosen, truth)
     else:
         found += [
-            Warned(c.name, "label", f"named like a truth ({c.distinct} values): a feature must not be made of it")
+            ColumnWarning(c.name, "label", f"named like a truth ({c.distinct} values): a feature must not be made of it")
             for c in columns
             if c.role == "label"
         ]
     found += _later(columns, time)
     found += _row_ids(columns)
-    found += [Warned(c.name, "constant", "has one value only; it says nothing") for c in columns if c.role == "constant"]
+    found += [ColumnWarning(c.name, "constant", "has one value only; it says nothing") for c in columns if c.role == "constant"]
     return found
 
 
-def _second_labels(columns: list[Column], chosen: Column) -> list[Warned]:
+def _second_labels(columns: list[Column], chosen: Column) -> list[ColumnWarning]:
     return [
-        Warned(
+        ColumnWarning(
             c.name, "second label", f"named like a truth too ({c.distinct} values): known when {chosen.name} is, never a feature"
         )
         for c in columns
@@ -99,7 +99,7 @@ def _second_labels(columns: list[Column], chosen: Column) -> list[Warned]:
     ]
 
 
-def _predictors(columns: list[Column], chosen: Column, truth: NDArray[np.bool_], time: Column | None) -> list[Warned]:
+def _predictors(columns: list[Column], chosen: Column, truth: NDArray[np.bool_], time: Column | None) -> list[ColumnWarning]:
     found = []
     for column in columns:
         if column is chosen or column is time or column.role in ("constant", "row id"):
@@ -108,14 +108,14 @@ def _predictors(columns: list[Column], chosen: Column, truth: NDArray[np.bool_],
         there = column.codes >= 0
         if column.filled < column.rows and area_under_curve(there.astype(np.float64), truth) >= _SUSPECT:
             message = f"is filled when {chosen.name} is true and empty when it is not: it is known only once the truth is"
-            found.append(Warned(column.name, "known later", message, round(auc, 4)))
+            found.append(ColumnWarning(column.name, "known later", message, round(auc, 4)))
         elif auc >= _SUSPECT:
             sure = "alone" if auc >= _CERTAIN else "almost alone"
             message = (
                 f"tells {chosen.name} {sure} (AUC {auc:.3f}): most likely it is written down after the truth, or is made of it; "
                 "keep it out unless it is known at the event"
             )
-            found.append(Warned(column.name, "predicts the label", message, round(auc, 4)))
+            found.append(ColumnWarning(column.name, "predicts the label", message, round(auc, 4)))
     return sorted(found, key=lambda w: -w.auc)
 
 
@@ -136,7 +136,7 @@ def _auc_alone(column: Column, truth: NDArray[np.bool_], time: Column | None) ->
     return best
 
 
-def _later(columns: list[Column], time: Column | None) -> list[Warned]:
+def _later(columns: list[Column], time: Column | None) -> list[ColumnWarning]:
     found = []
     for column in columns:
         if time is None or column is time or column.time_ms is None or time.time_ms is None:
@@ -146,11 +146,11 @@ def _later(columns: list[Column], time: Column | None) -> list[Warned]:
         if both.any() and after.mean() >= _LATER_SHARE:
             typical_s = float(np.median(column.time_ms[both][after] - time.time_ms[both][after])) / 1_000
             message = f"is after the event in {after.mean():.0%} of the rows, typically by {typical_s:,.0f} s: not known yet then"
-            found.append(Warned(column.name, "known later", message))
+            found.append(ColumnWarning(column.name, "known later", message))
     return found
 
 
-def _row_ids(columns: list[Column]) -> list[Warned]:
+def _row_ids(columns: list[Column]) -> list[ColumnWarning]:
     found = []
     for column in columns:
         if column.role == "row id":
@@ -158,11 +158,11 @@ def _row_ids(columns: list[Column]) -> list[Warned]:
             message = (
                 f"is different in nearly every row ({column.distinct:,} of {column.filled:,}): an id to be learnt by heart{named}"
             )
-            found.append(Warned(column.name, "row id", message))
+            found.append(ColumnWarning(column.name, "row id", message))
     return found
 
 
-def _drift(chosen: Column, truth: NDArray[np.bool_], time: Column | None) -> list[Warned]:
+def _drift(chosen: Column, truth: NDArray[np.bool_], time: Column | None) -> list[ColumnWarning]:
     if time is None or time.time_ms is None:
         return []
     parts = np.array_split(truth[np.argsort(time.time_ms, kind="stable")], 5)
@@ -171,10 +171,10 @@ def _drift(chosen: Column, truth: NDArray[np.bool_], time: Column | None) -> lis
         return []
     said = ", ".join(f"{rate:.1%}" for rate in rates)
     message = f"is true in {said} of the fifths of the log, in time: split by time; a random split shows the model the future"
-    return [Warned(chosen.name, "drift", message)]
+    return [ColumnWarning(chosen.name, "drift", message)]
 
 
-def _torn_entities(columns: list[Column], chosen: Column, truth: NDArray[np.bool_]) -> list[Warned]:
+def _torn_entities(columns: list[Column], chosen: Column, truth: NDArray[np.bool_]) -> list[ColumnWarning]:
     found = []
     for column in columns:
         if column.role != "entity":
@@ -191,5 +191,5 @@ def _torn_entities(columns: list[Column], chosen: Column, truth: NDArray[np.bool
                 f"of its values that are {chosen.name} at all, {pure:.0%} are so in every row: a random split has the same ones "
                 "on both sides; split by time, and see how new values do"
             )
-            found.append(Warned(column.name, "split", message))
+            found.append(ColumnWarning(column.name, "split", message))
     return found

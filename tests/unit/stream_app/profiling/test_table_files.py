@@ -13,7 +13,7 @@ import zstandard
 
 from stream_app.errors import InputFileError
 from stream_app.logs.ingest.sink import JsonlSink
-from stream_app.profiling.features_rows import Table, read_table
+from stream_app.profiling.table_files import Table, read_table
 
 
 def read(path: Path, content: str | bytes, most_rows: int | None = None) -> Table:

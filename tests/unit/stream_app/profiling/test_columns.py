@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from stream_app.errors import ConfigError
-from stream_app.profiling.features_columns import Column, inspect_columns, time_column
-from stream_app.profiling.features_rows import Table
+from stream_app.profiling.columns import Column, inspect_columns, time_column
+from stream_app.profiling.table_files import Table
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 START_S = int(START.timestamp())

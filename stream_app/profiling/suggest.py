@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_app.profiling.features_columns import Column, TimeColumn
-from stream_app.profiling.features_leaks import Warned, binary_label, warnings_of
+from stream_app.profiling.columns import Column, TimeColumn
+from stream_app.profiling.leakage import ColumnWarning, binary_label, warnings_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from stream_app.features.declarations import Catalogue, Window
 
-__all__ = ["EntityUse", "Proposal", "Suggested", "WindowUse", "suggest", "suggested_json", "suggested_text"]
+__all__ = ["CatalogueSuggestion", "EntityUsage", "Proposal", "WindowUsage", "suggest", "suggested_json", "suggested_text"]
 
 _DAY_MS: Final = 86_400_000
 _LEAST_SEEN: Final = 0.02  # share of events that must find a past in a window, for it to be worth its tiles
@@ -30,7 +30,7 @@ _MEASURE_FIRST: Final = ("amount", "price", "value", "total", "cost")
 
 
 @dataclass(frozen=True, slots=True)
-class WindowUse:
+class WindowUsage:
     """What a window would know: share of events with any past in it, mean and most events in it; whether it is proposed."""
 
     window: str
@@ -41,7 +41,7 @@ class WindowUse:
 
 
 @dataclass(frozen=True, slots=True)
-class EntityUse:
+class EntityUsage:
     """How one entity column behaves. kind: of the catalogue, empty if the name says none."""
 
     column: str
@@ -51,7 +51,7 @@ class EntityUse:
     events_most: int
     gap_median_s: float
     events_per_day: float  # of one entity, while it is seen
-    windows: list[WindowUse]
+    windows: list[WindowUsage]
 
     @property
     def proposed(self) -> list[str]:
@@ -73,7 +73,7 @@ class Proposal:
 
 
 @dataclass(slots=True)
-class Suggested:
+class CatalogueSuggestion:
     """All that was found in a log."""
 
     rows: int
@@ -82,12 +82,12 @@ class Suggested:
     time: TimeColumn | None
     label: str = ""
     days: float = 0.0
-    entities: list[EntityUse] = field(default_factory=list)
+    entities: list[EntityUsage] = field(default_factory=list)
     features: list[Proposal] = field(default_factory=list)
-    warnings: list[Warned] = field(default_factory=list)
+    warnings: list[ColumnWarning] = field(default_factory=list)
 
 
-def suggest(columns: list[Column], time: TimeColumn | None, catalogue: Catalogue, *, more: bool) -> Suggested:
+def suggest(columns: list[Column], time: TimeColumn | None, catalogue: Catalogue, *, more: bool) -> CatalogueSuggestion:
     """Look at a log's columns.
 
     Args:
@@ -97,7 +97,7 @@ def suggest(columns: list[Column], time: TimeColumn | None, catalogue: Catalogue
         more: Whether the file has further rows.
     """
     label = binary_label(columns)
-    found = Suggested(columns[0].rows if columns else 0, more, columns, time, label[0].name if label else "")
+    found = CatalogueSuggestion(columns[0].rows if columns else 0, more, columns, time, label[0].name if label else "")
     found.warnings = warnings_of(columns, time.column if time else None)
     if time is None:
         return found
@@ -114,14 +114,14 @@ def suggest(columns: list[Column], time: TimeColumn | None, catalogue: Catalogue
     return found
 
 
-def _past(use: EntityUse) -> float:
+def _past(use: EntityUsage) -> float:
     return max((window.seen for window in use.windows), default=0.0)
 
 
 # --- windows -----------------------------------------------------------------------------------------------------------------
 
 
-def _use(column: Column, times: NDArray[np.int64], windows: tuple[Window, ...], span_ms: int) -> EntityUse:
+def _use(column: Column, times: NDArray[np.int64], windows: tuple[Window, ...], span_ms: int) -> EntityUsage:
     there = (column.codes >= 0) & (times >= 0)
     codes, at = column.codes[there], times[there]
     order = np.lexsort((at, codes))
@@ -132,7 +132,7 @@ def _use(column: Column, times: NDArray[np.int64], windows: tuple[Window, ...], 
     gaps = (at[1:] - at[:-1])[same]
     first, last = np.flatnonzero(np.r_[True, ~same]), np.flatnonzero(np.r_[~same, True])
     lived_days = (at[last] - at[first]).sum() / _DAY_MS if len(at) else 0.0
-    return EntityUse(
+    return EntityUsage(
         column=column.name,
         kind=column.kind,
         distinct=column.distinct,
@@ -144,7 +144,7 @@ def _use(column: Column, times: NDArray[np.int64], windows: tuple[Window, ...], 
     )
 
 
-def _windows(codes: NDArray[np.int64], at: NDArray[np.int64], windows: tuple[Window, ...], span_ms: int) -> list[WindowUse]:
+def _windows(codes: NDArray[np.int64], at: NDArray[np.int64], windows: tuple[Window, ...], span_ms: int) -> list[WindowUsage]:
     if not len(at):
         return []
     # One ascending axis on which no window reaches from one entity into the one before.
@@ -158,7 +158,7 @@ def _windows(codes: NDArray[np.int64], at: NDArray[np.int64], windows: tuple[Win
         seen, mean = float((events > 0).mean()), float(events.mean())
         proposed = window.length_ms <= span_ms and seen >= _LEAST_SEEN and mean >= _LEAST_MORE * known
         known = mean if proposed else known
-        uses.append(WindowUse(window.name, round(seen, 4), round(mean, 3), int(events.max()), proposed))
+        uses.append(WindowUsage(window.name, round(seen, 4), round(mean, 3), int(events.max()), proposed))
     worth = sorted((use for use in uses if use.proposed), key=lambda use: use.seen, reverse=True)[:_MOST_WINDOWS]
     return [replace(use, proposed=use in worth) for use in uses]
 
@@ -167,7 +167,7 @@ def _windows(codes: NDArray[np.int64], at: NDArray[np.int64], windows: tuple[Win
 
 
 class _Proposals:
-    def __init__(self, catalogue: Catalogue, columns: list[Column], ranked: list[tuple[EntityUse, Column]]) -> None:
+    def __init__(self, catalogue: Catalogue, columns: list[Column], ranked: list[tuple[EntityUsage, Column]]) -> None:
         self._catalogue, self._columns, self._ranked = catalogue, columns, ranked
         measures = [column for column in columns if column.role == "measure" and not column.words & _NOT_ADDED_UP]
         self._measures = sorted(
@@ -222,7 +222,7 @@ class _Proposals:
         yield self._made(entity, "share", "hour", "", "whether this hour of the day is usual")
 
     @staticmethod
-    def _seen(use: EntityUse, window: str) -> str:
+    def _seen(use: EntityUsage, window: str) -> str:
         return f"{next(w.seen for w in use.windows if w.window == window):.0%}"
 
     def _made(self, entity: str, aggregation: str, measure: str, window: str, reason: str) -> Proposal:
@@ -245,7 +245,7 @@ class _Proposals:
 # --- shown -------------------------------------------------------------------------------------------------------------------
 
 
-def suggested_json(suggested: Suggested) -> dict[str, object]:
+def suggested_json(suggested: CatalogueSuggestion) -> dict[str, object]:
     """Return all of it, for one line of JSON."""
     time = suggested.time
     times = _range(suggested)
@@ -280,7 +280,7 @@ def suggested_json(suggested: Suggested) -> dict[str, object]:
     }
 
 
-def suggested_text(suggested: Suggested) -> Iterator[RenderableType]:
+def suggested_text(suggested: CatalogueSuggestion) -> Iterator[RenderableType]:
     """Yield a report for a person."""
     from rich.table import Table
 
@@ -309,14 +309,14 @@ def suggested_text(suggested: Suggested) -> Iterator[RenderableType]:
             yield f"no entity kind is named by {', '.join(unnamed)}: a mapping says which field they are (docs/imports.md)"
 
 
-def _range(suggested: Suggested) -> tuple[int, int]:
+def _range(suggested: CatalogueSuggestion) -> tuple[int, int]:
     if suggested.time is None or suggested.time.column.time_ms is None:
         return 0, 0
     known = suggested.time.column.time_ms[suggested.time.column.time_ms >= 0]
     return int(known.min()), int(known.max())
 
 
-def _warnings_shown(suggested: Suggested) -> Iterator[RenderableType]:
+def _warnings_shown(suggested: CatalogueSuggestion) -> Iterator[RenderableType]:
     from rich.text import Text
 
     for warned in suggested.warnings:
@@ -326,7 +326,7 @@ def _warnings_shown(suggested: Suggested) -> Iterator[RenderableType]:
         yield "no leakage was found; nothing is known of what columns mean, so look at each"
 
 
-def _entities_shown(suggested: Suggested) -> RenderableType:
+def _entities_shown(suggested: CatalogueSuggestion) -> RenderableType:
     from rich.table import Table
 
     names = [use.window for use in suggested.entities[0].windows]
@@ -341,7 +341,7 @@ def _entities_shown(suggested: Suggested) -> RenderableType:
     return table
 
 
-def _features_shown(suggested: Suggested) -> RenderableType:
+def _features_shown(suggested: CatalogueSuggestion) -> RenderableType:
     from rich.table import Table
 
     table = Table("feature", "aggregation", "window", "why", "in the catalogue", title="proposed features", title_justify="left")

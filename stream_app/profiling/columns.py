@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stream_app.errors import ConfigError
 
 if TYPE_CHECKING:
-    from stream_app.profiling.features_rows import Table
+    from stream_app.profiling.table_files import Table
 
 __all__ = ["ENTITY_WORDS", "Column", "Role", "TimeColumn", "inspect_columns", "time_column"]
 

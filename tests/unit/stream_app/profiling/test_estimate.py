@@ -9,7 +9,7 @@ from stream_app.events import Click, Event
 from stream_app.features.catalog import CATALOGUE
 from stream_app.features.engine import FeatureEngine
 from stream_app.privacy import Pseudonymizer
-from stream_app.profiling.features_estimate import KEY_BYTES, MeasuredState, estimate_json, estimate_table, measure
+from stream_app.profiling.estimate import KEY_BYTES, MeasuredState, estimate_json, estimate_table, measure
 from stream_app.simulator.options import SimulatorOptions
 from stream_app.simulator.shop import simulated_events
 
