@@ -1,4 +1,4 @@
-"""The way of one event: how a log is cut into batches changes nothing.
+"""The life of an event: how a log is cut into batches changes nothing.
 
 Runs the worker's own pipeline, without a model, over the store in memory.
 """
