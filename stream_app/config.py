@@ -10,15 +10,22 @@ receive `Settings`, and what lies below them gets plain values. Secrets print as
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
-from stream_app.config_sources import Secret, SettingRule, SourcedValues, masked, read_all
+from pydantic import ConfigDict, Field, SecretStr, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from stream_app.config_errors import bounds_of, masked, model_fields, problem_lines
+from stream_app.config_sources import read_sources, variable
 from stream_app.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 __all__ = [
     "DEVELOPMENT_ID_KEY",
@@ -27,7 +34,6 @@ __all__ = [
     "ModelSettings",
     "PrivacySettings",
     "RedisSettings",
-    "Secret",
     "SettingDoc",
     "Settings",
     "WorkerSettings",
@@ -39,227 +45,163 @@ __all__ = [
     "spark_environ",
 ]
 
-T = TypeVar("T")
-
 DEVELOPMENT_ID_KEY: Final = "development-only-key"
 _NAME = r"[A-Za-z0-9._-]"  # what Kafka allows in topic and group names; also safe in keys and metrics
 _BOOTSTRAP = r"[^\s,:\[\]]+:\d{1,5}(,[^\s,:\[\]]+:\d{1,5})*"
+_STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True, use_attribute_docstrings=True)
 
 
-def _key(default: T, doc: str, rule: SettingRule | None = None, *, shown: bool = True) -> T:
-    # A dataclass field with its documentation and bounds; typed as its value, which is what a type checker should see.
-    return field(default=default, repr=shown, metadata={"doc": doc, "rule": rule or SettingRule()})
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=_STRICT)
 class KafkaSettings:
     """Where the events come from and the answers go."""
 
-    bootstrap: str = _key(
-        "127.0.0.1:9092", "Brokers to connect to first, `host:port`, comma separated.", SettingRule(pattern=_BOOTSTRAP)
-    )
-    group: str = _key("millrace", "Consumer group of the workers.", SettingRule(pattern=rf"{_NAME}{{1,200}}"))
-    partitions: int = _key(
-        8,
-        "Partitions of every topic, the same for all; one worker owns partition p of all sources. State is bound to "
-        "it: choose it once.",
-        SettingRule(1, 1024),
-    )
-    session_timeout_ms: int = _key(
-        10_000,
-        "A worker that is silent for so long loses its partitions. Brokers refuse less than 6 s by default.",
-        SettingRule(6_000, 1_800_000),
-    )
-    client_api_version: str = _key(
-        "",
-        "Protocol version to speak, as `2.3`; empty: ask the broker. The embedded broker needs `2.3`.",
-        SettingRule(pattern=r"(\d+(\.\d+){1,3})?"),
-    )
-    replication: int = _key(1, "Replicas of each partition that `millrace topics create` makes.", SettingRule(1, 16))
-    topic_prefix: str = _key("", "Put before every topic name, as `staging.`.", SettingRule(pattern=rf"{_NAME}{{0,100}}"))
+    bootstrap: str = Field(default="127.0.0.1:9092", pattern=rf"^{_BOOTSTRAP}$")
+    """Brokers to connect to first, `host:port`, comma separated."""
+    group: str = Field(default="millrace", pattern=rf"^{_NAME}{{1,200}}$")
+    """Consumer group of the workers."""
+    partitions: int = Field(default=8, ge=1, le=1024)
+    """Partitions of every topic, the same for all; one worker owns partition p of all sources. State is bound to it: choose it
+    once."""
+    session_timeout_ms: int = Field(default=10_000, ge=6_000, le=1_800_000)
+    """A worker that is silent for so long loses its partitions. Brokers refuse less than 6 s by default."""
+    client_api_version: str = Field(default="", pattern=r"^(\d+(\.\d+){1,3})?$")
+    """Protocol version to speak, as `2.3`; empty: ask the broker. The embedded broker needs `2.3`."""
+    replication: int = Field(default=1, ge=1, le=16)
+    """Replicas of each partition that `millrace topics create` makes."""
+    topic_prefix: str = Field(default="", pattern=rf"^{_NAME}{{0,100}}$")
+    """Put before every topic name, as `staging.`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=_STRICT)
 class RedisSettings:
     """Where the state lives."""
 
-    url: str = _key(
-        "redis://127.0.0.1:6379/0",
-        "Server and database: `redis://`, `rediss://` (TLS) or `unix://`.",
-        SettingRule(pattern=r"(rediss?|unix)://\S+"),
-        shown=False,  # it may hold a password
-    )
-    cluster: bool = _key(
-        False,
-        "Whether it is a Redis Cluster. Then `url` names some of its nodes, `redis://host:port,host:port`; it tells the others.",
-    )
-    prefix: str = _key("mr", "First part of every key.", SettingRule(pattern=rf"{_NAME}{{1,32}}"))
-    timeout_ms: int = _key(5_000, "How long to wait for an answer before the batch is tried again.", SettingRule(10, 30_000))
-    max_replicas: int = _key(
-        32,
-        "Most replicas of other partition groups that are read for one shared entity (device, item, ...). More groups hold a "
-        "popular one: its sums are then scaled up from those read. The same for all workers, or they disagree.",
-        SettingRule(1, 1_024),
-    )
-    answers_kept_ms: int = _key(
-        120_000,
-        "How long published answers stay in Redis, for an event that a producer sends twice: it gets the first answer's content. "
-        "They cost as much memory as the topics of answers grow in that time. 0: not kept.",
-        SettingRule(0, 86_400_000),
-    )
-    wait_replicas: int = _key(
-        0,
-        "How many copies of the server must have a batch's commits (`WAIT`) before its answers are published. A failover to one "
-        "of them then loses nothing that was acknowledged. 0: none.",
-        SettingRule(0, 16),
-    )
-    wait_ms: int = _key(
-        1_000,
-        "How long those copies may take before they are asked again. After a minute of this the worker stops; nothing of the "
-        "batch is published.",
-        SettingRule(1, 30_000),
-    )
+    url: str = Field(default="redis://127.0.0.1:6379/0", pattern=r"^(rediss?|unix)://\S+$", repr=False)  # it may hold a password
+    """Server and database: `redis://`, `rediss://` (TLS) or `unix://`."""
+    cluster: bool = False
+    """Whether it is a Redis Cluster. Then `url` names some of its nodes, `redis://host:port,host:port`; it tells the others."""
+    prefix: str = Field(default="mr", pattern=rf"^{_NAME}{{1,32}}$")
+    """First part of every key."""
+    timeout_ms: int = Field(default=5_000, ge=10, le=30_000)
+    """How long to wait for an answer before the batch is tried again."""
+    max_replicas: int = Field(default=32, ge=1, le=1_024)
+    """Most replicas of other partition groups that are read for one shared entity (device, item, ...). More groups hold a
+    popular one: its sums are then scaled up from those read. The same for all workers, or they disagree."""
+    answers_kept_ms: int = Field(default=120_000, ge=0, le=86_400_000)
+    """How long published answers stay in Redis, for an event that a producer sends twice: it gets the first answer's content.
+    They cost as much memory as the topics of answers grow in that time. 0: not kept."""
+    wait_replicas: int = Field(default=0, ge=0, le=16)
+    """How many copies of the server must have a batch's commits (`WAIT`) before its answers are published. A failover to one of
+    them then loses nothing that was acknowledged. 0: none."""
+    wait_ms: int = Field(default=1_000, ge=1, le=30_000)
+    """How long those copies may take before they are asked again. After a minute of this the worker stops; nothing of the batch
+    is published."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=_STRICT)
 class WorkerSettings:
     """How one worker process batches its work."""
 
-    batch_events: int = _key(
-        2_048,
-        "Most events scored in one step, reached under a backlog only. More: faster, but later answers.",
-        SettingRule(1, 8_192),
-    )
-    batch_deadline_ms: int = _key(
-        0,
-        "How long an event may wait in the worker for others to share its batch with, which closes then, or when it is full. "
-        "Larger batches cost less for each event and answer later. 0: what waits goes at once.",
-        SettingRule(0, 10_000),
-    )
-    in_flight: int = _key(3, "Batches between decoding and publishing at one time.", SettingRule(1, 16))
-    fetch_pause_ms: int = _key(20, "How long the broker gathers records before it answers a fetch.", SettingRule(0, 10_000))
-    buffer_chunks: int = _key(1_024, "Fetched chunks that may wait in memory; then fetching stops.", SettingRule(1, 1_000_000))
-    chunk_events: int = _key(256, "Most events of one partition handed over at once.", SettingRule(1, 65_536))
-    web_port: int = _key(0, "Port of `/metrics` and `/healthz`; 0 opens none.", SettingRule(0, 65_535))
-    web_host: str = _key(
-        "127.0.0.1", "Address that `/metrics` and `/healthz` listen on.", SettingRule(pattern=r"[0-9A-Za-z.:-]{1,253}")
-    )
-    instance: str = _key(
-        "",
-        "Static member id in the consumer group: a worker that comes back under it within the session timeout gets its "
-        "partitions back without a rebalance. No two workers may share one. Empty: a dynamic member.",
-        SettingRule(pattern=rf"{_NAME}{{0,64}}"),
-    )
+    batch_events: int = Field(default=2_048, ge=1, le=8_192)
+    """Most events scored in one step, reached under a backlog only. More: faster, but later answers."""
+    batch_deadline_ms: int = Field(default=0, ge=0, le=10_000)
+    """How long an event may wait in the worker for others to share its batch with, which closes then, or when it is full.
+    Larger batches cost less for each event and answer later. 0: what waits goes at once."""
+    in_flight: int = Field(default=3, ge=1, le=16)
+    """Batches between decoding and publishing at one time."""
+    fetch_pause_ms: int = Field(default=20, ge=0, le=10_000)
+    """How long the broker gathers records before it answers a fetch."""
+    buffer_chunks: int = Field(default=1_024, ge=1, le=1_000_000)
+    """Fetched chunks that may wait in memory; then fetching stops."""
+    chunk_events: int = Field(default=256, ge=1, le=65_536)
+    """Most events of one partition handed over at once."""
+    web_port: int = Field(default=0, ge=0, le=65_535)
+    """Port of `/metrics` and `/healthz`; 0 opens none."""
+    web_host: str = Field(default="127.0.0.1", pattern=r"^[0-9A-Za-z.:-]{1,253}$")
+    """Address that `/metrics` and `/healthz` listen on."""
+    instance: str = Field(default="", pattern=rf"^{_NAME}{{0,64}}$")
+    """Static member id in the consumer group: a worker that comes back under it within the session timeout gets its partitions
+    back without a rebalance. No two workers may share one. Empty: a dynamic member."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=_STRICT)
 class ModelSettings:
     """Which model scores, and on what."""
 
-    path: str = _key("model/artifacts/demo", "Folder with `model.onnx` and `manifest.json`.", SettingRule(pattern=r".+"))
-    engine: str = _key(
-        "auto",
-        "What runs it. `auto`: TensorRT where library, GPU and a plan for both are there, else ONNX Runtime on the GPU where "
-        "that can, else on the CPU. `none`: no model, for measurements.",
-        SettingRule(choices=("auto", "onnxruntime", "onnxruntime-cuda", "tensorrt", "none")),
-    )
-    precision: str = _key(
-        "",
-        "Which of an artefact's TensorRT plans to take; empty: the fastest that fits the machine.",
-        SettingRule(choices=("", "fp32", "tf32", "fp16", "bf16", "int8")),
-    )
-    max_score_ms: int = _key(
-        5_000,
-        "How long the model may take for a batch. After that the batch is answered by rules alone, marked `degraded`, and so are "
-        "those after it until the model answers in time again. 0: as long as it takes.",
-        SettingRule(0, 600_000),
-    )
-    fraud_threshold: float = _key(
-        -1.0, "Probability from which an event is an alert; negative: the one in the model's manifest.", SettingRule(-1.0, 1.0)
-    )
-    registry: str = _key(
-        "",
-        "Model registry that the worker follows (docs/models.md): a folder, or an object store as `s3://bucket/path`. Empty: "
-        "`model.path` serves until the worker ends.",
-    )
-    registry_poll_ms: int = _key(2_000, "How often a worker looks at the registry.", SettingRule(100, 3_600_000))
-    gate_rows: int = _key(512, "How many recorded rows a new champion answers before it is let in.", SettingRule(1, 100_000))
-    gate_fraud_delta: float = _key(
-        0.05, "A new champion is refused if its fraud probabilities differ by more than this in the mean.", SettingRule(0.0, 1.0)
-    )
-    gate_alert_flips: float = _key(
-        0.02,
-        "A new champion is refused if more than this share of the rows is an alert for only one of the two.",
-        SettingRule(0.0, 1.0),
-    )
-    gate_intent_flips: float = _key(
-        0.5, "A new champion is refused if more than this share of the rows gets another intent.", SettingRule(0.0, 1.0)
-    )
-    gate_candidate_overlap: float = _key(
-        0.0,
-        "A new champion is refused if less than this share of the old one's candidates is among its own.",
-        SettingRule(0.0, 1.0),
-    )
-    comparisons: str = _key(
-        ".millrace/comparisons",
-        "Folder where a worker writes what challenger and shadow say beside the champion; empty: only metrics.",
-    )
+    path: str = Field(default="model/artifacts/demo", pattern=r"^.+$")
+    """Folder with `model.onnx` and `manifest.json`."""
+    engine: Literal["auto", "onnxruntime", "onnxruntime-cuda", "tensorrt", "none"] = "auto"
+    """What runs it. `auto`: TensorRT where library, GPU and a plan for both are there, else ONNX Runtime on the GPU where that
+    can, else on the CPU. `none`: no model, for measurements."""
+    precision: Literal["", "fp32", "tf32", "fp16", "bf16", "int8"] = ""
+    """Which of an artefact's TensorRT plans to take; empty: the fastest that fits the machine."""
+    max_score_ms: int = Field(default=5_000, ge=0, le=600_000)
+    """How long the model may take for a batch. After that the batch is answered by rules alone, marked `degraded`, and so are
+    those after it until the model answers in time again. 0: as long as it takes."""
+    fraud_threshold: float = Field(default=-1.0, ge=-1.0, le=1.0)
+    """Probability from which an event is an alert; negative: the one in the model's manifest."""
+    registry: str = ""
+    """Model registry that the worker follows (docs/models.md): a folder, or an object store as `s3://bucket/path`. Empty:
+    `model.path` serves until the worker ends."""
+    registry_poll_ms: int = Field(default=2_000, ge=100, le=3_600_000)
+    """How often a worker looks at the registry."""
+    gate_rows: int = Field(default=512, ge=1, le=100_000)
+    """How many recorded rows a new champion answers before it is let in."""
+    gate_fraud_delta: float = Field(default=0.05, ge=0.0, le=1.0)
+    """A new champion is refused if its fraud probabilities differ by more than this in the mean."""
+    gate_alert_flips: float = Field(default=0.02, ge=0.0, le=1.0)
+    """A new champion is refused if more than this share of the rows is an alert for only one of the two."""
+    gate_intent_flips: float = Field(default=0.5, ge=0.0, le=1.0)
+    """A new champion is refused if more than this share of the rows gets another intent."""
+    gate_candidate_overlap: float = Field(default=0.0, ge=0.0, le=1.0)
+    """A new champion is refused if less than this share of the old one's candidates is among its own."""
+    comparisons: str = ".millrace/comparisons"
+    """Folder where a worker writes what challenger and shadow say beside the champion; empty: only metrics."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=_STRICT)
 class FeaturesSettings:
     """Which event times still count."""
 
-    allowed_lateness_ms: int = _key(
-        86_400_000,
-        "An event this much older than its user's newest one goes to `late-events` and changes nothing.",
-        SettingRule(0, 30 * 86_400_000),
-    )
-    future_skew_ms: int = _key(
-        300_000,
-        "An event whose time is further than this ahead of its Kafka timestamp goes to `dead-letters`. One that is ahead "
-        "moves all windows of its user, device, address ... with it: what comes after it with the right time is then out "
-        "of order until that time has come. Windows keep spare tiles for 5 minutes of that; above, short windows read too "
-        "low, and one event can keep rules on them quiet.",
-        SettingRule(0, 366 * 86_400_000),
-    )
-    record: bool = _key(
-        False,
-        "Whether the worker writes what the model saw of each event to the topic `features`, so that a replay can be compared "
-        "with it (`millrace diff`). It costs speed, and about 1 kB an event at the broker and in Redis.",
-    )
+    allowed_lateness_ms: int = Field(default=86_400_000, ge=0, le=30 * 86_400_000)
+    """An event this much older than its user's newest one goes to `late-events` and changes nothing."""
+    future_skew_ms: int = Field(default=300_000, ge=0, le=366 * 86_400_000)
+    """An event whose time is further than this ahead of its Kafka timestamp goes to `dead-letters`. One that is ahead moves all
+    windows of its user, device, address ... with it: what comes after it with the right time is then out of order until that
+    time has come. Windows keep spare tiles for 5 minutes of that; above, short windows read too low, and one event can keep
+    rules on them quiet."""
+    record: bool = False
+    """Whether the worker writes what the model saw of each event to the topic `features`, so that a replay can be compared with
+    it (`millrace diff`). It costs speed, and about 1 kB an event at the broker and in Redis."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=_STRICT)
 class PrivacySettings:
     """How identifiers are hidden."""
 
-    id_key: Secret = _key(  # noqa: RUF009 (a field, and its default is immutable)
-        Secret(DEVELOPMENT_ID_KEY),
-        "Key of the hash that turns identifiers into state keys; at least 16 characters. A new key starts with empty "
-        "state. The default is for development only.",
-        SettingRule(pattern=r"[\s\S]{16,}"),
-    )
+    id_key: SecretStr = Field(default=SecretStr(DEVELOPMENT_ID_KEY), min_length=16)
+    """Key of the hash that turns identifiers into state keys; at least 16 characters. A new key starts with empty state. The
+    default is for development only."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=_STRICT)
 class Settings:
     """All sections, and where each value came from (`origins`: "kafka.bootstrap" -> "default", a file, a variable)."""
 
-    kafka: KafkaSettings = field(default_factory=KafkaSettings)
-    redis: RedisSettings = field(default_factory=RedisSettings)
-    worker: WorkerSettings = field(default_factory=WorkerSettings)
-    model: ModelSettings = field(default_factory=ModelSettings)
-    features: FeaturesSettings = field(default_factory=FeaturesSettings)
-    privacy: PrivacySettings = field(default_factory=PrivacySettings)
-    origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    kafka: KafkaSettings = KafkaSettings()
+    redis: RedisSettings = RedisSettings()
+    worker: WorkerSettings = WorkerSettings()
+    model: ModelSettings = ModelSettings()
+    features: FeaturesSettings = FeaturesSettings()
+    privacy: PrivacySettings = PrivacySettings()
+    origins: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False, repr=False, init=False)
 
     def topic(self, name: str) -> str:
         """Return the topic's name at the broker: `name` with `kafka.topic_prefix` before it."""
         return self.kafka.topic_prefix + name
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class SettingDoc:
     """One setting as the documentation shows it; `key` is "section.name"."""
 
@@ -284,20 +226,32 @@ def load_settings(
     Raises:
         ConfigError: Anything is unknown, mistyped, or out of range; the message lists all of it, with the fix.
     """
-    found, problems = read_all(os.environ if environ is None else environ, file, services_file, _rules())
-    if problems:
-        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-        msg = f"the settings have {count}:\n" + "\n".join(f"  - {problem}" for problem in problems)
-        raise ConfigError(msg)
-    return _settings_from(found)
+    kinds = {(section, name): info.annotation for section, name, info, _ in _items(Settings())}
+    sources = read_sources(os.environ if environ is None else environ, file, services_file, kinds)
+    problems: list[str] = []
+    values: dict[str, dict[str, Any]] = {}
+    origins: dict[str, str] = {}
+    for source in sources:
+        problems += source.problems
+        try:
+            _settings_from(source.tree)
+        except ValidationError as err:
+            problems += problem_lines(err, Settings, source.written, source.style)
+        else:
+            for section, table in source.tree.items():
+                values.setdefault(section, {}).update(table)
+                origins |= {f"{section}.{name}": source.origin(section, name) for name in table}
+    if problems:  # raised here, not above: pydantic's error holds the values, and so perhaps a secret
+        listed = "\n".join(f"  - {problem}" for problem in problems)
+        raise ConfigError(f"the settings have {len(problems)} problem{'s' if len(problems) > 1 else ''}:\n{listed}")
+    settings = _settings_from(values)
+    object.__setattr__(settings, "origins", origins)
+    return settings
 
 
 def environ_from(settings: Settings) -> dict[str, str]:
     """Return all settings as variables, secrets in clear, so that a child process gets the very same tree."""
-    return {
-        _env_name(section, item.name): value.reveal() if isinstance(value, Secret) else _text(value)
-        for section, item, value in _items(settings)
-    }
+    return {variable(section, name): _text(value) for section, name, _, value in _items(settings)}
 
 
 def child_environ(settings: Settings) -> dict[str, str]:
@@ -330,13 +284,14 @@ def describe(settings: Settings) -> str:
     """Return what was chosen and where it came from; a development key announces itself on a second line."""
     always = ("kafka.bootstrap", "redis.url", "model.path")
     parts = []
-    for section, item, value in _items(settings):
-        key = f"{section}.{item.name}"
+    for section, name, info, value in _items(settings):
+        key = f"{section}.{name}"
         origin = settings.origins.get(key, "default")
         if origin != "default" or key in always:
-            parts.append(f"{key}={masked(_text(value))} ({origin})")
+            text = str(value) if info.annotation is SecretStr else _text(value)
+            parts.append(f"{key}={masked(text)} ({origin})")
     line = "millrace: " + ", ".join(parts) + "; all else by default"
-    if settings.privacy.id_key.reveal() == DEVELOPMENT_ID_KEY:
+    if settings.privacy.id_key.get_secret_value() == DEVELOPMENT_ID_KEY:
         line += (
             "\nmillrace: privacy.id_key is the public development key: THIS IS NOT FOR PRODUCTION; set MILLRACE_PRIVACY_ID_KEY"
         )
@@ -347,42 +302,40 @@ def setting_docs() -> list[SettingDoc]:
     """Return every setting with its variable, type, default, bounds and meaning, in order."""
     return [
         SettingDoc(
-            f"{section}.{item.name}",
-            _env_name(section, item.name),
-            "secret" if isinstance(value, Secret) else type(value).__name__,
-            DEVELOPMENT_ID_KEY if isinstance(value, Secret) else _text(value),
-            item.metadata["rule"].text(),
-            item.metadata["doc"],
+            f"{section}.{name}",
+            variable(section, name),
+            _type_name(info),
+            _text(value),
+            _bounds(info),
+            " ".join((info.description or "").split()),
         )
-        for section, item, value in _items(Settings())
+        for section, name, info, value in _items(Settings())
     ]
 
 
-def _items(settings: Settings) -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
-    for section in dataclasses.fields(settings):
-        if section.name != "origins":
-            tree = getattr(settings, section.name)
-            for item in dataclasses.fields(tree):
-                yield section.name, item, getattr(tree, item.name)
+def _settings_from(tree: Mapping[str, Any]) -> Settings:
+    # As JSON: pydantic's strict mode takes objects for sections there, and a whole number where any number is allowed.
+    return TypeAdapter(Settings).validate_json(json.dumps(tree, default=str))
+
+
+def _items(settings: Settings) -> Iterator[tuple[str, str, FieldInfo, Any]]:
+    """Yield section, key, field and value of every setting."""
+    for section in model_fields(Settings):
+        for name, info in model_fields(Settings, [section]).items():
+            yield section, name, info, getattr(getattr(settings, section), name)
 
 
 def _text(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _env_name(section: str, name: str) -> str:
-    return f"MILLRACE_{section}_{name}".upper()
+def _type_name(info: FieldInfo) -> str:
+    names = {SecretStr: "secret", bool: "bool", int: "int", float: "float"}
+    return next((name for kind, name in names.items() if info.annotation is kind), "str")
 
 
-def _rules() -> dict[str, tuple[type, SettingRule]]:
-    return {f"{section}.{item.name}": (type(value), item.metadata["rule"]) for section, item, value in _items(Settings())}
-
-
-def _settings_from(found: Mapping[str, SourcedValues]) -> Settings:
-    sections = {}
-    for section in dataclasses.fields(Settings):
-        if section.name != "origins":
-            prefix = section.name + "."
-            values = {key.removeprefix(prefix): item.value for key, item in found.items() if key.startswith(prefix)}
-            sections[section.name] = dataclasses.replace(getattr(Settings(), section.name), **values)
-    return Settings(**sections, origins={key: item.origin for key, item in found.items()})
+def _bounds(info: FieldInfo) -> str:
+    low, high = bounds_of(info)
+    return f"{low} to {high}" if low is not None else " \\| ".join(f"`{choice}`" for choice in get_args(info.annotation))

@@ -214,7 +214,7 @@ def build_pipeline(
     engine.warm()
     return Pipeline(
         decoder=Decoder(future_skew_ms=settings.features.future_skew_ms),
-        identity=Pseudonymizer(settings.privacy.id_key.reveal().encode()),
+        identity=Pseudonymizer(settings.privacy.id_key.get_secret_value().encode()),
         engine=engine,
         store=store,
         ranker=ranker if ranker is not None else build_ranker(settings, engine, metrics),

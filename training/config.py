@@ -1,4 +1,4 @@
-"""Everything that decides the outcome of a training but the data, the code and the library versions. No torch here.
+"""The configuration of a training: with the data, the code and the library versions it decides the outcome. No torch here.
 
 A configuration is a TOML file, of `training/configs` by its name or anywhere by its path:
 
@@ -9,20 +9,27 @@ A configuration is a TOML file, of `training/configs` by its name or anywhere by
     [search]         `SearchOptions`; `[search.ranges]` has one line for each value to search
     [source]         `kind`, and keys that `training.data.sources` reads
 
-What is wrong is reported at once in one `ConfigError`: key, value, what is allowed.
+One `ConfigError` reports every mistake: key, value, what is allowed.
 """
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import json
+import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal, get_type_hints
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, create_model, model_validator
+from pydantic.dataclasses import dataclass
 
 from model.presets import PRESETS, NetworkShape
 from model.tasks import Task
+from stream_app.config_errors import closest, problem_lines
 from stream_app.errors import ConfigError
-from training.config_reading import OptionRule, Reader, closest, read_file
 
 __all__ = [
     "EvaluationOptions",
@@ -38,15 +45,34 @@ __all__ = [
 
 _FOLDER: Final = Path(__file__).parent / "configs"
 BALANCES: Final = ("fixed", "uncertainty", "dwa", "gradnorm", "pcgrad")  # and `torchjd:<aggregator>`
-_SHARE: Final = OptionRule(0.0, 0.95)
-_OVERRIDABLE: Final = {name for name in (f.name for f in fields(Task)) if name not in {"name", "kind"}}
+_STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
-def _ruled(default: Any, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()) -> Any:  # noqa: ANN401
-    return field(default=default, metadata={"rule": OptionRule(low, high, choices)})
+def _balance(name: str) -> str:
+    if name not in BALANCES and not name.startswith("torchjd:"):
+        raise ValueError(f"no such balance; one of {', '.join(BALANCES)}, torchjd:<aggregator>")
+    return name
 
 
-@dataclass(frozen=True, kw_only=True)
+def _preset(name: str) -> str:
+    if name not in PRESETS:
+        raise ValueError(f"no such preset; {closest(name, PRESETS)}")
+    return name
+
+
+def _number(value: Any) -> float | int:  # noqa: ANN401 (what a file holds)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("must be a number")  # noqa: TRY004 (pydantic collects ValueError)
+    return value
+
+
+def _searchable(key: str) -> str:
+    if key.split(".", maxsplit=1)[0] not in {"network", "training", "tasks"}:
+        raise ValueError("what can be searched begins with network., training. or tasks.<name>.")
+    return key
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class NetworkOptions:
     """The network: a preset of `model.presets`, and fields of its shape in place of the preset's."""
 
@@ -59,7 +85,7 @@ class NetworkOptions:
         return replace(PRESETS[self.preset], **self.overrides)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class TrainingOptions:
     """How it is trained.
 
@@ -93,34 +119,34 @@ class TrainingOptions:
     """
 
     tasks: tuple[str, ...] = ()
-    seed: int = _ruled(1, 0, 2**31)
-    epochs: int = _ruled(3, 1, 10_000)
-    patience: int = _ruled(2, 1, 10_000)
-    stop_on: str = _ruled("loss", choices=("loss", "metric"))
-    batch: int = _ruled(1_024, 2, 1_000_000)
-    learning_rate: float = _ruled(1.5e-3, 1e-8, 10.0)
-    weight_decay: float = _ruled(0.05, 0.0, 10.0)
-    warm_up: float = _ruled(0.05, 0.0, 0.9)
-    largest_gradient: float = _ruled(5.0, 0.0, 1e6)
-    balance: str = "fixed"
-    max_norm_bound: float = _ruled(0.0, 0.0, 1e6)
-    dwa_temperature: float = _ruled(2.0, 0.01, 1e3)
-    gradnorm_alpha: float = _ruled(1.5, 0.0, 100.0)
-    gradnorm_rate: float = _ruled(0.025, 0.0, 10.0)
-    conflict_every: int = _ruled(50, 0, 10**9)
-    full_softmax_items: int = _ruled(0, 0, 10**9)
+    seed: int = Field(default=1, ge=0, le=2**31)
+    epochs: int = Field(default=3, ge=1, le=10_000)
+    patience: int = Field(default=2, ge=1, le=10_000)
+    stop_on: Literal["loss", "metric"] = "loss"
+    batch: int = Field(default=1_024, ge=2, le=1_000_000)
+    learning_rate: float = Field(default=1.5e-3, ge=1e-8, le=10.0)
+    weight_decay: float = Field(default=0.05, ge=0.0, le=10.0)
+    warm_up: float = Field(default=0.05, ge=0.0, le=0.9)
+    largest_gradient: float = Field(default=5.0, ge=0.0, le=1e6)
+    balance: Annotated[str, AfterValidator(_balance)] = "fixed"
+    max_norm_bound: float = Field(default=0.0, ge=0.0, le=1e6)
+    dwa_temperature: float = Field(default=2.0, ge=0.01, le=1e3)
+    gradnorm_alpha: float = Field(default=1.5, ge=0.0, le=100.0)
+    gradnorm_rate: float = Field(default=0.025, ge=0.0, le=10.0)
+    conflict_every: int = Field(default=50, ge=0, le=10**9)
+    full_softmax_items: int = Field(default=0, ge=0, le=10**9)
     spectral_start: bool = False
-    event_dropout: float = field(default=0.0, metadata={"rule": _SHARE})
-    sequence_crop: float = _ruled(0.0, 0.0, 1.0)
-    text_word_dropout: float = field(default=0.0, metadata={"rule": _SHARE})
-    distil: float = _ruled(0.0, 0.0, 1.0)
-    teacher_folds: int = _ruled(5, 2, 100)
+    event_dropout: float = Field(default=0.0, ge=0.0, le=0.95)
+    sequence_crop: float = Field(default=0.0, ge=0.0, le=1.0)
+    text_word_dropout: float = Field(default=0.0, ge=0.0, le=0.95)
+    distil: float = Field(default=0.0, ge=0.0, le=1.0)
+    teacher_folds: int = Field(default=5, ge=2, le=100)
     amp: bool = True
-    device: str = _ruled("auto", choices=("auto", "cpu", "cuda"))
-    checkpoint_every_s: float = _ruled(300.0, 0.0, 1e9)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    checkpoint_every_s: float = Field(default=300.0, ge=0.0, le=1e9)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class EvaluationOptions:
     """How it is judged.
 
@@ -134,21 +160,29 @@ class EvaluationOptions:
 
     protocol: str = ""
     metrics: tuple[str, ...] = ()
-    alert_precision: float = _ruled(0.97, 0.0, 1.0)
-    neighbour_weight: float = _ruled(0.0, 0.0, 100.0)
+    alert_precision: float = Field(default=0.97, ge=0.0, le=1.0)
+    neighbour_weight: float = Field(default=0.0, ge=0.0, le=100.0)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class SearchRange:
     """Values to search: one of `choices`, or between `low` and `high` (whole numbers if both are), evenly in the log if so."""
 
-    low: float | int = 0
-    high: float | int = 0
+    low: Annotated[float | int, PlainValidator(_number)] = 0
+    high: Annotated[float | int, PlainValidator(_number)] = 0
     log: bool = False
     choices: tuple[Any, ...] = ()
 
+    @model_validator(mode="after")
+    def _is_a_range(self) -> SearchRange:
+        if not self.choices and not self.low < self.high:
+            raise ValueError(f"low = {self.low}, high = {self.high}: give low below high, or choices")
+        if not self.choices and self.log and self.low <= 0:
+            raise ValueError(f"low = {self.low}: a range in the log begins above 0")
+        return self
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class SearchOptions:
     """The search for better values (`python -m training search`).
 
@@ -159,22 +193,22 @@ class SearchOptions:
         ranges: key of this file, such as `training.learning_rate` or `network.dropout`, -> its range.
     """
 
-    trials: int = _ruled(20, 1, 100_000)
-    seconds: float = _ruled(0.0, 0.0, 1e9)
+    trials: int = Field(default=20, ge=1, le=100_000)
+    seconds: float = Field(default=0.0, ge=0.0, le=1e9)
     task: str = ""
-    ranges: Mapping[str, SearchRange] = field(default_factory=dict)
+    ranges: dict[Annotated[str, AfterValidator(_searchable)], SearchRange] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """A whole configuration; `tree()` gives back what `config_from_tree` reads."""
 
     name: str
-    network: NetworkOptions = NetworkOptions()
+    network: NetworkOptions = field(default_factory=NetworkOptions)
     tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    training: TrainingOptions = TrainingOptions()
-    evaluation: EvaluationOptions = EvaluationOptions()
-    search: SearchOptions = SearchOptions()
+    training: TrainingOptions = field(default_factory=TrainingOptions)
+    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
+    search: SearchOptions = field(default_factory=SearchOptions)
     source: Mapping[str, Any] = field(default_factory=dict)
 
     def tree(self) -> dict[str, Any]:
@@ -184,13 +218,13 @@ class TrainingConfig:
             "tasks": {name: dict(values) for name, values in self.tasks.items()},
             "training": asdict(self.training),
             "evaluation": asdict(self.evaluation),
-            "search": asdict(self.search) | {"ranges": {key: asdict(value) for key, value in self.search.ranges.items()}},
+            "search": asdict(self.search),
             "source": dict(self.source),
         }
 
     def changed(self, changes: Mapping[str, Any]) -> TrainingConfig:
         """Return it with other values, by key such as `training.epochs`; text is read as TOML, or taken as it is."""
-        return config_from_tree(Reader.merged(self.tree(), changes), self.name)
+        return config_from_tree(_merged(self.tree(), changes), self.name)
 
     def chosen_tasks(self, declared: tuple[Task, ...]) -> tuple[Task, ...]:
         """Return the tasks to train: those of `declared` that [training] names, with what [tasks.<name>] says.
@@ -211,8 +245,34 @@ class TrainingConfig:
             for name in wanted
             if name in known and known[name].given and known[name].given not in wanted
         ]
-        _refuse(problems, self.name)
+        if problems:
+            raise _refusal(self.name, problems)
         return tuple(replace(task, **self.tasks.get(task.name, {})) for task in declared if task.name in wanted)
+
+
+def _partial(model: type, *without: str, **more: Any) -> type[BaseModel]:  # noqa: ANN401 (what pydantic's create_model takes)
+    # A model of the fields of a dataclass, none of them required. `_changes` returns those that a file has.
+    fields: dict[str, Any] = {name: (hint, None) for name, hint in get_type_hints(model).items() if name not in without}
+    return create_model(f"{model.__name__}Changes", __config__=_STRICT, **{**fields, **more})
+
+
+def _changes(values: BaseModel, *without: str) -> dict[str, Any]:
+    return values.model_dump(exclude_unset=True, exclude=set(without))
+
+
+_NetworkChanges: Any = _partial(NetworkShape, preset=(Annotated[str, AfterValidator(_preset)], "demo"))
+_TaskChanges: Any = _partial(Task, "name", "kind")
+
+
+class _ConfigFile(BaseModel):
+    model_config = _STRICT
+
+    network: _NetworkChanges = _NetworkChanges()
+    tasks: dict[str, _TaskChanges] = {}
+    training: TrainingOptions = TrainingOptions()
+    evaluation: EvaluationOptions = EvaluationOptions()
+    search: SearchOptions = SearchOptions()
+    source: dict[str, Any] = {}
 
 
 def config_names() -> list[str]:
@@ -233,7 +293,11 @@ def load_config(name: str | Path, changes: Mapping[str, Any] | None = None) -> T
     path = _FOLDER / f"{name}.toml" if str(name) in config_names() else Path(name)
     if not path.is_file():
         raise ConfigError(f"{name}: no such configuration; give a TOML file, or one of {', '.join(config_names())}")
-    return config_from_tree(Reader.merged(read_file(path), changes or {}), path.stem)
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
+        raise ConfigError(f"{path}: cannot be read as TOML: {err}") from err
+    return config_from_tree(_merged(tree, changes or {}), path.stem)
 
 
 def config_from_tree(tree: Mapping[str, Any], name: str) -> TrainingConfig:
@@ -242,52 +306,42 @@ def config_from_tree(tree: Mapping[str, Any], name: str) -> TrainingConfig:
     Raises:
         ConfigError: Anything in it is wrong; the message lists all of it.
     """
-    reader = Reader([])
-    reader.sections(tree, [section.name for section in fields(TrainingConfig) if section.name != "name"])
-    network = dict(reader.table(tree, "network"))
-    preset = str(network.pop("preset", "demo"))
-    if preset not in PRESETS:
-        reader.problems.append(f"network.preset = {preset!r}: no such preset; {closest(preset, PRESETS)}")
-    config = TrainingConfig(
+    try:
+        # As JSON: pydantic's strict mode takes lists for tuples there, and a whole number where any number is allowed.
+        file = _ConfigFile.model_validate_json(json.dumps(tree, default=str))
+    except ValidationError as err:
+        raise _refusal(name, problem_lines(err, _ConfigFile, tree)) from None
+    return TrainingConfig(
         name=name,
-        network=NetworkOptions(preset=preset, overrides=reader.values(NetworkShape, network, "network")),
-        tasks={
-            task: reader.values(Task, values, f"tasks.{task}", only=_OVERRIDABLE)
-            for task, values in reader.tables(tree, "tasks").items()
-        },
-        training=TrainingOptions(**reader.values(TrainingOptions, reader.table(tree, "training"), "training")),
-        evaluation=EvaluationOptions(**reader.values(EvaluationOptions, reader.table(tree, "evaluation"), "evaluation")),
-        search=_search(reader, tree),
-        source=reader.table(tree, "source"),
+        network=NetworkOptions(preset=file.network.preset, overrides=_changes(file.network, "preset")),
+        tasks={task: _changes(changes) for task, changes in file.tasks.items()},
+        training=file.training,
+        evaluation=file.evaluation,
+        search=file.search,
+        source=tree.get("source", {}),  # as it is: `training.data.sources` reads dates too
     )
-    if config.training.balance not in BALANCES and not config.training.balance.startswith("torchjd:"):
-        reader.problems.append(
-            f"training.balance = {config.training.balance!r}: no such balance; one of {', '.join(BALANCES)}, torchjd:<aggregator>"
-        )
-    _refuse(reader.problems, name)
-    return config
 
 
-def _search(reader: Reader, tree: Mapping[str, Any]) -> SearchOptions:
-    given = dict(reader.table(tree, "search"))
-    ranges = reader.tables(given, "ranges", "search.ranges")
-    given.pop("ranges", None)
-    read = {}
-    for key, values in ranges.items():
-        found = SearchRange(**reader.values(SearchRange, values, f"search.ranges.{key}"))
-        read[key] = found
-        if not found.choices and not found.low < found.high:
-            reader.problems.append(
-                f"search.ranges.{key}: low = {found.low}, high = {found.high}: give low below high, or choices"
-            )
-        elif found.log and found.low <= 0:
-            reader.problems.append(f"search.ranges.{key}: low = {found.low}: a range in the log begins above 0")
-        if key.split(".")[0] not in {"network", "training", "tasks"}:
-            reader.problems.append(f"search.ranges.{key}: what can be searched begins with network., training. or tasks.<name>.")
-    return SearchOptions(**reader.values(SearchOptions, given, "search"), ranges=read)
+def _refusal(name: str, problems: list[str]) -> ConfigError:
+    return ConfigError(f"The configuration {name} is wrong:\n" + "\n".join(f"  - {problem}" for problem in problems))
 
 
-def _refuse(problems: list[str], name: str) -> None:
-    if problems:
-        msg = f"The configuration {name} is wrong:\n" + "\n".join(f"  - {problem}" for problem in problems)
-        raise ConfigError(msg)
+def _merged(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `tree` with `changes`, by dotted key; text among them is read as a TOML value, or taken as it is."""
+    result = copy.deepcopy(dict(tree))
+    for key, value in changes.items():
+        *sections, name = key.split(".")
+        table = result
+        for section in sections:
+            if not isinstance(table.get(section), dict):
+                table[section] = {}
+            table = table[section]
+        table[name] = _parsed(value) if isinstance(value, str) else value
+    return result
+
+
+def _parsed(text: str) -> Any:  # noqa: ANN401 (a TOML value)
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from stream_app.config_errors import closest
 from stream_app.errors import ConfigError, ContractError
 from stream_app.reporting.json_values import plain
 from training.config import SearchRange, TrainingConfig
-from training.config_reading import closest
 from training.data.batches import fingerprint
 from training.data.dataset import Dataset
 from training.evaluation.metrics import higher_is_better

@@ -22,7 +22,7 @@ def redis_client(url: str, timeout_ms: int, *, cluster: bool = False) -> Iterato
     """
     import redis
 
-    from stream_app.config_sources import masked
+    from stream_app.config_errors import masked
 
     client: Any = None
     try:

@@ -238,7 +238,7 @@ def replay_features(settings: Settings, path: Path, source: LogSource, outputs: 
     assert not outputs.sinks, "answers need every record"
     begin_s = time.monotonic()
     engine = build_engine(settings)
-    identity = Pseudonymizer(settings.privacy.id_key.reveal().encode())
+    identity = Pseudonymizer(settings.privacy.id_key.get_secret_value().encode())
     try:
         table = EventTable(path)
     except InputFileError as err:

@@ -201,4 +201,4 @@ class Deployment:
         store = RedisStore(self.redis_url, prefix=self.redis_prefix, groups=PARTITIONS, shared_kinds=wiring.shared_kinds(engine))
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(store.close)
-            await check_states(store, engine, self.settings.privacy.id_key.reveal().encode(), owned, PARTITIONS)
+            await check_states(store, engine, self.settings.privacy.id_key.get_secret_value().encode(), owned, PARTITIONS)

@@ -170,7 +170,7 @@ class World:
     async def check(self) -> None:
         """Assert the guarantee: state counts every event once, every answer is published, repeats are the same to the byte."""
         owned = ((event, int(answer.split("-")[1])) for answer, event in self.events.items())
-        key = SETTINGS.privacy.id_key.reveal().encode()
+        key = SETTINGS.privacy.id_key.get_secret_value().encode()
         await check_states(self._reader, scoring_engine(), key, owned, GROUPS)
         check_answers(self.events, self.published, decided_again=self.decided_again)
         if not self.decided_again:

@@ -137,7 +137,7 @@ class LiveShop:
 
     def digest(self, kind: str, entity: str) -> bytes:
         """The entity's key in the state."""
-        return Pseudonymizer(self.settings.privacy.id_key.reveal().encode()).digest(kind, entity)
+        return Pseudonymizer(self.settings.privacy.id_key.get_secret_value().encode()).digest(kind, entity)
 
     def state(self, kind: str, entity: str, group: int) -> dict[str, Any]:
         """What the group holds of the entity."""

@@ -117,7 +117,7 @@ def _run(config: BacktestConfig, out: Path, given: Mapping[str, Any]) -> dict[st
     settings = cli_settings(announce=False)
     features = build_engine(settings)
     features.warm()
-    identity = Pseudonymizer(settings.privacy.id_key.reveal().encode())
+    identity = Pseudonymizer(settings.privacy.id_key.get_secret_value().encode())
     before = read_decisions(given["before"]) if given["before"] is not None else {}
     mapping = load_mapping(config.mapping) if config.mapping else None
     stream = io.StringIO() if given["quiet"] else sys.stderr

@@ -50,7 +50,7 @@ def _all_checks(settings: Settings) -> list[Check]:
 
     kafka, redis = settings.kafka, settings.redis
     checks = examined("versions", check_versions)
-    if settings.privacy.id_key.reveal() == DEVELOPMENT_ID_KEY:
+    if settings.privacy.id_key.get_secret_value() == DEVELOPMENT_ID_KEY:
         checks.append(Check("privacy", "WARN", "the public development key", "set MILLRACE_PRIVACY_ID_KEY in production"))
     checks += examined(
         "kafka",

@@ -133,7 +133,7 @@ async def _explain(settings: Settings, entity: str, name: str, at_ms: int) -> Ex
     from stream_app.privacy import Pseudonymizer
     from stream_app.profiling.explain import explain as read
 
-    digest = Pseudonymizer(settings.privacy.id_key.reveal().encode()).hasher(entity, REDUCED.get(entity))(name)
+    digest = Pseudonymizer(settings.privacy.id_key.get_secret_value().encode()).hasher(entity, REDUCED.get(entity))(name)
     if not digest:
         raise ConfigError(f"{name!r} names no {entity}")
     from stream_app import wiring

@@ -75,7 +75,7 @@ async def _forget(settings: Settings, user: str, total_ms: int) -> ForgetReport:
 def _digest(settings: Settings, user: str) -> bytes:
     from stream_app.privacy import Pseudonymizer
 
-    return Pseudonymizer(settings.privacy.id_key.reveal().encode()).digest("user", user)
+    return Pseudonymizer(settings.privacy.id_key.get_secret_value().encode()).digest("user", user)
 
 
 def _shared_kinds() -> dict[str, int]:

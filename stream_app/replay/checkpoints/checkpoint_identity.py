@@ -29,7 +29,7 @@ def checkpoints_in(out: Path, settings: Settings, *parts: str) -> CheckpointFold
         out / _CHECKPOINTS,
         replay_identity(
             settings.model.path, *model_identity(settings.model), str(settings.model.fraud_threshold), repr(settings.features),
-            settings.privacy.id_key.reveal(), *parts,
+            settings.privacy.id_key.get_secret_value(), *parts,
         ),
     )  # fmt: skip
 

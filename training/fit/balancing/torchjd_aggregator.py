@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torchjd import Stateful, aggregation
 
+from stream_app.config_errors import closest
 from stream_app.errors import ConfigError
-from training.config_reading import closest
 
 __all__ = ["TorchJdAggregator", "torchjd_names"]
 
