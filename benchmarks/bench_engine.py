@@ -32,9 +32,9 @@ from benchmarks.engine.roofline import cost_of, roof
 from stream_app.inference.artifact import load_items, load_manifest, load_samples
 from stream_app.inference.engines.port import Tensors
 from stream_app.inference.retrieval.item_index import ItemIndex
+from stream_app.reporting.progress import Reporter
 from verification.harness.command import reporting
 from verification.harness.origin import ROOT, origin
-from verification.harness.progress import Reporter
 from verification.harness.results import print_figures, save_option
 
 __all__ = ["main"]

@@ -47,8 +47,8 @@ from stream_app.logs.ingest.sink import JsonlSink
 from stream_app.logs.log_source import chunks_of, open_log
 from stream_app.replay.canonical import CanonicalReplay
 from stream_app.replay.memory_state import MemoryState
+from stream_app.reporting.progress import Reporter
 from verification.harness.origin import ROOT, origin
-from verification.harness.progress import Reporter, open_reporter
 from verification.harness.results import print_figures, save_option
 
 __all__ = ["main"]
@@ -215,7 +215,7 @@ def main(data: Path, model: Path, measure: str | None, events: int | None, live:
     if measure is not None:
         click.echo(json.dumps(_measure(measure, data, model, sizes, events)))
         return
-    reporter = open_reporter()
+    reporter = Reporter(elapsed=True)
     try:
         figures = {}
         for what in ("features", "decoded", "model", "offline"):

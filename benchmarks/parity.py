@@ -18,12 +18,12 @@ import torch
 
 from benchmarks.parity_cases import CASES, ParityInputs, few, material_of
 from model.checkpoint import Checkpoint
+from stream_app.reporting.progress import Reporter
 from training.fit.loop import train
 from training.jobs import with_tasks
 from trt_build.export.onnx_files import source_of_checkpoint
 from trt_build.parity.parity_report import ParityVerdict, verify_onnx
 from verification.harness.origin import ROOT, origin
-from verification.harness.progress import Reporter, open_reporter
 from verification.harness.results import print_figures, save_option
 
 __all__ = ["compared", "main"]
@@ -59,7 +59,7 @@ Examples:
 def main(data: Path, rows: int, train_rows: int, only: tuple[str, ...], save: bool) -> None:
     """Compare ONNX with torch for every preset, on rows as they are in use."""
     torch.set_num_threads(1)
-    figures, reporter = {}, open_reporter()
+    figures, reporter = {}, Reporter(elapsed=True)
     try:
         for name in only or CASES:
             reporter.say(f"{name}: reading")

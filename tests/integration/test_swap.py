@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks.swap import SwapPlan, SwapRun
 from devservices.state import ServicesState
+from stream_app.reporting.progress import Reporter
 from verification.harness.namespace import RunNamespace
 from verification.harness.processes import Fleet
-from verification.harness.progress import open_reporter
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis]
 
@@ -19,7 +19,7 @@ def test_swaps_under_load_lose_nothing_and_mix_nothing(real_services: ServicesSt
     models = tmp_path / "models"
     space = RunNamespace.fresh("swap-", real_services, tmp_path, SwapRun.settings(models), partitions=2)
     try:
-        run = SwapRun.prepare(SwapPlan(swaps=3, rate=200.0, before_s=4.0, pause_s=0.2), open_reporter(), space, models)
+        run = SwapRun.prepare(SwapPlan(swaps=3, rate=200.0, before_s=4.0, pause_s=0.2), Reporter(elapsed=True), space, models)
         with Fleet(space.folder, 0) as fleet:
             figures = run.run(fleet)
     finally:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from model.tasks import Task
+from stream_app.reporting.progress import Reporter
 from training.evaluation.baselines import ways_of
 from training.fit.loop import EpochReport, TrainingEvents
 
@@ -34,22 +32,14 @@ class TrainingConsole:
 
     @contextmanager
     def training(self, title: str) -> Iterator[TrainingEvents]:
-        """Show a progress bar, and a line for each epoch, while the block runs."""
+        """Show the progress of its steps, and a line for each epoch, while the block runs."""
         if self._quiet:
             yield TrainingEvents()
             return
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("steps"),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=Console(file=sys.stderr)) as bar:
-            work = bar.add_task(title, total=None)
+        with Reporter() as reporter:
             yield TrainingEvents(
-                step=lambda done, steps: bar.update(work, completed=done, total=steps),
-                epoch=lambda report: bar.console.print(_line(report), highlight=False),
+                step=lambda done, steps: reporter.at(title, done, steps, "steps"),
+                epoch=lambda report: reporter.say(_line(report)),
             )
 
     def figures(

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import click
 
 from stream_app.errors import MillraceError
+from stream_app.reporting.progress import Reporter
 from verification.harness.origin import ROOT
 from verification.harness.processes import FleetError
-from verification.harness.progress import Reporter, open_reporter
 from verification.harness.raw_files import RawFiles, find_files, stand_in
 
 __all__ = ["data_option", "files_of", "home_option", "reporting"]
@@ -36,7 +36,7 @@ def home_option(command: Command) -> Command:
 @contextmanager
 def reporting(*also: type[Exception]) -> Iterator[Reporter]:
     """Yield a reporter of progress; an error of ours, or one of `also`, ends the command with its message alone."""
-    reporter = open_reporter()
+    reporter = Reporter(elapsed=True)
     ours: tuple[type[Exception], ...] = (FleetError, MillraceError, *also)
     try:
         yield reporter

@@ -105,10 +105,10 @@ def _run(config: BacktestConfig, out: Path, given: Mapping[str, Any]) -> dict[st
     from stream_app.backtest.report.report import claim_folder, need_packages, read_decisions, short_form, write_report
     from stream_app.backtest.run import Backtest
     from stream_app.logs.ingest.mapping import load_mapping
-    from stream_app.logs.ingest.progress import ProgressLine
     from stream_app.logs.log_issues import LogIssues
     from stream_app.logs.log_source import open_log
     from stream_app.privacy import Pseudonymizer
+    from stream_app.reporting.progress import ProgressLine
     from stream_app.reporting.provenance import origin
     from stream_app.wiring import build_engine
 

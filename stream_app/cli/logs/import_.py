@@ -57,9 +57,9 @@ def command(
     from stream_app.logs.ingest.importer import ImportPlan, check_file, import_file
     from stream_app.logs.ingest.mapping import load_mapping
     from stream_app.logs.ingest.pace import Pace
-    from stream_app.logs.ingest.progress import ProgressLine
     from stream_app.logs.ingest.state import StateFile
     from stream_app.logs.ingest.stopping import stop_on_signals
+    from stream_app.reporting.progress import ProgressLine
 
     mapping = load_mapping(mapping_name)
     check_file(file, mapping)  # before a broker is asked or a file is begun

@@ -73,10 +73,10 @@ Examples:
 )
 def command(**given: Any) -> None:  # noqa: ANN401 (the options above, by name)
     """Replay a log (files, folders, patterns) through the live path, with a virtual clock and a state of its own."""
-    from stream_app.logs.ingest.progress import ProgressLine
     from stream_app.logs.ingest.stopping import stop_on_signals
     from stream_app.logs.log_issues import LogIssues
     from stream_app.replay.replay_job import Callbacks, replay_log, replay_recording
+    from stream_app.reporting.progress import ProgressLine
 
     by_journal, models = given["order"] == "journal", given["models"]
     if by_journal and len(given["log"]) != 1:

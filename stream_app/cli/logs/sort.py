@@ -35,9 +35,9 @@ def command(out: Path, **given: Any) -> None:  # noqa: ANN401 (the options above
     Nothing is dropped: records that are no event stand in it too; rows that are no record are counted.
     """
     from stream_app.logs.event_table_writer import sort_log
-    from stream_app.logs.ingest.progress import ProgressLine
     from stream_app.logs.log_issues import LogIssues
     from stream_app.logs.log_options import LogOptions
+    from stream_app.reporting.progress import ProgressLine
 
     options = LogOptions(**chosen_log(given))
     problems = LogIssues(strict=given["strict"], tell=lambda line: click.echo(f"millrace: {line}", err=True))

@@ -109,7 +109,7 @@ def _examined(file: Path, mapping: LogMapping | None, label: str, rows: int | No
 def _look(file: Path, mapping: LogMapping | None, label: str, rows: int | None, into: Into) -> None:
     """Read the file, and have it checked."""
     from stream_app.logs.event_table import is_event_table
-    from stream_app.logs.ingest.progress import ProgressLine
+    from stream_app.reporting.progress import ProgressLine
 
     report, is_table = into[1], mapping is None and is_event_table(file)
     if is_table and label:

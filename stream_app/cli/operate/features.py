@@ -172,9 +172,9 @@ def estimate(**given: Any) -> None:  # noqa: ANN401 (the options above, by name)
     from stream_app.cli.operate.estimate_traffic import traffic_of
     from stream_app.features.catalog import CATALOGUE
     from stream_app.features.engine import FeatureEngine
-    from stream_app.logs.ingest.progress import ProgressLine
     from stream_app.privacy import Pseudonymizer
     from stream_app.profiling.estimate import estimate_json, estimate_table, measure
+    from stream_app.reporting.progress import ProgressLine
 
     settings = cli_settings(announce=False)
     partitions = settings.kafka.partitions
@@ -230,11 +230,11 @@ def suggest(file: Path, mapping_name: str | None, label: str, time_name: str, ro
     """
     from stream_app.features.catalog import CATALOGUE
     from stream_app.logs.ingest.mapping import load_mapping
-    from stream_app.logs.ingest.progress import ProgressLine
     from stream_app.profiling.columns import inspect_columns, time_column
     from stream_app.profiling.suggest import suggest as look
     from stream_app.profiling.suggest import suggested_json, suggested_text
     from stream_app.profiling.table_files import read_table
+    from stream_app.reporting.progress import ProgressLine
 
     names, kinds = mapped_columns(load_mapping(mapping_name) if mapping_name else None)
     with ProgressLine(f"reading {file.name}", "rows", rows, sys.stderr) as line:

@@ -25,8 +25,8 @@ Examples:
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 def command(folder: Path) -> None:
     """Write sources, answers, journal and features of kafka.bootstrap to FOLDER, up to the end of the moment."""
-    from stream_app.logs.ingest.progress import ProgressLine
     from stream_app.logs.recording import record_topics
+    from stream_app.reporting.progress import ProgressLine
 
     kafka = cli_settings().kafka
     with ProgressLine("recording", "records", None, sys.stderr) as line:

@@ -25,8 +25,8 @@ Examples:
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def command(file: Path) -> None:
     """Write the state under redis.prefix to FILE. Redis serves nothing else for about a second a million keys and group."""
-    from stream_app.logs.ingest.progress import ProgressLine
     from stream_app.replay.snapshot import take_snapshot
+    from stream_app.reporting.progress import ProgressLine
 
     settings = cli_settings()
     with ProgressLine("reading state", "groups", settings.kafka.partitions, sys.stderr) as line:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from threading import Event
 
     from stream_app.logs.ingest.pace import Pace
-    from stream_app.logs.ingest.progress import ProgressLine
     from stream_app.logs.ingest.sink import Sink
+    from stream_app.reporting.progress import ProgressLine
     from stream_app.simulator.arrivals import Arrival
     from stream_app.simulator.options import SimulatorOptions
 
@@ -105,8 +105,8 @@ Examples:
 def command(**given: Any) -> None:  # noqa: ANN401 (the options above, by name)
     """Produce the events of a simulated shop, with its fraud and the truth about it."""
     from stream_app.logs.ingest.pace import Pace
-    from stream_app.logs.ingest.progress import ProgressLine
     from stream_app.logs.ingest.stopping import stop_on_signals
+    from stream_app.reporting.progress import ProgressLine
     from stream_app.simulator.shop import arrivals
 
     live = given["target"] == "kafka" if given["live"] is None else bool(given["live"])

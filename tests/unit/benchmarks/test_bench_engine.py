@@ -16,7 +16,7 @@ from benchmarks.engine.engines import serving_network
 from benchmarks.engine.roofline import cost_of, roof
 from model.contract import INPUTS
 from stream_app.inference.engines.port import Tensors
-from verification.harness.progress import open_reporter
+from stream_app.reporting.progress import Reporter
 
 FOLDER = Path(__file__).resolve().parents[3] / "model" / "artifacts" / "demo"
 
@@ -66,7 +66,7 @@ def test_an_engine_that_is_not_here_has_no_figures_but_a_reason() -> None:
         return inputs
 
     figures = measured(
-        {"here": score, "gone": "no such library"}, {"x": np.zeros((4, 1))}, replace(QUICK, seconds=1e-4), open_reporter()
+        {"here": score, "gone": "no such library"}, {"x": np.zeros((4, 1))}, replace(QUICK, seconds=1e-4), Reporter(elapsed=True)
     )
     assert figures["rows_per_s"]["gone"] is None
     assert figures["reasons"] == {"gone": "no such library"}

@@ -1,30 +1,17 @@
+"""Progress without a terminal is a few plain lines; on one, bars; a line that is said is whole in both."""
+
 from __future__ import annotations
 
 import io
-import os
-import signal
 
 import pytest
 
-from stream_app.logs.ingest.progress import ProgressLine
-from stream_app.logs.ingest.stopping import stop_on_signals
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_asks_and_the_second_breaks_off_and_then_all_is_as_before(number: signal.Signals) -> None:
-    before = signal.getsignal(number)
-    with stop_on_signals() as stop:
-        assert not stop.is_set()
-        os.kill(os.getpid(), number)
-        assert stop.is_set()
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), number)
-    assert signal.getsignal(number) == before
+from stream_app.reporting.progress import ProgressLine, Reporter
 
 
 def test_where_there_is_no_terminal_progress_is_plain_lines_and_few(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = [100.0]
-    monkeypatch.setattr("stream_app.logs.ingest.progress.time.monotonic", lambda: now_s[0])
+    monkeypatch.setattr("stream_app.reporting.progress.time.monotonic", lambda: now_s[0])
     out = io.StringIO()
     with ProgressLine("importing visits", "rows", 1_200, out) as line:
         for count in range(0, 1_200, 100):
@@ -38,7 +25,7 @@ def test_where_there_is_no_terminal_progress_is_plain_lines_and_few(monkeypatch:
 
 def test_the_time_until_something_is_done_is_not_in_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = [100.0]
-    monkeypatch.setattr("stream_app.logs.ingest.progress.time.monotonic", lambda: now_s[0])
+    monkeypatch.setattr("stream_app.reporting.progress.time.monotonic", lambda: now_s[0])
     out = io.StringIO()
     with ProgressLine("replaying", "records", None, out) as line:
         for count, note in [(0, "reading log.jsonl"), (0, "reading log.jsonl"), (500, ""), (0, "reading"), (1_500, "")]:
@@ -48,3 +35,18 @@ def test_the_time_until_something_is_done_is_not_in_the_rate(monkeypatch: pytest
         "replaying: 0 records, 0 records/s reading log.jsonl", "replaying: 500 records, 100 records/s",
         "replaying: 0 records, 0 records/s reading", "replaying: 1,500 records, 100 records/s",
     ]  # fmt: skip
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), _Terminal()])
+def test_lines_that_stay_are_whole_beside_the_progress(stream: io.StringIO) -> None:
+    with Reporter(stream) as reporter:
+        reporter.at("answers", 1, 2)
+        reporter.say("long " * 40)
+        reporter.at("answers", 2, 2)
+    assert "long " * 40 in stream.getvalue()
+    assert ("answers" in stream.getvalue()) == stream.isatty()
