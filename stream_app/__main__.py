@@ -1,7 +1,7 @@
-"""The command `millrace`: finds the sub-command, turns our own errors into one message and an exit status.
+"""The command `millrace`: finds the sub-command and turns our errors into one message and an exit status.
 
-`millrace --help` imports no sub-command, so it is fast whatever they need. Exit status: 0 done, 1 something is wrong
-(the message says what), 2 wrong usage, settings or local services, 130 interrupted by Ctrl-C.
+`millrace --help` imports no sub-command, so it is fast. Exit status: 0 success, 1 an error (the message describes it), 2 wrong
+usage, settings or local services, 130 interrupted by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ class LazyGroup(click.Group):
     """A group that imports the module of a sub-command only to run it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the sub-commands whose module is there, in the order of the table."""
+        """Return the sub-commands whose module exists, in the order of the table."""
         return [name for name, (module, _) in COMMANDS.items() if importlib.util.find_spec(f"stream_app.cli.{module}")]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the module of `cmd_name` and return the click command of that name, or None when there is none."""
+        """Import the module of `cmd_name` and return its click command; None for an unknown sub-command."""
         if cmd_name not in self.list_commands(ctx):
             return None
         module = importlib.import_module(f"stream_app.cli.{COMMANDS[cmd_name][0]}")
-        found = [item for item in vars(module).values() if isinstance(item, click.Command) and item.name == cmd_name]
-        assert found, f"{module.__name__} holds no click command named {cmd_name!r}"
-        return found[0]
+        commands = [item for item in vars(module).values() if isinstance(item, click.Command) and item.name == cmd_name]
+        assert commands, f"{module.__name__} holds no click command named {cmd_name!r}"
+        return commands[0]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the table of sub-commands without importing them."""
@@ -47,7 +47,7 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:  # noqa: ANN401 (click's signature)
-        """Parse the command line; `--help` and its like print here, and their reader may have seen enough."""
+        """Parse the command line; the reader of `--help` may close the pipe early."""
         try:
             return super().make_context(*args, **kwargs)
         except BrokenPipeError:
@@ -58,7 +58,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            ctx.exit(0)  # the reader (`| head`) has seen enough
+            ctx.exit(0)  # the reader (`| head`) closed the pipe
         except MillraceError as err:
             if ctx.params.get("debug"):
                 raise
@@ -66,8 +66,8 @@ class LazyGroup(click.Group):
             ctx.exit(_USAGE_STATUS if isinstance(err, ConfigError | ServiceError) else 1)
 
 
-def _show_settings(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
-    if not wanted or ctx.resilient_parsing:
+def _show_settings(ctx: click.Context, _param: click.Parameter, requested: bool) -> None:
+    if not requested or ctx.resilient_parsing:
         return
     from stream_app.config import setting_docs
 
@@ -81,11 +81,11 @@ def _show_settings(ctx: click.Context, _param: click.Parameter, wanted: bool) ->
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="""\b
 Examples:
-  millrace demo --seconds 30        everything on this machine, nothing to install
+  millrace demo --seconds 30        a whole deployment on this machine, nothing to install
   millrace services up              a real Kafka and Redis on this machine
   millrace topics create            then: millrace worker
-  millrace tail fraud-alerts        what the fraud team sees
-  millrace doctor                   what is wrong, and what to do
+  millrace tail fraud-alerts        the alerts of the fraud team
+  millrace doctor                   checks, and fixes for what fails
 
 Settings (millrace.toml, MILLRACE_* variables): millrace --settings""",
 )
@@ -122,7 +122,7 @@ def main() -> None:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        # What is still buffered has no reader; without this the interpreter complains about it at exit.
+        # Without this the interpreter reports the unwritten buffer at exit.
         sys.stdout = open("/dev/null", "w", encoding="utf-8")  # noqa: SIM115, PTH123
     sys.exit(status)
 

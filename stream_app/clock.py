@@ -1,6 +1,6 @@
-"""The only place that reads the machine's clock, so that replay can own time.
+"""The only module that reads the machine's clock, so that a replay can set the time.
 
-Times are integers: epoch milliseconds UTC. Event time never comes from here; it comes with the event.
+Times are integers: epoch milliseconds UTC. Event time is a field of the event, never the clock's.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ __all__ = ["Clock", "SettableClock", "SystemClock"]
 
 
 class Clock(Protocol):
-    """What tells the time of the machine, or of a replay."""
+    """The time of the machine, or of a replay."""
 
     def now_ms(self) -> int:
         """Return the time now in epoch milliseconds UTC."""
@@ -20,7 +20,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's own clock."""
+    """The machine's clock."""
 
     def now_ms(self) -> int:
         """Return the machine's time in epoch milliseconds UTC."""
@@ -28,7 +28,7 @@ class SystemClock:
 
 
 class SettableClock:
-    """A clock that stands until it is set; replay and tests own it."""
+    """A clock that changes only when it is set; for replays and tests."""
 
     def __init__(self, now_ms: int = 0) -> None:
         self._now_ms = now_ms

@@ -1,10 +1,10 @@
-"""The settings: one frozen tree, built once from defaults, a TOML file and the environment, checked as a whole.
+"""The settings: one frozen tree, built once from defaults, a TOML file and the environment, and validated by pydantic.
 
-Order of precedence, lowest first: the defaults below; the local services' state file (only where a command asks for it,
-and only when neither `kafka.bootstrap` nor `redis.url` is named elsewhere: who names one runs services of their own);
-the TOML file (`MILLRACE_CONFIG`, else `./millrace.toml` if it is there); `MILLRACE_<SECTION>_<KEY>`. Everything that is
-wrong is reported at once in one `ConfigError`. Nothing else reads the environment; only `cli`, `app` and `wiring`
-receive `Settings`, and what lies below them gets plain values. Secrets print as stars. Durations are in milliseconds.
+Sources, the lowest first: the defaults below; the state file of the local services (only for commands that name it, and only
+when no other source sets `kafka.bootstrap` or `redis.url`); the TOML file (`MILLRACE_CONFIG`, else `./millrace.toml` if it
+exists); the variables `MILLRACE_<SECTION>_<KEY>`. One `ConfigError` lists every problem. No other module reads the environment;
+only `cli`, `app` and `wiring` receive `Settings`, and the modules below them take plain values. Secrets print as stars. Durations
+are in milliseconds. The text below a setting is its documentation in docs/configuration.md.
 """
 
 from __future__ import annotations
@@ -46,147 +46,150 @@ __all__ = [
 ]
 
 DEVELOPMENT_ID_KEY: Final = "development-only-key"
-_NAME = r"[A-Za-z0-9._-]"  # what Kafka allows in topic and group names; also safe in keys and metrics
+_NAME = r"[A-Za-z0-9._-]"  # Kafka's rule for names of topics and groups; also safe in keys and metrics
 _BOOTSTRAP = r"[^\s,:\[\]]+:\d{1,5}(,[^\s,:\[\]]+:\d{1,5})*"
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True, use_attribute_docstrings=True)
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class KafkaSettings:
-    """Where the events come from and the answers go."""
+    """The broker, the consumer group and the topics."""
 
     bootstrap: str = Field(default="127.0.0.1:9092", pattern=rf"^{_BOOTSTRAP}$")
     """Brokers to connect to first, `host:port`, comma separated."""
     group: str = Field(default="millrace", pattern=rf"^{_NAME}{{1,200}}$")
     """Consumer group of the workers."""
     partitions: int = Field(default=8, ge=1, le=1024)
-    """Partitions of every topic, the same for all; one worker owns partition p of all sources. State is bound to it: choose it
-    once."""
+    """Partitions of every topic, the same for all: one worker owns partition p of all source topics. Stored state depends on it,
+    so choose it once."""
     session_timeout_ms: int = Field(default=10_000, ge=6_000, le=1_800_000)
-    """A worker that is silent for so long loses its partitions. Brokers refuse less than 6 s by default."""
+    """A worker without a heartbeat for so long loses its partitions. Brokers refuse less than 6 s by default."""
     client_api_version: str = Field(default="", pattern=r"^(\d+(\.\d+){1,3})?$")
-    """Protocol version to speak, as `2.3`; empty: ask the broker. The embedded broker needs `2.3`."""
+    """Version of Kafka's protocol, as `2.3`; empty: negotiate with the broker. The embedded broker needs `2.3`."""
     replication: int = Field(default=1, ge=1, le=16)
     """Replicas of each partition that `millrace topics create` makes."""
     topic_prefix: str = Field(default="", pattern=rf"^{_NAME}{{0,100}}$")
-    """Put before every topic name, as `staging.`."""
+    """Prefix of every topic name, as `staging.`."""
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class RedisSettings:
-    """Where the state lives."""
+    """The Redis that stores the state."""
 
     url: str = Field(default="redis://127.0.0.1:6379/0", pattern=r"^(rediss?|unix)://\S+$", repr=False)  # it may hold a password
     """Server and database: `redis://`, `rediss://` (TLS) or `unix://`."""
     cluster: bool = False
-    """Whether it is a Redis Cluster. Then `url` names some of its nodes, `redis://host:port,host:port`; it tells the others."""
+    """Whether it is a Redis Cluster. Then `url` names some nodes, `redis://host:port,host:port`; the cluster names the others."""
     prefix: str = Field(default="mr", pattern=rf"^{_NAME}{{1,32}}$")
     """First part of every key."""
     timeout_ms: int = Field(default=5_000, ge=10, le=30_000)
-    """How long to wait for an answer before the batch is tried again."""
+    """Timeout of a command; after it the batch is retried."""
     max_replicas: int = Field(default=32, ge=1, le=1_024)
-    """Most replicas of other partition groups that are read for one shared entity (device, item, ...). More groups hold a
-    popular one: its sums are then scaled up from those read. The same for all workers, or they disagree."""
+    """Most replicas of other partition groups to read for one shared entity (device, item, ...). Where more groups hold the
+    entity, its sums are scaled up from the replicas read. All workers need the same value, or they disagree."""
     answers_kept_ms: int = Field(default=120_000, ge=0, le=86_400_000)
-    """How long published answers stay in Redis, for an event that a producer sends twice: it gets the first answer's content.
-    They cost as much memory as the topics of answers grow in that time. 0: not kept."""
+    """How long published answers stay in Redis. An event that a producer sends twice within this time gets the first answer's
+    content. They take as much memory as the answer topics grow in that time. 0: answers are not stored."""
     wait_replicas: int = Field(default=0, ge=0, le=16)
-    """How many copies of the server must have a batch's commits (`WAIT`) before its answers are published. A failover to one of
-    them then loses nothing that was acknowledged. 0: none."""
+    """Replicas of the server that must acknowledge a batch's commits (`WAIT`) before its answers are published. A failover to one
+    of them then loses no acknowledged write. 0: none."""
     wait_ms: int = Field(default=1_000, ge=1, le=30_000)
-    """How long those copies may take before they are asked again. After a minute of this the worker stops; nothing of the batch
-    is published."""
+    """Timeout of one `WAIT`, which the worker repeats. After a minute it stops, and publishes no answer of the batch."""
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class WorkerSettings:
-    """How one worker process batches its work."""
+    """The batches and the web port of one worker process."""
 
     batch_events: int = Field(default=2_048, ge=1, le=8_192)
-    """Most events scored in one step, reached under a backlog only. More: faster, but later answers."""
+    """Most events of a batch; only a backlog fills it. Higher: more throughput and more latency."""
     batch_deadline_ms: int = Field(default=0, ge=0, le=10_000)
-    """How long an event may wait in the worker for others to share its batch with, which closes then, or when it is full.
-    Larger batches cost less for each event and answer later. 0: what waits goes at once."""
+    """How long an event may wait for its batch to fill. Larger batches cost less for each event and answer later. 0: a batch
+    takes the events that wait at this moment."""
     in_flight: int = Field(default=3, ge=1, le=16)
-    """Batches between decoding and publishing at one time."""
+    """Most batches between decoding and publishing at one time."""
     fetch_pause_ms: int = Field(default=20, ge=0, le=10_000)
-    """How long the broker gathers records before it answers a fetch."""
+    """How long the broker collects records before it answers a fetch (`fetch.max.wait.ms`)."""
     buffer_chunks: int = Field(default=1_024, ge=1, le=1_000_000)
-    """Fetched chunks that may wait in memory; then fetching stops."""
+    """Most fetched chunks in memory; at this limit the consumer pauses."""
     chunk_events: int = Field(default=256, ge=1, le=65_536)
-    """Most events of one partition handed over at once."""
+    """Most events of one partition in a chunk."""
     web_port: int = Field(default=0, ge=0, le=65_535)
     """Port of `/metrics` and `/healthz`; 0 opens none."""
     web_host: str = Field(default="127.0.0.1", pattern=r"^[0-9A-Za-z.:-]{1,253}$")
     """Address that `/metrics` and `/healthz` listen on."""
     instance: str = Field(default="", pattern=rf"^{_NAME}{{0,64}}$")
-    """Static member id in the consumer group: a worker that comes back under it within the session timeout gets its partitions
-    back without a rebalance. No two workers may share one. Empty: a dynamic member."""
+    """Static member id in the consumer group: a worker that restarts with it within the session timeout keeps its partitions
+    without a rebalance. Each worker needs its own. Empty: a dynamic member."""
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class ModelSettings:
-    """Which model scores, and on what."""
+    """The model, its engine and the registry."""
 
     path: str = Field(default="model/artifacts/demo", pattern=r"^.+$")
     """Folder with `model.onnx` and `manifest.json`."""
     engine: Literal["auto", "onnxruntime", "onnxruntime-cuda", "tensorrt", "none"] = "auto"
-    """What runs it. `auto`: TensorRT where library, GPU and a plan for both are there, else ONNX Runtime on the GPU where that
-    can, else on the CPU. `none`: no model, for measurements."""
+    """Engine that runs the model. `auto`: TensorRT where the library, a GPU and a plan for both exist, else ONNX Runtime on the
+    GPU where possible, else on the CPU. `none`: no model, for measurements."""
     precision: Literal["", "fp32", "tf32", "fp16", "bf16", "int8"] = ""
-    """Which of an artefact's TensorRT plans to take; empty: the fastest that fits the machine."""
+    """Precision of the TensorRT plan; empty: the fastest plan of the artefact that fits the machine."""
     max_score_ms: int = Field(default=5_000, ge=0, le=600_000)
-    """How long the model may take for a batch. After that the batch is answered by rules alone, marked `degraded`, and so are
-    those after it until the model answers in time again. 0: as long as it takes."""
+    """Time limit of the model for a batch. Beyond it the rules alone answer the batch and those after it, marked `degraded`,
+    until the model is in time again. 0: no limit."""
     fraud_threshold: float = Field(default=-1.0, ge=-1.0, le=1.0)
-    """Probability from which an event is an alert; negative: the one in the model's manifest."""
+    """Probability from which an event is an alert; negative: the threshold in the model's manifest."""
     registry: str = ""
     """Model registry that the worker follows (docs/models.md): a folder, or an object store as `s3://bucket/path`. Empty:
     `model.path` serves until the worker ends."""
     registry_poll_ms: int = Field(default=2_000, ge=100, le=3_600_000)
     """How often a worker looks at the registry."""
     gate_rows: int = Field(default=512, ge=1, le=100_000)
-    """How many recorded rows a new champion answers before it is let in."""
+    """Recorded rows that a new champion must answer before it serves."""
     gate_fraud_delta: float = Field(default=0.05, ge=0.0, le=1.0)
-    """A new champion is refused if its fraud probabilities differ by more than this in the mean."""
+    """A new champion is refused if its fraud probabilities differ by more than this on average."""
     gate_alert_flips: float = Field(default=0.02, ge=0.0, le=1.0)
     """A new champion is refused if more than this share of the rows is an alert for only one of the two."""
     gate_intent_flips: float = Field(default=0.5, ge=0.0, le=1.0)
-    """A new champion is refused if more than this share of the rows gets another intent."""
+    """A new champion is refused if the intent changes in more than this share of the rows."""
     gate_candidate_overlap: float = Field(default=0.0, ge=0.0, le=1.0)
-    """A new champion is refused if less than this share of the old one's candidates is among its own."""
+    """A new champion is refused if it keeps less than this share of the old champion's candidates."""
     comparisons: str = ".millrace/comparisons"
-    """Folder where a worker writes what challenger and shadow say beside the champion; empty: only metrics."""
+    """Folder for the answers of challenger and shadow beside the champion's; empty: only metrics."""
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class FeaturesSettings:
-    """Which event times still count."""
+    """Limits of event times, and the recording of features."""
 
     allowed_lateness_ms: int = Field(default=86_400_000, ge=0, le=30 * 86_400_000)
-    """An event this much older than its user's newest one goes to `late-events` and changes nothing."""
+    """An event this much older than its user's newest one goes to `late-events` and changes no state."""
     future_skew_ms: int = Field(default=300_000, ge=0, le=366 * 86_400_000)
-    """An event whose time is further than this ahead of its Kafka timestamp goes to `dead-letters`. One that is ahead moves all
-    windows of its user, device, address ... with it: what comes after it with the right time is then out of order until that
-    time has come. Windows keep spare tiles for 5 minutes of that; above, short windows read too low, and one event can keep
-    rules on them quiet."""
+    """An event whose time is further than this ahead of its Kafka timestamp goes to `dead-letters`. An accepted event from the
+    future moves all windows of its user, device, address ... forward: later events with the right time are out of order until
+    that time comes. Windows have spare tiles for 5 minutes of it; with a higher limit short windows read too low, and one such
+    event can silence the rules on them."""
     record: bool = False
-    """Whether the worker writes what the model saw of each event to the topic `features`, so that a replay can be compared with
-    it (`millrace diff`). It costs speed, and about 1 kB an event at the broker and in Redis."""
+    """Whether the worker writes the model's input for each event to the topic `features`, so that `millrace diff` can compare a
+    replay with it. It costs throughput, and about 1 kB an event at the broker and in Redis."""
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class PrivacySettings:
-    """How identifiers are hidden."""
+    """The key that hides identifiers."""
 
     id_key: SecretStr = Field(default=SecretStr(DEVELOPMENT_ID_KEY), min_length=16)
-    """Key of the hash that turns identifiers into state keys; at least 16 characters. A new key starts with empty state. The
+    """Secret key of the hash that turns identifiers into state keys; at least 16 characters. Another key means empty state. The
     default is for development only."""
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class Settings:
-    """All sections, and where each value came from (`origins`: "kafka.bootstrap" -> "default", a file, a variable)."""
+    """All sections.
+
+    Attributes:
+        origins: The source of each value that is no default, a file or a variable, by "section.key".
+    """
 
     kafka: KafkaSettings = KafkaSettings()
     redis: RedisSettings = RedisSettings()
@@ -197,13 +200,13 @@ class Settings:
     origins: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False, repr=False, init=False)
 
     def topic(self, name: str) -> str:
-        """Return the topic's name at the broker: `name` with `kafka.topic_prefix` before it."""
+        """Return the name of a topic at the broker, with `kafka.topic_prefix`."""
         return self.kafka.topic_prefix + name
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SettingDoc:
-    """One setting as the documentation shows it; `key` is "section.name"."""
+    """A setting for the documentation; `key` is "section.name"."""
 
     key: str
     env: str
@@ -220,11 +223,11 @@ def load_settings(
 
     Args:
         environ: Variables to read; None: the process's own.
-        file: TOML file that must exist; None: the one `MILLRACE_CONFIG` names, else `./millrace.toml` if there is one.
-        services_file: State file of local services to fall back on; None, or no such file: none.
+        file: TOML file that must exist; None: `MILLRACE_CONFIG`, else `./millrace.toml` if it exists.
+        services_file: State file of the local services; it may be absent.
 
     Raises:
-        ConfigError: Anything is unknown, mistyped, or out of range; the message lists all of it, with the fix.
+        ConfigError: Keys are unknown or values wrong; the message lists every problem with the fix.
     """
     kinds = {(section, name): info.annotation for section, name, info, _ in _items(Settings())}
     sources = read_sources(os.environ if environ is None else environ, file, services_file, kinds)
@@ -250,38 +253,38 @@ def load_settings(
 
 
 def environ_from(settings: Settings) -> dict[str, str]:
-    """Return all settings as variables, secrets in clear, so that a child process gets the very same tree."""
+    """Return all settings as variables, secrets in clear, so that a child process has the same settings."""
     return {variable(section, name): _text(value) for section, name, _, value in _items(settings)}
 
 
 def child_environ(settings: Settings) -> dict[str, str]:
-    """Return this process's own environment with all settings in it, for a child process."""
+    """Return the environment of this process with all settings, for a child process."""
     return {**os.environ, **environ_from(settings)}
 
 
 @contextmanager
 def spark_environ(python: str, *, local: bool) -> Iterator[None]:
-    """Set what Spark's processes read from the environment, where it is not set, as long as the context lasts.
+    """Set the variables of Spark's processes that are not set yet, while the context lasts.
 
     Args:
         python: The interpreter of its workers.
-        local: Whether all of Spark runs on this machine: then it talks to itself by the loopback address, whatever the machine's
-            name resolves to (executors of a local cluster never came up otherwise).
+        local: Whether all of Spark runs on this machine. Then it uses the loopback address, whatever the machine's name resolves
+            to (without it, executors of a local cluster never start).
     """
-    wanted = {"PYSPARK_PYTHON": python, "PYSPARK_DRIVER_PYTHON": python}
+    variables = {"PYSPARK_PYTHON": python, "PYSPARK_DRIVER_PYTHON": python}
     if local:
-        wanted |= {"SPARK_LOCAL_IP": "127.0.0.1", "SPARK_LOCAL_HOSTNAME": "127.0.0.1"}
-    ours = {name: value for name, value in wanted.items() if name not in os.environ}
-    os.environ.update(ours)
+        variables |= {"SPARK_LOCAL_IP": "127.0.0.1", "SPARK_LOCAL_HOSTNAME": "127.0.0.1"}
+    added = {name: value for name, value in variables.items() if name not in os.environ}
+    os.environ.update(added)
     try:
         yield
     finally:
-        for name in ours:
+        for name in added:
             os.environ.pop(name, None)
 
 
 def describe(settings: Settings) -> str:
-    """Return what was chosen and where it came from; a development key announces itself on a second line."""
+    """Return a line with the values that are no defaults and their sources; a second line warns of the development key."""
     always = ("kafka.bootstrap", "redis.url", "model.path")
     parts = []
     for section, name, info, value in _items(settings):
@@ -299,7 +302,7 @@ def describe(settings: Settings) -> str:
 
 
 def setting_docs() -> list[SettingDoc]:
-    """Return every setting with its variable, type, default, bounds and meaning, in order."""
+    """Return every setting with its variable, type, default, bounds and documentation, in order."""
     return [
         SettingDoc(
             f"{section}.{name}",

@@ -33,9 +33,9 @@ class SettingSource:
     Attributes:
         tree: The values by section and key; numbers and truth values of the environment as such.
         written: The same as the source has them, for messages.
-        style: How messages name the keys.
-        problems: What reading the source has found wrong, one line each.
-        file: The file that it is; None: the environment.
+        style: The spelling of keys in messages.
+        problems: Problems of reading the source, one line each.
+        file: The file; None: the environment.
     """
 
     tree: Tree
@@ -50,7 +50,7 @@ class SettingSource:
         return isinstance(table, Mapping) and name in table
 
     def origin(self, section: str, name: str) -> str:
-        """Return where the value of a key comes from: the file, or the variable."""
+        """Return the source of a value: the file, or the variable."""
         return str(self.file or variable(section, name))
 
 

@@ -1,7 +1,7 @@
 """The AsyncAPI 3.0 document of all topics, as a tree: channels, operations, messages, schemas, Kafka's bindings.
 
-Seen from the worker, as AsyncAPI wants: it receives source events and sends the rest. Made from `TOPICS` and the event
-types alone; the addresses are those of an empty `kafka.topic_prefix`.
+Operations are those of the worker, as AsyncAPI requires: it receives source events and sends the rest. The document is a
+function of `TOPICS` and the event types; addresses have no `kafka.topic_prefix`.
 """
 
 from __future__ import annotations

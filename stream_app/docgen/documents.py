@@ -1,6 +1,6 @@
-"""The generated documents: their texts, whether the files are fresh, and writing them.
+"""The generated documents: their texts, the check that the files are fresh, and writing them.
 
-Everything here is a function of the code, so `millrace docs --check` in lint proves that what is written is what runs.
+Each text is a function of the code, so `millrace docs --check` in lint proves that the documents describe the code.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _YAML_HEAD = "# Made from the types in stream_app/events.py by `millrace docs`; 
 
 
 class SettingRow(Protocol):
-    """One setting, as `stream_app.config.setting_docs` gives them."""
+    """A setting; `stream_app.config.setting_docs` returns them."""
 
     @property
     def key(self) -> str: ...  # noqa: D102
@@ -62,10 +62,9 @@ def settings_markdown(settings: Sequence[SettingRow]) -> str:
         "Made from `stream_app/config.py` by `millrace docs`; do not edit.",
         "",
         "Every setting is a key of a TOML file (the one that `MILLRACE_CONFIG` or `millrace --config` names, else",
-        "`./millrace.toml`) and a variable `MILLRACE_<SECTION>_<KEY>`, which wins. Everything that is wrong is",
-        "reported at once, and an unknown key is wrong. When neither `kafka.bootstrap` nor `redis.url` is named, the",
-        "commands use the services that `millrace services up` started in the current folder. `millrace --settings`",
-        "prints this list.",
+        "`./millrace.toml`) and a variable `MILLRACE_<SECTION>_<KEY>`, which takes precedence. One error lists every",
+        "wrong value and every unknown key. When neither `kafka.bootstrap` nor `redis.url` is set, the commands use the",
+        "services that `millrace services up` started in the current folder. `millrace --settings` prints this list.",
     ]
     section = ""
     for row in settings:
@@ -80,17 +79,17 @@ def settings_markdown(settings: Sequence[SettingRow]) -> str:
 
 def stale_documents(root: Path, documents: Mapping[str, str]) -> list[str]:
     """Return one line for each document that is missing below `root` or differs, with the first line that differs."""
-    found = []
+    differences = []
     for name, text in documents.items():
         path = root / name
         if not path.exists():
-            found.append(f"{name}: is missing")
+            differences.append(f"{name}: is missing")
             continue
         old, new = path.read_text(encoding="utf-8").splitlines(), text.splitlines()
         if old != new:
             at = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
-            found.append(f"{name}:{at + 1}: has {_line(old, at)!r}, the code gives {_line(new, at)!r}")
-    return found
+            differences.append(f"{name}:{at + 1}: has {_line(old, at)!r}, the code gives {_line(new, at)!r}")
+    return differences
 
 
 def write_documents(root: Path, documents: Mapping[str, str]) -> list[str]:

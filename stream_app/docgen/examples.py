@@ -1,6 +1,6 @@
-"""One example of each topic's payload: events of one user, and what is said of them. Documents show them, tests check.
+"""One example of each topic's payload: events of one user and their answers, for the documents and for tests.
 
-They are values of the types themselves, so an example cannot drift from its type.
+An example is a value of the type itself, so it cannot differ from the type.
 """
 
 from __future__ import annotations

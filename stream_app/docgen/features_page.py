@@ -1,4 +1,4 @@
-"""docs/features.md, generated from the catalogue so that it cannot be wrong; lint compares the file with this."""
+"""The page docs/features.md, generated from the catalogue; lint compares the file with this text."""
 
 from __future__ import annotations
 
@@ -15,49 +15,48 @@ __all__ = ["features_markdown", "formula", "most_bytes", "spell_ms"]
 
 _UNITS: Final = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000))
 _VARINT: Final = 10  # bytes of the longest column of a blob
-_FRAME: Final = 16  # tag, check, and what says which columns follow; a tile and the head need a varint each beside their columns
+_FRAME: Final = 16  # tag, checksum and the mask of columns; a tile and the head need a varint each beside their columns
 
 _INTRODUCTION: Final = """\
 # Features
 
 Generated from `stream_app/features/catalog/` by `millrace docs`; do not edit. Catalogue `{hash}`: {count} features, in the
-order of the tensor `dense`. A model carries the hash it was trained with; a worker with another catalogue refuses it. `millrace
-features list`, `show NAME` and `explain USER` say the same on the command line, and what a user's features are now.
+order of the tensor `dense`. A model carries the hash of its catalogue; a worker with another catalogue refuses it. `millrace
+features list` and `show NAME` print the same on the command line, and `explain USER` a user's features of this moment.
 
 ## How to read a value
 
-- A value is read from the past: an event does not see itself. Only `own`, and what compares the event with its past (`ratio`,
-  `zscore`, `changed`, `share`, `rank`), use its own value.
-- A window of length L at time t covers `floor((t - L) / tile) * tile <= event time < t`: nothing of the last L is missed, at most
-  one tile too much is covered. The tile that holds t may also hold events that are later than one that comes out of order.
-- An event that comes out of order is added to its tile while that tile is kept (`slots` tiles from the entity's newest event
-  back), so the state does not depend on the order of arrival; it reads whole windows up to the time in the table below
-  behind the entity's newest event, further behind what is left of them. Beyond the allowed lateness it changes nothing and
-  goes to `late-events`.
-- An IP address counts in its canonical spelling: an IPv4 one written as IPv6 is that IPv4 one, and what is no address is none.
-- An event that its producer sent again (same topic, event id and event time as one of the user's last 32) changes nothing.
+- A value comes from the past: an event does not see itself. Only `own`, and the aggregations that compare the event with its
+  past (`ratio`, `zscore`, `changed`, `share`, `rank`), use its own value.
+- A window of length L at time t covers `floor((t - L) / tile) * tile <= event time < t`: all of the last L, and at most one
+  tile more. For an event out of order, the tile that holds t may also hold later events.
+- An event out of order is added to its tile while the tile exists (`slots` tiles back from the entity's newest event), so the
+  state does not depend on the order of arrival. It reads whole windows up to the time in the table below behind the entity's
+  newest event, and shorter ones further behind. Beyond the allowed lateness it changes no state and goes to `late-events`.
+- An IP address counts in its canonical spelling: an IPv4 address written as IPv6 is the same one. Other text is no address.
+- A duplicate (same topic, event id and event time as one of the user's last 32 events) changes no state.
 - Money is summed in integer cents. Sums, counts, minima and maxima are exact.
 - `distinct` is exact while each tile has at most as many different values as it has words, and the window at most 32. Above it
   each tile is a HyperLogLog sketch: the relative standard error is {errors}.
 - `std` and `zscore` count amounts of more than 100,000.00 as 100,000.00, and are off by at most 0.12.
 - Default: the value for an entity without a past, or an event without such an entity. Values are clipped to the range.
-- A shared entity (replicas: one per partition group) is merged when it is read. Of one that more groups hold than a read may ask
-  (`redis.max_replicas`, 32 others), sums are scaled up from those asked, and `distinct` is a lower bound, of those asked alone.
+- The replicas of a shared entity (one per partition group) are merged when it is read. A read takes at most
+  `redis.max_replicas` (32) of other groups; where more exist, sums are scaled up and `distinct` is a lower bound.
 """
 
 _MIGRATION: Final = """\
 ## Adding, changing and removing a feature
 
 1. Edit the declaration in `stream_app/features/catalog/`: one `Feature`, and nothing else but a window or measure it may need.
-   `millrace features show NAME` shows what it came to, `millrace features estimate` what it costs.
+   `millrace features show NAME` prints the result, `millrace features estimate` the cost.
 2. `millrace docs` writes this page. The catalogue's hash has changed, so the worker refuses the old model: train one
-   (`training`), which writes the new hash into its manifest. Then exchange the workers one after the other: one that meets state
-   of a layout that it has not heard of asks the store for it. What an old worker writes loses the new parts again.
-3. Nothing is to be done for the state. Every blob begins with the tag of its layout, and the store keeps what each tag means
-   (`layouts`). A worker that finds the blob of another layout takes over all that both have in common: tiles of the same window,
+   (`training`), which writes the new hash into its manifest. Then exchange the workers one after the other: a worker that finds
+   state of an unknown layout reads the layout from the store. State that an old worker writes loses the new parts again.
+3. The state needs no migration. Every blob begins with the tag of its layout, and the store has the layout of each tag
+   (`layouts`). A worker that finds a blob of another layout takes over the common parts: tiles of the same window,
    tile and measure, last values, histograms of the same cells, the session, the sequence. A new part reads as empty and fills
-   as events come: a 30 day window is whole after 30 days, or at once if the log is replayed. A part that is gone is dropped when
-   the blob is next written. Parts that are still there lose nothing.
+   as events come: a 30 day window is whole after 30 days, or at once after a replay of the log. A removed part is dropped when
+   the blob is next written. Common parts lose nothing.
 4. A change of a feature's prose, unit or an entity's expiry changes neither hash nor state; a change of default, range, prior or
    name changes the hash, but no state. Another window, tile, measure, number of cells or words is another part of the state: it
    begins empty.

@@ -1,6 +1,6 @@
-"""JSON Schemas of the topics' payloads, made from the msgspec types: a bound stands in `stream_app.events` alone.
+"""JSON Schemas (draft 2020-12) of the topics' payloads, generated from the msgspec types in `stream_app.events`.
 
-Draft 2020-12. A schema says what the decoder accepts, so unknown fields are allowed: a producer may be ahead of us.
+A schema accepts what the decoder accepts. So unknown fields are allowed: a producer may be newer than the worker.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ __all__ = ["components", "payload_schema"]
 
 
 def components(payloads: Sequence[type[msgspec.Struct]], ref_template: str) -> dict[str, dict[str, Any]]:
-    """Return the schemas of `payloads` and of all they hold, by type name.
+    """Return the schemas of `payloads` and of the types within them, by type name.
 
     Args:
         payloads: Struct types.
-        ref_template: How one schema points at another, as `#/$defs/{name}`.
+        ref_template: Reference from one schema to another, as `#/$defs/{name}`.
     """
     _, schemas = msgspec.json.schema_components(payloads, ref_template=ref_template)
     for schema in schemas.values():
@@ -31,7 +31,7 @@ def components(payloads: Sequence[type[msgspec.Struct]], ref_template: str) -> d
 
 
 def payload_schema(spec: TopicSpec) -> dict[str, Any]:
-    """Return the schema of the topic's value as a document of its own, with what it refers to under `$defs`."""
+    """Return the schema of the topic's value as a document of its own, with the referenced types under `$defs`."""
     schemas = components([spec.payload], "#/$defs/{name}")
     own = schemas.pop(spec.payload.__name__)
     document = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"{spec.name}.json", **own}

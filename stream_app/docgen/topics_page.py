@@ -19,19 +19,19 @@ Made from the types in `stream_app/events.py` by `millrace docs`; do not edit. T
 an [AsyncAPI document](../asyncapi.yaml).
 
 Values are JSON in UTF-8. All topics have the same partition count (`kafka.partitions`), and a record is in the
-partition of its user, so the answers to an event stand in the partition of the event. None is compacted: what was said
-when is a record, and may be replayed. Times are epoch milliseconds UTC. A record's own timestamp is the broker's
-(`LogAppendTime`). Unknown fields of a source event are ignored.
+partition of its user, so the answers to an event are in the partition of the event. No topic is compacted, so that each
+can be replayed. Times are epoch milliseconds UTC. A record's timestamp is the broker's (`LogAppendTime`). Unknown fields
+of a source event are ignored.
 
 An **identifier** is 1 to 128 ASCII letters, digits or `._:@/+=~|-`; where the table says 0 to 128, an empty text means
-"unknown". Every answer carries an `answer_id` that is made of the source event's topic, partition and offset alone: an
-answer that is published twice has the same id and the same bytes, so drop repeats by topic and id.
+"unknown". Every answer carries an `answer_id`, a function of the source event's topic, partition and offset: an answer
+that is published twice has the same id and the same bytes, so drop repeats by topic and id.
 
-An event that its producer sent twice (the same topic, `event_id` and `event_time_ms`, at two offsets) is counted once, and
-each of the two has answers with an id of its own. Those of the second have the content of the first's, and a field
-`duplicate_of`, which no other answer has: the first's `answer_id`. Who acts once for an event (a fraud team with its
-alerts) leaves out what has the field. The same id at another time is another event. If the first
-answers are no longer kept, `duplicate_of` is `commit-<group>-<number>` and the content is of now; see
+A duplicate is an event that its producer sent twice: the same topic, `event_id` and `event_time_ms`, at two offsets. It is
+counted once, and both records have answers, each with an id of its own. The answers to the second have the content of
+the first's and a field `duplicate_of`, which no other answer has: the first's `answer_id`. A consumer that acts once for
+an event (a fraud team with its alerts) skips answers with this field. The same id at another time is another event.
+Once the first answers have expired, `duplicate_of` is `commit-<group>-<number>` and the content is new; see
 [ADR 0009](adr/0009-duplicates.md).
 """
 _ROLES: Final = {"source": "Source events", "answer": "Answers", "side": "Side topics"}
