@@ -1,1 +1,1 @@
-"""What operators run: topics, doctor, stored positions, models of a registry, erasure of a person's state."""
+"""Work of operators: topics, doctor, stored positions, models of a registry, erasure of a person's state."""

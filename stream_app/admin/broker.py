@@ -1,6 +1,6 @@
-"""The broker as the console sees it: one admin connection, topics read as plain values, errors in our words.
+"""Connections to the broker for operators: topics as dataclasses, kafka-python's errors as ours.
 
-kafka-python is imported only inside, since it costs a tenth of a second that `--help` has no use for.
+kafka-python is imported inside the functions: its import takes a tenth of a second, which `--help` does not need.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from stream_app.errors import BrokerUnavailableError
 
 __all__ = ["TopicState", "closed_on_failure", "connect", "log_bounds", "read_topics", "speaking_to", "version_option"]
 
-_CONNECT_MS: Final = 5_000  # a broker that is there answers in milliseconds; a person waits for this
+_CONNECT_MS: Final = 5_000  # a running broker answers in milliseconds; a person waits for this
 
 
 @dataclass(frozen=True, slots=True)
 class TopicState:
-    """A topic as the broker has it; `configs` is empty where the broker does not tell (the embedded one)."""
+    """A topic at the broker; `configs` is empty for the embedded broker, which does not report them."""
 
     name: str
     partitions: int
@@ -30,40 +30,40 @@ class TopicState:
 
 
 def version_option(text: str) -> dict[str, tuple[int, ...]]:
-    """Return the option of a kafka-python client that speaks version "2.3"; an empty text gives none: ask the broker."""
+    """Return the option of a kafka-python client for a protocol version as "2.3"; empty: negotiate with the broker."""
     return {"api_version": tuple(int(part) for part in text.split("."))} if text else {}
 
 
 @contextmanager
 def closed_on_failure(kind: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 (KafkaAdminClient or KafkaConsumer)
-    """Yield options for making a client of `kind`: wait a bounded time, and leave no thread behind if that fails.
+    """Yield options for a client of `kind`: a bounded time to connect, and no thread left behind if that fails.
 
-    kafka-python 3.0 starts a thread before it connects, and does not end it when connecting fails.
+    kafka-python 3.0 starts a thread before it connects, and does not end the thread when connecting fails.
     """
-    inner = []
+    clients = []
 
-    def made(**options: Any) -> Any:  # noqa: ANN401
-        inner.append(kind.DEFAULT_CONFIG["kafka_client"](**options))
-        return inner[0]
+    def client(**options: Any) -> Any:  # noqa: ANN401
+        clients.append(kind.DEFAULT_CONFIG["kafka_client"](**options))
+        return clients[-1]
 
     try:
-        yield {"kafka_client": made, "bootstrap_timeout_ms": _CONNECT_MS}
+        yield {"kafka_client": client, "bootstrap_timeout_ms": _CONNECT_MS}
     except BaseException:
-        for client in inner:
-            client.close()
+        for opened in clients:
+            opened.close()
         raise
 
 
 @contextmanager
 def speaking_to(bootstrap: str) -> Iterator[None]:
-    """Translate what kafka-python raises inside into our errors.
+    """Translate the errors that kafka-python raises inside into ours.
 
     Raises:
-        BrokerUnavailableError: The broker does not answer, or refuses; the message names it and what to do.
+        BrokerUnavailableError: The broker does not answer, or refuses; the message names the broker and the fix.
     """
     from kafka.errors import KafkaError
 
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # the error below says it once, in words
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # the error below has the same content
     try:
         _require_listener(bootstrap)
         yield
@@ -77,7 +77,7 @@ def speaking_to(bootstrap: str) -> Iterator[None]:
 
 
 def _require_listener(bootstrap: str) -> None:
-    # A broker that is not there is told at once; kafka-python would try again for seconds, and leaves sockets open.
+    # Without a listener this fails at once; kafka-python would retry for seconds, and leaves sockets open.
     refusals = []
     for address in bootstrap.split(","):
         host, _, port = address.rpartition(":")
@@ -99,7 +99,7 @@ def connect(bootstrap: str, client_api_version: str = "") -> Iterator[Any]:
         client_api_version: As the setting `kafka.client_api_version`.
 
     Raises:
-        BrokerUnavailableError: The broker does not answer in five seconds, or refuses what is asked inside.
+        BrokerUnavailableError: The broker does not answer in five seconds, or refuses a request.
     """
     with speaking_to(bootstrap):
         from kafka.admin import KafkaAdminClient
@@ -118,8 +118,8 @@ def connect(bootstrap: str, client_api_version: str = "") -> Iterator[Any]:
 
 
 def read_topics(admin: Any, names: Sequence[str], *, with_configs: bool = True) -> dict[str, TopicState]:  # noqa: ANN401
-    """Return those of `names` that exist, as the broker has them."""
-    existing = set(admin.list_topics()) & set(names)  # asking for a missing topic by name might create it
+    """Return the existing topics of `names`."""
+    existing = set(admin.list_topics()) & set(names)  # a request for a missing topic might create it
     if not existing:
         return {}
     configs = _configs(admin, sorted(existing)) if with_configs else {}
@@ -132,7 +132,7 @@ def read_topics(admin: Any, names: Sequence[str], *, with_configs: bool = True) 
 
 
 def log_bounds(bootstrap: str, client_api_version: str, topics: Sequence[str]) -> dict[tuple[str, int], tuple[int, int]]:
-    """Return the first offset and the end of each partition of those of `topics` that exist, by (topic, partition).
+    """Return the first offset and the end of each partition of the existing `topics`, by (topic, partition).
 
     Raises:
         BrokerUnavailableError: The broker does not answer.
@@ -144,16 +144,16 @@ def log_bounds(bootstrap: str, client_api_version: str, topics: Sequence[str]) -
             consumer = KafkaConsumer(bootstrap_servers=bootstrap.split(","), **options, **version_option(client_api_version))
         try:
             existing = consumer.topics() & set(topics)
-            places = [TopicPartition(name, number) for name in existing for number in consumer.partitions_for_topic(name)]
-            first, end = consumer.beginning_offsets(places), consumer.end_offsets(places)
+            partitions = [TopicPartition(name, number) for name in existing for number in consumer.partitions_for_topic(name)]
+            first, end = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
         finally:
             consumer.close()
-    return {(place.topic, place.partition): (first[place], end[place]) for place in places}
+    return {(at.topic, at.partition): (first[at], end[at]) for at in partitions}
 
 
 def _configs(admin: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:  # noqa: ANN401
     from kafka.admin import ConfigResource, ConfigResourceType
 
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
-    told = admin.describe_configs(resources, config_filter="all")["topic"]
-    return {name: {key: str(item["value"]) for key, item in items.items()} for name, items in told.items()}
+    configs = admin.describe_configs(resources, config_filter="all")["topic"]
+    return {name: {key: str(item["value"]) for key, item in items.items()} for name, items in configs.items()}

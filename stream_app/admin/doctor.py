@@ -1,7 +1,7 @@
-"""What is wrong with this installation and what to do: a list of checks, each OK, WARN or FAIL.
+"""The checks of `millrace doctor`: each has a status, a finding and an action.
 
-A check never raises: what goes wrong in it is its finding. FAIL: a worker would refuse to start or give wrong answers;
-WARN: it works, but not as production should.
+A check never raises: an error in it is its finding. FAIL: a worker would refuse to start or give wrong answers; WARN: it works,
+but is not fit for production.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _STYLES: Final = {"OK": "green", "WARN": "yellow", "FAIL": "bold red"}
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One finding: what was looked at, how it is, and what to do about it ("" when nothing)."""
+    """The result of one check; `action` is empty when there is nothing to do."""
 
     name: str
     status: Literal["OK", "WARN", "FAIL"]
@@ -31,25 +31,25 @@ class Check:
 
 
 def examined(name: str, examine: Callable[[], Iterable[Check]]) -> list[Check]:
-    """Return what `examine` finds; one of our errors in it, or a package that is not there, is a FAIL under `name`."""
-    found: list[Check] = []
+    """Return the findings of `examine`; an error of ours or a missing package becomes a FAIL with the name `name`."""
+    checks: list[Check] = []
     try:
-        found.extend(examine())
+        checks.extend(examine())
     except MillraceError as err:
         finding, _, action = str(err).partition("Operator action: ")
-        found.append(Check(name, "FAIL", finding.strip(), action or "see the finding"))
+        checks.append(Check(name, "FAIL", finding.strip(), action or "see the finding"))
     except ImportError as err:
-        found.append(Check(name, "FAIL", f"cannot be imported: {err}", "install with requirements/default.txt"))
-    return found
+        checks.append(Check(name, "FAIL", f"cannot be imported: {err}", "install with requirements/default.txt"))
+    return checks
 
 
 def failed(checks: Sequence[Check]) -> bool:
-    """Tell whether any check is a FAIL."""
+    """Return whether any check is a FAIL."""
     return any(check.status == "FAIL" for check in checks)
 
 
 def checks_table(checks: Sequence[Check]) -> Table:
-    """Return the findings for a person, in their order."""
+    """Return the checks as a table, in their order."""
     table = Table("", "what", "finding", "what to do", show_lines=False)
     for check in checks:
         style = _STYLES[check.status]

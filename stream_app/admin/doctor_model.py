@@ -1,4 +1,4 @@
-"""The doctor's look at this process: versions, the model artefact, and whether the compiled code is in its cache."""
+"""Checks of this process: versions, the model artefact, and the cache of compiled code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PYTHONS: Final = ((3, 11), (3, 14))
 
 
 def check_versions() -> Iterator[Check]:
-    """Yield whether Python and the pinned packages are those the worker is tested with."""
+    """Check that Python and the pinned packages have the versions that the worker is tested with."""
     low, high = _PYTHONS
     now = sys.version_info[:2]
     text = f"Python {sys.version.split()[0]}"
@@ -27,24 +27,24 @@ def check_versions() -> Iterator[Check]:
     else:
         yield Check("python", "FAIL", text, f"use Python {low[0]}.{low[1]} to {high[0]}.{high[1] - 1}")
     wrong = []
-    for name, wanted in PINNED.items():
+    for name, pinned in PINNED.items():
         try:
-            found = version(name)
+            installed = version(name)
         except PackageNotFoundError:
-            found = "not installed"
-        if found != wanted:
-            wrong.append(f"{name} is {found}, must be {wanted}")
+            installed = "not installed"
+        if installed != pinned:
+            wrong.append(f"{name} is {installed}, must be {pinned}")
     if wrong:
         yield Check("packages", "FAIL", "; ".join(wrong), "install with requirements/default.txt")
     else:
-        yield Check("packages", "OK", ", ".join(f"{name} {wanted}" for name, wanted in PINNED.items()))
+        yield Check("packages", "OK", ", ".join(f"{name} {pinned}" for name, pinned in PINNED.items()))
 
 
 def check_model(path: Path, allowed_lateness_ms: int, engine: str = "auto", precision: str = "") -> Iterator[Check]:
-    """Yield whether the artefact is whole, computes what it was recorded to on this engine, and fits this worker's features.
+    """Check that the artefact is complete, reproduces its recorded answers on this engine, and fits the worker's features.
 
     Raises:
-        ContractError: It does not; the message says what to do.
+        ContractError: It does not; the message has the fix.
     """
     from stream_app.features.catalog import CATALOGUE
     from stream_app.features.engine import FeatureEngine
@@ -63,7 +63,7 @@ def check_model(path: Path, allowed_lateness_ms: int, engine: str = "auto", prec
 
 
 def check_cache() -> Iterator[Check]:
-    """Yield whether the compiled loops are in numba's cache beside their source."""
+    """Check that the compiled loops are in numba's cache beside their source."""
     import stream_app.features
 
     folder = Path(stream_app.features.__path__[0])

@@ -1,4 +1,4 @@
-"""The doctor's look at Kafka and Redis: do they answer, are they set up as the guarantee needs, do they fit each other."""
+"""Checks of Kafka and Redis: they answer, their configuration keeps the guarantee, and they fit each other."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from stream_app.events import SOURCE_TOPICS
 
 __all__ = ["check_kafka", "check_positions", "check_redis", "position_findings", "redis_findings"]
 
-_OLDEST_REDIS: Final = (6, 2)  # what the store's scripts are tested with
+_OLDEST_REDIS: Final = (6, 2)  # the oldest version that the store's scripts are tested with
 
 
 def check_kafka(bootstrap: str, client_api_version: str, *, partitions: int, replication: int, prefix: str) -> Iterator[Check]:
-    """Yield whether the broker answers and whether the topics are as configured.
+    """Check that the broker answers and that the topics are as configured.
 
     Raises:
-        BrokerUnavailableError: It does not answer.
+        BrokerUnavailableError: The broker does not answer.
     """
     plans = plan_topics(partitions, replication, prefix)
     embedded = bool(client_api_version)
     with connect(bootstrap, client_api_version) as admin:
         states = read_topics(admin, [plan.name for plan in plans], with_configs=not embedded)
     yield Check("kafka", "OK", f"answers at {bootstrap}" + (", embedded" if embedded else ""))
-    found = differences(plans, states)
-    for line in found:
+    lines = differences(plans, states)
+    for line in lines:
         finding, _, action = line.partition("; ")
         # Settings that differ may be an operator's choice; a missing topic or another count stops the worker.
         wrong = "does not exist" in finding or "partitions" in finding
         yield Check("topics", "FAIL" if wrong else "WARN", finding, action)
-    if not found:
+    if not lines:
         yield Check("topics", "OK", f"all {len(plans)} there, {partitions} partitions each")
 
 
 def check_redis(url: str, prefix: str, partitions: int, timeout_ms: int, *, cluster: bool = False) -> Iterator[Check]:
-    """Yield whether the server, or each primary of the cluster, keeps what it is given, and holds state of these partitions only.
+    """Check that the server, or each primary of the cluster, keeps its data, and holds state of these partitions only.
 
     Raises:
-        StoreUnavailableError: It does not answer.
+        StoreUnavailableError: The server does not answer.
         ContractError: It holds state of other groups.
     """
     with redis_client(url, timeout_ms, cluster=cluster) as client:
@@ -55,7 +55,7 @@ def check_redis(url: str, prefix: str, partitions: int, timeout_ms: int, *, clus
 def position_findings(
     applied: Mapping[tuple[str, int], int], bounds: Mapping[tuple[str, int], tuple[int, int]]
 ) -> Iterator[Check]:
-    """Yield whether the store's positions lie within Kafka's logs, and how many events wait.
+    """Check that the store's positions lie within Kafka's logs, and count the events that wait.
 
     Args:
         applied: By (topic, partition), the offset below which the state holds everything.
@@ -63,11 +63,11 @@ def position_findings(
     """
     waiting = 0
     outside = []
-    for place, (first, end) in sorted(bounds.items()):
-        front = applied.get(place, first)
+    for (topic, partition), (first, end) in sorted(bounds.items()):
+        front = applied.get((topic, partition), first)
         waiting += max(0, end - max(front, first))
         if not first <= front <= end:
-            outside.append(f"{place[0]}-{place[1]}: the state holds all below {front}, the log is {first} to {end}")
+            outside.append(f"{topic}-{partition}: the state holds all below {front}, the log is {first} to {end}")
     if outside:
         more = f", and {len(outside) - 1} more" if len(outside) > 1 else ""
         yield Check(
@@ -90,10 +90,10 @@ def check_positions(
     *,
     cluster: bool = False,
 ) -> Iterator[Check]:
-    """Yield whether store and Kafka fit each other.
+    """Check that the store's positions fit Kafka's logs.
 
     Raises:
-        RetryableError: One of them does not answer.
+        RetryableError: The store or the broker does not answer.
     """
     bounds = log_bounds(bootstrap, client_api_version, [topic_prefix + name for name in SOURCE_TOPICS])
     with redis_client(url, timeout_ms, cluster=cluster) as client:
@@ -103,7 +103,7 @@ def check_positions(
 
 
 def redis_findings(info: Mapping[str, Any]) -> Iterator[Check]:
-    """Yield what the server's INFO says about version, eviction and persistence."""
+    """Check version, eviction and persistence in the server's INFO."""
     text = str(info.get("redis_version", "0"))
     version = tuple(int(part) for part in text.split(".")[:2])
     if version < _OLDEST_REDIS:
@@ -115,8 +115,8 @@ def redis_findings(info: Mapping[str, Any]) -> Iterator[Check]:
         yield Check(
             "redis memory",
             "WARN",
-            f"maxmemory-policy is {policy}: when memory is full, users lose their history without a sign",
-            "set maxmemory-policy noeviction; the worker then waits and says so",
+            f"maxmemory-policy is {policy}: when memory is full, users lose their history silently",
+            "set maxmemory-policy noeviction; a worker then waits and logs it",
         )
     else:
         yield Check("redis memory", "OK", "never evicts")

@@ -1,4 +1,4 @@
-"""What `millrace models` shows: the line-up, the artefacts, the workers, a comparison of two models."""
+"""The output of `millrace models`: the stages, the artefacts, the workers, a comparison of two models."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _MEANING: Final = {
 
 
 def whoami() -> str:
-    """Name who changes the registry: the user of this process, and the machine."""
+    """Return the author of a change of the registry: the user of this process, and the machine."""
     try:
         name = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # a container may run as a number without a name
@@ -51,17 +51,17 @@ def whoami() -> str:
 
 
 def living(registry: ModelRegistry, now_ms: int) -> list[WorkerStatus]:
-    """Return what the workers say that have said something within the last minute."""
+    """Return the statuses of the last minute."""
     return [status for status in registry.workers() if now_ms - status.seen_ms <= _DEAD_AFTER_MS]
 
 
 def await_workers(
     registry: ModelRegistry, change: StageChange, clock: Clock, limit_s: float
 ) -> tuple[list[WorkerStatus], list[str]]:
-    """Wait until every living worker has dealt with a change, or with a later one.
+    """Wait until every living worker has applied or refused a change, or a later one.
 
     Returns:
-        What those say that have, and the names of those that have not within `limit_s` seconds.
+        The statuses of these workers, and the names of workers without an answer after `limit_s` seconds.
     """
     deadline = time.monotonic() + limit_s
     while True:
@@ -73,13 +73,13 @@ def await_workers(
 
 
 def _has_seen(status: WorkerStatus, change: StageChange) -> bool:
-    """Tell by number and time: after stages were deleted and made anew, numbers repeat."""
-    since = not status.at_ms or status.at_ms >= change.at_ms  # an older release says no time
+    """Compare number and time: numbers repeat when stages are deleted and created again."""
+    since = not status.at_ms or status.at_ms >= change.at_ms  # an older release writes no time
     return status.revision >= change.revision and since
 
 
 def overview(registry: ModelRegistry, now_ms: int) -> dict[str, Any]:
-    """Return all that `list` shows, as JSON values."""
+    """Return the output of `list` as JSON values."""
     stages = registry.stages()
     return {
         "registry": registry.place,
@@ -92,7 +92,7 @@ def overview(registry: ModelRegistry, now_ms: int) -> dict[str, Any]:
 
 
 def models_table(registry: ModelRegistry) -> Table:
-    """Return the artefacts with their stage and what training measured."""
+    """Return the artefacts with their stage and figures of their training."""
     stages = registry.stages()
     table = Table("version", "stage", "preset", "commit", "fraud threshold")
     for version in registry.versions():
@@ -102,7 +102,7 @@ def models_table(registry: ModelRegistry) -> Table:
 
 
 def workers_table(workers: list[WorkerStatus]) -> Table:
-    """Return what the workers say."""
+    """Return the statuses of workers as a table."""
     table = Table("worker", "serves", "change", "outcome", "why")
     for status in workers:
         table.add_row(status.worker, status.serving, str(status.revision), status.outcome, status.reason)
@@ -130,22 +130,22 @@ def recorded_inputs(path: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def compare(a: ModelRanker, b: ModelRanker, inputs: dict[str, np.ndarray], tell: Callable[[int, int], None]) -> Deltas:
-    """Score recorded rows with both models; `tell` is given the rows done and their number."""
+def compare(a: ModelRanker, b: ModelRanker, inputs: dict[str, np.ndarray], progress: Callable[[int, int], None]) -> Deltas:
+    """Score recorded rows with both models; `progress` gets the number of scored rows and of all."""
     rows, parts = len(next(iter(inputs.values()))), []
     for start in range(0, rows, _SLICE):
         part = {name: values[start : start + _SLICE] for name, values in inputs.items()}
         parts.append(row_deltas(AnswerSide(a.answer(part), a.norms), AnswerSide(b.answer(part), b.norms)))
-        tell(min(start + _SLICE, rows), rows)
+        progress(min(start + _SLICE, rows), rows)
     columns = zip(*parts, strict=True)
     return summarise(type(parts[0])(*(np.concatenate(column) for column in columns)))
 
 
-def bars(found: Deltas) -> list[str]:
-    """Draw the comparison for a terminal: one bar for each share or mean, 0 to 1."""
+def bars(deltas: Deltas) -> list[str]:
+    """Return the comparison as lines for a terminal: one bar for each share or mean, 0 to 1."""
     lines = []
     for name, meaning in _MEANING.items():
-        value = float(getattr(found, name))
+        value = float(getattr(deltas, name))
         lines.append(f"{meaning:<36} {value:8.4f} {'█' * round(min(value, 1.0) * _BAR):<{_BAR}}|")
     return lines
 

@@ -1,4 +1,4 @@
-"""The store's positions as the console sees them: which partition groups hold state under a prefix."""
+"""The stored positions of partition groups, for operators: which groups have state under a prefix, and up to which offset."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _MOST_GROUPS: Final = 1_024  # the bound of kafka.partitions
 
 @contextmanager
 def redis_client(url: str, timeout_ms: int, *, cluster: bool = False) -> Iterator[Any]:
-    """Yield a connected synchronous client and close it after; `cluster`: the URL names nodes of a Redis Cluster.
+    """Yield a connected synchronous client and close it afterwards; `cluster`: the URL names nodes of a Redis Cluster.
 
     Raises:
-        StoreUnavailableError: The server does not answer in time, or refuses what is asked inside.
+        StoreUnavailableError: The server does not answer in time, or refuses a command.
     """
     import redis
 
@@ -65,24 +65,24 @@ def groups_with_state(client: Any, prefix: str) -> list[int]:  # noqa: ANN401 (r
     pipeline = client.pipeline(transaction=False)
     for group in range(_MOST_GROUPS):
         pipeline.exists(f"{prefix}:{{g{group}}}:meta")
-    return [group for group, there in enumerate(pipeline.execute()) if there]
+    return [group for group, exists in enumerate(pipeline.execute()) if exists]
 
 
 def fronts(client: Any, prefix: str, groups: Sequence[int]) -> dict[tuple[str, int], int]:  # noqa: ANN401
     """Return, by (topic without prefix, group), the offset below which the state of `groups` holds everything."""
-    found = {}
+    offsets = {}
     for group in groups:
         for name, value in client.hgetall(f"{prefix}:{{g{group}}}:meta").items():
             if name.startswith(b"front:"):
-                found[name.removeprefix(b"front:").decode(), group] = int(value)
-    return found
+                offsets[name.removeprefix(b"front:").decode(), group] = int(value)
+    return offsets
 
 
 def refuse_state_of_other_count(client: Any, prefix: str, partitions: int) -> None:  # noqa: ANN401
-    """Do nothing if the state under `prefix` fits `partitions`, or if there is none.
+    """Refuse state under `prefix` that another count of partitions made.
 
     Raises:
-        ContractError: There is state of groups that would have no partition.
+        ContractError: There is state of groups without a partition.
     """
     beyond = [group for group in groups_with_state(client, prefix) if group >= partitions]
     if beyond:

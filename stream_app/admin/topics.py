@@ -1,4 +1,4 @@
-"""The topics as they should be, as they are, and the way from one to the other.
+"""The planned topics, the existing topics, and the changes from these to those.
 
 Every topic has the same partition count: one worker owns partition p of all source topics, and the store keeps the
 position of each partition group beside its state. Changing the count would send a user's next events to another group,
@@ -24,7 +24,7 @@ _READY_MS: Final = 30_000  # a broker under load takes seconds to elect the lead
 
 @dataclass(frozen=True, slots=True)
 class TopicPlan:
-    """A topic as it should be; `name` with its prefix."""
+    """A topic as planned; `name` with its prefix."""
 
     name: str
     partitions: int
@@ -34,7 +34,7 @@ class TopicPlan:
 
 @dataclass(frozen=True, slots=True)
 class CreatedTopics:
-    """What `create_topics` did: names, and what still differs in the topics that were there before."""
+    """The result of `create_topics`: names, and the remaining differences of topics that existed before."""
 
     created: list[str]
     existing: list[str]
@@ -43,34 +43,34 @@ class CreatedTopics:
 
 
 def plan_topics(partitions: int, replication: int = 1, prefix: str = "") -> list[TopicPlan]:
-    """Return all topics as they should be, sources first."""
+    """Return the plan of all topics, sources first."""
     return [TopicPlan(prefix + spec.name, partitions, replication, spec.configs()) for spec in TOPICS]
 
 
 def differences(plans: Sequence[TopicPlan], states: Mapping[str, TopicState]) -> list[str]:
-    """Return a line for each thing that is not as planned, with the fix; settings only where the broker tells them."""
-    found = []
+    """Return one line for each difference from the plan, with the fix; settings only where the broker reports them."""
+    lines = []
     for plan in plans:
         state = states.get(plan.name)
         if state is None:
-            found.append(f"{plan.name}: does not exist; run `millrace topics create`")
+            lines.append(f"{plan.name}: does not exist; run `millrace topics create`")
             continue
         if state.partitions != plan.partitions:
-            found.append(
+            lines.append(
                 f"{plan.name}: has {state.partitions} partitions, configured are {plan.partitions}; set "
                 f"kafka.partitions to {state.partitions}, or use a new kafka.topic_prefix and redis.prefix"
             )
         if state.replication != plan.replication:
-            found.append(
+            lines.append(
                 f"{plan.name}: has {state.replication} replicas, configured are {plan.replication}; set "
                 "kafka.replication, or move the replicas with kafka-reassign-partitions.sh"
             )
-        found += [
+        lines += [
             f"{plan.name}: {key} is {state.configs[key]}, should be {value}; run `millrace topics create --update`"
             for key, value in plan.configs.items()
             if key in state.configs and state.configs[key] != value
         ]
-    return found
+    return lines
 
 
 def create_topics(admin: Any, plans: Sequence[TopicPlan], *, update: bool = False) -> CreatedTopics:  # noqa: ANN401
@@ -82,7 +82,7 @@ def create_topics(admin: Any, plans: Sequence[TopicPlan], *, update: bool = Fals
         update: Also give existing topics the planned settings (retention and the like; never partitions).
 
     Raises:
-        ContractError: An existing topic has another partition count. Nothing was created then.
+        ContractError: An existing topic has another partition count. No topic is created then.
     """
     from kafka.errors import TopicAlreadyExistsError
 
@@ -94,7 +94,7 @@ def create_topics(admin: Any, plans: Sequence[TopicPlan], *, update: bool = Fals
         try:
             admin.create_topics({plan.name: _request(plan) for plan in missing})
         except TopicAlreadyExistsError:
-            pass  # another process creates them at this moment; what it made is compared below
+            pass  # another process creates them at this moment; they are compared below
         admin.wait_for_topics([plan.name for plan in missing], timeout_ms=_READY_MS)
     updated = _update(admin, plans, before) if update else []
     after = read_topics(admin, names)
@@ -103,11 +103,11 @@ def create_topics(admin: Any, plans: Sequence[TopicPlan], *, update: bool = Fals
 
 
 def require_topics(bootstrap: str, client_api_version: str, plans: Sequence[TopicPlan]) -> None:
-    """Make sure that every topic is there with the planned number of partitions; a worker asks before it joins its group.
+    """Check that every topic exists with the planned partition count; a worker does so before it joins its group.
 
     Raises:
         BrokerUnavailableError: The broker does not answer.
-        ContractError: One is missing or has another count: two workers could own one user, or answers have nowhere to go.
+        ContractError: A topic is missing or has another count: two workers could own one user, or answers lack a topic.
     """
     with connect(bootstrap, client_api_version) as admin:
         states = read_topics(admin, [plan.name for plan in plans], with_configs=False)
@@ -131,7 +131,7 @@ def _update(admin: Any, plans: Sequence[TopicPlan], states: Mapping[str, TopicSt
     stale = _stale(plans, states)
     if stale:
         admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, plan.name, plan.configs) for plan in stale])
-        # A KRaft broker says yes before it has read the change from its controller's log.
+        # A KRaft broker acknowledges before it has read the change from its controller's log.
         deadline = time.monotonic() + _READY_MS / 1000
         while _stale(stale, read_topics(admin, [plan.name for plan in stale])) and time.monotonic() < deadline:
             time.sleep(_LOOK_AGAIN_S)
@@ -139,7 +139,7 @@ def _update(admin: Any, plans: Sequence[TopicPlan], states: Mapping[str, TopicSt
 
 
 def _stale(plans: Sequence[TopicPlan], states: Mapping[str, TopicState]) -> list[TopicPlan]:
-    # Those that exist with other settings than planned.
+    # Existing topics with other settings than planned.
     return [plan for plan in plans if plan.name in states and not plan.configs.items() <= states[plan.name].configs.items()]
 
 

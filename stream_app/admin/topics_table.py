@@ -1,4 +1,4 @@
-"""The topics as a table for a person: what is there, what is missing, how long it is kept."""
+"""The topics as a table: partitions, replicas, retention; missing topics are marked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The catalogue as the console shows it: records for `--json`, a table and a page for people."""
+"""The catalogue on the command line: records for `--json`, a table and a page for people."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ __all__ = ["feature_named", "feature_page", "feature_record", "feature_table", "
 
 
 def selected(catalogue: Catalogue, entities: Sequence[str] = (), aggregations: Sequence[str] = ()) -> list[tuple[int, Feature]]:
-    """Return (column, feature) of the features of those entities and aggregations; empty: of all.
+    """Return (column, feature) of the features of some entities and aggregations; empty: all.
 
     Raises:
-        ConfigError: The catalogue has no feature of one of them; the message names those that it has.
+        ConfigError: The catalogue has no feature of a given name; the message lists the known names.
     """
-    for what, wanted, there in (
+    for what, names, known in (
         ("entity", entities, [f.entity for f in catalogue.features]),
         ("aggregation", aggregations, [f.aggregation for f in catalogue.features]),
     ):
-        unknown = [name for name in wanted if name not in there]
+        unknown = [name for name in names if name not in known]
         if unknown:
-            raise ConfigError(f"no feature has the {what} {unknown[0]!r}; there are {', '.join(dict.fromkeys(there))}")
+            raise ConfigError(f"no feature has the {what} {unknown[0]!r}; there are {', '.join(dict.fromkeys(known))}")
     return [
         (column, f)
         for column, f in enumerate(catalogue.features)
@@ -43,7 +43,7 @@ def feature_named(catalogue: Catalogue, name: str) -> tuple[int, Feature]:
     """Return the column and the feature of that name.
 
     Raises:
-        ConfigError: There is none; the message names those that look like it.
+        ConfigError: There is none; the message names similar ones.
     """
     names = [f.name for f in catalogue.features]
     if name not in names:
@@ -54,7 +54,7 @@ def feature_named(catalogue: Catalogue, name: str) -> tuple[int, Feature]:
 
 
 def feature_record(catalogue: Catalogue, column: int, feature: Feature) -> dict[str, object]:
-    """Return all that is declared about a feature, and how it is computed; times are in ms."""
+    """Return the declaration of a feature and its formula; times are in ms."""
     window = catalogue.window(feature.window) if feature.window else None
     return {
         "name": feature.name,
@@ -89,7 +89,7 @@ def feature_table(rows: Sequence[tuple[int, Feature]]) -> Table:
 
 
 def feature_page(catalogue: Catalogue, column: int, feature: Feature) -> str:
-    """Return all that there is to say about one feature, a line each."""
+    """Return the description of one feature, a line for each property."""
     lines = [
         ("name", feature.name),
         ("meaning", feature.meaning),
@@ -125,7 +125,7 @@ def feature_page(catalogue: Catalogue, column: int, feature: Feature) -> str:
 
 
 def _part(catalogue: Catalogue, feature: Feature) -> list[str]:
-    """The parts of the state that a feature reads, as `explain` names them."""
+    """Return the parts of the state that a feature reads, by the names of `explain`."""
     windows = {w.name for w in catalogue.windows}
     return [
         f"{need.op} {need.measure}/{need.where}" if need.where in windows else f"{need.where} {need.measure}"

@@ -83,31 +83,31 @@ def features_markdown(catalogue: Catalogue) -> str:
 
 
 def formula(feature: Feature) -> str:
-    """Say how a feature is computed."""
+    """Return the formula of a feature in words."""
     return SPECS[feature.aggregation].formula(feature)
 
 
 def most_bytes(layout: KindLayout) -> int:
-    """Return what a blob can have at most, whatever happens to its entity: every tile full, every number as long as can be."""
+    """Return the upper bound of a blob's size: every tile full, every number of the greatest length."""
     tiles = sum(block.window.slots for block in layout.shape.blocks)
     return _FRAME + _VARINT * (layout.plan.width + tiles)
 
 
 def spell_ms(ms: int) -> str:
-    """Write a duration in the largest unit that it is a whole number of."""
+    """Return a duration in the largest unit that gives a whole number."""
     return next((f"{ms // size} {unit}" for unit, size in _UNITS if ms % size == 0), f"{ms} ms")
 
 
 def _errors(catalogue: Catalogue) -> str:
     sizes = sorted({f.words for f in catalogue.features if f.words})
-    said = [f"{100 * 1.04 / math.sqrt(16 * words - 1):.0f} % with {words} words" for words in sizes]
-    return ", ".join(said) or "1.04 / sqrt(16 words - 1)"
+    errors = [f"{100 * 1.04 / math.sqrt(16 * words - 1):.0f} % with {words} words" for words in sizes]
+    return ", ".join(errors) or "1.04 / sqrt(16 words - 1)"
 
 
 def _entities(catalogue: Catalogue) -> Iterator[str]:
     yield from ("", "## Entities", "")
-    yield "State of one entity is one blob. Most of its tiles are empty and take no room; `at most` is the bound with every tile"
-    yield "full and every number as long as can be, which a real one does not come near: `millrace features estimate` measures."
+    yield "State of one entity is one blob. Most of its tiles are empty and take no space; `at most` is the bound with every tile"
+    yield "full and every number of the greatest length. Real blobs are far smaller: `millrace features estimate` measures them."
     yield ""
     yield "| entity | what | features | replicas | expires after | sessions | columns | at most |"
     yield "| --- | --- | --- | --- | --- | --- | --- | --- |"

@@ -1,4 +1,4 @@
-"""Reads what a worker answers, from the end of the topics on, into a scoreboard."""
+"""Reads the answers of running workers, from the end of the topics on, into a scoreboard."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from stream_app.monitor.scoreboard import Scoreboard, Summary
 __all__ = ["AnswerReader"]
 
 _WATCHED: Final = (*ANSWER_TOPICS, "dead-letters", "late-events", "labels")
-_ONE_FATE: Final = ("intent-labels", "dead-letters", "late-events")  # every event has exactly one record on one of these
+_ONE_OUTCOME: Final = ("intent-labels", "dead-letters", "late-events")  # every event has exactly one record on one of these
 _TIMEOUT_S: Final = 10.0
 _RATE_OVER_S: Final = 5.0
-_QUIET_S: Final = 1.5  # nothing more comes when nothing has come for so long
+_QUIET_S: Final = 1.5  # without a record for so long, the topics are read to their end
 
 
 class AnswerReader:
@@ -29,9 +29,9 @@ class AnswerReader:
 
     Args:
         bootstrap: The broker.
-        label_delay_ms: How long the truth about an event may take.
-        topic_prefix: Before every topic's name.
-        clock: Tells when a record was read.
+        label_delay_ms: Greatest delay of a label after its event.
+        topic_prefix: Prefix of every topic.
+        clock: The time at which a record is read.
 
     Raises:
         BrokerUnavailableError: The broker does not answer.
@@ -41,7 +41,7 @@ class AnswerReader:
         self.board = Scoreboard(label_delay_ms)
         self._clock = clock or SystemClock()
         self._prefix = topic_prefix
-        self._seen: deque[tuple[float, int]] = deque()  # (when, how many events) of the last seconds
+        self._seen: deque[tuple[float, int]] = deque()  # (time, count of events) of the last seconds
         self._consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap,
@@ -52,13 +52,13 @@ class AnswerReader:
         )
         try:
             known = self._consumer.list_topics(timeout=_TIMEOUT_S).topics
-            places = [
+            partitions = [
                 TopicPartition(topic_prefix + name, partition, self._end(topic_prefix + name, partition))
                 for name in _WATCHED
                 if topic_prefix + name in known
                 for partition in known[topic_prefix + name].partitions
             ]
-            self._consumer.assign(places)
+            self._consumer.assign(partitions)
         except KafkaException as err:
             self._consumer.close()
             raise BrokerUnavailableError(f"no broker answers at {bootstrap}: {err}") from err
@@ -73,28 +73,28 @@ class AnswerReader:
         self._consumer.close()
 
     def read(self, seconds: float) -> int:
-        """Read for so long; returns how many records came."""
-        end_s, taken = time.monotonic() + seconds, 0
+        """Read for so long; return the number of records."""
+        end_s, count = time.monotonic() + seconds, 0
         while (left_s := end_s - time.monotonic()) > 0:
             records = self._consumer.consume(500, min(left_s, 0.1))
             now_ms, events = self._clock.now_ms(), 0
             for record in records:
                 if record.error() is None:
                     topic = (record.topic() or "").removeprefix(self._prefix)
-                    self.board.take(topic, record.value() or b"", now_ms)
-                    events += topic in _ONE_FATE
-                    taken += 1
+                    self.board.add(topic, record.value() or b"", now_ms)
+                    events += topic in _ONE_OUTCOME
+                    count += 1
             self._seen.append((time.monotonic(), events))
-        return taken
+        return count
 
     def drain(self, patience_s: float) -> None:
-        """Read until nothing has come for a moment, at most `patience_s`."""
+        """Read until no record arrives for a moment, at most `patience_s`."""
         give_up_s = time.monotonic() + patience_s
         while self.read(_QUIET_S) and time.monotonic() < give_up_s:
             pass
 
     def rate(self) -> float:
-        """Return events a second over the last seconds."""
+        """Return the events per second of the last seconds."""
         now_s = time.monotonic()
         while self._seen and self._seen[0][0] < now_s - _RATE_OVER_S:
             self._seen.popleft()

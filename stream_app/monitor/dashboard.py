@@ -1,4 +1,4 @@
-"""The demo's screen: what a worker answers, live. Rendering only; the figures come from the scoreboard."""
+"""The demo's screen with a worker's answers. It only renders the figures of the scoreboard."""
 
 from __future__ import annotations
 

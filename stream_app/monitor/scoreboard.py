@@ -1,7 +1,7 @@
-"""Counts what comes out of a running worker, and how soon, and how right its alerts are against the simulator's truth.
+"""Counts the answers of a running worker, their latency, and the precision of its alerts against the simulator's labels.
 
-Pure arithmetic over records: no clock and no client. An alert is judged right when a label says that its event was fraud. A truth
-comes later than its event, so alerts younger than `label_delay_ms` are not judged yet: they are left out, not counted as wrong.
+Pure arithmetic over records: no clock and no client. An alert is right when a label marks its event as fraud. A label comes later
+than its event, so alerts younger than `label_delay_ms` are left out, not counted as wrong.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from stream_app.events import ANSWER_TOPICS, FraudAlert, IntentLabel, Label
 
 __all__ = ["Scoreboard", "Summary"]
 
-_LATENCIES: Final = 200_000  # newest answers that percentiles are taken over: minutes at a demo's rate, bounded memory
-_RECENT: Final = 100_000  # answers by topic among which a repeat is looked for
+_LATENCIES: Final = 200_000  # newest answers of the percentiles: minutes at a demo's rate, bounded memory
+_RECENT: Final = 100_000  # newest answers by topic among which repeats are detected
 _SHOWN: Final = 6  # alerts on the screen
 
 
@@ -34,7 +34,7 @@ _decode_intent = msgspec.json.Decoder(IntentLabel).decode
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Figures so far. Latency is from the event's Kafka timestamp to the reader's hands; None where nothing was seen yet."""
+    """Figures so far. Latency is from the event's Kafka timestamp to the reader; None without records."""
 
     answers: dict[str, int]
     p50_ms: float | None
@@ -45,18 +45,18 @@ class Summary:
 
     @property
     def precision(self) -> float | None:
-        """Share of judged alerts that were right."""
+        """Share of right alerts among those old enough to have a label."""
         return self.alerts_right / self.alerts_judged if self.alerts_judged else None
 
     @property
     def recall(self) -> float | None:
-        """Share of known fraud events that had an alert."""
+        """Share of known fraud events with an alert."""
         return self.alerts_right / self.fraud_known if self.fraud_known else None
 
 
 @dataclass
 class Scoreboard:
-    """Takes records of the answer and side topics, in any order."""
+    """The counts; `add` takes records of the answer and side topics, in any order."""
 
     label_delay_ms: int
     counts: Counter[str] = field(default_factory=Counter)
@@ -67,7 +67,7 @@ class Scoreboard:
     _alerts: dict[str, int] = field(default_factory=dict)  # event id -> ingest time
     _truth: dict[str, float] = field(default_factory=dict)  # event id -> fraud
 
-    def take(self, topic: str, value: bytes, seen_ms: int) -> None:
+    def add(self, topic: str, value: bytes, seen_ms: int) -> None:
         """Count one record of `topic` (its name without prefix), read at `seen_ms`."""
         if topic == "labels":
             label = _decode_label(value)
@@ -87,7 +87,7 @@ class Scoreboard:
             self._alerts[alert.event_id] = alert.ingest_time_ms
 
     def _is_repeat(self, topic: str, value: bytes) -> bool:
-        """Answers are published at least once; a repeat has the id of one of the last."""
+        """Return whether a recent answer has the same id: answers are published at least once."""
         recent, identifier = self._recent.setdefault(topic, {}), _decode_identified(value).answer_id
         if identifier in recent:
             return True
@@ -97,7 +97,7 @@ class Scoreboard:
         return False
 
     def truth_of(self, event_id: str) -> float | None:
-        """Return what is known of an event: 1.0 fraud, 0.0 honest, None not known."""
+        """Return the label of an event: 1.0 fraud, 0.0 honest, None without a label."""
         return self._truth.get(event_id)
 
     def summary(self, now_ms: int) -> Summary:

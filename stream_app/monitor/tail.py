@@ -1,7 +1,6 @@
-"""Records of a topic as they come: read without a group, so that no position of a worker moves; told in one line each.
+"""Records of a topic as they arrive, one line each; read without a consumer group, so no worker's position moves.
 
-What is printed is made of decoded values or of JSON that was written anew, never of raw bytes: a record cannot send
-control characters to the terminal.
+A line consists of decoded values or re-encoded JSON, never of raw bytes: a record cannot send control characters to the terminal.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from stream_app.errors import ContractError
 __all__ = ["TailedRecord", "json_line", "pretty_line", "records"]
 
 _POLL_MS: Final = 200  # how long Ctrl-C may wait
-_SHOWN: Final = 120  # characters of a value that is shown as it is
+_SHOWN: Final = 120  # characters of an undecoded value
 _LARGEST_BYTES: Final = 8_388_608  # above the largest record of any topic
 
 
 @dataclass(frozen=True, slots=True)
 class TailedRecord:
-    """A record; `topic` is without prefix, `timestamp_ms` the broker's."""
+    """A record; `topic` has no prefix, `timestamp_ms` is the broker's."""
 
     topic: str
     partition: int
@@ -41,9 +40,9 @@ class TailedRecord:
 def records(
     bootstrap: str, topic: str, *, prefix: str = "", client_api_version: str = "", beginning: bool, follow: bool = True
 ) -> Generator[TailedRecord, None, None]:
-    """Yield the records of `topic`, in order within a partition; for ever, or to where the topic ends now.
+    """Yield the records of `topic`, in order within a partition; for ever, or up to the present end of the topic.
 
-    Only committed records are read, as the worker does. Blocks between records.
+    Reads committed records only, as the worker does. Blocks between records.
 
     Raises:
         ContractError: There is no such topic.
@@ -63,7 +62,7 @@ def records(
             )
         try:
             name = prefix + topic
-            # Asking for a missing topic by name might create it, so all are listed.
+            # A request for a missing topic might create it, so all topics are listed.
             if name not in consumer.topics():
                 msg = f"there is no topic {name!r} at {bootstrap}; create the topics with `millrace topics create`"
                 raise ContractError(msg)
@@ -85,34 +84,34 @@ def records(
 
 
 def json_line(record: TailedRecord) -> str:
-    """Return the value on one line as it is; what is no JSON becomes an object with its bytes in base64."""
+    """Return the JSON value on one line; other bytes become an object with their base64."""
     value = record.value or b""
     try:
         decoded = msgspec.json.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return json.dumps({"not_json": base64.b64encode(value).decode("ascii")})
-    # Non-ASCII text would print; control characters in it (as U+009B) would not only print.
+    # ASCII output: control characters such as U+009B would reach the terminal.
     return json.dumps(decoded, separators=(",", ":"))
 
 
 def pretty_line(record: TailedRecord) -> Text:
-    """Return the record in one line for a person: time, user, and what it says."""
+    """Return the record in one line for a person: time, user and content."""
     line = Text()
     at = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
     line.append(f"{at:%H:%M:%S}.{record.timestamp_ms % 1000:03d} ", style="dim")
     start = len(line)
     try:
         value = msgspec.json.decode(record.value or b"")
-        _TELLERS.get(record.topic, _tell_any)(line, value)
+        _FORMATS.get(record.topic, _append_json)(line, value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         line.append(_shortened(repr(record.value)), style="red")
-    except (KeyError, TypeError, ValueError):  # JSON, but not of its type: shown as it is
+    except (KeyError, TypeError, ValueError):  # JSON of another type: the JSON itself
         line.right_crop(len(line) - start)
-        _tell_any(line, value)
+        _append_json(line, value)
     return line
 
 
-def _tell_alert(line: Text, value: dict[str, Any]) -> None:
+def _append_alert(line: Text, value: dict[str, Any]) -> None:
     line.append(f"{value['user']:<14} ", style="bold")
     line.append(f"ALERT {value['probability']:.2f} (threshold {value['threshold']:.2f})", style="bold red")
     if value["amount"]:
@@ -124,7 +123,7 @@ def _tell_alert(line: Text, value: dict[str, Any]) -> None:
     line.append(f"  {value['answer_id']}", style="dim")
 
 
-def _tell_dead_letter(line: Text, value: dict[str, Any]) -> None:
+def _append_dead_letter(line: Text, value: dict[str, Any]) -> None:
     source = value["source"]
     line.append(f"{source['topic']}-{source['partition']}-{source['offset']} ", style="bold")
     line.append(value["reason"], style="red")
@@ -136,14 +135,14 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... (--json shows all)"
 
 
-def _tell_intent(line: Text, value: dict[str, Any]) -> None:
+def _append_intent(line: Text, value: dict[str, Any]) -> None:
     line.append(f"{value['user']:<14} ", style="bold")
     line.append(f"{value['intent']:<6} {value['probabilities'][value['intent']]:.2f}", style="green")
     line.append(f"  next {value['next_action']:<9} click {value['click_probability']:.2f}")
     line.append(f"  fraud {value['fraud_probability']:.2f}", style="bold red" if value["fraud_alert"] else "dim")
 
 
-def _tell_candidates(line: Text, value: dict[str, Any]) -> None:
+def _append_candidates(line: Text, value: dict[str, Any]) -> None:
     line.append(f"{value['user']:<14} ", style="bold")
     for item in value["items"][:5]:
         line.append(f" {item['item']}", style="cyan")
@@ -152,13 +151,13 @@ def _tell_candidates(line: Text, value: dict[str, Any]) -> None:
         line.append(f"  and {len(value['items']) - 5} more", style="dim")
 
 
-def _tell_any(line: Text, value: object) -> None:
+def _append_json(line: Text, value: object) -> None:
     line.append(json.dumps(value))
 
 
-_TELLERS: Final[dict[str, Callable[[Text, Any], None]]] = {
-    "fraud-alerts": _tell_alert,
-    "dead-letters": _tell_dead_letter,
-    "intent-labels": _tell_intent,
-    "recommendation-candidates": _tell_candidates,
+_FORMATS: Final[dict[str, Callable[[Text, Any], None]]] = {
+    "fraud-alerts": _append_alert,
+    "dead-letters": _append_dead_letter,
+    "intent-labels": _append_intent,
+    "recommendation-candidates": _append_candidates,
 }

@@ -49,7 +49,7 @@ def truth(event_id: str, value: float) -> bytes:
 def test_percentiles_are_by_nearest_rank() -> None:
     board = Scoreboard(_DELAY_MS)
     for latency in range(1, 101):
-        board.take("intent-labels", intent(f"e{latency}", 1_000), 1_000 + latency)
+        board.add("intent-labels", intent(f"e{latency}", 1_000), 1_000 + latency)
     summary = board.summary(2_000)
     assert (summary.p50_ms, summary.p99_ms) == (50.0, 99.0)
     assert summary.answers["intent-labels"] == 100
@@ -58,9 +58,9 @@ def test_percentiles_are_by_nearest_rank() -> None:
 def test_precision_judges_only_alerts_whose_truth_had_time_to_come() -> None:
     board = Scoreboard(_DELAY_MS)
     for event_id, ingest_ms in (("right", 1_000), ("wrong", 1_000), ("young", 9_000)):
-        board.take("fraud-alerts", alert(event_id, ingest_ms), ingest_ms)
-    board.take("labels", truth("right", 1.0), 3_000)
-    board.take("labels", truth("missed", 1.0), 3_000)
+        board.add("fraud-alerts", alert(event_id, ingest_ms), ingest_ms)
+    board.add("labels", truth("right", 1.0), 3_000)
+    board.add("labels", truth("missed", 1.0), 3_000)
     summary = board.summary(10_000)
     assert (summary.alerts_judged, summary.alerts_right) == (2, 1)
     assert summary.precision == 0.5
@@ -70,8 +70,8 @@ def test_precision_judges_only_alerts_whose_truth_had_time_to_come() -> None:
 def test_an_answer_that_is_published_again_counts_once() -> None:
     board = Scoreboard(_DELAY_MS)
     for _ in range(3):
-        board.take("intent-labels", intent("e1", 1_000), 1_012)
-    board.take("fraud-alerts", alert("e1", 1_000), 1_012)
+        board.add("intent-labels", intent("e1", 1_000), 1_012)
+    board.add("fraud-alerts", alert("e1", 1_000), 1_012)
     assert board.counts == {"intent-labels": 1, "fraud-alerts": 1}
 
 
@@ -84,9 +84,9 @@ def test_the_screen_shows_the_figures_and_the_newest_alerts() -> None:
     from rich.console import Console
 
     board = Scoreboard(_DELAY_MS)
-    board.take("intent-labels", intent("e1", 1_000), 1_012)
-    board.take("fraud-alerts", alert("e1", 1_000), 1_012)
-    board.take("labels", truth("e1", 1.0), 2_000)
+    board.add("intent-labels", intent("e1", 1_000), 1_012)
+    board.add("fraud-alerts", alert("e1", 1_000), 1_012)
+    board.add("labels", truth("e1", 1.0), 2_000)
     console = Console(width=140, record=True, file=open("/dev/null", "w", encoding="utf-8"))  # noqa: SIM115, PTH123
     with console.file:
         console.print(screen(5.0, 400.0, board, board.summary(9_000)))
