@@ -1,4 +1,4 @@
-"""`millrace backtest`: any number of candidates judged on one pass over a log, with labels that come when they came."""
+"""`millrace backtest`: evaluates any number of contenders in one pass over a log, with each label at its time of arrival."""
 
 from __future__ import annotations
 
@@ -34,32 +34,32 @@ The format of a backtest's file is described in docs/backtest.md.
 
 @click.command("backtest", epilog=_EXAMPLES)
 @click.argument("config_name", metavar="CONFIG")
-@click.option(
-    "--data", multiple=True, help="File, folder or pattern of the log, in place of the configuration's; may be repeated."
-)
-@click.option("--mapping", help="A packaged mapping or a TOML file, in place of the configuration's.")
+@click.option("--data", multiple=True, help="File, folder or pattern of the log, instead of the configuration's; repeatable.")
+@click.option("--mapping", help="A packaged mapping or a TOML file, instead of the configuration's.")
 @click.option(
     "--candidate",
     "candidates",
     multiple=True,
     metavar="NAME=KIND:PATH",
-    help="One more candidate: model, trees, rules or scores.",
+    help="A further candidate: model, trees, rules or scores.",
 )
-@click.option("--against", help="The candidate that the others are compared with.")
+@click.option("--against", help="The candidate to compare the others with.")
 @click.option(
-    "--before", type=click.Path(file_okay=False, path_type=Path), help="Report of an earlier run, to list what changed since."
+    "--before",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Report of an earlier run, for a list of changed decisions.",
 )
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the report.  [default: runs/backtest/NAME]"
 )
 @click.option(
-    "--engine", default="auto", show_default=True, help="What models run on: auto, tensorrt, onnxruntime-cuda, onnxruntime."
+    "--engine", default="auto", show_default=True, help="Engine of the models: auto, tensorrt, onnxruntime-cuda, onnxruntime."
 )
-@click.option("--draws", type=click.IntRange(2), help="Draws of users for the intervals, in place of the configuration's.")
-@click.option("--strict", is_flag=True, help="Stop at the first thing that is wrong with the log, with exit status 1.")
-@click.option("--json", "quiet", is_flag=True, help="Show nothing but the line of JSON.")
+@click.option("--draws", type=click.IntRange(2), help="Bootstrap samples for the intervals, instead of the configuration's.")
+@click.option("--strict", is_flag=True, help="Stop at the first error in the log, with exit status 1.")
+@click.option("--json", "quiet", is_flag=True, help="Print the line of JSON alone.")
 def backtest(**given: Any) -> None:  # noqa: ANN401 (the options above, by name)
-    """Judge models, rules and thresholds on a log, as they would have done.
+    """Evaluate models, rules and thresholds on a log, as if they had decided then.
 
     Writes report.html, report.json, decisions.parquet and the decisions that differ; prints one line of JSON last.
     """
@@ -71,7 +71,7 @@ def backtest(**given: Any) -> None:  # noqa: ANN401 (the options above, by name)
 
 
 def _changed(config: BacktestConfig, given: Mapping[str, Any]) -> BacktestConfig:
-    """Return the configuration with what the command line says in its place."""
+    """Return the configuration with the values of the command line."""
     import msgspec
 
     from stream_app.backtest.config import problems_of
@@ -88,13 +88,13 @@ def _changed(config: BacktestConfig, given: Mapping[str, Any]) -> BacktestConfig
     return changed
 
 
-def _candidate(said: str) -> tuple[str, ContenderConfig]:
+def _candidate(text: str) -> tuple[str, ContenderConfig]:
     from stream_app.backtest.config import ContenderConfig
 
-    name, _, what = said.partition("=")
-    kind, _, path = what.partition(":")
+    name, _, source = text.partition("=")
+    kind, _, path = source.partition(":")
     if not name or not path or kind not in ("model", "trees", "rules", "scores"):
-        raise ConfigError(f"--candidate {said!r}: write NAME=KIND:PATH, KIND being model, trees, rules or scores")
+        raise ConfigError(f"--candidate {text!r}: write NAME=KIND:PATH, KIND being model, trees, rules or scores")
     return name, ContenderConfig(kind=kind, path=path)  # type: ignore[arg-type]  # one of the four
 
 

@@ -1,4 +1,4 @@
-"""`millrace diff`: the answers and features of a live run beside those of a replay."""
+"""`millrace diff`: compares the answers and features of a live run with those of a replay."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["command"]
 _SHOWN_FIELDS: Final = 20
 _EXAMPLES: Final = """\b
 Examples:
-  millrace record recorded                                     what a live run's topics hold
+  millrace record recorded                                     the topics of a live run
   millrace replay --order journal recorded --out replayed
-  millrace diff recorded replayed                              exit status 0: the same to the bit
+  millrace diff recorded replayed                              exit status 0: identical to the bit
   millrace diff recorded canonical --ignore scored_time_ms     how far the two orders differ
 """
 
@@ -26,29 +26,29 @@ Examples:
 @click.command("diff", epilog=_EXAMPLES)
 @click.argument("live", type=click.Path(path_type=Path, file_okay=False))
 @click.argument("replay", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--ignore", multiple=True, metavar="FIELD", help="A field of answers that may differ; once for each.")
+@click.option("--ignore", multiple=True, metavar="FIELD", help="A field of answers that may differ; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(live: Path, replay: Path, ignore: tuple[str, ...], as_json: bool) -> None:
     """Name the first event and feature that differ between LIVE and REPLAY; exit status 1 if any does."""
     from stream_app.features.catalog import CATALOGUE
     from stream_app.replay.compare import compare
 
-    found = compare(live, replay, [feature.name for feature in CATALOGUE.features], ignore)
-    click.echo(json.dumps(found.line()) if as_json else _told(found))
-    if not found.same:
+    differences = compare(live, replay, [feature.name for feature in CATALOGUE.features], ignore)
+    click.echo(json.dumps(differences.line()) if as_json else _described(differences))
+    if not differences.same:
         raise SystemExit(1)
 
 
-def _told(found: ReplayDifferences) -> str:
+def _described(found: ReplayDifferences) -> str:
     compared = "answers and features" if found.features else "answers (a side has no features: set features.record before a run)"
     head = f"{found.events:,} events, {found.messages:,} messages compared: {compared}"
     if found.before:
-        head += f"\n{found.before:,} events stand before the snapshot that the replay begins with: not compared"
+        head += f"\n{found.before:,} events precede the snapshot that the replay started from: not compared"
     if found.same:
         return f"{head}\nthe same, to the bit"
     lines = [head, f"{found.differing:,} events differ; {found.missing:,} messages are missing, {found.extra:,} are too many"]
     if found.unequal_repeats:
-        lines.append(f"{found.unequal_repeats:,} messages stand twice on one side, in different words")
+        lines.append(f"{found.unequal_repeats:,} messages are on one side twice, with different content")
     lines += [f"  {count:>9,}  {name}" for name, count in found.fields.most_common(_SHOWN_FIELDS)]
     if found.first is not None:
         first = found.first

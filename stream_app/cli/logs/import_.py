@@ -1,4 +1,4 @@
-"""`millrace import`: the rows of a log file as events, to Kafka or to a file, by a mapping."""
+"""`millrace import`: sends the rows of a log file as events to Kafka or to a file, by a mapping."""
 
 from __future__ import annotations
 
@@ -45,10 +45,12 @@ Examples:
 @click.option("--rate", type=click.FloatRange(min=0), default=0.0, help="Rows a second; 0 (default): as fast as it goes.")
 @click.option("--to", "target", default="kafka", show_default=True, help="`kafka`, or a file for JSON lines.")
 @click.option(
-    "--refused", type=click.Path(path_type=Path, dir_okay=False), help="Write each refused row and why to this file (JSON lines)."
+    "--refused",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write each refused row and the reason to this file (JSON lines).",
 )
 @click.option(
-    "--resume/--restart", default=True, help="Go on where an interrupted import of this file stopped (default), or begin anew."
+    "--resume/--restart", default=True, help="Continue where an interrupted import of this file stopped (default), or start over."
 )
 def command(
     file: Path, mapping_name: str, limit: int | None, rate: float, target: str, refused: Path | None, resume: bool
@@ -62,15 +64,15 @@ def command(
     from stream_app.reporting.progress import ProgressLine
 
     mapping = load_mapping(mapping_name)
-    check_file(file, mapping)  # before a broker is asked or a file is begun
+    check_file(file, mapping)  # before connecting to a broker or creating a file
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals())
-        place, opener = _target(target, mapping)
-        state_file = StateFile(_STATES, file, mapping.text, place)
+        target_name, open_sink = _target(target, mapping)
+        state_file = StateFile(_STATES, file, mapping.text, target_name)
         state = state_file.load() if resume else None
         if state is not None:
             click.echo(f"going on after row {state.rows:,} (--restart begins anew)", err=True)
-        sink = stack.enter_context(opener(state))
+        sink = stack.enter_context(open_sink(state))
         plan = ImportPlan(
             path=file,
             mapping=mapping,
@@ -85,19 +87,19 @@ def command(
         def show(rows: int, source: RowSource) -> None:
             line.show(rows, f"{source.done_ratio():.0%} of the file")
 
-        # At a rate, a chunk lasts at most a second, so that Ctrl-C and checkpoints need not wait.
+        # With a rate, a chunk lasts at most a second: Ctrl-C and checkpoints take effect between chunks.
         chunk_rows = max(1, min(2_000, int(rate))) if rate else 2_000
         summary = import_file(plan, sink, Pace(rate), show, chunk_rows)
     if not summary.complete:
         click.echo(f"stopped after row {summary.rows:,}; run the same command again to go on", err=True)
     if summary.never_filled:
-        named = ", ".join(summary.never_filled)
-        click.echo(f"no row has a value in {named}, which the mapping reads: is that how they are called?", err=True)
+        names = ", ".join(summary.never_filled)
+        click.echo(f"no row has a value in {names}, which the mapping reads: are these the right names?", err=True)
     click.echo(json.dumps(summary.line()))
 
 
 def _target(target: str, mapping: LogMapping) -> tuple[str, Callable[[ImportState | None], AbstractContextManager[Sink]]]:
-    """Return what the target is called, and what opens it once it is known where the import goes on."""
+    """Return the name of the target, and a function that opens it for the state of an interrupted import."""
     from stream_app.logs.ingest.sink import JsonlSink, KafkaSink
 
     if target != "kafka":

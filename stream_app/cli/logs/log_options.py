@@ -11,35 +11,35 @@ import click
 
 __all__ = ["chosen_log", "log_options"]
 
-_MAPPING: Final = "How rows become events: a packaged mapping or a TOML file. Not for what Millrace wrote."
+_MAPPING: Final = "Mapping from rows to events: a packaged one or a TOML file. Not for logs that Millrace wrote."
 _WINDOW: Final = (
-    "Sort on the way, for a log nearly in order; what comes later is left out, and counted. Without: sort all, on disk."
+    "Sort within this window, for a log nearly in order; later records are left out and counted. Default: sort all, on disk."
 )
 
 _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
     click.argument("log", nargs=-1),
     click.option("--mapping", "mapping_name", help=_MAPPING),
-    click.option("--from-topics", is_flag=True, help="Read the source topics of kafka.bootstrap in place of files."),
-    click.option("--since", type=click.DateTime(), help="Of topics: only records with a timestamp from then on (UTC)."),
-    click.option("--until", type=click.DateTime(), help="Of topics: only records with a timestamp before that (UTC)."),
+    click.option("--from-topics", is_flag=True, help="Read the source topics of kafka.bootstrap instead of files."),
+    click.option("--since", type=click.DateTime(), help="With --from-topics: only records from this timestamp on (UTC)."),
+    click.option("--until", type=click.DateTime(), help="With --from-topics: only records before this timestamp (UTC)."),
     click.option(
-        "--offsets", multiple=True, metavar="TOPIC-PARTITION=FROM:TO", help="Of topics: only these offsets, each partition."
+        "--offsets", multiple=True, metavar="TOPIC-PARTITION=FROM:TO", help="With --from-topics: only these offsets; repeatable."
     ),
     click.option("--sort-window", type=click.FloatRange(min=0), metavar="MINUTES", help=_WINDOW),
-    click.option("--strict", is_flag=True, help="End at the first thing that is wrong with the log."),
+    click.option("--strict", is_flag=True, help="Stop at the first error in the log."),
 )
 
 
 def log_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the argument LOG and the options that choose a log and say how it is sorted; see `chosen_log`."""
+    """Give a command the argument LOG and the options of its source and order; see `chosen_log`."""
     return reduce(lambda decorated, option: option(decorated), reversed(_OPTIONS), command)
 
 
 def chosen_log(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of stream_app.logs.log_options.LogOptions that were given on the command line.
+    """Return the arguments of stream_app.logs.log_options.LogOptions from the command line.
 
     Raises:
-        ConfigError: The mapping is wrong, or is not there.
+        ConfigError: The mapping is wrong, or absent.
     """
     from stream_app.logs.ingest.mapping import load_mapping
 

@@ -1,4 +1,4 @@
-"""`millrace replay`: a log, or a recorded live run, through the live way of one event."""
+"""`millrace replay`: scores a log, or a recorded live run, on the path of live events."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_STOPPED: Final = 130  # as after Ctrl-C
+_STOPPED: Final = 130  # the exit status of Ctrl-C
 _EXAMPLES: Final = """\b
 Examples:
   millrace replay shop.jsonl --out answers
@@ -43,11 +43,11 @@ Examples:
     type=click.Choice(["canonical", "journal"]),
     default="canonical",
     show_default=True,
-    help="By event time; or as a recorded live run was (LOG: a folder of `millrace record`).",
+    help="By event time, or in the order of a recorded live run (LOG: a folder of `millrace record`).",
 )
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for the answers, a file a topic.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for the answers, one file per topic.")
 @click.option("--answers-format", type=click.Choice(["jsonl", "parquet"]), default="jsonl", show_default=True,
-    help="Of --out: <topic>.jsonl, or the folder <topic> of Parquet.",
+    help="Format of --out: <topic>.jsonl, or the folder <topic> with Parquet.",
 )  # fmt: skip
 @click.option("--to-topics", metavar="PREFIX", help="Send the answers to topics with this prefix, which must exist.")
 @click.option("--features-out", type=click.Path(path_type=Path, file_okay=False), help="Folder for the features (Parquet).")
@@ -56,18 +56,26 @@ Examples:
     "models",
     multiple=True,
     metavar="FOLDER",
-    help="The model, as model.path; `none`: features and rules only. With --order journal: all that answered.",
+    help="The model, as model.path; `none`: features and rules only. With --order journal: every model of the run.",
 )
-@click.option("--batch", type=click.IntRange(min=1), default=4_096, show_default=True, help="Events scored at once.")
-@click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True, help="Processes; the same bytes as one.")
-@click.option("--engine", type=click.Choice(["local", "spark"]), default="local", show_default=True, help="What runs it.")
-@click.option("--spark-master", default="local[*]", show_default=True, help="Of --engine spark, as spark://host:7077.")
-@click.option("--store", type=click.Choice(["memory", "redis"]), default="memory", show_default=True, help="Where state is kept.")
-@click.option("--prefix", help="First part of its keys in Redis; nothing else may use it.")
+@click.option("--batch", type=click.IntRange(min=1), default=4_096, show_default=True, help="Events of a batch.")
 @click.option(
-    "--from-snapshot", type=click.Path(path_type=Path, dir_okay=False), help="Begin with this state (`millrace snapshot`)."
+    "--processes",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Worker processes; the output does not depend on it.",
 )
-@click.option("--resume/--restart", default=True, help="Go on where a replay to this --out stopped (default), or begin anew.")
+@click.option(
+    "--engine", type=click.Choice(["local", "spark"]), default="local", show_default=True, help="Local processes, or Spark."
+)
+@click.option("--spark-master", default="local[*]", show_default=True, help="Master of --engine spark, as spark://host:7077.")
+@click.option("--store", type=click.Choice(["memory", "redis"]), default="memory", show_default=True, help="Store of the state.")
+@click.option("--prefix", help="Prefix of the replay's keys in Redis; nothing else may use it.")
+@click.option(
+    "--from-snapshot", type=click.Path(path_type=Path, dir_okay=False), help="Start from this state (`millrace snapshot`)."
+)
+@click.option("--resume/--restart", default=True, help="Continue where a replay to this --out stopped (default), or start over.")
 @click.option(
     "--checkpoint-s", type=click.FloatRange(min=0), default=30.0, show_default=True, help="Seconds between checkpoints."
 )
@@ -88,12 +96,12 @@ def command(**given: Any) -> None:  # noqa: ANN401 (the options above, by name)
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals())
         line = stack.enter_context(ProgressLine("replaying", "records", None, sys.stderr))
-        told = Callbacks(line.show, stop.is_set)
+        callbacks = Callbacks(line.show, stop.is_set)
         if by_journal:
             folder, folders = Path(given["log"][0]), [Path(model) for model in models]
-            result = replay_recording(settings, folder, folders, options, problems, told)
+            result = replay_recording(settings, folder, folders, options, problems, callbacks)
         else:
-            result = replay_log(settings, options, problems, told)
+            result = replay_log(settings, options, problems, callbacks)
     click.echo(json.dumps(result))
     if not result["complete"]:
         click.echo(f"stopped after {result['records']:,} records; {_afterwards(given, result['resumable'])}", err=True)
@@ -120,7 +128,7 @@ def _options(given: Mapping[str, Any]) -> ReplayOptions:
 
     if (given["store"] == "redis") != (given["prefix"] is not None):
         raise ConfigError(
-            "--store redis needs --prefix, a first part of keys that nothing else uses; and --prefix needs --store redis"
+            "--store redis needs --prefix, a prefix of keys that nothing else uses; and --prefix needs --store redis"
         )
     return ReplayOptions(
         **chosen_log(given),

@@ -1,4 +1,4 @@
-"""`millrace sort`: a log as one file of columns, in canonical order, for logs that are replayed often."""
+"""`millrace sort`: writes a log as one event table in canonical order, for logs that are replayed often."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ Examples:
 def command(out: Path, **given: Any) -> None:  # noqa: ANN401 (the options above, by name)
     """Write a log (files, folders, patterns) in canonical order as one event table.
 
-    Answers and features of the table are those of the log, to the byte, without reading JSON; one table alone need not be sorted
-    again. What is told of jumps of the time may differ: it is judged in the order of the file, and a table is in order of time.
-    Nothing is dropped: records that are no event stand in it too; rows that are no record are counted.
+    A replay of the table gives the same bytes as a replay of the log, without reading JSON, and needs no sorting. Warnings about
+    jumps of the time may differ: they follow the order of the file, and a table is in order of time. The table holds every
+    record, also those that are no valid event; unreadable rows are counted.
     """
     from stream_app.logs.event_table_writer import sort_log
     from stream_app.logs.log_issues import LogIssues

@@ -1,4 +1,4 @@
-"""`millrace train`: the training of the extra `train`, in a process of its own, since nothing here may import torch."""
+"""`millrace train`: runs `python -m training` (extra `train`) in its own process, since this package may not import torch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Examples:
 @click.pass_context
 def train(ctx: click.Context, arguments: tuple[str, ...]) -> None:
     """Train a model on any log that `millrace import` reads; `millrace train --help` shows all options."""
-    lacking = [name for name in ("training", "torch") if importlib.util.find_spec(name) is None]
-    if lacking:
-        raise ConfigError(f"training needs {' and '.join(lacking)}: install the extra with `pip install 'millrace[train]'`")
+    missing = [name for name in ("training", "torch") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"training needs {' and '.join(missing)}: install the extra with `pip install 'millrace[train]'`")
     ctx.exit(subprocess.run([sys.executable, "-m", "training", "train", *arguments], check=False).returncode)

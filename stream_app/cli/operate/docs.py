@@ -30,7 +30,7 @@ def docs(ctx: click.Context, check: bool, root: Path) -> None:
     from stream_app.docgen.documents import generated_documents, stale_documents, write_documents
 
     if not (root / "pyproject.toml").exists():
-        msg = f"{root.resolve()} is no checkout of Millrace (no pyproject.toml); go there or name it with --root"
+        msg = f"{root.resolve()} is not a checkout of Millrace (no pyproject.toml); change the folder or use --root"
         raise click.UsageError(msg)
     kafka = Settings().kafka
     documents = {**generated_documents(setting_docs(), kafka.partitions, kafka.replication), **_other_pages()}
@@ -38,15 +38,15 @@ def docs(ctx: click.Context, check: bool, root: Path) -> None:
         written = write_documents(root, documents)
         click.echo(f"{len(written)} of {len(documents)} written" + "".join(f"\n  {name}" for name in written))
         return
-    found = stale_documents(root, documents)
-    for line in found:
+    stale = stale_documents(root, documents)
+    for line in stale:
         click.echo(line)
-    click.echo(f"{len(found)} of {len(documents)} documents are stale" + ("; run `millrace docs`" if found else ""))
-    ctx.exit(1 if found else 0)
+    click.echo(f"{len(stale)} of {len(documents)} documents are stale" + ("; run `millrace docs`" if stale else ""))
+    ctx.exit(1 if stale else 0)
 
 
 def _other_pages() -> dict[str, str]:
-    # A package that documents itself has a function for its page; the engine is imported here, since it is heavy.
+    # Imported here: the feature engine is heavy.
     from stream_app.docgen.features_page import features_markdown
     from stream_app.features.catalog import CATALOGUE
 

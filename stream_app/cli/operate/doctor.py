@@ -1,4 +1,4 @@
-"""`millrace doctor`: what is wrong here, and what to do."""
+"""`millrace doctor`: checks an installation and proposes fixes."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _all_checks(settings: Settings) -> list[Check]:
     )
     state = (redis.url, redis.prefix, kafka.partitions, redis.timeout_ms)
     checks += examined("redis", lambda: check_redis(*state, cluster=redis.cluster))
-    if not failed(checks):  # both answer
+    if not failed(checks):  # both services answer
         addresses = (kafka.bootstrap, kafka.client_api_version, kafka.topic_prefix, redis.url, redis.prefix)
         checks += examined("positions", lambda: check_positions(*addresses, redis.timeout_ms, cluster=redis.cluster))
     if settings.model.engine == "none":

@@ -1,4 +1,4 @@
-"""`millrace models`: which models there are, and which of them serves."""
+"""`millrace models`: the registry's models and their stages."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ _json = click.option("--json", "as_json", is_flag=True, help="One line of JSON."
 
 
 def _change_options(command: Callable[..., None]) -> Callable[..., None]:
-    command = click.option("--why", default="", help="What for; stands in the history.")(command)
-    command = click.option("--by", default="", help="Who decides; else this user and machine.")(command)
+    command = click.option("--why", default="", help="Reason, for the history.")(command)
+    command = click.option("--by", default="", help="Author, for the history; default: this user and machine.")(command)
     wait = click.option(
         "--wait",
         "wait_s",
         type=click.FloatRange(0),
         default=30.0,
         show_default=True,
-        help="Seconds to wait for the workers' word.",
+        help="Seconds to wait for the workers' answers.",
     )
     return _json(wait(command))
 
 
 @click.group("models")
 def models() -> None:
-    """Which models there are, and which of them serves.
+    """List the models of a registry, and change their stages.
 
     \b
     Examples:
@@ -50,8 +50,8 @@ def models() -> None:
       millrace models challenge demo-9f8e7d6c5b4a --percent 10
       millrace models rollback --why "too many alerts"
 
-    The registry is that of the setting model.registry (MILLRACE_MODEL_REGISTRY). A version may be shortened as long as it is
-    clear, and champion, previous, challenger and shadow name what stands there.
+    The registry is the setting model.registry (MILLRACE_MODEL_REGISTRY). A version may be shortened to a unique beginning;
+    champion, previous, challenger and shadow name the version on that stage.
     """
 
 
@@ -80,24 +80,24 @@ def list_models(as_json: bool) -> None:
 @click.argument("version")
 @_json
 def show(version: str, as_json: bool) -> None:
-    """Show what an artefact says of itself."""
+    """Show the manifest of an artefact."""
     import msgspec
 
     from stream_app.inference.artifact import load_manifest
 
     registry = _registry(cli_settings(announce=False))
     folder = registry.folder(registry.resolve(version))
-    told = msgspec.to_builtins(load_manifest(folder))
-    features = [told.pop(name) for name in ("feature_names", "feature_medians", "feature_scales")]
-    told = {**told, "features": len(features[0]), "folder": str(folder)}
-    click.echo(json.dumps(told) if as_json else json.dumps(told, indent=2))
+    manifest = msgspec.to_builtins(load_manifest(folder))
+    features = [manifest.pop(name) for name in ("feature_names", "feature_medians", "feature_scales")]
+    manifest = {**manifest, "features": len(features[0]), "folder": str(folder)}
+    click.echo(json.dumps(manifest) if as_json else json.dumps(manifest, indent=2))
 
 
 @models.command("add")
 @click.argument("source")
 @_json
 def add(source: str, as_json: bool) -> None:
-    """Copy an artefact into the registry; it serves nowhere yet.
+    """Copy an artefact into the registry, on no stage yet.
 
     SOURCE is a folder, or a version of a registered model in MLflow: mlflow:<tracking URI>#<model name>@<alias>, or /<version>
     in place of the alias.
@@ -117,7 +117,7 @@ def add(source: str, as_json: bool) -> None:
 @click.argument("version")
 @_json
 def remove(version: str, as_json: bool) -> None:
-    """Delete an artefact that stands on no stage."""
+    """Delete an artefact that is on no stage."""
     registry = _registry(cli_settings(announce=False))
     version = registry.resolve(version)
     registry.remove(version)
@@ -126,26 +126,26 @@ def remove(version: str, as_json: bool) -> None:
 
 @models.command("promote")
 @click.argument("version")
-@click.option("--force", is_flag=True, help="Workers take it whatever their gate would say.")
-@click.option("--keep", is_flag=True, help="Leave it the champion even if a worker refuses it.")
+@click.option("--force", is_flag=True, help="Skip the workers' gate.")
+@click.option("--keep", is_flag=True, help="Keep it the champion even if a worker refuses it.")
 @_change_options
 def promote(version: str, force: bool, keep: bool, **options: Any) -> None:  # noqa: ANN401 (click)
-    """Make a version the champion, and show what the workers' gates said.
+    """Make a version the champion, and show the results of the workers' gates.
 
-    It is loaded and tested here first. If a worker refuses it, who served before is made the champion again, unless --keep.
-    Exit status 1 if any worker refused it or is silent.
+    The version is loaded and tested here first. If a worker refuses it, the previous champion returns, unless --keep is set.
+    Exit status 1 if a worker refuses it or does not answer.
     """
     settings = cli_settings(announce=False)
     registry = _registry(settings)
     version = registry.resolve(version)
     _loader(settings).load(registry.folder(version)).close()
     stages = registry.promote(version, by=_by(options), why=options["why"], forced=force)
-    told = _told(registry, stages, options["wait_s"])
-    if told["refused"] and not keep:
-        why = f"refused by {', '.join(told['refused'])}"
-        told["withdrawn"] = registry.withdraw(stages.revision, by=_by(options), why=why).revision
-    _say(told, as_json=options["as_json"])
-    click.get_current_context().exit(1 if told["refused"] or told["silent"] else 0)
+    outcome = _outcome(registry, stages, options["wait_s"])
+    if outcome["refused"] and not keep:
+        why = f"refused by {', '.join(outcome['refused'])}"
+        outcome["withdrawn"] = registry.withdraw(stages.revision, by=_by(options), why=why).revision
+    _print_outcome(outcome, as_json=options["as_json"])
+    click.get_current_context().exit(1 if outcome["refused"] or outcome["silent"] else 0)
 
 
 @models.command("rollback")
@@ -158,25 +158,25 @@ def rollback(**options: Any) -> None:  # noqa: ANN401 (click)
 
 @models.command("shadow")
 @click.argument("version", required=False)
-@click.option("--none", "nobody", is_flag=True, help="End it.")
+@click.option("--none", "no_version", is_flag=True, help="End the present one.")
 @_change_options
-def shadow(version: str | None, nobody: bool, **options: Any) -> None:  # noqa: ANN401 (click)
-    """Let a version score everything beside the champion; it answers nothing."""
+def shadow(version: str | None, no_version: bool, **options: Any) -> None:  # noqa: ANN401 (click)
+    """Let a version score every event beside the champion, without publishing its answers."""
     registry = _registry(cli_settings(announce=False))
-    named = _named(registry, version, nobody=nobody)
-    _finish(registry, registry.shadow(named, by=_by(options), why=options["why"]), options)
+    resolved = _resolved(registry, version, no_version=no_version)
+    _finish(registry, registry.shadow(resolved, by=_by(options), why=options["why"]), options)
 
 
 @models.command("challenge")
 @click.argument("version", required=False)
-@click.option("--percent", type=float, default=0.0, help="Of the users, more than 0 and less than 100.")
-@click.option("--none", "nobody", is_flag=True, help="End it.")
+@click.option("--percent", type=float, default=0.0, help="Share of the users, more than 0 and less than 100.")
+@click.option("--none", "no_version", is_flag=True, help="End the present one.")
 @_change_options
-def challenge(version: str | None, percent: float, nobody: bool, **options: Any) -> None:  # noqa: ANN401
-    """Let a version answer a percentage of the users; a user stays with one side."""
+def challenge(version: str | None, percent: float, no_version: bool, **options: Any) -> None:  # noqa: ANN401
+    """Let a version answer a percentage of the users; each user stays with one model."""
     registry = _registry(cli_settings(announce=False))
-    named = _named(registry, version, nobody=nobody)
-    _finish(registry, registry.challenge(named, percent, by=_by(options), why=options["why"]), options)
+    resolved = _resolved(registry, version, no_version=no_version)
+    _finish(registry, registry.challenge(resolved, percent, by=_by(options), why=options["why"]), options)
 
 
 @models.command("diff")
@@ -185,7 +185,7 @@ def challenge(version: str | None, percent: float, nobody: bool, **options: Any)
 @click.option(
     "--inputs",
     type=click.Path(path_type=Path, exists=True),
-    help="Recorded rows: an .npz with in_<tensor>, or an artefact's folder. Else those of A.",
+    help="Recorded rows: an .npz with in_<tensor>, or an artefact's folder. Default: those of A.",
 )
 @_json
 def diff(a: str, b: str, inputs: Path | None, as_json: bool) -> None:
@@ -204,14 +204,14 @@ def diff(a: str, b: str, inputs: Path | None, as_json: bool) -> None:
     loader, rows = _loader(settings), recorded_inputs(inputs or folder_a)
     left, right = loader.load(folder_a), loader.load(folder_b)
     with click.progressbar(length=len(next(iter(rows.values()))), label="scoring", file=click.get_text_stream("stderr")) as bar:
-        found = compare(left, right, rows, lambda done, _: bar.update(done - bar.pos))
+        deltas = compare(left, right, rows, lambda done, _: bar.update(done - bar.pos))
     if as_json:
-        click.echo(json.dumps({"a": left.version, "b": right.version, **msgspec.structs.asdict(found)}))
+        click.echo(json.dumps({"a": left.version, "b": right.version, **msgspec.structs.asdict(deltas)}))
         return
     click.echo(
-        f"{left.version} against {right.version} on {found.rows} rows; alerts {found.alerts_a:.4f} and {found.alerts_b:.4f}"
+        f"{left.version} against {right.version} on {deltas.rows} rows; alerts {deltas.alerts_a:.4f} and {deltas.alerts_b:.4f}"
     )
-    click.echo("\n".join(bars(found)))
+    click.echo("\n".join(bars(deltas)))
 
 
 def _registry(settings: Settings) -> ModelRegistry:
@@ -232,15 +232,15 @@ def _loader(settings: Settings) -> Any:  # noqa: ANN401 (RankerLoader, imported 
     return wiring.build_loader(settings, wiring.build_engine(settings))
 
 
-def _folder(settings: Settings, named: str) -> Path:
-    if Path(named).is_dir():
-        return Path(named)
+def _folder(settings: Settings, version: str) -> Path:
+    if Path(version).is_dir():
+        return Path(version)
     registry = _registry(settings)
-    return registry.folder(registry.resolve(named))
+    return registry.folder(registry.resolve(version))
 
 
-def _named(registry: ModelRegistry, version: str | None, *, nobody: bool) -> str:
-    if nobody == (version is not None):
+def _resolved(registry: ModelRegistry, version: str | None, *, no_version: bool) -> str:
+    if no_version == (version is not None):
         raise click.UsageError("name a version, or give --none")
     return "" if version is None else registry.resolve(version)
 
@@ -252,13 +252,13 @@ def _by(options: dict[str, Any]) -> str:
 
 
 def _finish(registry: ModelRegistry, stages: Stages, options: dict[str, Any]) -> None:
-    told = _told(registry, stages, options["wait_s"])
-    _say(told, as_json=options["as_json"])
-    click.get_current_context().exit(1 if told["refused"] or told["silent"] else 0)
+    outcome = _outcome(registry, stages, options["wait_s"])
+    _print_outcome(outcome, as_json=options["as_json"])
+    click.get_current_context().exit(1 if outcome["refused"] or outcome["silent"] else 0)
 
 
-def _told(registry: ModelRegistry, stages: Stages, wait_s: float) -> dict[str, Any]:
-    """Wait for the workers and say what came of a change."""
+def _outcome(registry: ModelRegistry, stages: Stages, wait_s: float) -> dict[str, Any]:
+    """Wait for the workers and return the result of a change."""
     import msgspec
 
     from stream_app.admin.models import await_workers
@@ -276,19 +276,19 @@ def _told(registry: ModelRegistry, stages: Stages, wait_s: float) -> dict[str, A
     }
 
 
-def _say(told: dict[str, Any], *, as_json: bool) -> None:
+def _print_outcome(outcome: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(told))
+        click.echo(json.dumps(outcome))
         return
-    click.echo(f"change {told['revision']}: {told['what']}")
-    for status in told["workers"]:
+    click.echo(f"change {outcome['revision']}: {outcome['what']}")
+    for status in outcome["workers"]:
         click.echo(f"  {status['worker']}: {status['outcome']}, serves {status['serving']} {status.get('reason', '')}".rstrip())
         figures = {name: round(value, 4) for name, value in status.get("figures", {}).items()}
         if figures:
             click.echo(f"    the gate found {figures}")
-    for worker in told["silent"]:
-        click.echo(f"  {worker}: has not said anything yet", err=True)
-    if not told["workers"] and not told["silent"]:
+    for worker in outcome["silent"]:
+        click.echo(f"  {worker}: no answer yet", err=True)
+    if not outcome["workers"] and not outcome["silent"]:
         click.echo("  no worker follows this registry now; the next one to start will")
-    if "withdrawn" in told:
-        click.echo(f"  withdrawn by change {told['withdrawn']}: who served before serves on")
+    if "withdrawn" in outcome:
+        click.echo(f"  withdrawn by change {outcome['withdrawn']}: the previous champion serves again")

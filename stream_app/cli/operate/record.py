@@ -1,4 +1,4 @@
-"""`millrace record`: what a live run's topics hold, as files."""
+"""`millrace record`: writes the topics of a live run to files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Examples:
 @click.command("record", epilog=_EXAMPLES)
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 def command(folder: Path) -> None:
-    """Write sources, answers, journal and features of kafka.bootstrap to FOLDER, up to the end of the moment."""
+    """Write source, answer, journal and feature topics of kafka.bootstrap to FOLDER, up to their present end."""
     from stream_app.logs.recording import record_topics
     from stream_app.reporting.progress import ProgressLine
 

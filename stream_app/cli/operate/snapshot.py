@@ -1,4 +1,4 @@
-"""`millrace snapshot`: the live state as a file that a replay can begin with."""
+"""`millrace snapshot`: writes the live state to a file that a replay can start from."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _EXAMPLES: Final = """\b
 Examples:
   millrace snapshot monday.state
   millrace replay --from-topics --since 2026-01-05 --from-snapshot monday.state --out answers
-  millrace replay --order journal recorded --from-snapshot monday.state --out replayed      to the bit from there on
+  millrace replay --order journal recorded --from-snapshot monday.state --out replayed      identical to the bit from there on
 """
 
 
 @click.command("snapshot", epilog=_EXAMPLES)
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def command(file: Path) -> None:
-    """Write the state under redis.prefix to FILE. Redis serves nothing else for about a second a million keys and group."""
+    """Write the state under redis.prefix to FILE. It blocks Redis for about a second for each group of a million keys."""
     from stream_app.replay.snapshot import take_snapshot
     from stream_app.reporting.progress import ProgressLine
 
     settings = cli_settings()
     with ProgressLine("reading state", "groups", settings.kafka.partitions, sys.stderr) as line:
-        taken = take_snapshot(settings, file, line.show)
-    click.echo(json.dumps(taken))
+        summary = take_snapshot(settings, file, line.show)
+    click.echo(json.dumps(summary))

@@ -1,4 +1,4 @@
-"""`millrace tail`: the records of a topic as they come."""
+"""`millrace tail`: prints the records of a topic as they arrive."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _TOPICS: Final = (*ANSWER_TOPICS, *SOURCE_TOPICS, *SIDE_TOPICS)
 @click.option("--limit", type=click.IntRange(min=1), help="Stop after so many records.")
 @click.option("--user", help="Only the records of this user (the record's key).")
 @click.option("--no-follow", is_flag=True, help="Stop where the topic ends now.")
-@click.option("--json", "as_json", is_flag=True, help="The values as they are, one JSON line each.")
+@click.option("--json", "as_json", is_flag=True, help="Print the values alone, one JSON line each.")
 def tail(topic: str, start: str, limit: int | None, user: str | None, no_follow: bool, as_json: bool) -> None:
-    """Show the records of TOPIC as they come, until Ctrl-C.
+    """Print the records of TOPIC as they arrive, until Ctrl-C.
 
     \b
     Examples:
@@ -36,7 +36,7 @@ def tail(topic: str, start: str, limit: int | None, user: str | None, no_follow:
     from stream_app.monitor.tail import json_line, pretty_line, records
 
     kafka = cli_settings(announce=False).kafka
-    found = records(
+    stream = records(
         kafka.bootstrap,
         topic,
         prefix=kafka.topic_prefix,
@@ -44,15 +44,15 @@ def tail(topic: str, start: str, limit: int | None, user: str | None, no_follow:
         beginning=start == "beginning",
         follow=not no_follow,
     )
-    wanted = (record for record in found if user is None or record.key == user.encode())
+    chosen = (record for record in stream if user is None or record.key == user.encode())
     console = Console(soft_wrap=True)
     try:
-        for record in itertools.islice(wanted, limit):
+        for record in itertools.islice(chosen, limit):
             if as_json:
                 click.echo(json_line(record))
             else:
                 console.print(pretty_line(record))
     except KeyboardInterrupt:
-        pass  # how one stops watching: no error
+        pass  # the usual end, no error
     finally:
-        found.close()
+        stream.close()

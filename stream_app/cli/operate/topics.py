@@ -1,4 +1,4 @@
-"""`millrace topics create|describe|check`: the topics of Kafka, as the settings want them."""
+"""`millrace topics create|describe|check`: the topics of Kafka, by the settings."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["topics"]
 
 _EMBEDDED = (
-    "kafka.client_api_version is {version}, as the embedded broker needs it: its topics are made by `millrace demo` "
-    "and `millrace services embedded`, and it cannot be asked for new ones"
+    "kafka.client_api_version is {version}, that of the embedded broker: `millrace demo` and `millrace services embedded` "
+    "create its topics, and it takes no requests for new ones"
 )
 
 
@@ -51,15 +51,15 @@ def create(update: bool, as_json: bool) -> None:
         return
     _refuse_state_of_other_count(settings)
     with connect(settings.kafka.bootstrap) as admin:
-        done = create_topics(admin, _plans(settings), update=update)
+        result = create_topics(admin, _plans(settings), update=update)
     if as_json:
-        click.echo(json.dumps({**asdict(done), "partitions": settings.kafka.partitions}))
+        click.echo(json.dumps({**asdict(result), "partitions": settings.kafka.partitions}))
         return
     click.echo(
-        f"{len(done.created)} created, {len(done.existing)} were there, {len(done.updated)} updated; "
+        f"{len(result.created)} created, {len(result.existing)} were there, {len(result.updated)} updated; "
         f"{settings.kafka.partitions} partitions each"
     )
-    for line in done.differences:
+    for line in result.differences:
         click.echo(f"  differs: {line}", err=True)
 
 
@@ -67,7 +67,7 @@ def create(update: bool, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON.")
 @click.pass_context
 def check(ctx: click.Context, as_json: bool) -> None:
-    """List all that differs from the settings; exit status 1 if anything does."""
+    """List the differences from the settings; exit status 1 if there are any."""
     from stream_app.admin.broker import connect, read_topics
     from stream_app.admin.topics import differences
 
@@ -75,18 +75,18 @@ def check(ctx: click.Context, as_json: bool) -> None:
     plans, embedded = _plans(settings), bool(settings.kafka.client_api_version)
     with connect(settings.kafka.bootstrap, settings.kafka.client_api_version) as admin:
         states = read_topics(admin, [plan.name for plan in plans], with_configs=not embedded)
-    found = differences(plans, states)
+    lines = differences(plans, states)
     if as_json:
-        click.echo(json.dumps({"topics": len(plans), "differences": found}))
+        click.echo(json.dumps({"topics": len(plans), "differences": lines}))
     else:
-        click.echo("\n".join(found) if found else f"all {len(plans)} topics are as configured")
-    ctx.exit(1 if found else 0)
+        click.echo("\n".join(lines) if lines else f"all {len(plans)} topics are as configured")
+    ctx.exit(1 if lines else 0)
 
 
 @topics.command("describe")
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON.")
 def describe(as_json: bool) -> None:
-    """Show the topics as the broker has them."""
+    """Show the topics at the broker."""
     from stream_app.admin.broker import connect, read_topics
     from stream_app.admin.topics_table import topics_table
 
@@ -95,9 +95,9 @@ def describe(as_json: bool) -> None:
     with connect(settings.kafka.bootstrap, settings.kafka.client_api_version) as admin:
         states = read_topics(admin, [plan.name for plan in plans], with_configs=not embedded)
     if as_json:
-        kept = {plan.name: plan.configs for plan in plans}
+        planned = {plan.name: plan.configs for plan in plans}
         rows = [
-            {**asdict(state), "configs": {key: state.configs[key] for key in kept[name] if key in state.configs}}
+            {**asdict(state), "configs": {key: state.configs[key] for key in planned[name] if key in state.configs}}
             for name, state in sorted(states.items())
         ]
         click.echo(json.dumps({"bootstrap": settings.kafka.bootstrap, "topics": rows}))

@@ -1,4 +1,4 @@
-"""`millrace demo`: broker, Redis, worker and a simulated shop on this machine, with nothing to install, on one screen."""
+"""`millrace demo`: broker, Redis, worker and a simulated shop on this machine, shown on one screen; nothing to install."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["demo"]
 
 _PARTITIONS: Final = 4
-_LABEL_DELAY_S: Final = 2.0  # the simulator takes up to twice as long
-_START_PATIENCE_S: Final = 120.0  # a first start compiles the feature engine
-_DRAIN_PATIENCE_S: Final = 10.0
+_LABEL_DELAY_S: Final = 2.0  # mean delay; the simulator's greatest is twice as long
+_START_TIMEOUT_S: Final = 120.0  # a first start compiles the feature engine
+_DRAIN_TIMEOUT_S: Final = 10.0
 _REFRESH_S: Final = 0.5
 _PLAIN_EVERY_S: Final = 5.0
 
@@ -46,14 +46,14 @@ Examples:
   millrace demo --seconds 30       then one line of JSON
   millrace demo --rate 1500        a busier shop""",
 )
-@click.option("--seconds", type=click.FloatRange(min=1), help="Stop after so long.  [default: at Ctrl-C]")
+@click.option("--seconds", type=click.FloatRange(min=1), help="Stop after so many seconds.  [default: at Ctrl-C]")
 @click.option("--rate", type=click.FloatRange(min=1, max=5000), default=400.0, show_default=True, help="Events a second.")
-@click.option("--seed", type=int, default=7, show_default=True, help="Of the simulated shop.")
+@click.option("--seed", type=int, default=7, show_default=True, help="Seed of the simulated shop.")
 def demo(seconds: float | None, rate: float, seed: int) -> None:
-    """Run everything on this machine and watch live answers.
+    """Run a whole deployment on this machine and watch live answers.
 
-    Starts an embedded broker and Redis, a worker and a simulated shop with fraud rings, and shows what the worker answers.
-    Nothing stays behind but logs in `.millrace/demo`.
+    Starts an embedded broker and Redis, a worker and a simulated shop with fraud rings, and shows the worker's answers.
+    Only logs in `.millrace/demo` stay behind.
     """
     from devservices.embedded import embedded_services
     from devservices.ports import free_port
@@ -78,7 +78,7 @@ def demo(seconds: float | None, rate: float, seed: int) -> None:
         _show(reader, begin_s, end_s, stop, {"worker": worker, "shop": shop})
         elapsed_s = time.monotonic() - begin_s
         _end(shop)
-        reader.drain(_DRAIN_PATIENCE_S)
+        reader.drain(_DRAIN_TIMEOUT_S)
         result = _result(reader, elapsed_s)
     click.echo(json.dumps(result))
 
@@ -97,7 +97,7 @@ def _demo_settings(settings: Settings, bootstrap: str, redis_url: str, web_port:
 
 @contextmanager
 def _signals_set(stop: threading.Event) -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into `stop` meanwhile, so that everything is taken down in order."""
+    """Set `stop` on SIGINT and SIGTERM while the context lasts, for an orderly shutdown."""
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         stop.set()
@@ -112,7 +112,7 @@ def _signals_set(stop: threading.Event) -> Iterator[None]:
 
 @contextmanager
 def _child(name: str, arguments: list[str], settings: Settings, logs: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a sub-command of ours in a process of its own session; it ends with the block."""
+    """Run a sub-command in a process of its own session; the process ends with the context."""
     from devservices.embedded import die_with_parent
 
     with (logs / f"{name}.log").open("wb") as log:
@@ -127,24 +127,24 @@ def _child(name: str, arguments: list[str], settings: Settings, logs: Path) -> I
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask the process to end, and make it end when it does not."""
+    """Terminate the process, and kill it if it does not end in time."""
     if process.poll() is None:
         process.terminate()
         try:
-            process.wait(timeout=_DRAIN_PATIENCE_S)
+            process.wait(timeout=_DRAIN_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
 
 
 def _wait_for_worker(port: int, worker: subprocess.Popen[bytes], logs: Path, stop: threading.Event) -> None:
-    """Return when the worker owns its partitions.
+    """Wait until the worker owns its partitions.
 
     Raises:
-        ServiceError: It ended, or was not ready in time; the message has the end of its log.
+        ServiceError: The worker ended, or was not ready in time; the message has the end of its log.
     """
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever proxy the environment names
-    give_up_s = time.monotonic() + _START_PATIENCE_S
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy of the environment
+    give_up_s = time.monotonic() + _START_TIMEOUT_S
     while not stop.is_set():
         if worker.poll() is not None or time.monotonic() > give_up_s:
             tail = (logs / "worker.log").read_text(errors="replace")[-2000:]
@@ -154,7 +154,7 @@ def _wait_for_worker(port: int, worker: subprocess.Popen[bytes], logs: Path, sto
                 if json.load(answer)["assignment"] > 0:
                     return
         except (OSError, HTTPException, ValueError):
-            pass  # not listening yet, or only half
+            pass  # not listening yet
         stop.wait(0.2)
 
 
@@ -165,10 +165,10 @@ def _show(
     stop: threading.Event,
     children: dict[str, subprocess.Popen[bytes]],
 ) -> None:
-    """Refresh the screen (a line every few seconds where there is no terminal) until the end.
+    """Refresh the screen (without a terminal: print a line every few seconds) until the end.
 
     Raises:
-        ServiceError: A child has ended by itself.
+        ServiceError: A child process has ended.
     """
     from rich.console import Console
     from rich.live import Live

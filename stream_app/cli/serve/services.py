@@ -1,4 +1,4 @@
-"""`millrace services`: start, stop and look at a local Kafka and Redis, or Redis Cluster. The last line printed is JSON."""
+"""`millrace services`: starts, stops and checks a local Kafka and Redis, or Redis Cluster. The last line of output is JSON."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _ROOT = click.option(
     "--root",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(),
-    help="Folder whose .services/ holds them; the current one by default.",
+    help="Folder with .services/; default: the current one.",
 )
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print the line of JSON and nothing else.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print the line of JSON alone.")
 
 
 @click.group(
@@ -31,9 +31,9 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print the line of 
     epilog="""\b
 Examples:
   millrace services up                    fetch, start, wait until both answer
-  millrace services status                are they still there?
-  millrace services restart kafka --kill  what a worker sees when a broker dies
-  millrace services down                  stop just these two
+  millrace services status                check that both run
+  millrace services restart kafka --kill  simulate a crash of the broker
+  millrace services down                  stop these two
   millrace services embedded -t clicks:8  in memory, until Ctrl-C
   millrace services cluster up            a Redis Cluster of six nodes""",
 )
@@ -50,7 +50,7 @@ Examples:
 )
 @_ROOT
 def up(root: Path) -> None:
-    """Start both, or reuse those that run. Prints where they are as JSON.
+    """Start both, or reuse running ones. Prints their addresses as JSON.
 
     Apache Kafka comes from Maven and needs Java 17; as root, what is missing is installed with apt-get.
     """
@@ -72,10 +72,10 @@ def down(root: Path, *, wipe: bool) -> None:
     """Stop both; topics and keys stay for the next `up`."""
     from devservices import real
 
-    done = real.down(root, wipe=wipe)
-    for line in done:
+    lines = real.down(root, wipe=wipe)
+    for line in lines:
         _progress(line)
-    click.echo(json.dumps({"done": done}))
+    click.echo(json.dumps({"done": lines}))
 
 
 @command.command(
@@ -87,7 +87,7 @@ Example:
 @_ROOT
 @click.pass_context
 def status(ctx: click.Context, root: Path) -> None:
-    """Look at both now. Exit code 1 unless both run and answer."""
+    """Check both. Exit code 1 unless both run and answer."""
     from devservices import real
 
     statuses = real.status(root)
@@ -108,13 +108,13 @@ Examples:
 )
 @click.argument("server", type=click.Choice(["kafka", "redis"]))
 @_ROOT
-@click.option("--kill", is_flag=True, help="End it with SIGKILL, as a crash would.")
+@click.option("--kill", is_flag=True, help="End it with SIGKILL, like a crash.")
 def restart(server: str, root: Path, *, kill: bool) -> None:
-    """Stop and start one of the two, on its data and port."""
+    """Stop one of the two and start it again, with its data and port."""
     from devservices import real
 
-    one = real.restart_kafka if server == "kafka" else real.restart_redis
-    click.echo(one(root, kill=kill, progress=_progress).to_json())
+    restart_server = real.restart_kafka if server == "kafka" else real.restart_redis
+    click.echo(restart_server(root, kill=kill, progress=_progress).to_json())
 
 
 @command.command(
@@ -127,17 +127,17 @@ Example:
 @click.option("-t", "--topic", "topics", multiple=True, metavar="NAME:PARTITIONS", help="Topic to create; repeatable.")
 @click.option("--state", type=click.Path(dir_okay=False, path_type=Path), help="Also write the state to this file.")
 def embedded(root: Path, topics: tuple[str, ...], state: Path | None) -> None:
-    """Hold an in-memory broker and Redis until Ctrl-C or SIGTERM; leaves no process and no file.
+    """Run an in-memory broker and Redis until Ctrl-C or SIGTERM; no process and no file stays behind.
 
-    Prints where they are as one line of JSON when both answer. Topics can only be made here, not later.
+    Prints their addresses as one line of JSON when both answer. Topics cannot be created later.
     """
     from devservices.embedded import embedded_services
 
-    wanted = dict(_topic(spec) for spec in topics)
+    partitions = dict(_topic(spec) for spec in topics)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: stop.set())
-    with embedded_services(wanted, root=root) as services:
+    with embedded_services(partitions, root=root) as services:
         if state is not None:
             services.save(state)
         click.echo(services.to_json())
@@ -152,10 +152,10 @@ def embedded(root: Path, topics: tuple[str, ...], state: Path | None) -> None:
     "cluster",
     epilog="""\b
 Examples:
-  millrace services cluster up        start or repair it, wait until it is whole
-  millrace services cluster status    which node has which role now?
-  millrace services cluster fail 0    kill -9 the primary of slot 0, see its replica take over
-  millrace services cluster down      stop just its six nodes""",
+  millrace services cluster up        start or repair it, wait until it is healthy
+  millrace services cluster status    roles and slots of the nodes
+  millrace services cluster fail 0    kill -9 the primary of slot 0; its replica takes over
+  millrace services cluster down      stop its six nodes""",
 )
 def cluster() -> None:
     """A Redis Cluster on this machine: three primaries, a replica each."""
@@ -171,7 +171,7 @@ Examples:
 @_ROOT
 @_JSON
 def cluster_up(root: Path, *, as_json: bool) -> None:
-    """Start it, or what is missing of it; prints where it is as JSON when it is whole."""
+    """Start it, or its missing nodes; prints its addresses as JSON when it is healthy."""
     from devservices import cluster as redis_cluster
 
     click.echo(redis_cluster.up(root, _silent if as_json else _progress).to_json())
@@ -191,10 +191,10 @@ def cluster_down(root: Path, *, wipe: bool, as_json: bool) -> None:
     """Stop its nodes; roles and keys stay for the next `up`."""
     from devservices import cluster as redis_cluster
 
-    done = redis_cluster.down(root, wipe=wipe)
-    for line in done:
+    lines = redis_cluster.down(root, wipe=wipe)
+    for line in lines:
         (_silent if as_json else _progress)(line)
-    click.echo(json.dumps({"done": done}))
+    click.echo(json.dumps({"done": lines}))
 
 
 @cluster.command(
@@ -207,7 +207,7 @@ Example:
 @_JSON
 @click.pass_context
 def cluster_status(ctx: click.Context, root: Path, *, as_json: bool) -> None:
-    """Look at its nodes now. Exit code 1 unless it is whole: all answer, all slots served, all replicas linked."""
+    """Check its nodes. Exit code 1 unless it is healthy: all nodes answer, all slots are served, all replicas are linked."""
     from devservices import cluster as redis_cluster
 
     state = redis_cluster.status(root)
@@ -228,7 +228,7 @@ Example:
 @_ROOT
 @_JSON
 def cluster_fail(root: Path, slot: int, *, as_json: bool) -> None:
-    """Kill the primary of SLOT with SIGKILL and wait until its replica serves. `up` brings the killed node back, as a replica."""
+    """Kill the primary of SLOT with SIGKILL and wait for the failover to its replica. `up` restarts the node as a replica."""
     from devservices import cluster as redis_cluster
 
     node = redis_cluster.fail_over(root, slot)
@@ -238,12 +238,12 @@ def cluster_fail(root: Path, slot: int, *, as_json: bool) -> None:
 
 def _node_line(node: ClusterNode) -> str:
     where = f" on 127.0.0.1:{node.port}, pid {node.pid}" if node.pid else ""
-    what = (
+    role = (
         f"replica of {node.primary}"
         if node.role == "replica"
         else f"{node.role} {', '.join('-'.join(map(str, each)) for each in node.slots)}"
     )
-    return f"node {node.number}: {node.condition}{where}, {what.strip()} (log: {node.log})"
+    return f"node {node.number}: {node.condition}{where}, {role.strip()} (log: {node.log})"
 
 
 def _topic(spec: str) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""`millrace simulate`: the events of a simulated shop, to Kafka or to a file, at a rate."""
+"""`millrace simulate`: sends the events of a simulated shop to Kafka or to a file, at a rate."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_DENSEST_PER_S: Final = 1_000.0  # above it simulated time runs faster than the clock: sessions under way would fill the memory
-_USERS_PER_RATE: Final = 100  # live shoppers for each event/s, so that nobody shops without pause
-_WARM_UP_MS: Final = 180_000  # sessions last about two minutes: by then as many end as begin
+_DENSEST_PER_S: Final = 1_000.0  # beyond it simulated time outruns the clock, and open sessions would fill the memory
+_USERS_PER_RATE: Final = 100  # live shoppers for each event/s, so that each pauses between events
+_WARM_UP_MS: Final = 180_000  # sessions last about two minutes: after it as many end as begin
 _SHARES: Final = ("fraud_share", "late_share", "out_of_order_share", "duplicate_share", "malformed_share")
-_WARM_UP_EVENTS: Final = 150_000  # but no more than one or two seconds of work
+_WARM_UP_EVENTS: Final = 150_000  # one or two seconds of work
 
 
 @dataclass
@@ -45,7 +45,7 @@ class _Sent:
 
     @property
     def events(self) -> int:
-        """Records on the source topics."""
+        """Return the number of records on the source topics."""
         return self.by_topic.total() - self.by_topic["labels"]
 
     def seconds(self) -> float:
@@ -74,12 +74,14 @@ Examples:
 @click.option(
     "--rate", type=click.FloatRange(min=0), default=500.0, show_default=True, help="Events a second; 0: as fast as it goes."
 )
-@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Stop after so long (of the clock).")
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Stop after so many seconds of real time.")
 @click.option("--events", type=click.IntRange(min=1), help="Stop after so many events.")
 @click.option("--to", "target", default="kafka", show_default=True, help="`kafka`, or a file for JSON lines.")
-@click.option("--seed", type=int, default=7, show_default=True, help="Same seed and options, same bytes.")
+@click.option("--seed", type=int, default=7, show_default=True, help="Same seed and options: same bytes.")
 @click.option(
-    "--live/--no-live", default=None, help="Event times are now, or start at --start. Default: live to Kafka, not to a file."
+    "--live/--no-live",
+    default=None,
+    help="Event times are the present, or start at --start. Default: live to Kafka, not live to a file.",
 )
 @click.option("--start", type=click.DateTime(), help="First event time (UTC) without --live.  [default: 2026-01-01]")
 @click.option(
@@ -99,11 +101,11 @@ Examples:
 @click.option("--duplicate-share", type=click.FloatRange(0, 0.5), default=0.005, show_default=True)
 @click.option("--malformed-share", type=click.FloatRange(0, 0.5), default=0.001, show_default=True)
 @click.option(
-    "--label-delay", type=click.FloatRange(min=0), help="Typical seconds until a truth is known.  [default: 10 live, else 7 days]"
+    "--label-delay", type=click.FloatRange(min=0), help="Typical delay of a label, in seconds.  [default: 10 live, else 7 days]"
 )
 @click.option("--intent-labels", is_flag=True, help="Put each event's intent on `labels` too.")
 def command(**given: Any) -> None:  # noqa: ANN401 (the options above, by name)
-    """Produce the events of a simulated shop, with its fraud and the truth about it."""
+    """Produce the events of a simulated shop with fraud, and their labels."""
     from stream_app.logs.ingest.pace import Pace
     from stream_app.logs.ingest.stopping import stop_on_signals
     from stream_app.reporting.progress import ProgressLine
@@ -123,12 +125,12 @@ def command(**given: Any) -> None:  # noqa: ANN401 (the options above, by name)
     click.echo(json.dumps(_summary(sent, seconds, interrupted=stop.is_set(), live=live, seed=options.seed)))
 
 
-def _produce(coming: Iterator[Arrival], sink: Sink, sent: _Sent, pace: Pace, progress: ProgressLine, *, live: bool) -> None:
+def _produce(events: Iterator[Arrival], sink: Sink, sent: _Sent, pace: Pace, progress: ProgressLine, *, live: bool) -> None:
     from stream_app.clock import SystemClock
     from stream_app.simulator.shop import LiveStamp, record_from_arrival
 
     clock, stamp = SystemClock(), LiveStamp()
-    for arrival in coming:
+    for arrival in events:
         if arrival.topic == "labels":
             sent.by_topic["labels"] += 1
         else:
@@ -178,7 +180,7 @@ def _sink(target: str, stack: ExitStack) -> Sink:
 
 
 def _total(given: dict[str, Any]) -> int | None:
-    """Return how many events are to be expected, None for no end."""
+    """Return the expected number of events; None: no end."""
     ends = [given["events"]] if given["events"] else []
     if given["seconds"] and given["rate"]:
         ends.append(int(given["rate"] * given["seconds"]))
@@ -192,7 +194,7 @@ def _ended(stop: Event, seconds: float | None) -> Callable[[], bool]:
 
     def ended() -> bool:
         nonlocal end_s
-        if end_s is None:  # asked before the first event: the time to get there does not count
+        if end_s is None:  # first call, before the first event: the warm-up does not count
             end_s = time.monotonic() + seconds
         return stop.is_set() or time.monotonic() >= end_s
 

@@ -1,4 +1,4 @@
-"""`millrace warm`: pays the first start's price now (compiling, loading the model once)."""
+"""`millrace warm`: compiles the features and loads the model, so that the next start is fast."""
 
 from __future__ import annotations
 

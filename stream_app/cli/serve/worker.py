@@ -1,4 +1,4 @@
-"""`millrace worker`: score events until told to stop."""
+"""`millrace worker`: scores events until a signal stops it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stream_app.config import child_environ
 
 __all__ = ["supervise", "worker"]
 
-_RESTARTABLE_AFTER_S: Final = 30.0  # a worker that lived so long has recovered; its next crash starts with a short pause again
+_RESTARTABLE_AFTER_S: Final = 30.0  # a worker that ran so long has recovered; the pauses start over
 _PAUSES_S: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 _NOT_RESTARTED: Final = (0, 2)  # stopped on purpose; wrong settings
 
@@ -28,17 +28,19 @@ _NOT_RESTARTED: Final = (0, 2)  # stopped on purpose; wrong settings
     "worker",
     epilog="""\b
 Examples:
-  millrace worker                       one worker; run one a core, they share the partitions
+  millrace worker                       one worker; start one for each core, they share the partitions
   millrace worker --restart             start again after a crash (a process manager does the same)
   MILLRACE_WORKER_WEB_PORT=8080 millrace worker      with /metrics and /healthz""",
 )
 @click.option("--restart", is_flag=True, help="Run the worker in a child process and start it again when it crashes.")
-@click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]), help="Least level logged.")
+@click.option(
+    "--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]), help="Lowest level to log."
+)
 def worker(restart: bool, log_level: str) -> None:
     """Score events: Kafka in, three answers out.
 
-    Crash-only: a worker that cannot go on ends with a non-zero status, and whoever starts it again goes on where the store
-    stands. SIGTERM and Ctrl-C finish what is in flight.
+    Crash-only: a worker that cannot continue exits with a non-zero status, and the next one continues at the positions in the
+    store. On SIGTERM and Ctrl-C it finishes the batches in flight.
     """
     settings = cli_settings()
     if restart:
@@ -53,9 +55,9 @@ def worker(restart: bool, log_level: str) -> None:
 
 
 def supervise(command: Sequence[str], environ: Mapping[str, str], pauses_s: Sequence[float] = _PAUSES_S) -> int:
-    """Run `command` again after each crash; a signal is passed on and ends it.
+    """Run `command` again after each crash; SIGTERM and SIGINT go to the child and end the loop.
 
-    It never gives up: what ails a worker (broker, Redis) comes back without it. The pauses grow to the last one and stay there.
+    It retries for ever: broker and Redis recover without it. The pauses grow up to the last one.
     """
     stopping = threading.Event()
     child: subprocess.Popen[bytes] | None = None
@@ -73,7 +75,7 @@ def supervise(command: Sequence[str], environ: Mapping[str, str], pauses_s: Sequ
     while not stopping.is_set():
         started = time.monotonic()
         child = subprocess.Popen([*die_with_parent(), *command], env=environ, start_new_session=True)
-        if stopping.is_set():  # the signal came before there was a child to pass it on to
+        if stopping.is_set():  # the signal came before the child existed
             child.terminate()
         status = child.wait()
         if stopping.is_set() or status in _NOT_RESTARTED:

@@ -29,5 +29,5 @@ def test_writing_makes_a_checkout_fresh_and_a_change_makes_it_stale(tmp_path: Pa
 
 def test_a_folder_that_is_no_checkout_is_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["docs", "--root", str(tmp_path)]) == 2
-    assert "no checkout of Millrace" in capsys.readouterr().err
+    assert "not a checkout of Millrace" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -88,7 +88,7 @@ def test_what_could_not_be_proved_is_said_and_is_an_exit_status(
 def test_what_can_be_no_users_id_is_refused(user: str) -> None:
     result = CliRunner().invoke(forget, [user])
     assert result.exit_code == 2
-    assert "can be no user's id" in result.stderr
+    assert "is not a valid user id" in result.stderr
 
 
 def test_help_shows_how() -> None:
