@@ -1,6 +1,6 @@
-"""Files as plain bytes, whatever they are compressed with: gzip or Zstandard, told by their first bytes.
+"""Read files that are plain or compressed with gzip or Zstandard; the first bytes of a file decide.
 
-A stream that ends early raises EOFError after the bytes before it, so that a file that was cut off is not taken for a short one.
+A stream that ends early raises EOFError after its bytes, so a truncated file is not mistaken for a short one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Final, cast
 
 from stream_app.errors import ConfigError
 
-__all__ = ["DAMAGE", "CompressedError", "plain_bytes"]
+__all__ = ["DAMAGE", "CompressedError", "decompressed"]
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
@@ -23,15 +23,15 @@ class CompressedError(Exception):
     """A Zstandard stream is damaged."""
 
 
-# What reading may raise for a damaged file.
+# Errors that reading a damaged file raises.
 DAMAGE: Final = (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError, CompressedError)
 
 
-def plain_bytes(raw: BinaryIO) -> BinaryIO:
-    """Return a file that reads what `raw`, which stands at its beginning, holds uncompressed.
+def decompressed(raw: BinaryIO) -> BinaryIO:
+    """Return a file that reads the decompressed content of `raw`, which is positioned at its beginning.
 
     Raises:
-        ConfigError: It is Zstandard, and the package for that is not installed.
+        ConfigError: The content is Zstandard, and the package `zstandard` is not installed.
     """
     magic = raw.read(4)
     raw.seek(0)
@@ -55,27 +55,27 @@ class _Zstandard(io.RawIOBase):
         self._raw = raw
         self._zstandard: Any = zstandard
         self._frame: Any = None
-        self._plain = b""
+        self._pending = b""
 
     def readable(self) -> bool:
-        """Tell that it can be read."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int:  # noqa: ANN401 (any writable buffer)
         """Fill the buffer with the next bytes; 0 at the end."""
-        while not self._plain:
+        while not self._pending:
             block = self._raw.read(_BLOCK)
             if not block:
                 if self._frame is not None:
                     raise EOFError("the Zstandard stream ends before its end mark")
                 return 0
-            self._plain = self._uncompressed(block)
-        count = min(len(buffer), len(self._plain))
-        buffer[:count] = self._plain[:count]
-        self._plain = self._plain[count:]
+            self._pending = self._decompress(block)
+        count = min(len(buffer), len(self._pending))
+        buffer[:count] = self._pending[:count]
+        self._pending = self._pending[count:]
         return count
 
-    def _uncompressed(self, block: bytes) -> bytes:
+    def _decompress(self, block: bytes) -> bytes:
         parts = []
         while block:
             if self._frame is None:

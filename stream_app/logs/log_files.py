@@ -20,13 +20,14 @@ import msgspec
 from stream_app.codec.decode import ANY_SKEW_MS, Decoder, decode_label
 from stream_app.errors import ConfigError, InputFileError, InvalidEventError
 from stream_app.events import Event, EventTimeMs, Label
-from stream_app.logs.compression import DAMAGE, plain_bytes
+from stream_app.logs.compression import DAMAGE, decompressed
 from stream_app.logs.event_table import EventTable, is_event_table, is_parquet
 from stream_app.logs.ingest.convert import Converter
 from stream_app.logs.ingest.importer import mapping_columns
 from stream_app.logs.ingest.mapping import LogMapping
+from stream_app.logs.ingest.open_rows import open_rows
 from stream_app.logs.ingest.parquet_rows import ParquetRows
-from stream_app.logs.ingest.rows import BadRow, open_rows
+from stream_app.logs.ingest.rows import BadRow
 from stream_app.logs.log_issues import LogIssues, time_jump
 from stream_app.logs.log_records import LABELS, TOPIC_CODES, LogRecord, at_broker
 
@@ -217,7 +218,7 @@ class LogFile:
         number, size = 0, max(1, self.path.stat().st_size)
         with self.path.open("rb") as raw:
             try:
-                for number, text in enumerate(plain_bytes(raw), 1):
+                for number, text in enumerate(decompressed(raw), 1):
                     self.rows = number
                     record = self._record(number, text)
                     if record is not None:

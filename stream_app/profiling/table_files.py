@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from stream_app.errors import ConfigError, InputFileError
-from stream_app.logs.compression import DAMAGE, plain_bytes
+from stream_app.logs.compression import DAMAGE, decompressed
 
 __all__ = ["Table", "read_table"]
 
@@ -74,7 +74,7 @@ def read_table(
         return _parquet(path, most_rows, on_progress)
     try:
         with path.open("rb") as raw:
-            text = io.TextIOWrapper(plain_bytes(raw), "utf-8-sig", errors="replace", newline="")
+            text = io.TextIOWrapper(decompressed(raw), "utf-8-sig", errors="replace", newline="")
             head = text.read(_SNIFFED)
             lines = _lines(head, text)
             if is_log or head.lstrip().startswith("{"):

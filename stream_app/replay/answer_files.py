@@ -12,7 +12,7 @@ import msgspec
 from stream_app.errors import InputFileError
 from stream_app.events import ANSWER_TOPICS, Source
 from stream_app.logs.answer_tables import answers_of
-from stream_app.logs.compression import DAMAGE, plain_bytes
+from stream_app.logs.compression import DAMAGE, decompressed
 from stream_app.logs.log_files import RecordLine
 from stream_app.logs.parquet_parts import parts_in
 
@@ -70,7 +70,7 @@ def _messages(topic: str, path: Path) -> Iterator[AnswerRecord]:
     done = 0
     with path.open("rb") as raw:
         try:
-            for text in plain_bytes(raw):
+            for text in decompressed(raw):
                 done += 1
                 value = text.rstrip(b"\n")
                 if value.startswith(_ENVELOPE):

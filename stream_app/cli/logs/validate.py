@@ -128,11 +128,11 @@ def _cut_off(report: ValidationReport) -> bool:
 
 def _is_json_lines(file: Path) -> bool:
     """Whether one of the first lines is one that Millrace wrote: the very first may be blank or garbled."""
-    from stream_app.logs.compression import DAMAGE, plain_bytes
+    from stream_app.logs.compression import DAMAGE, decompressed
 
     try:
         with file.open("rb") as raw:
-            return any(map(_is_record, islice(filter(bytes.strip, plain_bytes(raw)), _FIRST_LINES)))
+            return any(map(_is_record, islice(filter(bytes.strip, decompressed(raw)), _FIRST_LINES)))
     except DAMAGE:
         return False
     except OSError as err:
@@ -206,7 +206,7 @@ def _table_findings(
     """Look at the columns of the first rows; of a file that is no log of events, at its rows too."""
     from stream_app.cli.operate.features import mapped_columns
     from stream_app.logs.ingest.fields import used_columns
-    from stream_app.logs.ingest.rows import format_of
+    from stream_app.logs.ingest.open_rows import format_of
     from stream_app.profiling.columns import inspect_columns, time_column
     from stream_app.profiling.log_checks import leak_findings, rows_from_columns
     from stream_app.profiling.table_files import read_table

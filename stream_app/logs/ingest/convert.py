@@ -1,6 +1,6 @@
-"""One row to its records, by a mapping; or the reason why not. A row is taken whole or refused whole.
+"""Convert one row to its records by a mapping, or refuse the whole row with a reason.
 
-Each record is checked as the worker would check it: its bytes are decoded by the topic's own type before they are sent.
+Each record passes the worker's own check: its bytes are decoded by the type of the topic before they are sent.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NOT_IN_ID: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 class Produced(NamedTuple):
-    """One record of a row. `time_ms` is its event time, or when its label became known."""
+    """One record of a row. `time_ms` is the event time, or the time at which a label became known."""
 
     topic: str
     key: bytes
@@ -38,8 +38,8 @@ class Converter:
     """Converts rows of one file.
 
     Args:
-        mapping: What the rows become.
-        index: Column -> place in a row's cells; has all columns that the mapping uses.
+        mapping: The mapping.
+        index: Column -> position in a row's cells, for all columns that the mapping uses.
         file_stem: The file's name without suffix, for `{file}` in templates.
     """
 
@@ -49,10 +49,10 @@ class Converter:
         self._records = [_Record(record, index, file) for record in mapping.records]
 
     def convert(self, cells: Cells, row: int) -> list[Produced]:
-        """Return the row's records; none when the mapping says that unmatched rows are skipped.
+        """Return the row's records; an empty list for an unmatched row that the mapping skips.
 
         Raises:
-            InvalidEventError: The row is refused; the message says why.
+            InvalidEventError: The row is refused; the message is the reason.
         """
         produced = [record.convert(cells, row) for record in self._records if record.takes(cells)]
         if not produced and not self._skip_unmatched:
@@ -71,13 +71,13 @@ class _Record:
         self._is_label = record.topic == "labels"
 
     def takes(self, cells: Cells) -> bool:
-        """Whether the row has this record."""
+        """Whether this record of the mapping applies to the row."""
         return all(text_of(cells[place]) in values for place, values in self._where)
 
     def convert(self, cells: Cells, row: int) -> Produced:
         fields = {name: rule(cells, row) for name, rule in self._rules}
         try:
-            # Texts of a CSV become numbers where the type wants numbers; the encoded bytes are what is then checked.
+            # Texts of a CSV become numbers where the type has numbers; the check then decodes the encoded bytes.
             value = _encode(msgspec.convert(fields, self._kind, strict=False))
             event = self._decode(value)
         except msgspec.ValidationError as err:

@@ -1,6 +1,6 @@
-"""What a mapping may say about an event's fields, checked against the event's own type.
+"""Check the field rules of a mapping against the type of the event, before a row is read.
 
-So a misspelt field, a value outside a vocabulary, or a required field without a rule is found before a row is read.
+The check reports misspelt fields, values outside a vocabulary, and required fields without a rule.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ from stream_app.events import Label
 
 __all__ = ["PLACEHOLDER", "TARGETS", "UNITS", "field_problems", "used_columns"]
 
-# our topics that can be imported to -> the type of their values
+# topics that accept imports -> the type of their values
 TARGETS: Final[dict[str, type[msgspec.Struct]]] = {**EVENT_TYPES, "labels": Label}
 UNITS: Final = ("s", "ms", "us", "iso", "text")
 PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
-_BUILT_IN: Final = {"row", "file"}  # what a template may name beside columns
+_BUILT_IN: Final = {"row", "file"}  # names in a template that are not columns
 _COLUMN_KEYS: Final = {"column", "map", "default", "unit", "format", "time_zone", "plus_ms"}
 
 
 def field_problems(topic: object, fields: dict[str, Any]) -> list[str]:
-    """Return what is wrong with the field rules of one record; empty when all is well."""
+    """Return the problems of the field rules of one record; an empty list if there are none."""
     if not isinstance(topic, str) or topic not in TARGETS:
         return [f"topic is {topic!r}; it is one of {', '.join(TARGETS)}"]
     return _struct_problems(TARGETS[topic], fields, topic)
 
 
 def used_columns(rule: object) -> list[str]:
-    """Return the columns that a rule (or a table or list of rules) reads, in order, each once."""
-    found: dict[str, None] = {}
+    """Return the distinct columns that a rule (or a table or list of rules) reads, in order."""
+    columns: dict[str, None] = {}
     if isinstance(rule, str):
-        found.update(dict.fromkeys(name for name in PLACEHOLDER.findall(rule) if name not in _BUILT_IN))
+        columns.update(dict.fromkeys(name for name in PLACEHOLDER.findall(rule) if name not in _BUILT_IN))
     elif isinstance(rule, list):
         for part in rule:
-            found.update(dict.fromkeys(used_columns(part)))
+            columns.update(dict.fromkeys(used_columns(part)))
     elif isinstance(rule, dict):
-        named = rule.get("column", rule.get("each"))  # what `each` holds has columns of its own
+        named = rule.get("column", rule.get("each"))  # the rules below `each` read the columns of its objects
         parts = list(rule.values()) if named is None else [f"{{{named}}}"]
         for part in parts:
-            found.update(dict.fromkeys(used_columns(part)))
-    return list(found)
+            columns.update(dict.fromkeys(used_columns(part)))
+    return list(columns)
 
 
 def _struct_problems(kind: type[msgspec.Struct], fields: dict[str, Any], place: str) -> list[str]:
@@ -122,11 +122,11 @@ def _converts(value: object, kind: Any, place: str) -> list[str]:  # noqa: ANN40
 
 
 def _struct_in(kind: Any) -> type[msgspec.Struct] | None:  # noqa: ANN401
-    """Return the struct that a (annotated) list type holds, or None."""
+    """Return the struct inside an (annotated) list type, or None."""
     for part in typing.get_args(kind):
         if isinstance(part, type) and issubclass(part, msgspec.Struct):
             return part
-        found = _struct_in(part)
-        if found is not None:
-            return found
+        inner = _struct_in(part)
+        if inner is not None:
+            return inner
     return None

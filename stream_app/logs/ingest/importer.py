@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 from stream_app.errors import InputFileError, InvalidEventError
 from stream_app.logs.ingest.convert import Converter
 from stream_app.logs.ingest.fields import used_columns
+from stream_app.logs.ingest.open_rows import open_rows
 from stream_app.logs.ingest.refusals import Refusals
-from stream_app.logs.ingest.rows import BadRow, open_rows
+from stream_app.logs.ingest.rows import BadRow
 from stream_app.logs.ingest.state import ImportState, StateFile, head_of
 
 if TYPE_CHECKING:
@@ -92,8 +93,8 @@ def check_file(path: Path, mapping: LogMapping) -> None:
     """Check that a file is there, is of the mapping's format and has its columns; reads no row.
 
     Raises:
-        InputFileError: It is not, with the fix.
-        ConfigError: An extra is needed to read it.
+        InputFileError: The file is missing or unreadable, or lacks columns.
+        ConfigError: Reading it needs an extra that is not installed.
     """
     open_rows(path, mapping, mapping_columns(mapping)).close()
 
@@ -101,21 +102,21 @@ def check_file(path: Path, mapping: LogMapping) -> None:
 def import_file(
     plan: ImportPlan, sink: Sink, pace: Pace, on_progress: Callable[[int, RowSource], None], chunk_rows: int = _CHUNK_ROWS
 ) -> ImportSummary:
-    """Import a file, from its first row or behind what an interrupted run had done.
+    """Import a file from its first row, or from the position of an interrupted run.
 
     Args:
-        plan: What to import.
-        sink: Where records go; closed by the caller.
-        pace: Holds rows to a rate.
-        on_progress: Called after each chunk with the number of rows done and the open file.
-        chunk_rows: Rows between two looks at the clock, the signals and the progress.
+        plan: The import.
+        sink: Receives the records; the caller closes it.
+        pace: Limits the rate of rows.
+        on_progress: Called after each chunk with the number of rows and the open file.
+        chunk_rows: Rows between two checks of clock, signals and progress.
 
     Returns:
-        The summary. If it was stopped before the end, the state is kept and the next run goes on.
+        The summary. After an early stop the state stays, and the next run resumes.
 
     Raises:
         InputFileError: The file is missing, damaged, or lacks columns; rows before the damage are sent and counted in the state.
-        BrokerUnavailableError: Records were not acknowledged; the state stands at the last checkpoint.
+        BrokerUnavailableError: Records were not acknowledged; the state is that of the last checkpoint.
     """
     source = open_rows(plan.path, plan.mapping, mapping_columns(plan.mapping))
     try:

@@ -1,7 +1,7 @@
-"""Rows of a file of JSON lines, plain or compressed: of each object the values that a mapping names, nested ones by dotted names.
+"""Read the rows of a file of JSON lines, plain or compressed: the values that a mapping names, nested ones by dotted names.
 
-A row is a line that is not blank. Lines need not have the same fields: what a line lacks is None, as null is. A line that is no
-JSON object is handed over as a BadRow, never dropped; a file that was cut off gives its rows up to there, then raises.
+Each non-blank line is a row. Lines may have different fields; a missing field is None, as null is. A line that is not a JSON
+object becomes a BadRow. A truncated file yields its rows up to the cut, then raises.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 import msgspec
 
 from stream_app.errors import InputFileError
-from stream_app.logs.compression import DAMAGE, plain_bytes
+from stream_app.logs.compression import DAMAGE, decompressed
 from stream_app.logs.ingest.rows import BadRow, damage, in_chunks
 from stream_app.logs.ingest.rules import value_at
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 __all__ = ["JsonRows"]
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-_FIRST_LINES: Final = 100  # a log whose first hundred lines are no objects is no log of JSON lines
-_SHOWN_BYTES: Final = 500
-_SHOWN_NAMES: Final = 30
+_FIRST_LINES: Final = 100  # a file without an object in its first hundred lines is not a log of JSON lines
+_EXCERPT_BYTES: Final = 500
+_LISTED_NAMES: Final = 30
 
 _decode: Final = msgspec.json.Decoder().decode
 
 
 class JsonRows:
-    """Rows of JSON lines: tuples of the used fields' values, None where a line has none."""
+    """Rows of JSON lines: tuples of the values of the used fields, None where a line has no value."""
 
     def __init__(self, path: Path, mapping: LogMapping, used: Sequence[str]) -> None:
         self._path = path
@@ -48,11 +48,11 @@ class JsonRows:
         self._raw: BinaryIO = path.open("rb")
 
     def done_ratio(self) -> float:
-        """Return how much of the file has been read, by its (compressed) bytes."""
+        """Return the share of the (compressed) bytes that has been read."""
         return 1.0 if self._raw.closed else min(1.0, self._raw.tell() / self._size)
 
     def never_filled(self) -> list[str]:
-        """Return the used fields that no row so far had a value in."""
+        """Return the used fields without a value in any row so far."""
         return list(self._never_filled)
 
     def close(self) -> None:
@@ -67,20 +67,20 @@ class JsonRows:
         try:
             for text in _lines(self._raw):
                 self._rows += 1
-                found = _object_in(text)
-                yield found if isinstance(found, BadRow) else self._cells(found)
+                row = _object_in(text)
+                yield row if isinstance(row, BadRow) else self._cells(row)
         except DAMAGE as err:
             yield damage(err, self._path, self._rows, self._raw.tell(), self._size)
 
-    def _cells(self, found: dict[str, Any]) -> Cells:
-        cells = tuple(value_at(found, name, path) for name, path in self._paths)
+    def _cells(self, row: dict[str, Any]) -> Cells:
+        cells = tuple(value_at(row, name, path) for name, path in self._paths)
         if self._never_filled:
             for name in [name for name in self._never_filled if cells[self.index[name]] is not None]:
                 del self._never_filled[name]
         return cells
 
     def _check_beginning(self, mapping: LogMapping) -> None:
-        """Refuse what is no file of JSON lines, or of lines that have none of the fields that the mapping uses."""
+        """Refuse files that are not JSON lines, and lines that have none of the fields that the mapping uses."""
         first: list[dict[str, Any] | BadRow] = []
         with self._path.open("rb") as raw:
             try:
@@ -88,24 +88,24 @@ class JsonRows:
             except DAMAGE as err:
                 if not first:
                     raise damage(err, self._path, 0, raw.tell(), self._size) from err
-        objects = [found for found in first if not isinstance(found, BadRow)]
+        objects = [row for row in first if not isinstance(row, BadRow)]
         if not objects:
             wrong = next((f"; the first is {bad.text[:60]!r}" for bad in first if isinstance(bad, BadRow)), "")
             raise InputFileError(
                 f"{self._path}: none of its first {len(first)} lines is a JSON object{wrong}. The mapping {mapping.origin} reads "
                 "one object a line: of a list, or of objects over several lines, `jq -c` makes such lines"
             )
-        if not any(value_at(found, name, path) is not None for found in objects for name, path in self._paths):
-            there = list(dict.fromkeys(name for found in objects for name in _names_in(found)))[:_SHOWN_NAMES]
+        if not any(value_at(row, name, path) is not None for row in objects for name, path in self._paths):
+            names = list(dict.fromkeys(name for row in objects for name in _names_in(row)))[:_LISTED_NAMES]
             raise InputFileError(
                 f"{self._path}: its first {len(first)} lines have none of the fields {', '.join(self.index)} that the mapping "
-                f"{mapping.origin} uses; they have {', '.join(there)}. Correct the mapping"
+                f"{mapping.origin} uses; they have {', '.join(names)}. Correct the mapping"
             )
 
 
 def _lines(raw: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines that are not blank, without a byte-order mark."""
-    for number, line in enumerate(plain_bytes(raw)):
+    """Yield the non-blank lines, without a byte-order mark."""
+    for number, line in enumerate(decompressed(raw)):
         text = line if number else line.removeprefix(_BYTE_ORDER_MARK)
         if not text.isspace():
             yield text
@@ -113,20 +113,20 @@ def _lines(raw: BinaryIO) -> Iterator[bytes]:
 
 def _object_in(text: bytes) -> dict[str, Any] | BadRow:
     try:
-        found = _decode(text)
+        value = _decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError) as err:
-        return BadRow(f"not JSON: {err}", _shown(text))
+        return BadRow(f"not JSON: {err}", _excerpt(text))
     except RecursionError:
-        return BadRow("the JSON is nested too deeply", _shown(text))
-    return found if isinstance(found, dict) else BadRow(f"no JSON object, but a {type(found).__name__}", _shown(text))
+        return BadRow("the JSON is nested too deeply", _excerpt(text))
+    return value if isinstance(value, dict) else BadRow(f"no JSON object, but a {type(value).__name__}", _excerpt(text))
 
 
-def _shown(text: bytes) -> str:
-    return text[:_SHOWN_BYTES].decode(errors="replace").rstrip()
+def _excerpt(text: bytes) -> str:
+    return text[:_EXCERPT_BYTES].decode(errors="replace").rstrip()
 
 
-def _names_in(found: dict[str, Any], before: str = "") -> Iterator[str]:
-    for name, value in found.items():
+def _names_in(row: dict[str, Any], before: str = "") -> Iterator[str]:
+    for name, value in row.items():
         if isinstance(value, dict):
             yield from _names_in(value, f"{before}{name}.")
         else:

@@ -1,7 +1,7 @@
-"""A mapping: how the rows of a file become events. One TOML file, checked as a whole before a row is read.
+"""Read a mapping: the TOML file that turns rows of a file into events. It is checked as a whole before a row is read.
 
-`docs/imports.md` describes the format for those who write one. Here the text becomes typed values; `rules.py` turns those into
-functions of a row.
+`docs/imports.md` describes the format. This module turns the text into typed values; `rules.py` turns these into functions of a
+row.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _RECORD_KEYS: Final = {"topic", "where", "fields"}
 
 @dataclass(frozen=True, slots=True)
 class SourceFormat:
-    """How the file is written; all but `format` is of CSV.
+    """The format of the file; all fields but `format` apply to CSV.
 
-    `columns` names them where there is no header; an empty `format` goes by the file's name and first bytes.
+    `columns` names the columns of a file without header. With an empty `format` the file's name and first bytes decide.
     """
 
     format: Literal["", "csv", "jsonl", "parquet"] = ""
@@ -43,7 +43,7 @@ class SourceFormat:
 
 @dataclass(frozen=True, slots=True)
 class RecordMapping:
-    """One event (or label) of a row: its topic, which rows have it (column -> allowed texts), and a rule for each field."""
+    """One event (or label) of a row: its topic, a filter (column -> allowed texts), and a rule for each field."""
 
     topic: str
     where: dict[str, frozenset[str]]
@@ -52,7 +52,7 @@ class RecordMapping:
 
 @dataclass(frozen=True, slots=True)
 class LogMapping:
-    """A checked mapping. `origin` is where it was read from; `text` its source, by which a resumed import knows it again."""
+    """A checked mapping. `origin` names its source; `text` is its text, which identifies it when an import resumes."""
 
     name: str
     description: str
@@ -64,16 +64,16 @@ class LogMapping:
 
 
 def packaged_mappings() -> list[str]:
-    """Return the names of the mappings that come with Millrace."""
+    """Return the names of the mappings that Millrace ships."""
     folder = resources.files("stream_app.logs.ingest") / "mappings"
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
 def load_mapping(name_or_file: str) -> LogMapping:
-    """Read and check a packaged mapping by name, or one from a file.
+    """Read and check a mapping: a packaged one by name, or a file.
 
     Raises:
-        ConfigError: There is none, or it is wrong; the message lists every problem.
+        ConfigError: The mapping does not exist or is wrong; the message lists every problem.
     """
     origin, text = _read(name_or_file)
     try:

@@ -1,6 +1,6 @@
-"""Sends no faster than a rate, and reports progress now and then, on a monotonic clock.
+"""Limit a sender to a rate, on a monotonic clock.
 
-A pace never catches up more than a second of lost time, so that a stall is not followed by a flood.
+A pace catches up at most one second of lost time, so a stall is not followed by a flood.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Pace"]
 
-_FORGIVEN_S: Final = 1.0
+_CATCH_UP_S: Final = 1.0
 
 
 class Pace:
-    """Holds a sender to `per_s` units a second; 0 means as fast as it can."""
+    """Limits a sender to `per_s` units per second; 0 means no limit."""
 
     def __init__(
         self,
@@ -28,14 +28,14 @@ class Pace:
         self._gap_s = 1.0 / per_s if per_s else 0.0
         self._now_s = now_s
         self._sleep = sleep
-        self._due_s: float | None = None  # the first one goes at once, whenever it comes
+        self._due_s: float | None = None  # the first unit goes at once
 
     def wait(self, units: int = 1) -> None:
         """Wait until the next `units` may be sent."""
         if not self._gap_s:
             return
         now_s = self._now_s()
-        due_s = now_s if self._due_s is None else max(self._due_s, now_s - _FORGIVEN_S)
+        due_s = now_s if self._due_s is None else max(self._due_s, now_s - _CATCH_UP_S)
         if due_s > now_s:
             self._sleep(due_s - now_s)
         self._due_s = due_s + units * self._gap_s

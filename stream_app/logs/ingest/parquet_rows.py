@@ -1,7 +1,7 @@
-"""Rows of a Parquet file, by row groups, only the columns that are used.
+"""Read the used columns of a Parquet file by row groups.
 
-Timestamps and dates come as epoch milliseconds (a timestamp without a zone as if its wall clock were UTC: `time_zone`
-corrects it). pyarrow is an extra; without it the error says how to get it.
+Timestamps and dates become epoch milliseconds. A timestamp without a zone is read as UTC; `time_zone` in the mapping corrects it.
+pyarrow is an extra; without it the error says how to install it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["ParquetRows"]
 
 
 class ParquetRows:
-    """Rows of a Parquet file: tuples of the used columns' values, None for nulls."""
+    """Rows of a Parquet file: tuples of the values of the used columns, None for nulls."""
 
     def __init__(self, path: Path, mapping: LogMapping, used: list[str]) -> None:
         try:
@@ -52,15 +52,15 @@ class ParquetRows:
         self.total_rows: int | None = self._file.metadata.num_rows
 
     def done_ratio(self) -> float:
-        """Return how much of the file has been read, by its rows."""
+        """Return the share of the rows that has been read."""
         return self._rows / self.total_rows if self.total_rows else 1.0
 
     def never_filled(self) -> list[str]:
-        """Return none: a row has all columns of the file."""
+        """Return an empty list: each row has all columns."""
         return []
 
     def row_groups(self) -> Iterator[int]:
-        """Yield behind how many rows each row group ends: reading may begin there without reading what is before."""
+        """Yield the row number at which each row group ends; reading can start there without reading earlier groups."""
         rows = 0
         for group in range(self._file.metadata.num_row_groups):
             rows += self._file.metadata.row_group(group).num_rows
@@ -71,7 +71,7 @@ class ParquetRows:
         self._file.close()
 
     def chunks(self, skip: int, size: int) -> Iterator[list[Cells | BadRow]]:
-        """Yield all rows after the first `skip`, at most `size` at a time; whole row groups before it are not read."""
+        """Yield all rows after the first `skip`, at most `size` at a time, without reading row groups that end before."""
         metadata = self._file.metadata
         for group in range(metadata.num_row_groups):
             rows = metadata.row_group(group).num_rows
@@ -80,10 +80,10 @@ class ParquetRows:
                 continue
             for batch in self._batches(group, size):
                 values = self._values(batch)
-                passed = max(0, skip - self._rows)
+                first = max(0, skip - self._rows)
                 self._rows += len(values)
-                if passed < len(values):
-                    yield values[passed:]
+                if first < len(values):
+                    yield values[first:]
 
     def _batches(self, group: int, size: int) -> Iterator[Any]:
         try:

@@ -1,6 +1,6 @@
-"""The rows that were refused: counted by reason, with the first row numbers, and written down one by one if a file is named.
+"""Count refused rows by reason, with their first row numbers; write each to a file if one is named.
 
-Reasons are bounded: a file that is wrong in a thousand ways must not fill the memory or the summary.
+The number of reasons is bounded: a file with a thousand kinds of errors must not fill memory or the summary.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Refusals:
     """Counts refused rows.
 
     Args:
-        by_reason: What an interrupted run had counted.
-        path: File of JSON lines `{"row", "reason", "cells"}`; None: none.
-        resume_at: Bytes of that file that belong to the interrupted run; None starts it anew.
+        by_reason: Counts of an interrupted run.
+        path: File of JSON lines `{"row", "reason", "cells"}`; None: no file.
+        resume_at: Length of that file in bytes at the interruption; None starts a new file.
     """
 
     def __init__(
@@ -35,37 +35,37 @@ class Refusals:
         self._encode = msgspec.json.Encoder(enc_hook=str).encode
         self._file = None
         if path is not None:
-            going_on = resume_at is not None and path.exists()
+            resumes = resume_at is not None and path.exists()
             try:
-                self._file = path.open("r+b" if going_on else "wb")
+                self._file = path.open("r+b" if resumes else "wb")
             except OSError as err:
                 raise ConfigError(f"cannot write {path}: {err.strerror}. Name a file in a folder that exists") from err
-            if going_on:
+            if resumes:
                 self._file.seek(resume_at or 0)
                 self._file.truncate()
 
     @property
     def count(self) -> int:
-        """How many rows were refused."""
+        """Number of refused rows."""
         return sum(entry["count"] for entry in self.by_reason.values())
 
     def add(self, row: int, reason: str, cells: object) -> None:
         """Count one row."""
-        known = reason if reason in self.by_reason or len(self.by_reason) < _MOST_REASONS else _OTHER
-        entry = self.by_reason.setdefault(known, {"count": 0, "first_rows": []})
+        label = reason if reason in self.by_reason or len(self.by_reason) < _MOST_REASONS else _OTHER
+        entry = self.by_reason.setdefault(label, {"count": 0, "first_rows": []})
         entry["count"] += 1
         if len(entry["first_rows"]) < _FIRST_ROWS:
             entry["first_rows"].append(row)
         if self._file is not None:
-            shown = (
+            texts = (
                 [str(cell).encode("utf-8", "replace").decode() for cell in cells]
                 if isinstance(cells, list | tuple)
                 else str(cells)
             )
-            self._file.write(self._encode({"row": row, "reason": reason, "cells": shown}) + b"\n")
+            self._file.write(self._encode({"row": row, "reason": reason, "cells": texts}) + b"\n")
 
     def flush(self) -> int:
-        """Write what is buffered; return the file's length in bytes (0 without one)."""
+        """Flush the file; return its length in bytes (0 without a file)."""
         if self._file is None:
             return 0
         self._file.flush()

@@ -1,7 +1,6 @@
-"""Rows of a file in chunks: what all formats share, and CSV. What cannot be read as a row is a BadRow, never dropped.
+"""Read the rows of a file in chunks: the parts that all formats share, and CSV. An unreadable row becomes a BadRow.
 
-Rows are numbered from 1, without the header and without blank lines. A file that was cut off gives its rows up to there, then
-raises.
+Rows are numbered from 1; the header and blank lines do not count. A truncated file yields its rows up to the cut, then raises.
 """
 
 from __future__ import annotations
@@ -9,10 +8,10 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TextIO
 
 from stream_app.errors import InputFileError
-from stream_app.logs.compression import DAMAGE, plain_bytes
+from stream_app.logs.compression import DAMAGE, decompressed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,26 +20,22 @@ if TYPE_CHECKING:
     from stream_app.logs.ingest.mapping import LogMapping, SourceFormat
     from stream_app.logs.ingest.rules import Cells
 
-__all__ = ["BadRow", "CsvRows", "RowSource", "check_columns", "damage", "format_of", "in_chunks", "open_rows"]
-
-_PARQUET_MAGIC: Final = b"PAR1"
-_JSON_LINES: Final = (".jsonl", ".ndjson")  # how such a file's name ends, before what it is compressed with
-_COMPRESSED: Final = (".gz", ".zst")
+__all__ = ["BadRow", "CsvRows", "RowSource", "check_columns", "damage", "in_chunks"]
 
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """Stands in a row's place when the file has no readable row there."""
+    """Takes the place of a row that cannot be read."""
 
     reason: str
     text: str = ""
 
 
 class RowSource(Protocol):
-    """A file's rows."""
+    """The rows of a file."""
 
-    index: dict[str, int]  # column -> place in the cells
-    total_rows: int | None  # None: not known before the end
+    index: dict[str, int]  # column -> position in the cells
+    total_rows: int | None  # None: unknown before the end
 
     def chunks(self, skip: int, size: int) -> Iterator[list[Cells | BadRow]]:
         """Yield all rows after the first `skip`, in order, at most `size` at a time.
@@ -55,7 +50,7 @@ class RowSource(Protocol):
         ...
 
     def never_filled(self) -> list[str]:
-        """Return the used columns that no row so far had a value in, where a row may lack columns; else none."""
+        """Return the used columns without a value in any row so far; none in formats whose rows have all columns."""
         ...
 
     def close(self) -> None:
@@ -63,69 +58,19 @@ class RowSource(Protocol):
         ...
 
 
-def open_rows(path: Path, mapping: LogMapping, used: list[str]) -> RowSource:
-    """Open a file as the mapping says, or as its name and first bytes say.
-
-    Args:
-        path: The file.
-        mapping: Its source section says how it is written.
-        used: The columns that will be read.
+def check_columns(path: Path, mapping: LogMapping, used: list[str], columns: list[str]) -> None:
+    """Check that the file has each column that the mapping uses exactly once.
 
     Raises:
-        InputFileError: Missing, empty, unreadable, or without columns that the mapping uses.
-        ConfigError: Parquet without pyarrow.
+        InputFileError: A column is missing or repeated; the message names these and the columns of the file.
     """
-    form = format_of(path, mapping)
-    if form == "parquet":
-        from stream_app.logs.ingest.parquet_rows import ParquetRows
-
-        return ParquetRows(path, mapping, used)
-    if form == "jsonl":
-        from stream_app.logs.ingest.json_rows import JsonRows
-
-        return JsonRows(path, mapping, used)
-    return CsvRows(path, mapping, used)
-
-
-def format_of(path: Path, mapping: LogMapping) -> Literal["csv", "jsonl", "parquet"]:
-    """Return how a file is written: as the mapping says, or as the file's name and first bytes say.
-
-    Raises:
-        InputFileError: It is missing, empty, or evidently not what the mapping says.
-    """
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-    except OSError as err:
-        raise InputFileError(f"cannot read {path}: {err.strerror}. Name a CSV, JSON lines or Parquet file") from err
-    if not magic:
-        raise InputFileError(f"{path} is empty (0 bytes); was its download cut off?")
-    told = mapping.source.format
-    if magic == _PARQUET_MAGIC:
-        if told not in ("", "parquet"):
-            raise InputFileError(f"{path} is a Parquet file, but the mapping {mapping.origin} says {told}: use another mapping")
-        return "parquet"
-    if told == "parquet":
-        raise InputFileError(f"{path} is no Parquet file (it begins with {magic!r}); the mapping {mapping.origin} needs one")
-    name = path.name.lower()
-    for suffix in _COMPRESSED:
-        name = name.removesuffix(suffix)
-    return told or ("jsonl" if name.endswith(_JSON_LINES) else "csv")
-
-
-def check_columns(path: Path, mapping: LogMapping, used: list[str], there: list[str]) -> None:
-    """Check that the file has the columns that the mapping uses, each once.
-
-    Raises:
-        InputFileError: It has not; the message names those that are missing and those that are there.
-    """
-    missing = [column for column in used if column not in there]
+    missing = [column for column in used if column not in columns]
     if missing:
         raise InputFileError(
             f"{path} lacks the columns {', '.join(missing)} that the mapping {mapping.origin} uses; it has "
-            f"{', '.join(there)}. Correct the mapping, or its delimiter and header"
+            f"{', '.join(columns)}. Correct the mapping, or its delimiter and header"
         )
-    twice = [column for column in used if there.count(column) > 1]
+    twice = [column for column in used if columns.count(column) > 1]
     if twice:
         raise InputFileError(f"{path} has the columns {', '.join(twice)} more than once; rename them in its header")
 
@@ -134,7 +79,7 @@ def in_chunks(rows: Iterator[Cells | BadRow | InputFileError], skip: int, size: 
     """Cut the rows after the first `skip` into lists of at most `size`.
 
     Raises:
-        InputFileError: The one that stands among the rows, after those before it.
+        InputFileError: An error among the rows, after the rows before it.
     """
     chunk: list[Cells | BadRow] = []
     for number, row in enumerate(rows, 1):
@@ -153,7 +98,7 @@ def in_chunks(rows: Iterator[Cells | BadRow | InputFileError], skip: int, size: 
 
 
 def damage(err: Exception, path: Path, rows: int, at: int, size: int) -> InputFileError:
-    """Say why a file cannot be read any further: one of `compressed.DAMAGE`, after so many rows, at a byte of its size."""
+    """Describe an error of `compression.DAMAGE` after `rows` rows, at byte `at` of `size`."""
     where = f"after row {rows} (about byte {at:,} of {size:,})"
     if isinstance(err, EOFError):
         return InputFileError(
@@ -164,7 +109,7 @@ def damage(err: Exception, path: Path, rows: int, at: int, size: int) -> InputFi
 
 
 class CsvRows:
-    """Rows of a CSV file: lists of texts, as many as there are columns."""
+    """Rows of a CSV file: lists of texts, one per column."""
 
     def __init__(self, path: Path, mapping: LogMapping, used: list[str]) -> None:
         self._path = path
@@ -186,11 +131,11 @@ class CsvRows:
         self.total_rows: int | None = None
 
     def done_ratio(self) -> float:
-        """Return how much of the file has been read, by its (compressed) bytes."""
+        """Return the share of the (compressed) bytes that has been read."""
         return 1.0 if self._raw.closed else min(1.0, self._raw.tell() / self._size)
 
     def never_filled(self) -> list[str]:
-        """Return none: a row has all columns of the file."""
+        """Return an empty list: each row has all columns."""
         return []
 
     def close(self) -> None:
@@ -237,10 +182,10 @@ class CsvRows:
 
 
 def _text(raw: BinaryIO, encoding: str) -> TextIO:
-    plain = plain_bytes(raw)
-    # A byte-order mark is no part of the first column's name; bytes outside of the encoding refuse their row, not the file.
+    content = decompressed(raw)
+    # The byte-order mark is not part of the first column's name. Bytes outside the encoding refuse their row, not the file.
     utf8 = encoding.lower().replace("_", "-") in ("utf-8", "utf8")
-    return io.TextIOWrapper(plain, "utf-8-sig" if utf8 else encoding, errors="surrogateescape", newline="")
+    return io.TextIOWrapper(content, "utf-8-sig" if utf8 else encoding, errors="surrogateescape", newline="")
 
 
 def _dialect(source: SourceFormat) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Field rules as functions of a row, built once for a file so that a row costs a few calls and no parsing.
+"""Compile the field rules of a mapping to functions of a row, once per file, so that a row needs no parsing of rules.
 
-A rule raises InvalidEventError with a reason for a person when the row does not fit it.
+A rule raises InvalidEventError with a readable reason when the row does not fit.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from stream_app.logs.ingest.fields import PLACEHOLDER, used_columns
 
 __all__ = ["Cells", "Rule", "rule_from_spec", "text_of", "value_at"]
 
-Cells = Sequence[Any]  # texts of a CSV row, values of a Parquet row or of a JSON line; None where there is nothing
-Rule = Callable[[Cells, int], object]  # of the cells and the row's number, 1 for the first
+Cells = Sequence[Any]  # texts of a CSV row, or values of a Parquet row or a JSON line; None for a missing value
+Rule = Callable[[Cells, int], object]  # arguments: the cells, and the row's number from 1
 
 _SCALE: Final = {"s": 1_000, "ms": 1, "us": 0.001}
 
 
 def text_of(value: Any) -> str:  # noqa: ANN401 (a cell, or a value of a mapping)
-    """Return the text by which `where`, `map` and templates know a value: of a truth value `true` or `false`."""
+    """Return the text of a value for `where`, `map` and templates; booleans become `true` or `false`."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)
 
 
-def value_at(found: dict[str, Any], name: str, path: Sequence[str]) -> Any:  # noqa: ANN401 (any JSON)
-    """Return what stands under a dotted name, or None; a field whose own name has the dots comes first.
+def value_at(fields: dict[str, Any], name: str, path: Sequence[str]) -> Any:  # noqa: ANN401 (any JSON)
+    """Return the value at a dotted name, or None; a field whose own name contains the dots takes precedence.
 
     Args:
-        found: An object.
-        name: As `user.id`, or `tags.0` for the first of a list.
-        path: The name's parts.
+        fields: A JSON object.
+        name: A name such as `user.id`, or `tags.0` for the first entry of a list.
+        path: The parts of the name.
     """
-    value: Any = found.get(name)
+    value: Any = fields.get(name)
     if value is not None or len(path) == 1:
         return value
-    value = found
+    value = fields
     for part in path:
         if isinstance(value, dict):
             value = value.get(part)
@@ -54,10 +54,11 @@ def rule_from_spec(spec: object, index: dict[str, int], file: str) -> Rule:
     """Return the function of a checked rule.
 
     Args:
-        spec: What the mapping says: a template, a constant, a column's table, a table of rules (for each object of a list, if it
-            says so), or a list of them.
-        index: Column -> place in the cells.
-        file: What `{file}` stands for.
+        spec: The rule: a template, a constant, the table of a column, a table of rules (with `each`: for each object of a list),
+        or
+            a list of rules.
+        index: Column -> position in the cells.
+        file: The value of `{file}`.
     """
     if isinstance(spec, str):
         return _template(spec, index, file)
@@ -84,9 +85,9 @@ def _each(spec: dict[str, Any], index: dict[str, int], file: str) -> Rule:
 
     def of_each(cells: Cells, row: int) -> list[object]:
         objects = _filled(cells[place], column)
-        if not isinstance(objects, list) or not all(isinstance(found, dict) for found in objects):
+        if not isinstance(objects, list) or not all(isinstance(entry, dict) for entry in objects):
             raise InvalidEventError(f"column {column} holds no list of objects, but {str(objects)[:40]!r}")
-        return [rule([value_at(found, name, path) for name, path in paths], row) for found in objects]
+        return [rule([value_at(entry, name, path) for name, path in paths], row) for entry in objects]
 
     return of_each
 
@@ -100,18 +101,18 @@ def _template(text: str, index: dict[str, int], file: str) -> Rule:
         if name == "row":
             return lambda _cells, row: f"{before}{row}{after}"
         place = index[name]
-        return lambda cells, _row: f"{before}{_told(cells[place], name)}{after}"
+        return lambda cells, _row: f"{before}{_template_text(cells[place], name)}{after}"
 
     def fill(cells: Cells, row: int) -> str:
         return "".join(
-            part if not number % 2 else str(row) if part == "row" else _told(cells[index[part]], part)
+            part if not number % 2 else str(row) if part == "row" else _template_text(cells[index[part]], part)
             for number, part in enumerate(parts)
         )
 
     return fill
 
 
-def _told(value: Any, column: str) -> str:  # noqa: ANN401 (a cell)
+def _template_text(value: Any, column: str) -> str:  # noqa: ANN401 (a cell)
     if isinstance(value, str) and value:
         return value
     if isinstance(value, dict | list):
@@ -148,10 +149,10 @@ def _converter(spec: dict[str, Any], column: str) -> Callable[[Any], object]:
 
 def _mapped(values: dict[str, Any], column: str) -> Callable[[Any], object]:
     def look_up(value: Any) -> object:  # noqa: ANN401 (a cell)
-        found = values.get(text_of(value))
-        if found is None:
+        mapped = values.get(text_of(value))
+        if mapped is None:
             raise InvalidEventError(f"column {column}: {text_of(value)[:40]!r} is not in its map ({', '.join(values)})")
-        return found
+        return mapped
 
     return look_up
 
@@ -159,11 +160,11 @@ def _mapped(values: dict[str, Any], column: str) -> Callable[[Any], object]:
 def _number_time(spec: dict[str, Any], column: str) -> Callable[[Any], int]:
     scale, zone = _SCALE[spec["unit"]], spec.get("time_zone")
 
-    # The clock on the wall of that zone, written as if it were UTC: what a Parquet timestamp without a zone holds.
+    # A Parquet timestamp without a zone holds local time as if it were UTC.
     wall = None if zone is None else ZoneInfo(zone)
 
     def to_ms(value: Any) -> int:  # noqa: ANN401 (a cell)
-        if isinstance(value, bool):  # which Python takes for 0 or 1
+        if isinstance(value, bool):  # Python would read it as 0 or 1
             raise InvalidEventError(f"column {column}: {str(value).lower()} is no time in {spec['unit']}")
         try:
             time_ms = round((float(value) if isinstance(value, float) or "." in str(value) else int(value)) * scale)

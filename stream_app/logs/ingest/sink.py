@@ -1,9 +1,9 @@
-"""Where produced records go: Kafka, or a file of JSON lines. Both count, and both say when all so far is safe.
+"""Write records to Kafka or to a file of JSON lines.
 
-`send` only queues. After `flush` returned, everything sent before is acknowledged by the broker (or written to the file); a
-record that was refused makes `flush`, or an earlier `send`, raise. Topic names are ours, without prefix; the Kafka sink adds it.
+`send` only queues. When `flush` returns, the broker has acknowledged (or the file contains) every record sent before; a refused
+record makes `flush`, or an earlier `send`, raise. Topic names are without prefix; the Kafka sink adds it.
 
-The JSON lines are `{"topic", "key", "value", "time_ms"}`. A value that is no UTF-8 text stands as `value_base64` instead.
+The JSON lines are `{"topic", "key", "value", "time_ms"}`, with `value_base64` for a value that is not UTF-8 text.
 """
 
 from __future__ import annotations
@@ -22,43 +22,43 @@ if TYPE_CHECKING:
 
 __all__ = ["JsonlSink", "KafkaSink", "NullSink", "Sink"]
 
-_LINGER_MS: Final = 5  # batches fill within it at any rate that matters; a live event waits no longer
+_LINGER_MS: Final = 5  # enough to fill batches at high rates; bounds the delay of a live event
 _CONNECT_S: Final = 10.0
-_GIVE_UP_MS: Final = 120_000  # a broker that restarts is back in seconds; after two minutes an operator is needed
+_GIVE_UP_MS: Final = 120_000  # a restarting broker returns in seconds; a longer outage needs an operator
 _QUEUE_RECORDS: Final = 100_000
 
 
 class Sink(Protocol):
-    """Takes records of our topics."""
+    """Receives records."""
 
     def send(self, topic: str, key: bytes, value: bytes, time_ms: int) -> None:
         """Queue one record. Blocks while the queue is full."""
         ...
 
     def flush(self) -> None:
-        """Wait until everything sent is safe.
+        """Wait until every record sent is acknowledged or written.
 
         Raises:
-            BrokerUnavailableError: It is not, and will not be.
+            BrokerUnavailableError: The broker did not acknowledge a record in time.
         """
         ...
 
     def position(self) -> int:
-        """Return what `resume` needs to continue after all that is safe; meaningful after `flush`."""
+        """Return the position from which a later run resumes; meaningful after `flush`."""
         ...
 
     def close(self) -> None:
-        """Give everything back without waiting for what is queued."""
+        """Release all resources without waiting for queued records."""
         ...
 
 
 class KafkaSink:
-    """Produces to Kafka: idempotent, acknowledged by all replicas, keys placed as Java clients and the workers place them.
+    """Produces to Kafka: idempotent, acknowledged by all replicas, partitioned as Java clients and the workers do (murmur2).
 
     Args:
         bootstrap: Brokers, `host:port`, comma separated.
-        topics: Our topics that will be sent to; they must exist.
-        prefix: Put before every topic name.
+        topics: Topics to send to, without prefix; they must exist.
+        prefix: Prefix of every topic name.
 
     Raises:
         BrokerUnavailableError: No broker answers.
@@ -81,7 +81,7 @@ class KafkaSink:
                 "enable.idempotence": True,
                 "message.timeout.ms": _GIVE_UP_MS,
                 "queue.buffering.max.messages": _QUEUE_RECORDS,
-                "delivery.report.only.error": True,  # successes need no Python call: 1 us a record less
+                "delivery.report.only.error": True,  # saves a Python call for each success: 1 us per record
                 "on_delivery": self._failed,
                 "logger": NullSink(),  # librdkafka would write to stderr, over the progress bar
             }
@@ -97,7 +97,7 @@ class KafkaSink:
         self.close()
 
     def send(self, topic: str, key: bytes, value: bytes, time_ms: int) -> None:
-        """Queue one record; the broker gives it its time of arrival, so `time_ms` is not used."""
+        """Queue one record; the broker sets its timestamp (LogAppendTime), so `time_ms` is unused."""
         while True:
             try:
                 self._producer.produce(self._names[topic], value, key)
@@ -110,15 +110,15 @@ class KafkaSink:
     def flush(self) -> None:
         """Wait until the broker has acknowledged everything sent."""
         while self._producer.flush(0.5) and not self._errors:
-            pass  # short waits, so that Ctrl-C is heard
+            pass  # short waits, so that Ctrl-C works
         self._raise_errors()
 
     def position(self) -> int:
-        """Return 0: Kafka needs nothing to go on."""
+        """Return 0: Kafka needs no position to resume."""
         return 0
 
     def close(self) -> None:
-        """Drop what is queued and leave."""
+        """Drop queued records and close."""
         self._producer.purge()
         self._producer.flush(1.0)
 
@@ -157,7 +157,7 @@ class JsonlSink:
 
     Args:
         path: The file; its folder must exist.
-        resume_at: None starts the file anew; else it is cut to so many bytes (a `position`) and continued.
+        resume_at: None starts a new file; otherwise the file is cut to this length in bytes (a `position`) and continued.
 
     Raises:
         ConfigError: The file cannot be written, or is shorter than `resume_at`.
@@ -208,7 +208,7 @@ class JsonlSink:
 
 
 class NullSink:
-    """Takes librdkafka's log lines; what matters is raised, or comes back as a delivery error."""
+    """Discards librdkafka's log lines; errors are raised or reported as delivery errors."""
 
     def log(self, *_args: object, **_kwargs: object) -> None:
         """Drop one line."""

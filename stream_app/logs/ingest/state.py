@@ -1,7 +1,7 @@
-"""How far an import is: a small file that is written only after the sink has everything up to its row.
+"""The position of an import: a small file, written only after the sink has confirmed every row up to that position.
 
-So an import that was killed goes on behind the last row that is certainly there, and repeats at most what was sent since (bearing
-the same event ids). The file is replaced atomically, and removed when the import is complete.
+A killed import resumes after the last confirmed row and repeats at most the rows sent since, with the same event ids. The file is
+replaced atomically, and removed when the import is complete.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _HEAD_BYTES = 65_536
 
 
 class ImportState(msgspec.Struct, kw_only=True):
-    """A position and what had been counted up to it."""
+    """A position, and the counts up to it."""
 
     file: str
-    head: str  # hash of the file's first 64 kB: another file under the same name is not continued
+    head: str  # hash of the file's first 64 kB; an import of another file under the same name does not resume
     rows: int = 0
     by_topic: dict[str, int] = {}
     by_reason: dict[str, dict[str, Any]] = {}
@@ -35,12 +35,12 @@ class ImportState(msgspec.Struct, kw_only=True):
 
 
 class StateFile:
-    """The state of one import: the same file, mapping and target find it again.
+    """The state of one import, identified by file, mapping and target.
 
     Args:
-        folder: Where states are kept; made when needed.
+        folder: Folder of all states; created when needed.
         path: The imported file.
-        identity: Texts that make it this import (mapping, target).
+        identity: Texts that identify the import (mapping, target).
     """
 
     def __init__(self, folder: Path, path: Path, *identity: str) -> None:
@@ -52,7 +52,7 @@ class StateFile:
         """Return the state of an interrupted run, None if there was none.
 
         Raises:
-            ConfigError: There was one, but of another file, or it cannot be read.
+            ConfigError: The state belongs to another file, or cannot be read.
         """
         try:
             state = msgspec.json.decode(self.path.read_bytes(), type=ImportState)
@@ -68,7 +68,7 @@ class StateFile:
         return state
 
     def save(self, state: ImportState) -> None:
-        """Replace the state, so that at any moment the old or the new one is there."""
+        """Replace the state atomically."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         fresh = self.path.with_suffix(".tmp")
         with fresh.open("wb") as file:
@@ -78,7 +78,7 @@ class StateFile:
         fresh.replace(self.path)
 
     def remove(self) -> None:
-        """Forget the state."""
+        """Delete the state."""
         self.path.unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""Ending a long command in order: the first Ctrl-C or SIGTERM asks, a second one breaks off."""
+"""Stop a long command in order: the first Ctrl-C or SIGTERM requests the stop, a second one interrupts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["stop_on_signals"]
 
 @contextmanager
 def stop_on_signals() -> Iterator[Event]:
-    """Yield what the first SIGINT or SIGTERM sets; the second raises KeyboardInterrupt. Main thread only."""
+    """Yield an event that the first SIGINT or SIGTERM sets; a second one raises KeyboardInterrupt. Main thread only."""
     stop = Event()
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:

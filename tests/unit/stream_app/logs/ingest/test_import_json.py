@@ -16,7 +16,8 @@ from stream_app.__main__ import millrace
 from stream_app.errors import ConfigError, InputFileError, InvalidEventError
 from stream_app.logs.ingest.convert import Converter, Produced
 from stream_app.logs.ingest.importer import mapping_columns
-from stream_app.logs.ingest.rows import BadRow, open_rows
+from stream_app.logs.ingest.open_rows import open_rows
+from stream_app.logs.ingest.rows import BadRow
 from stream_app.logs.log_source import decoded, open_log
 from tests.unit.stream_app.logs.ingest.mappings_for_tests import VISITS, mapping_from, read_jsonl, read_until_it_ends, visits
 

@@ -7,7 +7,8 @@ import pytest
 
 from stream_app.errors import InputFileError
 from stream_app.logs.ingest.importer import mapping_columns
-from stream_app.logs.ingest.rows import BadRow, RowSource, open_rows
+from stream_app.logs.ingest.open_rows import open_rows
+from stream_app.logs.ingest.rows import BadRow, RowSource
 from tests.unit.stream_app.logs.ingest.mappings_for_tests import HEADER, VISITS, mapping_from, read_until_it_ends, visits
 
 HEADERLESS = VISITS.replace("header = true", 'header = false\ncolumns = ["who", "when", "what", "thing", "price"]')
