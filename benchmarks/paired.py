@@ -125,6 +125,9 @@ def main(old: Path, new: Path, runs: int, module: str, short: bool) -> None:
     arguments = ["--quick"] if short else []
     if module == "benchmarks.bench":
         arguments += ["--home", str(ROOT)]
+    for checkout in (old, new):  # a checkout that never ran has nothing compiled yet
+        environment = child_environment({"PYTHONPATH": str(checkout.resolve())})
+        subprocess.run([sys.executable, "-m", "stream_app", "warm"], cwd=checkout, env=environment, stdout=sys.stderr, check=True)
     measured: dict[str, list[dict[str, float]]] = {"old": [], "new": []}
     for number, side in enumerate(order_of_runs(runs), 1):
         click.echo(f"run {number} of {2 * runs}: {side}", err=True)

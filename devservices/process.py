@@ -44,8 +44,8 @@ def spawn(argv: Sequence[str], log: Path) -> int:
 
 def is_ours(pid: int, binary: str, config: Path) -> bool:
     """Return whether process `pid` runs `binary` (a file name) on `config`. A zombie does not."""
-    argv = _command_line(pid)
-    return bool(argv) and Path(argv[0]).name == binary and str(config) in argv[1:]
+    argv = _command_line(pid) or [""]
+    return Path(argv[0]).name == binary and str(config) in argv[1:]
 
 
 def find(binary: str, config: Path) -> int | None:
