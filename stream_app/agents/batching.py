@@ -180,9 +180,10 @@ class BatchScheduler:
             waiting = self._waiting[group]
             before = len(batch)
             while waiting and (not batch or weight + waiting[0].chunk.weight <= self._batch_events):
-                batch.append(waiting.popleft())
-                self._on_dequeue(batch[-1].chunk)
-                weight += batch[-1].chunk.weight
+                delivery = waiting.popleft()
+                self._on_dequeue(delivery.chunk)
+                weight += delivery.chunk.weight
+                batch.append(delivery)
             if len(batch) > before:
                 del self._waiting[group]
             if waiting:

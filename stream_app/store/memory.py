@@ -77,15 +77,15 @@ class MemoryStore:
 
     async def read(self, rows: Mapping[str, EntityRows]) -> Snapshot:
         """Read the blobs of a batch's entities."""
-        own = {kind: self._own(kind, of_kind) for kind, of_kind in rows.items()}
-        others = {kind: self._others(kind, of_kind) for kind, of_kind in rows.items() if kind in self._shared_kinds}
+        own = {kind: self._own_blobs(kind, of_kind) for kind, of_kind in rows.items()}
+        others = {kind: self._replicas(kind, of_kind) for kind, of_kind in rows.items() if kind in self._shared_kinds}
         return Snapshot(own, others, {number: group.commit for number, group in enumerate(self._groups)})
 
-    def _own(self, kind: str, rows: EntityRows) -> Blobs:
+    def _own_blobs(self, kind: str, rows: EntityRows) -> Blobs:
         held = [group.blobs.get(kind, {}).get for group in self._groups]
         return Blobs.of([held[group](key) for group, key in zip(rows.groups.tolist(), rows.keys, strict=True)])
 
-    def _others(self, kind: str, rows: EntityRows) -> Replicas:
+    def _replicas(self, kind: str, rows: EntityRows) -> Replicas:
         holders, most = self._holders[kind].get, self._max_replicas
         held = [group.blobs.get(kind, {}) for group in self._groups]
         blobs: list[bytes] = []

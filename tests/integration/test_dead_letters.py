@@ -165,7 +165,7 @@ class Shop:
             value = message.value()
             assert isinstance(value, bytes)
             said = json.loads(value)
-            assert said["answer_id"] not in self.said, "one fate an offset"
+            assert said["answer_id"] not in self.said, "one outcome an offset"
             self.said[said["answer_id"]] = {**said, "topic": message.topic(), "message_key": message.key()}
         return all(identifier in self.said for identifier in ids)
 
@@ -198,7 +198,7 @@ def test_what_is_no_event_is_kept_with_its_reason_and_the_worker_goes_on(shop: S
     for at in range(0, len(BAD), 5):
         bad += shop.send([(record.topic, record.key, record.value) for record in BAD[at : at + 5]])
         between += shop.send(good[:2])
-    until(lambda: shop.hears([*before, *between, *bad]), "every record has its fate")
+    until(lambda: shop.hears([*before, *between, *bad]), "every record has its outcome")
     behind = shop.send(good)
     until(lambda: shop.hears(behind), "events behind them are answered")
     for identifier in [*before, *between, *behind]:
@@ -247,7 +247,7 @@ def test_a_header_name_that_is_no_text_stops_nothing(shop: Shop) -> None:
     before = shop.send([good] * 4)
     scored, dead = send_odd(shop, [example("clicks"), b"{broken"])
     behind = shop.send([good] * 4)
-    until(lambda: shop.hears([*before, scored, dead, *behind]), "every record has its fate")
+    until(lambda: shop.hears([*before, scored, dead, *behind]), "every record has its outcome")
     for identifier in [*before, scored, *behind]:
         assert shop.said[identifier]["topic"] == shop.settings.topic("intent-labels")
     assert shop.said[dead]["topic"] == shop.settings.topic("dead-letters")

@@ -1,4 +1,4 @@
-"""What becomes of each record: every offset has one fate, whose message says all that it must.
+"""The outcome of each record: every offset has exactly one, and its message is complete.
 
 Runs the worker's own pipeline, without a model, over the store in memory.
 """
@@ -34,7 +34,7 @@ def run() -> Iterator[Run]:
     made.pipeline.model_thread.shutdown()
 
 
-def test_every_offset_has_exactly_one_fate(run: Run) -> None:
+def test_every_offset_has_exactly_one_outcome(run: Run) -> None:
     events = make_events(120, users=USERS, devices=["d-1", "d-2"])
     old = [msgspec.structs.replace(e, event_time_ms=e.event_time_ms - 90_000_000) for e in events[-20:]]
     records = log_of([*events, *old])
@@ -53,16 +53,16 @@ def test_every_offset_has_exactly_one_fate(run: Run) -> None:
         ends[place] += 1
     for at in range(0, len(mixed), 25):
         asyncio.run(run.batch(mixed[at : at + 25]))
-    fates: dict[tuple[str, int, int], list[str]] = defaultdict(list)
+    outcomes: dict[tuple[str, int, int], list[str]] = defaultdict(list)
     for topic, message in run.messages():
         source = message["source"]
-        fates[source["topic"], source["partition"], source["offset"]].append(topic)
+        outcomes[source["topic"], source["partition"], source["offset"]].append(topic)
         assert message["answer_id"] == f"{source['topic']}-{source['partition']}-{source['offset']}"
-    assert fates.keys() == {(r.topic, r.partition, r.offset) for r in mixed}
-    kinds = Counter(tuple(sorted(topics)) for topics in fates.values())
+    assert outcomes.keys() == {(r.topic, r.partition, r.offset) for r in mixed}
+    kinds = Counter(tuple(sorted(topics)) for topics in outcomes.values())
     assert kinds.keys() == {("intent-labels", "recommendation-candidates"), ("dead-letters",), ("late-events",)}
     broken = {(r.topic, r.partition, r.offset) for r in mixed if r.value == b"{broken"}
-    assert {place for place, topics in fates.items() if topics == ["dead-letters"]} == broken
+    assert {place for place, topics in outcomes.items() if topics == ["dead-letters"]} == broken
     assert kinds["late-events",] > 10
 
 
