@@ -71,19 +71,19 @@ class Run:
         return [
             (topic, msgspec.json.decode(value))
             for outbox in self.outboxes
-            for topic, found in outbox.topics.items()
-            for value in found.values
+            for topic, messages in outbox.topics.items()
+            for value in messages.values
         ]
 
     def state(self) -> dict[tuple[int, str, bytes], Any]:
         """Every entity of every group, but for the numbers of the commits, which depend on how a log is cut."""
-        told: dict[tuple[int, str, bytes], Any] = {}
+        entities: dict[tuple[int, str, bytes], Any] = {}
         for place, blob in self.store.state().items():
-            told[place] = entity = scoring_engine().describe(place[1], blob)
+            entities[place] = entity = scoring_engine().describe(place[1], blob)
             sequence: Any = entity.get("sequence", ())
             for interaction in sequence:
                 del interaction["commit"]
-        return told
+        return entities
 
 
 def new_run(**parts: Any) -> Run:
@@ -95,7 +95,9 @@ def spans_of(records: Sequence[Record], epochs: Mapping[int, str]) -> list[Offse
     offsets: dict[tuple[str, int], list[int]] = defaultdict(list)
     for record in records:
         offsets[record.topic, record.partition].append(record.offset)
-    return [OffsetSpan(group, epochs[group], topic, min(found), max(found) + 1) for (topic, group), found in offsets.items()]
+    return [
+        OffsetSpan(group, epochs[group], topic, min(numbers), max(numbers) + 1) for (topic, group), numbers in offsets.items()
+    ]
 
 
 def log_of(events: Sequence[Event]) -> list[Record]:

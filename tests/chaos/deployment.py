@@ -192,8 +192,8 @@ class Deployment:
     def commits(self) -> int:
         """How many steps the store has applied."""
         with redis.Redis.from_url(self.redis_url) as client:
-            found: Any = client.mget([f"{self.redis_prefix}:{{g{group}}}:commit" for group in range(PARTITIONS)])
-        return sum(int(value or 0) for value in found)
+            values: Any = client.mget([f"{self.redis_prefix}:{{g{group}}}:commit" for group in range(PARTITIONS)])
+        return sum(int(value or 0) for value in values)
 
     async def _check_state(self) -> None:
         engine = scoring_engine()

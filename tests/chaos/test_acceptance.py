@@ -50,7 +50,7 @@ async def a_hole(world: World) -> None:
     """A, C: the transport skips a batch, for a worker that has been here all the time and for a new one."""
     first = await start(world)
     await first.deliver(*world.batch(0))
-    with pytest.raises(ContractError, match="offsets are missing"):  # its own ledger sees it
+    with pytest.raises(ContractError, match="offsets are missing"):  # its own tracker detects it
         await first.deliver(*world.batch(2))
     second = await start(world)
     with refused_if_fenced(world, ContractError):
@@ -58,7 +58,7 @@ async def a_hole(world: World) -> None:
 
 
 async def a_hole_that_only_the_store_sees(world: World) -> None:
-    """A, C: the worker's own ledger has forgotten where it stands."""
+    """A, C: the worker's own tracker has lost its position."""
     worker = await start(world)
     await worker.deliver(*world.batch(0))
     for ownership in worker.handler._ownership.owned().values():
@@ -111,10 +111,10 @@ async def a_group_without_events_has_lost_its_step(world: World) -> None:
     worker = await start(world)
     await worker.deliver(*world.batch(0))
     snapshot = world.snapshot()
-    await worker.deliver(*(found for found in world.batch(1) if found[1] == 0))
+    await worker.deliver(*(part for part in world.batch(1) if part[1] == 0))
     world.restore(snapshot)
     with refused_if_fenced(world, StoreRolledBackError):
-        await worker.deliver(*(found for found in world.batch(1) if found[1] == 1))
+        await worker.deliver(*(part for part in world.batch(1) if part[1] == 1))
 
 
 class WaitingRanker(PriorRanker):
@@ -173,7 +173,7 @@ async def one_group_of_a_batch_is_a_zombies(world: World) -> None:
     second = Worker(world)
     await second.claim(1)
     for number in range(2):
-        await second.deliver(*(found for found in world.batch(number) if found[1] == 1))
+        await second.deliver(*(part for part in world.batch(number) if part[1] == 1))
     ranker.go_on.set()
     with refused_if_fenced(world, FencedError):
         await late
@@ -186,11 +186,11 @@ async def a_group_at_a_time(world: World) -> None:
     await second.claim(1)
     for number in range(2):
         for worker, group in ((first, 0), (second, 1)):
-            await worker.deliver(*(found for found in world.batch(number) if found[1] == group))
+            await worker.deliver(*(part for part in world.batch(number) if part[1] == group))
     heir = Worker(world)
     await heir.claim(0)
-    await heir.deliver(*(found for found in world.batch(0) if found[1] == 0), commit_offsets=False)
-    await second.deliver(*(found for found in world.batch(2) if found[1] == 1))
+    await heir.deliver(*(part for part in world.batch(0) if part[1] == 0), commit_offsets=False)
+    await second.deliver(*(part for part in world.batch(2) if part[1] == 1))
 
 
 async def two_workers_that_take_turns(world: World) -> None:

@@ -41,8 +41,8 @@ class OnCluster(Deployment):
 
     def fronts(self) -> Mapping[tuple[str, int], int]:
         places = [(topic, group) for topic in SOURCE_TOPICS for group in range(PARTITIONS)]
-        found = {(topic, group): self._field(group, f"front:{topic}") for topic, group in places}
-        return {place: int(front) for place, front in found.items() if front is not None}
+        fronts = {(topic, group): self._field(group, f"front:{topic}") for topic, group in places}
+        return {place: int(front) for place, front in fronts.items() if front is not None}
 
     def commits(self) -> int:
         return sum(int(self._field(group, "commit") or 0) for group in range(PARTITIONS))

@@ -17,8 +17,8 @@ __all__ = ["UnfencedStore", "unfenced"]
 def unfenced(script: str) -> str:
     """The script without its fence."""
     head, _, rest = script.partition("-- fence begin")
-    _, found, tail = rest.partition("-- fence end")
-    assert found, "the script has no fence to take away"
+    _, fence, tail = rest.partition("-- fence end")
+    assert fence, "the script has no fence to take away"
     return head + tail
 
 

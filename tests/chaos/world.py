@@ -1,6 +1,6 @@
 """A partition log, a Redis prefix and workers on them, all in one process: faults happen exactly where a test puts them.
 
-Kafka is played: `World.committed` are the group's offsets, a worker is given chunks by hand. Redis, store, handler, ledger and
+Kafka is played: `World.committed` are the group's offsets, a worker is given chunks by hand. Redis, store, handler, tracker and
 pipeline are the real ones. `World(fence=False)` takes the fence out of the store and shows what it is good for.
 """
 
@@ -145,7 +145,7 @@ class World:
 
     def batch_of(self, topic: str, number: int) -> list[Range]:
         """The part of the `number`-th batch that is of one topic."""
-        return [found for found in self.batch(number) if found[0] == topic]
+        return [part for part in self.batch(number) if part[0] == topic]
 
     async def run_to_end(self, *, size: int = 5) -> Worker:
         """A worker reads on to the end of the log, and is started again where the store tells it so."""

@@ -70,7 +70,7 @@ async def user_blob(store: Store, group: int = 0, key: bytes = USER) -> bytes:
 
 def lists(replicas: Replicas) -> list[list[bytes]]:
     """The replicas of each row."""
-    found: list[list[bytes]] = [[] for _ in replicas.held]
+    by_row: list[list[bytes]] = [[] for _ in replicas.held]
     for row, blob in zip(replicas.of.tolist(), replicas.blobs, strict=True):
-        found[row].append(blob)
-    return found
+        by_row[row].append(blob)
+    return by_row

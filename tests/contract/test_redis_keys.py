@@ -162,7 +162,7 @@ async def test_thousands_of_shared_rows_of_many_groups_fit_one_read(runner: asyn
     await redis_store.commit([step(epochs[group], group=group, writes=[writes[group]]) for group in range(8)])
     snapshot = await redis_store.read(rows("device", *((group, key) for group in range(8) for key in keys)))
     assert list(snapshot.own["device"]) == [b"%d" % group + key for group in range(8) for key in keys]
-    found = lists(snapshot.others["device"])
-    assert found[0] == [b"%d" % group + keys[0] for group in range(1, 8)]
-    assert found[-1] == [b"%d" % group + keys[-1] for group in range(7)]
-    assert set(map(len, found)) == {7}
+    replicas = lists(snapshot.others["device"])
+    assert replicas[0] == [b"%d" % group + keys[0] for group in range(1, 8)]
+    assert replicas[-1] == [b"%d" % group + keys[-1] for group in range(7)]
+    assert set(map(len, replicas)) == {7}

@@ -127,8 +127,8 @@ async def test_a_dump_is_the_state_and_the_position_of_one_group(store: Store, r
     await store.commit([step(epochs[1], group=1, writes=[write("user", (USER, b"of another group"))])])
     dumped = await store.dump(0)
     assert (dumped.commit, dict(dumped.fronts)) == (1, {"clicks": 7})
-    found = {kind: list(zip(keys, blobs, strict=True)) for kind, (keys, blobs) in dumped.entities.items()}
-    assert found == {"user": sorted([(USER, b"one"), (b"\x00" * 16, b"two")]), "device": [(DEVICE, b"three")]}
+    entities = {kind: list(zip(keys, blobs, strict=True)) for kind, (keys, blobs) in dumped.entities.items()}
+    assert entities == {"user": sorted([(USER, b"one"), (b"\x00" * 16, b"two")]), "device": [(DEVICE, b"three")]}
 
 
 async def test_an_older_epoch_can_no_longer_write(store: Store, runner: asyncio.Runner) -> None:
@@ -291,8 +291,8 @@ async def test_kinds_of_both_sorts_are_read_together(store: Store, runner: async
         epoch = (await store.claim(group, "w")).epoch
         writes = [write("user", (USER, b"user %d" % group)), write("device", (USER, b"device %d" % group))]
         await store.commit([step(epoch, group=group, writes=writes)])
-    wanted = {**rows("device", (0, USER), (9, USER)), **rows("user", (9, USER))}
-    snapshot = await store.read(wanted)
+    entity_rows = {**rows("device", (0, USER), (9, USER)), **rows("user", (9, USER))}
+    snapshot = await store.read(entity_rows)
     assert list(snapshot.own["device"]) == [b"device 0", b"device 9"]
     assert lists(snapshot.others["device"]) == [[b"device 9"], [b"device 0"]]
     assert list(snapshot.own["user"]) == [b"user 9"]
@@ -324,7 +324,7 @@ async def test_rows_of_nothing_find_nothing(store: Store, runner: asyncio.Runner
     await store.commit([step(epoch, writes=[write("user"), write("device"), write("user", (USER, b"one"))])])
     snapshot = await store.read({**rows("device"), **rows("user", (0, USER)), **rows("session")})
     assert {kind: list(blobs) for kind, blobs in snapshot.own.items()} == {"device": [], "user": [b"one"], "session": []}
-    assert {kind: lists(found) for kind, found in snapshot.others.items()} == {"device": []}
+    assert {kind: lists(replicas) for kind, replicas in snapshot.others.items()} == {"device": []}
     assert await store.commit([]) == []
     assert await store.commit([step(epoch, ranges={"clicks": (10, 11)}, after=1)]) == [CommitResult(APPLIED, 2)]
 
@@ -334,9 +334,9 @@ async def test_keys_of_every_length_are_kept_apart(store: Store, runner: asyncio
     epoch = (await store.claim(0, "w")).epoch
     writes = [write(kind, *((key, kind.encode() + key) for key in keys)) for kind in ("user", "device", "session")]
     await store.commit([step(epoch, writes=writes)])
-    wanted = {kind: rows(kind, *((0, key) for key in reversed(keys)))[kind] for kind in ("session", "device", "user")}
-    snapshot = await store.read(wanted)
-    for kind in wanted:
+    entity_rows = {kind: rows(kind, *((0, key) for key in reversed(keys)))[kind] for kind in ("session", "device", "user")}
+    snapshot = await store.read(entity_rows)
+    for kind in entity_rows:
         assert list(snapshot.own[kind]) == [kind.encode() + key for key in reversed(keys)]
 
 
@@ -354,15 +354,15 @@ async def test_of_hundreds_of_holders_a_read_asks_the_next_ones_alone(wide_store
     rare = {7: b"rare of 7", 280: b"rare of 280"}
     steps = [step(epochs[group], group=group, writes=[write("device", *_replicas_of(group, rare))]) for group in range(300)]
     await wide_store.commit(steps)
-    wanted = rows("device", (10, DEVICE), (7, b"rare"), (290, DEVICE), (299, b"rare"))
-    found = (await wide_store.read(wanted)).others["device"]
-    assert lists(found) == [
+    entity_rows = rows("device", (10, DEVICE), (7, b"rare"), (290, DEVICE), (299, b"rare"))
+    replicas = (await wide_store.read(entity_rows)).others["device"]
+    assert lists(replicas) == [
         [b"of %d" % group for group in range(11, 43)],
         [rare[280]],
         [b"of %d" % group for group in (*range(291, 300), *range(23))],
         [rare[7], rare[280]],
     ]
-    assert (found.held.tolist(), found.asked.tolist()) == ([299, 1, 299, 2], [32, 1, 32, 2])
+    assert (replicas.held.tolist(), replicas.asked.tolist()) == ([299, 1, 299, 2], [32, 1, 32, 2])
 
 
 def _replicas_of(group: int, rare: Mapping[int, bytes]) -> list[tuple[bytes, bytes]]:
@@ -381,13 +381,13 @@ async def test_any_index_of_holders_is_read_as_the_rule_says(wide_store: Store, 
         await wide_store.commit([step(epoch, group=group, writes=[write("device", *mine)])])
     pairs = sorted(((random.randrange(300), random.choice(keys)) for _ in range(60)), key=itemgetter(0))
     pairs = list(dict.fromkeys(pairs))
-    found = (await wide_store.read(rows("device", *pairs))).others["device"]
+    replicas = (await wide_store.read(rows("device", *pairs))).others["device"]
     rule = [select_replicas(holders[key], group, 32) for group, key in pairs]
-    assert lists(found) == [
+    assert lists(replicas) == [
         [b"%d %s" % (group, key) for group in groups] for (_, key), (groups, _) in zip(pairs, rule, strict=True)
     ]
-    assert found.held.tolist() == [held for _, held in rule]
-    assert found.asked.tolist() == [len(groups) for groups, _ in rule]
+    assert replicas.held.tolist() == [held for _, held in rule]
+    assert replicas.asked.tolist() == [len(groups) for groups, _ in rule]
 
 
 # --- beside the batches -------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ CLICK = Click(event_id="k-1", user="u-1", event_time_ms=BASE_MS + 1_000, action=
 
 
 class MoodyRanker(PriorRanker):
-    """Answers something else each time, so that an answer that is said again can be told from one that is decided again."""
+    """Answers something else each time, so that repeated answers differ from answers that are decided again."""
 
     def __init__(self) -> None:
         super().__init__(threshold=0.4)
@@ -41,8 +41,8 @@ class MoodyRanker(PriorRanker):
         self._calls += 1
         fraud = (0.5 + np.arange(len(users)) / 1_000 + self._calls / 100).astype(np.float32)
         items = [[f"i-{self._calls}-{row}"] for row in range(len(users))]
-        said = {"fraud": np.round(fraud, 5).tolist(), "items": items, "item_scores": [[0.25] for _ in items]}
-        return replace(ranked, scored=replace(ranked.scored, **said), fraud=fraud)
+        scores = {"fraud": np.round(fraud, 5).tolist(), "items": items, "item_scores": [[0.25] for _ in items]}
+        return replace(ranked, scored=replace(ranked.scored, **scores), fraud=fraud)
 
 
 @pytest.fixture
@@ -63,15 +63,17 @@ def batches(run: Run, *batches: Sequence[Record]) -> None:
 
 def answers(run: Run) -> dict[str, dict[str, dict[str, Any]]]:
     """Answer id -> topic -> message."""
-    found: dict[str, dict[str, dict[str, Any]]] = {}
+    by_id: dict[str, dict[str, dict[str, Any]]] = {}
     for topic, message in run.messages():
-        found.setdefault(message["answer_id"], {})[topic] = message
-    return found
+        by_id.setdefault(message["answer_id"], {})[topic] = message
+    return by_id
 
 
-def content(told: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """What is said, without what it is said of."""
-    return {topic: {name: value for name, value in said.items() if name not in OWN_FIELDS} for topic, said in told.items()}
+def content(messages: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The content of answers without the fields of their own record."""
+    return {
+        topic: {name: value for name, value in message.items() if name not in OWN_FIELDS} for topic, message in messages.items()
+    }
 
 
 def counted(run: Run, answered: str) -> float:
@@ -114,16 +116,16 @@ def second(event: Event, offset: int, partition: int = 1) -> Record:
 def test_it_gets_the_first_answers_and_says_whose_they_are(run: Run, event: Event, together: bool) -> None:
     first, again = record_of(event, 1, 0), second(event, 1)
     batches(run, *([[first, again]] if together else [[first], [again]]))
-    found, topic = answers(run), first.topic
-    told, repeated = found[f"{topic}-1-0"], found[f"{topic}-1-1"]
-    assert set(told) == {"intent-labels", "recommendation-candidates", "fraud-alerts"}
-    assert content(repeated) == content(told)
-    for said in told.values():
-        assert "duplicate_of" not in said
-    for said in repeated.values():
-        assert said["duplicate_of"] == f"{topic}-1-0"
-        assert said["source"] == {"topic": topic, "partition": 1, "offset": 1}
-        assert said["ingest_time_ms"] == again.timestamp
+    by_id, topic = answers(run), first.topic
+    messages, repeated = by_id[f"{topic}-1-0"], by_id[f"{topic}-1-1"]
+    assert set(messages) == {"intent-labels", "recommendation-candidates", "fraud-alerts"}
+    assert content(repeated) == content(messages)
+    for message in messages.values():
+        assert "duplicate_of" not in message
+    for message in repeated.values():
+        assert message["duplicate_of"] == f"{topic}-1-0"
+        assert message["source"] == {"topic": topic, "partition": 1, "offset": 1}
+        assert message["ingest_time_ms"] == again.timestamp
     assert (counted(run, "first"), counted(run, "again")) == (1, 0)
     assert event_count(run) == 1
 
@@ -139,10 +141,10 @@ def test_it_changes_no_state_of_anybody(run: Run) -> None:
 
 def test_the_third_copy_names_the_first_too(run: Run) -> None:
     batches(run, [record_of(CLICK, 1, 0)], [second(CLICK, 1)], [second(CLICK, 2), second(CLICK, 3)])
-    found = answers(run)
+    by_id = answers(run)
     for offset in (1, 2, 3):
-        assert content(found[f"clicks-1-{offset}"]) == content(found["clicks-1-0"])
-        assert found[f"clicks-1-{offset}"]["intent-labels"]["duplicate_of"] == "clicks-1-0"
+        assert content(by_id[f"clicks-1-{offset}"]) == content(by_id["clicks-1-0"])
+        assert by_id[f"clicks-1-{offset}"]["intent-labels"]["duplicate_of"] == "clicks-1-0"
 
 
 @pytest.mark.parametrize("together", [True, False])
@@ -150,10 +152,10 @@ def test_what_the_producer_changed_meanwhile_counts_for_nothing(run: Run, togeth
     changed = msgspec.structs.replace(ORDER, amount=1.0)
     first, again = record_of(ORDER, 1, 0), second(changed, 1)
     batches(run, *([[first, again]] if together else [[first], [again]]))
-    found = answers(run)
-    assert found["orders-1-1"]["fraud-alerts"]["amount"] == 70.0
-    assert found["orders-1-1"]["intent-labels"]["event_time_ms"] == BASE_MS
-    assert content(found["orders-1-1"]) == content(found["orders-1-0"])
+    by_id = answers(run)
+    assert by_id["orders-1-1"]["fraud-alerts"]["amount"] == 70.0
+    assert by_id["orders-1-1"]["intent-labels"]["event_time_ms"] == BASE_MS
+    assert content(by_id["orders-1-1"]) == content(by_id["orders-1-0"])
 
 
 @pytest.mark.parametrize("size", [1, 3, 80])
@@ -165,16 +167,16 @@ def test_a_producer_that_calls_all_its_events_the_same_loses_none_of_them(run: R
     log = Log()
     records = [record for event in events for record in log.append(event)]
     batches(run, *(records[start : start + size] for start in range(0, len(records), size)))
-    found = answers(run)
-    assert not [said for told in found.values() for said in told.values() if "duplicate_of" in said]
-    assert [found[id_of(r)]["fraud-alerts"]["amount"] for r in records] == [event.amount for event in events]
+    by_id = answers(run)
+    assert not [message for messages in by_id.values() for message in messages.values() if "duplicate_of" in message]
+    assert [by_id[id_of(r)]["fraud-alerts"]["amount"] for r in records] == [event.amount for event in events]
     assert event_count(run) == 31
     again = log.append(*events)
     batches(run, again)
-    found = answers(run)
+    by_id = answers(run)
     for record, repeated in zip(records, again, strict=True):
-        assert found[id_of(repeated)]["intent-labels"]["duplicate_of"] == id_of(record), "each copy is of its own first"
-        assert content(found[id_of(repeated)]) == content(found[id_of(record)])
+        assert by_id[id_of(repeated)]["intent-labels"]["duplicate_of"] == id_of(record), "each copy is of its own first"
+        assert content(by_id[id_of(repeated)]) == content(by_id[id_of(record)])
     assert event_count(run) == 31
 
 
@@ -183,9 +185,9 @@ def test_copies_of_events_of_one_id_in_one_batch_are_each_of_their_own_first(run
     log = Log()
     records = log.append(*events, *events)
     batches(run, records)
-    found = answers(run)
-    said = [found[id_of(record)]["intent-labels"].get("duplicate_of") for record in records]
-    assert said == [None, None, id_of(records[0]), id_of(records[1])]
+    by_id = answers(run)
+    duplicates_of = [by_id[id_of(record)]["intent-labels"].get("duplicate_of") for record in records]
+    assert duplicates_of == [None, None, id_of(records[0]), id_of(records[1])]
 
 
 def test_what_is_no_longer_kept_is_decided_anew_and_says_which_commit_counted_it(run: Run) -> None:
@@ -194,10 +196,10 @@ def test_what_is_no_longer_kept_is_decided_anew_and_says_which_commit_counted_it
         group.outbox.clear()
     before = run.store.state()
     batches(run, [second(CLICK, 1)])
-    found = answers(run)
-    again = found["clicks-1-1"]
-    assert {said["duplicate_of"] for said in again.values()} == {"commit-1-1"}
-    assert content(again) != content(found["clicks-1-0"])
+    by_id = answers(run)
+    again = by_id["clicks-1-1"]
+    assert {message["duplicate_of"] for message in again.values()} == {"commit-1-1"}
+    assert content(again) != content(by_id["clicks-1-0"])
     assert set(again) == {"intent-labels", "recommendation-candidates", "fraud-alerts"}
     assert run.store.state() == before
     assert (counted(run, "first"), counted(run, "again")) == (0, 1)
@@ -215,7 +217,7 @@ def test_an_id_is_one_event_only_of_its_user_and_topic(run: Run) -> None:
     order = msgspec.structs.replace(ORDER, event_id=CLICK.event_id)
     other = msgspec.structs.replace(CLICK, user="u-4")
     batches(run, [record_of(CLICK, 1, 0), record_of(order, 1, 0)], [record_of(other, 1, 1)])
-    assert not [said for told in answers(run).values() for said in told.values() if "duplicate_of" in said]
+    assert not [message for messages in answers(run).values() for message in messages.values() if "duplicate_of" in message]
     assert (event_count(run), event_count(run, "u-4")) == (2, 1)
 
 
@@ -227,18 +229,18 @@ def test_it_is_recognised_among_the_users_last_32_events(run: Run) -> None:
     log = Log()
     first, rest, within, last, beyond = (log.append(*events) for events in ([CLICK], later[:31], [CLICK], later[31:], [CLICK]))
     batches(run, first, rest, within, last, beyond)
-    found = answers(run)
-    assert found[id_of(within[0])]["intent-labels"]["duplicate_of"] == id_of(first[0])
-    assert "duplicate_of" not in found[id_of(beyond[0])]["intent-labels"], "out of the span it is a new event"
+    by_id = answers(run)
+    assert by_id[id_of(within[0])]["intent-labels"]["duplicate_of"] == id_of(first[0])
+    assert "duplicate_of" not in by_id[id_of(beyond[0])]["intent-labels"], "out of the span it is a new event"
 
 
 def test_lateness_is_judged_first_and_a_dead_letter_stays_one(run: Run) -> None:
     newer = msgspec.structs.replace(CLICK, event_id="k-2", event_time_ms=CLICK.event_time_ms + 86_400_001)
     broken = Record("clicks", 1, 2, BASE_MS, b"u-1", b"{broken")
     batches(run, [record_of(CLICK, 1, 0)], [record_of(newer, 1, 1)], [broken, replace(broken, offset=3), second(CLICK, 4)])
-    found = answers(run)
-    assert set(found["clicks-1-4"]) == {"late-events"}
-    assert [set(found[f"clicks-1-{offset}"]) for offset in (2, 3)] == [{"dead-letters"}] * 2
+    by_id = answers(run)
+    assert set(by_id["clicks-1-4"]) == {"late-events"}
+    assert [set(by_id[f"clicks-1-{offset}"]) for offset in (2, 3)] == [{"dead-letters"}] * 2
     assert (counted(run, "first"), counted(run, "again")) == (0, 0)
 
 
@@ -257,6 +259,6 @@ def test_a_batch_of_many_users_asks_each_commit_once(run: Run, monkeypatch: pyte
     again = log.append(*events)
     batches(run, again)
     assert sorted(asked) == [(0, [1, 2]), (1, [1, 2]), (2, [1, 2])]
-    found = answers(run)
+    by_id = answers(run)
     for record, repeated in zip(records, again, strict=True):
-        assert content(found[id_of(repeated)]) == content(found[id_of(record)])
+        assert content(by_id[id_of(repeated)]) == content(by_id[id_of(record)])

@@ -69,8 +69,8 @@ class Desk:
         return list((await self.store.claim(0, "looks")).outbox)
 
     def count(self, name: str) -> float:
-        found = self.metrics.__dict__[name]._value.get()
-        return float(found)
+        value = self.metrics.__dict__[name]._value.get()
+        return float(value)
 
 
 class _NotedPublisher(Publisher):
@@ -158,17 +158,17 @@ def test_what_is_published_is_what_was_committed_without_reading_it_back(desk: D
 
     ran(scenario)
     [payload] = payloads
-    wanted = decode_outbox(payload).with_journal(1)
-    assert desk.published == [(topic, value) for topic, messages in wanted.items() for value in messages.values]
+    expected = decode_outbox(payload).with_journal(1)
+    assert desk.published == [(topic, value) for topic, messages in expected.items() for value in messages.values]
 
 
 def test_what_the_state_looks_like_is_settled_before_the_first_claim_of_every_assignment(desk: Desk) -> None:
     layouts, claim = desk.store.layouts, desk.store.claim
-    told: list[Mapping[str, str]] = []
+    registered: list[Mapping[str, str]] = []
 
     async def noted_layouts(known: Mapping[str, str]) -> dict[str, str]:
         desk.did.append("layouts")
-        told.append(known)
+        registered.append(known)
         return await layouts(known)
 
     async def noted_claim(group: int, owner: str) -> Claim:
@@ -184,7 +184,7 @@ def test_what_the_state_looks_like_is_settled_before_the_first_claim_of_every_as
 
     ran(scenario)
     assert [what for what in desk.did if what != "start"] == ["layouts", "claim"] * 2
-    assert told == [scoring_engine().layout_records()] * 2
+    assert registered == [scoring_engine().layout_records()] * 2
 
 
 def test_the_store_is_looked_at_from_the_first_assignment_until_the_end(desk: Desk) -> None:
@@ -231,8 +231,8 @@ def test_what_was_not_published_is_published_by_the_next_owner_byte_for_byte(des
         assert await desk.assigned(generation=2) == {CLICKS: 3, ORDERS: 0}
         await desk.handler.wait_republished()
         assert len(desk.published) == 7
-        wanted = decode_outbox(payload).with_journal(1)
-        assert desk.published == [(topic, value) for topic, messages in wanted.items() for value in messages.values]
+        expected = decode_outbox(payload).with_journal(1)
+        assert desk.published == [(topic, value) for topic, messages in expected.items() for value in messages.values]
         assert await desk.outbox() == []
         assert desk.count("republished") == 7
 

@@ -23,10 +23,10 @@ class TellingStore(MemoryStore):
 
     async def health(self) -> StoreHealth:
         self.asked += 1
-        found = self._findings.pop(0) if len(self._findings) > 1 else self._findings[0]
-        if isinstance(found, Exception):
-            raise found
-        return found
+        finding = self._findings.pop(0) if len(self._findings) > 1 else self._findings[0]
+        if isinstance(finding, Exception):
+            raise finding
+        return finding
 
 
 def watched(*findings: StoreHealth | Exception) -> tuple[TellingStore, Metrics, StoreWatch]:
@@ -96,8 +96,8 @@ def test_over_a_failover_only_the_growth_of_each_server_counts(caplog: pytest.Lo
     looked(watch, 3)
     assert metrics.evictions_seen._value.get() == 3
     assert len(critical(caplog)) == 1
-    told = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    assert [message.split()[4] for message in told] == ["11", "5"]
+    messages = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert [message.split()[4] for message in messages] == ["11", "5"]
 
 
 def test_it_goes_on_when_the_store_is_away_or_refuses_to_tell(caplog: pytest.LogCaptureFixture) -> None:

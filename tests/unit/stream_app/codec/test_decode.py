@@ -225,7 +225,7 @@ def test_events_are_checked_by_their_types_and_by_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "reason"),
     [
         (None, "Input data was truncated"),
         (b"", "Input data was truncated"),
@@ -235,6 +235,6 @@ def test_events_are_checked_by_their_types_and_by_nothing_else() -> None:
         (b'{"more":' + b"[" * 200_000, "nested too deeply"),
     ],
 )
-def test_what_is_no_label_is_refused_with_the_reason(value: bytes | None, told: str) -> None:
-    with pytest.raises(InvalidEventError, match=told):
+def test_what_is_no_label_is_refused_with_the_reason(value: bytes | None, reason: str) -> None:
+    with pytest.raises(InvalidEventError, match=reason):
         decode_label(value)

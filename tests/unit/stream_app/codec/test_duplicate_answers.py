@@ -1,4 +1,4 @@
-"""What is said of a duplicate is what was said of the first: the very values, under another offset."""
+"""A duplicate gets the values of its first answers, under its own offset."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def example(topic: str) -> dict[str, Any]:
 def test_all_answers_of_the_event_are_found_among_those_of_others() -> None:
     elsewhere = {"source": Source("clicks", 3, 9)}
     held = outbox({"event_id": "o-30"}, {"user": "u-7"}, elsewhere, {"event_time_ms": 5}, {}, {"event_id": "o-32"})
-    found = find_first_answers(held, KEY, "orders", EVENT)
-    assert found == {topic: example(topic) for topic in ANSWER_TOPICS}
+    answers = find_first_answers(held, KEY, "orders", EVENT)
+    assert answers == {topic: example(topic) for topic in ANSWER_TOPICS}
 
 
 @pytest.mark.parametrize(
@@ -79,17 +79,17 @@ def test_what_another_release_has_answered_is_said_again_as_it_was() -> None:
     held = OutboxBatch(3, {}, LINE)
     held.add("intent-labels", KEY, value.replace(b'"features_version":"6d5c4b3a2f10",', b""))
     again = encode_duplicate_answers(find_first_answers(held, KEY, "orders", EVENT), Source("orders", 3, 1300), 17)
-    said = msgspec.json.decode(again["intent-labels"])
-    assert (said["intent"], said["of_tomorrow"], "features_version" in said) == ("dream", [1.5], False)
+    answer = msgspec.json.decode(again["intent-labels"])
+    assert (answer["intent"], answer["of_tomorrow"], "features_version" in answer) == ("dream", [1.5], False)
 
 
 def test_only_where_it_stands_and_whose_it_is_changes() -> None:
     again = encode_duplicate_answers(find_first_answers(outbox({}), KEY, "orders", EVENT), Source("orders", 3, 1300), 17)
     assert set(again) == set(ANSWER_TOPICS)
     for topic, value in again.items():
-        wanted = example(topic) | {"answer_id": "orders-3-1300", "source": {"topic": "orders", "partition": 3, "offset": 1300}}
-        wanted |= {"ingest_time_ms": 17, "duplicate_of": "orders-3-1205"}
-        assert msgspec.json.decode(value) == wanted
+        expected = example(topic) | {"answer_id": "orders-3-1300", "source": {"topic": "orders", "partition": 3, "offset": 1300}}
+        expected |= {"ingest_time_ms": 17, "duplicate_of": "orders-3-1205"}
+        assert msgspec.json.decode(value) == expected
 
 
 @pytest.mark.parametrize("topic", ANSWER_TOPICS)

@@ -26,16 +26,16 @@ topics = st.dictionaries(
 
 
 @given(topics)
-def test_every_message_comes_back_in_its_place(wanted: dict[str, list[tuple[bytes | None, bytes]]]) -> None:
+def test_every_message_comes_back_in_its_place(expected: dict[str, list[tuple[bytes | None, bytes]]]) -> None:
     batch = OutboxBatch(3, {}, LINE)
-    for topic, messages in wanted.items():
+    for topic, messages in expected.items():
         for key, value in messages:
             batch.add(topic, key, value)
     payload = encode_outbox(batch)
-    found = decode_outbox(payload)
-    assert {topic: list(zip(m.keys, m.values, strict=True)) for topic, m in found.topics.items()} == wanted
-    assert (found.group, found.journal) == (3, LINE)
-    assert encode_outbox(found) == payload
+    decoded = decode_outbox(payload)
+    assert {topic: list(zip(m.keys, m.values, strict=True)) for topic, m in decoded.topics.items()} == expected
+    assert (decoded.group, decoded.journal) == (3, LINE)
+    assert encode_outbox(decoded) == payload
 
 
 def test_the_journal_line_gets_its_commit_number_when_it_is_published() -> None:

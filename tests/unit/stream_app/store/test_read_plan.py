@@ -58,18 +58,18 @@ def test_a_plan_asks_and_joins_what_the_holders_say(seed: int) -> None:
     assert choice.group.tolist() == sorted(choice.group.tolist())
     assert all(name.startswith(f"p:{{g{group}}}:") for group, name in zip(choice.group.tolist(), names, strict=True))
     snapshot = plan.snapshot(choice, [state.get(name) for name in names], dict.fromkeys(range(GROUPS), 5))
-    for kind, wanted in rows.items():
-        pairs = list(zip(wanted.groups.tolist(), wanted.keys, strict=True))
+    for kind, of_kind in rows.items():
+        pairs = list(zip(of_kind.groups.tolist(), of_kind.keys, strict=True))
         assert list(snapshot.own[kind]) == [state.get(f"p:{{g{group}}}:{kind}:{key.hex()}", b"") for group, key in pairs]
         if kind in SHARED:
             others = snapshot.others[kind]
-            found: list[list[bytes]] = [[] for _ in pairs]
+            replicas: list[list[bytes]] = [[] for _ in pairs]
             for row, blob in zip(others.of.tolist(), others.blobs, strict=True):
-                found[row].append(blob)
+                replicas[row].append(blob)
             for row, (group, key) in enumerate(pairs):
                 ask, held = select_replicas(groups_of(bitmaps[f"p:holders:{kind}:{key.hex()}"] or b""), group, most)
                 there = [state.get(f"p:{{g{other}}}:{kind}:{key.hex()}") for other in ask]
-                assert found[row] == [blob for blob in there if blob]
+                assert replicas[row] == [blob for blob in there if blob]
                 assert (others.held[row], others.asked[row]) == (held, len(ask))
 
 
