@@ -9,6 +9,7 @@ are in milliseconds. The text below a setting is its documentation in docs/confi
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
@@ -95,6 +96,12 @@ class RedisSettings:
     of them then loses no acknowledged write. 0: none."""
     wait_ms: int = Field(default=1_000, ge=1, le=30_000)
     """Timeout of one `WAIT`, which the worker repeats. After a minute it stops, and publishes no answer of the batch."""
+
+    def with_prefix(self, prefix: str) -> RedisSettings:
+        """Return a copy with another prefix, which is not validated: `millrace replay --prefix` takes any text."""
+        copied = copy.copy(self)
+        object.__setattr__(copied, "prefix", prefix)
+        return copied
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)

@@ -34,10 +34,10 @@ _UNKNOWN_KEYS: Final = ("unexpected_keyword_argument", "extra_forbidden")
 
 @dataclass(frozen=True, slots=True)
 class ErrorStyle:
-    """How the lines about one source of values are written.
+    """The wording of lines about one source of values.
 
     Attributes:
-        spell: Writes the path of a key as the source does.
+        spell: Spells the path of a key as the source does.
         noun: The name of a key.
         fix: The end of a line about a wrong value.
         unknown_fix: The advice about an unknown key that resembles no known one; empty: the line lists the known keys.
@@ -56,7 +56,7 @@ def problem_lines(error: ValidationError, model: type, tree: Mapping[str, Any], 
         error: The problems.
         model: A pydantic dataclass or model.
         tree: The values as their source has them.
-        style: How keys are written, and what to do.
+        style: The spelling of keys, and the advice.
     """
     lines = []
     for detail in error.errors():

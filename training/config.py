@@ -87,34 +87,33 @@ class NetworkOptions:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class TrainingOptions:
-    """How it is trained.
+    """The training loop.
 
     Attributes:
-        tasks: names of the tasks to train, of those the data set declares; empty for all.
-        seed: of initial weights, of the order of batches, and of all that is drawn.
-        epochs: at most so many passes; fewer when nothing gets better for `patience` of them.
-        stop_on: `loss` looks at each task's validation loss against its first epoch, `metric` at each task's own metric.
-        batch: rows a step, of all processes together.
-        learning_rate: the highest; it rises over the first `warm_up` of all steps and falls to zero over the rest (cosine).
-        largest_gradient: norm at which the gradient of a step is cut; 0 for never.
-        balance: how the tasks' losses are brought together, see `training.fit.balancing`: one of BALANCES, or
-            `torchjd:<aggregator>`.
-        max_norm_bound: largest norm of one task's gradient on the shared parameters, with any balance; 0 for none.
-        dwa_temperature: of `dwa`: the higher, the more equal the weights.
-        gradnorm_alpha: of `gradnorm`: how strongly a task that learns slowly is pulled up.
-        gradnorm_rate: of `gradnorm`: learning rate of the weights.
-        conflict_every: steps between two measurements of the cosine between the tasks' gradients; 0 for never.
-        full_softmax_items: retrieval is told from all items when there are at most so many, else from those of the batch.
-        spectral_start: whether item embeddings begin as the leading singular vectors of the items' neighbourhoods, see
+        tasks: names of the declared tasks to train; empty: all.
+        seed: seed of initial weights, of the order of batches, and of every random choice.
+        epochs: greatest number of passes; training ends after `patience` passes without improvement.
+        stop_on: `loss`: each task's validation loss relative to its first epoch; `metric`: each task's metric.
+        batch: rows of a step, of all processes together.
+        learning_rate: peak; it rises over the share `warm_up` of the steps and falls to zero over the rest (cosine).
+        largest_gradient: norm to clip the gradient of a step at; 0: no clipping.
+        balance: method that combines the tasks' losses, see `training.fit.balancing`: one of BALANCES, or `torchjd:<aggregator>`.
+        max_norm_bound: greatest norm of one task's gradient on the shared parameters, with any balance; 0: no bound.
+        dwa_temperature: for `dwa`: the higher, the more equal the weights.
+        gradnorm_alpha: for `gradnorm`: strength of the push for slow tasks.
+        gradnorm_rate: for `gradnorm`: learning rate of the weights.
+        conflict_every: steps between two measurements of the cosine between the tasks' gradients; 0: never.
+        full_softmax_items: up to this number of items retrieval uses a softmax over all, beyond it over those of the batch.
+        spectral_start: whether item embeddings start as the leading singular vectors of the items' neighbourhoods, see
             `training.fit.spectral` (sequences).
-        event_dropout: share of the positions of a sequence that are left out while training.
-        sequence_crop: share of sequences that are cut to a random number of their newest positions while training.
-        text_word_dropout: share of tokens and n-grams that are left out while training.
-        distil: share of what is learnt that is a teacher's answer and not the label itself, see `training.fit.distillation`;
-            0 = no teacher. Tasks of kind retrieval have none.
-        teacher_folds: parts of the training range; a row is answered by trees that were grown on the other parts.
-        amp: whether matrix products are in bfloat16 where there is a GPU; the CPU always computes in float32.
-        device: `auto` takes a GPU where there is one.
+        event_dropout: share of positions of a sequence to drop while training.
+        sequence_crop: share of sequences to crop to a random number of their newest positions while training.
+        text_word_dropout: share of tokens and n-grams to drop while training.
+        distil: weight of a teacher's answers against the labels in the loss, see `training.fit.distillation`; 0: no teacher.
+            Tasks of kind retrieval have no teacher.
+        teacher_folds: folds of the training range; trees trained on the other folds answer a row.
+        amp: whether matrix products on a GPU are in bfloat16; the CPU always computes in float32.
+        device: `auto`: a GPU where there is one.
         checkpoint_every_s: seconds between two checkpoints within an epoch; each epoch ends with one.
     """
 
@@ -148,14 +147,14 @@ class TrainingOptions:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class EvaluationOptions:
-    """How it is judged.
+    """The evaluation after training.
 
     Attributes:
-        protocol: of `training.evaluation.evaluate`; empty for the one that the source brings.
-        metrics: names to report; empty for all.
-        alert_precision: least precision of fraud alerts on the validation range of each segment; decides the threshold.
+        protocol: protocol of `training.evaluation.evaluate`; empty: that of the source.
+        metrics: names to report; empty: all.
+        alert_precision: lowest precision of fraud alerts on the validation range of each segment; it determines the threshold.
         neighbour_weight: weight of the log of the items' neighbourhood beside the network's scores, see
-            `training.evaluation.neighbours` (retrieval over sequences); 0 = the network alone.
+            `training.evaluation.neighbours` (retrieval over sequences); 0: the network alone.
     """
 
     protocol: str = ""
@@ -187,9 +186,9 @@ class SearchOptions:
     """The search for better values (`python -m training search`).
 
     Attributes:
-        trials: trainings at most.
-        seconds: after which no further training begins; 0 for no limit.
-        task: whose metric on the validation range decides; empty for the mean of all tasks' metrics.
+        trials: greatest number of trainings.
+        seconds: time after which no further training starts; 0: no limit.
+        task: task whose metric on the validation range decides; empty: the mean of all tasks' metrics.
         ranges: key of this file, such as `training.learning_rate` or `network.dropout`, -> its range.
     """
 
@@ -223,31 +222,31 @@ class TrainingConfig:
         }
 
     def changed(self, changes: Mapping[str, Any]) -> TrainingConfig:
-        """Return it with other values, by key such as `training.epochs`; text is read as TOML, or taken as it is."""
+        """Return a copy with other values, by key such as `training.epochs`; text is parsed as TOML, or used as it is."""
         return config_from_tree(_merged(self.tree(), changes), self.name)
 
     def chosen_tasks(self, declared: tuple[Task, ...]) -> tuple[Task, ...]:
-        """Return the tasks to train: those of `declared` that [training] names, with what [tasks.<name>] says.
+        """Return the tasks to train: the tasks of `declared` that [training] names, with the changes of [tasks.<name>].
 
         Raises:
             ConfigError: A task that the data set does not declare.
         """
         known = {task.name: task for task in declared}
-        wanted = self.training.tasks or tuple(known)
+        chosen = self.training.tasks or tuple(known)
         problems = [
             f"{where}: {name}: the data set has no such task; {closest(name, known)}"
-            for where, names in (("training.tasks", wanted), ("tasks", self.tasks))
+            for where, names in (("training.tasks", chosen), ("tasks", self.tasks))
             for name in names
             if name not in known
         ]
         problems += [
             f"training.tasks: {name}: is given {known[name].given}, which is not trained; name {known[name].given} too"
-            for name in wanted
-            if name in known and known[name].given and known[name].given not in wanted
+            for name in chosen
+            if name in known and known[name].given and known[name].given not in chosen
         ]
         if problems:
             raise _refusal(self.name, problems)
-        return tuple(replace(task, **self.tasks.get(task.name, {})) for task in declared if task.name in wanted)
+        return tuple(replace(task, **self.tasks.get(task.name, {})) for task in declared if task.name in chosen)
 
 
 def _partial(model: type, *without: str, **more: Any) -> type[BaseModel]:  # noqa: ANN401 (what pydantic's create_model takes)
@@ -285,10 +284,10 @@ def load_config(name: str | Path, changes: Mapping[str, Any] | None = None) -> T
 
     Args:
         name: one of `config_names()`, or the path of a TOML file.
-        changes: values in place of the file's, by key such as `training.epochs`; text is read as TOML, or taken as it is.
+        changes: values instead of the file's, by key such as `training.epochs`; text is parsed as TOML, or used as it is.
 
     Raises:
-        ConfigError: No such file, or anything in it is wrong; the message lists all of it.
+        ConfigError: No such file, or wrong keys or values; the message lists them all.
     """
     path = _FOLDER / f"{name}.toml" if str(name) in config_names() else Path(name)
     if not path.is_file():
@@ -304,7 +303,7 @@ def config_from_tree(tree: Mapping[str, Any], name: str) -> TrainingConfig:
     """Return the configuration of `tree`, sections by name.
 
     Raises:
-        ConfigError: Anything in it is wrong; the message lists all of it.
+        ConfigError: Keys or values are wrong; the message lists them all.
     """
     try:
         # As JSON: pydantic's strict mode takes lists for tuples there, and a whole number where any number is allowed.
@@ -318,7 +317,7 @@ def config_from_tree(tree: Mapping[str, Any], name: str) -> TrainingConfig:
         training=file.training,
         evaluation=file.evaluation,
         search=file.search,
-        source=tree.get("source", {}),  # as it is: `training.data.sources` reads dates too
+        source=tree.get("source", {}),  # unchanged: `training.data.sources` reads dates too
     )
 
 
@@ -327,7 +326,7 @@ def _refusal(name: str, problems: list[str]) -> ConfigError:
 
 
 def _merged(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `tree` with `changes`, by dotted key; text among them is read as a TOML value, or taken as it is."""
+    """Return `tree` with `changes`, by dotted key; text is parsed as a TOML value, or used as it is."""
     result = copy.deepcopy(dict(tree))
     for key, value in changes.items():
         *sections, name = key.split(".")

@@ -34,7 +34,7 @@ def check_kafka(bootstrap: str, client_api_version: str, *, partitions: int, rep
         wrong = "does not exist" in finding or "partitions" in finding
         yield Check("topics", "FAIL" if wrong else "WARN", finding, action)
     if not lines:
-        yield Check("topics", "OK", f"all {len(plans)} there, {partitions} partitions each")
+        yield Check("topics", "OK", f"all {len(plans)} exist, {partitions} partitions each")
 
 
 def check_redis(url: str, prefix: str, partitions: int, timeout_ms: int, *, cluster: bool = False) -> Iterator[Check]:
@@ -126,6 +126,6 @@ def redis_findings(info: Mapping[str, Any]) -> Iterator[Check]:
         yield Check(
             "redis persistence",
             "WARN",
-            "no append-only file: a restart steps back to the last snapshot, and Kafka is read again from there",
+            "no append-only file: a restart returns to the last snapshot, and the worker reads Kafka again from there",
             "set appendonly yes; keep Kafka's retention longer than the oldest snapshot",
         )

@@ -120,14 +120,14 @@ def recorded_inputs(path: Path) -> dict[str, np.ndarray]:
         return load_samples(path, load_manifest(path))[0]
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            found = {name.removeprefix("in_"): values for name, values in arrays.items() if name.startswith("in_")}
+            inputs = {name.removeprefix("in_"): values for name, values in arrays.items() if name.startswith("in_")}
     except (OSError, ValueError) as error:
         raise InputFileError(
             f"{path} is no npz file of recorded inputs: {error}; give an artefact's folder or its samples.npz"
         ) from error
-    if not found:
+    if not inputs:
         raise InputFileError(f"{path} has no arrays called in_<tensor>; give an artefact's folder or a file like its samples.npz")
-    return found
+    return inputs
 
 
 def compare(a: ModelRanker, b: ModelRanker, inputs: dict[str, np.ndarray], progress: Callable[[int, int], None]) -> Deltas:

@@ -1,7 +1,7 @@
-"""A backtest as a TOML file: what is replayed, who is judged, by which protocol, at whose costs. `docs/backtest.md` explains it.
+"""The configuration of a backtest, a TOML file: the log, the contenders, the protocol and the costs; see `docs/backtest.md`.
 
-What is wrong is reported at once in one `ConfigError`. Paths are relative to the folder that the command runs in; a packaged
-file of rules is named without a folder.
+One `ConfigError` lists every contradiction. Paths are relative to the folder that the command runs in; a packaged rules
+file has a name without a folder.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ _FOLDER: Final = "configs"
 
 
 class EvaluationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which events are judged, and when their truth counts as known.
+    """The evaluated events, and the maturity of their labels.
 
     Attributes:
-        begin: first moment that is judged (`from` in the file): a date or a time, UTC where it names no zone.
-        end: first moment that is no longer judged (`to`).
-        tasks: what is judged, of TASKS.
-        daily_budget: users (cards) that the fraud team can look into in a day.
-        maturity_days: where only frauds have labels, an event this old without one counts as honest; None: the longest delay of a
-            label in the log.
-        leave_out_known: whether users with a fraud that was known when the day began are not judged on that day.
-        known_days: frauds of so many days before `begin` count for that.
-        session_gap_minutes: a pause longer than this ends a session that has no name (intent, next_action, candidates).
-        new_item_days: an item that came up for the first time less than this before the event is new (candidates).
+        begin: first evaluated moment (`from` in the file): a date or a time, UTC without a zone.
+        end: first moment after the evaluation (`to`).
+        tasks: evaluated tasks, of TASKS.
+        daily_budget: users (cards) that the fraud team can review in a day.
+        maturity_days: where only frauds have labels, an event this old without one counts as honest; None: the longest delay of
+            a label in the log.
+        leave_out_known: whether a day excludes users with a fraud known at its beginning.
+        known_days: days before `begin` whose frauds count as known.
+        session_gap_minutes: a longer pause ends a session without an id (intent, next_action, candidates).
+        new_item_days: an item first seen less than this before the event is new (candidates).
     """
 
     begin: Any = msgspec.field(name="from")
@@ -61,23 +61,23 @@ class EvaluationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
     @property
     def begin_ms(self) -> int:
-        """First moment that is judged, epoch ms."""
+        """First evaluated moment, epoch ms."""
         return _epoch_ms(self.begin)
 
     @property
     def end_ms(self) -> int:
-        """First moment that is no longer judged, epoch ms."""
+        """First moment after the evaluation, epoch ms."""
         return _epoch_ms(self.end)
 
 
 class Costs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the user's decisions cost, in the currency of the events' amounts.
+    """Costs of decisions, in the currency of the events' amounts.
 
     Attributes:
-        review: of looking into one alert.
-        false_alarm: of an honest customer who is held up, beside the review.
-        missed_share: of a missed fraud's amount that is lost.
-        missed: of a missed fraud, beside its amount (fees of a chargeback).
+        review: cost of reviewing one alert.
+        false_alarm: cost of an alert for an honest customer, beside the review.
+        missed_share: lost share of a missed fraud's amount.
+        missed: cost of a missed fraud beside its amount (fees of a chargeback).
     """
 
     review: float = 0.0
@@ -87,27 +87,25 @@ class Costs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class ContenderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Who is judged.
+    """A contender (`[candidates.<name>]`).
 
     Attributes:
-        kind: `model` an artefact's folder; `trees` a model file of LightGBM; `rules` a file of rules; `feature` one feature, by
-            its size; `scores` a file of scores by event id, made elsewhere; `blend` the weighted mean of other candidates'
-            scores, in log-odds.
-        path: of the artefact, the trees, the rules or the scores; `shipped` for the worker's own rules.
-        feature: the feature's name.
-        low: whether a low value is bad (`feature`).
+        kind: `model` an artefact's folder; `trees` a model file of LightGBM; `rules` a file of rules; `feature` one feature's
+            value; `scores` a file of external scores by event id; `blend` the weighted mean of other candidates' scores, in
+            log-odds.
+        path: path of the artefact, the trees, the rules or the scores; `shipped`: the worker's rules.
+        feature: name of the feature.
+        low: whether low values are suspicious (`feature`).
         of: names of other candidates (`blend`).
-        weights: as many numbers as `of`; empty: all alike.
-        without: features that are set to what is usual, patterns such as `device_*` (`model`): what the model is worth without.
-        catalogue: `module:NAME` of the catalogue whose features it reads; empty: the worker's.
-        threshold: score from which an event is an alert; None: the model's own, for rules the least that fires at all, for others
-            by budget.
-        adapt: `budget`: each day begins with the threshold that would have spent the daily budget over the `lookback_days` before
-            it; `precision`: with the lowest threshold that had this precision on the `lookback_days` of events that could be
-            judged by then.
+        weights: one weight for each of `of`; empty: equal weights.
+        without: features to set to their medians, patterns such as `device_*` (`model`): an ablation.
+        catalogue: `module:NAME` of its feature catalogue; empty: the worker's.
+        threshold: score from which an event is an alert; None: the model's, for rules the lowest that fires, else by budget.
+        adapt: `budget`: each day uses the threshold that would have spent the daily budget over the preceding `lookback_days`;
+            `precision`: the lowest threshold with this precision on `lookback_days` of events with mature labels.
         precision: see `adapt`.
         lookback_days: see `adapt`.
-        note: for the report.
+        note: text for the report.
     """
 
     kind: Literal["model", "trees", "rules", "feature", "scores", "blend"]
@@ -126,9 +124,9 @@ class ContenderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
 
 class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Parts of the events that false positives are counted in: by `feature`, cut at `edges`; or by `field` of the event.
+    """Segments of the events for counts of false positives: by `feature`, split at `edges`; or by `field` of the event.
 
-    A value on an edge belongs to the part above it.
+    A value on an edge belongs to the upper segment.
     """
 
     feature: str = ""
@@ -140,17 +138,17 @@ class BacktestConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     """A whole backtest.
 
     Attributes:
-        judge: who is judged and when.
-        candidates: by name; the first one is what the others are compared with, unless `against` names another.
-        data: files, folders or patterns of the log; may be given on the command line instead.
+        judge: the evaluation.
+        candidates: contenders by name; the others are compared with the first one, or with `against`.
+        data: files, folders or patterns of the log; the command line may name others.
         mapping: a packaged mapping or a TOML file; empty: JSON lines.
         costs: see `Costs`.
         against: see `candidates`.
-        draws: of the bootstrap.
-        seed: of the bootstrap.
-        segments: by name.
-        published: figures to compare with: name -> metric -> value.
-        name: of the report.
+        draws: samples of the bootstrap.
+        seed: seed of the bootstrap.
+        segments: segments by name.
+        published: published figures for comparison: name -> metric -> value.
+        name: name of the report.
     """
 
     judge: EvaluationConfig
@@ -174,7 +172,7 @@ def packaged_configs() -> list[str]:
 
 
 def packaged_file(path: str) -> Path:
-    """Return the file: as it is named, or, where there is none and no folder is named, the packaged one."""
+    """Return the file of this path, or, if it does not exist and the path has no folder, the packaged file."""
     own = Path(path)
     packaged = resources.files("stream_app.backtest") / _FOLDER / path
     return Path(str(packaged)) if own.name == path and not own.exists() and packaged.is_file() else own
@@ -184,7 +182,7 @@ def load_config(name_or_file: str) -> BacktestConfig:
     """Read and check a packaged configuration by name, or one from a file.
 
     Raises:
-        ConfigError: There is none, or it is wrong.
+        ConfigError: The configuration is absent or wrong.
     """
     path = packaged_file(f"{name_or_file}.toml") if name_or_file in packaged_configs() else Path(name_or_file)
     try:
@@ -203,56 +201,56 @@ def load_config(name_or_file: str) -> BacktestConfig:
 
 
 def problems_of(config: BacktestConfig) -> list[str]:
-    """Return what contradicts itself in a configuration, one sentence each."""
-    judge, found = config.judge, []
+    """Return the contradictions of a configuration, one sentence each."""
+    judge, problems = config.judge, []
     try:
         if judge.begin_ms >= judge.end_ms:
-            found.append(f"[judge] from {judge.begin} is not before to {judge.end}")
+            problems.append(f"[judge] from {judge.begin} is not before to {judge.end}")
     except (ValueError, OverflowError) as err:
-        found.append(f"[judge] from and to are dates, such as 2018-08-08: {err}")
+        problems.append(f"[judge] from and to are dates, such as 2018-08-08: {err}")
     unknown = [task for task in judge.tasks if task not in TASKS]
     if unknown or not judge.tasks:
-        found.append(f"[judge] tasks {', '.join(unknown) or 'is empty'}: known are {', '.join(TASKS)}")
+        problems.append(f"[judge] tasks {', '.join(unknown) or 'is empty'}: known are {', '.join(TASKS)}")
     if judge.daily_budget < 1 or config.draws < 2 or judge.known_days < 0 or judge.session_gap_minutes <= 0:
-        found.append("daily_budget is at least 1, draws at least 2, known_days at least 0, session_gap_minutes more than 0")
+        problems.append("daily_budget is at least 1, draws at least 2, known_days at least 0, session_gap_minutes more than 0")
     if not config.candidates:
-        found.append("there is no [candidates.<name>]: each says who is judged")
+        problems.append("there is no [candidates.<name>]: each says who is judged")
     if config.against and config.against not in config.candidates:
-        found.append(f"against {config.against!r} is no candidate; they are {', '.join(config.candidates)}")
+        problems.append(f"against {config.against!r} is no candidate; they are {', '.join(config.candidates)}")
     costs = msgspec.structs.astuple(config.costs)
     if not all(math.isfinite(cost) and cost >= 0 for cost in costs):
-        found.append("[costs] are not negative")
+        problems.append("[costs] are not negative")
     for name, candidate in config.candidates.items():
-        found += [f"candidate {name!r}: {problem}" for problem in _candidate_problems(candidate, config)]
+        problems += [f"candidate {name!r}: {problem}" for problem in _candidate_problems(candidate, config)]
     for name, segment in config.segments.items():
         if bool(segment.feature) == bool(segment.field):
-            found.append(f"segment {name!r}: give either feature and edges, or field")
+            problems.append(f"segment {name!r}: give either feature and edges, or field")
         if segment.feature and list(segment.edges) != sorted(set(segment.edges)):
-            found.append(f"segment {name!r}: edges rise")
-    return found
+            problems.append(f"segment {name!r}: edges rise")
+    return problems
 
 
 def _candidate_problems(candidate: ContenderConfig, config: BacktestConfig) -> list[str]:
-    found, kind = [], candidate.kind
+    problems, kind = [], candidate.kind
     if kind in ("model", "trees", "rules", "scores") and not candidate.path:
-        found.append(f"kind {kind} has a path")
+        problems.append(f"kind {kind} has a path")
     if kind == "feature" and not candidate.feature:
-        found.append("kind feature names a feature")
+        problems.append("kind feature names a feature")
     if kind == "blend":
         unknown = [name for name in candidate.of if name not in config.candidates or config.candidates[name].kind == "blend"]
         if len(candidate.of) < 2 or unknown:
-            found.append(f"kind blend is of two or more other candidates, no blends; {', '.join(unknown) or 'there are less'}")
+            problems.append(f"kind blend is of two or more other candidates, no blends; {', '.join(unknown) or 'there are less'}")
         if candidate.weights and len(candidate.weights) != len(candidate.of):
-            found.append(f"{len(candidate.weights)} weights for {len(candidate.of)} candidates")
+            problems.append(f"{len(candidate.weights)} weights for {len(candidate.of)} candidates")
     if candidate.threshold is not None and candidate.adapt:
-        found.append("threshold and adapt exclude each other")
+        problems.append("threshold and adapt exclude each other")
     if not 0 < candidate.precision <= 1 or candidate.lookback_days < 1:
-        found.append("precision is in (0, 1], lookback_days at least 1")
+        problems.append("precision is in (0, 1], lookback_days at least 1")
     if candidate.without and kind != "model":
-        found.append("without is for models")
+        problems.append("without is for models")
     if candidate.catalogue and kind in ("scores", "blend"):
-        found.append(f"kind {kind} reads no features, so it has no catalogue")
-    return found
+        problems.append(f"kind {kind} reads no features, so it has no catalogue")
+    return problems
 
 
 def _epoch_ms(moment: Any) -> int:  # noqa: ANN401 (a value of a configuration)

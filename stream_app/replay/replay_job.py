@@ -191,9 +191,7 @@ def _replay(settings: Settings, options: ReplayOptions) -> CanonicalReplay | Spl
     if options.prefix is not None:
         if options.prefix == settings.redis.prefix:
             raise ConfigError(f"--prefix {options.prefix} is that of the live state (redis.prefix): take another one")
-        alone = replace(
-            settings, kafka=replace(settings.kafka, partitions=1), redis=replace(settings.redis, prefix=options.prefix)
-        )
+        alone = replace(settings, kafka=replace(settings.kafka, partitions=1), redis=settings.redis.with_prefix(options.prefix))
         store = build_store(alone, shared_kinds(engine))
     return CanonicalReplay(settings, engine, store=store)
 

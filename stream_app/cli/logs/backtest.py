@@ -58,27 +58,27 @@ The format of a backtest's file is described in docs/backtest.md.
 @click.option("--draws", type=click.IntRange(2), help="Bootstrap samples for the intervals, instead of the configuration's.")
 @click.option("--strict", is_flag=True, help="Stop at the first error in the log, with exit status 1.")
 @click.option("--json", "quiet", is_flag=True, help="Print the line of JSON alone.")
-def backtest(**given: Any) -> None:  # noqa: ANN401 (the options above, by name)
+def backtest(**arguments: Any) -> None:  # noqa: ANN401 (the options above, by name)
     """Evaluate models, rules and thresholds on a log, as if they had decided then.
 
     Writes report.html, report.json, decisions.parquet and the decisions that differ; prints one line of JSON last.
     """
     from stream_app.backtest.config import load_config
 
-    config = _changed(load_config(given["config_name"]), given)
-    out = given["out"] or Path("runs") / "backtest" / config.name
-    click.echo(json.dumps(_run(config, out, given)))
+    config = _changed(load_config(arguments["config_name"]), arguments)
+    out = arguments["out"] or Path("runs") / "backtest" / config.name
+    click.echo(json.dumps(_run(config, out, arguments)))
 
 
-def _changed(config: BacktestConfig, given: Mapping[str, Any]) -> BacktestConfig:
+def _changed(config: BacktestConfig, arguments: Mapping[str, Any]) -> BacktestConfig:
     """Return the configuration with the values of the command line."""
     import msgspec
 
     from stream_app.backtest.config import problems_of
 
-    new = {name: given[name] for name in ("mapping", "against", "draws") if given[name] is not None}
-    new |= {"data": given["data"]} if given["data"] else {}
-    new["candidates"] = config.candidates | dict(map(_candidate, given["candidates"]))
+    new = {name: arguments[name] for name in ("mapping", "against", "draws") if arguments[name] is not None}
+    new |= {"data": arguments["data"]} if arguments["data"] else {}
+    new["candidates"] = config.candidates | dict(map(_candidate, arguments["candidates"]))
     changed = msgspec.structs.replace(config, **new)
     problems = problems_of(changed)
     if not changed.data:
@@ -98,7 +98,7 @@ def _candidate(text: str) -> tuple[str, ContenderConfig]:
     return name, ContenderConfig(kind=kind, path=path)  # type: ignore[arg-type]  # one of the four
 
 
-def _run(config: BacktestConfig, out: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+def _run(config: BacktestConfig, out: Path, arguments: Mapping[str, Any]) -> dict[str, Any]:
     import msgspec
 
     from stream_app.backtest.config import DAY_MS
@@ -118,11 +118,14 @@ def _run(config: BacktestConfig, out: Path, given: Mapping[str, Any]) -> dict[st
     features = build_engine(settings)
     features.warm()
     identity = Pseudonymizer(settings.privacy.id_key.get_secret_value().encode())
-    before = read_decisions(given["before"]) if given["before"] is not None else {}
+    before = read_decisions(arguments["before"]) if arguments["before"] is not None else {}
     mapping = load_mapping(config.mapping) if config.mapping else None
-    stream = io.StringIO() if given["quiet"] else sys.stderr
-    problems = LogIssues(strict=given["strict"], tell=lambda line: click.echo(f"millrace: {line}", file=stream))
-    with Backtest(config, features, identity, given["engine"]) as judge, ProgressLine("judging", "events", None, stream) as line:
+    stream = io.StringIO() if arguments["quiet"] else sys.stderr
+    problems = LogIssues(strict=arguments["strict"], tell=lambda line: click.echo(f"millrace: {line}", file=stream))
+    with (
+        Backtest(config, features, identity, arguments["engine"]) as judge,
+        ProgressLine("judging", "events", None, stream) as line,
+    ):
         log = open_log(config.data, mapping, problems=problems)
         outcome = judge.run(log, lambda events, time_ms: line.show(events, _day(time_ms)), before)
         extra = {

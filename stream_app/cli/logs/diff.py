@@ -39,19 +39,19 @@ def command(live: Path, replay: Path, ignore: tuple[str, ...], as_json: bool) ->
         raise SystemExit(1)
 
 
-def _described(found: ReplayDifferences) -> str:
-    compared = "answers and features" if found.features else "answers (a side has no features: set features.record before a run)"
-    head = f"{found.events:,} events, {found.messages:,} messages compared: {compared}"
-    if found.before:
-        head += f"\n{found.before:,} events precede the snapshot that the replay started from: not compared"
-    if found.same:
+def _described(result: ReplayDifferences) -> str:
+    compared = "answers and features" if result.features else "answers (a side has no features: set features.record before a run)"
+    head = f"{result.events:,} events, {result.messages:,} messages compared: {compared}"
+    if result.before:
+        head += f"\n{result.before:,} events precede the snapshot that the replay started from: not compared"
+    if result.same:
         return f"{head}\nthe same, to the bit"
-    lines = [head, f"{found.differing:,} events differ; {found.missing:,} messages are missing, {found.extra:,} are too many"]
-    if found.unequal_repeats:
-        lines.append(f"{found.unequal_repeats:,} messages are on one side twice, with different content")
-    lines += [f"  {count:>9,}  {name}" for name, count in found.fields.most_common(_SHOWN_FIELDS)]
-    if found.first is not None:
-        first = found.first
+    lines = [head, f"{result.differing:,} events differ; {result.missing:,} messages are missing, {result.extra:,} are too many"]
+    if result.unequal_repeats:
+        lines.append(f"{result.unequal_repeats:,} messages are on one side twice, with different content")
+    lines += [f"  {count:>9,}  {name}" for name, count in result.fields.most_common(_SHOWN_FIELDS)]
+    if result.first is not None:
+        first = result.first
         lines.append(f"the first: {first['answer_id']}, event time {first['event_time_ms']}")
         lines += [
             f"  {one['topic']}: {one['field']}: live {one['live']!r}, replay {one['replay']!r}" for one in first["differences"]

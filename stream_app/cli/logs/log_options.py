@@ -35,7 +35,7 @@ def log_options(command: Callable[..., None]) -> Callable[..., None]:
     return reduce(lambda decorated, option: option(decorated), reversed(_OPTIONS), command)
 
 
-def chosen_log(given: Mapping[str, Any]) -> dict[str, Any]:
+def chosen_log(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of stream_app.logs.log_options.LogOptions from the command line.
 
     Raises:
@@ -44,13 +44,13 @@ def chosen_log(given: Mapping[str, Any]) -> dict[str, Any]:
     from stream_app.logs.ingest.mapping import load_mapping
 
     return {
-        "paths": given["log"],
-        "mapping": load_mapping(given["mapping_name"]) if given["mapping_name"] else None,
-        "from_topics": given["from_topics"],
-        "since_ms": _epoch_ms(given["since"]),
-        "until_ms": _epoch_ms(given["until"]),
-        "offsets": given["offsets"],
-        "window_ms": None if given["sort_window"] is None else round(given["sort_window"] * 60_000),
+        "paths": arguments["log"],
+        "mapping": load_mapping(arguments["mapping_name"]) if arguments["mapping_name"] else None,
+        "from_topics": arguments["from_topics"],
+        "since_ms": _epoch_ms(arguments["since"]),
+        "until_ms": _epoch_ms(arguments["until"]),
+        "offsets": arguments["offsets"],
+        "window_ms": None if arguments["sort_window"] is None else round(arguments["sort_window"] * 60_000),
     }
 
 

@@ -79,40 +79,42 @@ Examples:
 @click.option(
     "--checkpoint-s", type=click.FloatRange(min=0), default=30.0, show_default=True, help="Seconds between checkpoints."
 )
-def command(**given: Any) -> None:  # noqa: ANN401 (the options above, by name)
+def command(**arguments: Any) -> None:  # noqa: ANN401 (the options above, by name)
     """Replay a log (files, folders, patterns) through the live path, with a virtual clock and a state of its own."""
     from stream_app.logs.ingest.stopping import stop_on_signals
     from stream_app.logs.log_issues import LogIssues
     from stream_app.replay.replay_job import Callbacks, replay_log, replay_recording
     from stream_app.reporting.progress import ProgressLine
 
-    by_journal, models = given["order"] == "journal", given["models"]
-    if by_journal and len(given["log"]) != 1:
+    by_journal, models = arguments["order"] == "journal", arguments["models"]
+    if by_journal and len(arguments["log"]) != 1:
         raise ConfigError("--order journal replays one folder of `millrace record`: name it")
     if not by_journal and len(models) > 1:
         raise ConfigError("a log is replayed with one --model; compare several with `millrace backtest`")
-    settings, options = _settings("" if by_journal or not models else models[0]), _options(given)
-    problems = LogIssues(strict=given["strict"], tell=lambda line: click.echo(f"millrace: {line}", err=True))
+    settings, options = _settings("" if by_journal or not models else models[0]), _options(arguments)
+    problems = LogIssues(strict=arguments["strict"], tell=lambda line: click.echo(f"millrace: {line}", err=True))
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals())
         line = stack.enter_context(ProgressLine("replaying", "records", None, sys.stderr))
         callbacks = Callbacks(line.show, stop.is_set)
         if by_journal:
-            folder, folders = Path(given["log"][0]), [Path(model) for model in models]
+            folder, folders = Path(arguments["log"][0]), [Path(model) for model in models]
             result = replay_recording(settings, folder, folders, options, problems, callbacks)
         else:
             result = replay_log(settings, options, problems, callbacks)
     click.echo(json.dumps(result))
     if not result["complete"]:
-        click.echo(f"stopped after {result['records']:,} records; {_afterwards(given, result['resumable'])}", err=True)
+        click.echo(f"stopped after {result['records']:,} records; {_afterwards(arguments, result['resumable'])}", err=True)
         raise SystemExit(_STOPPED)
 
 
-def _afterwards(given: Mapping[str, Any], resumable: bool) -> str:
-    """Say what becomes of it when the command is given again."""
+def _afterwards(arguments: Mapping[str, Any], resumable: bool) -> str:
+    """Return the advice for continuing a stopped replay."""
     if resumable:
-        return "run the same command again to go on" if given["resume"] else "run the command again, without --restart, to go on"
-    return "the same command begins anew" if given["prefix"] is None else "begin anew with an empty --prefix"
+        return (
+            "run the same command again to go on" if arguments["resume"] else "run the command again, without --restart, to go on"
+        )
+    return "the same command begins anew" if arguments["prefix"] is None else "begin anew with an empty --prefix"
 
 
 def _settings(model: str) -> Settings:
@@ -123,24 +125,24 @@ def _settings(model: str) -> Settings:
     return replace(settings, model=chosen)
 
 
-def _options(given: Mapping[str, Any]) -> ReplayOptions:
+def _options(arguments: Mapping[str, Any]) -> ReplayOptions:
     from stream_app.replay.replay_job import ReplayOptions
 
-    if (given["store"] == "redis") != (given["prefix"] is not None):
+    if (arguments["store"] == "redis") != (arguments["prefix"] is not None):
         raise ConfigError(
             "--store redis needs --prefix, a prefix of keys that nothing else uses; and --prefix needs --store redis"
         )
     return ReplayOptions(
-        **chosen_log(given),
-        out=given["out"],
-        answers_format=given["answers_format"],
-        to_topics=given["to_topics"],
-        features_out=given["features_out"],
-        batch=given["batch"],
-        processes=given["processes"],
-        spark=given["spark_master"] if given["engine"] == "spark" else None,
-        prefix=given["prefix"],
-        snapshot=given["from_snapshot"],
-        resume=given["resume"],
-        checkpoint_s=given["checkpoint_s"],
+        **chosen_log(arguments),
+        out=arguments["out"],
+        answers_format=arguments["answers_format"],
+        to_topics=arguments["to_topics"],
+        features_out=arguments["features_out"],
+        batch=arguments["batch"],
+        processes=arguments["processes"],
+        spark=arguments["spark_master"] if arguments["engine"] == "spark" else None,
+        prefix=arguments["prefix"],
+        snapshot=arguments["from_snapshot"],
+        resume=arguments["resume"],
+        checkpoint_s=arguments["checkpoint_s"],
     )

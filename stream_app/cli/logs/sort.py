@@ -27,7 +27,7 @@ Examples:
 @click.command("sort", epilog=_EXAMPLES)
 @log_options
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The event table (Parquet).")
-def command(out: Path, **given: Any) -> None:  # noqa: ANN401 (the options above, by name)
+def command(out: Path, **arguments: Any) -> None:  # noqa: ANN401 (the options above, by name)
     """Write a log (files, folders, patterns) in canonical order as one event table.
 
     A replay of the table gives the same bytes as a replay of the log, without reading JSON, and needs no sorting. Warnings about
@@ -39,8 +39,8 @@ def command(out: Path, **given: Any) -> None:  # noqa: ANN401 (the options above
     from stream_app.logs.log_options import LogOptions
     from stream_app.reporting.progress import ProgressLine
 
-    options = LogOptions(**chosen_log(given))
-    problems = LogIssues(strict=given["strict"], tell=lambda line: click.echo(f"millrace: {line}", err=True))
+    options = LogOptions(**chosen_log(arguments))
+    problems = LogIssues(strict=arguments["strict"], tell=lambda line: click.echo(f"millrace: {line}", err=True))
     with ProgressLine("sorting", "records", None, sys.stderr) as line:
         result = sort_log(cli_settings(), options, out, problems, line.show)
     click.echo(json.dumps(result))

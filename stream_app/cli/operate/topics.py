@@ -56,7 +56,7 @@ def create(update: bool, as_json: bool) -> None:
         click.echo(json.dumps({**asdict(result), "partitions": settings.kafka.partitions}))
         return
     click.echo(
-        f"{len(result.created)} created, {len(result.existing)} were there, {len(result.updated)} updated; "
+        f"{len(result.created)} created, {len(result.existing)} existed, {len(result.updated)} updated; "
         f"{settings.kafka.partitions} partitions each"
     )
     for line in result.differences:

@@ -104,22 +104,22 @@ Examples:
     "--label-delay", type=click.FloatRange(min=0), help="Typical delay of a label, in seconds.  [default: 10 live, else 7 days]"
 )
 @click.option("--intent-labels", is_flag=True, help="Put each event's intent on `labels` too.")
-def command(**given: Any) -> None:  # noqa: ANN401 (the options above, by name)
+def command(**arguments: Any) -> None:  # noqa: ANN401 (the options above, by name)
     """Produce the events of a simulated shop with fraud, and their labels."""
     from stream_app.logs.ingest.pace import Pace
     from stream_app.logs.ingest.stopping import stop_on_signals
     from stream_app.reporting.progress import ProgressLine
     from stream_app.simulator.shop import arrivals
 
-    live = given["target"] == "kafka" if given["live"] is None else bool(given["live"])
-    options = _options(given, live=live)
+    live = arguments["target"] == "kafka" if arguments["live"] is None else bool(arguments["live"])
+    options = _options(arguments, live=live)
     sent = _Sent()
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals())
-        sink = _sink(str(given["target"]), stack)
-        progress = stack.enter_context(ProgressLine("simulating", "events", _total(given), sys.stderr))
-        ended = _ended(stop, given["seconds"])
-        _produce(arrivals(options, ended), sink, sent, Pace(given["rate"]), progress, live=live)
+        sink = _sink(str(arguments["target"]), stack)
+        progress = stack.enter_context(ProgressLine("simulating", "events", _total(arguments), sys.stderr))
+        ended = _ended(stop, arguments["seconds"])
+        _produce(arrivals(options, ended), sink, sent, Pace(arguments["rate"]), progress, live=live)
         sink.flush()
         seconds = sent.seconds()
     click.echo(json.dumps(_summary(sent, seconds, interrupted=stop.is_set(), live=live, seed=options.seed)))
@@ -140,32 +140,36 @@ def _produce(events: Iterator[Arrival], sink: Sink, sent: _Sent, pace: Pace, pro
         sink.send(*record_from_arrival(stamp.stamp(arrival, clock.now_ms()) if live else arrival))
 
 
-def _options(given: dict[str, Any], *, live: bool) -> SimulatorOptions:
+def _options(arguments: dict[str, Any], *, live: bool) -> SimulatorOptions:
     from stream_app.clock import SystemClock
     from stream_app.simulator.options import SimulatorOptions
 
-    rate = given["rate"] or _DENSEST_PER_S
-    chosen = {name: given[name] for name in _SHARES}
-    delay_s = given["label_delay"]
+    rate = arguments["rate"] or _DENSEST_PER_S
+    chosen = {name: arguments[name] for name in _SHARES}
+    delay_s = arguments["label_delay"]
     if live:
         density = min(rate, _DENSEST_PER_S)
         chosen |= {
             "events_per_s": density,
             "rhythm": False,  # the clock's rate holds at any hour
             "warm_up_ms": int(min(_WARM_UP_MS, _WARM_UP_EVENTS / density * 1_000)),
-            "users": given["users"] or max(20_000, int(_USERS_PER_RATE * density)),
+            "users": arguments["users"] or max(20_000, int(_USERS_PER_RATE * density)),
             "label_delay_ms": int(1_000 * (10 if delay_s is None else delay_s)),
             # Live runs share topics: each needs ids of its own.
-            "id_prefix": f"sim{given['seed']}-{SystemClock().now_ms():x}-",
+            "id_prefix": f"sim{arguments['seed']}-{SystemClock().now_ms():x}-",
         }
     else:
-        chosen |= {"events_per_s": given["density"], "users": given["users"] or 20_000}
+        chosen |= {"events_per_s": arguments["density"], "users": arguments["users"] or 20_000}
         if delay_s is not None:
             chosen["label_delay_ms"] = int(1_000 * delay_s)
-        if given["start"] is not None:
-            chosen["start_ms"] = int(given["start"].replace(tzinfo=UTC).timestamp() * 1_000)
+        if arguments["start"] is not None:
+            chosen["start_ms"] = int(arguments["start"].replace(tzinfo=UTC).timestamp() * 1_000)
     return SimulatorOptions(
-        seed=given["seed"], items=given["items"], events=given["events"], intent_labels=given["intent_labels"], **chosen
+        seed=arguments["seed"],
+        items=arguments["items"],
+        events=arguments["events"],
+        intent_labels=arguments["intent_labels"],
+        **chosen,
     )
 
 
@@ -179,11 +183,11 @@ def _sink(target: str, stack: ExitStack) -> Sink:
     return stack.enter_context(KafkaSink(settings.kafka.bootstrap, (*SOURCE_TOPICS, "labels"), settings.kafka.topic_prefix))
 
 
-def _total(given: dict[str, Any]) -> int | None:
+def _total(arguments: dict[str, Any]) -> int | None:
     """Return the expected number of events; None: no end."""
-    ends = [given["events"]] if given["events"] else []
-    if given["seconds"] and given["rate"]:
-        ends.append(int(given["rate"] * given["seconds"]))
+    ends = [arguments["events"]] if arguments["events"] else []
+    if arguments["seconds"] and arguments["rate"]:
+        ends.append(int(arguments["rate"] * arguments["seconds"]))
     return min(ends, default=None)
 
 
