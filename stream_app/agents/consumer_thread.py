@@ -132,7 +132,7 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
         kafka = self._ensure_consumer()
         for place, offset in starts.items():
             tp = aiokafka.TopicPartition(*place)
-            kafka.seek(tp, offset)  # also throws away what was fetched from elsewhere
+            kafka.seek(tp, offset)  # also drops records that were fetched from other offsets
             self._positions[tp] = offset
         await self._on_app_loop(consumer.start_assignment(token, starts))
         await super().on_partitions_assigned(assigned, generation_id)
@@ -160,18 +160,18 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
         return starts
 
     async def fetch(self, active: frozenset[TopicPartition], max_records: int, wait_ms: int) -> list[Chunk]:
-        """Take what has been fetched, waiting for it at most `wait_ms`. Call it on this thread's loop.
+        """Return fetched records as chunks; wait for them at most `wait_ms`. Call it on this thread's loop.
 
         Raises:
             ConsumerStoppedError: The consumer is closed.
-            OffsetOutOfRangeError: The broker has deleted what was to be read next.
+            OffsetOutOfRangeError: The broker has deleted the records to read next.
         """
         kafka = self._ensure_consumer()
         if kafka._closed or kafka._fetcher._closed:
             raise ConsumerStoppedError
         tps = frozenset(aiokafka.TopicPartition(*place) for place in active) & self._positions.keys()
         if not tps:
-            await asyncio.sleep(_IDLE_S)  # the caller asks again at once
+            await asyncio.sleep(_IDLE_S)  # the caller calls again at once
             return []
         self._fetching = task = asyncio.ensure_future(self._fetch_chunks(kafka, tps, max_records, wait_ms))
         try:

@@ -115,7 +115,7 @@ class AppSideConsumer(Protocol):
     hooks: AssignmentHooks
 
     async def claim(self, partitions: frozenset[TopicPartition], generation: int) -> Mapping[TopicPartition, int]:
-        """Claim the partitions in the store and return the fronts that it knows."""
+        """Claim the partitions in the store and return their fronts."""
         ...
 
     async def start_assignment(self, generation: int, starts: StartPositions) -> None:
@@ -140,7 +140,7 @@ class AssignmentHooks(Protocol):
             generation: Number of this assignment in this process, from 1; chunks carry it.
 
         Returns:
-            The front of each partition that the store knows: all offsets below it are applied.
+            The front of each partition that has one: all offsets below it are applied.
         """
         ...
 

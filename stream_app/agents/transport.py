@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ChunkConsumer", "ChunkTransport"]
 
-_POLL_S = 0.1  # between two looks at the generation, which has no asyncio.Event
+_POLL_S = 0.1  # between two checks of the generation, which has no asyncio.Event
 _IDLE_S = 0.02  # pause before the next try when nothing may be fetched
 _FETCH_WAIT_MS = 1_000
 _MOST_ASSIGNMENTS, _ASSIGNMENTS_S = 10, 60.0  # this many assignments in this many seconds: no scaling does that
@@ -64,7 +64,7 @@ class ChunkConsumer(driver.Consumer):
     # -- assignment: the thread calls `claim`, `start_assignment` and `fail`, on this loop --
 
     async def claim(self, partitions: frozenset[TopicPartition], generation: int) -> Mapping[TopicPartition, int]:
-        """Claim the partitions in the store and return the fronts it knows."""
+        """Claim the partitions in the store and return their fronts."""
         self._check_instance_id()
         fronts = await self.hooks.on_assigned(partitions, generation)
         self._claimed = partitions

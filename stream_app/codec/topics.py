@@ -61,25 +61,25 @@ _USER: Final = "user id, UTF-8"
 _SAME: Final = "key of the source record"
 
 TOPICS: Final = (
-    TopicSpec("searches", "source", _USER, Search, 7 * _DAY_MS, "What users searched for, and what they were shown."),
-    TopicSpec("clicks", "source", _USER, Click, 7 * _DAY_MS, "What users did with items: view, click, cart, favourite."),
-    TopicSpec("orders", "source", _USER, Order, 7 * _DAY_MS, "What users bought."),
+    TopicSpec("searches", "source", _USER, Search, 7 * _DAY_MS, "The users' searches, with the items shown."),
+    TopicSpec("clicks", "source", _USER, Click, 7 * _DAY_MS, "The users' actions on items: view, click, cart, favourite."),
+    TopicSpec("orders", "source", _USER, Order, 7 * _DAY_MS, "The users' purchases."),
     TopicSpec(
         "fraud-alerts",
         "answer",
         _USER,
         FraudAlert,
         7 * _DAY_MS,
-        "Events that need the fraud team's eyes, with the reasons.",
+        "Events that the fraud team must look at, with the reasons.",
     ),
-    TopicSpec("intent-labels", "answer", _USER, IntentLabel, 7 * _DAY_MS, "What the user intends now, for every event."),
+    TopicSpec("intent-labels", "answer", _USER, IntentLabel, 7 * _DAY_MS, "The user's present intent, for every event."),
     TopicSpec(
         "recommendation-candidates",
         "answer",
         _USER,
         RecommendationCandidates,
         7 * _DAY_MS,
-        "What to show the user next, best first, for every event.",
+        "The items to show the user next, best first, for every event.",
     ),
     TopicSpec(
         "dead-letters",
@@ -87,7 +87,7 @@ TOPICS: Final = (
         _SAME,
         DeadLetter,
         30 * _DAY_MS,
-        "Records that are no valid events: the reason, the place, the original bytes.",
+        "Invalid records: the reason, the step that refused them, the original bytes.",
         4 * _MB,  # holds a record of the broker's limit in base64, and its headers
     ),
     TopicSpec(
@@ -97,9 +97,9 @@ TOPICS: Final = (
         LateEvent,
         30 * _DAY_MS,
         "Valid events that came later than the allowed lateness; they changed nothing.",
-        2 * _MB,  # holds an event of the broker's limit, and what is said of it
+        2 * _MB,  # holds an event of the broker's limit and the fields of LateEvent
     ),
-    TopicSpec("labels", "side", _USER, Label, 400 * _DAY_MS, "Truths that come later: chargebacks, verdicts, what was bought."),
+    TopicSpec("labels", "side", _USER, Label, 400 * _DAY_MS, "Labels that become known later: chargebacks, verdicts, purchases."),
     TopicSpec(
         "journal",
         "side",
@@ -114,6 +114,6 @@ TOPICS: Final = (
         _SAME,
         FeatureRow,
         _DAY_MS,
-        "What the model saw of each scored event, where features.record is on; a replay is compared with it.",
+        "The model's inputs of each scored event, if features.record is on; to compare a replay with.",
     ),
 )
