@@ -1,4 +1,4 @@
-"""What a column of a log is: a time, an entity, a measure, a category, a label, an id of its row; by its values and its name."""
+"""Roles of a log's columns by their values and names: time, entity, measure, category, label, row id, text or constant."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stream_app.errors import ConfigError
 
 if TYPE_CHECKING:
-    from stream_app.profiling.table_files import Table
+    from stream_app.profiling.table_files import ColumnTable
 
 __all__ = ["ENTITY_WORDS", "Column", "Role", "TimeColumn", "inspect_columns", "time_column"]
 
@@ -62,16 +62,16 @@ class Column:
 
     Attributes:
         name: As in the file.
-        codes: (N,) int64, equal values have equal codes, in order of appearance; -1 where there is none.
-        numbers: (N,) float64, NaN where there is none; None for a column that does not hold numbers.
+        codes: (N,) int64, one code for each value, in order of appearance; -1 for an empty cell.
+        numbers: (N,) float64, NaN for an empty cell; None for a column of other values.
         whole: Whether all its numbers are integers.
         distinct: How many different values.
         filled: How many rows have one.
         values: The different values, by code.
-        time_ms: (N,) int64 epoch ms, -1 where there is none; None for a column that is no time.
+        time_ms: (N,) int64 epoch ms, -1 for an empty cell; None for a column of other values.
         time_unit: How the time is written: s, ms, us, ns, ISO 8601, a format, or "s since the start".
-        role: What it is good for.
-        kind: The entity kind of the catalogue that its name, or the mapping, says; empty if none.
+        role: Its use.
+        kind: The entity kind of the catalogue, by its name or by the mapping; empty if it has none.
     """
 
     name: str
@@ -103,49 +103,49 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class TimeColumn:
-    """The column that says when an event happened, and how sure that is."""
+    """The column of the event time, and whether its times ascend."""
 
     column: Column
     ascending: bool
 
 
 def inspect_columns(
-    table: Table,
+    table: ColumnTable,
     label: str = "",
     kinds: Mapping[str, str] | None = None,
     on_progress: Callable[[int], None] = lambda _columns: None,
 ) -> list[Column]:
-    """Say what each column is.
+    """Return the columns with their roles.
 
     Args:
         table: The log's columns.
-        label: The column that is the truth; empty: by name.
-        kinds: Column -> entity kind, where a mapping says so.
+        label: Name of the label; empty: by its name.
+        kinds: Column -> entity kind, from a mapping.
         on_progress: Called after each column.
     """
-    found = []
+    columns = []
     for name, values in zip(table.names, table.columns, strict=True):
         column = _column(name, values)
         column.kind = (kinds or {}).get(name) or _kind_of(name)
         _find_time(column, declared=name in table.times)
         column.role = "label" if name == label else _role(column, headless=table.headless, mapped=name in (kinds or {}))
-        found.append(column)
-        on_progress(len(found))
-    return found
+        columns.append(column)
+        on_progress(len(columns))
+    return columns
 
 
-def time_column(columns: list[Column], wanted: str = "") -> TimeColumn | None:
+def time_column(columns: list[Column], name: str = "") -> TimeColumn | None:
     """Choose the column of the event time; None if no column is a time.
 
     Raises:
-        ConfigError: The wanted one is not there, or holds no times.
+        ConfigError: There is no such column, or it holds no times.
     """
     times = [column for column in columns if column.time_ms is not None]
-    if wanted:
-        chosen = next((column for column in times if column.name == wanted), None)
+    if name:
+        chosen = next((column for column in times if column.name == name), None)
         if chosen is None:
             raise ConfigError(
-                f"--time {wanted}: that column holds no times that are understood, or is not there; the file has "
+                f"--time {name}: that column holds no times that are understood, or is not there; the file has "
                 f"{', '.join(column.name for column in columns)}, of which {', '.join(c.name for c in times) or 'none'} are times"
             )
         return TimeColumn(chosen, _ascending(chosen))
@@ -188,7 +188,7 @@ def _words(name: str) -> list[str]:
 
 
 def _kind_of(name: str) -> str:
-    """The entity kind that a name says: `customer_id` and `user` do, `user_agent` and `product_price` do not."""
+    """The entity kind of a name: `customer_id` and `user` have one, `user_agent` and `product_price` have none."""
     words = _words(name)
     if not words or words[-1] not in _ENDS:
         return ""
@@ -196,7 +196,7 @@ def _kind_of(name: str) -> str:
 
 
 def _numbers(values: list[Any]) -> NDArray[np.float64] | None:
-    """Return the values as numbers if all of them are; booleans and their words are none."""
+    """Return the values as numbers; None if one of them is no number. Booleans are no numbers."""
     if not values or any(isinstance(value, bool) for value in values[:100]):
         return None
     try:
@@ -272,13 +272,13 @@ def _find_text_time(column: Column) -> None:
     probe = values[:: max(1, len(values) // 200)]
     if not re.search(r"\d", str(probe[0])):
         return
-    for said, read in (("ISO 8601", datetime.fromisoformat), *((form, _reader(form)) for form in _FORMATS)):
+    for form_name, read in (("ISO 8601", datetime.fromisoformat), *((form, _reader(form)) for form in _FORMATS)):
         if _all_read(read, probe):
             try:
                 by_value = np.array([_epoch_ms(read(value)) for value in values], np.float64)
             except (ValueError, TypeError):
                 continue
-            _set_time(column, np.where(column.codes >= 0, by_value[column.codes], np.nan), said)
+            _set_time(column, np.where(column.codes >= 0, by_value[column.codes], np.nan), form_name)
             return
 
 

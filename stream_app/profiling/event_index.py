@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EventIndex", "IdentifierUse", "Matches"]
 
-_CHUNK: Final = 20_000  # events in memory before they are inserted: some 20 MB of Python texts
+_CHUNK: Final = 5_000  # events in memory before they are inserted: some 5 MB of Python texts
 # A placeholder may stand behind a prefix, as in `v-null`; a number behind one is an id.
 _PLACEHOLDER: Final = "(^|-)(null|none|nan|unknown|undefined|n/a|na|anonymous|guest|test)$|^-1$|-$"
 

@@ -1,4 +1,4 @@
-"""What in a log gives the truth away, or is only known once the truth is; what a split must not tear apart."""
+"""Columns of a log that leak the label, or are known only after it; entities that a random split would put on both sides."""
 
 from __future__ import annotations
 
@@ -8,33 +8,34 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_app.evaluation.metrics import roc_auc
+
 if TYPE_CHECKING:
     from stream_app.profiling.columns import Column
 
-__all__ = ["ColumnWarning", "area_under_curve", "binary_label", "warnings_of"]
+__all__ = ["ColumnWarning", "binary_label", "warnings_of"]
 
-_SUSPECT: Final = 0.95  # area under the curve that one honest column hardly reaches alone
+_SUSPECT: Final = 0.95  # AUC that a column without a leak hardly reaches alone
 _CERTAIN: Final = 0.999
-_FEWEST: Final = 20  # rows of either label without which nothing can be said
+_FEWEST: Final = 20  # rows of either label; with fewer there is no verdict
 _LATER_SHARE: Final = 0.5
 _POSITIVE: Final = ("1", "true", "yes", "y", "fraud", "t", "positive")
 
-
-About = Literal["label", "second label", "predicts the label", "known later", "row id", "drift", "split", "constant"]
+WarningKind = Literal["label", "second label", "predicts the label", "known later", "row id", "drift", "split", "constant"]
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnWarning:
-    """One warning. about: what kind of trouble. auc: how well the column alone ranks the label, 0 where that is not it."""
+    """A warning about a column. about: its kind. auc: how well the column alone ranks the label, 0 for other kinds."""
 
     column: str
-    about: About
+    about: WarningKind
     message: str
     auc: float = 0.0
 
 
 def binary_label(columns: list[Column]) -> tuple[Column, NDArray[np.bool_]] | None:
-    """Return the label of two values that most looks like one, and where it is true; None if there is none."""
+    """Return the column of two values that is most likely the label, and the rows in which it is true; None without one."""
     labels = [column for column in columns if column.role == "label" and column.distinct == 2]
     if not labels:
         return None
@@ -43,23 +44,8 @@ def binary_label(columns: list[Column]) -> tuple[Column, NDArray[np.bool_]] | No
     positive = next((place for place, text in enumerate(texts) if text in _POSITIVE), None)
     if positive is None:
         counts = np.bincount(chosen.codes[chosen.codes >= 0], minlength=2)
-        positive = int(np.argmin(counts))  # of two unknown words the rarer one is the case
+        positive = int(np.argmin(counts))  # of two unknown words the rarer one is positive
     return chosen, chosen.codes == positive
-
-
-def area_under_curve(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
-    """Return the probability that a true row scores above a false one, ties halved; 0.5 without rows of both.
-
-    scores, truth: (N,).
-    """
-    positives = int(truth.sum())
-    negatives = len(truth) - positives
-    if not positives or not negatives:
-        return 0.5
-    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    ranks = (ends - (counts - 1) / 2.0)[place]
-    return float((ranks[truth].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
 def warnings_of(columns: list[Column], time: Column | None) -> list[ColumnWarning]:
@@ -74,9 +60,9 @@ def warnings_of(columns: list[Column], time: Column | None) -> list[ColumnWarnin
         )
         found += _second_labels(columns, chosen)
         if _FEWEST <= truth.sum() <= len(truth) - _FEWEST:
-            found += _predictors(columns, chosen, truth, time)
+            found += _predictors(columns, chosen, truth.astype(np.int8), time)
             found += _drift(chosen, truth, time)
-            found += _torn_entities(columns, chosen, truth)
+            found += _split_entities(columns, chosen, truth)
     else:
         found += [
             ColumnWarning(c.name, "label", f"named like a truth ({c.distinct} values): a feature must not be made of it")
@@ -99,14 +85,14 @@ def _second_labels(columns: list[Column], chosen: Column) -> list[ColumnWarning]
     ]
 
 
-def _predictors(columns: list[Column], chosen: Column, truth: NDArray[np.bool_], time: Column | None) -> list[ColumnWarning]:
+def _predictors(columns: list[Column], chosen: Column, truth: NDArray[np.int8], time: Column | None) -> list[ColumnWarning]:
     found = []
     for column in columns:
         if column is chosen or column is time or column.role in ("constant", "row id"):
             continue
         auc = _auc_alone(column, truth, time)
-        there = column.codes >= 0
-        if column.filled < column.rows and area_under_curve(there.astype(np.float64), truth) >= _SUSPECT:
+        filled = column.codes >= 0
+        if column.filled < column.rows and roc_auc(filled.astype(np.float64), truth) >= _SUSPECT:
             message = f"is filled when {chosen.name} is true and empty when it is not: it is known only once the truth is"
             found.append(ColumnWarning(column.name, "known later", message, round(auc, 4)))
         elif auc >= _SUSPECT:
@@ -119,20 +105,20 @@ def _predictors(columns: list[Column], chosen: Column, truth: NDArray[np.bool_],
     return sorted(found, key=lambda w: -w.auc)
 
 
-def _auc_alone(column: Column, truth: NDArray[np.bool_], time: Column | None) -> float:
-    """How well one column ranks the label: by its size, and by its values' own rates, learnt on the earlier half of the rows."""
+def _auc_alone(column: Column, truth: NDArray[np.int8], time: Column | None) -> float:
+    """AUC of one column: of its numbers, or of the label rate of each value as learnt on the earlier half of the rows."""
     best = 0.5
     if column.numbers is not None:
-        auc = area_under_curve(np.nan_to_num(column.numbers, nan=-np.inf), truth)
+        auc = roc_auc(np.nan_to_num(column.numbers, nan=-np.inf), truth)
         best = max(auc, 1.0 - auc)
     order = np.arange(len(truth)) if time is None or time.time_ms is None else np.argsort(time.time_ms, kind="stable")
     early, late = order[: len(order) // 2], order[len(order) // 2 :]
     codes = column.codes + 1
     seen = np.bincount(codes[early], minlength=column.distinct + 1)
     true = np.bincount(codes[early], weights=truth[early], minlength=column.distinct + 1)
-    if column.distinct < len(truth) / 20:  # else most values have been seen too seldom to have a rate
+    if column.distinct < len(truth) / 20:  # else most values are too rare to have a rate
         rates = (true + truth.mean()) / (seen + 1.0)
-        best = max(best, area_under_curve(rates[codes[late]], truth[late]))
+        best = max(best, roc_auc(rates[codes[late]], truth[late]))
     return best
 
 
@@ -169,23 +155,23 @@ def _drift(chosen: Column, truth: NDArray[np.bool_], time: Column | None) -> lis
     rates = [float(part.mean()) for part in parts]
     if max(rates) < 3 * max(min(rates), 1e-9):
         return []
-    said = ", ".join(f"{rate:.1%}" for rate in rates)
-    message = f"is true in {said} of the fifths of the log, in time: split by time; a random split shows the model the future"
+    shares = ", ".join(f"{rate:.1%}" for rate in rates)
+    message = f"is true in {shares} of the fifths of the log, in time: split by time; a random split shows the model the future"
     return [ColumnWarning(chosen.name, "drift", message)]
 
 
-def _torn_entities(columns: list[Column], chosen: Column, truth: NDArray[np.bool_]) -> list[ColumnWarning]:
+def _split_entities(columns: list[Column], chosen: Column, truth: NDArray[np.bool_]) -> list[ColumnWarning]:
     found = []
     for column in columns:
         if column.role != "entity":
             continue
-        there = column.codes >= 0
-        counts = np.bincount(column.codes[there], minlength=column.distinct)
-        true = np.bincount(column.codes[there], weights=truth[there], minlength=column.distinct)
-        touched = (counts >= 3) & (true > 0)
-        if touched.sum() < _FEWEST:
+        filled = column.codes >= 0
+        counts = np.bincount(column.codes[filled], minlength=column.distinct)
+        true = np.bincount(column.codes[filled], weights=truth[filled], minlength=column.distinct)
+        positive = (counts >= 3) & (true > 0)
+        if positive.sum() < _FEWEST:
             continue
-        pure = float((true[touched] == counts[touched]).mean())
+        pure = float((true[positive] == counts[positive]).mean())
         if pure >= 0.5:
             message = (
                 f"of its values that are {chosen.name} at all, {pure:.0%} are so in every row: a random split has the same ones "

@@ -232,7 +232,7 @@ def suggest(file: Path, mapping_name: str | None, label: str, time_name: str, ro
     from stream_app.logs.ingest.mapping import load_mapping
     from stream_app.profiling.columns import inspect_columns, time_column
     from stream_app.profiling.suggest import suggest as look
-    from stream_app.profiling.suggest import suggested_json, suggested_text
+    from stream_app.profiling.suggest import suggestion_json, suggestion_text
     from stream_app.profiling.table_files import read_table
     from stream_app.reporting.progress import ProgressLine
 
@@ -245,10 +245,10 @@ def suggest(file: Path, mapping_name: str | None, label: str, time_name: str, ro
         columns = inspect_columns(table, label, kinds, line.show)
     found = look(columns, time_column(columns, time_name), CATALOGUE, more=table.more)
     if as_json:
-        click.echo(json.dumps({"file": str(file), **suggested_json(found)}))
+        click.echo(json.dumps({"file": str(file), **suggestion_json(found)}))
         return
     console = _console()
-    for part in suggested_text(found):
+    for part in suggestion_text(found):
         console.print(part)
 
 

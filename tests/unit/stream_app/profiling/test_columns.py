@@ -10,7 +10,7 @@ import pytest
 
 from stream_app.errors import ConfigError
 from stream_app.profiling.columns import Column, inspect_columns, time_column
-from stream_app.profiling.table_files import Table
+from stream_app.profiling.table_files import ColumnTable
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 START_S = int(START.timestamp())
@@ -18,7 +18,7 @@ N = 400
 
 
 def inspected(columns: dict[str, Sequence[Any]], *, headless: bool = False, label: str = "") -> dict[str, Column]:
-    table = Table(list(columns), [list(values) for values in columns.values()], headless)
+    table = ColumnTable(list(columns), [list(values) for values in columns.values()], headless)
     return {column.name: column for column in inspect_columns(table, label)}
 
 

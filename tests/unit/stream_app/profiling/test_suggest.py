@@ -10,8 +10,8 @@ from rich.console import Console
 
 from stream_app.features.catalog import CATALOGUE
 from stream_app.profiling.columns import inspect_columns, time_column
-from stream_app.profiling.suggest import CatalogueSuggestion, suggest, suggested_json, suggested_text
-from stream_app.profiling.table_files import Table
+from stream_app.profiling.suggest import CatalogueSuggestion, suggest, suggestion_json, suggestion_text
+from stream_app.profiling.table_files import ColumnTable
 
 N = 4_000
 START_S = 1_700_000_000
@@ -19,7 +19,7 @@ WINDOWS_MS = {window.name: window.length_ms for window in CATALOGUE.windows}
 
 
 def look(columns: dict[str, Sequence[Any]]) -> CatalogueSuggestion:
-    found = inspect_columns(Table(list(columns), [list(values) for values in columns.values()]))
+    found = inspect_columns(ColumnTable(list(columns), [list(values) for values in columns.values()]))
     return suggest(found, time_column(found), CATALOGUE, more=False)
 
 
@@ -91,18 +91,18 @@ def test_entities_that_hardly_come_twice_get_no_features(cards: dict[str, Sequen
 def test_without_a_time_there_are_warnings_only() -> None:
     found = look({"duration": [n * 0.5 for n in range(N)], "revenue": [n % 2 for n in range(N)]})
     assert (found.entities, found.features, found.time) == ([], [], None)
-    assert suggested_json(found)["time"] is None
+    assert suggestion_json(found)["time"] is None
 
 
 def test_the_json_is_one_line_and_the_report_names_everything(cards: dict[str, Sequence[Any]]) -> None:
     found = look(cards)
-    line = json.loads(json.dumps(suggested_json(found)))
+    line = json.loads(json.dumps(suggestion_json(found)))
     assert {"rows", "time", "label", "columns", "entities", "features", "warnings"} <= set(line)
     assert (line["label"], line["time"]["column"], line["time"]["unit"]) == ("fraud", "time", "s")
     assert {c["name"]: c["role"] for c in line["columns"]}["transaction_id"] == "row id"
     console = Console(width=200, color_system=None)
     with console.capture() as capture:
-        for part in suggested_text(found):
+        for part in suggestion_text(found):
             console.print(part)
     for part in ("4,000 rows, 7 columns", "time time (s), 2023-11-14", "customer_id (user)", "an id to be learnt by heart"):
         assert part in capture.get()

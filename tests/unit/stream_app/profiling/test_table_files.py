@@ -13,10 +13,11 @@ import zstandard
 
 from stream_app.errors import InputFileError
 from stream_app.logs.ingest.sink import JsonlSink
-from stream_app.profiling.table_files import Table, read_table
+from stream_app.profiling import table_files
+from stream_app.profiling.table_files import ColumnTable, read_table
 
 
-def read(path: Path, content: str | bytes, most_rows: int | None = None) -> Table:
+def read(path: Path, content: str | bytes, most_rows: int | None = None) -> ColumnTable:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return read_table(path, most_rows)
 
@@ -35,7 +36,7 @@ def test_a_csv_is_read_with_its_delimiter_plain_or_compressed(
     assert not table.headless
 
 
-def test_a_csv_without_a_header_gets_names_of_ours_or_those_that_are_given(tmp_path: Path) -> None:
+def test_a_csv_without_a_header_gets_numbered_or_mapped_names(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     table = read(path, "17,pv,1511658000\n18,buy,1511658001\n")
     assert (table.names, table.headless, table.rows) == (["c1", "c2", "c3"], True, 2)
@@ -49,6 +50,26 @@ def test_names_that_come_twice_are_told_apart_and_short_rows_are_left_out(tmp_pa
     table = read(tmp_path / "x.csv", "a,a,b\nx,y,z\nshort\n1,2,3\n")
     assert table.names == ["a", "a_2", "b"]
     assert table.rows == 2
+
+
+def test_a_large_cell_a_line_separator_in_a_text_and_a_trailing_delimiter_are_read(tmp_path: Path) -> None:
+    assert read(tmp_path / "x.csv", f"a,b\n1,{'x' * 140_000}\n2,y\u2028z\n").columns[1][1] == "y\u2028z"
+    assert read(tmp_path / "x.csv", "a,b\n1,x,\n2,y,\n").columns == [["1", "2"], ["x", "y"]]
+    text = json.dumps({"text": "y\u2028z"}, ensure_ascii=False)
+    assert read(tmp_path / "x.jsonl", f"{text}\n{text}\n").columns == [["y\u2028z"] * 2]
+
+
+@pytest.mark.parametrize("bad", ['2,"x', '"2,x', '2,x "y"",z'])
+def test_a_quote_that_never_closes_costs_one_line(tmp_path: Path, bad: str) -> None:
+    rows = "".join(f"{n},y\n" for n in range(3, 900))
+    table = read(tmp_path / "x.csv", f"a,b\n1,x\n{bad}\n{rows}")
+    assert table.columns[0] == ["1", *(str(n) for n in range(3, 900))]
+
+
+def test_a_cell_beyond_the_limit_is_an_error_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_files, "_CELL_LIMIT", 100)
+    with pytest.raises(InputFileError, match="line 3: not CSV: field larger"):
+        read(tmp_path / "x.csv", "a,b\n1,x\n2," + "y" * 200 + "\n")
 
 
 def test_a_file_longer_than_what_is_sniffed_is_read_whole_and_up_to_a_bound(tmp_path: Path) -> None:
@@ -100,7 +121,7 @@ def test_parquet_times_come_as_milliseconds_and_are_declared(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "is empty"),
         (b"just words\nand more\n", "has one column when read as CSV"),
@@ -112,8 +133,8 @@ def test_parquet_times_come_as_milliseconds_and_are_declared(tmp_path: Path) -> 
         (gzip.compress(b"a,b\n" * 100_000)[:200], "cut off or damaged"),
     ],
 )
-def test_what_cannot_be_read_is_refused_with_the_reason(tmp_path: Path, content: bytes, said: str) -> None:
-    with pytest.raises(InputFileError, match=said):
+def test_an_unreadable_file_is_refused_with_the_reason(tmp_path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(InputFileError, match=message):
         read(tmp_path / "x", content)
 
 
