@@ -69,7 +69,7 @@ QUALIFY row_number() OVER (PARTITION BY field ORDER BY number) <= $1 ORDER BY fi
 class Matches(NamedTuple):
     """How many events match, and the first ones: (number, a second figure, as the method says)."""
 
-    count: int
+    total: int
     first: list[tuple[int, int]]
 
 

@@ -173,11 +173,11 @@ class LogChecks:
         )  # fmt: skip
 
     def _occurrences(self, matches: Matches, worst_ms: int = 0) -> Occurrences:
-        return Occurrences(matches.count, [f"{self._unit} {number}" for number, _ in matches.first], worst_ms)
+        return Occurrences(matches.total, [f"{self._unit} {number}" for number, _ in matches.first], worst_ms)
 
     def _pairs(self, matches: Matches) -> Occurrences:
         places = [f"{self._unit} {number} (first: {self._unit} {first})" for number, first in matches.first]
-        return Occurrences(matches.count, places)
+        return Occurrences(matches.total, places)
 
     def _gap_findings(self) -> list[Finding]:
         """A pause is a gap if it is many times as long as nearly all are, and the log does not pause like that regularly."""
