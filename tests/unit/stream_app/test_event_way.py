@@ -9,6 +9,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -122,7 +123,7 @@ def test_a_batch_enters_the_functions_in_the_order_of_the_list() -> None:
         asyncio.run(handle_one_batch(handler))
     finally:
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type]  # None ends it
-    assert isinstance(pipeline.model_thread, wiring.ThreadPoolExecutor)
+        threading.setprofile(None)
+    assert isinstance(pipeline.model_thread, ThreadPoolExecutor)
     pipeline.model_thread.shutdown()
     assert entered == list(range(len(listed)))
