@@ -1,10 +1,11 @@
-"""Files of a log, one at a time, as records: JSON lines or event tables that Millrace wrote, or rows of any file by a mapping.
+"""Read one file of a log as records: JSON lines or an event table that Millrace wrote, or rows of any file by a mapping.
 
-A JSON line is `{"topic", "key", "value", "time_ms"}`, as `millrace simulate --to` and `millrace import --to` write it; one that
-was recorded from Kafka has `partition` and `offset` too. Keys and values that are no UTF-8 text stand as `key_base64` and
+A JSON line is `{"topic", "key", "value", "time_ms"}`, as `millrace simulate --to` and `millrace import --to` write it; a line
+recorded from Kafka also has `partition` and `offset`. Keys and values that are not UTF-8 text are in `key_base64` and
 `value_base64`.
 
-What cannot be read is a problem with its file and line; a value that is no event is none yet: replaying it gives a dead letter.
+Unreadable lines and rows are issues with file and line. A readable record whose value is not an event is no issue here: a replay
+turns it into a dead letter.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ __all__ = ["LogFile", "RecordLine", "log_files", "time_of"]
 
 _CHUNK_ROWS: Final = 2_000
 _ALL_ROWS: Final = 1 << 60
-_TOLD_LINES: Final = 2_000  # lines between two words about progress
+_PROGRESS_LINES: Final = 2_000  # lines between two reports of progress
 
 
 _Time = Annotated[int, msgspec.Meta(ge=-1, le=1 << 53)]  # exact in any reader's JSON, and 285,000 years ahead
@@ -44,7 +45,7 @@ _Offset = Annotated[int, msgspec.Meta(ge=-1, le=(1 << 63) - 1)]
 
 
 class RecordLine(msgspec.Struct, omit_defaults=True):
-    """One line of JSON. Without a partition it is a line of a file; `time_ms` is the record's timestamp."""
+    """One line of JSON. `time_ms` is the record's timestamp; a partition of -1 marks a line that was not recorded from Kafka."""
 
     topic: str
     key: str | None = None
@@ -71,7 +72,7 @@ _label_time: Final = msgspec.json.Decoder(_LabelTime).decode
 
 
 def time_of(topic: str, value: bytes | None, timestamp: int) -> int:
-    """Return when a record happened: its event time, of a label when it became known, else its timestamp (at least 0)."""
+    """Return the event time of a record, the time at which a label became known, or else the timestamp (at least 0)."""
     try:
         return _label_time(value or b"").label_time_ms if topic == LABELS else _event_time(value or b"").event_time_ms
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -79,24 +80,24 @@ def time_of(topic: str, value: bytes | None, timestamp: int) -> int:
 
 
 class LogFile:
-    """One file.
+    """One file of a log.
 
     Args:
         path: The file.
-        number: Which one of the log's it is: the `partition` of its rows; see `log_files`.
-        mapping: How its rows become events; None: JSON lines, or an event table.
-        problems: Is told what cannot be read.
-        progress: Is told the share of the file that is read, now and then.
+        number: Number of the file in the log, which is the `partition` of its rows; see `log_files`.
+        mapping: Turns its rows into events; None: JSON lines, or an event table.
+        problems: Collects issues.
+        progress: Called now and then with the share of the file that has been read.
 
     Attributes:
-        is_table: Whether it is to be an event table, in canonical order.
-        sources: Name and unit ("line" or "row") of the file, or of those that were sorted into a table; one a number.
-        total: Records of a table; else None.
+        is_table: Whether the file is an event table, in canonical order.
+        sources: Name and unit ("line" or "row") of the file, or of each file that was sorted into the table.
+        total: Number of records of a table; else None.
         rows: Rows (or lines) that `records` has read so far.
-        refused: Those of them that are no record; of `events`, those that are no event besides.
+        refused: Rows that are not a record; `events` also counts records that are not an event.
 
     Raises:
-        ConfigError: It is an event table, and there is a mapping.
+        ConfigError: The file is an event table, and there is a mapping.
     """
 
     def __init__(
@@ -120,26 +121,25 @@ class LogFile:
         self.sources = self._table_sources() if self.is_table else ((str(path), "line" if mapping is None else "row"),)
 
     def parts(self) -> list[tuple[int, int]]:
-        """Cut the file where others may begin to read it: at the row groups of Parquet; any other file is one part.
+        """Split the file into parts that can be read independently: the row groups of Parquet; any other file is one part.
 
         Returns:
-            Of each part the rows before it, and those until its end.
+            For each part the number of rows before it, and up to its end.
         """
         try:
             edges = self._edges()
         except InputFileError:
-            edges = []  # who reads it takes note of what is wrong
+            edges = []  # the reader of the file records the issue
         return list(pairwise([0, *edges[:-1], _ALL_ROWS]))
 
     def records(self, part: tuple[int, int] = (0, _ALL_ROWS)) -> Iterator[LogRecord]:
-        """Yield all that the file, or one of its parts, holds, in its own order.
+        """Yield the records of the file, or of one of its parts, in the order of the file.
 
         Raises:
-            InputFileError: Something is wrong, and the problems are strict.
+            InputFileError: There is an issue, and `problems` is strict.
         """
         self._last_ms, self.rows, self.refused = None, 0, 0
-        found = self._found(*part)
-        for record in found:
+        for record in self._read(*part):
             if self._last_ms is not None and (jump := time_jump(self._last_ms, record.time_ms)) is not None:
                 self._problem(f"{self.line_of(record)} ({jump[0]})", jump[1])
             self._last_ms = record.time_ms
@@ -147,10 +147,10 @@ class LogFile:
         self._progress(1.0)
 
     def events(self) -> Iterator[Event | Label]:
-        """Yield what the records say, in the file's own order; one that is neither event nor label is refused.
+        """Yield the decoded events and labels, in the order of the file; other records are refused.
 
         Raises:
-            InputFileError: As of `records`.
+            InputFileError: See `records`.
         """
         decode = Decoder(future_skew_ms=ANY_SKEW_MS).decode
         for record in self.records():
@@ -163,13 +163,13 @@ class LogFile:
                 self._refuse(self.line_of(record), f"no {'label' if record.topic == LABELS else 'event'}: {err}")
 
     def line_of(self, record: LogRecord) -> str:
-        """Say where in the file a record stands, or where it came from."""
+        """Return the line, row or offset of a record, for messages."""
         if at_broker(record):
             return f"offset {record.offset} of {record.topic}-{record.partition}"
         name, unit = self.sources[record.partition - self.number]
         return f"{unit} {record.place[1]} of {name}" if self.is_table else f"{unit} {record.place[1]}"
 
-    def _found(self, first: int, last: int) -> Iterator[LogRecord]:
+    def _read(self, first: int, last: int) -> Iterator[LogRecord]:
         if self.is_table:
             return self._table_records(first, last)
         return self._lines() if self._mapping is None else self._rows(self._mapping, first, last)
@@ -195,10 +195,10 @@ class LogFile:
     def _table_sources(self) -> tuple[tuple[str, str], ...]:
         try:
             with EventTable(self.path) as table:
-                self.total, found = table.rows, table.sources
+                self.total, sources = table.rows, table.sources
         except InputFileError:
-            found = ()  # who reads it takes note of what is wrong
-        return found or ((str(self.path), "row"),)
+            sources = ()  # the reader of the file records the issue
+        return sources or ((str(self.path), "row"),)
 
     def _table_records(self, row: int, last: int) -> Iterator[LogRecord]:
         try:
@@ -207,7 +207,7 @@ class LogFile:
                     row += 1
                     self.rows += 1
                     yield record if not self.number or at_broker(record) else _renumbered(record, self.number)
-                    if row % _TOLD_LINES == 0:
+                    if row % _PROGRESS_LINES == 0:
                         self._progress(row / table.rows)
         except InputFileError as err:
             self._problem(f"after row {row}" if row else "the whole file", str(err), lost=True)
@@ -223,7 +223,7 @@ class LogFile:
                     record = self._record(number, text)
                     if record is not None:
                         yield record
-                    if number % _TOLD_LINES == 0:
+                    if number % _PROGRESS_LINES == 0:
                         self._progress(raw.tell() / size)
             except DAMAGE as err:
                 self._problem(f"after line {number}", _damage(err), lost=True)
@@ -285,36 +285,35 @@ class LogFile:
 
 
 def log_files(
-    paths: Sequence[Path], mapping: LogMapping | None, problems: LogIssues, tell: Callable[[str], None] = lambda _line: None
+    paths: Sequence[Path], mapping: LogMapping | None, problems: LogIssues, progress: Callable[[str], None] = lambda _line: None
 ) -> list[LogFile]:
     """Number the files of one log.
 
-    A table takes as many numbers as files were sorted into it, so that tables are read as the same records as the files that they
-    were made from.
+    A table takes one number for each file that was sorted into it, so its records equal those of these files.
 
     Args:
-        paths: In order.
-        mapping: How their rows become events; None: they are JSON lines and event tables.
-        problems: Is told what cannot be read.
-        tell: Is told how far reading is.
+        paths: The files, in order.
+        mapping: Turns their rows into events; None: they are JSON lines and event tables.
+        problems: Collects issues.
+        progress: Receives the progress of reading as text.
 
     Raises:
-        ConfigError: One is an event table, and there is a mapping.
+        ConfigError: A file is an event table, and there is a mapping.
     """
 
-    def teller(path: Path, place: int) -> Callable[[float], None]:
-        return lambda share: tell(f"reading {path.name} ({place} of {len(paths)}), {share:.0%}")
+    def progress_of(path: Path, place: int) -> Callable[[float], None]:
+        return lambda share: progress(f"reading {path.name} ({place} of {len(paths)}), {share:.0%}")
 
     files: list[LogFile] = []
     number = 0
     for place, path in enumerate(paths, 1):
-        files.append(LogFile(path, number, mapping, problems, teller(path, place)))
+        files.append(LogFile(path, number, mapping, problems, progress_of(path, place)))
         number += len(files[-1].sources)
     return files
 
 
 def _renumbered(record: LogRecord, by: int) -> LogRecord:
-    """A record of a table that is not the log's first file."""
+    """Shift the file number of a record of a table that is not the first file of the log."""
     file, *row = record.place
     return msgspec.structs.replace(record, place=(file + by, *row), partition=record.partition + by)
 

@@ -1,4 +1,4 @@
-"""What was wrong with a log: counted by file and reason, with the first places; nothing is dropped without a trace."""
+"""Issues of a log, counted by file and reason, with their first places; no record is dropped without an issue."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _FIRST_PLACES: Final = 5
 _JUMP_DAYS: Final = 180  # no log of one shop pauses for so long; a wrong unit or a wrong clock jumps further
 _DAY_MS: Final = 86_400_000
 MOST_APART_MS: Final = _JUMP_DAYS * _DAY_MS
-_MOST_REASONS: Final = 200  # a log that is wrong in a thousand ways must not fill the memory
+_MOST_REASONS: Final = 200  # bounds memory for a log with thousands of kinds of issues
 _OTHER: Final = "other reasons"
-_MOST_TOLD: Final = 20  # places; the others are in the summary
+_MOST_REPORTED: Final = 20  # places; the others are in the summary
 
 
 def time_jump(before_ms: int, time_ms: int) -> tuple[str, str] | None:
-    """Return what is wrong with two records in a row whose times are far apart: how far, and the reason; None if they are not."""
+    """Return the distance and the reason of a jump in time between two consecutive records; None if there is no jump."""
     apart_ms = time_ms - before_ms
     if abs(apart_ms) <= MOST_APART_MS:
         return None
@@ -30,101 +30,99 @@ def time_jump(before_ms: int, time_ms: int) -> tuple[str, str] | None:
 
 @dataclass(slots=True)
 class LogIssue:
-    """One reason in one file: how often, and the first lines (or rows) where."""
+    """One reason in one file: its count, and its first lines (or rows)."""
 
     count: int = 0
     first: list[str] = field(default_factory=list)
 
 
 class LogIssues:
-    """Takes note of what is wrong.
+    """Collects the issues of a log.
 
     Args:
-        strict: Whether the first one ends the run.
-        whole: Whether a file that cannot be read to its end ends the run; what is wrong with single rows is counted all the same.
-        tell: Is told each of the first places.
+        strict: Whether the first issue ends the run.
+        whole: Whether a file that cannot be read to its end ends the run; issues of single rows are only counted.
+        report: Receives the first issues as lines of text.
     """
 
-    def __init__(self, *, strict: bool = False, whole: bool = False, tell: Callable[[str], None] = lambda _line: None) -> None:
+    def __init__(self, *, strict: bool = False, whole: bool = False, report: Callable[[str], None] = lambda _line: None) -> None:
         self._strict = strict
         self._whole = whole
-        self._tell = tell
-        self._told = 0
-        self.found: dict[tuple[str, str], LogIssue] = {}  # (file, reason)
+        self._report = report
+        self._reported = 0
+        self.by_reason: dict[tuple[str, str], LogIssue] = {}  # (file, reason)
         self._of_records: dict[tuple[str, str], LogIssue] = {}
 
     @property
     def count(self) -> int:
-        """How many there were."""
-        return sum(problem.count for problem in self.found.values())
+        """Number of issues."""
+        return sum(issue.count for issue in self.by_reason.values())
 
     def add(self, file: str, place: str, reason: str, *, of_record: bool = False, lost: bool = False) -> None:
-        """Take note of one.
+        """Add one issue.
 
         Args:
-            file: Or topic.
-            place: In it.
+            file: File or topic.
+            place: Line, row or offset in it.
             reason: What is wrong.
-            of_record: Whether it is one of a replayed record: a replay that goes on behind it does not meet it again.
-            lost: Whether the file is not read behind this place.
+            of_record: Whether the issue belongs to a replayed record; a resumed replay does not meet it again.
+            lost: Whether the rest of the file after this place is not read.
 
         Raises:
-            InputFileError: It is strict, or the file is lost and files are to be whole.
+            InputFileError: `strict` is set, or `lost` and `whole` are.
         """
         if self._whole and lost:
             raise InputFileError(reason if file in reason else f"{file}, {place}: {reason}")
         if self._strict:
             raise InputFileError(f"{file}, {place}: {reason}. Without --strict it is counted, and the log is read on")
-        if (file, reason) not in self.found and len(self.found) >= _MOST_REASONS:
+        if (file, reason) not in self.by_reason and len(self.by_reason) >= _MOST_REASONS:
             reason = _OTHER
         if of_record:
-            _noted(self._of_records, file, place, reason)
-        if _noted(self.found, file, place, reason):
-            self._told += 1
-            if self._told <= _MOST_TOLD:
-                self._tell(f"{file}, {place}: {reason}")
-            elif self._told == _MOST_TOLD + 1:
-                self._tell("more is wrong; the summary has all of it")
+            _count(self._of_records, file, place, reason)
+        if _count(self.by_reason, file, place, reason):
+            self._reported += 1
+            if self._reported <= _MOST_REPORTED:
+                self._report(f"{file}, {place}: {reason}")
+            elif self._reported == _MOST_REPORTED + 1:
+                self._report("more is wrong; the summary has all of it")
 
-    def take(self, found: Mapping[tuple[str, str], LogIssue]) -> None:
-        """Take note of what another process has found.
+    def merge(self, issues: Mapping[tuple[str, str], LogIssue]) -> None:
+        """Add the issues of another process.
 
         Raises:
-            InputFileError: It is strict.
+            InputFileError: `strict` is set, and there is an issue.
         """
-        for (file, reason), problem in found.items():
-            for place in problem.first:
+        for (file, reason), issue in issues.items():
+            for place in issue.first:
                 self.add(file, place, reason)
-            known = self.found.get((file, reason)) or self.found[file, _OTHER]
-            known.count += problem.count - len(problem.first)
+            known = self.by_reason.get((file, reason)) or self.by_reason[file, _OTHER]
+            known.count += issue.count - len(issue.first)
 
-    def kept(self) -> list[tuple[str, str, int, list[str]]]:
-        """Return what a checkpoint keeps: file, reason, count and first places of those of replayed records."""
-        return [(file, reason, problem.count, problem.first) for (file, reason), problem in self._of_records.items()]
+    def checkpoint(self) -> list[tuple[str, str, int, list[str]]]:
+        """Return the issues of replayed records for a checkpoint: file, reason, count and first places."""
+        return [(file, reason, issue.count, issue.first) for (file, reason), issue in self._of_records.items()]
 
-    def restore(self, kept: Sequence[tuple[str, str, int, list[str]]]) -> None:
-        """Go on from what a checkpoint kept.
+    def restore(self, checkpoint: Sequence[tuple[str, str, int, list[str]]]) -> None:
+        """Restore the issues of a checkpoint.
 
         Raises:
-            InputFileError: There was something, and it is strict.
+            InputFileError: `strict` is set, and there is an issue.
         """
-        found = {(file, reason): LogIssue(count, first) for file, reason, count, first in kept}
-        self.take(found)
-        self._of_records = found
+        issues = {(file, reason): LogIssue(count, first) for file, reason, count, first in checkpoint}
+        self.merge(issues)
+        self._of_records = issues
 
     def summary(self) -> list[dict[str, Any]]:
-        """List them for a report, most frequent first."""
-        ranked = sorted(self.found.items(), key=lambda entry: (-entry[1].count, entry[0]))
-        return [
-            {"file": file, "reason": reason, "count": problem.count, "first": problem.first} for (file, reason), problem in ranked
-        ]
+        """Return the issues for a report, most frequent first."""
+        ranked = sorted(self.by_reason.items(), key=lambda entry: (-entry[1].count, entry[0]))
+        return [{"file": file, "reason": reason, "count": issue.count, "first": issue.first} for (file, reason), issue in ranked]
 
 
-def _noted(found: dict[tuple[str, str], LogIssue], file: str, place: str, reason: str) -> bool:
-    """Count one; tell whether its place is among the first."""
-    problem = found.setdefault((file, reason), LogIssue())
-    problem.count += 1
-    if len(problem.first) >= _FIRST_PLACES:
+def _count(issues: dict[tuple[str, str], LogIssue], file: str, place: str, reason: str) -> bool:
+    """Count an issue; return whether its place is among the first."""
+    issue = issues.setdefault((file, reason), LogIssue())
+    issue.count += 1
+    if len(issue.first) >= _FIRST_PLACES:
         return False
-    problem.first.append(place)
+    issue.first.append(place)
     return True

@@ -1,4 +1,4 @@
-"""Which log is meant: files, or what topics hold; and how it comes into order."""
+"""Options that select a log: files, or ranges of topics; and how it is sorted."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _OFFSETS: Final = re.compile(r"(?P<topic>[a-z]+)-(?P<partition>\d+)=(?P<start>\d
 
 @dataclass(frozen=True, kw_only=True)
 class LogOptions:
-    """Which log.
+    """Selects a log.
 
     Attributes:
-        paths: Files, folders, patterns; none with `from_topics`.
-        mapping: How rows become events; None: JSON lines, or event tables.
-        from_topics: Whether the log is the source topics of the settings' broker.
-        since_ms, until_ms: Of topics: the records' timestamps.
-        offsets: Of topics: `clicks-3=100:2000`; partitions that are not named are left out then.
-        window_ms: How far out of order a record may come; None: any.
+        paths: Files, folders, patterns; empty with `from_topics`.
+        mapping: Turns rows into events; None: JSON lines, or event tables.
+        from_topics: Whether the log is the source topics of the configured broker.
+        since_ms, until_ms: Limits of record timestamps, for topics.
+        offsets: Ranges of topics such as `clicks-3=100:2000`; other partitions are then left out.
+        window_ms: How far out of order a record may come; None: unbounded.
     """
 
     paths: tuple[str, ...] = ()
@@ -41,39 +41,39 @@ class LogOptions:
     window_ms: int | None = None
 
     def problems(self) -> list[str]:
-        """Say what does not go together."""
-        found = []
+        """Return the contradictions between the options."""
+        problems = []
         if bool(self.paths) == self.from_topics:
-            found.append("name log files (or folders, or patterns), or give --from-topics: one of the two")
+            problems.append("name log files (or folders, or patterns), or give --from-topics: one of the two")
         if self.mapping is not None and self.from_topics:
-            found.append("--mapping is for files; topics hold events already")
+            problems.append("--mapping is for files; topics hold events already")
         if self.window_ms is not None and self.from_topics:
-            found.append("--sort-window is for files; topics are sorted as a whole: leave it out")
+            problems.append("--sort-window is for files; topics are sorted as a whole: leave it out")
         if self.paths and not self.from_topics:
             of_topics = (
                 ("--since", self.since_ms is not None),
                 ("--until", self.until_ms is not None),
                 ("--offsets", self.offsets),
             )
-            given = [name for name, is_given in of_topics if is_given]
-            if given:
-                found.append(f"{', '.join(given)}: only with --from-topics; log files are read whole")
-        return found
+            used = [name for name, is_used in of_topics if is_used]
+            if used:
+                problems.append(f"{', '.join(used)}: only with --from-topics; log files are read whole")
+        return problems
 
 
 def open_source(
     settings: Settings, options: LogOptions, problems: LogIssues, progress: Callable[[str], None] = lambda _line: None
 ) -> LogSource:
-    """Open the log that was chosen.
+    """Open the selected log.
 
     Args:
-        settings: Its section `kafka` says where the topics are.
-        options: Without problems.
-        problems: Takes note of what is wrong with the log.
-        progress: Told how far reading is.
+        settings: The section `kafka` names the broker.
+        options: Options without contradictions.
+        problems: Collects the issues of the log.
+        progress: Receives the progress of reading as text.
 
     Raises:
-        ConfigError: A file, a topic or an offset is not there.
+        ConfigError: A file, a topic or an offset does not exist.
         BrokerUnavailableError: The broker does not answer.
     """
     if not options.from_topics:
@@ -82,28 +82,30 @@ def open_source(
     with TopicReader(kafka.bootstrap, kafka.topic_prefix) as reader:
         ranges = reader.ranges(TopicLog.topics(), options.since_ms, options.until_ms)
         if options.offsets:
-            wanted = _wanted(options.offsets)
-            _refuse_missing(wanted, reader.ranges(TopicLog.topics()))
-            ranges = {place: (max(start, ranges[place][0]), min(end, ranges[place][1])) for place, (start, end) in wanted.items()}
+            requested = _parsed_ranges(options.offsets)
+            _refuse_missing(requested, reader.ranges(TopicLog.topics()))
+            ranges = {
+                place: (max(start, ranges[place][0]), min(end, ranges[place][1])) for place, (start, end) in requested.items()
+            }
     return TopicLog(kafka.bootstrap, kafka.topic_prefix, ranges, problems, progress)
 
 
-def _wanted(offsets: tuple[str, ...]) -> dict[tuple[str, int], Range]:
-    found: dict[tuple[str, int], Range] = {}
+def _parsed_ranges(offsets: tuple[str, ...]) -> dict[tuple[str, int], Range]:
+    ranges: dict[tuple[str, int], Range] = {}
     for text in offsets:
         match = _OFFSETS.fullmatch(text)
         if match is None or match["topic"] not in TopicLog.topics():
             raise ConfigError(f"--offsets {text}: write TOPIC-PARTITION=FROM:TO, as clicks-3=100:2000 (2000 is not read)")
-        found[match["topic"], int(match["partition"])] = (int(match["start"]), int(match["end"]))
-    return found
+        ranges[match["topic"], int(match["partition"])] = (int(match["start"]), int(match["end"]))
+    return ranges
 
 
-def _refuse_missing(wanted: Mapping[tuple[str, int], Range], there: Mapping[tuple[str, int], Range]) -> None:
-    """Refuse offsets that the broker does not hold; an end beyond the newest record means: all there is."""
-    for (topic, partition), (start, end) in wanted.items():
+def _refuse_missing(requested: Mapping[tuple[str, int], Range], available: Mapping[tuple[str, int], Range]) -> None:
+    """Refuse offsets that the broker does not hold; an end beyond the newest record selects all records."""
+    for (topic, partition), (start, end) in requested.items():
         asked = f"--offsets {topic}-{partition}={start}:{end}"
-        if (topic, partition) not in there:
+        if (topic, partition) not in available:
             raise ConfigError(f"{asked}: {topic} has no partition {partition} at the broker")
-        low, high = there[topic, partition]
+        low, high = available[topic, partition]
         if start < end and not low <= start < high:
             raise ConfigError(f"{asked}: the broker holds the offsets {low}:{high} of that partition; begin with one of them")

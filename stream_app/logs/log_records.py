@@ -1,7 +1,7 @@
-"""One record of a log, and the canonical order: by event time, then by where the record stands.
+"""A record of a log, and the canonical order: by event time, then by the place of the record.
 
-Where a record stands is three numbers: (topic, partition, offset) for records of Kafka, topics in alphabetical order; (file, row,
-record of the mapping) for rows of files that name no offsets. Records that are no event are placed by their timestamp.
+A place is three numbers: (topic, partition, offset) for records from Kafka, with topics in alphabetical order; (file, row, record
+of the mapping) for rows of files without offsets. A record that is not an event is ordered by its timestamp.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ class LogRecord(Struct, frozen=True, order=True, array_like=True, gc=False):
     """A record of a source topic, or of `labels`; records compare in canonical order.
 
     Attributes:
-        time_ms: Event time; of a label, when it became known; of what is neither, the record's timestamp.
-        place: Tells records of one time apart; no two records of a log have the same.
-        topic: Without prefix.
-        partition: At the broker; of a file's row the number of the file.
-        offset: At the broker; of a file's row its number, counted through all records that a row may become.
-        timestamp: The broker's, in epoch ms; of a file's row the event time.
+        time_ms: Event time; for a label the time at which it became known; otherwise the record's timestamp.
+        place: Orders records of equal time; unique within a log.
+        topic: Topic without prefix.
+        partition: Partition at the broker; for a row of a file the number of the file.
+        offset: Offset at the broker; for a row of a file its number, counted over all records that a row may become.
+        timestamp: The broker's timestamp in epoch ms; for a row of a file the event time.
     """
 
     time_ms: int
@@ -42,5 +42,5 @@ class LogRecord(Struct, frozen=True, order=True, array_like=True, gc=False):
 
 
 def at_broker(record: LogRecord) -> bool:
-    """Whether a record stands where a broker says, not in a row of a file (those count from 1, so none looks like that)."""
+    """Whether the place is an offset at a broker, not a row of a file (rows count from 1, so the two never look alike)."""
     return record.place[1:] == (record.partition, record.offset)

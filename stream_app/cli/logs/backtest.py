@@ -121,7 +121,7 @@ def _run(config: BacktestConfig, out: Path, arguments: Mapping[str, Any]) -> dic
     before = read_decisions(arguments["before"]) if arguments["before"] is not None else {}
     mapping = load_mapping(config.mapping) if config.mapping else None
     stream = io.StringIO() if arguments["quiet"] else sys.stderr
-    problems = LogIssues(strict=arguments["strict"], tell=lambda line: click.echo(f"millrace: {line}", file=stream))
+    problems = LogIssues(strict=arguments["strict"], report=lambda line: click.echo(f"millrace: {line}", file=stream))
     with (
         Backtest(config, features, identity, arguments["engine"]) as judge,
         ProgressLine("judging", "events", None, stream) as line,

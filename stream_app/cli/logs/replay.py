@@ -92,7 +92,7 @@ def command(**arguments: Any) -> None:  # noqa: ANN401 (the options above, by na
     if not by_journal and len(models) > 1:
         raise ConfigError("a log is replayed with one --model; compare several with `millrace backtest`")
     settings, options = _settings("" if by_journal or not models else models[0]), _options(arguments)
-    problems = LogIssues(strict=arguments["strict"], tell=lambda line: click.echo(f"millrace: {line}", err=True))
+    problems = LogIssues(strict=arguments["strict"], report=lambda line: click.echo(f"millrace: {line}", err=True))
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals())
         line = stack.enter_context(ProgressLine("replaying", "records", None, sys.stderr))

@@ -40,7 +40,7 @@ def command(out: Path, **arguments: Any) -> None:  # noqa: ANN401 (the options a
     from stream_app.reporting.progress import ProgressLine
 
     options = LogOptions(**chosen_log(arguments))
-    problems = LogIssues(strict=arguments["strict"], tell=lambda line: click.echo(f"millrace: {line}", err=True))
+    problems = LogIssues(strict=arguments["strict"], report=lambda line: click.echo(f"millrace: {line}", err=True))
     with ProgressLine("sorting", "records", None, sys.stderr) as line:
         result = sort_log(cli_settings(), options, out, problems, line.show)
     click.echo(json.dumps(result))

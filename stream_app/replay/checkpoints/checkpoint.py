@@ -133,7 +133,7 @@ class CheckpointFolder:
             states=replay.save(self._folder, f"state-{position}-{self._run}"),
             sinks=sinks,
             counts=counts,
-            problems=problems.kept(),
+            problems=problems.checkpoint(),
         )
         point = copy.deepcopy(point)  # the replay goes on counting, and this point may be written once more
         self._points = [*self._points[-1:], point] if replay.each_batch else [point]

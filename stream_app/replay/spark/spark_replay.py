@@ -165,7 +165,7 @@ class _Plan:
         from stream_app.replay.spark.spark_tasks import prepared_schema
 
         for row in read.where(read.problems.isNotNull()).orderBy("file").toLocalIterator():
-            problems.take(pickle.loads(row["problems"]))  # noqa: S301 (our executors made it)
+            problems.merge(pickle.loads(row["problems"]))  # noqa: S301 (our executors made it)
         records = read.where(read.record.isNotNull()).drop("problems")
         ordered = records.repartitionByRange(self._parts, "time_ms")
         ordered = ordered.sortWithinPartitions("time_ms", "file", "row", "number")

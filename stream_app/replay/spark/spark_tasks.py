@@ -115,8 +115,8 @@ class ReplayTask:
                 [r.time_ms for r in chunk], [r.place[0] for r in chunk], [r.place[1] for r in chunk],
                 [r.place[2] for r in chunk], [_encode(r) for r in chunk], [None] * len(chunk),
             )  # fmt: skip
-        if problems.found:
-            yield _table(READ, [-1], [number], [0], [0], [None], [pickle.dumps(problems.found)])
+        if problems.by_reason:
+            yield _table(READ, [-1], [number], [0], [0], [None], [pickle.dumps(problems.by_reason)])
 
     # --- prepare --------------------------------------------------------------------------------------------------------------
 

@@ -51,7 +51,7 @@ def read_log(paths: Sequence[Path], mapping: LogMapping | None, progress: Callab
     Raises:
         InputFileError: A file is missing, damaged or lacks columns; or not one of its rows is an event.
     """
-    problems = LogIssues(whole=True, tell=progress)
+    problems = LogIssues(whole=True, report=progress)
     events: list[Event] = []
     labels: list[Label] = []
     rows = refused = 0
