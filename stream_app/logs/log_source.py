@@ -1,7 +1,7 @@
-"""A log in canonical order: many files merged by event time, in bounded memory.
+"""Read a log in canonical order: files merged by event time, in bounded memory.
 
-Without a window all of it is sorted, on disk where memory does not hold it: any disorder comes right. With a window nothing is
-written; a record that comes later than the window allows cannot be put in its place any more and is left out, as a problem.
+Without a window the whole log is sorted, on disk where it exceeds memory, whatever its disorder. With a window nothing is written
+to disk; a record that comes later than the window allows is left out and counted as an issue.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ _DAY_MS: Final = 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class LogChunk:
-    """The next records in canonical order, and the labels that stand among them."""
+    """Consecutive records in canonical order, and the labels among them."""
 
     records: list[LogRecord]
     labels: list[Label]
 
 
 class LogSource(Protocol):
-    """What a replay reads: records in canonical order, and how to name one for a person."""
+    """A log for a replay: its records in canonical order, and the place of each for messages."""
 
     problems: LogIssues
-    total: int | None  # records, labels among them, once that is known
+    total: int | None  # number of records with labels, once known
 
     def records(self) -> Iterator[LogRecord]:
-        """Yield all records, labels among them, in canonical order; the same ones at every call."""
+        """Yield all records and labels in canonical order; each call yields the same."""
         ...
 
     def where(self, record: LogRecord) -> tuple[str, str]:
-        """Name the file (or topic) and the line (or offset) of a record."""
+        """Return the file (or topic) and the line (or offset) of a record."""
         ...
 
     def identity(self) -> list[str]:
-        """Tell what the log consists of: a resumed replay must find the same."""
+        """Identify the content of the log; a resumed replay requires the same."""
         ...
 
 
@@ -71,19 +71,19 @@ class ReplayLog:
         self._window_ms = window_ms
         self._mapping = mapping
         self._progress = progress
-        self._files = log_files(files, mapping, problems, self._tell)
+        self._files = log_files(files, mapping, problems, self._report)
         self._of_number = [file for file in self._files for _ in file.sources]
-        self.total: int | None = None  # records, once all are read; of a table at once
+        self.total: int | None = None  # number of records, once all are read; of a table from the start
         self._count = 0
 
     @property
     def sources(self) -> list[tuple[str, str]]:
-        """Name and unit ("line" or "row") of each file that records come from, by the numbers in their places."""
+        """Name and unit ("line" or "row") of each file, indexed by the file number in a place."""
         return [source for file in self._files for source in file.sources]
 
     @property
     def table(self) -> Path | None:
-        """The event table that is the whole log, if it is one: its records are in canonical order."""
+        """The event table, if the log is exactly one; its records are in canonical order."""
         return self._files[0].path if len(self._files) == 1 and self._files[0].is_table else None
 
     def records(self) -> Iterator[LogRecord]:
@@ -91,26 +91,26 @@ class ReplayLog:
         self._count = 0
         if self.table is not None:
             self.total = self._files[0].total
-            return self._counted(self._files[0].records())  # as it stands
+            return self._counted(self._files[0].records())  # already in order
         if self._window_ms is None:
             return sorted_records(self._counted(chain.from_iterable(file.records() for file in self._files)))
         return self._counted(heapq.merge(*(self._windowed(file, self._window_ms) for file in self._files)))
 
     def where(self, record: LogRecord) -> tuple[str, str]:
-        """Name the file and the line, or the topic's partition and the offset."""
+        """Return the file and the line, or the partition and the offset."""
         if at_broker(record):
             return f"{record.topic}-{record.partition}", f"offset {record.offset}"
         file = self._of_number[record.partition]
         return str(file.path), file.line_of(record)
 
     def identity(self) -> list[str]:
-        """Name every file with its size and when it was changed, and the mapping."""
-        found = [(file.path, file.path.stat()) for file in self._files]
-        told = [f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in found]
-        return [*told, self._mapping.text if self._mapping is not None else "", str(self._window_ms)]
+        """Return every file with its size and modification time, the mapping and the window."""
+        stats = [(file.path, file.path.stat()) for file in self._files]
+        files = [f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats]
+        return [*files, self._mapping.text if self._mapping is not None else "", str(self._window_ms)]
 
-    def _tell(self, line: str) -> None:
-        if self._window_ms is None and self.table is None:  # else reading is the work itself, and who does it tells
+    def _report(self, line: str) -> None:
+        if self._window_ms is None and self.table is None:  # otherwise the replay itself reports progress
             self._progress(line)
 
     def _counted(self, records: Iterable[LogRecord]) -> Iterator[LogRecord]:
@@ -142,35 +142,36 @@ def open_log(
 
     Args:
         paths: Files, folders (all files in them) and patterns (`logs/2026-*.jsonl.gz`, `**` for folders below).
-        mapping: How rows become events; None: JSON lines, or event tables.
-        problems: Takes note of what is wrong; None: of its own, not strict.
-        window_ms: None: sort all; else how far out of order a record may come.
-        progress: Told how far reading is.
+        mapping: Turns rows into events; None: JSON lines, or event tables.
+        problems: Collects issues; None: a new collection that is not strict.
+        window_ms: How far out of order a record may come; None: sort everything.
+        progress: Receives the progress of reading as text.
 
     Raises:
-        ConfigError: A file is not there, a pattern matches none, or an event table has a mapping.
+        ConfigError: A file does not exist, a pattern matches no file, or an event table has a mapping.
     """
     return ReplayLog(expand(paths), mapping, problems or LogIssues(), window_ms, progress)
 
 
 def expand(paths: Sequence[str | Path]) -> list[Path]:
-    """Resolve folders and patterns; files in the order given, those of one pattern by name, each once.
+    """Resolve folders and patterns to distinct files, in the order of `paths`; the files of one pattern are sorted by name.
 
     Raises:
-        ConfigError: A file is not there, or a pattern matches none.
+        ConfigError: A file does not exist, or a pattern matches no file.
     """
-    found: dict[Path, None] = {}
-    for given in map(str, paths):
-        path = Path(given)
+    files: dict[Path, None] = {}
+    for name_or_pattern in map(str, paths):
+        path = Path(name_or_pattern)
         if path.is_dir():
             matches = sorted(entry for entry in path.rglob("*") if entry.is_file() and not entry.name.startswith((".", "_")))
         else:
-            matches = [path] if path.is_file() else [Path(name) for name in sorted(glob.glob(given, recursive=True))]  # noqa: PTH207 (absolute patterns too)
+            matches = [path] if path.is_file() else [Path(name) for name in sorted(glob.glob(name_or_pattern, recursive=True))]  # noqa: PTH207 (absolute patterns too)
         matches = [match for match in matches if match.is_file()]
         if not matches:
-            raise ConfigError(f"there is no log file {given}: name files, folders, or patterns in quotes, as 'logs/*.jsonl.gz'")
-        found.update(dict.fromkeys(matches))
-    return list(found)
+            raise ConfigError(f"there is no log file {name_or_pattern}: name files, folders, or patterns in quotes, as
+            'logs/*.jsonl.gz'")
+        files.update(dict.fromkeys(matches))
+    return list(files)
 
 
 def chunks_of(
@@ -181,15 +182,16 @@ def chunks_of(
     whole_times: bool = False,
     refuse: Callable[[str, str, str], None] | None = None,
 ) -> Iterator[LogChunk]:
-    """Cut a log into chunks, labels besides.
+    """Cut a log into chunks.
 
     Args:
         source: The log.
-        size: Records of the source topics in a chunk. It has fewer where the log ends, or where a day has passed: within a chunk
-            no state expires.
-        skip: So many records (of source topics) were replayed before; labels up to the next one are left out too.
-        whole_times: Whether a chunk ends only where the event time changes, however many records have the same.
-        refuse: Told of each label that is none: file, place and reason; None: it is noted among the source's problems at once.
+        size: Records of source topics per chunk. A chunk is shorter at the end of the log, and where it would span a day: no
+        state
+            expires within a chunk.
+        skip: Number of records (of source topics) that were replayed before; the labels up to the next record are skipped too.
+        whole_times: Whether a chunk ends only where the event time changes.
+        refuse: Receives file, place and reason of each invalid label; None: it becomes an issue of the source at once.
     """
     refuse = refuse or partial(source.problems.add, of_record=True)
     records: list[LogRecord] = []
@@ -197,7 +199,7 @@ def chunks_of(
     seen = 0
     for record in source.records():
         if record.topic == LABELS:
-            if seen > skip or not skip:  # those right behind a checkpoint went with the record before them
+            if seen > skip or not skip:  # labels right after a checkpoint belong to the record before them
                 try:
                     labels.append(decode_label(record.value))
                 except InvalidEventError as err:
@@ -217,7 +219,7 @@ def chunks_of(
 
 
 def decoded(source: LogSource, size: int) -> Iterator[tuple[list[Event], list[Label]]]:
-    """Yield events and labels in canonical order, chunk by chunk; what is neither is a problem."""
+    """Yield events and labels in canonical order, chunk by chunk; other records are issues."""
     decoder = Decoder(future_skew_ms=ANY_SKEW_MS)
     for chunk in chunks_of(source, size):
         events = []

@@ -1,7 +1,7 @@
-"""A recorded live run: topics written to files as they stand, one file a topic and partition, in order of offsets.
+"""Record a live run: write its topics to files, one file per topic and partition, in order of offsets.
 
 FOLDER/log/clicks-3.jsonl       source topics and labels: a log that any replay reads
-FOLDER/live/intent-labels-3.jsonl    answers, side topics, journal, features: what a replay is compared with
+FOLDER/live/intent-labels-3.jsonl    answers, side topics, journal, features: for comparison with a replay
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from stream_app.logs.topic_log import TopicReader, record_of
 __all__ = ["RecordedRun", "record_topics"]
 
 _FLUSH_BYTES: Final = 1 << 20
-_TOLD: Final = 10_000
+_PROGRESS_RECORDS: Final = 10_000
 _LOG_TOPICS: Final = (*SOURCE_TOPICS, LABELS)
 _LIVE_TOPICS: Final = (*ANSWER_TOPICS, *(topic for topic in SIDE_TOPICS if topic != LABELS))
 
@@ -40,13 +40,13 @@ _encode: Final = msgspec.json.Encoder().encode
 def record_topics(
     bootstrap: str, prefix: str, folder: Path, progress: Callable[[int, str], None] = lambda _count, _note: None
 ) -> dict[str, int]:
-    """Write all topics that are there to files, from their first record to the end of the moment.
+    """Write all topics to files, from their first record to their current end.
 
     Args:
         bootstrap: The broker.
-        prefix: Before every topic's name.
-        folder: Made when needed; files of an earlier recording are replaced.
-        progress: Told how many records are written, and of which topic.
+        prefix: Prefix of every topic name.
+        folder: Created when needed; files of an earlier recording are replaced.
+        progress: Receives the number of written records and the current topic.
 
     Returns:
         Topic -> records.
@@ -57,7 +57,7 @@ def record_topics(
     """
     counts: dict[str, int] = {}
     with TopicReader(bootstrap, prefix) as reader:
-        # Journal and answers last: what they speak of is then in the files of the sources.
+        # Live topics first: the sources, read last, then hold every record that an answer refers to.
         for topic in (*_LIVE_TOPICS, *_LOG_TOPICS):
             part = folder / ("log" if topic in _LOG_TOPICS else "live")
             part.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def record_topics(
                 files.begin(place[1])
             for count, (_, message) in enumerate(reader.read(ranges), 1):
                 files.add(record_of(topic, message))
-                if count % _TOLD == 0:
+                if count % _PROGRESS_RECORDS == 0:
                     progress(sum(counts.values()) + count, topic)
                 counts[topic] = count
             files.flush()
@@ -75,7 +75,7 @@ def record_topics(
 
 
 class _Files:
-    """Files of one topic, opened only to append: there may be a thousand partitions."""
+    """Files of one topic. They are opened only to append, since a topic may have a thousand partitions."""
 
     def __init__(self, folder: Path, topic: str) -> None:
         self._folder, self._topic = folder, topic
@@ -124,10 +124,10 @@ class RecordedRun:
     """Reads a recording.
 
     Args:
-        folder: What `record_topics` was given.
+        folder: A folder of `record_topics`.
 
     Raises:
-        InputFileError: It has no journal.
+        InputFileError: The folder has no journal.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -138,19 +138,19 @@ class RecordedRun:
             )
 
     def identity(self) -> list[str]:
-        """Tell what the recording consists of: a resumed replay must find the same."""
+        """Identify the content of the recording; a resumed replay requires the same."""
         files = sorted(path for part in ("log", "live") for path in (self._folder / part).glob("*.jsonl"))
         return [f"{path} {(stat := path.stat()).st_size} {stat.st_mtime_ns}" for path in files]
 
     def has_features(self) -> bool:
-        """Tell whether what the model saw was recorded."""
+        """Whether the recording has the features topic."""
         return any(path.stat().st_size for path in self._folder.glob("live/features-*.jsonl"))
 
     def journal(self) -> dict[tuple[int, int], JournalLine]:
-        """Return the lines by (group, commit). Where there are two of one commit, the later one counts.
+        """Return the journal lines by (group, commit). If a commit has two lines, the later one counts.
 
-        A line that is published again after a crash is the same. If Redis lost its last commits, they were made anew, under the
-        same numbers; the later one is what state and positions went on from.
+        A line that was published again after a crash is identical. After Redis lost its last commits, the worker commits again
+        under the same numbers; state and positions continue from the later line.
         """
         lines = {}
         for path in sorted(self._folder.glob("live/journal-*.jsonl")):
@@ -159,20 +159,20 @@ class RecordedRun:
                 lines[line.group, line.commit] = line
         return lines
 
-    def said_before(self, group: int, fronts: Mapping[str, int], since_ms: int) -> Iterator[tuple[str, bytes, bytes]]:
-        """Yield answer topic, key and value of what was answered to one group's records before some offsets.
+    def earlier_answers(self, group: int, fronts: Mapping[str, int], since_ms: int) -> Iterator[tuple[str, bytes, bytes]]:
+        """Yield topic, key and value of the answers to one group's records before the given offsets.
 
         Args:
             group: The partition group.
-            fronts: Source topic -> the offset.
-            since_ms: Answers that were decided before that are left out.
+            fronts: Source topic -> offset.
+            since_ms: Answers decided before this time are left out.
         """
         for topic in ANSWER_TOPICS:
             path = self._folder / "live" / f"{topic}-{group}.jsonl"
             for record in _records(path) if path.exists() else ():
                 value = (record.value or "").encode()
-                said = _answer(value)
-                if said.scored_time_ms >= since_ms and said.source.offset < fronts.get(said.source.topic, 0):
+                answer = _answer(value)
+                if answer.scored_time_ms >= since_ms and answer.source.offset < fronts.get(answer.source.topic, 0):
                     yield topic, (record.key or "").encode(), value
 
     def records(self, topic: str, partition: int) -> Iterator[LogRecord]:

@@ -1,7 +1,7 @@
-"""Sorts more records than memory holds: sorted runs go to a temporary folder and are merged from there.
+"""External merge sort: sorted runs go to a temporary folder and are merged from there.
 
-What fits into memory never touches the disk. The order is that of the records themselves, which is total, so the result is the
-same however the records came and wherever the runs were cut.
+Records that fit into memory never touch the disk. The canonical order is total, so the result does not depend on the order of
+arrival or on the size of the runs.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from stream_app.logs.log_records import LogRecord
 
 __all__ = ["held_bytes", "sorted_records", "windowed_records"]
 
-_RUN_BYTES: Final = 96 << 20  # held at once; with their objects about three times that
-_OVERHEAD: Final = 400  # of one record's objects
-_HEADER_OVERHEAD: Final = 200  # of one header's
-_FRAME_RECORDS: Final = 512  # read at once of each run
-_FRAME_BYTES: Final = 256 << 10  # of huge records, fewer
-_FAN_IN: Final = 128  # runs merged into one: those of two levels are fewer files than a process may have open anywhere
+_RUN_BYTES: Final = 96 << 20  # in memory at once; Python's objects take about three times as much
+_OVERHEAD: Final = 400  # bytes of one record's objects
+_HEADER_OVERHEAD: Final = 200  # bytes of one header's objects
+_FRAME_RECORDS: Final = 512  # read at once from each run
+_FRAME_BYTES: Final = 256 << 10  # fewer records per frame where they are huge
+_FAN_IN: Final = 128  # runs merged into one; two levels stay below any system's limit of open files
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(list[LogRecord]).decode
 
 
 def held_bytes(record: LogRecord) -> int:
-    """Return about how many bytes a record's key, value and headers take."""
+    """Return the approximate size of a record's key, value and headers in bytes."""
     size = len(record.key or b"") + len(record.value or b"")
     return size + sum(_HEADER_OVERHEAD + len(name) + len(value or b"") for name, value in record.headers)
 
@@ -41,66 +41,66 @@ def sorted_records(records: Iterable[LogRecord], *, run_bytes: int = _RUN_BYTES)
 
     Args:
         records: In any order.
-        run_bytes: How much may be in memory before it goes to disk.
+        run_bytes: Size of the records in memory from which a run goes to disk.
     """
     with tempfile.TemporaryDirectory(prefix="millrace-sort-") as folder:
         runs = _Runs(Path(folder))
-        held: list[LogRecord] = []
+        run: list[LogRecord] = []
         size = 0
         for record in records:
-            held.append(record)
+            run.append(record)
             size += _OVERHEAD + held_bytes(record)
             if size >= run_bytes:
-                runs.add(held)
-                held, size = [], 0
-        held.sort()
-        yield from heapq.merge(*map(_frames, runs.paths()), held)
+                runs.add(run)
+                run, size = [], 0
+        run.sort()
+        yield from heapq.merge(*map(_frames, runs.paths()), run)
 
 
 def windowed_records(
     records: Iterable[LogRecord], window_ms: int, refuse: Callable[[LogRecord, int], None]
 ) -> Iterator[LogRecord]:
-    """Yield records in canonical order as they come, none more than `window_ms` out of order.
+    """Sort records that are at most `window_ms` out of order, as they come.
 
     Args:
-        records: Nearly in order of event time.
-        window_ms: A record waits until one came that is so much newer.
-        refuse: Told of each record that comes when a later one has been given out already, and by how many ms; it is left out.
+        records: Records nearly in order of event time.
+        window_ms: A record waits until another one arrives that is newer by this much.
+        refuse: Receives each record that arrives after a later one was yielded, with its lateness in ms; it is left out.
     """
     waiting: list[LogRecord] = []
     newest_ms = before_ms = 0
-    given: LogRecord | None = None
+    last: LogRecord | None = None
     for record in records:
-        if given is not None and record < given:
-            refuse(record, given.time_ms - record.time_ms)
+        if last is not None and record < last:
+            refuse(record, last.time_ms - record.time_ms)
             continue
         heapq.heappush(waiting, record)
-        # Two in a row: a single time from the far future would shut out all that comes after it.
+        # The smaller of two consecutive times: a single time in the far future must not refuse all later records.
         newest_ms, before_ms = max(newest_ms, min(before_ms, record.time_ms)), record.time_ms
         while waiting and waiting[0].time_ms < newest_ms - window_ms:
-            given = heapq.heappop(waiting)
-            yield given
+            last = heapq.heappop(waiting)
+            yield last
     while waiting:
         yield heapq.heappop(waiting)
 
 
 class _Runs:
-    """Sorted runs on disk. So many of one level become one of the next, so that few files are open at once."""
+    """Sorted runs on disk. `_FAN_IN` runs of one level are merged into one of the next, so that few files are open at once."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._levels: list[list[Path]] = []
-        self._made = 0
+        self._created = 0
 
     def add(self, records: list[LogRecord]) -> None:
-        """Write a run; sorts `records`."""
-        self._keep(0, _spilled(records, self._fresh()))
+        """Sort `records` in place and write them as a run."""
+        self._add_path(0, _spilled(records, self._fresh()))
 
     def paths(self) -> list[Path]:
-        """Name the files."""
+        """Return the files of all runs."""
         return [path for level in self._levels for path in level]
 
-    def _keep(self, level: int, path: Path) -> None:
+    def _add_path(self, level: int, path: Path) -> None:
         if level == len(self._levels):
             self._levels.append([])
         runs = self._levels[level]
@@ -111,11 +111,11 @@ class _Runs:
         for run in runs:
             run.unlink()
         runs.clear()
-        self._keep(level + 1, merged)
+        self._add_path(level + 1, merged)
 
     def _fresh(self) -> Path:
-        self._made += 1
-        return self._folder / f"run-{self._made}"
+        self._created += 1
+        return self._folder / f"run-{self._created}"
 
 
 def _spilled(records: list[LogRecord], path: Path) -> Path:

@@ -1,6 +1,6 @@
-"""Topics as a log: the records that stand in them at the moment, by offsets or by time, in canonical order.
+"""Read topics as a log: their current records, by offsets or by time, in canonical order.
 
-Nothing is left behind at the broker: no consumer group, no committed offset. Only committed records are read.
+Reading leaves no trace at the broker: no consumer group, no committed offset. Only committed records are read (read_committed).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Range = tuple[int, int]  # offsets [from, to)
 _BATCH: Final = 5_000
 _POLL_S: Final = 0.5
 _TIMEOUT_S: Final = 15.0
-_PATIENCE_POLLS: Final = 60  # 30 s without one record before the end: the broker is gone, not slow
+_SILENT_POLLS: Final = 60  # after 30 s without a record the broker is down, not slow
 
 
 class TopicReader:
@@ -57,22 +57,22 @@ class TopicReader:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        """Leave the broker."""
+        """Close the connection."""
         self._consumer.close()
 
     def ranges(
         self, topics: Sequence[str], since_ms: int | None = None, until_ms: int | None = None
     ) -> dict[tuple[str, int], Range]:
-        """Return what stands in the topics now, by (topic, partition).
+        """Return the current offset ranges of topics, by (topic, partition).
 
         Args:
-            topics: Without prefix.
-            since_ms: Only records with a timestamp from this on.
-            until_ms: Only records with a timestamp before this.
+            topics: Topics without prefix.
+            since_ms: First timestamp to include.
+            until_ms: First timestamp to exclude.
 
         Raises:
             BrokerUnavailableError: The broker does not answer.
-            ConfigError: A topic is not there.
+            ConfigError: A topic does not exist.
         """
         try:
             known = self._consumer.list_topics(timeout=_TIMEOUT_S).topics
@@ -82,19 +82,20 @@ class TopicReader:
                     f"the broker at {self._bootstrap} has no topics {', '.join(missing)}: correct kafka.topic_prefix"
                 )
             places = [(topic, partition) for topic in topics for partition in sorted(known[self._prefix + topic].partitions)]
-            found = {place: self._watermarks(*place) for place in places}
+            watermarks = {place: self._watermarks(*place) for place in places}
             firsts, ends = self._at(since_ms, places), self._at(until_ms, places)
         except KafkaException as err:
             raise self._gone(err) from err
         return {
-            place: (max(low, firsts.get(place, low)), min(high, ends.get(place, high))) for place, (low, high) in found.items()
+            place: (max(low, firsts.get(place, low)), min(high, ends.get(place, high)))
+            for place, (low, high) in watermarks.items()
         }
 
     def read(self, ranges: Mapping[tuple[str, int], Range]) -> Iterator[tuple[str, Message]]:
-        """Yield every record of the ranges with its topic (without prefix); in order within a partition.
+        """Yield every record of the ranges with its topic (without prefix), in order within a partition.
 
         Raises:
-            BrokerUnavailableError: The broker reports an error, or gives nothing for 30 s.
+            BrokerUnavailableError: The broker reports an error, or sends nothing for 30 s.
         """
         waiting = {place: end for place, (start, end) in ranges.items() if start < end}
         self._consumer.assign(
@@ -107,7 +108,7 @@ class TopicReader:
             except KafkaException as err:
                 raise self._gone(err) from err
             silent = 0 if messages else silent + 1
-            if silent > _PATIENCE_POLLS:
+            if silent > _SILENT_POLLS:
                 raise self._gone(f"nothing came for 30 s, and {sorted(waiting)} are not read to their ends")
             for message in messages:
                 error = message.error()
@@ -115,7 +116,7 @@ class TopicReader:
                     raise self._gone(error)
                 place = (message.topic().removeprefix(self._prefix), message.partition())
                 if place not in waiting:
-                    continue  # beyond the end that was asked for
+                    continue  # beyond the end of the range
                 if error is None and message.offset() < waiting[place]:
                     yield place[0], message
                 if error is not None or message.offset() + 1 >= waiting[place]:
@@ -127,14 +128,14 @@ class TopicReader:
         return int(low), int(high)
 
     def _at(self, time_ms: int | None, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
-        """Return the first offset from a time on, of those partitions that have one."""
+        """Return the first offset at or after a time, by partition."""
         if time_ms is None:
             return {}
-        asked = [TopicPartition(self._prefix + topic, partition, time_ms) for topic, partition in places]
-        found = self._consumer.offsets_for_times(asked, timeout=_TIMEOUT_S)
-        # A negative offset stands for the end: no record is that young.
-        return {place: at.offset for place, at in zip(places, found, strict=True) if at.offset >= 0} | {
-            place: 1 << 62 for place, at in zip(places, found, strict=True) if at.offset < 0
+        queries = [TopicPartition(self._prefix + topic, partition, time_ms) for topic, partition in places]
+        offsets = self._consumer.offsets_for_times(queries, timeout=_TIMEOUT_S)
+        # A negative offset means the end: no record is that new.
+        return {place: at.offset for place, at in zip(places, offsets, strict=True) if at.offset >= 0} | {
+            place: 1 << 62 for place, at in zip(places, offsets, strict=True) if at.offset < 0
         }
 
     def _gone(self, reason: object) -> BrokerUnavailableError:
@@ -148,10 +149,10 @@ class TopicLog:
 
     Args:
         bootstrap: The broker.
-        prefix: Before every topic's name.
-        ranges: What to read, by (topic, partition); see `TopicReader.ranges`.
-        problems: Takes note of what is wrong.
-        progress: Told how far reading is.
+        prefix: Prefix of every topic name.
+        ranges: Offset ranges by (topic, partition); see `TopicReader.ranges`.
+        problems: Collects issues.
+        progress: Receives the progress of reading as text.
     """
 
     def __init__(
@@ -168,7 +169,7 @@ class TopicLog:
 
     @staticmethod
     def topics() -> tuple[str, ...]:
-        """Name the topics that a log consists of."""
+        """Return the topics of a log."""
         return (*SOURCE_TOPICS, LABELS)
 
     def records(self) -> Iterator[LogRecord]:
@@ -176,11 +177,11 @@ class TopicLog:
         return sorted_records(self._read())
 
     def where(self, record: LogRecord) -> tuple[str, str]:
-        """Name the topic's partition and the offset."""
+        """Return the partition and the offset."""
         return f"{self._prefix}{record.topic}-{record.partition}", f"offset {record.offset}"
 
     def identity(self) -> list[str]:
-        """Name the broker and what is read of it."""
+        """Return broker, prefix and ranges."""
         return [self._bootstrap, self._prefix, *(f"{place} {span}" for place, span in sorted(self._ranges.items()))]
 
     def _read(self) -> Iterator[LogRecord]:

@@ -155,7 +155,7 @@ class JournalStore(MemoryStore):
         commit, fronts = begin
         nothing = JournalLine(group=group, commit=commit, epoch="", ranges={}, reads={}, model_version="", features_version="")
         said = OutboxBatch(group, {}, nothing)
-        for topic, key, value in run.said_before(group, fronts, since_ms - self._kept_ms):
+        for topic, key, value in run.earlier_answers(group, fronts, since_ms - self._kept_ms):
             said.topics.setdefault(topic, Messages([], [])).add(key, value)
         self._earlier[group] = commit, encode_outbox(said)
 
