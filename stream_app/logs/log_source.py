@@ -168,8 +168,9 @@ def expand(paths: Sequence[str | Path]) -> list[Path]:
             matches = [path] if path.is_file() else [Path(name) for name in sorted(glob.glob(name_or_pattern, recursive=True))]  # noqa: PTH207 (absolute patterns too)
         matches = [match for match in matches if match.is_file()]
         if not matches:
-            raise ConfigError(f"there is no log file {name_or_pattern}: name files, folders, or patterns in quotes, as
-            'logs/*.jsonl.gz'")
+            raise ConfigError(
+                f"there is no log file {name_or_pattern}: name files, folders, or patterns in quotes, as 'logs/*.jsonl.gz'"
+            )
         files.update(dict.fromkeys(matches))
     return list(files)
 
