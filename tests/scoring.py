@@ -1,4 +1,4 @@
-"""What tests of the scoring path share: made-up events, records, and the real pipeline without a model."""
+"""Made-up events, their records and the real pipeline without a model, for tests of the scoring path."""
 
 from __future__ import annotations
 

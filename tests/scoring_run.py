@@ -1,4 +1,4 @@
-"""The worker's own pipeline over a store in memory, batch by batch, with all that came of it."""
+"""Runs the worker's own pipeline over a store in memory, batch by batch, and keeps all messages."""
 
 from __future__ import annotations
 

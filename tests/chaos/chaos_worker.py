@@ -1,9 +1,9 @@
-"""The worker of `millrace worker`, with a fuse in it: it kills itself between two chosen steps, or is slow, or has no fence.
+"""The worker of `millrace worker` with faults: it kills itself at a chosen point, or is slow, or has no fence.
 
 Settings come from the environment, as for any worker.
 Usage: python -m tests.chaos.chaos_worker '{"kill": ["commit-after", 2], ...}'
 
-    kill      [point, n]: SIGKILL at the n-th time this point is passed; points: see `_arm`
+    kill      [point, n]: SIGKILL at the n-th pass of this point; points: see `_arm`
     delay_s   how long the model takes for a batch
     fence     false: the store takes every step and keeps no position
     refused   true: the broker refuses every answer

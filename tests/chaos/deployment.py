@@ -1,6 +1,7 @@
 """The whole system under test: its topics on the real broker, its keys on the real Redis, its worker processes, and the verdict.
 
-Events go in as real ones; the verdict is `oracle`'s: state counts each once, every answer is there, repeats are the same bytes.
+Events go through the real topics; `oracle` gives the verdict: state counts each event once, no answer is missing, repeated
+answers have the same bytes.
 """
 
 from __future__ import annotations

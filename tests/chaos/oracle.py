@@ -1,7 +1,7 @@
-"""What the state and the answers must be, counted by brute force over the raw events; shares no arithmetic with the engine.
+"""Computes the expected state and answers by brute force over the raw events, without the engine's arithmetic.
 
-State is compared replica by replica and tile by tile, of every kind of entity. What depends on how the batches were cut is left
-out: commit numbers, and which session an event that came out of order belongs to.
+State is compared replica by replica and tile by tile, for every kind of entity. Values that depend on the cut of batches are left
+out: commit numbers, and the session of an out-of-order event.
 """
 
 from __future__ import annotations

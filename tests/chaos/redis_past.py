@@ -1,4 +1,4 @@
-"""Puts a prefix of a shared Redis back to an earlier point in time, as a failover or a lost last second of its log does."""
+"""Rolls a prefix of a shared Redis back to an earlier point in time, like a failover or a lost last second of its log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Redis store without its fence: what the guarantee would be without it. The cases must fail over this one."""
+"""A Redis store without its fence; the acceptance cases must fail over it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """A partition log, a Redis prefix and workers on them, all in one process: faults happen exactly where a test puts them.
 
-Kafka is played: `World.committed` are the group's offsets, a worker is given chunks by hand. Redis, store, handler, tracker and
-pipeline are the real ones. `World(fence=False)` takes the fence out of the store and shows what it is good for.
+The test plays Kafka: `World.committed` are the group's offsets, and the test passes chunks to a worker. Redis, store,
+handler, tracker and pipeline are the real ones. `World(fence=False)` takes the fence out of the store and shows what it is
+good for.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Small words for the store's contract: rows to read, steps to commit, and what became of them."""
+"""Builders for the tests of the store's contract: rows to read, steps to commit, results to compare."""
 
 from __future__ import annotations
 

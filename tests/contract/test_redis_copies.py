@@ -1,4 +1,4 @@
-"""Copies of the server (`wait_replicas`) and its memory limit: what is told, and what is not published."""
+"""Redis replicas (`wait_replicas`) and the memory limit: what the store reports, and what it does not commit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only a server can do to a store: lose its scripts, connections or last answers, or be away; and what expires there."""
+"""Faults of a server: lost scripts, connections and answers, downtime; and the expiry of keys."""
 
 from __future__ import annotations
 

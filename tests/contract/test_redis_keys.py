@@ -1,4 +1,4 @@
-"""What only Redis keys can show: which of them a read touches, what has a TTL, what is missing, what an older release left."""
+"""The keys in Redis: which keys a read touches, TTLs, missing keys, keys of an older release."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One suite for every store: what `stream_app.store.port` promises, of the one in memory, of Redis and of Redis Cluster alike."""
+"""The contract suite of `stream_app.store.port` for every store: in memory, in Redis and in Redis Cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing lost and nothing applied twice, whatever is done to the workers, on a real broker.
+"""Workers lose no record and apply none twice under any fault, on a real broker.
 
 Each test leaves the records of one topic set applied exactly once. The store of the small worker logs applications
 without a unique key, so a double one is seen, and the tests named `..._without_the_fence_...` show that these faults do

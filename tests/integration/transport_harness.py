@@ -1,5 +1,5 @@
-"""What the fault tests of the transport share: a subject under test, its processes, records in, and the count of what
-was applied.
+"""The harness of the transport's fault tests: a subject under test, its processes, its input records, and the count of
+applied ones.
 
 The tests say what is done to the workers; a `Subject` says how a worker is started and what it has applied.
 `SqliteSubject` is the small worker of `transport_worker.py`; another subject (the whole worker, judged by its answers)

@@ -1,4 +1,4 @@
-"""The numbered life of an event in the package's docstring is the way that an event takes through the code."""
+"""The numbered life of an event in the package's docstring matches the calls of a real batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches form from what waits, run side by side, commit and retire in order."""
+"""Batches form from waiting chunks, run side by side, commit and retire in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Header names that are no UTF-8 do not stop the reading; everything else is read as aiokafka reads it."""
+"""Header names that are not UTF-8 do not stop fetching; aiokafka's own reader reads all other batches."""
 
 from __future__ import annotations
 

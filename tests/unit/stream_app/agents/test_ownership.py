@@ -1,4 +1,4 @@
-"""The tracker plans each offset once, sees holes, and keeps what is published until it is marked."""
+"""The tracker applies each offset once, detects holes, and keeps published commits until they are marked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pins what the chunked transport leans on inside Faust and aiokafka, so that an upgrade fails here and not in production.
+"""Pins the private parts of Faust and aiokafka that the transport uses, so that an upgrade fails here and not in production.
 
 When one of these fails: read what changed upstream, adapt `stream_app/agents`, run the fault tests of
 `tests/integration/test_transport_*.py`, then pin anew.

@@ -1,4 +1,4 @@
-"""Every way in which bytes can fail to be an event is refused with a sentence that tells a person what to mend."""
+"""Invalid bytes of every kind are refused with a sentence that names the fix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was decided is published from the outbox's bytes, so they must give back exactly what went in."""
+"""Answers are published from the outbox's bytes, so decoding must return exactly the encoded messages."""
 
 from __future__ import annotations
 

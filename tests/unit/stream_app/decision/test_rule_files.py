@@ -1,4 +1,4 @@
-"""Rules from a file are the worker's rules; what is wrong with a file is said at once."""
+"""Rules from a file are the worker's rules; all errors of a file are reported at once."""
 
 from __future__ import annotations
 

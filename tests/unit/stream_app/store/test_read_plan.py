@@ -1,4 +1,4 @@
-"""What a batch asks of Redis and what it makes of the answers, against `select_replicas` and a plain dictionary."""
+"""The keys that a batch reads and the snapshot of their values, against `select_replicas` and a dictionary."""
 
 from __future__ import annotations
 
