@@ -26,16 +26,11 @@ class Metrics:
         self.late_events = Counter("millrace_late_events", "Events sent to late-events", ["topic"], registry=registry)
         # Counter: duplicates, by topic and by their answers: those of the `first` delivery, or scored `again` because the store
         # no longer keeps the first ones. A jump means that a producer repeats its events.
-        self.duplicates = Counter(
-            "millrace_duplicates", "Events that their producer sent again", ["topic", "answered"], registry=registry
-        )
+        self.duplicates = Counter("millrace_duplicates", "Events sent again", ["topic", "answered"], registry=registry)
         # Counter: records below the front, skipped because they are already applied (redelivery, rewind).
         self.skipped = Counter("millrace_skipped_records", "Records skipped because they are already applied", registry=registry)
-        # Counter: group steps refused because another worker owns the group. More than a few for each rebalance: two workers
-        # compete.
-        self.fenced = Counter(
-            "millrace_fenced_steps", "Steps refused because another worker has claimed the group", registry=registry
-        )
+        # Counter: group steps refused because another worker owns the group. More than a few a rebalance: two workers compete.
+        self.fenced = Counter("millrace_fenced_steps", "Steps refused: another worker owns the group", registry=registry)
         # Counter: answers published again from the outbox after an assignment.
         self.republished = Counter("millrace_republished_answers", "Answers published again from the outbox", registry=registry)
         # Histogram (s): time of one batch by hop: prepare, wait (for the commits of previous batches), score (read, fold, score,
@@ -66,9 +61,7 @@ class Metrics:
         # Gauge: connected Redis replicas (the fewest of any server). Fewer than configured: a failover may lose writes.
         self.store_replicas = Gauge("millrace_store_replicas", "Replicas of the store", registry=registry)
         # Gauge: always 1; its labels name the engine of the model (`tensorrt`, `onnxruntime-cuda`, `onnxruntime`) and why.
-        self.engine_info = Gauge(
-            "millrace_engine_info", "The engine of the model", ["engine", "precision", "why"], registry=registry
-        )
+        self.engine_info = Gauge("millrace_engine_info", "Engine of the model", ["engine", "precision", "why"], registry=registry)
         # Counter: events answered by rules alone because the model failed or was too slow. Growing: look at the next three.
         self.degraded_events = Counter("millrace_degraded_events", "Events answered without the model", registry=registry)
         # Gauge: 1 while rules alone answer, because the model failed three times in a row or was too slow once; it is retried.
@@ -82,8 +75,7 @@ class Metrics:
         self.engine_fallbacks = Counter(
             "millrace_engine_fallbacks", "GPU engines replaced by the CPU", ["reason"], registry=registry
         )
-        # Gauge: always 1; its labels name the loaded versions and their stage: champion, challenger, shadow. Only with
-        # model.registry.
+        # Gauge: always 1; labels: loaded versions and their stage (champion, challenger, shadow). Only with model.registry.
         self.model_info = Gauge("millrace_model_info", "Models in use", ["version", "stage"], registry=registry)
         # Counter: champion changes that the registry requested, by outcome: `swapped`, `refused` by the gate, `failed` to load.
         # After the last two the old champion stays; the worker's status in the registry says why (`millrace models list`).
@@ -110,8 +102,5 @@ class Metrics:
         )
         # Counter: compared rows with different decisions: alert, intent, next_action.
         self.comparison_flips = Counter(
-            "millrace_comparison_flips",
-            "Rows with another decision than the champion's",
-            ["stage", "decision"],
-            registry=registry,
+            "millrace_comparison_flips", "Rows decided differently from the champion", ["stage", "decision"], registry=registry
         )
