@@ -27,7 +27,7 @@ __all__ = ["KEY_BYTES", "KindBytes", "MeasuredState", "estimate_json", "estimate
 KEY_BYTES: Final = 150  # of a key and its entry, its expiry's entry, and the value's header; see the test that measures it
 _HOLDER_BYTES: Final = 160  # of the index entry of a shared entity
 _BATCH: Final = 4_096
-# What a shop sells, and what is asked for, does not grow with the users.
+# Items, categories and queries do not grow with the users.
 _NOT_WITH_USERS: Final = frozenset({"item", "category", "query"})
 
 
@@ -48,7 +48,7 @@ class KindBytes:
 
 @dataclass(slots=True)
 class MeasuredState:
-    """What a log came to."""
+    """State that a log leaves behind."""
 
     events: int = 0
     late: int = 0
@@ -76,7 +76,7 @@ def measure(
     group_of: Callable[[str], int],
     on_progress: Callable[[int], None] = lambda _events: None,
 ) -> MeasuredState:
-    """Fold events in their order and measure what they leave behind.
+    """Fold events in their order and measure their state.
 
     Args:
         engine: Of the catalogue to measure.

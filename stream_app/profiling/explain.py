@@ -1,6 +1,6 @@
-"""What the store knows of one entity now: its features at a time, and the state they are read from.
+"""One entity's features at a time, and the stored state that they are read from.
 
-Works beside running workers and without any: it only reads. A shared entity's replicas are merged, as a worker merges them.
+It only reads, beside running workers or without any. A shared entity's replicas are merged, as a worker merges them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["NEWEST", "ExplainedFeatures", "explain", "explained_json", "explained_text", "time_from_text"]
 
 NEWEST: Final = -1  # "when its newest event is just past", for logs that were not live
-_SHOWN: Final = 8  # tiles and entries of a sequence that a person is shown; --json shows all
+_TAIL: Final = 8  # tiles and entries of a sequence in the text; --json has all
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class ExplainedFeatures:
 
     @property
     def known(self) -> bool:
-        """Whether the store holds anything."""
+        """Whether the store has state of it."""
         return self.state["newest_ms"] is not None
 
 
@@ -118,7 +118,7 @@ async def explain(
 
 
 def explained_json(explained: ExplainedFeatures) -> dict[str, object]:
-    """Return all of it, for one line of JSON; tiles' starts become texts there."""
+    """Return it for one line of JSON, with the starts of tiles as texts."""
     who = {"user": explained.name} if explained.entity == "user" else {"entity": explained.entity, "id": explained.name}
     place = {"groups": explained.groups} if explained.group < 0 else {"group": explained.group}
     return {
@@ -132,7 +132,7 @@ def explained_json(explained: ExplainedFeatures) -> dict[str, object]:
 
 
 def explained_text(explained: ExplainedFeatures, catalogue: Catalogue) -> Iterator[RenderableType]:
-    """Yield it for a person: who, the features with what they were read from, the state."""
+    """Yield the text report: the entity, its features with their formulas, its state."""
     from rich.table import Table
 
     where = f"{explained.groups} partition groups" if explained.group < 0 else f"partition group {explained.group}"
@@ -149,8 +149,8 @@ def explained_text(explained: ExplainedFeatures, catalogue: Catalogue) -> Iterat
     for f in catalogue.features:
         if f.name in explained.features:
             value = explained.features[f.name]
-            said = f"[dim]{value:,.6g}[/dim]" if np.float32(value) == np.float32(f.default) else f"[bold]{value:,.6g}[/bold]"
-            table.add_row(f.name, said, f.unit, formula(f))
+            text = f"[dim]{value:,.6g}[/dim]" if np.float32(value) == np.float32(f.default) else f"[bold]{value:,.6g}[/bold]"
+            table.add_row(f.name, text, f.unit, formula(f))
     yield table
     yield "from this state (newest last; --json shows all of it):"
     yield _state_table(explained.state)
@@ -188,11 +188,11 @@ def _state_table(state: Mapping[str, Any]) -> RenderableType:
             table.add_row(part, _tail([f"{_when(start)}: {value:,}" for start, value in tiles.items()]))
     for part, tiles in state["distinct"].items():
         if tiles:
-            said = [
+            lines = [
                 f"{_when(start)}: {len(s['values'])} values" if "values" in s else f"{_when(start)}: sketch"
                 for start, s in tiles.items()
             ]
-            table.add_row(f"distinct {part}", _tail(said))
+            table.add_row(f"distinct {part}", _tail(lines))
     for part, last in state.get("last", {}).items():
         table.add_row(f"last {part}", f"{last['value']} at {_when(last['time_ms'])}")
     for part, cells in state.get("histograms", {}).items():
@@ -216,8 +216,8 @@ def _codes(entry: Mapping[str, Any]) -> str:
 
 
 def _tail(lines: list[str]) -> str:
-    more = [f"... {len(lines) - _SHOWN} before"] if len(lines) > _SHOWN else []
-    return "\n".join([*more, *lines[-_SHOWN:]])
+    more = [f"... {len(lines) - _TAIL} before"] if len(lines) > _TAIL else []
+    return "\n".join([*more, *lines[-_TAIL:]])
 
 
 def _when(ms: int) -> str:

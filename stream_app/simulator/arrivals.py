@@ -1,4 +1,4 @@
-"""From what happens to what arrives: late, out of order, twice, broken, and the truth on `labels` after a delay.
+"""Turn events into arrivals: late, out of order, twice or damaged; their labels arrive on `labels` after a delay.
 
     late          happened 1 to 36 hours before it arrives (a phone that was offline); some are beyond the default lateness
     out of order  arrives 0.5 to 20 s after it happened, behind younger events
@@ -51,7 +51,7 @@ class Arrival(NamedTuple):
 
 
 class _Disturbance:
-    """Decides what befalls each event, and keeps what is still under way."""
+    """Draw delay, repetition and damage of each event, and hold arrivals until their time."""
 
     def __init__(self, options: SimulatorOptions) -> None:
         self._rng = seeded(options.seed, "arrivals")
@@ -64,12 +64,12 @@ class _Disturbance:
         self._broken = 0
 
     def due(self, now_ms: int) -> Iterator[Arrival]:
-        """Yield what was under way and has arrived by `now_ms`, ascending."""
+        """Yield the held arrivals up to `now_ms`, ascending."""
         while self._waiting and self._waiting[0][0] <= now_ms:
             yield heapq.heappop(self._waiting)[2]
 
     def rest_of_labels(self) -> Iterator[Arrival]:
-        """Yield the labels that are still to come, ascending; events under way are lost with the simulation's end."""
+        """Yield the held labels, ascending; held events are dropped at the end of the simulation."""
         while self._waiting:
             arrival = heapq.heappop(self._waiting)[2]
             if arrival.topic == "labels":
@@ -101,7 +101,7 @@ class _Disturbance:
         return arrival
 
     def give_truth(self, arrival: Arrival) -> None:
-        """Put the labels of an event that arrives now under way."""
+        """Schedule the labels of an event that arrives now."""
         message = arrival.message
         if arrival.copy == SECOND_OF_TWO or arrival.damage or isinstance(message, Label):
             return
@@ -130,7 +130,7 @@ class _Disturbance:
 def arrivals_from_happenings(
     happenings: Iterator[SimulatedAction], options: SimulatorOptions, stop: Callable[[], bool]
 ) -> Iterator[Arrival]:
-    """Yield what arrives, until the options' end is reached or `stop` says so; then the remaining labels.
+    """Yield arrivals until the options' end or until `stop` is true; then the remaining labels.
 
     Args:
         happenings: Ascending in time; may be endless.

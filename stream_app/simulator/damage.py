@@ -1,4 +1,4 @@
-"""The ways a record gets broken between a phone and a topic. Every way gives bytes that are no valid event."""
+"""Damage of a record between a phone and a topic. Every kind gives bytes that are not a valid event."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def between(rng: random.Random, low: int, high: int) -> int:
 
 
 def exponential(rng: random.Random, mean: float) -> float:
-    """Draw from an exponential distribution: the gap between events that know nothing of each other."""
+    """Draw from an exponential distribution: the gap between independent events."""
     return -math.log(1.0 - rng.random()) * mean
 
 

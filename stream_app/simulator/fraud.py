@@ -1,4 +1,4 @@
-"""Five kinds of fraud rings, each with what gives it away and what hides it.
+"""Five kinds of fraud rings, each with its signals and its disguise.
 
     card_testing      few devices try many stolen cards on small orders, seconds apart
     account_takeover  a regular's account, suddenly from a new device abroad, at the account pages, then buying dear things
@@ -178,7 +178,7 @@ class Rings:
             visit.pause(pace_ms / 2 + between(rng, -4, 4))
         return [visit]
 
-    # --- what rings need ----------------------------------------------------------------------------------------------
+    # --- parts of rings ----------------------------------------------------------------------------------------------
 
     def _enter(
         self,

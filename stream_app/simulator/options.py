@@ -1,4 +1,4 @@
-"""What can be chosen about a simulation; wrong choices are refused together, before the first record.
+"""Options of a simulation; all wrong ones are refused together, before the first record.
 
 The same options give the same bytes. Times are epoch milliseconds UTC.
 """
@@ -64,7 +64,7 @@ class SimulatorOptions:
     id_prefix: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense, all of it in one message."""
+        """Check all bounds, and name every violation in one message."""
         problems = [*self._size_problems(), *self._share_problems()]
         if problems:
             msg = "The simulator's options are wrong:\n" + "\n".join(f"  - {problem}" for problem in problems)
@@ -72,7 +72,7 @@ class SimulatorOptions:
 
     @property
     def prefix(self) -> str:
-        """What every event and session id begins with."""
+        """Prefix of every event and session id."""
         return self.id_prefix or f"sim{self.seed}-"
 
     def _size_problems(self) -> list[str]:

@@ -39,11 +39,11 @@ class Sessions:
         self._catalogue = catalogue
         self._population = population
         self._numbers = numbers
-        self._bought: dict[int, Item] = {}  # what each shopper bought last: that is what comes back
+        self._bought: dict[int, Item] = {}  # each shopper's last purchase, the one that is returned
         self._odd_devices = 0
 
     def next_session(self, start_ms: int) -> Visit:
-        """Return somebody's whole session that begins at `start_ms`."""
+        """Return one shopper's whole session that begins at `start_ms`."""
         shopper = self._population.visitor()
         intent = self._intent(shopper)
         visit = self._enter(shopper, start_ms, intent)
@@ -178,7 +178,7 @@ class Sessions:
             visit.pause(spread(rng, 4_000, 2))
             visit.act("view", basket[0][0], "recommend", dwell_ms=spread(rng, 2_000, 3))
 
-    # --- the others ---------------------------------------------------------------------------------------------------
+    # --- parcels and other visits -------------------------------------------------------------------------------------
 
     def _return(self, visit: Visit) -> None:
         rng = self._rng

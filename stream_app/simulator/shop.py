@@ -106,13 +106,13 @@ class LiveStamp:
 
 def _shifted(message: Search | Click | Order | Label, shift_ms: int, now_ms: int) -> Search | Click | Order | Label:
     if hasattr(message, "label_time_ms"):
-        # Labels left at the end are all given at once: what is told now is known now.
+        # Labels left at the end arrive at once, so each is known at its arrival.
         return msgspec.structs.replace(message, label_time_ms=now_ms)
     return msgspec.structs.replace(message, event_time_ms=message.event_time_ms + shift_ms)
 
 
 def _happenings(options: SimulatorOptions) -> Iterator[SimulatedAction]:
-    """Yield everything that happens from the start on, ascending in time, without end."""
+    """Yield events from the start on, ascending in time, without end."""
     catalogue = ItemCatalogue(options.seed if options.shop_seed is None else options.shop_seed, options.items)
     population = Population(options.seed, options.users, len(catalogue.categories))
     numbers = VisitNumbers(options.prefix)
@@ -120,7 +120,7 @@ def _happenings(options: SimulatorOptions) -> Iterator[SimulatedAction]:
     rings = Rings(options.seed, catalogue, population, numbers)
     per_ms = options.events_per_s / 1_000
     begin_ms = options.start_ms - options.warm_up_ms
-    # Rings go on for longer than sessions, and are few: theirs is begun earlier still.
+    # Rings last longer than sessions and are few: they start earlier still.
     ring_begin_ms = begin_ms - (_RING_WARM_UP_MS if options.warm_up_ms else 0)
     session_times = arrival_times(
         seeded(options.seed, "session times"),

@@ -56,7 +56,7 @@ def foreign_ip(number: int) -> str:
 
 
 class Population:
-    """All shoppers, and who has been here before."""
+    """All shoppers, and those with earlier visits."""
 
     def __init__(self, seed: int, users: int, categories: int) -> None:
         self._seed = seed
@@ -75,12 +75,12 @@ class Population:
         index = skewed_index(self._rng, self._users)
         visits = self._visits.get(index, 0) + 1
         self._visits[index] = visits
-        if visits == 2:  # a second visit: from now on there is a past to compare with
+        if visits == 2:  # from the second visit on there is a history
             self._regulars.append(index)
         return self.shopper(index)
 
     def newcomer(self) -> Shopper:
-        """Return a shopper nobody has seen before."""
+        """Return a new shopper."""
         self._fresh += 1
         return self.shopper(self._fresh - 1)
 

@@ -26,7 +26,7 @@ class _Line(msgspec.Struct):
 
 
 def id_hashes(ids: Iterable[str]) -> NDArray[np.uint64]:
-    """Return 64 bits of each id (N,): ids of a long log fit in memory that way, and two are the same once in 2**64 pairs."""
+    """Return a 64-bit hash of each id (N,), so that the ids of a long log fit in memory; two collide once in 2**64 pairs."""
     digests = b"".join(blake2b(text.encode(), digest_size=8).digest() for text in ids)
     return np.frombuffer(digests, "<u8").astype(np.uint64)
 
@@ -55,17 +55,17 @@ class ScoreFile:
             with path.open("rb") as file:
                 magic = file.read(4)
             ids, scores = _parquet(path) if magic == b"PAR1" else _lines(path) if magic[:1] == b"{" else _csv(path)
-            found = cls(id_hashes(ids), np.asarray(scores, np.float32))
+            file_scores = cls(id_hashes(ids), np.asarray(scores, np.float32))
         except (OSError, ValueError, KeyError, msgspec.DecodeError) as err:
             raise InputFileError(
                 f"cannot read scores from {path}: {err}. It is Parquet, CSV with a header, or JSON lines, with "
                 f"{' and '.join(_COLUMNS)}"
             ) from err
-        twice = int((np.diff(found._event) == 0).sum())
-        if twice or not len(found):
-            what = f"gives {twice:,} events a second score" if twice else "has no score"
-            raise InputFileError(f"{path} {what}; an event has one")
-        return found
+        repeated = int((np.diff(file_scores._event) == 0).sum())
+        if repeated or not len(file_scores):
+            defect = f"gives {repeated:,} events a second score" if repeated else "has no score"
+            raise InputFileError(f"{path} {defect}; an event has one")
+        return file_scores
 
     def __len__(self) -> int:
         """Return how many events have a score."""

@@ -1,4 +1,4 @@
-"""The events that `millrace features estimate` measures: a simulated shop of the wanted size, or a log."""
+"""The events of `millrace features estimate`: a simulated shop of a chosen size, or a log."""
 
 from __future__ import annotations
 
@@ -19,61 +19,61 @@ __all__ = ["Traffic", "traffic_of"]
 
 _DAY_S: Final = 86_400.0
 _MOST_SIMULATED: Final = 250_000  # events: some ten seconds
-_SIMULATED_USERS: Final = (200, 20_000)  # fewer say too little of percentiles
-_USERS: Final = 100_000  # where nothing is said
+_SIMULATED_USERS: Final = (200, 20_000)  # fewer give no stable percentiles
+_USERS: Final = 100_000  # by default
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
     """Events in order of arrival, how many are expected (None: unknown), and to how many users and items the figures scale.
 
-    0 users or items: as many as there are in the events. `said`: what the events are, for people.
+    0 users or items: as many as there are in the events. `source`: where the events come from, for the report.
     """
 
     events: Iterator[Event]
     total: int | None
     users: int
     items: int
-    said: str
+    source: str
 
 
-def traffic_of(given: dict[str, Any]) -> Traffic:
+def traffic_of(options: dict[str, Any]) -> Traffic:
     """Return the traffic that the command's options ask for.
 
     Raises:
         ConfigError: The options contradict each other, or there is no such mapping.
         InputFileError: The log cannot be read (here, or while its events are taken).
     """
-    file: Path | None = given["file"]
+    file: Path | None = options["file"]
     if file is None:
-        if given["mapping_name"]:
+        if options["mapping_name"]:
             raise ConfigError("--mapping says how a log is read; name it with --file")
-        users = given["users"] or _USERS
-        events, total = _simulated(given, users)
-        return Traffic(events, total, users, given["items"], "a simulated shop")
-    logged = islice(_log_events(file, given["mapping_name"]), given["limit"])
-    return Traffic(logged, given["limit"], given["users"] or 0, 0, f"the log {file}")
+        users = options["users"] or _USERS
+        events, total = _simulated(options, users)
+        return Traffic(events, total, users, options["items"], "a simulated shop")
+    logged = islice(_log_events(file, options["mapping_name"]), options["limit"])
+    return Traffic(logged, options["limit"], options["users"] or 0, 0, f"the log {file}")
 
 
-def _simulated(given: dict[str, Any], users: int) -> tuple[Iterator[Event], int]:
+def _simulated(options: dict[str, Any], users: int) -> tuple[Iterator[Event], int]:
     """A scale model of the traffic: as many users as the time allows, each of them as busy as asked for."""
     from stream_app.simulator.options import SimulatorOptions
     from stream_app.simulator.shop import simulated_events
 
-    per_user = given["events_per_day"] * given["days"] / users
+    per_user = options["events_per_day"] * options["days"] / users
     fewest, most = _SIMULATED_USERS
     sample = min(users, max(fewest, min(most, int(_MOST_SIMULATED / per_user))))
     events = min(int(sample * per_user), 4 * _MOST_SIMULATED)
     if events < 1:
-        raise ConfigError(f"{given['events_per_day']:,} events a day of {users:,} users are none in {given['days']:g} days")
-    options = SimulatorOptions(
+        raise ConfigError(f"{options['events_per_day']:,} events a day of {users:,} users are none in {options['days']:g} days")
+    simulation = SimulatorOptions(
         users=max(10, sample),
-        items=max(20, round(given["items"] * sample / users)),
+        items=max(20, round(options["items"] * sample / users)),
         events=events,
-        events_per_s=given["events_per_day"] / _DAY_S * sample / users,
+        events_per_s=options["events_per_day"] / _DAY_S * sample / users,
         malformed_share=0.0,
     )
-    return (simulated.event for simulated in simulated_events(options)), events
+    return (simulated.event for simulated in simulated_events(simulation)), events
 
 
 def _log_events(file: Path, mapping_name: str | None) -> Iterator[Event]:

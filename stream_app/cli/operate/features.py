@@ -157,7 +157,7 @@ async def _explain(settings: Settings, entity: str, name: str, at_ms: int) -> Ex
 @click.option("--mapping", "mapping_name", help="How the log is read (`taobao`, `cards`, a TOML file); none: events of Millrace.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many events of the log.")
 @_JSON
-def estimate(**given: Any) -> None:  # noqa: ANN401 (the options above, by name)
+def estimate(**options: Any) -> None:  # noqa: ANN401 (the options above, by name)
     """Measure the bytes of state for given traffic.
 
     Real events, simulated or from a log, are folded as a worker does, and what they leave behind is weighed. A simulated shop
@@ -179,18 +179,18 @@ def estimate(**given: Any) -> None:  # noqa: ANN401 (the options above, by name)
     settings = cli_settings(announce=False)
     partitions = settings.kafka.partitions
     engine = FeatureEngine(CATALOGUE, allowed_lateness_ms=settings.features.allowed_lateness_ms)
-    traffic = traffic_of(given)
+    traffic = traffic_of(options)
     with ProgressLine("measuring", "events", traffic.total, sys.stderr) as line:
         measured = measure(engine, Pseudonymizer(b"estimate"), traffic.events, _groups(partitions), line.show)
     if not measured.events:
-        raise InputFileError(f"{traffic.said} gave no events, so there is nothing to measure")
+        raise InputFileError(f"{traffic.source} gave no events, so there is nothing to measure")
     scaled = estimate_json(measured, traffic.users, traffic.items)
     figures = {"catalogue": engine.catalogue_hash, "partitions": partitions, **scaled}
-    if given["as_json"]:
+    if options["as_json"]:
         click.echo(json.dumps(figures))
         return
     click.echo(
-        f"measured on {traffic.said}: {measured.events:,} events of {measured.users:,} users over {figures['days']} days, "
+        f"measured on {traffic.source}: {measured.events:,} events of {measured.users:,} users over {figures['days']} days, "
         f"{partitions} partition groups"
     )
     if traffic.users and traffic.users != measured.users:

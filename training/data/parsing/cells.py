@@ -1,4 +1,4 @@
-"""Cells to numbers and times. What cannot be read is an error that says where it stands; nothing is left out silently."""
+"""Convert cells to numbers and times. A cell that cannot be converted is an error with its place; none is left out."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def numbers_of(columns: TableColumns, column: str, missing: Sequence[str]) -> ND
         InputFileError: A cell is no number.
     """
     known = {**dict.fromkeys(missing, np.nan), "True": 1.0, "False": 0.0, "true": 1.0, "false": 0.0}
-    found = np.empty(len(columns))
+    values = np.empty(len(columns))
     for row, text in enumerate(columns[column]):
         try:
-            found[row] = known[text] if text in known else float(text)
+            values[row] = known[text] if text in known else float(text)
         except ValueError as err:
             raise InputFileError(
                 f"{columns.where(row, column)}: {text!r} is no number. Declare the column as categorical, "
                 "or the text as missing, in [source]"
             ) from err
-    return found
+    return values
 
 
 def times_of(columns: TableColumns, column: str) -> NDArray[np.int64]:
@@ -44,16 +44,16 @@ def times_of(columns: TableColumns, column: str) -> NDArray[np.int64]:
     """
     if not column:
         return np.zeros(len(columns), np.int64)
-    found = np.empty(len(columns), np.int64)
+    values = np.empty(len(columns), np.int64)
     for row, text in enumerate(columns[column]):
         try:
-            found[row] = _time_ms(text)
+            values[row] = _time_ms(text)
         except ValueError as err:
             raise InputFileError(
                 f"{columns.where(row, column)}: {text!r} is no time: neither a number of seconds or milliseconds nor ISO 8601. "
                 "Name another column as time in [source]"
             ) from err
-    return found
+    return values
 
 
 def _time_ms(text: str) -> int:

@@ -1,7 +1,7 @@
-"""Files of rows as columns of texts: CSV, TSV, JSON and Parquet, plain or gzip, each row with the place it stands at.
+"""Files of rows as columns of texts: CSV, TSV, JSON and Parquet, plain or gzip, each row with its place in the file.
 
-Nothing is converted here: every cell is a text, an absent one is "". Who converts a cell tells where it stood
-(`TableColumns.where`).
+Nothing is converted here: every cell is a text, an absent one is "". An error of a conversion names the cell by
+`TableColumns.where`. Why this is neither pyarrow's nor DuckDB's reader: docs/adr/0024.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class TableColumns:
         return self.cells[column]
 
     def where(self, row: int, column: str) -> str:
-        """Say where a cell stands."""
+        """Return the place of a cell, for a message."""
         file, line = self.places[row]
         return f"{file}, line {line}, column {column!r}"
 
@@ -157,8 +157,8 @@ def _delimited(path: Path, text: str, reading: ColumnReading) -> TableColumns:
             "[source.reading]"
         )
     lines: list[int] = []
-    kept = list(_whole_rows(path, rows, len(names), lines))
-    cells = {name: [row[place].strip() for row in kept] for place, name in enumerate(names)}
+    whole = list(_whole_rows(path, rows, len(names), lines))
+    cells = {name: [row[place].strip() for row in whole] for place, name in enumerate(names)}
     return TableColumns(cells, [(str(path), line) for line in lines])
 
 
@@ -181,8 +181,8 @@ def _whole_rows(path: Path, rows: Any, width: int, lines: list[int]) -> Iterator
 
 def _json(path: Path, text: str) -> TableColumns:
     try:
-        found = json.loads(text) if text.lstrip()[:1] == "[" or "\n{" not in text.rstrip() else None
-        rows: Any = [json.loads(line) for line in text.splitlines() if line.strip()] if found is None else found
+        document = json.loads(text) if text.lstrip()[:1] == "[" or "\n{" not in text.rstrip() else None
+        rows: Any = [json.loads(line) for line in text.split("\n") if line.strip()] if document is None else document
     except json.JSONDecodeError as err:
         raise InputFileError(f"{path}, line {err.lineno}, column {err.colno}: not JSON: {err.msg}. Correct the file") from err
     if isinstance(rows, dict):

@@ -1,4 +1,4 @@
-"""What a config declares of a file's columns, whatever the file: labels and the tasks they train, scenes, times, the split.
+"""Declarations of a config about a file's columns: labels and the tasks they train, scenes, times, the split.
 
 [source.split]      see `training.data.parsing.splits`
 [[source.labels]]   one for each label: `LabelPlan`
@@ -57,7 +57,7 @@ class LabelPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class SourcePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What sections of tables and of texts have in common; see the module.
+    """Keys that the sections of tables and of texts share; see the module.
 
     Attributes:
         kind: which source reads it.
@@ -87,7 +87,7 @@ Plan = TypeVar("Plan", bound=SourcePlan)
 
 @dataclass(frozen=True)
 class Rows:
-    """N rows of files, with all that is not a feature of them already decided.
+    """N rows of files with labels, tasks, split, scenes and times.
 
     Attributes:
         columns: the rows.
@@ -152,14 +152,14 @@ def plan_from_section(section: Mapping[str, Any], kind: type[Plan]) -> Plan:
 
 
 def rows_from_files(path: Path, plan: SourcePlan) -> Rows:
-    """Read the files of a source, and decide labels and split.
+    """Read the files of a source, and assign labels and split.
 
     Raises:
         InputFileError: A file or a cell cannot be read; the message says where and what to do.
         ContractError: There are too many scenes, or a part of the split is empty.
     """
     columns, given = _read(path, plan)
-    columns, given = _kept(columns, given, plan)
+    columns, given = _selected_rows(columns, given, plan)
     scenes = columns[plan.scene] if plan.scene else ["all"] * len(columns)
     segments = tuple(sorted(set(scenes)))
     if len(segments) > _SCENES_LIMIT:
@@ -187,13 +187,13 @@ def scenes_of(path: Path, plan: SourcePlan) -> list[str]:
 
 
 def _read(path: Path, plan: SourcePlan) -> tuple[TableColumns, NDArray[np.int8] | None]:
-    """Return the rows of all files, and which part of the split each is given for (None: none is)."""
+    """Return the rows of all files, and the part of the split that each is assigned to; None without such an assignment."""
     parts = {name: pattern for name in _GIVEN if (pattern := str(getattr(plan, name)))}
     if not parts:
         if path.is_dir():
             raise InputFileError(f"{path} is a folder; name the file in it, or the patterns train and test in [source]")
         columns = read_files([path], plan.reading)
-        return columns, _given_by_column(columns, plan.split) if plan.split.kind == "given" else None
+        return columns, _parts_by_column(columns, plan.split) if plan.split.kind == "given" else None
     found = {name: _matches(path, pattern) for name, pattern in parts.items()}
     columns = read_files([file for files in found.values() for file in files], plan.reading)
     code = {str(file): _GIVEN.index(name) for name, files in found.items() for file in files}
@@ -209,7 +209,7 @@ def _matches(path: Path, pattern: str) -> list[Path]:
     return found
 
 
-def _given_by_column(columns: TableColumns, split: SplitPlan) -> NDArray[np.int8]:
+def _parts_by_column(columns: TableColumns, split: SplitPlan) -> NDArray[np.int8]:
     code = {text: part for part, texts in enumerate(split.values) for text in texts}
     given = np.full(len(columns), -1, np.int8)
     for row, text in enumerate(columns[split.column]):
@@ -222,28 +222,28 @@ def _given_by_column(columns: TableColumns, split: SplitPlan) -> NDArray[np.int8
     return given
 
 
-def _kept(
+def _selected_rows(
     columns: TableColumns, given: NDArray[np.int8] | None, plan: SourcePlan
 ) -> tuple[TableColumns, NDArray[np.int8] | None]:
-    """Return the rows of the scene that is asked for, each but once where that is asked for."""
-    kept = list(range(len(columns)))
+    """Return the rows of scene `plan.only`; of rows that agree in `plan.unique`, the first."""
+    rows = list(range(len(columns)))
     if plan.only:
         scenes = columns[plan.scene] if plan.scene else []
-        kept = [row for row, scene in enumerate(scenes) if scene == plan.only]
-        if not kept:
+        rows = [row for row, scene in enumerate(scenes) if scene == plan.only]
+        if not rows:
             raise ConfigError(
                 f"[source] only is {plan.only!r}, which is no scene; there are {', '.join(sorted(set(scenes))) or 'none'}"
             )
     if plan.unique:
         texts = [columns[name] for name in plan.unique]
         first: dict[tuple[str, ...], int] = {}
-        for row in kept:
+        for row in rows:
             first.setdefault(tuple(column[row] for column in texts), row)
-        kept = list(first.values())
-    if len(kept) == len(columns):
+        rows = list(first.values())
+    if len(rows) == len(columns):
         return columns, given
-    cells = {name: [values[row] for row in kept] for name, values in columns.cells.items()}
-    return TableColumns(cells, [columns.places[row] for row in kept]), None if given is None else given[kept]
+    cells = {name: [values[row] for row in rows] for name, values in columns.cells.items()}
+    return TableColumns(cells, [columns.places[row] for row in rows]), None if given is None else given[rows]
 
 
 def _strata(columns: TableColumns, plan: SourcePlan, segment: NDArray[np.int8]) -> NDArray[np.int64]:

@@ -1,6 +1,6 @@
-"""Files of histories of items, in whatever way they are written, as one flat array: what `training.data.sources.sequences` reads.
+"""Files of item histories as one flat array, for `training.data.sources.sequences`.
 
-Three ways are told apart by the file:
+Three layouts, by the kind of file:
 
     lines   .txt: one user a line, the user and then the items in order of time, with spaces between
     lists   Parquet: one history a row, `items` the column of lists
@@ -96,11 +96,11 @@ def histories_from(path: Path, plan: SequencePlan) -> Histories:
     if not plan.test:
         return _joined([ids], [lengths], np.zeros(0, np.int64))
     test = _file(path if path.is_dir() else path.parent, plan.test, "test")
-    given = _lists(test, (plan.prefix, plan.target))
-    if given is None:
+    test_rows = _lists(test, (plan.prefix, plan.target))
+    if test_rows is None:
         raise InputFileError(f"{test} has no column {plan.prefix!r} of lists. Name the columns prefix and target in [source]")
-    (prefixes, sizes), (targets, _) = given[plan.prefix], given[plan.target]
-    # A given row is a history whose last item is the target.
+    (prefixes, sizes), (targets, _) = test_rows[plan.prefix], test_rows[plan.target]
+    # A test row is a history whose last item is the target.
     places = np.cumsum(sizes + 1) - 1
     rows = np.zeros(len(prefixes) + len(targets), np.result_type(prefixes, targets))
     is_target = np.zeros(len(rows), np.bool_)
@@ -112,9 +112,9 @@ def histories_from(path: Path, plan: SequencePlan) -> Histories:
 def _file(folder: Path, name: str, key: str) -> Path:
     file = folder / name
     if not name or not file.is_file():
-        there = ", ".join(sorted(each.name for each in folder.iterdir())[:20])
+        names = ", ".join(sorted(each.name for each in folder.iterdir())[:20])
         raise InputFileError(
-            f'{folder} has no file {name!r}, only {there}. Give {key} = "<file>" in [source], or the file itself'
+            f'{folder} has no file {name!r}, only {names}. Give {key} = "<file>" in [source], or the file itself'
         )
     return file
 
@@ -159,7 +159,7 @@ def _lists(file: Path, names: Sequence[str]) -> dict[str, tuple[Array, NDArray[n
     table = parquet.read_table(file)
     if names[0] not in table.column_names or not _is_list(types, table[names[0]].type):
         return None
-    found: dict[str, tuple[Array, NDArray[np.int64]]] = {}
+    lists: dict[str, tuple[Array, NDArray[np.int64]]] = {}
     for name in names:
         if name not in table.column_names:
             raise InputFileError(f"{file} has the columns {', '.join(table.column_names)}, not {name!r}. Correct it in [source]")
@@ -169,10 +169,10 @@ def _lists(file: Path, names: Sequence[str]) -> dict[str, tuple[Array, NDArray[n
                 f"{file}, column {name!r}: {column.null_count} of {len(column)} rows are null. Leave those rows out"
             )
         if _is_list(types, column.type):
-            found[name] = (_numpy(column.flatten()), _numpy(column.value_lengths()).astype(np.int64))
+            lists[name] = (_numpy(column.flatten()), _numpy(column.value_lengths()).astype(np.int64))
         else:
-            found[name] = (_numpy(column), np.ones(len(column), np.int64))
-    return found
+            lists[name] = (_numpy(column), np.ones(len(column), np.int64))
+    return lists
 
 
 def _is_list(types: Any, kind: Any) -> bool:  # noqa: ANN401  # pyarrow has no types

@@ -16,6 +16,7 @@ from model.inputs import TextInputs
 from stream_app.errors import ConfigError, InputFileError
 from training.config import load_config
 from training.data.dataset import UNKNOWN, Dataset
+from training.data.parsing.columns import ColumnReading, read_columns
 from training.data.parsing.grams import GramPlan, bags, learn_grams, words_of
 from training.data.sources.texts import dataset_from_texts
 
@@ -200,6 +201,12 @@ def test_the_same_files_give_the_same_bytes(domains: Path) -> None:
         return [value.tobytes() for value in (*dataset.inputs.values(), *dataset.labels.values(), dataset.split)]
 
     assert all_of(dataset_from_texts(domains, domain_section())) == all_of(dataset_from_texts(domains, domain_section()))
+
+
+def test_a_line_separator_within_a_json_text_ends_no_line(tmp_path: Path) -> None:
+    lines = [json.dumps({"text": f"a\u2028b{n}"}, ensure_ascii=False) for n in range(3)]
+    (tmp_path / "x.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert read_columns(tmp_path / "x.jsonl", ColumnReading())["text"] == [f"a\u2028b{n}" for n in range(3)]
 
 
 def test_json_of_parts_is_split_by_part(tmp_path: Path) -> None:
