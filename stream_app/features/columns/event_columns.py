@@ -1,9 +1,9 @@
-"""Events become columns: one array per property, so that nothing after this touches an event in Python.
+"""Events become columns, one array per property; later steps touch no event in Python.
 
-Used for live batches, replay and the training export alike; the vocabulary codes and the hash buckets are those of
-stream_app.events and model.contract. Identifiers leave this file only as keyed digests.
+Live batches, replay and the training export share this code; the vocabulary codes and hash buckets are those of stream_app.events
+and model.contract. Identifiers leave this file only as keyed digests.
 
-What is done for each event in Python are look-ups by C functions (attrgetter, map over caches): 3 us an event (measured).
+The work per event is look-ups by C functions (attrgetter, map over caches): 3 us an event (measured).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = [
     "rows_of_kinds",
 ]
 
-_HALF: Final = 8  # bytes of a digest that tell two sessions, or two categories, of one user apart
+_HALF: Final = 8  # bytes of a digest that distinguish two sessions or categories of one user
 
 _KIND_CODES: Final = {kind: code for code, kind in enumerate(KINDS)}
 _SCENE_CODES: Final = {scene: code for code, scene in enumerate(SCENES)}
@@ -53,7 +53,7 @@ _COUNTRIES: Final = attrgetter("billing_country", "shipping_country", "ip_countr
 _OF_LINE: Final = attrgetter("item", "category", "unit_price")
 _OF_SEARCH: Final = attrgetter("query", "items_shown")
 
-COMPOSITE: Final = {"session": "session", "user_category": "category"}  # kinds of one user: what tells them apart
+COMPOSITE: Final = {"session": "session", "user_category": "category"}  # kinds within one user: their identifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class EventColumns:
     time_ms (B,) int64; kind, group (B,) int32; values (B, M) int64 in order of the catalogue's measures; context (B, 4) int32,
     ids (B, 4) int32 (item bucket, category bucket, kind + 1, price bucket) and query (B, 4) int32 (zeros unless a search) as in
     model.contract; event (B,) int64, hash of topic and event id, 1 to 2**48 - 1; keys: per entity kind B keys, b"" where the
-    event has no such entity: digests of 16 bytes, or 24 for what belongs to one user (the user's, and 8 of the other's).
+    event has no such entity: digests of 16 bytes, or of 24 within one user (the user's, and 8 bytes of the other).
     """
 
     time_ms: NDArray[np.int64]
@@ -82,9 +82,9 @@ class EventColumns:
 
 @dataclass(frozen=True, slots=True)
 class EntityRows:
-    """Which state a batch needs of one kind: N different (group, key) pairs, groups ascending, in order of appearance in each.
+    """The entities of one kind in a batch: N different (group, key) pairs, groups ascending, in order of appearance in each.
 
-    groups (N,) int32; keys: N keys; row (B,) int32, the event's pair, -1 where it has no such entity.
+    groups (N,) int32; keys: N keys; row (B,) int32, the number of the event's pair, -1 for no such entity.
     """
 
     groups: NDArray[np.int32]
@@ -97,7 +97,7 @@ class EntityRows:
 
 @lru_cache(maxsize=1 << 15)
 def item_bucket(item: str) -> int:
-    """The item's code for the model: 1..16383, 0 for the empty id (model.contract.ITEM_BUCKETS)."""
+    """Return the item's code for the model: 1..16383, 0 for the empty id (model.contract.ITEM_BUCKETS)."""
     return 1 + crc32(item.encode()) % (ITEM_BUCKETS - 1) if item else 0
 
 
@@ -107,7 +107,7 @@ def _category_number(category: str) -> int:
 
 
 def category_bucket(category: str) -> int:
-    """The category's code for the model: 1..2047, 0 for the empty category (model.contract.CATEGORY_BUCKETS)."""
+    """Return the category's code for the model: 1..2047, 0 for the empty category (model.contract.CATEGORY_BUCKETS)."""
     return 1 + (_category_number(category) - 1) % (CATEGORY_BUCKETS - 1) if category else 0
 
 
@@ -120,7 +120,7 @@ def rows_of_kinds(groups: NDArray[np.int32], keys: Mapping[str, Sequence[bytes]]
 def _rows_of_kind(groups: NDArray[np.int32], order: NDArray[np.intp], keys: Sequence[bytes]) -> EntityRows:
     seen = dict.fromkeys(keys)
     seen.pop(b"", None)
-    if not seen:  # most batches have no event of some kind
+    if not seen:  # frequent: no event of the batch has this kind
         return EntityRows(groups=np.zeros(0, np.int32), keys=[], row=np.full(len(keys), -1, np.int32))
     different = list(seen)
     number = dict(zip(seen, range(len(seen)), strict=True))
@@ -157,12 +157,12 @@ def _number_pairs(
 
 
 class ColumnReader:
-    """Reads events into columns for one catalogue: which identifiers and measures are needed is settled once.
+    """Reads events into columns for one catalogue.
 
     Attributes:
         kinds: Names of the catalogue's entity kinds.
-        counted: Identifiers whose digests are counted as numbers.
-        id_fields: Identifiers that are digested.
+        counted: Identifiers that are measures: their digests become numbers.
+        id_fields: Identifiers to digest.
     """
 
     __slots__ = ("_field_rows", "_masks", "counted", "id_fields", "kinds")
@@ -193,7 +193,7 @@ class ColumnReader:
     def columns(
         self, batch: EventFields, groups: NDArray[np.int32], event: NDArray[np.int64], keys: Mapping[str, Sequence[bytes]]
     ) -> EventColumns:
-        """Put together what was read of B events; the arguments are as in EventColumns."""
+        """Assemble the columns of B events; arguments as in EventColumns."""
         values = batch.numbers[self._field_rows].T * self._masks[batch.kind]
         return EventColumns(
             time_ms=batch.time_ms,
@@ -209,10 +209,10 @@ class ColumnReader:
 
 
 class _Batch(EventFields):
-    """B events, type by type.
+    """The fields of B events, read type by type.
 
     Attributes:
-        texts: per identifier B texts, "" where there is none.
+        texts: per identifier B texts, "" for none.
     """
 
     def __init__(self, events: Sequence[Event]) -> None:

@@ -1,4 +1,4 @@
-"""What is a number of a batch of events: fields for the measures, and the codes that the model reads."""
+"""The numeric fields of a batch: integers for the measures, and the codes that the model reads."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _SATURDAY: Final = 6  # counted from Monday = 1
 _FREE_BITS: Final = 4  # prices below 32 cents share the first bucket; each further bucket doubles
 _SEARCH: Final = KINDS.index("search")
 
-FIELD_ROWS: Final = {name: at for at, name in enumerate(get_args(Field))}  # rows of Numbers.numbers
+FIELD_ROWS: Final = {name: at for at, name in enumerate(get_args(Field))}  # rows of EventFields.numbers
 
 
 class EventFields:
-    """All that is a number of B events, as far as it is filled in.
+    """Numbers of B events; `put` fills them in.
 
     Attributes:
         time_ms: (B,) int64.
-        kind: (B,) int32, codes of events.KINDS; a search until said otherwise.
+        kind: (B,) int32, codes of events.KINDS; a search by default.
         query: (B, 4) int32 as in EventColumns.
         items: (B,) int64, buckets.
-        numbers: (fields, B) int64, rows as FIELD_ROWS; those of digests are zeros.
+        numbers: (fields, B) int64, rows as FIELD_ROWS; rows of digests are zeros.
     """
 
     def __init__(self, time_ms: NDArray[np.int64]) -> None:
@@ -51,11 +51,11 @@ class EventFields:
         self.put("weekend", slice(None), weekday >= _SATURDAY)
 
     def put(self, field: str, at: slice | NDArray[np.intp], values: ArrayLike) -> None:
-        """Fill in one field of some events."""
+        """Set one field of some events."""
         self.numbers[FIELD_ROWS[field], at] = values
 
     def context(self) -> NDArray[np.int32]:
-        """(B, 4), as model.contract.CONTEXT_COLUMNS."""
+        """Return (B, 4), as model.contract.CONTEXT_COLUMNS."""
         context = np.empty((len(self.kind), len(CONTEXT_COLUMNS)), np.int32)
         context[:, 0] = self.kind
         for column, field in enumerate(("scene", "platform", "hour"), start=1):
@@ -63,17 +63,17 @@ class EventFields:
         return context
 
     def ids(self) -> NDArray[np.int32]:
-        """(B, 4), as model.contract.SEQUENCE_CODES."""
+        """Return (B, 4), as model.contract.SEQUENCE_CODES."""
         ids = np.empty((len(self.kind), SEQUENCE_CODES), np.int32)
         category, price = self.numbers[FIELD_ROWS["category"]], self.numbers[FIELD_ROWS["price"]]
         ids[:, 0] = self.items
         ids[:, 1] = np.where(category > 0, (category - 1) % (CATEGORY_BUCKETS - 1) + 1, 0)
         ids[:, 2] = self.kind + 1
-        bits = np.frexp(price.astype(np.float64))[1]  # of an integer below 2^53: how many bits it has
+        bits = np.frexp(price.astype(np.float64))[1]  # the number of bits of an integer below 2^53
         ids[:, 3] = np.where(price > 0, np.clip(bits - _FREE_BITS, 1, PRICE_BUCKETS - 1), 0)
         return ids
 
 
 def cents(money: ArrayLike) -> NDArray[np.int64]:
-    """Amounts of money (B,) in hundredths, (B,) int64: a half is rounded to even, as Python's round does."""
+    """Return amounts of money (B,) in hundredths, (B,) int64; halves are rounded to even, as by Python's round."""
     return np.rint(np.asarray(money, np.float64) * 100).astype(np.int64)

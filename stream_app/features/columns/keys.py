@@ -1,9 +1,8 @@
-"""Keys of entities as numbers, and an index from keys to rows of state: no Python object for each event.
+"""Entity keys as numbers, and an index from keys to rows of state: no Python object per event.
 
-A key is a digest of 16 bytes, or 24 for what belongs to one user (stream_app/features/columns/event_columns.py), so two or
-three words of 64
-bits; zeros stand for no entity. Digests are spread evenly: the index needs no better hash than a multiplication. Words are a
-key's bytes as this machine reads them; keys never leave the process as words.
+A key is a digest of 16 bytes, or of 24 within one user (stream_app/features/columns/event_columns.py): two or three words of 64
+bits; zeros for no entity. Digests are evenly spread, so the index hashes by one multiplication. Words are a key's bytes in this
+machine's byte order; keys never leave the process as words.
 """
 
 from __future__ import annotations
@@ -72,7 +71,7 @@ def words_of(keys: Sequence[bytes]) -> NDArray[np.uint64]:
 
 
 class _Parts(NamedTuple):
-    """Of a KeyIndex: slots (S,), of which each holds a row or -1; words and used as there."""
+    """The arrays of a KeyIndex: slots (S,), each a row or -1; words and used as there."""
 
     slots: NDArray[np.int32]
     words: NDArray[np.uint64]
@@ -80,13 +79,13 @@ class _Parts(NamedTuple):
 
 
 def counted_numbers(words: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Return what stands for N digests (N, 2) where they are counted: their first 8 bytes, big-endian, shifted right once."""
+    """Return N digests (N, 2) as values of a measure: their first 8 bytes, big-endian, shifted right once."""
     first = words[:, 0]
     return ((first.byteswap() if sys.byteorder == "little" else first) >> np.uint64(1)).astype(np.int64)
 
 
 class Vacancies:
-    """Rows that nobody has, as a stack: `give` puts some on it, `take` takes the newest."""
+    """Vacant rows as a stack."""
 
     def __init__(self) -> None:
         self._rows = np.zeros(_FEWEST_VACANCIES, np.int32)
@@ -96,7 +95,7 @@ class Vacancies:
         return self._count
 
     def give(self, rows: NDArray[np.integer[Any]]) -> None:
-        """Put N rows on it."""
+        """Push N rows."""
         end = self._count + len(rows)
         if end > len(self._rows):
             self._rows = np.concatenate((self._rows[: self._count], np.zeros(max(end, 2 * self._count) - self._count, np.int32)))
@@ -104,7 +103,7 @@ class Vacancies:
         self._count = end
 
     def take(self, most: int) -> NDArray[np.int32]:
-        """Take that many rows, or all that there are."""
+        """Pop that many rows, or all if there are fewer."""
         begin = max(0, self._count - most)
         rows = self._rows[begin : self._count].copy()
         self._count = begin
@@ -112,18 +111,18 @@ class Vacancies:
 
 
 class KeyIndex:
-    """Which row each entity of one kind has. Rows are given by the caller; one that is not used has 0 in `used`.
+    """Maps the entities of one kind to rows, which the caller assigns.
 
     Args:
-        rows: How many rows there may be; more after `grow`.
+        rows: The number of rows; `grow` adds more.
 
     Attributes:
         words: (rows, 2 or 3) uint64, the key of each row.
-        used: (rows,) int64, the number (from 1) of the batch that last asked for the row; 0: it is vacant.
+        used: (rows,) int64, the number (from 1) of the last batch that looked the row up; 0 for a vacant row.
     """
 
     def __init__(self, rows: int) -> None:
-        self.words = np.zeros((rows, _PLAIN), np.uint64)  # made wider by the first keys, if those are
+        self.words = np.zeros((rows, _PLAIN), np.uint64)  # the first keys decide the width
         self.used = np.zeros(rows, np.int64)
         self._slots = _slots(rows)
 
@@ -131,7 +130,7 @@ class KeyIndex:
         return len(self.used)
 
     def grow(self, rows: int) -> None:
-        """Make room for so many rows."""
+        """Enlarge to that many rows."""
         before = len(self.used)
         self.words = np.concatenate((self.words, np.zeros((rows - before, self.words.shape[1]), np.uint64)))
         self.used = np.concatenate((self.used, np.zeros(rows - before, np.int64)))
@@ -143,10 +142,10 @@ class KeyIndex:
 
         Args:
             words: (B, 2 or 3).
-            batch: Its number, higher than the last one's.
+            batch: The batch's number, above the previous one.
 
         Returns:
-            The rows (B,) int32, -1 for no entity, -2 for one that has no row; and how many different keys have none.
+            The rows (B,) int32, -1 for no entity, -2 for an entity without a row; and how many different keys have no row.
         """
         numbers = np.full(len(words), _NONE, np.int32)
         if not words.any():
@@ -159,16 +158,16 @@ class KeyIndex:
     def add(
         self, words: NDArray[np.uint64], numbers: NDArray[np.int32], batch: int, free: NDArray[np.int32]
     ) -> NDArray[np.int64]:
-        """Give a row of `free` to each entity that has none, in order of their first events.
+        """Assign a row of `free` to each entity without one, in order of their first events.
 
         Args:
-            words: As given to `find`.
-            numbers: What it returned; filled in.
-            batch: As given there.
-            free: As many vacant rows as `find` has counted.
+            words: As in `find`.
+            numbers: From `find`; the new rows are written into it.
+            batch: As in `find`.
+            free: As many vacant rows as `find` counted.
 
         Returns:
-            For each of them the number of its entity's first event, (K,).
+            For each free row the number of its entity's first event, (K,).
         """
         first = np.empty(len(free), np.int64)
         added = _add(words, self._parts(), batch, free, numbers, first)
@@ -176,16 +175,16 @@ class KeyIndex:
         return first
 
     def new(self, words: NDArray[np.uint64]) -> NDArray[np.int32]:
-        """Return what `find` gives for N keys of which none has a row, (N,)."""
+        """Return the result of `find` for N keys without rows, (N,)."""
         self._fit(words)
         return np.full(len(words), _MISSING, np.int32)
 
     def remove(self, rows: NDArray[np.integer[Any]]) -> None:
-        """Make rows vacant, each of them used."""
+        """Make used rows vacant."""
         _remove(rows, self._parts())
 
     def rows_of(self, words: NDArray[np.uint64]) -> NDArray[np.int32]:
-        """Look up B keys and change nothing: (B,) rows, negative where there is none."""
+        """Look up B keys without side effects: (B,) rows, negative for none."""
         numbers = np.full(len(words), _NONE, np.int32)
         if words.shape[1] == self.words.shape[1]:
             _look(words, self._parts(), numbers)
@@ -209,7 +208,7 @@ def _slots(rows: int) -> NDArray[np.int32]:
 
 @inlined
 def _home(words: NDArray[np.uint64], number: Int, mask: Int) -> Int:
-    """The slot that a key would have if there were no others."""
+    """Return the first slot to probe for a key."""
     mixed = words[number, 0]
     for column in range(1, words.shape[1]):
         mixed = (mixed * np.uint64(_SPREAD)) ^ words[number, column]
@@ -218,7 +217,7 @@ def _home(words: NDArray[np.uint64], number: Int, mask: Int) -> Int:
 
 @inlined
 def _slot(words: NDArray[np.uint64], number: Int, index: _Parts) -> Int:
-    """The slot of a key: the one that holds its row, or the empty one where it would be."""
+    """Return the slot that holds the key's row, or the empty slot for it."""
     mask = np.int64(len(index.slots) - 1)
     slot = _home(words, number, mask)
     while True:
@@ -242,7 +241,7 @@ def _known(words: NDArray[np.uint64], number: Int) -> bool:
 
 
 def _mixed(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """One number for each key (N, 2 or 3): different ones for different keys, as digests go."""
+    """Return one number per key (N, 2 or 3); different keys have different numbers except with negligible probability."""
     mixed = words[:, 0].copy()
     for column in range(1, words.shape[1]):
         mixed = (mixed * np.uint64(_SPREAD)) ^ words[:, column]
@@ -310,8 +309,8 @@ def _fill(index: _Parts) -> None:
 
 @compiled
 def _remove(rows: NDArray[np.integer[Any]], index: _Parts) -> None:
-    # Linear probing: who stands behind a slot that becomes empty moves up, unless that would be before its home (Knuth, The Art
-    # of Computer Programming, volume 3, algorithm 6.4R).
+    # Linear probing: entries behind a slot that becomes empty move up, unless that is before their first slot (Knuth, The Art of
+    # Computer Programming, volume 3, algorithm 6.4R).
     slots, mask = index.slots, np.int64(len(index.slots) - 1)
     for row in rows:
         index.used[row] = 0

@@ -1,7 +1,7 @@
-"""A log that is kept as a table becomes the columns of the fold, without an object for each event.
+"""Event tables to the columns of the fold, without an object per event.
 
-Every number is the one that ColumnReader.read makes of the decoded event; what a text means is worked out once for each
-different text, and looked up in an array for each event.
+Every number equals the one that ColumnReader.read returns for the decoded event. A text is interpreted once per distinct value;
+each event looks the result up in an array.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,23 +18,22 @@ from numpy.typing import NDArray
 from model.contract import ITEM_BUCKETS, QUERY_CODES
 from stream_app.errors import InputFileError
 from stream_app.events import KINDS, PLATFORMS, SCENES, SOURCE_TOPICS
-from stream_app.features.columns.digests import digest_words
 from stream_app.features.columns.event_columns import COMPOSITE, ColumnReader, EventColumns
 from stream_app.features.columns.event_fields import FIELD_ROWS, EventFields, cents
 from stream_app.features.columns.keys import EntityKeys, counted_numbers
-from stream_app.features.columns.text import REDUCED, checksums, query_of, text_hashes
+from stream_app.features.columns.text import REDUCED, query_of, text_hashes
 from stream_app.privacy import Pseudonymizer
 
 __all__ = ["CODED", "NUMERIC", "Coded", "EventTableColumns", "TableReader", "Texts"]
 
-# What EventTable.coded and .numbers hold.
+# Names in EventTableColumns.coded and .numbers.
 CODED: Final = (
     "user", "session", "device", "ip", "scene", "platform", "action", "item", "category", "query", "line_item", "line_category",
     "payment_instrument", "shipping_address", "billing_country", "shipping_country", "ip_country",
 )  # fmt: skip
 NUMERIC: Final = ("price", "position", "dwell_ms", "shown", "amount", "line_price", "lines", "quantity")
 
-# Where the texts of an identifier stand, if not in a column of its name.
+# Columns of an identifier's texts, where they do not have its name.
 _COLUMNS: Final = {
     "network": ("ip",), "item": ("item", "line_item"), "category": ("category", "line_category"),
     "instrument": ("payment_instrument",), "address": ("shipping_address",),
@@ -65,12 +65,16 @@ class Texts(NamedTuple):
 
     def listed(self) -> list[str]:
         """Return them as strings."""
+        return [text.decode() for text in self.encoded()]
+
+    def encoded(self) -> list[bytes]:
+        """Return them as UTF-8."""
         data = self.data.tobytes()
-        return [data[start:end].decode() for start, end in pairwise([0, *self.ends.tolist()])]
+        return [data[start:end] for start, end in pairwise([0, *self.ends.tolist()])]
 
 
 class Coded(NamedTuple):
-    """B texts, of which few are different: codes (B,) int32 into `texts`, -1 for none."""
+    """B texts with few distinct values: codes (B,) int32 into `texts`, -1 for none."""
 
     codes: NDArray[np.int32]
     texts: Texts
@@ -84,8 +88,8 @@ class EventTableColumns:
         time_ms: (B,) int64.
         topics: (B,) int64, numbers of events.SOURCE_TOPICS.
         event_ids: B.
-        coded: By the names of CODED; no text where the event's type has no such field. `line_` is an order's first line.
-        numbers: By the names of NUMERIC, (B,) each, 0 where the event's type has none: money, counts, `quantity` of all lines.
+        coded: By the names of CODED; no text where the event's type lacks the field. `line_` is an order's first line.
+        numbers: By the names of NUMERIC, (B,) each, 0 where the event's type lacks the field; `quantity` is of all lines.
     """
 
     time_ms: NDArray[np.int64]
@@ -106,15 +110,15 @@ class EventTableColumns:
 
 
 class TableReader:
-    """Reads parts of one table: what its texts mean is worked out when it is made.
+    """Reads parts of one table; the constructor interprets all distinct texts.
 
     Args:
-        reader: Of the catalogue.
-        table: B events of one partition group, 0.
-        identity: Key of the digests.
+        reader: The catalogue's reader.
+        table: B events of partition group 0.
+        identity: Digests the identifiers.
 
     Raises:
-        InputFileError: A text of a vocabulary is unknown.
+        InputFileError: A text is not in its vocabulary.
     """
 
     def __init__(self, reader: ColumnReader, table: EventTableColumns, identity: Pseudonymizer) -> None:
@@ -130,7 +134,7 @@ class TableReader:
         self._countries = {
             name: _numbered(coded[name], lambda text: countries.setdefault(text, len(countries))) for name in _COUNTRIES
         }
-        self._categories = {name: _padded(1 + checksums(*coded[name].texts)) for name in _COLUMNS["category"]}
+        self._categories = {name: _padded(1 + _checksums(coded[name].texts)) for name in _COLUMNS["category"]}
         self._items = {name: _padded(_buckets(coded[name].texts)) for name in _COLUMNS["item"]}
         self._digests = {
             (field, column): _padded(_digests(field, coded[column].texts, identity))
@@ -173,15 +177,15 @@ class TableReader:
             batch.items += items[coded[name].codes + 1]
 
     def _words(self, table: EventTableColumns, field: str) -> NDArray[np.uint64]:
-        """Digests of one identifier (B, 2); of the columns that it stands in, one has a text."""
-        found = np.zeros((len(table.time_ms), _WORDS), np.uint64)
+        """Return the digests of one identifier (B, 2); at most one of its columns has a text."""
+        words = np.zeros((len(table.time_ms), _WORDS), np.uint64)
         for column in _COLUMNS.get(field, (field,)):
-            found |= self._digests[field, column][table.coded[column].codes + 1]
-        return found
+            words |= self._digests[field, column][table.coded[column].codes + 1]
+        return words
 
 
 def _padded(values: NDArray[Any]) -> NDArray[Any]:
-    """Put a zero before `values` (U, ...): what code + 1 finds, -1 being no text."""
+    """Put a zero before `values` (U, ...): the result for code -1, no text, when indexed by code + 1."""
     padded: NDArray[Any] = np.zeros((len(values) + 1, *values.shape[1:]), values.dtype)
     padded[1:] = values
     return padded
@@ -195,14 +199,19 @@ def _vocabulary(name: str, column: Coded, known: Sequence[str]) -> NDArray[np.in
     unknown = sorted(set(column.texts.listed()) - set(known))
     if unknown:
         raise InputFileError(
-            f"the table's column {name} holds {unknown[0]!r}, this Millrace knows {', '.join(known)}: another one has written "
-            "it. Sort the log again with this one"
+            f"the table's column {name} holds {unknown[0]!r}, this version knows {', '.join(known)}: another version wrote the "
+            "table. Sort the log again with this one"
         )
     return _numbered(column, known.index)
 
 
+def _checksums(texts: Texts) -> NDArray[np.int64]:
+    """Return the CRC-32 of each text (N,), -1 for an empty one."""
+    return np.array([crc32(text) if text else -1 for text in texts.encoded()], np.int64)
+
+
 def _buckets(texts: Texts) -> NDArray[np.int64]:
-    sums = checksums(*texts)
+    sums = _checksums(texts)
     return np.where(sums < 0, 0, 1 + sums % (ITEM_BUCKETS - 1))
 
 
@@ -210,11 +219,11 @@ def _digests(field: str, texts: Texts, identity: Pseudonymizer) -> NDArray[np.ui
     reduce = REDUCED.get(field)
     if reduce is not None:
         texts = Texts.of(reduce(text) if text else "" for text in texts.listed())
-    return digest_words(identity, field, *texts)
+    return np.frombuffer(b"".join(identity.digests(field, texts.encoded())), np.uint64).reshape(-1, _WORDS)
 
 
 def _foreign(billing: NDArray[np.int64], shipping: NDArray[np.int64], ip: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many countries an order names, less one: those of billing, shipping and address that are known and differ."""
+    """Return the number of different known countries (billing, shipping, ip) of an order, less one, at least 0."""
     known = (billing > 0).astype(np.int64)
     known += (shipping > 0) & (shipping != billing)
     known += (ip > 0) & (ip != billing) & (ip != shipping)

@@ -1,6 +1,6 @@
-"""Text becomes numbers: the normalised query and its codes for the model, the hash of an event's id; an address and its network.
+"""Texts to numbers: normalised queries and their codes, hashes of event ids, addresses and their networks.
 
-Everything here is the same on every machine and in every process; what a model or a state has learnt of a code stays true.
+Results are the same on every machine and in every process, since models and stored state contain them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ __all__ = [
     "REDUCED",
     "Query",
     "address_of",
-    "checksums",
     "event_hashes",
     "network_of",
     "normalised_query",
@@ -34,8 +33,8 @@ __all__ = [
     "words",
 ]
 
-_LONGEST: Final = 512  # characters of a normalised query: NFKC makes up to 18 of one
-_IPV4_BITS, _IPV6_BITS = 24, 48  # what one customer of a provider usually has
+_LONGEST: Final = 512  # characters of a normalised query: NFKC turns one character into up to 18
+_IPV4_BITS, _IPV6_BITS = 24, 48  # a provider usually gives one customer this much
 _OCTETS: Final = frozenset(map(str, range(256)))
 
 # Han, kana, and their extensions: written without spaces, so each character counts as a word.
@@ -56,13 +55,13 @@ class Query(NamedTuple):
 
 
 def normalised_query(text: str) -> str:
-    """Return what two spellings of a query have in common: NFKC, no case, single spaces, at most 512 characters."""
+    """Return the canonical spelling of a query: NFKC, no case, single spaces, at most 512 characters."""
     folded = normalize("NFKC", normalize("NFKC", text).casefold())
     return " ".join(folded.split())[:_LONGEST].rstrip()
 
 
 def words(query: str) -> list[str]:
-    """Words of a normalised query, in order: runs of letters and digits; of Han and kana each character by itself."""
+    """Return the words of a normalised query, in order: runs of letters and digits; each Han or kana character is a word."""
     return _WORD.findall(query)
 
 
@@ -76,9 +75,9 @@ def query_of(text: str) -> Query:
 
 
 def _parsed(address: str) -> IPv4Address | IPv6Address | None:
-    """Read an address; an IPv4 one written as IPv6 is that IPv4 one.
+    """Parse an address; an IPv4 address written as IPv6 becomes IPv4.
 
-    A zone (%eth0) is dropped: it means something to one machine only.
+    A zone (%eth0) is dropped: it has a meaning on one machine only.
     """
     try:
         parsed = ip_address(address)
@@ -90,15 +89,15 @@ def _parsed(address: str) -> IPv4Address | IPv6Address | None:
 
 
 def _plain_ipv4(address: str) -> bool:
-    """Whether the text is an IPv4 address as everybody writes it: an eighth of what reading any address costs."""
+    """Whether the text is an IPv4 address in its usual spelling: takes an eighth of the time of `ip_address`."""
     parts = address.split(".")
     return len(parts) == 4 and all(part in _OCTETS for part in parts)
 
 
 def address_of(address: str) -> str:
-    """Return what all spellings of an address have in common: lower case, compressed, no zone, `::ffff:1.2.3.4` as `1.2.3.4`.
+    """Return the canonical spelling of an address: lower case, compressed, no zone, `::ffff:1.2.3.4` as `1.2.3.4`.
 
-    "" for what is no address: made-up texts must not become entities.
+    "" for a text that is not an address: made-up texts must not become entities.
     """
     if _plain_ipv4(address):
         return address
@@ -107,7 +106,7 @@ def address_of(address: str) -> str:
 
 
 def network_of(address: str) -> str:
-    """Return the /24 of an IPv4 address (also one written as IPv6), the /48 of an IPv6 one; "" for what is no address."""
+    """Return the /24 of an IPv4 address (also one written as IPv6) or the /48 of an IPv6 address; "" for any other text."""
     if _plain_ipv4(address):
         return f"{address[: address.rindex('.')]}.0/{_IPV4_BITS}"
     parsed = _parsed(address)
@@ -118,15 +117,15 @@ def network_of(address: str) -> str:
     return f"{IPv4Address(int(parsed) >> (32 - _IPV4_BITS) << (32 - _IPV4_BITS))}/{_IPV4_BITS}"
 
 
-# What is digested of some identifiers, in place of what the event says (Identity.hasher, which keeps the results).
+# Identifiers that are digested in a canonical form instead of the event's text (Pseudonymizer.hasher caches the results).
 REDUCED: Final[Mapping[str, Callable[[str], str]]] = {"ip": address_of, "network": network_of, "query": normalised_query}
 
 
 def event_hashes(event_ids: Sequence[str], topics: NDArray[np.intp]) -> NDArray[np.int64]:
-    """Hash what a producer calls its events: 1 to 2**48 - 1, of topic and id.
+    """Hash topics and event ids to 1 .. 2**48 - 1.
 
-    No secret is in it, so ids can be made that collide. Such an event is taken for sent twice only if it is of the same user and
-    the same millisecond too: that gains no more than sending the very same id again, which is never counted.
+    The hash has no secret, so a producer can construct ids that collide. Such an event counts as a duplicate only if it also has
+    the same user and millisecond, and then it gains no more than a repeated id, which is never counted.
 
     Args:
         event_ids: N ids.
@@ -136,7 +135,7 @@ def event_hashes(event_ids: Sequence[str], topics: NDArray[np.intp]) -> NDArray[
         return np.zeros(0, np.int64)
     text = "".join(event_ids)
     data = text.encode()
-    if len(data) == len(text):  # ASCII, as every id that was decoded is
+    if len(data) == len(text):  # ASCII: the decoder accepts no other ids
         lengths = np.fromiter(map(len, event_ids), np.int64, len(event_ids))
     else:
         lengths = np.array([len(event_id.encode()) for event_id in event_ids], np.int64)
@@ -146,11 +145,6 @@ def event_hashes(event_ids: Sequence[str], topics: NDArray[np.intp]) -> NDArray[
 def text_hashes(data: NDArray[np.uint8], ends: NDArray[np.int64], topics: NDArray[np.intp]) -> NDArray[np.int64]:
     """Hash N event ids as `event_hashes` does: number i is the UTF-8 `data[ends[i - 1] : ends[i]]`."""
     return _hash(data if len(data) else _NOTHING, ends, _STARTS[topics])
-
-
-def checksums(data: NDArray[np.uint8], ends: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return zlib.crc32 of N texts, number i the UTF-8 `data[ends[i - 1] : ends[i]]`; where a text is empty, -1 (no text)."""
-    return _checksums(data if len(data) else _NOTHING, ends, _CRC32)
 
 
 @allocating
@@ -170,31 +164,8 @@ def _hash(data: NDArray[np.uint8], ends: NDArray[np.int64], starts: NDArray[np.u
     return hashes
 
 
-@allocating
-def _checksums(data: NDArray[np.uint8], ends: NDArray[np.int64], table: NDArray[np.int64]) -> NDArray[np.int64]:
-    found = np.full(len(ends), -1, np.int64)
-    at = 0
-    for i in range(len(ends)):
-        if at == ends[i]:
-            continue
-        crc = 0xFFFFFFFF
-        while at < ends[i]:
-            crc = (crc >> 8) ^ table[(crc ^ np.int64(data[at])) & 0xFF]
-            at += 1
-        found[i] = crc ^ 0xFFFFFFFF
-    return found
-
-
-def _crc32_table() -> NDArray[np.int64]:
-    """What eight zero bits make of each byte, by the reversed polynomial of IEEE 802.3."""
-    table = np.arange(256, dtype=np.int64)
-    for _ in range(8):
-        table = (table >> 1) ^ np.where(table & 1, 0xEDB88320, 0)
-    return table
-
-
 def _start(topic: str) -> int:
-    """The hash's state after the topic and a NUL, which no id holds."""
+    """The hash's state after the topic and a NUL, which no id contains."""
     state = _FNV_START
     for byte in (*topic.encode(), 0):
         state = (state ^ byte) * _FNV_PRIME & _MASK
@@ -202,5 +173,4 @@ def _start(topic: str) -> int:
 
 
 _STARTS: Final = np.array([_start(topic) for topic in SOURCE_TOPICS], np.uint64)
-_CRC32: Final = _crc32_table()
 _NOTHING: Final = np.zeros(1, np.uint8)  # an empty buffer has no address to pass

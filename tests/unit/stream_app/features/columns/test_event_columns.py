@@ -1,4 +1,4 @@
-"""Columns: codes, buckets, cents and keys of events, and which state a batch needs."""
+"""Columns: codes, buckets, cents and keys of events, and the entities of a batch."""
 
 from __future__ import annotations
 
@@ -174,14 +174,14 @@ def test_keys_are_digests_and_empty_where_the_event_has_no_such_entity() -> None
     assert COLUMNS.keys["query"] == [IDENTITY.digest("query", "red shoes size 42"), b"", b""]
 
 
-def test_what_belongs_to_one_user_has_the_users_digest_in_front() -> None:
+def test_keys_within_one_user_begin_with_the_users_digest() -> None:
     u, v = IDENTITY.digest("user", "u"), IDENTITY.digest("user", "v")
     session, shoes = IDENTITY.digest("session", "s1")[:8], IDENTITY.digest("category", "shoes")[:8]
     assert COLUMNS.keys["session"] == [u + session, u + session, b""]
     assert COLUMNS.keys["user_category"] == [b"", u + shoes, v + shoes]
 
 
-def test_what_is_counted_distinctly_is_a_positive_hash_or_zero() -> None:
+def test_distinct_values_are_positive_hashes_or_zero() -> None:
     assert values_of("user") == [number("user", u) for u in ("u", "u", "v")]
     assert values_of("session") == [number("session", "s1")] * 2 + [0]
     assert values_of("device") == [0, number("device", "d"), 0]
@@ -249,7 +249,7 @@ def test_no_events_give_empty_columns() -> None:
     assert all(len(rows) == 0 for rows in rows_of_kinds(empty.group, empty.keys).values())
 
 
-def test_spellings_of_one_address_are_one_entity_and_one_value_and_what_is_no_address_is_none() -> None:
+def test_spellings_of_an_address_are_one_entity_and_other_texts_are_none() -> None:
     six_times = ("2001:db8::1", "2001:DB8:0:0::0001", "2001:0db8::1%eth0")
     four_times = ("10.0.0.1", "::ffff:10.0.0.1", "::FFFF:a00:1")
     spelled = (*six_times, *four_times, "10.0.0", "x")

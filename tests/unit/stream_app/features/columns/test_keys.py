@@ -38,17 +38,17 @@ def test_every_key_keeps_the_row_it_was_given_until_it_is_removed(batches: list[
     for batch, numbers in enumerate(batches, 1):
         keys = [key_of(number, width) for number in numbers]
         words = words_of(keys)
-        found, missing = index.find(words, batch)
-        assert found.tolist() == [rows.get(key, -2) if key else -1 for key in keys]
+        actual, missing = index.find(words, batch)
+        assert actual.tolist() == [rows.get(key, -2) if key else -1 for key in keys]
         assert missing == len({key for key in keys if key and key not in rows})
         if missing:
             free = np.array([vacant.pop(0) for _ in range(missing)], np.int32)
             index.grow(max(len(index), int(free.max()) + 1))
-            first = index.add(words, found, batch, free)
+            first = index.add(words, actual, batch, free)
             new = list(dict.fromkeys(key for key in keys if key and key not in rows))
             assert [keys[at] for at in first.tolist()] == new
             rows.update(zip(new, free.tolist(), strict=True))
-        assert found.tolist() == [rows[key] if key else -1 for key in keys]
+        assert actual.tolist() == [rows[key] if key else -1 for key in keys]
         if batch <= len(gone) and (key := key_of(gone[batch - 1], width)) in rows:
             assert index.keys(np.array([rows[key]])) == [key]
             index.remove(np.array([rows[key]]))

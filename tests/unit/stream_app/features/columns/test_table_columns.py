@@ -1,4 +1,4 @@
-"""Columns that are read from a table: against those read from the decoded events."""
+"""Columns of an event table against those of the decoded events."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from stream_app.events import Click, Event, Order, OrderLine, Search
 from stream_app.features.catalog import CATALOGUE
-from stream_app.features.columns.digests import digest_words
 from stream_app.features.columns.event_columns import ColumnReader, EventColumns
-from stream_app.features.columns.table_columns import TableReader, Texts
+from stream_app.features.columns.table_columns import TableReader
 from stream_app.logs.event_table import EventTable
 from stream_app.logs.event_table_writer import EventTableWriter
 from stream_app.logs.log_records import LogRecord
@@ -58,12 +57,12 @@ def through_a_table(
         return TableReader(reader, events_of(batch), IDENTITY).read(first, len(log) if last is None else last)
 
 
-def assert_same(found: EventColumns, expected: EventColumns) -> None:
+def assert_same(actual: EventColumns, expected: EventColumns) -> None:
     for name in ("time_ms", "kind", "group", "values", "context", "ids", "query", "event"):
-        one, other = getattr(found, name), getattr(expected, name)
+        one, other = getattr(actual, name), getattr(expected, name)
         assert one.dtype == other.dtype, name
         np.testing.assert_array_equal(one, other, name)
-    assert {kind: list(keys) for kind, keys in found.keys.items()} == {kind: list(keys) for kind, keys in expected.keys.items()}
+    assert {kind: list(keys) for kind, keys in actual.keys.items()} == {kind: list(keys) for kind, keys in expected.keys.items()}
 
 
 @pytest.mark.parametrize("which", CATALOGUES)
@@ -78,8 +77,8 @@ def test_a_table_of_any_log_is_read_as_its_events_are(which: str, log: list[Even
 @pytest.mark.parametrize(("first", "last"), [(0, 0), (0, 3), (2, 5), (6, 7)])
 def test_a_part_of_a_table_is_read_as_these_events_are(first: int, last: int, tmp_path: Path) -> None:
     reader = ColumnReader(EVERYTHING)
-    found = through_a_table(reader, AWKWARD, tmp_path, first, last)
-    assert_same(found, reader.read(AWKWARD[first:last], [0] * (last - first), IDENTITY))
+    actual = through_a_table(reader, AWKWARD, tmp_path, first, last)
+    assert_same(actual, reader.read(AWKWARD[first:last], [0] * (last - first), IDENTITY))
 
 
 @pytest.mark.parametrize("kind", [Search, Click, Order])
@@ -97,5 +96,5 @@ def test_a_table_of_one_type_of_events_is_read_as_its_events_are(kind: type[Even
 )
 def test_many_digests_at_once_are_those_of_one_at_a_time(key: bytes, domain: str, texts: list[str]) -> None:
     identity = Pseudonymizer(key)
-    found = digest_words(identity, domain, *Texts.of(texts))
-    assert [words.tobytes() for words in found] == [identity.digest(domain, text) or bytes(16) for text in texts]
+    digests = identity.digests(domain, [text.encode() for text in texts])
+    assert digests == [identity.digest(domain, text) or bytes(16) for text in texts]

@@ -1,4 +1,4 @@
-"""Text: queries that mean the same are the same, words, networks, and hashes that stay what they are."""
+"""Text: canonical queries, words, networks, and stable hashes."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_codes_are_within_the_tables(text: str) -> None:
         ("", ""),
     ],
 )
-def test_a_network_is_what_one_customer_has(address: str, network: str) -> None:
+def test_a_network_is_a_24_of_ipv4_or_a_48_of_ipv6(address: str, network: str) -> None:
     assert network_of(address) == network
 
 
@@ -127,7 +127,7 @@ def test_a_network_is_what_one_customer_has(address: str, network: str) -> None:
         ("", ""),
     ],
 )
-def test_an_address_has_one_spelling_and_what_is_none_has_none(address: str, canonical: str) -> None:
+def test_an_address_has_one_spelling_and_other_texts_have_none(address: str, canonical: str) -> None:
     assert address_of(address) == canonical
 
 
@@ -139,7 +139,7 @@ def test_an_events_hash_is_that_of_its_topic_and_id_in_any_batch(events: list[tu
     assert hashes.tolist() == [hash_by_hand(topic, event_id) for topic, event_id in events]
 
 
-def test_hashes_and_codes_stay_what_they_are_in_running_deployments_and_trained_models() -> None:
+def test_hashes_and_codes_are_those_of_running_deployments_and_trained_models() -> None:
     hashes = event_hashes(["e-1", "e-1", "e-2"], np.array([0, 1, 2]))
     assert hashes.tolist() == [12_017_092_649_011, 29_359_287_439_956, 212_224_773_315_167]
     assert query_of("Red shoes").codes == (486, 4825, 2073, 0)
