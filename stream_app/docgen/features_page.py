@@ -89,7 +89,7 @@ def formula(feature: Feature) -> str:
 
 def most_bytes(layout: KindLayout) -> int:
     """Return the upper bound of a blob's size: every tile full, every number of the greatest length."""
-    tiles = sum(block.window.slots for block in layout.shape.blocks)
+    tiles = sum(block.window.slots for block in layout.schema.blocks)
     return _FRAME + _VARINT * (layout.plan.width + tiles)
 
 

@@ -1,16 +1,15 @@
-"""The words a catalogue is written in: entity kinds, windows, measures, features.
+"""The vocabulary of a catalogue: entity kinds, windows, measures, features.
 
-A catalogue is data, checked once when it is built; nothing here computes. What it means is stated once, here:
+A catalogue is data, checked once when it is built. This file defines what the data means; nothing here computes.
 
-- A *measure* is an integer that an event has: 1 for counts, cents for money, a hash for what is counted distinctly, 0 for "not
-  this event".
+- A *measure* is an integer of an event: 1 for counts, cents for money, a hash for distinct counts, 0 where it does not apply.
 - A *window* of length L at time t covers `floor((t - L) / tile) * tile <= event time < t` ("sawtooth", as in Chronon: the head
-  is exact, the tail is rounded down to a tile's edge). Nothing of [t - L, t) is missed; at most one tile too much is covered.
-  Where an event comes out of order, the tile that holds t may also hold events after t, and where it is more than the window's
-  `spare_tiles` tiles behind its entity's newest, the window's oldest tiles are no longer kept. Aggregations without a window know
-  the entity's whole past, as long as its state lives.
-- A *feature* is one number read for one event from the past of one of its entities. An event never sees itself, except where
-  the feature is the event's own value (`own`) or compares it with the past (`ratio`, `zscore`, `changed`, `share`, `rank`).
+  is exact, the tail is rounded down to a tile's edge). The window covers all of [t - L, t), and at most one
+  tile more. For an event out of order, the tile of t may also hold events after t; if the event is more than `spare_tiles` tiles
+  behind its entity's newest, the window's oldest tiles are gone. Aggregations without a window cover the entity's whole past,
+  until its state expires.
+- A *feature* is one number, read for one event from the past of one of its entities. An event never sees itself, except that a
+  feature may be its own value (`own`) or compare that with the past (`ratio`, `zscore`, `changed`, `share`, `rank`).
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from stream_app.events import KINDS
 __all__ = [
     "ENTITIES",
     "EVENT",
-    "MOST_SLOTS",
+    "MAX_SLOTS",
     "SCALES",
     "Aggregation",
     "Catalogue",
@@ -37,8 +36,8 @@ __all__ = [
     "Window",
 ]
 
-EVENT: Final = "event"  # the entity of features that need no past: the event itself
-MOST_SLOTS: Final = 64  # which tiles hold something is one word of bits
+EVENT: Final = "event"  # the entity of features without a past
+MAX_SLOTS: Final = 64  # one word of bits marks the tiles that are not empty
 
 Aggregation = Literal[
     "count", "sum", "mean", "min", "max", "std", "zscore", "rate", "ratio", "trend", "decayed", "gap_mean", "distinct",
@@ -47,7 +46,7 @@ Aggregation = Literal[
 ]  # fmt: skip
 
 IdField = Literal["user", "session", "device", "ip", "network", "instrument", "address", "item", "category", "query"]
-# What history can hang on: an identifier, or the user together with one (of which only this user's group has state).
+# Kinds of entities: an identifier, or the user together with one, whose state belongs to the user's group alone.
 ENTITIES: Final = (*get_args(IdField), "user_category")
 
 Field = Literal[
@@ -56,7 +55,7 @@ Field = Literal[
     "user", "session", "device", "ip", "network", "instrument", "address", "item", "category", "query",
 ]  # fmt: skip
 
-# Fields that are numbers (they can be added up), with the factor to the unit they are shown in: cents, milliseconds.
+# Fields that can be added up, with the factor from the stored integer (cents, milliseconds) to the unit of the features.
 SCALES: Final[dict[str, float]] = {
     "one": 1.0, "amount": 0.01, "price": 0.01, "dwell": 0.001, "position": 1.0, "quantity": 1.0, "lines": 1.0, "shown": 1.0,
     "query_length": 1.0, "night": 1.0, "weekend": 1.0, "foreign": 1.0,
@@ -72,19 +71,19 @@ _SESSION: Final = frozenset({"session_sum", "session_rate", "session_length"})
 _SEQUENCE: Final = frozenset({"gap_std", "gap_min"})
 _NO_MEASURE: Final = frozenset({"age", "session_length", "gap_std", "gap_min"})
 _ANY_MEASURE: Final = frozenset({"distinct", "changed", "recency", "share", "top_share", "rank"})
-_MOST_WORDS: Final = 16
-_MOST_CELLS: Final = 64
+_MAX_WORDS: Final = 16
+_MAX_CELLS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class EntityKind:
-    """What history hangs on.
+    """A kind of entity: users, devices, items.
 
-    `name` is one of ENTITIES. A `shared` kind is written by several partition groups, each into its own replica; they are merged
-    when read. `sequence` keeps the last interactions and queries; only the first kind can, because a sequence is in order of
-    arrival and has no merge. `session_gap_ms`: silence in event time after which a new session begins (0: no sessions); only a
-    kind that is not shared can have them. The state of an entity without events expires after `ttl_ms`, which
-    outlives the longest window of the kind (its length and two tiles) and its session gap.
+    `name` is one of ENTITIES. A `shared` kind is written by several partition groups, each into its own replica; a read merges
+    them. `sequence` stores the last interactions and queries; only the first kind can, because a sequence is in order of arrival
+    and has no merge. `session_gap_ms`: silence in event time after which a new session begins (0: no sessions); only a kind that
+    is not shared can have sessions. The state of an entity without events expires after `ttl_ms`, which exceeds the longest
+    window of the kind (its length and two tiles) and its session gap.
     """
 
     name: str
@@ -97,11 +96,11 @@ class EntityKind:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A length of event time, kept in tiles.
+    """A length of event time, divided into tiles.
 
-    `spare_tiles` are kept beyond it, so that an event that is as many tiles behind its entity's newest still reads a whole
-    window, and is counted by all that come after it. One further behind reads a window that lacks its oldest tiles; the tile of
-    one that is `slots` tiles behind is gone.
+    The state has `spare_tiles` more tiles than the window, so that an event that many tiles behind its entity's newest still
+    reads a whole window and is counted by later events. An event further behind reads a window without its oldest tiles; an event
+    `slots` tiles behind is not counted.
     """
 
     name: str
@@ -111,12 +110,12 @@ class Window:
 
     @property
     def tiles(self) -> int:
-        """Whole tiles in the window; a read covers one more, the head's."""
+        """Whole tiles in the window; a read also covers the newest, partial one."""
         return self.length_ms // self.tile_ms
 
     @property
     def slots(self) -> int:
-        """Tiles kept: an event of tile k is in the state iff `k > newest_ms // tile_ms - slots`."""
+        """Tiles in the state: an event of tile k is in it iff `k > newest_ms // tile_ms - slots`."""
         return self.tiles + 1 + self.spare_tiles
 
 
@@ -132,8 +131,8 @@ class Measure:
     - Codes: `hour` 1..24 and `weekday` 1..7 (from Monday) of the event time in UTC; `scene` and `platform` 1 + their code.
     - Hashes: identifiers are the first 8 bytes of the keyed digest (big-endian, shifted right once); `category` is 1 + crc32 of
       its text. `query` is the normalised query; `ip` the address in its canonical spelling (an IPv4 one written as IPv6 is that
-      IPv4 one), `network` its /24 (IPv4) or /48 (IPv6), both none for what is no address. An order's `item`, `category` and
-      `price` are its first line's.
+      IPv4 one), `network` its /24 (IPv4) or /48 (IPv6), both 0 for a text that is not an address. An order's `item`, `category`
+      and `price` are its first line's.
     """
 
     name: str
@@ -142,21 +141,21 @@ class Measure:
 
     @property
     def scale(self) -> float:
-        """Factor from the integer to the unit that features show (currency, seconds); 1 for codes and hashes."""
+        """Factor from the integer to the unit of features (currency, seconds); 1 for codes and hashes."""
         return SCALES.get(self.field, 1.0)
 
     @property
     def is_number(self) -> bool:
-        """Whether it may be added up."""
+        """Whether values can be added up."""
         return self.field in SCALES
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Feature:
-    """One number of the feature vector.
+    """One number of the feature vector: an aggregation over the past of an entity.
 
-    What `aggregation` gives of `entity`'s past, where events have v of `measure`, in the unit of the measure (Measure.scale), and
-    n of `per`. Over `window`:
+    Below, v is an event's value of `measure`, in the unit of the measure (Measure.scale), and n its value of `per`. Over
+    `window`:
 
     - count, sum: the sum of v. mean: sum of v / sum of n. rate: (sum of v + prior[0]) / (sum of n + prior[1]).
     - min, max: of v over events with v > 0.
@@ -169,18 +168,18 @@ class Feature:
     - decayed: the sum of v * w, w = round(4096 * 2^(-age / half_life)) / 4096, age = whole tiles between the event's and the
       reading's, in ms.
     - gap_mean: mean seconds between events with v > 0: (last - first) / (how many - 1); `default` below 2 of them.
-    - distinct: how many different v > 0. Exact while each tile (of a shared entity: the own group's, and the others' merged) has
-      at most `words` and the window at most 32 of them; above it HyperLogLog with 16 * words - 1 registers of 4 bits: relative
-      standard error 1.04 / sqrt(registers); rounded.
+    - distinct: the number of different v > 0. Exact while each tile (of a shared entity: the own group's, and the others' merged)
+      has at most `words` and the window at most 32 of them; above it HyperLogLog with 16 * words - 1 registers of 4 bits:
+      relative standard error 1.04 / sqrt(registers); rounded.
 
     Over the whole past:
 
     - recency: seconds since the newest event with v > 0 (without `measure`: the newest event); 0 if that is after this event.
       age: seconds since the first event. last: v of the newest event with v > 0 (of several at one time, the largest).
-    - changed: 1 if the event's own v > 0 differs from `last`, 0 if it does not; `default` without own v or without a last one.
+    - changed: 1 if the event's own v > 0 differs from `last`, else 0; `default` without own v or without a last one.
     - share: a histogram of v > 0 in `cells` cells, (v - 1) % cells; (count of the cell of the event's own v + prior[0]) / (all +
-      prior[1]); `default` without own v. top_share: share of the `top` fullest cells; `default` without any. rank: 1 + how many
-      cells are fuller than that of the own v; 0 without own v or when its cell is empty.
+      prior[1]); `default` without own v. top_share: share of the `top` fullest cells; `default` for an empty histogram. rank: 1 +
+      how many cells are fuller than that of the own v; 0 without own v or when its cell is empty.
     - session_sum: sum of v in the current session (EntityKind.session_gap_ms): sessions end when no event came for longer than
       the gap. session_rate: (v + prior[0]) / (n + prior[1]) in it. session_length: its seconds until this event. All are
       `default` when this event begins a new session. An event from before the current session's reach does not count in it.
@@ -188,11 +187,11 @@ class Feature:
       order of arrival (absolute values); `default` below 3, 2 of them.
     - own: the event's v, whatever the past.
 
-    `default` is the value where the entity has no past (or the event has no such entity), but for `own`, and for a `ratio`
-    without own v, which is 0 even then. Values are clipped to [low, high]. n of `per` is the plain integer, whatever its unit.
+    `default` is the value where the entity has no past or the event has no such entity; exceptions are `own`, and a `ratio`
+    without own v, which is 0. Values are clipped to [low, high]. n of `per` is the stored integer, without a unit.
 
-    A search whose normalised query is empty is no query. An event of the same topic, event id and event time as one of its user's
-    last 32 was sent twice by its producer: it changes nothing. One that is late and sent twice is late.
+    A search whose normalised query is empty counts as no query. An event with the topic, event id and event time of one of its
+    user's last 32 events is a duplicate and changes nothing. An event that is both late and a duplicate is late.
     """
 
     name: str
@@ -216,18 +215,18 @@ class Feature:
 
     @property
     def windowed(self) -> bool:
-        """Whether it reads tiles."""
+        """Whether the feature reads tiles."""
         return self.aggregation in _WINDOWED
 
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Everything that defines the feature vector: order of `features` is order of the tensor.
+    """The definition of the feature vector; the order of `features` is that of the tensor.
 
-    The first kind is the one lateness is judged by (the user).
+    Lateness is decided by the first kind (the user).
 
     Raises:
-        ContractError: the catalogue contradicts itself; the message lists every problem.
+        ContractError: the catalogue contradicts itself; the message lists every contradiction.
     """
 
     kinds: tuple[EntityKind, ...]
@@ -263,7 +262,7 @@ class Catalogue:
                 f"{what} {name!r} is declared {names.count(name)} times" for name in {n for n in names if names.count(n) > 1}
             )
         if not self.kinds or self.kinds[0].shared:
-            yield "the first entity kind must exist and not be shared: lateness is judged by it"
+            yield "the first entity kind must exist and not be shared: it decides lateness"
         yield from self._problems_of_shared_state()
         yield from self._problems_of_kinds()
         yield from self._problems_of_windows()
@@ -282,7 +281,7 @@ class Catalogue:
                 yield f"entity kind {kind.name!r} belongs to one user; it cannot be shared"
 
     def _problems_of_expiry(self) -> Iterator[str]:
-        # State that is gone before its longest window has passed would make a windowed feature forget what it covers.
+        # State that expires before its longest window has passed would cut that window short.
         reach = {w.name: w.length_ms + 2 * w.tile_ms for w in self.windows}
         for kind in self.kinds:
             read = [name for f in self.features if f.entity == kind.name for name in (f.window, f.base) if name in reach]
@@ -302,8 +301,8 @@ class Catalogue:
         for window in self.windows:
             if window.tile_ms <= 0 or window.spare_tiles < 0 or window.length_ms <= 0 or window.length_ms % window.tile_ms:
                 yield f"window {window.name!r}: {window.length_ms} ms is no multiple of its tile of {window.tile_ms} ms"
-            elif window.slots > MOST_SLOTS:
-                yield f"window {window.name!r} needs {window.slots} tiles, at most {MOST_SLOTS} are kept; use longer tiles"
+            elif window.slots > MAX_SLOTS:
+                yield f"window {window.name!r} needs {window.slots} tiles, at most {MAX_SLOTS} are kept; use longer tiles"
 
     def _problems_of_measures(self) -> Iterator[str]:
         meanings = [(m.field, frozenset(m.kinds)) for m in self.measures]
@@ -323,9 +322,9 @@ class Catalogue:
             if f.cells:
                 sizes.setdefault(("histograms", f.entity, f.measure, ""), set()).add(f.cells)
         yield from (
-            f"two {what} of {measure!r} of the {entity} differ in size: {sorted(found)}; they share one state"
-            for (what, entity, measure, _), found in sizes.items()
-            if len(found) > 1
+            f"two {what} of {measure!r} of the {entity} differ in size: {sorted(declared)}; they share one state"
+            for (what, entity, measure, _), declared in sizes.items()
+            if len(declared) > 1
         )
 
     def _problems_of_feature(self, feature: Feature) -> Iterator[str]:
@@ -373,8 +372,8 @@ class Catalogue:
             if m and m not in counted:
                 yield f"feature {feature.name!r} ({how}) needs a count of events where it has {m!r}"
         for what, size, most, needed in (
-            ("words", feature.words, _MOST_WORDS, how == "distinct"),
-            ("cells", feature.cells, _MOST_CELLS, how in _CELLS),
+            ("words", feature.words, _MAX_WORDS, how == "distinct"),
+            ("cells", feature.cells, _MAX_CELLS, how in _CELLS),
             ("top", feature.top, max(1, feature.cells), how == "top_share"),
         ):
             if needed != (1 <= size <= most):

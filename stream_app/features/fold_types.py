@@ -1,4 +1,4 @@
-"""A fold's values: what it is given beside events and state, and what comes of it."""
+"""Inputs of a fold beside events and state, and its results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["FoldPass", "FoldResult", "LatenessFlags", "MergedReplicas"]
 
 @dataclass(frozen=True, slots=True)
 class MergedReplicas:
-    """What other groups hold of N entities, merged: rows (N, W) int64, and which of them hold anything (N,)."""
+    """Other groups' replicas of N entities, merged: rows (N, W) int64; held (N,), whether there is any replica."""
 
     rows: NDArray[np.int64]
     held: NDArray[np.bool_]
@@ -24,7 +24,7 @@ class MergedReplicas:
 
 @dataclass(frozen=True, slots=True)
 class LatenessFlags:
-    """What the first kind said of B events, where the others are folded apart from it (a replay that is split by entity).
+    """Lateness and repetition of B events, from a fold of the first kind, for separate folds of other kinds (split replay).
 
     late_by_ms and duplicate_of, (B,) int64, as in FoldResult.
     """
@@ -35,13 +35,13 @@ class LatenessFlags:
 
 @dataclass(frozen=True, slots=True)
 class FoldResult:
-    """The tensors of model.contract.INPUTS for B events, and what happened to the state.
+    """The tensors of model.contract.INPUTS for B events, and the effects on the state.
 
     dense (B, F) float32, context (B, 4), item (B, 2), sequence_ids (B, 32, 4) int32, sequence_gaps (B, 32) float32, query (B, 4),
-    query_ids (B, 4, 4) int32, query_gaps (B, 4) float32. late (B,): the event is older than the allowed lateness, its features
+    query_ids (B, 4, 4) int32, query_gaps (B, 4) float32. late (B,): the event is older than the allowed lateness; its features
     and sequences are zeros and it changed nothing; late_by_ms (B,) int64, behind its user's newest event, 0 if not late.
-    duplicate_of (B,) int64: the number of the step that applied the event when it first came, -1 if it came for the first time; a
-    duplicate changed nothing. touched: per kind (N,) bool, rows to write back.
+    duplicate_of (B,) int64: the number of the step that applied the event before, -1 for a new event; a duplicate changed
+    nothing. touched: per kind (N,) bool, rows to write back.
     """
 
     dense: NDArray[np.float32]
@@ -63,24 +63,24 @@ class FoldResult:
 
 
 class FoldPass:
-    """A batch that is being folded, kind by kind.
+    """One batch's fold, kind by kind.
 
     Attributes:
-        batch: What the fold reads of the B events.
-        out: What it writes.
-        is_judged: Whether lateness and repetition have been judged.
-        touched: As in FoldResult, of the kinds so far.
+        batch: The B events, as the fold reads them.
+        out: The tensors that it writes.
+        has_flags: Whether lateness and repetition are known.
+        touched: As in FoldResult, for the kinds folded so far.
     """
 
-    def __init__(self, columns: EventColumns, commits: NDArray[np.int64] | None, out: FoldOutput, *, is_judged: bool) -> None:
+    def __init__(self, columns: EventColumns, commits: NDArray[np.int64] | None, out: FoldOutput, *, has_flags: bool) -> None:
         commits = np.zeros(len(columns), np.int64) if commits is None else np.ascontiguousarray(commits, np.int64)
         self.batch = FoldBatch(columns.time_ms, columns.values, columns.ids, columns.query, columns.event, commits)
-        self.out, self.is_judged = out, is_judged
+        self.out, self.has_flags = out, has_flags
         self.touched: dict[str, NDArray[np.bool_]] = {}
         self._columns = columns
 
     def result(self) -> FoldResult:
-        """Return what came of it, after all kinds."""
+        """Return the tensors, after all kinds."""
         out, columns = self.out, self._columns
         late = out.late_by > 0
         out.dense[late] = 0.0

@@ -3,7 +3,8 @@
     [ events so far | 32 x (time_ms + 1, item, category, kind + 1, price bucket, event hash, commit) ]
     [ queries so far | 4 x (time_ms + 1, query, word, word, word) ]
 
-An event whose hash and time are among the 32 was sent twice by its producer; the commit number says which step applied the first.
+An event whose hash and time are among the 32 is a duplicate from its producer; the commit number is that of the step that applied
+the first one.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _EVENT, _COMMIT = 5, 6
 
 @inlined
 def find_event(row: NDArray[np.int64], start: Int, event: Int, t: Int) -> Int:
-    """Return the commit number that applied the event of this hash and this time, or -1 if it is not among the last ones."""
+    """Return the commit number that applied the event of this hash and time; -1 if it is not among the last ones."""
     total = row[start]
     if event == 0:
         return np.int64(-1)
@@ -97,7 +98,7 @@ def read_queries(row: NDArray[np.int64], start: Int, t: Int, ids: NDArray[np.int
 
 @inlined
 def add_query(row: NDArray[np.int64], start: Int, t: Int, codes: NDArray[np.int32]) -> None:
-    """Append one query; codes (4,), without effect if it is none."""
+    """Append one query; codes (4,), of which the first is 0 for no query."""
     if codes[0] == 0:
         return
     entry = start + 1 + (row[start] % QUERIES) * QUERY_ENTRY

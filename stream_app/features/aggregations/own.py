@@ -1,13 +1,11 @@
-"""own: what the event itself says, whatever the past."""
+"""own: a value of the event itself, independent of any past."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from stream_app.features.aggregations.spec import Spec
+from stream_app.features.aggregations.spec import AggregationCode, Spec, no_state
 
-__all__ = ["OWN", "SPECS"]
+__all__ = ["OWN"]
 
-OWN: Final = 25
-
-SPECS: Final = {"own": Spec(OWN, lambda _: (), lambda f: f"own {f.measure}")}
+OWN: Final = Spec(AggregationCode.OWN, no_state, lambda f: f"own {f.measure}")

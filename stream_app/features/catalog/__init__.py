@@ -2,9 +2,8 @@
 
 This package is the single source of names, order, windows, state layout, tensors and docs/features.md. A feature is declared
 once: in `user.py` (of the user, its sessions and its categories), in `shared.py` (of what users share) or in `own.py` (of the
-event itself); entity kinds, windows and measures stand in `parts.py`. A change of any of them changes the catalogue's hash, so it
-needs a model that was trained with it. What each word means: stream_app/features/declarations.py. What the reasons cite:
-`sources.py`.
+event itself); entity kinds, windows and measures stand in `windows.py`. Changing any of them changes the catalogue's hash, so the
+model must be trained again. What each word means: stream_app/features/declarations.py. What the reasons cite: `sources.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Short forms of the declarations that come again and again; each returns one Feature, named after what it says."""
+"""Short forms of frequent declarations. Each returns one Feature, whose name and meaning follow from the arguments."""
 
 from __future__ import annotations
 
@@ -7,118 +7,136 @@ from typing import Final, Literal
 from stream_app.features.declarations import EVENT, Feature
 
 __all__ = [
-    "FAR", "LONGEST_S", "MANY", "MUCH", "TIMES",
-    "against", "age", "changed", "count", "distinct", "mean", "own", "rate", "recency", "spend", "trend", "zscore",
+    "MAX_AGE_S", "MAX_COUNT", "MAX_MONEY", "MAX_RATIO", "MAX_ZSCORE",
+    "age", "amount_vs_mean", "changed", "count", "distinct", "mean", "own", "rate", "recency", "spend", "trend", "zscore",
 ]  # fmt: skip
 
-LONGEST_S: Final = 30 * 86_400.0  # recency is clipped here: the longest window; beyond it the past is forgotten anyway
-MANY: Final = 1e6  # a count that no entity reaches by honest means; keeps a flood from dwarfing every other input
-MUCH: Final = 1e9  # money, units of the currency: the bound of one event's amount (stream_app/events.py)
-TIMES: Final = 1_000.0  # a ratio beyond it says nothing more
-FAR: Final = 100.0  # standard deviations: likewise
+MAX_AGE_S: Final = 30 * 86_400.0  # clips recency at the longest window; the state has forgotten what is older
+MAX_COUNT: Final = 1e6  # a count that no entity reaches by honest means; keeps a flood from dwarfing every other input
+MAX_MONEY: Final = 1e9  # units of the currency: the bound of one event's amount (stream_app/events.py)
+MAX_RATIO: Final = 1_000.0  # a larger ratio carries no more information
+MAX_ZSCORE: Final = 100.0  # standard deviations: likewise
 Unit = Literal["currency", "seconds", "places"]
-_HIGHEST: Final[dict[Unit, float]] = {"currency": MUCH, "seconds": 86_400.0, "places": 100_000.0}  # bounds of one event
-_SAID: Final = {"browses": "views and clicks", "night_orders": "orders at night"}
+_MAX_BY_UNIT: Final[dict[Unit, float]] = {"currency": MAX_MONEY, "seconds": 86_400.0, "places": 100_000.0}  # of one event
+_IN_WORDS: Final = {"browses": "views and clicks", "night_orders": "orders at night"}
 
 
-def _of(entity: str) -> str:
+def _in_words(entity: str) -> str:
     return entity.replace("_", " and ")
 
 
-def count(entity: str, measure: str, window: str, reason: str) -> Feature:
-    """How many of the entity's events are `measure`."""
-    meaning = f"{measure} of the {_of(entity)} in the last {window}"
+def count(entity: str, measure: str, *, window: str, reason: str) -> Feature:
+    """Return how many of the entity's events are `measure`."""
     return Feature(
-        f"{entity}_{measure}_{window}", meaning, reason, entity, "count", "count", MANY, measure=measure, window=window
-    )
-
-
-def spend(entity: str, window: str, reason: str) -> Feature:
-    """How much was ordered."""
-    meaning = f"amount ordered by the {_of(entity)} in the last {window}"
-    name = f"{entity}_spend_{window}"
-    return Feature(name, meaning, reason, entity, "sum", "currency", MUCH, measure="spend", window=window)
-
-
-def mean(
-    entity: str,
-    label: str,
-    measure: str,
-    per: str,
-    window: str,
-    reason: str,
-    unit: Unit = "currency",
-) -> Feature:
-    """The mean of `measure` over the events that `per` counts."""
-    meaning = f"mean {label.replace('_', ' ')} of the {_of(entity)} in the last {window}; 0 if none"
-    name = f"{entity}_{label}_mean_{window}"
-    return Feature(name, meaning, reason, entity, "mean", unit, _HIGHEST[unit], measure=measure, per=per, window=window)
-
-
-def distinct(entity: str, of: str, plural: str, window: str, words: int, reason: str) -> Feature:
-    """How many different ones were seen with the entity."""
-    meaning = f"different {plural} seen with the {_of(entity)} in the last {window}"
-    name = f"{entity}_distinct_{plural}_{window}"
-    return Feature(name, meaning, reason, entity, "distinct", "count", MANY, measure=of, window=window, words=words)
-
-
-def against(entity: str, window: str, reason: str) -> Feature:
-    """This order's amount against the usual one."""
-    meaning = f"this order over the mean order of the {_of(entity)} in the last {window}; 0 if no order, 1 if none before"
-    name = f"{entity}_amount_vs_mean_{window}"
-    return Feature(
-        name, meaning, reason, entity, "ratio", "ratio", TIMES, default=1.0, measure="spend", per="orders", window=window
-    )
-
-
-def zscore(entity: str, window: str, reason: str) -> Feature:
-    """This order's amount in standard deviations."""
-    meaning = f"standard deviations of this order from the {_of(entity)}'s mean of the last {window}; 0 if no order, or below two"
-    name = f"{entity}_amount_zscore_{window}"
-    return Feature(
-        name, meaning, reason, entity, "zscore", "deviations", FAR, low=-FAR, measure="spend", per="orders", window=window
-    )
-
-
-def rate(entity: str, label: str, measure: str, per: str, window: str, prior: tuple[float, float], reason: str) -> Feature:
-    """`measure` per `per`, smoothed: the default is the prior's own rate."""
-    up, down = prior
-    default = up / down
-    meaning = (
-        f"({_SAID.get(measure, measure)} + {up:g}) / ({_SAID.get(per, per)} + {down:g}) of the {_of(entity)} in the last {window}"
-    )
-    return Feature(
-        f"{entity}_{label}_rate_{window}", f"{meaning}; {default:g} without a past", reason, entity, "rate", "ratio", 1.0,
-        default=default, measure=measure, per=per, window=window, prior=prior,
+        name=f"{entity}_{measure}_{window}", meaning=f"{measure} of the {_in_words(entity)} in the last {window}", entity=entity,
+        aggregation="count", measure=measure, window=window, unit="count", high=MAX_COUNT, reason=reason,
     )  # fmt: skip
 
 
-def trend(entity: str, measure: str, window: str, base: str, reason: str) -> Feature:
-    """The rate now against the usual rate."""
-    meaning = f"{measure} per hour of the {_of(entity)} in the last {window} over those of the last {base}; 1 if none"
-    name = f"{entity}_{measure}_trend_{window}_{base}"
-    return Feature(name, meaning, reason, entity, "trend", "ratio", TIMES, default=1.0, measure=measure, window=window, base=base)
+def spend(entity: str, *, window: str, reason: str) -> Feature:
+    """Return the amount ordered."""
+    return Feature(
+        name=f"{entity}_spend_{window}", meaning=f"amount ordered by the {_in_words(entity)} in the last {window}", entity=entity,
+        aggregation="sum", measure="spend", window=window, unit="currency", high=MAX_MONEY, reason=reason,
+    )  # fmt: skip
 
 
-def recency(entity: str, reason: str, measure: str = "", singular: str = "") -> Feature:
-    """Seconds since the newest event, or the newest of `measure`."""
-    meaning = f"time since the newest {singular or 'event'} of the {_of(entity)}; {LONGEST_S:.0f} if there is none"
-    name = f"{entity}_seconds_since_{singular or 'last'}"
-    return Feature(name, meaning, reason, entity, "recency", "seconds", LONGEST_S, default=LONGEST_S, measure=measure)
+def mean(
+    entity: str, *, label: str, measure: str, per: str, window: str, reason: str, unit: Unit = "currency"
+) -> Feature:  # fmt: skip
+    """Return the mean of `measure` over the events that `per` counts."""
+    return Feature(
+        name=f"{entity}_{label}_mean_{window}",
+        meaning=f"mean {label.replace('_', ' ')} of the {_in_words(entity)} in the last {window}; 0 if none", entity=entity,
+        aggregation="mean", measure=measure, per=per, window=window, unit=unit, high=_MAX_BY_UNIT[unit], reason=reason,
+    )  # fmt: skip
 
 
-def age(entity: str, reason: str) -> Feature:
-    """Seconds since the first event that is known."""
-    meaning = f"time since the first event of the {_of(entity)} that is still known; 0 if there is none"
-    return Feature(f"{entity}_age_seconds", meaning, reason, entity, "age", "seconds", 3650 * 86_400.0)
+def distinct(entity: str, *, measure: str, plural: str, window: str, words: int, reason: str) -> Feature:
+    """Return how many different values of `measure` came with the entity."""
+    return Feature(
+        name=f"{entity}_distinct_{plural}_{window}",
+        meaning=f"different {plural} seen with the {_in_words(entity)} in the last {window}", entity=entity,
+        aggregation="distinct", measure=measure, window=window, words=words, unit="count", high=MAX_COUNT, reason=reason,
+    )  # fmt: skip
 
 
-def changed(entity: str, measure: str, reason: str) -> Feature:
-    """Whether the event's own one differs from the last."""
-    meaning = f"1 if the {measure} is not the one of the {_of(entity)}'s last event that had one; 0 if it is, or there is none"
-    return Feature(f"{entity}_{measure}_changed", meaning, reason, entity, "changed", "flag", 1.0, measure=measure)
+def amount_vs_mean(entity: str, *, window: str, reason: str) -> Feature:
+    """Return this order's amount over the mean of the entity's orders."""
+    where = f"the mean order of the {_in_words(entity)} in the last {window}"
+    return Feature(
+        name=f"{entity}_amount_vs_mean_{window}", meaning=f"this order over {where}; 0 if no order, 1 if none before",
+        entity=entity, aggregation="ratio", measure="spend", per="orders", window=window, unit="ratio", high=MAX_RATIO,
+        default=1.0, reason=reason,
+    )  # fmt: skip
 
 
-def own(name: str, meaning: str, unit: str, high: float, reason: str) -> Feature:
-    """The event's own value of the measure of that name."""
-    return Feature(name, meaning, reason, EVENT, "own", unit, high, measure="spend" if name == "amount" else name)
+def zscore(entity: str, *, window: str, reason: str) -> Feature:
+    """Return this order's amount in standard deviations from the mean of the entity's orders."""
+    where = f"the {_in_words(entity)}'s mean of the last {window}"
+    return Feature(
+        name=f"{entity}_amount_zscore_{window}",
+        meaning=f"standard deviations of this order from {where}; 0 if no order, or below two", entity=entity,
+        aggregation="zscore", measure="spend", per="orders", window=window, unit="deviations", high=MAX_ZSCORE, low=-MAX_ZSCORE,
+        reason=reason,
+    )  # fmt: skip
+
+
+def rate(
+    entity: str, *, label: str, measure: str, per: str, window: str, prior: tuple[float, float], reason: str
+) -> Feature:  # fmt: skip
+    """Return `measure` per `per`, smoothed by the prior, whose own rate is the default."""
+    up, down = prior
+    default = up / down
+    ratio = f"({_IN_WORDS.get(measure, measure)} + {up:g}) / ({_IN_WORDS.get(per, per)} + {down:g})"
+    return Feature(
+        name=f"{entity}_{label}_rate_{window}",
+        meaning=f"{ratio} of the {_in_words(entity)} in the last {window}; {default:g} without a past", entity=entity,
+        aggregation="rate", measure=measure, per=per, window=window, prior=prior, unit="ratio", high=1.0, default=default,
+        reason=reason,
+    )  # fmt: skip
+
+
+def trend(entity: str, measure: str, *, window: str, base: str, reason: str) -> Feature:
+    """Return the rate of the short window over that of the long one."""
+    where = f"{measure} per hour of the {_in_words(entity)} in the last {window}"
+    return Feature(
+        name=f"{entity}_{measure}_trend_{window}_{base}", meaning=f"{where} over those of the last {base}; 1 if none",
+        entity=entity, aggregation="trend", measure=measure, window=window, base=base, unit="ratio", high=MAX_RATIO, default=1.0,
+        reason=reason,
+    )  # fmt: skip
+
+
+def recency(entity: str, *, reason: str, measure: str = "", singular: str = "") -> Feature:
+    """Return the seconds since the newest event, or since the newest of `measure`."""
+    return Feature(
+        name=f"{entity}_seconds_since_{singular or 'last'}",
+        meaning=f"time since the newest {singular or 'event'} of the {_in_words(entity)}; {MAX_AGE_S:.0f} if there is none",
+        entity=entity, aggregation="recency", measure=measure, unit="seconds", high=MAX_AGE_S, default=MAX_AGE_S, reason=reason,
+    )  # fmt: skip
+
+
+def age(entity: str, *, reason: str) -> Feature:
+    """Return the seconds since the first event that is still known."""
+    return Feature(
+        name=f"{entity}_age_seconds",
+        meaning=f"time since the first event of the {_in_words(entity)} that is still known; 0 if there is none", entity=entity,
+        aggregation="age", unit="seconds", high=3650 * 86_400.0, reason=reason,
+    )  # fmt: skip
+
+
+def changed(entity: str, measure: str, *, reason: str) -> Feature:
+    """Return whether the event's own value differs from the last one."""
+    where = f"the one of the {_in_words(entity)}'s last event that had one"
+    return Feature(
+        name=f"{entity}_{measure}_changed", meaning=f"1 if the {measure} is not {where}; 0 if it is, or there is none",
+        entity=entity, aggregation="changed", measure=measure, unit="flag", high=1.0, reason=reason,
+    )  # fmt: skip
+
+
+def own(name: str, *, meaning: str, unit: str, high: float, reason: str) -> Feature:
+    """Return the event's own value of the measure of that name."""
+    return Feature(
+        name=name, meaning=meaning, entity=EVENT, aggregation="own", measure="spend" if name == "amount" else name, unit=unit,
+        high=high, reason=reason,
+    )  # fmt: skip

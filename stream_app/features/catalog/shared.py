@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Final
 
 from stream_app.features.catalog.feature_builders import (
-    TIMES,
-    against,
+    MAX_RATIO,
     age,
+    amount_vs_mean,
     count,
     distinct,
     mean,
@@ -25,84 +25,99 @@ from stream_app.features.declarations import Feature
 __all__ = ["SHARED_FEATURES"]
 
 _DEVICE: Final = (
-    count("device", "events", "10m", "velocity: a device farm or a bot"),
-    count("device", "orders", "1d", "FDH: terminal's number of transactions, 1 day, for a device"),
-    count("device", "orders", "7d", "FDH: terminal's number of transactions, 7 days, for a device"),
-    count("device", "orders", "30d", "FDH: terminal's number of transactions, 30 days, for a device"),
-    spend("device", "1d", "velocity: money through one device"),
-    mean("device", "order", "spend", "orders", "1d", "FDH: terminal's mean amount, 1 day: a compromised terminal's rises"),
-    mean("device", "order", "spend", "orders", "7d", "FDH: terminal's mean amount, 7 days"),
-    mean("device", "order", "spend", "orders", "30d", "FDH: terminal's mean amount, 30 days: it stays compromised for 28"),
-    against("device", "7d", "FDH: amounts unusual for the terminal, for a device"),
-    zscore("device", "30d", "FDH: amounts unusual for the terminal, in its own measure"),
-    trend("device", "orders", "1d", "30d", "Kleinberg 2002: a device that has become busy"),
-    distinct("device", "user", "users", "1d", 4, "OWASP: OAT-019; a device farm serves many accounts"),
-    distinct("device", "user", "users", "7d", 4, "OWASP: OAT-019; the same, for a slow farm"),
-    distinct("device", "instrument", "instruments", "1d", 4, "OWASP: OAT-001; few devices try many cards"),
-    recency("device", "velocity: bursts and returns after a long absence are the two ends of it"),
-    age("device", "IEEE-CIS: days since the device was first seen (D); a new one is the takeover's"),
-)
+    count("device", "events", window="10m", reason="velocity: a device farm or a bot"),
+    count("device", "orders", window="1d", reason="FDH: terminal's number of transactions, 1 day, for a device"),
+    count("device", "orders", window="7d", reason="FDH: terminal's number of transactions, 7 days, for a device"),
+    count("device", "orders", window="30d", reason="FDH: terminal's number of transactions, 30 days, for a device"),
+    spend("device", window="1d", reason="velocity: money through one device"),
+    mean("device", label="order", measure="spend", per="orders", window="1d",
+         reason="FDH: terminal's mean amount, 1 day: a compromised terminal's rises"),
+    mean("device", label="order", measure="spend", per="orders", window="7d", reason="FDH: terminal's mean amount, 7 days"),
+    mean("device", label="order", measure="spend", per="orders", window="30d",
+         reason="FDH: terminal's mean amount, 30 days: it stays compromised for 28"),
+    amount_vs_mean("device", window="7d", reason="FDH: amounts unusual for the terminal, for a device"),
+    zscore("device", window="30d", reason="FDH: amounts unusual for the terminal, in its own measure"),
+    trend("device", "orders", window="1d", base="30d", reason="Kleinberg 2002: a device that has become busy"),
+    distinct("device", plural="users", measure="user", window="1d", words=4,
+             reason="OWASP: OAT-019; a device farm serves many accounts"),
+    distinct("device", plural="users", measure="user", window="7d", words=4, reason="OWASP: OAT-019; the same, for a slow farm"),
+    distinct("device", plural="instruments", measure="instrument", window="1d", words=4,
+             reason="OWASP: OAT-001; few devices try many cards"),
+    recency("device", reason="velocity: bursts and returns after a long absence are the two ends of it"),
+    age("device", reason="IEEE-CIS: days since the device was first seen (D); a new one is the takeover's"),
+)  # fmt: skip
 
 _IP: Final = (
-    count("ip", "events", "10m", "velocity: scripted traffic from one address"),
-    count("ip", "orders", "1h", "velocity: orders from one address"),
-    distinct("ip", "user", "users", "1d", 4, "velocity: many accounts behind one address; a mobile gateway is the honest case"),
-    distinct("ip", "instrument", "instruments", "1d", 4, "OWASP: OAT-001; card testing behind one address"),
-    age("ip", "velocity: an address nobody has come from before"),
-)
+    count("ip", "events", window="10m", reason="velocity: scripted traffic from one address"),
+    count("ip", "orders", window="1h", reason="velocity: orders from one address"),
+    distinct("ip", plural="users", measure="user", window="1d", words=4,
+             reason="velocity: many accounts behind one address; a mobile gateway is the honest case"),
+    distinct("ip", plural="instruments", measure="instrument", window="1d", words=4,
+             reason="OWASP: OAT-001; card testing behind one address"),
+    age("ip", reason="velocity: an address nobody has come from before"),
+)  # fmt: skip
 
 _NETWORK: Final = (
-    count("network", "events", "10m", "velocity: traffic that changes its address inside one network"),
-    count("network", "orders", "1h", "velocity: orders from one network"),
-    distinct("network", "user", "users", "1h", 4, "OWASP: OAT-019; accounts spread over the addresses of one network"),
-)
+    count("network", "events", window="10m", reason="velocity: traffic that changes its address inside one network"),
+    count("network", "orders", window="1h", reason="velocity: orders from one network"),
+    distinct("network", plural="users", measure="user", window="1h", words=4,
+             reason="OWASP: OAT-019; accounts spread over the addresses of one network"),
+)  # fmt: skip
 
 _INSTRUMENT: Final = (
-    count("instrument", "orders", "1h", "velocity: charges per card, hourly"),
-    count("instrument", "orders", "1d", "velocity: charges per card, daily"),
-    spend("instrument", "1d", "velocity: money on one card, whoever holds it"),
-    against("instrument", "30d", "FDH: amounts unusual for the card"),
-    distinct("instrument", "user", "users", "30d", 2, "IEEE-CIS: how many customers go with the card (C)"),
-    distinct("instrument", "address", "addresses", "30d", 2, "IEEE-CIS: how many addresses are found with the payment card (C)"),
-    recency("instrument", "IEEE-CIS: days since the card's previous transaction (D)"),
-    age("instrument", "IEEE-CIS: days since the card's first transaction (D)"),
-)
+    count("instrument", "orders", window="1h", reason="velocity: charges per card, hourly"),
+    count("instrument", "orders", window="1d", reason="velocity: charges per card, daily"),
+    spend("instrument", window="1d", reason="velocity: money on one card, whoever holds it"),
+    amount_vs_mean("instrument", window="30d", reason="FDH: amounts unusual for the card"),
+    distinct("instrument", plural="users", measure="user", window="30d", words=2,
+             reason="IEEE-CIS: how many customers go with the card (C)"),
+    distinct("instrument", plural="addresses", measure="address", window="30d", words=2,
+             reason="IEEE-CIS: how many addresses are found with the payment card (C)"),
+    recency("instrument", reason="IEEE-CIS: days since the card's previous transaction (D)"),
+    age("instrument", reason="IEEE-CIS: days since the card's first transaction (D)"),
+)  # fmt: skip
 
 _ADDRESS: Final = (
-    count("address", "orders", "1d", "OWASP: OAT-012; goods bought with many cards are cashed out at one place"),
-    distinct("address", "user", "users", "7d", 4, "OWASP: OAT-019; the farm's accounts send to one address"),
-    distinct("address", "instrument", "instruments", "7d", 4, "IEEE-CIS: how many cards go with the address (C)"),
-    age("address", "velocity: a first order to an address is where takeovers ship to"),
-)
+    count("address", "orders", window="1d", reason="OWASP: OAT-012; goods bought with many cards are cashed out at one place"),
+    distinct("address", plural="users", measure="user", window="7d", words=4,
+             reason="OWASP: OAT-019; the farm's accounts send to one address"),
+    distinct("address", plural="instruments", measure="instrument", window="7d", words=4,
+             reason="IEEE-CIS: how many cards go with the address (C)"),
+    age("address", reason="velocity: a first order to an address is where takeovers ship to"),
+)  # fmt: skip
 
 _ITEM: Final = (
-    count("item", "browses", "1h", "YouTube 2016: what is looked at now is worth showing now"),
-    trend("item", "browses", "1h", "7d", "Kleinberg 2002: rises above its own usual rate"),
-    rate("item", "cart", "carts", "browses", "7d", (1.0, 20.0), "Richardson 2007: how often a look becomes a cart"),
-    rate("item", "order", "orders", "browses", "7d", (1.0, 50.0), "Richardson 2007: how often a look becomes an order"),
-    age("item", "YouTube 2016: age of the example, since fresh things are preferred"),
+    count("item", "browses", window="1h", reason="YouTube 2016: what is looked at now is worth showing now"),
+    trend("item", "browses", window="1h", base="7d", reason="Kleinberg 2002: rises above its own usual rate"),
+    rate("item", label="cart", measure="carts", per="browses", window="7d", prior=(1.0, 20.0),
+         reason="Richardson 2007: how often a look becomes a cart"),
+    rate("item", label="order", measure="orders", per="browses", window="7d", prior=(1.0, 50.0),
+         reason="Richardson 2007: how often a look becomes an order"),
+    age("item", reason="YouTube 2016: age of the example, since fresh things are preferred"),
 )  # fmt: skip
 
 _CATEGORY: Final = (
-    count("category", "browses", "1h", "YouTube 2016: popularity of the category now"),
-    trend("category", "browses", "1h", "7d", "Kleinberg 2002: a campaign or a season begins"),
-    rate("category", "cart", "carts", "browses", "7d", (1.0, 20.0), "Richardson 2007: a prior for its items, which are rare"),
+    count("category", "browses", window="1h", reason="YouTube 2016: popularity of the category now"),
+    trend("category", "browses", window="1h", base="7d", reason="Kleinberg 2002: a campaign or a season begins"),
+    rate("category", label="cart", measure="carts", per="browses", window="7d", prior=(1.0, 20.0),
+         reason="Richardson 2007: a prior for its items, which are rare"),
     Feature(
-        "category_browse_price_vs_mean_7d",
-        "price of the item looked at over the category's mean of the last 7d; 0 if the event shows no price, 1 if none before",
-        "RecSys 2015: dear or cheap for its kind", "category", "ratio", "ratio", TIMES, default=1.0,
-        measure="browse_price", per="browses", window="7d",
+        name="category_browse_price_vs_mean_7d",
+        meaning="price of the item looked at over the category's mean of the last 7d; 0 if the event shows no price, 1 if "
+        "none before", entity="category", aggregation="ratio", measure="browse_price", per="browses", window="7d", unit="ratio",
+        high=MAX_RATIO, default=1.0, reason="RecSys 2015: dear or cheap for its kind",
     ),
 )  # fmt: skip
 
 _QUERY: Final = (
-    count("query", "searches", "1h", "Broder 2002: how usual the query is"),
-    trend("query", "searches", "1h", "7d", "Kleinberg 2002: what everybody has begun to ask for"),
-    distinct("query", "user", "users", "1h", 2, "OWASP: OAT-003; a query asked by many is a fashion, by one a script"),
+    count("query", "searches", window="1h", reason="Broder 2002: how usual the query is"),
+    trend("query", "searches", window="1h", base="7d", reason="Kleinberg 2002: what everybody has begun to ask for"),
+    distinct("query", plural="users", measure="user", window="1h", words=2,
+             reason="OWASP: OAT-003; a query asked by many is a fashion, by one a script"),
     Feature(
-        "query_shown_mean_7d", "mean number of items shown for the query in the last 7d; 0 if none",
-        "Broder 2002: a broad query or a narrow one", "query", "mean", "count", 200.0,
-        measure="shown", per="searches", window="7d",
+        name="query_shown_mean_7d", meaning="mean number of items shown for the query in the last 7d; 0 if none",
+        entity="query", aggregation="mean", measure="shown", per="searches", window="7d", unit="count", high=200.0,
+        reason="Broder 2002: a broad query or a narrow one",
     ),
 )  # fmt: skip
 

@@ -1,6 +1,6 @@
-"""State rows as bytes: what the store keeps of one entity, packed and unpacked for a whole batch in one compiled call.
+"""State rows as bytes: one blob per entity in the store; a whole batch is packed or unpacked in one compiled call.
 
-    4 bytes  tag of the shape that wrote it (shape.py)
+    4 bytes  tag of the schema that wrote it (state_schema.py)
     4 bytes  check: the low half of a hash over all that follows
     then varints (LEB128):
       newest_ms + 1, and the distance of the first event from it
@@ -25,30 +25,29 @@ from numpy.typing import NDArray
 from stream_app.errors import ContractError
 from stream_app.features.jit import Int, compiled, inlined
 from stream_app.features.state.blobs import Blobs
-from stream_app.features.state.layout import HEADER, KindLayout, KindPlan
+from stream_app.features.state.layout import KindLayout
+from stream_app.features.state.plan import HEADER, KindPlan
 from stream_app.features.state.tiles import lowest
 
 __all__ = ["FOREIGN", "as_blobs", "newest_ms_of", "pack_rows", "unpack_rows"]
 
-FOREIGN: Final = 1  # a blob of another shape; its row is empty
+FOREIGN: Final = 1  # a blob of another schema; its row is empty
 _DAMAGED: Final = 2
 _TAG, _CHECK = 4, 4
 _CHECKED = np.uint64(0xFFFFFFFF)
 _VARINT = 10  # bytes of the longest varint of 64 bits
 _HASH_START, _HASH_FACTOR = np.uint64(0xCBF29CE484222325), np.uint64(0x9E3779B97F4A7C15)
 _LATEST_MS = np.uint64(1 << 50)
-_TILE_MS, _SLOTS, _WIDTH, _OFFSET, _TIMES = 0, 2, 3, 4, 13
-_HEAD = 5  # of plan.places
 _ONE, _NONE = np.uint64(1), np.uint64(0)
 
 
 def as_blobs(blobs: Blobs | Sequence[bytes | None]) -> Blobs:
-    """Return them end to end."""
+    """Return the blobs end to end."""
     return blobs if isinstance(blobs, Blobs) else Blobs.of(blobs)
 
 
 def newest_ms_of(blob: bytes) -> int:
-    """Return the time of the newest event of a packed state, of whatever shape; -1 for an empty one."""
+    """Return the time of the newest event of a packed state of any schema; -1 for an empty one."""
     value = shift = 0
     for byte in blob[_TAG + _CHECK : _TAG + _CHECK + _VARINT]:
         value |= (byte & 127) << shift
@@ -59,13 +58,13 @@ def newest_ms_of(blob: bytes) -> int:
 
 
 def pack_rows(layout: KindLayout, rows: NDArray[np.int64], which: NDArray[np.int64] | None = None) -> Blobs:
-    """Encode rows (N, W) int64, all or those numbered `which` (K,); an empty row gives a blob that reads as an empty row."""
+    """Encode rows (N, W) int64: all, or the numbers `which` (K,). The blob of an empty row decodes to an empty row."""
     plan = layout.plan
     if not len(rows) or (which is not None and not len(which)):
         return Blobs(b"", np.zeros(0, np.int64))
     chosen = np.arange(len(rows), dtype=np.int64) if which is None else np.ascontiguousarray(which, np.int64)
-    tiles = int((plan.blocks[:, _SLOTS] + 1).sum()) if len(plan.blocks) else 0
-    most = _TAG + _CHECK + _VARINT * (plan.width + int(plan.places[_HEAD]) + tiles + 2)
+    tiles = sum(block.window.slots + 1 for block in layout.schema.blocks)
+    most = _TAG + _CHECK + _VARINT * (plan.width + plan.head + tiles + 2)
     buffer = np.empty(max(1, len(chosen) * most), np.uint8)
     ends = np.empty(len(chosen), np.int64)
     _pack(rows, chosen, plan, np.frombuffer(layout.tag, np.uint8), buffer, ends)
@@ -73,13 +72,13 @@ def pack_rows(layout: KindLayout, rows: NDArray[np.int64], which: NDArray[np.int
 
 
 def unpack_rows(layout: KindLayout, blobs: Blobs) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
-    """Decode blobs into rows (N, W) int64, of which columns that mean nothing are not set; an empty blob gives an empty row.
+    """Decode blobs into rows (N, W) int64; columns of empty tiles stay uninitialised. An empty blob gives an empty row.
 
     Returns:
         The rows, and for each FOREIGN or 0.
 
     Raises:
-        ContractError: a blob of this shape is damaged.
+        ContractError: a blob of this schema is damaged.
     """
     rows = np.empty((len(blobs), layout.plan.width), np.int64)
     status = np.zeros(len(blobs), np.int8)
@@ -92,7 +91,7 @@ def unpack_rows(layout: KindLayout, blobs: Blobs) -> tuple[NDArray[np.int64], ND
         blob = blobs[int(bad[0])]
         raise ContractError(
             f"the stored state of {layout.kind} number {bad[0]} of {len(blobs)} read is damaged: {len(blob)} bytes that begin "
-            f"with {blob[:12].hex()} do not decode to {layout.plan.width} columns of shape {layout.tag.hex()}.\n"
+            f"with {blob[:12].hex()} do not decode to {layout.plan.width} columns of schema {layout.tag.hex()}.\n"
             "Operator action: another program wrote to the keys, or the store lost bytes; restore it, or delete the key and "
             "replay its events."
         )
@@ -117,7 +116,7 @@ def _put(buffer: NDArray[np.uint8], at: Int, value: np.uint64) -> Int:
 
 @compiled
 def _get_long(data: NDArray[np.uint8], at: Int, end: Int) -> tuple[np.uint64, Int]:
-    """Read a varint of 2 to 10 bytes before `end`; the position is -1 if there is none, or if it is longer than need be."""
+    """Read a varint of 2 to 10 bytes that ends before `end`; the position is -1 if it is truncated or not the shortest form."""
     value, shift = np.uint64(data[at]) & np.uint64(127), np.uint64(7)
     for n in range(1, _VARINT):
         if at + n >= end:
@@ -133,7 +132,7 @@ def _get_long(data: NDArray[np.uint8], at: Int, end: Int) -> tuple[np.uint64, In
 
 @inlined
 def _get(data: NDArray[np.uint8], at: Int, end: Int) -> tuple[np.uint64, Int]:
-    """Read a varint; the position after it is -1 if there is none before `end`."""
+    """Read a varint; the position after it is -1 if it does not end before `end`."""
     if at < 0 or at >= end:
         return _NONE, -1
     value = np.uint64(data[at])
@@ -157,15 +156,15 @@ def _pack_tiles(
     row: NDArray[np.int64], plan: KindPlan, buffer: NDArray[np.uint8], at: Int, hashed: np.uint64
 ) -> tuple[Int, np.uint64]:
     newest = row[0]
-    for b in range(plan.blocks.shape[0]):
+    for b in range(len(plan.blocks)):
         block = plan.blocks[b]
-        slots, width, times = block[_SLOTS], block[_WIDTH], block[_TIMES]
-        head = (newest - 1) // block[_TILE_MS]
+        slots, width, times = block.slots, block.width, block.first_time
+        head = (newest - 1) // block.tile_ms
         back = _tiles_back(row, b, slots, head)
         at = _put(buffer, at, back)
         hashed = _mix(hashed, back)
         while back != _NONE:
-            start = block[_OFFSET] + ((head - lowest(back)) % slots) * width
+            start = block.offset + ((head - lowest(back)) % slots) * width
             back &= back - _ONE
             used = _NONE
             for c in range(width):
@@ -186,7 +185,7 @@ def _pack_tiles(
 def _pack_head(
     row: NDArray[np.int64], plan: KindPlan, buffer: NDArray[np.uint8], at: Int, hashed: np.uint64
 ) -> tuple[Int, np.uint64]:
-    c, end = np.int64(HEADER + plan.blocks.shape[0]), plan.places[_HEAD]
+    c, end = np.int64(HEADER + len(plan.blocks)), np.int64(plan.head)
     while True:
         start = c
         while c < end and row[c] == 0:
@@ -247,7 +246,7 @@ def _unpack(
     for r in range(rows.shape[0]):
         end = ends[r]
         row = rows[r]
-        for c in range(plan.places[_HEAD]):
+        for c in range(plan.head):
             row[c] = 0
         if end > start:
             at = start + _TAG + _CHECK
@@ -289,10 +288,10 @@ def _unpack_tiles(
 ) -> tuple[Int, np.uint64]:
     """Read the blocks; the position after them is -1 if they are damaged."""
     newest = row[0]
-    for b in range(plan.blocks.shape[0]):
+    for b in range(len(plan.blocks)):
         block = plan.blocks[b]
-        slots, width, times = block[_SLOTS], block[_WIDTH], block[_TIMES]
-        head = (newest - 1) // block[_TILE_MS]
+        slots, width, times = block.slots, block.width, block.first_time
+        head = (newest - 1) // block.tile_ms
         back, at = _get(data, at, end)
         if at < 0 or (slots < 64 and back >> np.uint64(slots) != _NONE):
             return np.int64(-1), hashed
@@ -304,7 +303,7 @@ def _unpack_tiles(
             if at < 0 or k < 0 or used >> np.uint64(width) != _NONE:
                 return np.int64(-1), hashed
             hashed = _mix(hashed, used)
-            start = block[_OFFSET] + (k % slots) * width
+            start = block.offset + (k % slots) * width
             row[HEADER + b] |= np.int64(_ONE << np.uint64(k % slots))
             for c in range(start, start + width):
                 row[c] = 0
@@ -324,7 +323,7 @@ def _unpack_head(
     data: NDArray[np.uint8], at: Int, end: Int, plan: KindPlan, row: NDArray[np.int64], hashed: np.uint64
 ) -> tuple[Int, np.uint64]:
     """Read the columns before the blocks; the position after them is -1 if they are damaged."""
-    c, columns = np.int64(HEADER + plan.blocks.shape[0]), plan.places[_HEAD]
+    c, columns = np.int64(HEADER + len(plan.blocks)), plan.head
     while at < end:
         token, at = _get(data, at, end)
         zeros = np.int64(token >> np.uint64(2))

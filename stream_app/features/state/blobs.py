@@ -1,4 +1,4 @@
-"""Many blobs end to end, as the store hands them over and the compiled loops read them: no Python object for each."""
+"""Many blobs end to end, for the store and the compiled loops: no Python object per blob."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Blobs", "Replicas"]
 
 @dataclass(frozen=True, slots=True)
 class Blobs:
-    """N blobs: number i is `data[ends[i - 1] : ends[i]]`; an empty one means that there is none. ends (N,) int64."""
+    """N blobs: number i is `data[ends[i - 1] : ends[i]]`; an empty blob means no state. ends (N,) int64."""
 
     data: bytes
     ends: NDArray[np.int64]
@@ -21,8 +21,8 @@ class Blobs:
     @classmethod
     def of(cls, blobs: Sequence[bytes | None]) -> Blobs:
         """Join single blobs."""
-        given = [blob or b"" for blob in blobs]
-        return cls(b"".join(given), np.cumsum(np.array([len(blob) for blob in given], np.int64), dtype=np.int64))
+        filled = [blob or b"" for blob in blobs]
+        return cls(b"".join(filled), np.cumsum(np.array([len(blob) for blob in filled], np.int64), dtype=np.int64))
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -37,7 +37,7 @@ class Blobs:
             start = end
 
     def part(self, first: int, last: int) -> Blobs:
-        """Blobs [first, last) for themselves."""
+        """Return blobs [first, last)."""
         start = int(self.ends[first - 1]) if first else 0
         ends = self.ends[first:last]
         return Blobs(self.data[start : int(ends[-1]) if len(ends) else start], ends - start)
@@ -45,10 +45,10 @@ class Blobs:
 
 @dataclass(frozen=True, slots=True)
 class Replicas:
-    """What other partition groups hold of N entities.
+    """Other partition groups' replicas of N entities.
 
-    blobs: R replicas. of (R,) int32, ascending: the entity that each belongs to. held (N,) int32: how many other groups are known
-    to hold one; asked (N,) int32: how many of those were read, never more than a bound. Where held > asked, sums are scaled up.
+    blobs: R replicas. of (R,) int32, ascending: the entity of each. held (N,) int32: how many other groups are known to hold a
+    replica; asked (N,) int32: how many of those were read, at most a bound. Where held > asked, sums are scaled up.
     """
 
     blobs: Blobs
@@ -58,7 +58,7 @@ class Replicas:
 
     @classmethod
     def of_lists(cls, replicas: Sequence[Sequence[bytes]]) -> Replicas:
-        """Join lists of replicas, one list an entity, all of them read."""
+        """Join lists of replicas, one list per entity; all were read."""
         counts = np.array([len(of_one) for of_one in replicas], np.int32)
         of = np.repeat(np.arange(len(replicas), dtype=np.int32), counts)
         return cls(Blobs.of([blob for of_one in replicas for blob in of_one]), of, counts, counts)

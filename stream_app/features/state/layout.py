@@ -1,12 +1,12 @@
-"""Compile a shape and the features that read it into arrays: where each cell stands in a row of state, and what the fold does.
+"""Compile a state schema and the features that read it into a plan: the place of each cell in a row of state, and its readers.
 
 The state of one entity is one row of int64:
 
     [ newest_ms + 1 | first_ms + 1 | one word of bits a block | lasts | histograms | session | sequences | blocks ... ]
 
-A *block* holds one window of the kind: `slots` records, tile k in record `k % slots`; bit `k % slots` of the block's word says
-that tile k holds something. Where it is not set, the record's columns mean nothing, whatever they hold: so an entity with few
-tiles costs few columns to clear, read and store. Everything before the blocks is zero where it is empty.
+A *block* holds one window of the kind: `slots` records, tile k in record `k % slots`; bit `k % slots` of the block's word marks a
+tile that is not empty. The columns of an empty tile's record are undefined, so an entity with few tiles costs few columns to
+clear, read and store. Empty parts before the blocks are zero.
 
 A record's cells stand in order of their operation: sums, clipped sums, squares (all merge by addition), max, latest (by the
 greater), min, first (by the lesser that is not 0), distinct sets. Everything is integer: sums do not depend on order, replicas
@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,64 +28,34 @@ from model.contract import CATEGORY_BUCKETS, CONTEXT_COLUMNS, INPUTS, ITEM_BUCKE
 from stream_app.errors import ContractError
 from stream_app.events import KINDS, PLATFORMS, SCENES
 from stream_app.features.aggregations import SPECS
-from stream_app.features.aggregations.decayed import DECAYED, weights
-from stream_app.features.aggregations.distinct import MOST_LISTED, linear_counts
-from stream_app.features.aggregations.own import OWN
-from stream_app.features.aggregations.ratio import RATIO
-from stream_app.features.aggregations.recency import RECENCY, RECENCY_OF
+from stream_app.features.aggregations.spec import AggregationCode
+from stream_app.features.aggregations.windows.decayed import weights
+from stream_app.features.aggregations.windows.distinct import MAX_LISTED, linear_counts
 from stream_app.features.declarations import EVENT, Catalogue, EntityKind, Feature
 from stream_app.features.sequence import ENTRY, QUERIES, QUERY_ENTRY, SEQUENCE
-from stream_app.features.state.state_schema import OPERATIONS, Block, MeasureKey, Need, StateSchema, shape_of
+from stream_app.features.state.plan import (
+    HEADER,
+    BlockPlan,
+    DecayPlan,
+    FeaturePlan,
+    HistogramPlan,
+    KindPlan,
+    LastPlan,
+    SetPlan,
+    records,
+)
+from stream_app.features.state.state_schema import OPERATIONS, Block, MeasureKey, Need, StateSchema, WindowSpan, schema_of
 
-__all__ = ["HEADER", "BlockColumns", "KindLayout", "KindPlan", "catalogue_hash", "columns_of", "kind_layout", "stateless_layout"]
+__all__ = ["MAX_UNION", "BlockColumns", "KindLayout", "catalogue_hash", "columns_of", "kind_layout", "stateless_layout"]
 
-HEADER: Final = 2  # newest_ms + 1, first_ms + 1; 0 = no event yet
-_SEMANTICS: Final = 3  # raise it when the same catalogue begins to mean other numbers
-_MOST_WIDTH: Final = 62  # which cells of a record are stored is a varint of bits
-
-
-class KindPlan(NamedTuple):
-    """What the compiled loops read. All arrays are C-contiguous; integers int64, reals float64.
-
-    blocks (N, 18): tile_ms, tiles, slots, width of a record, column of the first record; then where in the record clipped sums,
-        squares, max, latest, min, first, distinct sets begin; its first accumulator, its first row of `times`; first and end of
-        its rows of `sets` and of `decays`.
-    cells (A,): measure of each accumulator, a block's scalar cells together, in order of blocks.
-    sets (D, 4): block, column within its record, words, measure.
-    decays (K, 4): block, column within its record, row of `weights`, accumulator.
-    weights (R, T): weight of a tile by its age in tiles.
-    codes (F, 8): aggregation code, column of `dense`, operands a, b, c, measure, words or cells, top.
-    reals (F, 7): scale, prior numerator, prior denominator, default, low, high, factor (trend: base length / window length).
-    always (G,): rows of `codes` that need no past.
-    lasts (L, 2): column, measure. histograms (H, 3): column, cells, measure. session (S,): measures.
-    places (6,): columns of session, sequence, queries (-1: none), session_gap_ms, accumulators, columns before the blocks.
-    linear (17, 256): aggregations.distinct.linear_counts.
-    relative (P,): whether a blob stores the column, of those before the blocks, as its distance from the newest event.
-    times (C,): the same for the columns of a record, block after block.
-    width: columns of a row.
-    """
-
-    blocks: NDArray[np.int64]
-    cells: NDArray[np.int64]
-    sets: NDArray[np.int64]
-    decays: NDArray[np.int64]
-    weights: NDArray[np.int64]
-    codes: NDArray[np.int64]
-    reals: NDArray[np.float64]
-    always: NDArray[np.int64]
-    lasts: NDArray[np.int64]
-    histograms: NDArray[np.int64]
-    session: NDArray[np.int64]
-    places: NDArray[np.int64]
-    linear: NDArray[np.float64]
-    relative: NDArray[np.bool_]
-    times: NDArray[np.bool_]
-    width: int
+MAX_UNION: Final = 1 + max(MAX_LISTED, 16)  # columns of a window's set while it is read
+_SEMANTICS: Final = 3  # raise it when the same catalogue gives other numbers
+_MAX_WIDTH: Final = 62  # one varint of bits marks the stored cells of a record
 
 
 @dataclass(frozen=True, slots=True)
 class BlockColumns:
-    """Where each part of a shape stands in a row."""
+    """The columns of a row where each part of a schema begins."""
 
     lasts: dict[MeasureKey, int]
     histograms: dict[MeasureKey, int]
@@ -101,7 +72,7 @@ class KindLayout:
     """One entity kind, compiled. `tag` are the first 4 bytes of its blobs."""
 
     kind: str
-    shape: StateSchema
+    schema: StateSchema
     at: BlockColumns
     features: tuple[Feature, ...]
     columns: tuple[int, ...]  # of `features` in the dense tensor
@@ -110,7 +81,7 @@ class KindLayout:
 
 
 def catalogue_hash(catalogue: Catalogue) -> str:
-    """Return the first 16 hex digits of the sha256 of all that the numbers depend on; prose, units and TTLs are not in it."""
+    """Return the first 16 hex digits of the sha256 of everything that the features' values depend on, so not prose or TTLs."""
     tensors = [[spec.name, spec.dtype, spec.shape] for spec in INPUTS]
     described = {
         "semantics": _SEMANTICS,
@@ -127,180 +98,192 @@ def catalogue_hash(catalogue: Catalogue) -> str:
     return hashlib.sha256(json.dumps(described, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
 
 
-def columns_of(shape: StateSchema) -> BlockColumns:
+def columns_of(schema: StateSchema) -> BlockColumns:
     """Number the columns of a row."""
-    at = HEADER + len(shape.blocks)
+    at = HEADER + len(schema.blocks)
     lasts: dict[MeasureKey, int] = {}
-    for key in shape.lasts:
+    for key in schema.lasts:
         lasts[key] = at
         at += 2
     histograms: dict[MeasureKey, int] = {}
-    for histogram in shape.histograms:
+    for histogram in schema.histograms:
         histograms[histogram.measure] = at
         at += histogram.cells
     session = sequence = queries = -1
-    if shape.session_gap_ms:
+    if schema.session_gap_ms:
         session = at
-        at += 2 + len(shape.session)
-    if shape.sequence:
+        at += 2 + len(schema.session)
+    if schema.sequence:
         sequence = at
         queries = sequence + 1 + SEQUENCE * ENTRY
         at = queries + 1 + QUERIES * QUERY_ENTRY
     head, starts = at, []
-    for block in shape.blocks:
+    for block in schema.blocks:
         starts.append(at)
         at += block.width * block.window.slots
     return BlockColumns(lasts, histograms, session, sequence, queries, head, tuple(starts), at)
 
 
 def kind_layout(catalogue: Catalogue, kind: EntityKind) -> KindLayout:
-    """Compile one entity kind. Features of the event itself are computed along with the first kind."""
+    """Compile one entity kind. The first kind includes the features of the event itself."""
     entities = (kind.name, EVENT) if kind is catalogue.kinds[0] else (kind.name,)
     columns = tuple(i for i, f in enumerate(catalogue.features) if f.entity in entities)
     features = tuple(catalogue.features[i] for i in columns)
     needs = [need for f in features for need in SPECS[f.aggregation].needs(f)]
-    return _layout(catalogue, shape_of(catalogue, kind, needs), features, columns)
+    return _layout(catalogue, schema_of(catalogue, kind, needs), features, columns)
 
 
-def stateless_layout(shape: StateSchema) -> KindLayout:
-    """Compile a shape without features: enough to read blobs that another catalogue wrote."""
-    return _layout(None, shape, (), ())
+def stateless_layout(schema: StateSchema) -> KindLayout:
+    """Compile a schema without features, to read blobs that another catalogue wrote."""
+    return _layout(None, schema, (), ())
 
 
 def _layout(
-    catalogue: Catalogue | None, shape: StateSchema, features: tuple[Feature, ...], columns: tuple[int, ...]
+    catalogue: Catalogue | None, schema: StateSchema, features: tuple[Feature, ...], columns: tuple[int, ...]
 ) -> KindLayout:
-    at = columns_of(shape)
+    at = columns_of(schema)
     numbers = {MeasureKey.of(m): i for i, m in enumerate(catalogue.measures)} if catalogue else {}
-    blocks: list[list[int]] = []
-    cells: list[int] = []
-    sets: list[list[int]] = []
-    times: list[bool] = []
-    for number, (block, start) in enumerate(zip(shape.blocks, at.blocks, strict=True)):
-        if block.width > _MOST_WIDTH:
-            raise ContractError(
-                f"the {block.window.length_ms} ms window of {shape.kind} needs {block.width} columns a tile, at most "
-                f"{_MOST_WIDTH} can be kept; take features away, or give some another window"
-            )
-        w = block.window
-        blocks.append([w.tile_ms, w.tiles, w.slots, block.width, start, *_borders(block), len(cells), len(times)])
-        column = 0
-        for cell in block.cells:
-            measure = numbers.get(cell.measure, 0)
-            if cell.op == "distinct":
-                sets.append([number, column, cell.words, measure])
-            else:
-                cells.append(measure)
-            times += [cell.op in ("latest", "first")] * cell.columns
-            column += cell.columns
-    operands = _Operands(catalogue, shape, at, blocks, sets, len(cells))
-    codes, reals = operands.switch(features, columns)
-    operands.decays.sort()
-    for number, row in enumerate(blocks):
-        for table in (sets, operands.decays):
-            row += [sum(r[0] < number for r in table), sum(r[0] <= number for r in table)]
+    tables = _Tables(schema, at, numbers)
+    plans = [
+        tables.feature(catalogue, feature, column)
+        for feature, column in zip(features, columns, strict=True)
+        if catalogue is not None
+    ]
     plan = KindPlan(
-        blocks=_table(blocks, 18),
-        cells=np.array(cells, np.int64),
-        sets=_table(sets, 4),
-        decays=_table(operands.decays, 4),
-        weights=_padded(operands.weights),
-        codes=codes,
-        reals=reals,
-        always=np.array([i for i, row in enumerate(codes.tolist()) if row[0] in (OWN, RATIO)], np.int64),
-        lasts=_table([[column, numbers.get(key, 0)] for key, column in at.lasts.items()], 2),
-        histograms=_table([[at.histograms[h.measure], h.cells, numbers.get(h.measure, 0)] for h in shape.histograms], 3),
-        session=np.array([numbers.get(key, 0) for key in shape.session], np.int64),
-        places=np.array(
-            [at.session, at.sequence, at.queries, shape.session_gap_ms, len(cells) + len(operands.decays), at.head], np.int64
+        blocks=records(BlockPlan, tables.blocks()),
+        cells=np.array(tables.cells, np.int64),
+        sets=records(SetPlan, tables.sets),
+        decays=records(DecayPlan, sorted(tables.decays)),
+        weights=_padded(tables.weights),
+        features=records(FeaturePlan, plans),
+        always=np.array([i for i, p in enumerate(plans) if p.code in (AggregationCode.OWN, AggregationCode.RATIO)], np.int64),
+        lasts=records(LastPlan, [LastPlan(column, numbers.get(key, 0)) for key, column in at.lasts.items()]),
+        histograms=records(
+            HistogramPlan,
+            [HistogramPlan(at.histograms[h.measure], h.cells, numbers.get(h.measure, 0)) for h in schema.histograms],
         ),
+        session=np.array([numbers.get(key, 0) for key in schema.session], np.int64),
         linear=linear_counts(),
-        relative=_relative(shape, at),
-        times=np.array(times, np.bool_),
+        relative=_relative(schema, at),
+        times=np.array(tables.times, np.bool_),
+        session_column=at.session,
+        sequence_column=at.sequence,
+        queries_column=at.queries,
+        session_gap_ms=schema.session_gap_ms,
+        accumulators=len(tables.cells) + len(tables.decays),
+        head=at.head,
         width=at.width,
     )
-    return KindLayout(shape.kind, shape, at, features, columns, plan, shape.tag)
+    return KindLayout(schema.kind, schema, at, features, columns, plan, schema.tag)
 
 
 def _borders(block: Block) -> list[int]:
-    """Where the cells of each operation after the sums begin in a record."""
+    """Return the columns of a record where each operation after the sums begins."""
     return [
         sum(cell.columns for cell in block.cells if OPERATIONS.index(cell.op) < number) for number in range(1, len(OPERATIONS))
     ]
 
 
-class _Operands:
-    """Finds for each feature where the parts of the state are that it reads."""
+class _Tables:
+    """Tables of a plan, of one schema: cells by block, and the places of what each feature reads."""
 
-    def __init__(
-        self,
-        catalogue: Catalogue | None,
-        shape: StateSchema,
-        at: BlockColumns,
-        blocks: list[list[int]],
-        sets: list[list[int]],
-        accumulators: int,
-    ) -> None:
-        self._catalogue, self._shape, self._at, self._blocks, self._sets = catalogue, shape, at, blocks, sets
-        self._accumulators = accumulators
-        self.decays: list[list[int]] = []
+    def __init__(self, schema: StateSchema, at: BlockColumns, numbers: Mapping[MeasureKey, int]) -> None:
+        self._schema, self._at = schema, at
+        self._first: list[tuple[int, int]] = []  # cell and time, by block
+        self.cells: list[int] = []
+        self.times: list[bool] = []
+        self.sets: list[SetPlan] = []
+        self.decays: list[DecayPlan] = []
         self.weights: list[list[int]] = []
+        for number, block in enumerate(schema.blocks):
+            if block.width > _MAX_WIDTH:
+                raise ContractError(
+                    f"the {block.window.length_ms} ms window of {schema.kind} needs {block.width} columns a tile, at most "
+                    f"{_MAX_WIDTH} can be kept; take features away, or give some another window"
+                )
+            self._first.append((len(self.cells), len(self.times)))
+            column = 0
+            for cell in block.cells:
+                measure = numbers.get(cell.measure, 0)
+                if cell.op == "distinct":
+                    self.sets.append(SetPlan(number, column, cell.words, measure))
+                else:
+                    self.cells.append(measure)
+                self.times += [cell.op in ("latest", "first")] * cell.columns
+                column += cell.columns
 
-    def switch(self, features: tuple[Feature, ...], columns: tuple[int, ...]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        codes: list[list[int]] = []
-        reals: list[list[float]] = []
-        for feature, column in zip(features, columns, strict=True):
-            assert self._catalogue is not None
-            spec = SPECS[feature.aggregation]
-            operands = [self._operand(feature, need) for need in spec.needs(feature)]
-            code = RECENCY_OF if spec.code == RECENCY and feature.measure else spec.code
-            measures = [m.name for m in self._catalogue.measures]
-            measure = measures.index(feature.measure) if feature.measure else 0
-            scale = self._catalogue.measure(feature.measure).scale if feature.measure else 1.0
-            factor = 1.0
-            if feature.base:
-                factor = self._catalogue.window(feature.base).length_ms / self._catalogue.window(feature.window).length_ms
-            a, b, c = (*operands, 0, 0, 0)[:3]
-            codes.append([code, column, a, b, c, measure, feature.words or feature.cells, feature.top])
-            reals.append([scale, *feature.prior, feature.default, feature.low, feature.high, factor])
-        return _table(codes, 8), np.array(reals, np.float64).reshape(len(reals), 7)
+    def blocks(self) -> list[BlockPlan]:
+        """Return the rings of tiles, after all features."""
+        plans = []
+        for number, (block, offset) in enumerate(zip(self._schema.blocks, self._at.blocks, strict=True)):
+            span = block.window
+            spans = [
+                end
+                for table in (self.sets, self.decays)
+                for end in (sum(r.block < number for r in table), sum(r.block <= number for r in table))
+            ]
+            ring = (span.tile_ms, span.tiles, span.slots, block.width, offset)
+            plans.append(BlockPlan._make((*ring, *_borders(block), *self._first[number], *spans)))
+        return plans
 
-    def _operand(self, feature: Feature, need: Need) -> int:
-        assert self._catalogue is not None
-        measure = self._catalogue.measure(need.measure)
-        key = MeasureKey.of(measure)
+    def feature(self, catalogue: Catalogue, feature: Feature, column: int) -> FeaturePlan:
+        """Return the switch's case and operands of one feature."""
+        spec = SPECS[feature.aggregation]
+        a, b, c = (*(self._operand(catalogue, feature, need) for need in spec.needs(feature)), 0, 0, 0)[:3]
+        factor = 1.0
+        if feature.base:
+            factor = catalogue.window(feature.base).length_ms / catalogue.window(feature.window).length_ms
+        return FeaturePlan(
+            code=spec.code,
+            column=column,
+            a=a,
+            b=b,
+            c=c,
+            measure=[m.name for m in catalogue.measures].index(feature.measure) if feature.measure else 0,
+            width=feature.words or feature.cells,
+            top=feature.top,
+            scale=catalogue.measure(feature.measure).scale if feature.measure else 1.0,
+            prior_up=feature.prior[0],
+            prior_down=feature.prior[1],
+            default=feature.default,
+            low=feature.low,
+            high=feature.high,
+            factor=factor,
+        )
+
+    def _operand(self, catalogue: Catalogue, feature: Feature, need: Need) -> int:
+        key = MeasureKey.of(catalogue.measure(need.measure))
         if need.where == "last":
             return self._at.lasts[key]
         if need.where == "histogram":
             return self._at.histograms[key]
         if need.where == "session":
-            return self._at.session + 2 + self._shape.session.index(key)
-        window = self._catalogue.window(need.where)
-        number = next(
-            i for i, b in enumerate(self._shape.blocks) if (b.window.length_ms, b.window.tile_ms, b.window.spare_tiles)
-            == (window.length_ms, window.tile_ms, window.spare_tiles)
-        )  # fmt: skip
-        block, column = self._shape.blocks[number], 0
-        for cell in block.cells:
+            return self._at.session + 2 + self._schema.session.index(key)
+        window = catalogue.window(need.where)
+        span = WindowSpan(window.length_ms, window.tile_ms, window.spare_tiles)
+        number = next(i for i, block in enumerate(self._schema.blocks) if block.window == span)
+        column = 0
+        for cell in self._schema.blocks[number].cells:
             if (cell.op, cell.measure) == (need.op, key):
                 break
             column += cell.columns
         if need.op == "distinct":
-            return next(i for i, (b, c, _, _) in enumerate(self._sets) if (b, c) == (number, column))
-        if SPECS[feature.aggregation].code == DECAYED:
+            return next(i for i, place in enumerate(self.sets) if (place.block, place.column) == (number, column))
+        if feature.aggregation == "decayed":
+            accumulator = len(self.cells) + len(self.decays)
+            self.decays.append(DecayPlan(number, column, len(self.weights), accumulator))
             self.weights.append(weights(feature.half_life_ms, window.tile_ms, window.tiles))
-            self.decays.append([number, column, len(self.weights) - 1, self._accumulators + len(self.decays)])
-            return self.decays[-1][3]
-        return self._blocks[number][12] + column
+            return accumulator
+        return self._first[number][0] + column
 
 
-def _relative(shape: StateSchema, at: BlockColumns) -> NDArray[np.bool_]:
+def _relative(schema: StateSchema, at: BlockColumns) -> NDArray[np.bool_]:
     relative = np.zeros(at.head, np.bool_)
     relative[1] = True
     relative[list(at.lasts.values())] = True
-    if shape.session_gap_ms:
+    if schema.session_gap_ms:
         relative[at.session : at.session + 2] = True
-    if shape.sequence:
+    if schema.sequence:
         relative[at.sequence + 1 : at.queries : ENTRY] = True
         relative[at.queries + 1 : at.head : QUERY_ENTRY] = True
     return relative
@@ -311,10 +294,3 @@ def _padded(rows: list[list[int]]) -> NDArray[np.int64]:
     for number, row in enumerate(rows):
         table[number, : len(row)] = row
     return table
-
-
-def _table(rows: list[list[int]], width: int) -> NDArray[np.int64]:
-    return np.array(rows, np.int64).reshape(len(rows), width)
-
-
-MOST_UNION: Final = 1 + max(MOST_LISTED, 16)  # columns of a window's set while it is read

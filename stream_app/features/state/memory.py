@@ -1,4 +1,4 @@
-"""Large arrays of zeros whose memory is taken piece by piece, as it is written to, and whose rows become zeros again."""
+"""Large arrays of zeros that take memory only where they are written."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["clear_rows", "sparse_zeros"]
 
 
 def sparse_zeros(rows: int, columns: int) -> NDArray[np.int64]:
-    """Return (rows, columns) int64 zeros in memory of their own: what is never written to costs address space alone.
+    """Return (rows, columns) int64 zeros in a private mapping: unwritten parts cost address space alone.
 
-    The system is asked for huge pages. Where a page fault is dear (a virtual machine in another one: 8.6 us for each of np.zeros'
-    4 kB), rows of new entities otherwise cost more than all that is done with them.
+    The mapping asks for huge pages. Where a page fault is slow (a virtual machine in another one: 8.6 us for each 4 kB of
+    np.zeros), the page faults of a new entity's row would otherwise take longer than the fold.
     """
     size = 8 * rows * columns
     if not size or not hasattr(mmap, "MAP_PRIVATE"):

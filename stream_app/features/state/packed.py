@@ -1,6 +1,6 @@
-"""Packed state of many entities of one kind in one area of bytes: no Python object for each.
+"""Packed state of many entities of one kind in one byte array: no Python object per entity.
 
-A million users that nobody hears of take their blobs and 60 bytes each, in place of the 300 of a dictionary of bytes.
+An idle entity takes its blob and 60 bytes, against 300 bytes in a dictionary.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ class PackedStates:
         self._vacant = Vacancies()  # of the opened places
         self._opened = self._live = 0
         self._data = np.empty(_FIRST_BYTES, np.uint8)
-        self._end = 0  # of what is written; some of it may be of places that are vacant now
+        self._end = 0  # of the written bytes; some may belong to vacant places
 
     def __len__(self) -> int:
         return self._opened - len(self._vacant)
 
     @property
     def size(self) -> int:
-        """Bytes that are taken for blobs."""
+        """Bytes allocated for blobs."""
         return len(self._data)
 
     def put(self, words: NDArray[np.uint64], blobs: Blobs, newest_ms: NDArray[np.int64]) -> None:
-        """Keep N blobs of different keys, in place of what there is of these.
+        """Store N blobs of different keys, replacing older blobs of these keys.
 
         Args:
             words: (N, 2 or 3) the keys (EntityKeys.words).
             blobs: N.
-            newest_ms: (N,) when each entity's newest event was.
+            newest_ms: (N,) the time of each entity's newest event.
         """
         if not len(words):
             return
         self.drop(words)
-        self._room_for(len(blobs.data))  # moves what is there, so before anything else is
+        self._room_for(len(blobs.data))  # first, since it moves the stored bytes
         places = self._places(len(words))
         numbers = self._index.new(words)
         self._index.add(words, numbers, 1, places)
@@ -64,32 +64,32 @@ class PackedStates:
         self._live += len(blobs.data)
 
     def take(self, words: NDArray[np.uint64]) -> tuple[NDArray[np.int64], Blobs]:
-        """Give away what there is of N different keys: the numbers of those that were there, ascending, and their blobs."""
+        """Remove N different keys; return the numbers of the stored ones, ascending, and their blobs."""
         if not len(self):
             return np.zeros(0, np.int64), Blobs.of([])
         places = self._index.rows_of(words)
-        there = np.flatnonzero(places >= 0)
-        blobs = self._blobs(places[there])
-        self._leave(places[there])
-        return there, blobs
+        stored = np.flatnonzero(places >= 0)
+        blobs = self._blobs(places[stored])
+        self._leave(places[stored])
+        return stored, blobs
 
     def drop(self, words: NDArray[np.uint64]) -> None:
-        """Forget keys, as far as they are there."""
+        """Remove keys, if they are stored."""
         if len(self):
             places = self._index.rows_of(words)
             self._leave(np.unique(places[places >= 0]))
 
     def forget(self, oldest_ms: int) -> None:
-        """Forget the entities whose newest event is older."""
+        """Remove the entities whose newest event is older."""
         places = self._taken()
         self._leave(places[self._newest_ms[places] < oldest_ms])
 
     def keys(self) -> list[bytes]:
-        """Return all keys, in no order."""
+        """Return all keys, in any order."""
         return self._index.keys(self._taken())
 
     def blobs(self, words: NDArray[np.uint64]) -> Blobs:
-        """Return what there is of N keys, all of which are there."""
+        """Return the blobs of N stored keys."""
         return self._blobs(self._index.rows_of(words))
 
     def _taken(self) -> NDArray[np.int32]:
@@ -99,9 +99,9 @@ class PackedStates:
         lengths = self._length[places]
         return Blobs(_gathered(self._data, self._start[places], lengths).tobytes(), np.cumsum(lengths, dtype=np.int64))
 
-    def _places(self, wanted: int) -> NDArray[np.int32]:
-        places = self._vacant.take(wanted)
-        opening = wanted - len(places)
+    def _places(self, count: int) -> NDArray[np.int32]:
+        places = self._vacant.take(count)
+        opening = count - len(places)
         if self._opened + opening > len(self._index):
             more = max(self._opened + opening, 2 * len(self._index)) - len(self._index)
             self._index.grow(len(self._index) + more)
@@ -121,7 +121,7 @@ class PackedStates:
     def _room_for(self, size: int) -> None:
         if self._end + size <= len(self._data):
             return
-        # What is left behind is dropped only when there is no room: each byte is moved once or twice in all.
+        # Unused bytes are dropped only when the array is full, so each byte is moved once or twice in all.
         data = np.empty(max(_FIRST_BYTES, 2 * (self._live + size)), np.uint8)
         places = self._taken()
         self._end = _moved(self._data, self._start, self._length, places, data)
@@ -143,7 +143,7 @@ def _gathered(data: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArr
 def _moved(
     data: NDArray[np.uint8], start: NDArray[np.int64], length: NDArray[np.int64], places: NDArray[np.int32], to: NDArray[np.uint8]
 ) -> int:
-    """Write the bytes of `places` to `to`, end to end; their starts are set anew. Returns their end."""
+    """Copy the bytes of `places` to `to`, end to end; update their starts; return the end."""
     end = 0
     for place in places:
         begin = start[place]

@@ -1,7 +1,7 @@
-"""What the state of one kind of entity consists of: the cells that a catalogue's features need, and how it is written down.
+"""The schema of one entity kind's state: the cells that a catalogue's features need.
 
-A shape is data without features. Its JSON text goes into the store beside the state, so that a worker with another catalogue can
-still read what this one wrote; its hash is the first part of every blob.
+A schema is independent of the features. Its JSON text is stored beside the state, so that a worker with another catalogue can
+read the state; its hash is the first part of every blob.
 
     {"format": 2, "kind": "user", "sequence": true, "session_gap_ms": 1800000,
      "blocks": [{"window": {"length_ms": ..., "tile_ms": ..., "spare_tiles": ...},
@@ -30,7 +30,7 @@ __all__ = [
     "StateCell",
     "StateSchema",
     "WindowSpan",
-    "shape_of",
+    "schema_of",
 ]
 
 FORMAT: Final = 2  # raise it when the bytes of a blob, or what a cell holds, change
@@ -40,14 +40,14 @@ OPERATIONS: Final = ("sum", "clipped", "square", "max", "latest", "min", "first"
 
 
 class MeasureKey(msgspec.Struct, frozen=True, order=True):
-    """What a measure means, whatever its name is. `kinds` are in order of events.KINDS, so that equal meanings are equal."""
+    """The meaning of a measure, without its name. `kinds` are in order of events.KINDS, so that equal meanings compare equal."""
 
     field: str
     kinds: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, measure: Measure) -> MeasureKey:
-        """Tell what a declared measure means."""
+        """Return the meaning of a declared measure."""
         return cls(measure.field, tuple(kind for kind in KINDS if kind in measure.kinds))
 
 
@@ -60,7 +60,7 @@ class StateCell(msgspec.Struct, frozen=True, order=True):
 
     @property
     def columns(self) -> int:
-        """How many columns it takes."""
+        """The number of columns."""
         return self.words or 1
 
 
@@ -95,14 +95,14 @@ class Block(msgspec.Struct, frozen=True):
 
 
 class Histogram(msgspec.Struct, frozen=True, order=True):
-    """Counts of a measure's values in so many cells."""
+    """Counts of a measure's values, in `cells` cells."""
 
     measure: MeasureKey
     cells: int
 
 
 class StateSchema(msgspec.Struct, frozen=True):
-    """All of one kind's state."""
+    """The schema of one kind's state."""
 
     kind: str
     sequence: bool
@@ -114,22 +114,22 @@ class StateSchema(msgspec.Struct, frozen=True):
     format: int = FORMAT
 
     def text(self) -> str:
-        """Return it as JSON, the same for equal shapes."""
+        """Return the schema as JSON; equal schemas give equal texts."""
         return msgspec.json.encode(self, order="deterministic").decode()
 
     @property
     def tag(self) -> bytes:
-        """The first 4 bytes of its blobs."""
+        """The first 4 bytes of blobs with this schema."""
         return hashlib.sha256(self.text().encode()).digest()[:4]
 
     @classmethod
     def parse(cls, text: str) -> StateSchema:
-        """Read `text()` again. Raises msgspec.ValidationError for anything else."""
+        """Parse the result of `text()`. Raises msgspec.ValidationError for anything else."""
         return msgspec.json.decode(text, type=cls)
 
 
 class Need(msgspec.Struct, frozen=True):
-    """A part of the state that a feature reads. `where`: window, or "last", "histogram", "session" for what has none."""
+    """A part of the state that a feature reads. `where`: a window, or "last", "histogram", "session"."""
 
     where: str
     op: str
@@ -137,8 +137,8 @@ class Need(msgspec.Struct, frozen=True):
     size: int = 0
 
 
-def shape_of(catalogue: Catalogue, kind: EntityKind, needs: Iterable[Need]) -> StateSchema:
-    """Collect what the features of a kind need; they share it. Order is the catalogue's, so that features can be reordered."""
+def schema_of(catalogue: Catalogue, kind: EntityKind, needs: Iterable[Need]) -> StateSchema:
+    """Return the schema with all parts that the features of a kind need, each once, in an order that features do not affect."""
     needed = set(needs)
     keys = {m.name: MeasureKey.of(m) for m in catalogue.measures}
     blocks = []

@@ -10,19 +10,20 @@ import pytest
 
 from stream_app.errors import UnknownLayoutError
 from stream_app.features.catalog import CATALOGUE
-from stream_app.features.declarations import Catalogue, Feature
+from stream_app.features.declarations import Catalogue
 from stream_app.features.engine import FeatureEngine
 from stream_app.store.memory import MemoryStore
 from tests.scoring import SETTINGS, make_events, scoring_pipeline
 from tests.scoring_run import GROUPS, SHARED, USERS, NotingRanker, Run, log_of
+from tests.unit.stream_app.features.catalogue_for_tests import feature
 
 # One more feature of a user's and of a shared entity's, each with a cell that no other reads.
 NEWER = replace(
     CATALOGUE,
     features=(
         *CATALOGUE.features,
-        Feature("new_user", "m", "r", "user", "max", "u", 1e15, measure="lines", window="10m"),
-        Feature("new_device", "m", "r", "device", "max", "u", 1e15, measure="lines", window="10m"),
+        feature("new_user", "user", "max", measure="lines", window="10m"),
+        feature("new_device", "device", "max", measure="lines", window="10m"),
     ),
 )
 EVENTS = make_events(90, users=USERS, devices=["d-1"])

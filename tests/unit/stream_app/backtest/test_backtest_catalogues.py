@@ -38,7 +38,7 @@ own = tuple(feature for feature in CATALOGUE.features if not feature.name.starts
 OTHER = replace(
     CATALOGUE,
     windows=(*CATALOGUE.windows, Window("6h", 6 * 3_600_000, 1_800_000)),
-    features=(*own, count("user", "events", "6h", "a longer visit")),
+    features=(*own, count("user", "events", window="6h", reason="a longer visit")),
 )
 TURNED = replace(CATALOGUE, features=CATALOGUE.features[::-1])
 user = replace(CATALOGUE.kinds[0], sequence=False)

@@ -1,4 +1,4 @@
-"""Engine against oracle: the same log through both, and every number of every event and of every state compared.
+"""Engine against oracle: runs a log through both and compares every number of every event and state.
 
 Counts, sums, times, means, sets and codes must agree to the last bit of float32. Deviations alone may be off, by what
 `verification.oracle.readings.tolerance` says of the numbers at hand.
@@ -46,22 +46,22 @@ def check_event(catalogue: Catalogue, result: FoldResult, e: int, expected: Expe
             assert not tensor[e].any(), "a late event has zeros"
         return
     check_features(catalogue.features, result.dense[e], expected.features, expected.tolerances)
-    shown = (result.sequence_ids[e], result.sequence_gaps[e], expected.sequence)
-    for ids, gaps, wanted in (shown, (result.query_ids[e], result.query_gaps[e], expected.queries)):
-        assert ids.tolist() == [list(codes) for codes, _ in wanted]
-        assert gaps.tolist() == [float(np.float32(gap)) for _, gap in wanted]
+    interactions = (result.sequence_ids[e], result.sequence_gaps[e], expected.sequence)
+    for ids, gaps, entries in (interactions, (result.query_ids[e], result.query_gaps[e], expected.queries)):
+        assert ids.tolist() == [list(codes) for codes, _ in entries]
+        assert gaps.tolist() == [float(np.float32(gap)) for _, gap in entries]
 
 
 def check_features(
-    features: Sequence[Feature], found: NDArray[np.float32], expected: Sequence[float], tolerances: Mapping[int, float]
+    features: Sequence[Feature], actual: NDArray[np.float32], expected: Sequence[float], tolerances: Mapping[int, float]
 ) -> None:
     """Compare the engine's numbers with the oracle's."""
-    wanted = np.array(expected, np.float32)
-    assert found.shape == wanted.shape
+    rounded = np.array(expected, np.float32)
+    assert actual.shape == rounded.shape
     off = [
-        f"{features[f]}: engine {float(found[f])!r}, oracle {expected[f]!r}"
-        for f in np.flatnonzero(found != wanted).tolist()
-        if not abs(float(found[f]) - expected[f]) <= tolerances.get(f, 0.0)
+        f"{features[f]}: engine {float(actual[f])!r}, oracle {expected[f]!r}"
+        for f in np.flatnonzero(actual != rounded).tolist()
+        if not abs(float(actual[f]) - expected[f]) <= tolerances.get(f, 0.0)
     ]
     assert not off, f"{len(off)} features differ, the first: " + "; ".join(off[:3])
 

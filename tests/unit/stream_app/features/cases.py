@@ -1,4 +1,4 @@
-"""What the feature tests share: generated logs of events, and a run of the engine over batches with a store of blobs."""
+"""Generated logs of events, and a run of the engine over batches with a store of blobs."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def engine_of(catalogue: Catalogue, lateness_ms: int) -> FeatureEngine:
 class Run:
     """An engine with a store in memory: kind -> (group, key) -> blob; each group commits once a batch that has events of it.
 
-    Not `numbered`, commits have no numbers: a blob then does not tell how the log was cut into batches.
+    Not `numbered`, commits have no numbers: a blob then does not depend on how the log was cut into batches.
     """
 
     engine: FeatureEngine
@@ -150,7 +150,7 @@ class Run:
         rows = engine.rows(columns)
         pairs = {name: list(zip(of.groups.tolist(), of.keys, strict=True)) for name, of in rows.items()}
         own = {name: engine.unpack(name, [self.blobs[name].get(pair) for pair in pairs[name]]) for name in rows}
-        others = {kind.name: engine.merge(kind.name, self.elsewhere(kind.name, pairs[kind.name])) for kind in self.shared()}
+        others = {kind.name: engine.merge(kind.name, self.replicas(kind.name, pairs[kind.name])) for kind in self.shared()}
         commits = np.array([self.steps[g] + 1 for g in groups], np.int64) if self.numbered else None
         result = engine.fold(columns, rows, own, others, commits)
         for name, of_kind in pairs.items():
@@ -163,8 +163,8 @@ class Run:
     def shared(self) -> Iterator[EntityKind]:
         return (kind for kind in self.engine.kinds if kind.shared)
 
-    def elsewhere(self, kind: str, pairs: Sequence[tuple[int, bytes]]) -> list[list[bytes]]:
-        """What other groups hold of each entity."""
+    def replicas(self, kind: str, pairs: Sequence[tuple[int, bytes]]) -> list[list[bytes]]:
+        """Return the other groups' replicas of each entity."""
         held = self.blobs[kind]
         return [[held[g, key] for g in range(self.groups) if g != group and (g, key) in held] for group, key in pairs]
 
@@ -175,7 +175,7 @@ class Run:
         return {pair: self.engine.describe(kind, blob) for pair, blob in self.blobs[kind].items()}
 
     def merged(self, kind: str) -> dict[bytes, dict[str, Any]]:
-        """All groups' replicas of every entity, merged, as `describe` tells it."""
+        """Return all groups' replicas of every entity, merged, as `describe` shows them."""
         replicas: dict[bytes, list[bytes]] = {}
         for (_, key), blob in self.blobs[kind].items():
             replicas.setdefault(key, []).append(blob)

@@ -96,7 +96,13 @@ def _measures_of(entity: str) -> list[Measure]:
 
 _WORDS: Final = {"1m": 1, "10m": 2, "1h": 1, "1d": 3, "7d": 16, "30d": 2}  # one size a window: features share their sets
 _CELLS: Final = {"hour": 24, "weekday": 7, "category": 2, "item": 3, "scene": 4}
-_MUCH: Final = 1e15
+MUCH: Final = 1e15
+
+
+def feature(name: str, entity: str, how: Aggregation, **words: Any) -> Feature:
+    """A feature of that name; its prose is a letter, its bound beyond every value."""
+    words = {"meaning": "m", "reason": "r", "unit": "u", "high": MUCH, **words}
+    return Feature(name=name, entity=entity, aggregation=how, **words)
 
 
 class _Rotation:
@@ -113,7 +119,7 @@ class _Rotation:
     def feature(self, entity: str, how: Aggregation, **words: Any) -> Feature:
         self.made += 1
         words.setdefault("default", -float(self.made))  # each its own, where the definition leaves it free
-        return Feature(f"{entity}_{how}_{self.made}", "m", "r", entity, how, "u", _MUCH, low=-_MUCH, **words)
+        return feature(f"{entity}_{how}_{self.made}", entity, how, low=-MUCH, **words)
 
     def windowed(self, entity: str, how: Aggregation, **words: Any) -> Feature:
         return self.feature(entity, how, window=self.next(how, "window", WINDOWS).name, **words)
@@ -125,8 +131,8 @@ class _Rotation:
         measure = self.any_of(entity, how, lambda m: m.is_number and m.field not in _TWO_VALUED)
         return self.feature(entity, how, measure=measure, **words)
 
-    def any_of(self, entity: str, how: Aggregation, wanted: Callable[[Measure], bool]) -> str:
-        return self.next(how, "measure", [m.name for m in _measures_of(entity) if wanted(m)])
+    def any_of(self, entity: str, how: Aggregation, accept: Callable[[Measure], bool]) -> str:
+        return self.next(how, "measure", [m.name for m in _measures_of(entity) if accept(m)])
 
     def code(self, entity: str, how: Aggregation) -> str:
         return self.any_of(entity, how, lambda m: not m.is_number)

@@ -176,7 +176,7 @@ def test_a_refused_catalogue_names_every_problem_at_once() -> None:
 
 
 def test_a_catalogue_of_one_feature_or_of_none_works() -> None:
-    age = Feature("age", "m", "r", "user", "age", "seconds", 1e9)
+    age = Feature(name="age", meaning="m", reason="r", entity="user", aggregation="age", unit="seconds", high=1e9)
     for features in ((age,), ()):
         small = replace(CATALOGUE, kinds=CATALOGUE.kinds[:1], features=features, measures=(), windows=())
         FeatureEngine(small, allowed_lateness_ms=0).warm()
@@ -213,7 +213,7 @@ def test_the_prose_of_the_shipped_catalogue_is_ascii_and_complete() -> None:
             assert "|" not in text  # it would break the table
 
 
-def test_the_page_is_what_the_catalogue_generates() -> None:
+def test_the_page_is_generated_from_the_catalogue() -> None:
     assert PAGE.read_text(encoding="utf-8") == features_markdown(CATALOGUE)
 
 

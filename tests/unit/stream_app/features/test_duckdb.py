@@ -1,4 +1,4 @@
-"""DuckDB computes features of card transactions by SQL, straight from the rows, and they agree with the engine to the tile.
+"""Features of card transactions by DuckDB's SQL over the rows agree with the engine to the tile.
 
 The windows are spelled out once more here: length and tile in ms, `floor((t - length) / tile) * tile <= time`, of transactions
 before this one. Counts, sums, extremes, times and small distinct counts agree to the last bit of float32; what is divided within
@@ -175,12 +175,12 @@ def by_sql(rows: Sequence[Transaction], folder: Path) -> dict[str, list[tuple[fl
     table = folder / "transactions.csv"
     with table.open("w", newline="") as file:
         csv.writer(file).writerows((number, *row) for number, row in enumerate(rows))
-    found: dict[str, list[tuple[float, bool]]] = {}
+    actual: dict[str, list[tuple[float, bool]]] = {}
     with duckdb.connect(config={"threads": 1}) as database:
         columns = "{'seq': 'BIGINT', 't': 'BIGINT', 'customer': 'BIGINT', 'terminal': 'BIGINT', 'cents': 'BIGINT'}"
         database.execute(f"CREATE TABLE rows AS FROM read_csv('{table}', header = false, columns = {columns})")
-        wanted = sorted(FEATURES.items(), key=lambda item: item[1][:2])
-        for (key, window), group in groupby(wanted, key=lambda item: item[1][:2]):
+        by_window = sorted(FEATURES.items(), key=lambda item: item[1][:2])
+        for (key, window), group in groupby(by_window, key=lambda item: item[1][:2]):
             features = list(group)
             many = ", ".join(
                 f"count(DISTINCT {what}) OVER (PARTITION BY {key}, t // {WINDOWS[w][1]}) AS {what}s_{w}"
@@ -194,8 +194,8 @@ def by_sql(rows: Sequence[Transaction], folder: Path) -> dict[str, list[tuple[fl
                 "GROUP BY e.seq, e.t, e.cents ORDER BY e.seq"
             ).fetchall()
             for place, (name, _) in enumerate(features):
-                found[name] = [(row[2 * place], row[2 * place + 1] is not False) for row in result]
-    return found
+                actual[name] = [(row[2 * place], row[2 * place + 1] is not False) for row in result]
+    return actual
 
 
 def compare(rows: Sequence[Transaction], folder: Path) -> None:
@@ -203,11 +203,11 @@ def compare(rows: Sequence[Transaction], folder: Path) -> None:
     assert len(FEATURES) >= 20
     for name, of in FEATURES.items():
         assert len(engine[name]) == len(sql[name]) == len(rows)
-        pairs = [(found, value) for found, (value, small) in zip(engine[name], sql[name], strict=True) if small]
-        assert len(pairs) > len(rows) / 4, f"{name} is small too seldom to tell"
-        found, wanted = (np.array(side, np.float32) for side in zip(*pairs, strict=True))
-        np.testing.assert_allclose(found, wanted, rtol=of.rtol, atol=of.atol, err_msg=name)
-        assert name in ("user_seconds_since_cart",) or len(set(found.tolist())) > 1, f"{name} is always the same"
+        pairs = [(read, value) for read, (value, small) in zip(engine[name], sql[name], strict=True) if small]
+        assert len(pairs) > len(rows) / 4, f"{name} is small too seldom for a comparison"
+        actual, expected = (np.array(side, np.float32) for side in zip(*pairs, strict=True))
+        np.testing.assert_allclose(actual, expected, rtol=of.rtol, atol=of.atol, err_msg=name)
+        assert name in ("user_seconds_since_cart",) or len(set(actual.tolist())) > 1, f"{name} is always the same"
 
 
 def test_generated_card_transactions_agree_with_sql(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The fold against the oracle over both catalogues, and against itself cut into other batches, orders and groups."""
+"""The fold against the oracle over both catalogues, and against itself in other batches, orders and groups."""
 
 from __future__ import annotations
 
@@ -44,9 +44,7 @@ checked = settings(deadline=None, max_examples=60)
     groups=st.integers(1, 3),
     lateness=st.sampled_from([0, LATENESS_MS, ALL_ORDERS_MS]),
 )
-def test_every_event_reads_what_the_oracle_reads_and_leaves_the_state_it_leaves(
-    which: str, log: list[Event], size: int, groups: int, lateness: int
-) -> None:
+def test_features_and_state_equal_the_oracles(which: str, log: list[Event], size: int, groups: int, lateness: int) -> None:
     run_both(CATALOGUES[which], log, size=size, groups=groups, lateness_ms=lateness)
 
 
@@ -58,9 +56,9 @@ def test_batches_of_one_of_seven_and_all_at_once_give_identical_tensors_and_blob
     expected = tensors(whole.batches(log, len(log)))
     for size in (1, 7):
         run = new_run(catalogue=CATALOGUES[which], numbered=False)
-        found = tensors(run.batches(log, size))
+        actual = tensors(run.batches(log, size))
         for name, tensor in expected.items():
-            np.testing.assert_array_equal(found[name], tensor, err_msg=name)
+            np.testing.assert_array_equal(actual[name], tensor, err_msg=name)
         assert run.blobs == whole.blobs
 
 
@@ -93,16 +91,16 @@ def test_replicas_of_several_groups_merge_to_the_state_of_one(which: str, log: l
         keys = list(single)
         replicas = [[blob for (_, of), blob in several.blobs[kind.name].items() if of == key] for key in keys]
         replicas = [data.draw(st.permutations(of_one)) for of_one in replicas]
-        found = several.engine.read_features(kind.name, several.engine.merge(kind.name, replicas), at)
-        wanted = one.engine.read_features(kind.name, [one.blobs[kind.name][0, key] for key in keys], at)
-        assert found[0] == wanted[0]
-        np.testing.assert_array_equal(found[1], wanted[1])
+        actual = several.engine.read_features(kind.name, several.engine.merge(kind.name, replicas), at)
+        expected = one.engine.read_features(kind.name, [one.blobs[kind.name][0, key] for key in keys], at)
+        assert actual[0] == expected[0]
+        np.testing.assert_array_equal(actual[1], expected[1])
 
 
 @both_catalogues
 @checked
 @given(log=logs(), at=TIMES)
-def test_reading_without_an_event_gives_what_an_event_without_values_would_read(which: str, log: list[Event], at: int) -> None:
+def test_reading_without_an_event_equals_an_event_without_values(which: str, log: list[Event], at: int) -> None:
     run, oracle = new_run(lateness_ms=ALL_ORDERS_MS, catalogue=CATALOGUES[which]), Oracle(CATALOGUES[which], ALL_ORDERS_MS, KEY)
     run.batches(log, 9)
     for event in log:
@@ -295,7 +293,7 @@ def test_a_duplicate_with_other_content_changes_nothing_of_the_entities_it_names
     assert run.blobs == before
 
 
-def test_an_engine_of_the_same_catalogue_gives_the_same_state_whatever_its_lateness() -> None:
+def test_an_engine_of_the_same_catalogue_gives_the_same_state_for_any_lateness() -> None:
     log: list[Event] = [view(NOON + n) for n in range(5)]
     runs = [Run(engine_of(EVERYTHING, lateness)) for lateness in (0, DAY_MS)]
     for run in runs:

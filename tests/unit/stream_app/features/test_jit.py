@@ -1,4 +1,4 @@
-"""Compiled code is kept under the name of its sources, and a worker that is warm compiles nothing more."""
+"""Compiled code is cached under a hash of its sources, and a warm worker compiles nothing."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from stream_app.features.engine import FeatureEngine
 
 def signatures():
     parts = {"blob": blob, "columns": columns, "fold": fold, "text": text, "tiles": tiles}
-    found = {f"{part}.{n}": f for part, module in parts.items() for n, f in vars(module).items()}
-    return {name: len(function.signatures) for name, function in found.items() if hasattr(function, "signatures")}
+    actual = {f"{part}.{n}": f for part, module in parts.items() for n, f in vars(module).items()}
+    return {name: len(function.signatures) for name, function in actual.items() if hasattr(function, "signatures")}
 
 engine = FeatureEngine(CATALOGUE, allowed_lateness_ms=1_000)
 engine.warm()
@@ -78,7 +78,7 @@ def test_a_change_of_any_source_changes_the_folder(tmp_path: Path, monkeypatch: 
     (tmp_path / "inner" / "part.py").write_text("b = 2\n")
     second = jit.cache_folder()
     assert second != first
-    assert not first.exists(), "what nobody can use any more is removed"
+    assert not first.exists(), "code of older sources is removed"
 
 
 def test_where_nothing_can_be_written_beside_the_sources_another_place_is_taken(

@@ -1,4 +1,4 @@
-"""Replicas of other groups: which are read, what a sample of them is taken for, and what they may not do."""
+"""Replicas of other groups: reads, scaling of a sample, and limits."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def expected_sample(described: dict[str, Any], held: int, asked: int) -> dict[st
 
 @checked
 @given(log=logs(), asked=st.integers(1, 3), more=st.integers(0, 300))
-def test_what_adds_up_in_a_sample_of_replicas_grows_to_all_of_them(log: list[Event], asked: int, more: int) -> None:
+def test_sums_of_a_sample_of_replicas_are_scaled_to_all(log: list[Event], asked: int, more: int) -> None:
     run = new_run(lateness_ms=ALL_ORDERS_MS, catalogue=EVERYTHING, groups=3)
     run.batches(log, 9)
     for kind in ("device", "item", "query"):

@@ -1,4 +1,4 @@
-"""What a window covers, said of the events themselves and not of the slots that are kept; and what one wrong clock does to it."""
+"""The events that a window covers, stated without slots; and the effect of a wrong clock."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from stream_app.decision.rules import SHIPPED_RULES, RuleSet
 from stream_app.errors import InvalidEventError
 from stream_app.events import Click, Order, OrderLine
 from stream_app.features.catalog import CATALOGUE
-from stream_app.features.declarations import MOST_SLOTS, Catalogue, Feature, Window
+from stream_app.features.declarations import MAX_SLOTS, Catalogue, Window
 from tests.unit.stream_app.features.cases import ALL_ORDERS_MS, EDGES, LATENESS_MS, NOON, new_run
-from tests.unit.stream_app.features.catalogue_for_tests import EVERYTHING, KINDS, MEASURES
+from tests.unit.stream_app.features.catalogue_for_tests import EVERYTHING, KINDS, MEASURES, feature
 
 SKEW_MS = FeaturesSettings().future_skew_ms
 WINDOWS = {f"{what} {w.name}": w for what, of in (("shipped", CATALOGUE), ("tested", EVERYTHING)) for w in of.windows}
@@ -26,8 +26,7 @@ WINDOWS = {f"{what} {w.name}": w for what, of in (("shipped", CATALOGUE), ("test
 def counting(window: Window) -> Catalogue:
     """How many events a user and a device had in one window."""
     features = [
-        Feature(f"{entity}_count", "m", "r", entity, "count", "u", 1e9, measure="events", window=window.name)
-        for entity in ("user", "device")
+        feature(f"{entity}_count", entity, "count", measure="events", window=window.name) for entity in ("user", "device")
     ]
     return Catalogue(KINDS, (window,), MEASURES, tuple(features))
 
@@ -39,16 +38,16 @@ def view(at: int, event_id: str) -> Click:
 @st.composite
 def times(draw: st.DrawFn, window: Window) -> list[int]:
     """Event times in order of arrival, each at most `spare_tiles` tiles behind the newest before it."""
-    tile, found = window.tile_ms, [NOON + draw(st.sampled_from([0, 1, -1]))]
+    tile, actual = window.tile_ms, [NOON + draw(st.sampled_from([0, 1, -1]))]
     near = st.sampled_from([-1, 0, 1, *EDGES])
     for _ in range(draw(st.integers(0, 30))):
-        newest = max(found)
+        newest = max(actual)
         first = (newest // tile - window.spare_tiles) * tile
         ahead = newest + draw(st.sampled_from([0, tile, window.length_ms, window.length_ms + tile * window.slots]))
         at = draw(st.one_of(st.integers(first, ahead), st.integers(first, newest), st.just(newest + draw(near))))
         edge = draw(st.sampled_from([None, None, 0, -1, 1]))
-        found.append(max(first, at if edge is None else at // tile * tile + edge))
-    return found
+        actual.append(max(first, at if edge is None else at // tile * tile + edge))
+    return actual
 
 
 @pytest.mark.parametrize("which", WINDOWS)
@@ -108,17 +107,17 @@ def orders_of_a_card_tester(start_ms: int, ahead_ms: int | None, before: int) ->
 def test_one_event_from_the_future_hides_no_order_and_keeps_no_rule_quiet(off_ms: int, before: int) -> None:
     clean, fires = orders_of_a_card_tester(NOON + off_ms, None, 0)
     assert fires
-    found, fires = orders_of_a_card_tester(NOON + off_ms, SKEW_MS, before)
-    assert (found["user_orders_1h"], found["user_orders_10m"]) == (11.0, 11.0)
-    assert found == clean
+    actual, fires = orders_of_a_card_tester(NOON + off_ms, SKEW_MS, before)
+    assert (actual["user_orders_1h"], actual["user_orders_10m"]) == (11.0, 11.0)
+    assert actual == clean
     assert fires
 
 
 def test_far_from_the_truth_windows_are_not_whole_which_is_why_the_setting_is_small() -> None:
     clean, _ = orders_of_a_card_tester(NOON, None, 0)
-    found, fires = orders_of_a_card_tester(NOON, 23 * 3_600_000, 0)
-    assert (found["user_orders_1h"], clean["user_orders_1h"], fires) == (0.0, 11.0, False)
+    actual, fires = orders_of_a_card_tester(NOON, 23 * 3_600_000, 0)
+    assert (actual["user_orders_1h"], clean["user_orders_1h"], fires) == (0.0, 11.0, False)
 
 
 def test_the_shipped_windows_fit_the_word_of_bits() -> None:
-    assert max(w.slots for w in CATALOGUE.windows) <= MOST_SLOTS
+    assert max(w.slots for w in CATALOGUE.windows) <= MAX_SLOTS

@@ -1,7 +1,7 @@
-"""What every aggregation must do, whatever it computes: agree with the oracle, and merge as a monoid does.
+"""Laws of every aggregation: it agrees with the oracle and merges as a monoid.
 
-Replicas cannot be merged twice (what is merged is only read), so that a merge is associative shows in reading: own state with the
-others' beside it, in every division, gives what all of them merged give.
+Replicas cannot be merged twice (merged rows are only read), so associativity shows in reads: own state beside the others', in
+every division, reads like all of them merged.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from stream_app.features.declarations import Aggregation, Catalogue, Feature
 from stream_app.features.engine import FeatureEngine
 from tests.unit.stream_app.features.agreement import run_both
 from tests.unit.stream_app.features.cases import ALL_ORDERS_MS, EDGES, NOON, USERS, Run, engine_of, event_of
-from tests.unit.stream_app.features.catalogue_for_tests import KINDS, WINDOWS, catalogue_of
+from tests.unit.stream_app.features.catalogue_for_tests import KINDS, MUCH, WINDOWS, catalogue_of, feature
 
 checked = settings(deadline=None, max_examples=40)
-MUCH = 1e15
 USER_AND_DEVICE = KINDS[0], KINDS[2]
 
 
@@ -38,7 +37,7 @@ def declared(
                 of = {"window": window.name} if window else {}
                 name, default = f"{entity}_{len(features)}", words.get("default", -1.0)
                 bounds = {"low": -MUCH, "high": MUCH, "default": default}
-                features.append(Feature(name, "m", "r", entity, how, "u", **{**bounds, **of, **words}))
+                features.append(feature(name, entity, how, **{**bounds, **of, **words}))
     return catalogue_of(*features, kinds=USER_AND_DEVICE)
 
 
@@ -121,5 +120,4 @@ def values(catalogue: Catalogue, log: Sequence[Event], size: int = 1) -> dict[st
 def single(how: Aggregation, log: Sequence[Event], **words: Any) -> list[float]:
     """One feature of the user over a log."""
     words = {"high": MUCH, "low": -MUCH, "default": -1.0, **words}
-    feature = Feature("f", "m", "r", "user", how, "u", **words)
-    return values(catalogue_of(feature, kinds=KINDS[:1]), log)["f"]
+    return values(catalogue_of(feature("f", "user", how, **words), kinds=KINDS[:1]), log)["f"]

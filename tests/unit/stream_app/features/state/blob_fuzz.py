@@ -1,4 +1,4 @@
-"""Decodes damaged blobs for test_blob.py, with numba's bounds checks compiled in; the last line says what happened, as JSON.
+"""Decodes damaged blobs for test_blob.py, with numba's bounds checks compiled in; the last line is the outcome as JSON.
 
 The blobs come in a file (kind -> list of hex), so that of all the engine only the decoder has to be compiled again.
 """

@@ -1,4 +1,4 @@
-"""State that another catalogue wrote: what both have keeps its values, what is new is empty, nothing else is lost."""
+"""State of another catalogue: common parts keep their values, new parts are empty, nothing else is lost."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from stream_app.events import Event
 from stream_app.features.declarations import Catalogue, Feature
 from tests.unit.stream_app.features.agreement import check_features
 from tests.unit.stream_app.features.cases import ALL_ORDERS_MS, KEY, NOON, Run, engine_of, event_of, group_of, logs, new_run
-from tests.unit.stream_app.features.catalogue_for_tests import EVERYTHING, HOUR, MINUTE
+from tests.unit.stream_app.features.catalogue_for_tests import EVERYTHING, HOUR, MINUTE, feature
 from verification.oracle.facts import facts_of
 from verification.oracle.replay import Oracle
 from verification.oracle.state import rings_of
 
 checked = settings(deadline=None, max_examples=8)
 A = EVERYTHING
-MUCH = 1e15
 
 
 def features_where(keep: Callable[[Feature], bool]) -> Catalogue:
@@ -48,7 +47,7 @@ def with_first_kind(keep: Callable[[Feature], bool], **changes: Any) -> Catalogu
 
 def more() -> Catalogue:
     new = [
-        Feature(f"new_{e}_{how}", "m", "r", e, how, "u", MUCH, **words)  # type: ignore[arg-type]
+        feature(f"new_{e}_{how}", e, how, **words)  # type: ignore[arg-type]
         for e in ("user", "device", "category")
         for how, words in (
             ("sum", {"measure": "lines", "window": "10m"}),
@@ -111,26 +110,26 @@ def meanings(catalogue: Catalogue, kind: str) -> dict[Part, tuple[str, str]]:
         w = catalogue.window(name)
         return w.length_ms, w.tile_ms, w.spare_tiles
 
-    found: dict[Part, tuple[str, str]] = {}
+    actual: dict[Part, tuple[str, str]] = {}
     of_kind = catalogue.kind(kind)
     for f in (f for f in catalogue.features if f.entity == kind):
         for op, m, w in rings_of(f):
-            found[op, measure(m), window(w)] = "tiles", f"{op} {m}/{w}"
+            actual[op, measure(m), window(w)] = "tiles", f"{op} {m}/{w}"
         if f.aggregation == "distinct":
-            found["set", f.words, measure(f.measure), window(f.window)] = "distinct", f"{f.measure}/{f.window}"
+            actual["set", f.words, measure(f.measure), window(f.window)] = "distinct", f"{f.measure}/{f.window}"
         if f.cells:
-            found["histogram", f.cells, measure(f.measure)] = "histograms", f.measure
+            actual["histogram", f.cells, measure(f.measure)] = "histograms", f.measure
         if f.measure and f.aggregation in ("last", "changed", "recency"):
-            found["last", measure(f.measure)] = "last", f.measure
+            actual["last", measure(f.measure)] = "last", f.measure
         if f.aggregation in ("session_sum", "session_rate"):
             for m in filter(None, (f.measure, f.per)):
-                found["session", of_kind.session_gap_ms, measure(m)] = "session", m
+                actual["session", of_kind.session_gap_ms, measure(m)] = "session", m
     if of_kind.session_gap_ms:
-        found["session", of_kind.session_gap_ms] = "session", ""
+        actual["session", of_kind.session_gap_ms] = "session", ""
     if of_kind.sequence:
-        found["sequence",] = "sequence", ""
-        found["queries",] = "queries", ""
-    return found
+        actual["sequence",] = "sequence", ""
+        actual["queries",] = "queries", ""
+    return actual
 
 
 def value_of(described: dict[str, Any], where: str, name: str) -> Any:
@@ -144,7 +143,7 @@ def value_of(described: dict[str, Any], where: str, name: str) -> Any:
 
 
 def migrated(run: Run, catalogue: Catalogue) -> Run:
-    """The same store under another catalogue, whose engine was told what the store holds."""
+    """The same store under another catalogue, whose engine has the store's layouts."""
     engine = engine_of(catalogue, ALL_ORDERS_MS)
     engine.learn_layouts(run.engine.layout_records())
     kinds = {kind.name for kind in engine.kinds}
@@ -171,18 +170,18 @@ def test_parts_of_both_catalogues_keep_their_values_and_new_ones_are_empty(chang
         was, parts = before.pop((kind, pair)), meanings(A, kind)
         assert (described["newest_ms"], described["first_ms"]) == (was["newest_ms"], was["first_ms"])
         for meaning, (where, name) in meanings(b, kind).items():
-            found = value_of(described, where, name)
+            actual = value_of(described, where, name)
             if meaning in parts:
-                assert (found or None) == (value_of(was, *parts[meaning]) or None), (kind, meaning)
+                assert (actual or None) == (value_of(was, *parts[meaning]) or None), (kind, meaning)
             else:
-                assert not found, (kind, meaning)
+                assert not actual, (kind, meaning)
     assert {kind for kind, _ in before} <= {k.name for k in A.kinds} - {k.name for k in b.kinds}
 
 
 @changes
 @checked
 @given(log=logs())
-def test_what_was_migrated_is_packed_in_the_new_layout_and_stays_what_it_is(change: str, log: list[Event]) -> None:
+def test_migrated_state_is_packed_in_the_new_layout_unchanged(change: str, log: list[Event]) -> None:
     old = new_run(lateness_ms=ALL_ORDERS_MS, catalogue=A)
     old.batches(log, 9)
     new = migrated(old, CHANGES[change]())
@@ -243,16 +242,16 @@ def test_replicas_of_two_catalogues_merge(log: list[Event], data: st.DataObject)
         for key in {key for _, key in new.blobs[kind]}:
             held = [(g, data.draw(st.booleans())) for g, of in new.blobs[kind] if of == key]
             mixed = [(old if is_old else new).blobs[kind][g, key] for g, is_old in held]
-            found = engine.describe_others(kind, engine.merge(kind, [mixed]), 0)
-            wanted = new.merged(kind)[key]
+            actual = engine.describe_others(kind, engine.merge(kind, [mixed]), 0)
+            expected = new.merged(kind)[key]
             for meaning in meanings(A, kind):
                 where, name = meanings(b, kind)[meaning]
-                assert value_of(found, where, name) == value_of(wanted, where, name), meaning
+                assert value_of(actual, where, name) == value_of(expected, where, name), meaning
 
 
 @checked
 @given(log=logs(max_size=10))
-def test_two_migrations_one_after_the_other_keep_what_all_three_have(log: list[Event]) -> None:
+def test_two_migrations_keep_the_parts_that_all_three_have(log: list[Event]) -> None:
     between, last = CHANGES["no features over a day"](), more()
     run = new_run(lateness_ms=ALL_ORDERS_MS, catalogue=A)
     run.batches(log, 9)
@@ -263,11 +262,11 @@ def test_two_migrations_one_after_the_other_keep_what_all_three_have(log: list[E
         run.blobs[kind][pair] = run.engine.pack(kind, run.engine.unpack(kind, [run.blobs[kind][pair]]))[0]
     run = migrated(run, last)
     for kind, pair, described in states(run):
-        kept = meanings(between, kind).keys() & meanings(A, kind).keys()
-        for meaning in kept:
+        common = meanings(between, kind).keys() & meanings(A, kind).keys()
+        for meaning in common:
             where, name = meanings(A, kind)[meaning]
             assert value_of(described, where, name) == value_of(before[kind, pair], where, name)
-        for meaning in meanings(last, kind).keys() - kept:
+        for meaning in meanings(last, kind).keys() - common:
             where, name = meanings(last, kind)[meaning]
             assert not value_of(described, where, name)
 
@@ -284,7 +283,7 @@ def test_a_layout_that_nobody_described_is_refused() -> None:
         stranger.merge("category", [[blob]])
 
 
-def test_a_description_that_is_none_is_refused() -> None:
+def test_an_invalid_description_is_refused() -> None:
     engine = engine_of(A, ALL_ORDERS_MS + 2)
     for text in ("", "{}", '{"kind": 5}', "nonsense"):
         with pytest.raises(ContractError, match="Operator action"):

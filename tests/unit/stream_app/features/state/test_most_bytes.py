@@ -1,4 +1,4 @@
-"""The size of a blob that docs/features.md promises: what an entity to which everything happens comes to."""
+"""The bound of a blob's size in docs/features.md, against entities with every kind of event."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def hot_log() -> list[Event]:
             amount = numbers.randrange(1, 10**11) / 100
             log.append(Order(**who, **cards, lines=[line, line], amount=amount, currency="EUR"))  # type: ignore[arg-type]
         else:
-            shown = {"item": f"i{n}", "category": f"c{n}", "price": line.unit_price, "dwell_ms": 86_000_000, "position": 999}
-            log.append(Click(**who, **shown, action=numbers.choice(("view", "click", "cart", "favourite"))))  # type: ignore[arg-type]
+            seen = {"item": f"i{n}", "category": f"c{n}", "price": line.unit_price, "dwell_ms": 86_000_000, "position": 999}
+            log.append(Click(**who, **seen, action=numbers.choice(("view", "click", "cart", "favourite"))))  # type: ignore[arg-type]
     return log
 
 

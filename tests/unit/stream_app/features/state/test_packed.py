@@ -1,4 +1,4 @@
-"""Packed states in one area of bytes: against a dictionary."""
+"""Packed states against a dictionary."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def keys_of(numbers: list[int], width: int) -> list[bytes]:
 
 @settings(deadline=None)
 @given(steps=STEPS, width=st.sampled_from([16, 24]))
-def test_what_is_kept_is_what_a_dictionary_keeps(steps: list[tuple[str, list[int], int]], width: int) -> None:
+def test_packed_states_equal_a_dictionary(steps: list[tuple[str, list[int], int]], width: int) -> None:
     states = PackedStates()
     expected: dict[bytes, tuple[bytes, int]] = {}
     for step, (what, numbers, size) in enumerate(steps):
@@ -32,16 +32,16 @@ def test_what_is_kept_is_what_a_dictionary_keeps(steps: list[tuple[str, list[int
             states.put(words, Blobs.of(blobs), np.array(newest, np.int64))
             expected.update(zip(keys, zip(blobs, newest, strict=True), strict=True))
         elif what == "take":
-            there, found = states.take(words)
+            there, actual = states.take(words)
             assert [keys[number] for number in there.tolist()] == [key for key in keys if key in expected]
-            assert list(found) == [expected.pop(key)[0] for key in keys if key in expected]
+            assert list(actual) == [expected.pop(key)[0] for key in keys if key in expected]
         elif what == "drop":
             states.drop(words)
             for key in keys:
                 expected.pop(key, None)
         else:
             states.forget(size // 30)
-            expected = {key: kept for key, kept in expected.items() if kept[1] >= size // 30}
+            expected = {key: stored for key, stored in expected.items() if stored[1] >= size // 30}
         assert len(states) == len(expected)
         assert sorted(states.keys()) == sorted(expected)
         if expected:

@@ -1,0 +1,1 @@
+"""Aggregations over a user's last interactions."""

@@ -1,0 +1,1 @@
+"""Aggregations over an entity's current session."""

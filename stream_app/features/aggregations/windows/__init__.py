@@ -1,0 +1,1 @@
+"""Aggregations over the tiles of a window."""
