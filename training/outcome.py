@@ -13,7 +13,7 @@ from training.data.dataset import Dataset
 from training.evaluation.evaluate import Evaluation, choose_threshold, judge
 from training.evaluation.protocol import EvaluationProtocol, protocol_named
 from training.fit.ensemble import together
-from training.fit.loop import Trained, train
+from training.fit.loop import TrainedNetwork, train
 from training.report.console import TrainingConsole
 
 __all__ = ["TrainingOutcome", "checkpoint_of", "outcome_of", "place_of", "rule_of"]
@@ -31,7 +31,7 @@ class TrainingOutcome:
         threshold: of fraud alerts; None where fraud is not asked.
     """
 
-    trained: list[Trained]
+    trained: list[TrainedNetwork]
     judgement: Evaluation
     threshold: float | None
 

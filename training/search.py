@@ -25,7 +25,8 @@ from training.evaluation.metrics import higher_is_better
 from training.fit.checks import check_dataset
 from training.fit.distillation import with_teacher
 from training.fit.distributed import refuse_torchrun
-from training.fit.loop import EpochReport, TrainingEvents, train
+from training.fit.loop import train
+from training.fit.progress import EpochReport, TrainingCallbacks
 from training.fit.resume import check_same
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def _reached(trial: optuna.Trial, dataset: Dataset, config: TrainingConfig) -> f
             raise optuna.TrialPruned
 
     try:
-        train(dataset, tried, None, TrainingEvents(epoch=told))
+        train(dataset, tried, None, TrainingCallbacks(epoch=told))
     except ContractError as diverged:  # the data have been checked: it is these values that do not do
         raise optuna.TrialPruned from diverged
     return reached[-1]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -33,49 +32,21 @@ from training.fit.batch_losses import BatchLosses
 from training.fit.checks import check_dataset, check_losses, check_reached
 from training.fit.distillation import with_teacher
 from training.fit.distributed import Group, joined
+from training.fit.progress import EpochReport, TrainingCallbacks
 from training.fit.resume import ALL_RANKS, WEIGHTS, check_same, load_state, save_state, seed_step
 from training.fit.schedule import learning_rate, optimiser_for
 from training.fit.spectral import start_items
 from training.fit.stopping import EarlyStopping
 from training.fit.tensorboard import TensorBoardLog
 
-__all__ = ["EpochReport", "Trained", "TrainingEvents", "train"]
+__all__ = ["TrainedNetwork", "train"]
 
 HISTORY_FILE: Final = "history.json"
 CONFIG_FILE: Final = "config.json"
 
 
 @dataclass(frozen=True)
-class EpochReport:
-    """One pass over the training range.
-
-    Attributes:
-        epoch: its number, from 1.
-        steps: done since the beginning.
-        train: mean loss of each task over the epoch's steps.
-        validation: mean loss of each task on the validation range.
-        metrics: task -> metric -> value on the validation range; empty unless they decide when to stop.
-        weights: of each task's loss, by the balance, at the end.
-        conflict: "a|b" -> mean cosine of the two tasks' gradients on the shared parameters, over the steps that were measured.
-        seconds: that it took, validation included.
-        ms_per_step: mean milliseconds of a training step, validation and saving excluded.
-        best: whether its weights are the best so far.
-    """
-
-    epoch: int
-    steps: int
-    train: dict[str, float]
-    validation: dict[str, float]
-    metrics: dict[str, dict[str, float]]
-    weights: dict[str, float]
-    conflict: dict[str, float]
-    seconds: float
-    ms_per_step: float
-    best: bool
-
-
-@dataclass(frozen=True)
-class Trained:
+class TrainedNetwork:
     """What a training ends with.
 
     Attributes:
@@ -89,27 +60,14 @@ class Trained:
     history: list[EpochReport]
 
 
-@dataclass(frozen=True)
-class TrainingEvents:
-    """What is told while a training runs, in the leading process only.
-
-    Attributes:
-        step: (steps done, steps at most) after each step.
-        epoch: after each epoch.
-    """
-
-    step: Callable[[int, int], None] = lambda done, steps: None
-    epoch: Callable[[EpochReport], None] = lambda report: None
-
-
 def train(
     dataset: Dataset,
     config: TrainingConfig,
     run_folder: Path | None = None,
-    events: TrainingEvents | None = None,
+    events: TrainingCallbacks | None = None,
     *,
     resume: bool = False,
-) -> Trained:
+) -> TrainedNetwork:
     """Train a network. The test range is not touched.
 
     Args:
@@ -130,7 +88,7 @@ def train(
         run = _Run(dataset, config, tasks, group, run_folder)
         if resume:
             run.restore()
-        return run.to_the_end(events or TrainingEvents())
+        return run.to_the_end(events or TrainingCallbacks())
 
 
 @dataclass
@@ -177,7 +135,7 @@ class _Run:
         self._sums = torch.zeros(len(tasks), dtype=torch.float64, device=group.device)  # (T,) of the losses in the epoch
         self._saved_s = time.monotonic()
 
-    def to_the_end(self, events: TrainingEvents) -> Trained:
+    def to_the_end(self, events: TrainingCallbacks) -> TrainedNetwork:
         """Train from where it is."""
         steps = self._options.epochs * self._per_epoch
         begun = self._at.epoch + self._at.step > 0
@@ -203,7 +161,7 @@ class _Run:
             board.close()
         check_reached(self._tasks, self._at.history)
         self._network.load_state_dict(self._best)
-        return Trained(self._network.cpu().eval(), self._tasks, [EpochReport(**report) for report in self._at.history])
+        return TrainedNetwork(self._network.cpu().eval(), self._tasks, [EpochReport(**report) for report in self._at.history])
 
     def _timed_step(self, rows: NDArray[np.int64], steps: int) -> None:
         began_s = time.monotonic()

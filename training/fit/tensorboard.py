@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from training.fit.loop import EpochReport
+from training.fit.progress import EpochReport
 
 __all__ = ["TensorBoardLog"]
 

@@ -10,7 +10,7 @@ import click
 from model.tasks import Task
 from stream_app.reporting.progress import Reporter
 from training.evaluation.baselines import ways_of
-from training.fit.loop import EpochReport, TrainingEvents
+from training.fit.progress import EpochReport, TrainingCallbacks
 
 __all__ = ["TrainingConsole"]
 
@@ -31,13 +31,13 @@ class TrainingConsole:
             click.echo(sentence, err=True)
 
     @contextmanager
-    def training(self, title: str) -> Iterator[TrainingEvents]:
+    def training(self, title: str) -> Iterator[TrainingCallbacks]:
         """Show the progress of its steps, and a line for each epoch, while the block runs."""
         if self._quiet:
-            yield TrainingEvents()
+            yield TrainingCallbacks()
             return
         with Reporter() as reporter:
-            yield TrainingEvents(
+            yield TrainingCallbacks(
                 step=lambda done, steps: reporter.at(title, done, steps, "steps"),
                 epoch=lambda report: reporter.say(_line(report)),
             )

@@ -12,7 +12,7 @@ from training.artifact import FinishedTraining, write_artifact
 from training.data.dataset import SPLITS, UNKNOWN, Dataset
 from training.evaluation.baselines import floors
 from training.evaluation.evaluate import Metrics, not_beaten
-from training.fit.loop import EpochReport
+from training.fit.progress import EpochReport
 from training.jobs import TrainingJob
 from training.outcome import TrainingOutcome, checkpoint_of, rule_of
 from training.report.console import TrainingConsole

@@ -13,7 +13,7 @@ from stream_app.errors import ConfigError, ContractError
 from tests.unit.training.toy import config, table
 from training.config import TrainingConfig
 from training.fit.gbdt import BoostedTrees, boosted
-from training.fit.loop import Trained, train
+from training.fit.loop import TrainedNetwork, train
 from training.search import SearchTrial, search
 
 
@@ -71,9 +71,9 @@ def test_a_later_search_of_other_data_or_another_configuration_is_refused(tmp_pa
 
 
 def test_a_trial_without_a_value_is_null_in_json(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    tried: list[Trained] = []
+    tried: list[TrainedNetwork] = []
 
-    def diverging(*given: Any) -> Trained:
+    def diverging(*given: Any) -> TrainedNetwork:
         if not tried:
             tried.append(train(*given[:2]))
             raise ContractError("diverged")

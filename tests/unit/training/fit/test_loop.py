@@ -18,7 +18,8 @@ import torch
 from stream_app.errors import ConfigError, ContractError
 from tests.unit.training.toy import config, sequences, table, weights
 from training.evaluation.evaluate import evaluate
-from training.fit.loop import EpochReport, TrainingEvents, train
+from training.fit.loop import train
+from training.fit.progress import EpochReport, TrainingCallbacks
 from training.fit.schedule import learning_rate
 from training.fit.spectral import start_items
 
@@ -70,7 +71,7 @@ def test_item_embeddings_can_begin_where_counting_ends() -> None:
 def test_reports_tell_losses_weights_conflict_and_progress(tmp_path: Path) -> None:
     told: list[EpochReport] = []
     steps: list[tuple[int, int]] = []
-    events = TrainingEvents(step=lambda done, most: steps.append((done, most)), epoch=told.append)
+    events = TrainingCallbacks(step=lambda done, most: steps.append((done, most)), epoch=told.append)
     trained = train(table(), config(conflict_every=3, stop_on="metric"), tmp_path, events)
     assert steps == [(n, 14) for n in range(1, 15)]  # 420 rows in batches of 64, twice
     assert trained.history == told
@@ -92,7 +93,7 @@ def test_it_stops_when_nothing_gets_better_and_returns_the_best_epochs_weights()
     states: list[torch.Tensor] = []
     dataset = table(200)  # soon learnt by heart
     options = config(epochs=40, patience=2, learning_rate=0.05, network__dropout=0.0)
-    trained = train(dataset, options, None, TrainingEvents(epoch=told.append))
+    trained = train(dataset, options, None, TrainingCallbacks(epoch=told.append))
     best = max(report.epoch for report in told if report.best)
     assert len(told) == best + 2 < 40
     del states

@@ -15,7 +15,8 @@ import torch
 
 from stream_app.errors import ContractError
 from tests.unit.training.toy import config, table, weights
-from training.fit.loop import TrainingEvents, train
+from training.fit.loop import train
+from training.fit.progress import TrainingCallbacks
 from training.fit.resume import STATE_FILE, load_state, save_state
 
 CHECKOUT = Path(__file__).parents[4]
@@ -24,7 +25,8 @@ PROGRAM = """
 import sys, time
 from pathlib import Path
 from tests.unit.training.toy import config, table
-from training.fit.loop import TrainingEvents, train
+from training.fit.loop import train
+from training.fit.progress import TrainingCallbacks
 
 folder, balance, until = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 
@@ -33,7 +35,7 @@ def step(done, steps):
         print("there", flush=True)
         time.sleep(60)
 
-train(table(), config(balance=balance, epochs=3, checkpoint_every_s=0.0), folder, TrainingEvents(step=step), resume=True)
+train(table(), config(balance=balance, epochs=3, checkpoint_every_s=0.0), folder, TrainingCallbacks(step=step), resume=True)
 """
 
 
@@ -63,14 +65,14 @@ def test_every_balance_goes_on_from_its_state(balance: str, tmp_path: Path) -> N
 
     options = config(balance=balance, epochs=3, checkpoint_every_s=0.0)
     with pytest.raises(KeyboardInterrupt):
-        train(table(), options, tmp_path, TrainingEvents(step=step))
+        train(table(), options, tmp_path, TrainingCallbacks(step=step))
     goes_on_as_if_nothing_had_happened(balance, tmp_path, 17)
 
 
 def goes_on_as_if_nothing_had_happened(balance: str, folder: Path, step: int) -> None:
     options = config(balance=balance, epochs=3, checkpoint_every_s=0.0)
     done: list[int] = []
-    resumed = train(table(), options, folder, TrainingEvents(step=lambda step, _: done.append(step)), resume=True)
+    resumed = train(table(), options, folder, TrainingCallbacks(step=lambda step, _: done.append(step)), resume=True)
     whole = train(table(), options)
     assert done == list(range(step, 22))
     assert torch.equal(weights(resumed.network), weights(whole.network))
@@ -82,7 +84,7 @@ def goes_on_as_if_nothing_had_happened(balance: str, folder: Path, step: int) ->
 def test_a_training_that_is_done_is_not_done_again(tmp_path: Path) -> None:
     first = train(table(), config(), tmp_path)
     done: list[int] = []
-    again = train(table(), config(), tmp_path, TrainingEvents(step=lambda step, _: done.append(step)), resume=True)
+    again = train(table(), config(), tmp_path, TrainingCallbacks(step=lambda step, _: done.append(step)), resume=True)
     assert done == []
     assert torch.equal(weights(again.network), weights(first.network))
     assert again.history == first.history
@@ -90,7 +92,7 @@ def test_a_training_that_is_done_is_not_done_again(tmp_path: Path) -> None:
 
 def test_without_resume_it_begins_anew_and_without_a_state_too(tmp_path: Path) -> None:
     done: list[int] = []
-    events = TrainingEvents(step=lambda step, _: done.append(step))
+    events = TrainingCallbacks(step=lambda step, _: done.append(step))
     train(table(), config(epochs=1), tmp_path, events, resume=True)
     train(table(), config(epochs=1), tmp_path, events)
     assert done == [*range(1, 8)] * 2
