@@ -20,7 +20,7 @@ from benchmarks.parity_cases import CASES, ParityInputs, few, material_of
 from model.checkpoint import Checkpoint
 from stream_app.reporting.progress import Reporter
 from training.fit.loop import train
-from training.jobs import with_tasks
+from training.jobs import apply_task_choice
 from trt_build.export.onnx_files import source_of_checkpoint
 from trt_build.parity.parity_report import ParityVerdict, verify_onnx
 from verification.harness.origin import ROOT, origin
@@ -92,7 +92,7 @@ def compared(material: ParityInputs, train_rows: int) -> dict[str, Any]:
 
 def _trained(material: ParityInputs, train_rows: int) -> Checkpoint:
     dataset = few(material.dataset, train_rows)
-    dataset, config, _ = with_tasks(dataset, material.config.changed(_BRIEFLY))
+    dataset, config, _ = apply_task_choice(dataset, material.config.changed(_BRIEFLY))
     network = train(dataset, config).network
     return Checkpoint(network, config.network.preset, list(dataset.feature_names), dataset.catalogue_hash)
 

@@ -1,7 +1,7 @@
-"""From a trained network to a folder a worker can load: model, items, samples, manifest, verified before it is in place.
+"""Write a trained network as an artefact that a worker loads: model, items, samples, manifest.
 
-Everything is written to a folder beside the target and moved there at the end, so that a build that fails leaves the
-artefact that was there.
+The artefact is written to a folder beside the target, verified, and moved into place, so a failed build leaves the previous
+artefact unchanged.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from model.checkpoint import Checkpoint, save_checkpoint
+from model.checkpoint import Checkpoint
 from model.contract import INPUTS, ITEMS_FILE, MANIFEST_FILE, MODEL_FILE, OUTPUTS, SAMPLES_FILE, Manifest
 from model.digest import file_sha256
 from model.inputs import EventInputs
@@ -26,22 +26,22 @@ from trt_build.export.onnx_from_checkpoint import onnx_from_checkpoint
 from trt_build.manifest import library_versions, version_of, weights_sha256, write_manifest
 from trt_build.parity.verify import parity, torch_answers, verify_artifact
 
-__all__ = ["FinishedTraining", "check_target", "keep_checkpoint", "missing_tasks", "write_artifact"]
+__all__ = ["ArtifactContents", "check_artifact_folder", "unservable_reason", "write_artifact"]
 
 _SAMPLES: Final = 64  # recorded rows: enough for every kind, scene and platform, 30 kB
-_LEAST_SCALE: Final = 1e-6
+_MIN_SCALE: Final = 1e-6
 
 
 @dataclass(frozen=True)
-class FinishedTraining:
-    """What a training ends with.
+class ArtifactContents:
+    """What an artefact is written from.
 
     Attributes:
         checkpoint: the network.
         threshold: of fraud alerts.
-        metrics: by task, on the test range, floors beside.
-        command: that rebuilds the artefact.
-        trained_on: a description of the data for a person.
+        metrics: task -> metric -> value on the test range, with the baselines.
+        command: command line that rebuilds the artefact.
+        trained_on: description of the data.
     """
 
     checkpoint: Checkpoint
@@ -51,61 +51,61 @@ class FinishedTraining:
     trained_on: dict[str, str]
 
 
-def missing_tasks(dataset: Dataset, names: Collection[str]) -> str:
-    """Return why a worker could not serve a network of these tasks, in one sentence; an empty text if it can."""
+def unservable_reason(dataset: Dataset, names: Collection[str]) -> str:
+    """Return in one sentence why a worker cannot serve a network of these tasks; an empty text if it can."""
     if not isinstance(dataset.spec, EventInputs):
         return f"a worker serves a shop's events, and these rows are of {type(dataset.spec).__name__}"
     served = [spec.name for spec in OUTPUTS]
     absent = [name for name in served if name not in names]
-    return f"a worker serves {', '.join(served)}, and of these {', '.join(absent)} is not trained" if absent else ""
+    return f"a worker serves {', '.join(served)}, and {', '.join(absent)} is not trained" if absent else ""
 
 
-def check_target(folder: Path) -> None:
-    """Refuse a folder that holds something else than an artefact: it will be replaced as a whole.
+def check_artifact_folder(folder: Path) -> None:
+    """Refuse a folder that holds other files than an artefact, because the whole folder is replaced.
 
     Raises:
-        ConfigError: It does, or it is no folder.
+        ConfigError: It holds other files, or it is a file.
     """
     if not folder.exists() or (folder.is_dir() and ((folder / MANIFEST_FILE).exists() or not any(folder.iterdir()))):
         return
     raise ConfigError(
-        f"{folder} is to be replaced by an artefact, and is no artefact now (it has no {MANIFEST_FILE}); name a new folder"
+        f"{folder} would be replaced by an artefact, but holds other files (it has no {MANIFEST_FILE}); name a new folder"
     )
 
 
-def write_artifact(finished: FinishedTraining, dataset: Dataset, folder: Path) -> Manifest:
-    """Export, record, describe and verify; replace `folder`.
+def write_artifact(contents: ArtifactContents, dataset: Dataset, folder: Path) -> Manifest:
+    """Export, sample, describe and verify a network; replace `folder`.
 
     Args:
-        finished: a network of a shop's events with all tasks that are served, see `missing_tasks`.
-        dataset: that it was trained on.
-        folder: where the artefact goes.
+        contents: a network of a shop's events with all served tasks, see `unservable_reason`.
+        dataset: the training set.
+        folder: folder of the artefact.
 
     Raises:
-        ContractError: What was exported does not answer as the network does. `folder` is as it was.
-        ConfigError: `folder` holds something else.
+        ContractError: The exported model does not answer as the network does; `folder` is unchanged.
+        ConfigError: `folder` holds other files.
     """
-    check_target(folder)
-    fresh = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
+    check_artifact_folder(folder)
+    temporary = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
     try:
-        manifest = _write(finished, dataset, fresh)
-        wrong = verify_artifact(fresh, finished.checkpoint)
-        if wrong:
+        manifest = _write(contents, dataset, temporary)
+        faults = verify_artifact(temporary, contents.checkpoint)
+        if faults:
             raise ContractError(
-                f"the exported model is not the trained one: {'; '.join(wrong)}. Operator action: build with the library "
+                f"the exported model differs from the trained one: {'; '.join(faults)}. Operator action: build with the library "
                 f"versions of the last good manifest; here are {manifest.versions}."
             )
         shutil.rmtree(folder, ignore_errors=True)
-        fresh.rename(folder)
+        temporary.rename(folder)
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return manifest
 
 
-def _write(finished: FinishedTraining, dataset: Dataset, folder: Path) -> Manifest:
-    checkpoint = finished.checkpoint
+def _write(contents: ArtifactContents, dataset: Dataset, folder: Path) -> Manifest:
+    checkpoint = contents.checkpoint
     onnx_from_checkpoint(checkpoint, folder / MODEL_FILE)
     np.savez_compressed(
         folder / ITEMS_FILE,
@@ -129,23 +129,17 @@ def _write(finished: FinishedTraining, dataset: Dataset, folder: Path) -> Manife
         catalogue_hash=checkpoint.catalogue_hash,
         feature_names=checkpoint.feature_names,
         feature_medians=[float(value) for value in middle],
-        feature_scales=[float(value) for value in np.maximum(scales, _LEAST_SCALE)],
+        feature_scales=[float(value) for value in np.maximum(scales, _MIN_SCALE)],
         sha256={name: file_sha256(folder / name) for name in (MODEL_FILE, ITEMS_FILE, SAMPLES_FILE)},
-        fraud_threshold=finished.threshold,
+        fraud_threshold=contents.threshold,
         preset=checkpoint.preset,
-        command=finished.command,
+        command=contents.command,
         commit=commit(),
-        trained_on=finished.trained_on,
-        metrics=finished.metrics | {"onnx_largest_difference": gaps},
+        trained_on=contents.trained_on,
+        metrics=contents.metrics | {"onnx_largest_difference": gaps},
         versions=library_versions(),
         samples=SAMPLES_FILE,
         weights_sha256=weights_sha256(checkpoint),
     )
     write_manifest(folder, manifest)
     return manifest
-
-
-def keep_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Save the checkpoint for later exports; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(checkpoint, path)

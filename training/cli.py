@@ -1,4 +1,4 @@
-"""The commands of `python -m training`, and of `millrace train`, which starts them. Heavy imports stand where they are needed."""
+"""The commands of `python -m training`, which `millrace train` also starts. Commands import heavy modules themselves."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ _RESULTS: Final = Path("results/results.json")
 _PACKAGED_ARRAY: Final = ".npz"
 
 
-class _Group(click.Group):
-    """A group whose first command is meant where only options are given; our own errors become one message."""
+class _CommandGroup(click.Group):
+    """A group with the default command `train`; our own errors become one message."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put `train` in front of options that are not the group's own."""
+        """Insert `train` where the arguments begin with an option of it."""
         if args and args[0].startswith("-") and args[0] not in {"-h", "--help"}:
             args = ["train", *args]
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 (click's signature)
-        """Run the command; wrong usage and settings leave with status 2, other errors of ours with 1."""
+        """Run the command; exit with status 2 on wrong usage and settings, with 1 on other errors of ours."""
         try:
             return super().invoke(ctx)
         except MillraceError as err:
@@ -50,9 +50,9 @@ class _Group(click.Group):
             ctx.exit(_USAGE_STATUS if isinstance(err, ConfigError) else 1)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Train a multi-task network on any log or table, judge it, and build its artefact.
+    """Train a multi-task network on any log or table, evaluate it, and build its artefact.
 
     \b
     Examples:
@@ -68,18 +68,24 @@ _DATA: Final[tuple[Callable[..., Any], ...]] = (
         "--data",
         type=click.Path(path_type=Path),
         multiple=True,
-        help="File (or folder) to train on; may be repeated. A .npz file is as --keep.",
+        help="File or folder to train on; may be repeated. A .npz file means --keep.",
     ),
-    click.option("--mapping", help=f"What the rows of a log are: {', '.join(packaged_mappings())}, or a TOML file."),
+    click.option("--mapping", help=f"Mapping of the rows of a log: {', '.join(packaged_mappings())}, or a TOML file."),
     click.option("--config", "config_name", help="A name of training/configs, or a TOML file."),
-    click.option("--preset", help="The same as --config, by its old name."),
-    click.option("--tasks", help="Names, with commas between them.  [default: all that have labels]"),
+    click.option("--preset", help="Old name of --config."),
+    click.option("--tasks", help="Names of tasks, separated by commas.  [default: all that have labels]"),
     click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of the configuration; may be repeated."),
-    click.option("--keep", type=_FILE, help="Keep the training set in this .npz file, or take it from there."),
+    click.option("--keep", type=_FILE, help="Cache of the training set, a .npz file: read if it exists, else written."),
     click.option("--run", "run_folder", type=_FOLDER, help="Folder of the run.  [default: runs/<configuration>]"),
-    click.option("--runs", type=_FOLDER, default=_RUNS, show_default=True, help="Where runs have their folders."),
-    click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="More only pays on idle cores."),
-    click.option("--json", "quiet", is_flag=True, help="Show nothing but the line of JSON."),
+    click.option("--runs", type=_FOLDER, default=_RUNS, show_default=True, help="Parent of the folders of runs."),
+    click.option(
+        "--threads",
+        type=click.IntRange(1),
+        default=1,
+        show_default=True,
+        help="Threads of torch; several need idle cores.",
+    ),
+    click.option("--json", "quiet", is_flag=True, help="Print only the line of JSON."),
 )
 
 
@@ -91,25 +97,33 @@ def _with_data(command: Callable[..., None]) -> Callable[..., None]:
 
 @main.command()
 @_with_data
-@click.option("--protocol", type=click.Choice(sorted(PROTOCOLS)), help="How rows are split and answers judged.")
-@click.option("--balance", help=f"How losses are added up: {', '.join(BALANCES)}, torchjd:<aggregator>.")
-@click.option("--sharing", type=click.Choice(SHARINGS), help="What tasks share.")
+@click.option("--protocol", type=click.Choice(sorted(PROTOCOLS)), help="How rows are split and evaluated.")
+@click.option("--balance", help=f"How losses are combined: {', '.join(BALANCES)}, torchjd:<aggregator>.")
+@click.option("--sharing", type=click.Choice(SHARINGS), help="How tasks share layers.")
 @click.option("--seed", type=int, help="Of initial weights and batch order.")
 @click.option(
-    "--seeds", type=click.IntRange(1), default=1, show_default=True, help="Trainings with seeds that follow each other."
+    "--seeds", type=click.IntRange(1), default=1, show_default=True, help="Number of trainings, with consecutive seeds."
 )
-@click.option("--members", type=click.IntRange(1, 1_000), default=1, show_default=True, help="Networks whose mean is judged.")
-@click.option("--folds", is_flag=True, help="Judge every fold of a source whose split is by folds.")
-@click.option("--epochs", type=click.IntRange(1), help="Passes over the data at most.")
-@click.option("--resume", is_flag=True, help="Go on from the state in the run's folder.")
-@click.option("--out", type=_FOLDER, help="Folder of the artefact; replaced when the new one is verified.")
-@click.option("--results", type=_FILE, help="Put the figures into this file of results, and write its page.")
-@click.option("--name", default="", help="What the figures go by in --results.  [default: the sharing]")
-@click.option("--control", "controls", type=click.Choice(["lightgbm", "single"]), multiple=True, help="Train this too.")
+@click.option(
+    "--members", type=click.IntRange(1, 1_000), default=1, show_default=True, help="Number of networks; their mean is evaluated."
+)
+@click.option("--folds", is_flag=True, help="Cross-validation over the folds of the source.")
+@click.option("--epochs", type=click.IntRange(1), help="Maximum number of passes over the data.")
+@click.option("--resume", is_flag=True, help="Continue from the state in the run's folder.")
+@click.option("--out", type=_FOLDER, help="Folder of the artefact; replaced once the new one is verified.")
+@click.option("--results", type=_FILE, help="File of results to add the metrics to; its page is written too.")
+@click.option("--name", default="", help="Name of the rows in --results.  [default: the sharing]")
+@click.option(
+    "--control",
+    "controls",
+    type=click.Choice(["lightgbm", "single"]),
+    multiple=True,
+    help="Model to train on the same rows for comparison.",
+)
 def train(**options: Any) -> None:  # noqa: ANN401 (options by name)
-    """Train, judge on held-out data, write checkpoint and report, and the artefact that a worker loads (--out).
+    """Train, evaluate on held-out data, write checkpoint and report, and the artefact that a worker loads (--out).
 
-    Prints one line of JSON last. The exit status is 1 when the model does not beat its floors or --out is refused; then no
+    Prints one line of JSON last. The exit status is 1 if the model does not beat its baselines or --out is refused; then no
     artefact is written.
 
     \b
@@ -133,34 +147,34 @@ def train(**options: Any) -> None:  # noqa: ANN401 (options by name)
         "training.epochs": options["epochs"],
     }
     config = _with_protocol(_config(options, changes), options["protocol"])
-    data, kept = _files(options)
+    data, cache = _files(options)
     set_threads(options["threads"])
-    order = TrainingJob(
+    job = TrainingJob(
         config=config,
         folder=options["run_folder"] or options["runs"] / config.name,
         data=data,
-        kept=kept,
+        cache=cache,
         resplit=options["protocol"] is not None,
         **{name: options[name] for name in ("resume", "seeds", "members", "out", "results", "name", "controls")},
         command=_command(sys.argv[1:]),
     )
-    screen = TrainingConsole(quiet=options["quiet"])
+    console = TrainingConsole(quiet=options["quiet"])
     if options["folds"]:
         from training.cross_validation import cross_validate
 
         _refuse_with_folds(options)
-        click.echo(json.dumps(plain(cross_validate(order, screen, options["members"]))))
+        click.echo(json.dumps(plain(cross_validate(job, console, options["members"]))))
         return
-    report = run(order, screen)
+    report = run(job, console)
     if report:
         _finish(report)
 
 
 @main.command()
 @_with_data
-@click.option("--trials", type=click.IntRange(1), help="Trainings at most.")
+@click.option("--trials", type=click.IntRange(1), help="Maximum number of trainings.")
 def search(**options: Any) -> None:  # noqa: ANN401 (options by name)
-    """Search for better values of what [search.ranges] of the configuration names, judged on the validation range.
+    """Search for the best values of the keys in [search.ranges] of the configuration, on the validation range.
 
     Prints one line of JSON last: the best values, as --set takes them.
 
@@ -168,30 +182,30 @@ def search(**options: Any) -> None:  # noqa: ANN401 (options by name)
     Example:
       python -m training search --config cards --data transactions.parquet --trials 20
     """
-    from training.jobs import TrainingJob, dataset_of, with_tasks
+    from training.jobs import TrainingJob, apply_task_choice, build_dataset
     from training.report.console import TrainingConsole
     from training.run import set_threads
-    from training.search import search as searched
+    from training.search import search as run_search
 
     config = _config(options, {"search.trials": options["trials"]})
-    data, kept = _files(options)
+    data, cache = _files(options)
     set_threads(options["threads"])
     folder = options["run_folder"] or options["runs"] / f"{config.name}-search"
-    screen = TrainingConsole(quiet=options["quiet"])
-    dataset, config, _ = with_tasks(
-        dataset_of(TrainingJob(config=config, folder=folder, data=data, kept=kept), screen.say), config
+    console = TrainingConsole(quiet=options["quiet"])
+    dataset, config, _ = apply_task_choice(
+        build_dataset(TrainingJob(config=config, folder=folder, data=data, cache=cache), console.say), config
     )
-    found = searched(
-        dataset, config, folder, lambda trial: screen.say(f"trial {trial.number}: {trial.value:.4f}  {trial.values}")
+    result = run_search(
+        dataset, config, folder, lambda trial: console.say(f"trial {trial.number}: {trial.value:.4f}  {trial.values}")
     )
-    click.echo(json.dumps(plain({"best": found.best, "value": found.value, "trials": len(found.trials), "folder": folder})))
+    click.echo(json.dumps(plain({"best": result.best, "value": result.value, "trials": len(result.trials), "folder": folder})))
 
 
 @main.command()
 @click.option("--results", type=_FILE, default=_RESULTS, show_default=True, help="The file of results.")
-@click.option("--add", type=_EXISTING, multiple=True, help="Put the rows of this file of results into it; may be repeated.")
+@click.option("--add", type=_EXISTING, multiple=True, help="File of results whose rows are added; may be repeated.")
 def results(results: Path, add: tuple[Path, ...]) -> None:
-    """Settle what stands beside the figures of a file of results, and write the page beside it anew.
+    """Update the baselines and significance in a file of results, and write its page again.
 
     \b
     Examples:
@@ -201,7 +215,7 @@ def results(results: Path, add: tuple[Path, ...]) -> None:
     from training.report.results import add_rows, page_of, read_rows
 
     if not results.exists() and not add:
-        raise ConfigError(f"--results {results}: there is no such file; name one that is there, or one to --add")
+        raise ConfigError(f"--results {results}: no such file; name an existing one, or one to --add")
     add_rows(results, [row for file in add for row in read_rows(file)])
     click.echo(json.dumps({"rows": len(read_rows(results)), "page": str(page_of(results))}))
 
@@ -209,7 +223,7 @@ def results(results: Path, add: tuple[Path, ...]) -> None:
 @main.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def report(folder: Path) -> None:
-    """Draw `report.html` of a run's FOLDER anew, from its `report.json`.
+    """Write `report.html` of a run's FOLDER again, from its `report.json`.
 
     \b
     Example:
@@ -223,32 +237,32 @@ def report(folder: Path) -> None:
 
 
 def _config(options: dict[str, Any], changes: dict[str, Any]) -> TrainingConfig:
-    """Return the configuration that is meant, with what the options change."""
+    """Return the configuration that the options name, with their changes."""
     if options["config_name"] and options["preset"] and options["config_name"] != options["preset"]:
         raise ConfigError(f"--config {options['config_name']} and --preset {options['preset']} name two configurations; give one")
     is_log = options["mapping"] or any(path.suffix != _PACKAGED_ARRAY for path in options["data"])
-    named = options["config_name"] or options["preset"]
-    lost = [path for path in options["data"] if path.suffix == _PACKAGED_ARRAY and not path.exists()]
-    if lost and not named and not is_log:
+    config_name = options["config_name"] or options["preset"]
+    missing = [path for path in options["data"] if path.suffix == _PACKAGED_ARRAY and not path.exists()]
+    if missing and not config_name and not is_log:
         raise ConfigError(
-            f"{lost[0]}: no such file; name a configuration (--config) if the training set is to be made and kept there"
+            f"{missing[0]}: no such file; name a configuration (--config) to build the training set and write it there"
         )
-    name = named or ("log" if is_log else "demo")
-    given = {key: value for key, value in changes.items() if value is not None}
+    name = config_name or ("log" if is_log else "demo")
+    overrides = {key: value for key, value in changes.items() if value is not None}
     if options["mapping"]:
-        given["source.mapping"] = options["mapping"]
+        overrides["source.mapping"] = options["mapping"]
     if options["tasks"]:
-        given["training.tasks"] = [task.strip() for task in options["tasks"].split(",")]
+        overrides["training.tasks"] = [task.strip() for task in options["tasks"].split(",")]
     for setting in options["settings"]:
         key, equals, value = setting.partition("=")
         if not equals:
             raise ConfigError(f"--set {setting}: give KEY=VALUE, as training.batch=512; the configurations are {config_names()}")
-        given[key.strip()] = value
-    return load_config(name, given)
+        overrides[key.strip()] = value
+    return load_config(name, overrides)
 
 
 def _with_protocol(config: TrainingConfig, protocol: str | None) -> TrainingConfig:
-    """Return the configuration whose source splits as `--protocol` says, where a source splits in a way of its own."""
+    """Pass `--protocol` on to sources that split their rows themselves."""
     kind = config.source.get("kind")
     if protocol and kind == "simulation" and protocol != "time":
         raise ConfigError(f"--protocol {protocol}: a simulation is split by time of arrival only; leave --protocol out")
@@ -256,23 +270,23 @@ def _with_protocol(config: TrainingConfig, protocol: str | None) -> TrainingConf
 
 
 def _refuse_with_folds(options: dict[str, Any]) -> None:
-    given = [name for name in ("out", "resume", "controls", "keep") if options[name]]
-    given += ["seeds"] * (options["seeds"] > 1)
-    if given:
-        names = ", ".join(f"--{name.removesuffix('s') if name == 'controls' else name}" for name in given)
-        raise ConfigError(f"{names}: not together with --folds, which trains and judges every fold once; leave one of them out")
+    conflicts = [name for name in ("out", "resume", "controls", "keep") if options[name]]
+    conflicts += ["seeds"] * (options["seeds"] > 1)
+    if conflicts:
+        names = ", ".join(f"--{name.removesuffix('s') if name == 'controls' else name}" for name in conflicts)
+        raise ConfigError(f"{names}: not with --folds, which trains and evaluates every fold once; leave one of them out")
 
 
 def _files(options: dict[str, Any]) -> tuple[tuple[Path, ...], Path | None]:
-    """Return the files to read, and the file that keeps the training set, which `--data` may name as well."""
-    kept = [*([options["keep"]] if options["keep"] else []), *(p for p in options["data"] if p.suffix == _PACKAGED_ARRAY)]
-    if len(kept) > 1:
-        raise ConfigError(f"{' and '.join(map(str, kept))}: a training set is kept in one file; give one of them")
-    return tuple(path for path in options["data"] if path.suffix != _PACKAGED_ARRAY), kept[0] if kept else None
+    """Return the files to read, and the cache of the training set, which `--data` may name as well."""
+    caches = [*([options["keep"]] if options["keep"] else []), *(p for p in options["data"] if p.suffix == _PACKAGED_ARRAY)]
+    if len(caches) > 1:
+        raise ConfigError(f"{' and '.join(map(str, caches))}: a training set has one cache file; give one of them")
+    return tuple(path for path in options["data"] if path.suffix != _PACKAGED_ARRAY), caches[0] if caches else None
 
 
 def _command(arguments: list[str]) -> str:
-    """Return what was typed, with names in place of absolute paths: a report goes to people who have the files somewhere else."""
+    """Return the command line, with file names in place of absolute paths, which mean nothing to other readers of a report."""
     return shlex.join(["python", "-m", "training", *map(_shortened, arguments)])
 
 

@@ -1,10 +1,10 @@
-"""Many trainings on parts of one source, and the mean of their figures.
+"""Cross-validation: one training for each part of a source, and the mean of their metrics.
 
-    [source.split] kind = "folds"   k-fold cross-validation: every fold is the test once
-    [source] only = "each"          every scene alone, with its own part of the split: what scenes are worth that share nothing
+    [source.split] kind = "folds"   k-fold cross-validation: every fold is the test range once
+    [source] only = "each"          every scene alone, with its own split: a comparison for networks that share scenes
 
-Each is a training of its own: tokens, categories and scaling are learnt on its train rows. With `members` above 1 the answer is
-that of so many networks together (`training.fit.ensemble`).
+Each training learns tokens, categories and scaling from its own train rows. With `members` above 1 each part trains an ensemble
+(`training.fit.ensemble`).
 """
 
 from __future__ import annotations
@@ -16,58 +16,58 @@ from typing import Any
 
 from stream_app.errors import ConfigError
 from stream_app.reporting.json_values import plain
-from training.data.parsing.declared import plan_from_section, scenes_of
+from training.data.parsing.labelled_rows import plan_from_section, scenes_of
 from training.data.sources.tables import TablePlan
 from training.data.sources.texts import TextPlan
 from training.evaluation.evaluate import Metrics
-from training.fit.distillation import with_teacher
-from training.jobs import TrainingJob, dataset_of, with_tasks
-from training.outcome import outcome_of
+from training.fit.distillation import with_soft_labels
+from training.jobs import TrainingJob, apply_task_choice, build_dataset
+from training.outcome import train_and_evaluate
 from training.report.console import TrainingConsole
 from training.report.results import add_rows, rows_from_metrics
 
 __all__ = ["cross_validate"]
 
 
-def cross_validate(order: TrainingJob, screen: TrainingConsole, members: int = 1) -> dict[str, Any]:
-    """Train and judge every part; write the report `folds.json` into the run's folder, and the results where they are wanted.
+def cross_validate(job: TrainingJob, console: TrainingConsole, members: int = 1) -> dict[str, Any]:
+    """Train and evaluate every part; write `folds.json` into the run's folder, and rows into `job.results` if it is set.
 
     Args:
-        order: as for `training.run.run`; its `seeds`, `out`, `resume` and `controls` are not looked at.
-        screen: to tell a person.
-        members: networks of each part, whose logits are averaged.
+        job: as for `training.run.run`; `seeds`, `out`, `resume` and `controls` are ignored.
+        console: shows progress.
+        members: number of networks of each part; their logits are averaged.
 
     Returns:
-        name, folds, members, and task -> metric -> {mean, spread, folds}: what the command prints last.
+        name, folds, members, and task -> metric -> {mean, spread, folds}, which the command prints.
 
     Raises:
-        ConfigError: The source has neither folds nor scenes to train one by one.
+        ConfigError: The source has neither folds nor single scenes.
     """
-    found: list[Metrics] = []
-    parts = _parts(order)
+    metrics: list[Metrics] = []
+    parts = _parts(job)
     for part in parts:
-        screen.say(", ".join(f"{key} = {value}" for key, value in part.items()))
-        config = order.config.changed(part)
-        made = dataset_of(TrainingJob(config=config, folder=order.folder, data=order.data), screen.say)
-        dataset, config, _ = with_tasks(made, config)
-        dataset = with_teacher(dataset, dataset.tasks, config.training, screen.say)
-        found.append(outcome_of(dataset, config, screen, members=members).judgement.metrics)
-    name = order.name or f"{order.config.network.shape.sharing}, {members} network{'s' * (members > 1)} a part"
-    short = {"name": name, "folds": len(parts), "members": members, "metrics": _over_folds(found)}
-    order.folder.mkdir(parents=True, exist_ok=True)
-    (order.folder / "folds.json").write_text(json.dumps(plain({**short, "of_folds": found}), indent=1, allow_nan=False) + "\n")
-    if order.results is not None:
-        add_rows(order.results, rows_from_metrics(name, order.config.name, found, {}, order.command))
+        console.say(", ".join(f"{key} = {value}" for key, value in part.items()))
+        config = job.config.changed(part)
+        whole = build_dataset(TrainingJob(config=config, folder=job.folder, data=job.data), console.say)
+        dataset, config, _ = apply_task_choice(whole, config)
+        dataset = with_soft_labels(dataset, dataset.tasks, config.training, console.say)
+        metrics.append(train_and_evaluate(dataset, config, console, members=members).judgement.metrics)
+    name = job.name or f"{job.config.network.shape.sharing}, {members} network{'s' * (members > 1)} a part"
+    short = {"name": name, "folds": len(parts), "members": members, "metrics": _over_folds(metrics)}
+    job.folder.mkdir(parents=True, exist_ok=True)
+    (job.folder / "folds.json").write_text(json.dumps(plain({**short, "of_folds": metrics}), indent=1, allow_nan=False) + "\n")
+    if job.results is not None:
+        add_rows(job.results, rows_from_metrics(name, job.config.name, metrics, {}, job.command))
     return short
 
 
-def _parts(order: TrainingJob) -> list[dict[str, Any]]:
-    """Return for each training what it changes in the configuration."""
-    source = dict(order.config.source)
+def _parts(job: TrainingJob) -> list[dict[str, Any]]:
+    """Return the changes of the configuration for each training."""
+    source = dict(job.config.source)
     split = source.get("split", {})
-    if source.get("only") == "each" and len(order.data) == 1:
+    if source.get("only") == "each" and len(job.data) == 1:
         plan = plan_from_section(source, TextPlan if source.get("kind") == "text" else TablePlan)
-        return [{"source.only": scene} for scene in scenes_of(order.data[0], plan)]
+        return [{"source.only": scene} for scene in scenes_of(job.data[0], plan)]
     if split.get("kind") == "folds":
         return [{"source.split.fold": fold} for fold in range(int(split.get("folds", 10)))]
     raise ConfigError(
@@ -76,15 +76,15 @@ def _parts(order: TrainingJob) -> list[dict[str, Any]]:
     )
 
 
-def _over_folds(found: Sequence[Metrics]) -> dict[str, dict[str, dict[str, Any]]]:
+def _over_folds(folds: Sequence[Metrics]) -> dict[str, dict[str, dict[str, Any]]]:
     return {
         task: {
             metric: {
-                "mean": fmean(each := [fold[task][metric] for fold in found]),
-                "spread": stdev(each) if len(each) > 1 else 0.0,
-                "folds": each,
+                "mean": fmean(values := [fold[task][metric] for fold in folds]),
+                "spread": stdev(values) if len(values) > 1 else 0.0,
+                "folds": values,
             }
             for metric in metrics
         }
-        for task, metrics in found[0].items()
+        for task, metrics in folds[0].items()
     }

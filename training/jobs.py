@@ -1,4 +1,4 @@
-"""An order: what to train and on what, and the data set that follows from it."""
+"""A training job, and the data set that it trains on."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from training.data.dataset import Dataset, load_dataset, save_dataset
 from training.data.sources import dataset_from
 from training.data.splitting import resplit, splitting_from
 from training.data.task_choice import choose_tasks
-from training.fit.distributed import Group, refuse_torchrun
+from training.fit.distributed import ProcessGroup, refuse_torchrun
 
-__all__ = ["TrainingJob", "dataset_of", "with_tasks"]
+__all__ = ["TrainingJob", "apply_task_choice", "build_dataset"]
 
 _OWN_SPLIT: Final = ("log", "simulation", "sequences")  # sources that split by the protocol themselves
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob:
-    """What to do.
+    """Configuration, files and options of a training.
 
     Attributes:
-        config: everything that decides the outcome.
-        folder: of the run.
+        config: the configuration.
+        folder: folder of the run.
         data: files that the source reads.
-        kept: `.npz` file to keep the training set in, or to take it from.
-        resplit: whether the protocol was chosen for this run, and splits also what a source has split in its own way.
-        resume: whether to go on from the state in the folder.
-        seeds: how many trainings, with seeds that follow each other.
-        members: networks of each training, whose mean answer is judged.
-        out: where the artefact goes; None = none is wanted.
-        results: file of results to put the figures into, and the name they go by.
-        name: see `results`.
-        controls: what else to train on the same rows: `lightgbm`, `single` (each task alone).
-        command: that a person would type to do this again.
+        cache: `.npz` file of the training set: read if it exists, else written.
+        resplit: whether the protocol of the command line replaces the split of the source.
+        resume: whether to continue from the state in `folder`.
+        seeds: number of trainings, with consecutive seeds.
+        members: number of networks in each training; their mean logits are evaluated.
+        out: folder of the artefact; None = no artefact.
+        results: file of results that receives the metrics.
+        name: name of the rows in `results`.
+        controls: models to train on the same rows for comparison: `lightgbm`, `single` (each task alone).
+        command: command line that repeats the job.
     """
 
     config: TrainingConfig
     folder: Path
     data: tuple[Path, ...] = ()
-    kept: Path | None = None
+    cache: Path | None = None
     resplit: bool = False
     resume: bool = False
     seeds: int = 1
@@ -56,46 +56,46 @@ class TrainingJob:
     command: str = ""
 
 
-def dataset_of(order: TrainingJob, say: Callable[[str], None], group: Group | None = None) -> Dataset:
-    """Return the training set, made or as it was kept.
+def build_dataset(job: TrainingJob, say: Callable[[str], None], group: ProcessGroup | None = None) -> Dataset:
+    """Read the training set from the cache, or build it from its source.
 
     Args:
-        order: says what of.
-        say: told what is being done, one sentence at a time.
-        group: the processes that train on it together; None for a command that trains in one.
+        job: names source, files and cache.
+        say: receives progress, one sentence at a time.
+        group: the processes that train on it together; None for a command that trains in one process.
 
     Raises:
-        ConfigError: What was kept is of other files or settings; or torchrun started a command that trains in one process.
+        ConfigError: The cache was built from other files or settings; or torchrun started a command that trains in one process.
     """
     if group is None:
         refuse_torchrun("search and --folds")
-    config, made_from = order.config, _made_from(order)
-    if order.kept is not None and order.kept.exists():
-        dataset = load_dataset(order.kept)
+    config, made_from = job.config, _origin(job)
+    if job.cache is not None and job.cache.exists():
+        dataset = load_dataset(job.cache)
         if dataset.made_from != made_from:
             raise ConfigError(
-                f"{order.kept} was made from {dataset.made_from or 'something else'}, and what is wanted now is {made_from}. "
-                "Delete the file, it is made again; or name another one"
+                f"{job.cache} was made from {dataset.made_from or 'an unknown source'}, and this training needs {made_from}. "
+                "Delete the file, and it is made again; or name another one"
             )
         return dataset
-    dataset = dataset_from(config.source, order.data, say, config.evaluation.protocol, config.training.tasks)
-    if order.resplit and config.source.get("kind") not in _OWN_SPLIT:
+    dataset = dataset_from(config.source, job.data, say, config.evaluation.protocol, config.training.tasks)
+    if job.resplit and config.source.get("kind") not in _OWN_SPLIT:
         dataset = resplit(dataset, splitting_from(config.evaluation.protocol, {}))
     dataset = replace(dataset, made_from=made_from)
-    if order.kept is not None and (group is None or group.leads):
-        save_dataset(dataset, order.kept)
+    if job.cache is not None and (group is None or group.is_leader):
+        save_dataset(dataset, job.cache)
     return dataset
 
 
-def _made_from(order: TrainingJob) -> str:
-    folders = [sorted(path.iterdir()) if path.is_dir() else [path] for path in order.data]
+def _origin(job: TrainingJob) -> str:
+    folders = [sorted(path.iterdir()) if path.is_dir() else [path] for path in job.data]
     files = [[path.name, path.stat().st_size] for folder in folders for path in folder if path.is_file()]
-    wanted = {"tasks": order.config.training.tasks, "protocol": order.config.evaluation.protocol}
-    return json.dumps({"source": dict(order.config.source), "files": files, **wanted}, sort_keys=True, default=str)
+    options = {"tasks": job.config.training.tasks, "protocol": job.config.evaluation.protocol}
+    return json.dumps({"source": dict(job.config.source), "files": files, **options}, sort_keys=True, default=str)
 
 
-def with_tasks(dataset: Dataset, config: TrainingConfig) -> tuple[Dataset, TrainingConfig, dict[str, str]]:
-    """Return the data set with the tasks to train as they are configured, the configuration of those, and what others lack."""
+def apply_task_choice(dataset: Dataset, config: TrainingConfig) -> tuple[Dataset, TrainingConfig, dict[str, str]]:
+    """Return the data set and the configuration with only the tasks to train, and why each other task is left out."""
     names, skipped = choose_tasks(dataset, config.training.tasks)
     chosen = config.changed({"training.tasks": list(names)}).chosen_tasks(dataset.tasks)
     tree = config.tree()

@@ -1,4 +1,4 @@
-"""What one seed comes to: a network, or several whose mean answer counts, trained and judged."""
+"""Train one network, or several whose mean logits count, and evaluate the result."""
 
 from __future__ import annotations
 
@@ -12,85 +12,85 @@ from training.config import TrainingConfig
 from training.data.dataset import Dataset
 from training.evaluation.evaluate import Evaluation, choose_threshold, judge
 from training.evaluation.protocol import EvaluationProtocol, protocol_named
-from training.fit.ensemble import together
+from training.fit.ensemble import combine_networks
 from training.fit.loop import TrainedNetwork, train
 from training.report.console import TrainingConsole
 
-__all__ = ["TrainingOutcome", "checkpoint_of", "outcome_of", "place_of", "rule_of"]
+__all__ = ["TrainingOutcome", "checkpoint_of", "member_folder", "protocol_of", "train_and_evaluate"]
 
-_MOST_MEMBERS: Final = 1_000
+_MAX_MEMBERS: Final = 1_000
 
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """One trained network, or several as one.
+    """One trained network, or several that answer as one.
 
     Attributes:
         trained: the networks.
-        judgement: of their mean answer, on the test range.
-        threshold: of fraud alerts; None where fraud is not asked.
+        evaluation: of their mean logits, on the test range.
+        threshold: of fraud alerts; None without a task fraud.
     """
 
     trained: list[TrainedNetwork]
-    judgement: Evaluation
+    evaluation: Evaluation
     threshold: float | None
 
 
-def outcome_of(
+def train_and_evaluate(
     dataset: Dataset,
     config: TrainingConfig,
-    screen: TrainingConsole,
+    console: TrainingConsole,
     *,
     members: int = 1,
     folder: Path | None = None,
     resume: bool = False,
     title: str = "",
 ) -> TrainingOutcome:
-    """Train with the configuration's seed, and judge.
+    """Train with the configuration's seed, and evaluate on the test range.
 
     Args:
-        dataset: with the tasks that are trained.
-        config: how; of several networks, seed s has s * 1000, s * 1000 + 1, ...
-        screen: to tell a person.
-        members: networks, whose mean answer is judged.
-        folder: where each keeps its state (`place_of`); None keeps nothing.
-        resume: whether to go on from the states there.
+        dataset: the data, with the tasks to train.
+        config: the configuration; several networks of seed s have the seeds s * 1000, s * 1000 + 1, ...
+        console: shows progress.
+        members: number of networks; their mean logits are evaluated.
+        folder: folder of the training states (`member_folder`); None saves none.
+        resume: whether to continue from these states.
         title: of the progress bar; "" = the seed.
     """
     seed, trained = config.training.seed, []
     for member in range(members):
-        own = seed if members == 1 else seed * _MOST_MEMBERS + member
-        place = None if folder is None else place_of(folder, member, members)
-        with screen.training(title or f"seed {own}") as events:
-            trained.append(train(dataset, config.changed({"training.seed": own}), place, events, resume=resume))
-    judgement, threshold = _judged(together([each.network for each in trained]), dataset, config)
-    return TrainingOutcome(trained, judgement, threshold)
+        member_seed = seed if members == 1 else seed * _MAX_MEMBERS + member
+        own_folder = None if folder is None else member_folder(folder, member, members)
+        with console.training(title or f"seed {member_seed}") as callbacks:
+            trained.append(train(dataset, config.changed({"training.seed": member_seed}), own_folder, callbacks, resume=resume))
+    evaluation, threshold = _evaluate(combine_networks([each.network for each in trained]), dataset, config)
+    return TrainingOutcome(trained, evaluation, threshold)
 
 
 def checkpoint_of(dataset: Dataset, config: TrainingConfig, outcome: TrainingOutcome, member: int = 0) -> Checkpoint:
-    """Return a network with all that belongs to it; the temperatures of several as one are not those of each."""
-    alone = len(outcome.trained) == 1
-    temperatures = {name: each.temperature for name, each in outcome.judgement.calibrations.items()} if alone else {}
+    """Return the checkpoint of one network; without temperatures where several networks were calibrated together."""
+    single = len(outcome.trained) == 1
+    temperatures = {name: each.temperature for name, each in outcome.evaluation.calibrations.items()} if single else {}
     names, catalogue = list(dataset.feature_names), dataset.catalogue_hash
     return Checkpoint(outcome.trained[member].network, config.network.preset, names, catalogue, temperatures)
 
 
-def place_of(folder: Path, member: int, members: int) -> Path:
-    """Return the folder of one of several networks; the only one has the folder itself."""
+def member_folder(folder: Path, member: int, members: int) -> Path:
+    """Return the folder of one of several networks; a single network uses `folder` itself."""
     return folder if members == 1 else folder / f"member-{member}"
 
 
-def rule_of(config: TrainingConfig) -> EvaluationProtocol:
-    """Return how a configuration judges."""
+def protocol_of(config: TrainingConfig) -> EvaluationProtocol:
+    """Return the evaluation protocol of a configuration."""
     return protocol_named(config.evaluation.protocol, config.evaluation.neighbour_weight)
 
 
-def _judged(network: MultiTaskNetwork, dataset: Dataset, config: TrainingConfig) -> tuple[Evaluation, float | None]:
-    """Return what the network is worth on the test range, and the threshold of alerts; both from the validation range."""
-    protocol = rule_of(config)
-    held = judge(network, dataset, "validation", protocol)
+def _evaluate(network: MultiTaskNetwork, dataset: Dataset, config: TrainingConfig) -> tuple[Evaluation, float | None]:
+    """Evaluate on the test range; calibration and the threshold of alerts (None without fraud) come from the validation range."""
+    protocol = protocol_of(config)
+    validation = judge(network, dataset, "validation", protocol)
     threshold = None
     if any(task.name == "fraud" for task in network.tasks):
-        threshold = choose_threshold(network, dataset, config.evaluation.alert_precision, calibrations=held.calibrations)
+        threshold = choose_threshold(network, dataset, config.evaluation.alert_precision, calibrations=validation.calibrations)
     thresholds = {} if threshold is None else {"fraud": threshold}
-    return judge(network, dataset, "test", protocol, held.calibrations, thresholds), threshold
+    return judge(network, dataset, "test", protocol, validation.calibrations, thresholds), threshold

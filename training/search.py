@@ -1,8 +1,8 @@
-"""Search for better values of a configuration with `optuna`: each trial is a training, judged on the validation range.
+"""Hyper-parameter search with `optuna`: each trial is a training, evaluated on the validation range.
 
-Values are drawn by the tree-structured Parzen estimator (Bergstra et al., "Algorithms for Hyper-Parameter Optimization", NeurIPS
-2011), seeded; a trial that is worse than the median of the others after as many epochs is broken off. The test range is not
-touched. With a folder, trials are kept there and a later search of the same goes on from them; only how many and how long may
+A seeded tree-structured Parzen estimator suggests values (Bergstra et al., "Algorithms for Hyper-Parameter Optimization", NeurIPS
+2011); a trial that is worse than the median of the others after as many epochs is pruned. The test range is not used. A folder
+stores the trials, and a later search with the same configuration and data continues from them; only `trials` and `seconds` may
 differ.
 """
 
@@ -23,7 +23,7 @@ from training.data.batches import fingerprint
 from training.data.dataset import Dataset
 from training.evaluation.metrics import higher_is_better
 from training.fit.checks import check_dataset
-from training.fit.distillation import with_teacher
+from training.fit.distillation import with_soft_labels
 from training.fit.distributed import refuse_torchrun
 from training.fit.loop import train
 from training.fit.progress import EpochReport, TrainingCallbacks
@@ -36,10 +36,10 @@ __all__ = ["SearchResult", "SearchTrial", "search"]
 
 _DISTIL: Final = "training.distil"
 _STUDY: Final = "search"
-_ABOUT: Final = "about"
+_ORIGIN: Final = "about"
 _TRIALS_FILE: Final = "trials.log"
 _RESULT_FILE: Final = "search.json"
-_WITHOUT_PRUNING: Final = 5  # trials that are trained to their end first, so that there is a median
+_STARTUP_TRIALS: Final = 5  # trials without pruning, so that there is a median
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ class SearchTrial:
     """One training of a search.
 
     Attributes:
-        number: from 0, in the order they began.
-        values: that were tried, by key of the configuration.
-        value: what was reached on the validation range, higher is better; the last before it was broken off; NaN for none.
-        state: `complete`, `pruned` (no better than others after as many epochs, or diverged), or `fail`.
+        number: from 0, in order of their start.
+        values: tried values, by key of the configuration.
+        value: best value on the validation range, higher is better; of a pruned trial the last one; NaN for none.
+        state: `complete`, `pruned` (worse than others after as many epochs, or diverged), or `fail`.
     """
 
     number: int
@@ -61,12 +61,12 @@ class SearchTrial:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search found.
+    """Best values and all trials of a search.
 
     Attributes:
         best: the best trial's values, by key of the configuration: for `--set`, or for the file.
-        value: what it reached on the validation range.
-        trials: all of them, those of earlier searches in the same folder too.
+        value: its value on the validation range.
+        trials: all trials, those of earlier searches in the same folder included.
     """
 
     best: dict[str, Any]
@@ -75,21 +75,21 @@ class SearchResult:
 
 
 def search(
-    dataset: Dataset, config: TrainingConfig, folder: Path | None = None, told: Callable[[SearchTrial], None] = lambda _: None
+    dataset: Dataset, config: TrainingConfig, folder: Path | None = None, on_trial: Callable[[SearchTrial], None] = lambda _: None
 ) -> SearchResult:
-    """Search as `config.search` says.
+    """Search the ranges of `config.search`.
 
     Args:
-        dataset: what to learn from.
-        config: its [search] says what to vary; all else stays.
-        folder: where trials and result are kept; None keeps nothing.
-        told: after each trial.
+        dataset: the data.
+        config: the configuration; [search] names the keys to vary.
+        folder: folder of trials and result; None stores nothing.
+        on_trial: called after each trial.
 
     Raises:
-        ConfigError: [search] says nothing to vary, or names a task that is not trained; a value tried is refused; or torchrun
-            started it.
+        ConfigError: [search] names no key, or a task that is not trained; the configuration refuses a value; or torchrun started
+            the search.
         ContractError: The data cannot be learnt from, the trials in the folder are of other data or another configuration, or no
-            trial came to its end.
+            trial was completed.
     """
     refuse_torchrun("search")
     tasks = config.chosen_tasks(dataset.tasks)
@@ -98,23 +98,25 @@ def search(
     names = [task.name for task in tasks]
     if config.search.task and config.search.task not in names:
         raise ConfigError(f"search.task = {config.search.task!r}: is not trained; {closest(config.search.task, names)}")
-    check_dataset(dataset, tasks, judged=True)
+    check_dataset(dataset, tasks, needs_metrics=True)
     if config.training.distil or _DISTIL in config.search.ranges:
-        dataset = with_teacher(dataset, tasks, replace(config.training, distil=1.0))  # one for all trials, whatever its share
+        dataset = with_soft_labels(
+            dataset, tasks, replace(config.training, distil=1.0)
+        )  # the same for all trials, whatever their share
     study = _study(config, dataset, folder)
     left = config.search.trials - len(study.trials)
     if left > 0:
         study.optimize(
-            lambda trial: _reached(trial, dataset, config),
+            lambda trial: _objective(trial, dataset, config),
             n_trials=left,
             timeout=config.search.seconds or None,
-            callbacks=[lambda _, trial: told(_trial(trial))],
+            callbacks=[lambda _, trial: on_trial(_search_trial(trial))],
         )
-    trials = tuple(_trial(trial) for trial in study.trials)
+    trials = tuple(_search_trial(trial) for trial in study.trials)
     complete = [trial for trial in trials if trial.state == "complete"]
     if not complete:
         raise ContractError(
-            f"none of {len(trials)} trials came to its end. Operator action: narrow [search.ranges], or give more trials or time."
+            f"none of {len(trials)} trials was completed. Operator action: narrow [search.ranges], or give more trials or time."
         )
     best = max(complete, key=lambda trial: trial.value)
     result = SearchResult(best.values, best.value, trials)
@@ -139,42 +141,42 @@ def _study(config: TrainingConfig, dataset: Dataset, folder: Path | None) -> opt
         direction="maximize",
         load_if_exists=True,
         sampler=optuna.samplers.TPESampler(seed=config.training.seed),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=_WITHOUT_PRUNING),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP_TRIALS),
     )
     if folder is not None:
-        about = _about(config, dataset)
-        check_same(study.user_attrs.get(_ABOUT, about if not study.trials else {}), about, folder)
-        study.set_user_attr(_ABOUT, about)
+        origin = _origin(config, dataset)
+        check_same(study.user_attrs.get(_ORIGIN, origin if not study.trials else {}), origin, folder)
+        study.set_user_attr(_ORIGIN, origin)
     return study
 
 
-def _about(config: TrainingConfig, dataset: Dataset) -> dict[str, Any]:
-    """Return what must be the same for trials to be compared, as the file of trials holds it."""
+def _origin(config: TrainingConfig, dataset: Dataset) -> dict[str, Any]:
+    """Return the configuration and data that all trials of a study share, as the file of trials stores them."""
     tree = config.tree()
     tree["search"] = {key: value for key, value in tree["search"].items() if key not in {"trials", "seconds"}}
-    about: dict[str, Any] = plain({"config": tree, "data": fingerprint(dataset)})
-    return about
+    origin: dict[str, Any] = plain({"config": tree, "data": fingerprint(dataset)})
+    return origin
 
 
-def _reached(trial: optuna.Trial, dataset: Dataset, config: TrainingConfig) -> float:
-    """Train with the values of a trial; return its best epoch's value."""
+def _objective(trial: optuna.Trial, dataset: Dataset, config: TrainingConfig) -> float:
+    """Train with the values of a trial; return the value of its best epoch."""
     import optuna
 
-    changes = {key: _drawn(trial, key, among) for key, among in config.search.ranges.items()}
-    tried = config.changed({**changes, "training.stop_on": "metric"})
-    reached = [-math.inf]
+    changes = {key: _suggest(trial, key, search_range) for key, search_range in config.search.ranges.items()}
+    trial_config = config.changed({**changes, "training.stop_on": "metric"})
+    best = [-math.inf]
 
-    def told(report: EpochReport) -> None:
-        reached.append(max(reached[-1], _value(report, dataset, tried)))
-        trial.report(reached[-1], report.epoch)
+    def on_epoch(report: EpochReport) -> None:
+        best.append(max(best[-1], _value(report, dataset, trial_config)))
+        trial.report(best[-1], report.epoch)
         if trial.should_prune():
             raise optuna.TrialPruned
 
     try:
-        train(dataset, tried, None, TrainingCallbacks(epoch=told))
-    except ContractError as diverged:  # the data have been checked: it is these values that do not do
+        train(dataset, trial_config, None, TrainingCallbacks(epoch=on_epoch))
+    except ContractError as diverged:  # check_dataset has passed, so the values are the cause
         raise optuna.TrialPruned from diverged
-    return reached[-1]
+    return best[-1]
 
 
 def _value(report: EpochReport, dataset: Dataset, config: TrainingConfig) -> float:
@@ -183,15 +185,15 @@ def _value(report: EpochReport, dataset: Dataset, config: TrainingConfig) -> flo
     return sum(value if higher else -value for value, higher in values) / len(values)
 
 
-def _drawn(trial: optuna.Trial, key: str, among: SearchRange) -> Any:  # noqa: ANN401  # of whatever type the key has
-    if among.choices:
-        return trial.suggest_categorical(key, among.choices)
-    if isinstance(among.low, int) and isinstance(among.high, int):
-        return trial.suggest_int(key, among.low, among.high, log=among.log)
-    return trial.suggest_float(key, among.low, among.high, log=among.log)
+def _suggest(trial: optuna.Trial, key: str, values: SearchRange) -> Any:  # noqa: ANN401  # the type of the key
+    if values.choices:
+        return trial.suggest_categorical(key, values.choices)
+    if isinstance(values.low, int) and isinstance(values.high, int):
+        return trial.suggest_int(key, values.low, values.high, log=values.log)
+    return trial.suggest_float(key, values.low, values.high, log=values.log)
 
 
-def _trial(trial: optuna.trial.FrozenTrial) -> SearchTrial:
-    seen = list(trial.intermediate_values.values())
-    value = trial.value if trial.value is not None else (seen[-1] if seen else math.nan)
+def _search_trial(trial: optuna.trial.FrozenTrial) -> SearchTrial:
+    epochs = list(trial.intermediate_values.values())
+    value = trial.value if trial.value is not None else (epochs[-1] if epochs else math.nan)
     return SearchTrial(trial.number, dict(trial.params), float(value), trial.state.name.lower())

@@ -20,12 +20,12 @@ from model.checkpoint import Checkpoint
 from model.network import MultiTaskNetwork
 from model.tasks import SHOP_TASKS
 from stream_app.errors import ContractError
-from training.artifact import FinishedTraining, write_artifact
+from training.artifact import ArtifactContents, write_artifact
 from training.config import load_config
 from training.data.dataset import Dataset
 from training.fit.gbdt import LIGHTGBM
-from training.jobs import TrainingJob, dataset_of, with_tasks
-from training.outcome import checkpoint_of, outcome_of
+from training.jobs import TrainingJob, apply_task_choice, build_dataset
+from training.outcome import checkpoint_of, train_and_evaluate
 from training.report.console import TrainingConsole
 
 __all__ = ["CARDS_FILE", "HANDBOOK", "card_dataset", "train_network", "train_trees", "with_untrained_heads"]
@@ -54,8 +54,8 @@ _SAME: Final = 1e-6  # of a probability: what another order of adding up may cha
 
 def card_dataset(path: Path, keep: Path | None) -> Dataset:
     """Return the training set of `cards`, made or as it was kept."""
-    order = TrainingJob(config=load_config("cards"), folder=Path("runs/cards"), data=(path,), kept=keep)
-    return with_tasks(dataset_of(order, lambda _line: None), order.config)[0]
+    job = TrainingJob(config=load_config("cards"), folder=Path("runs/cards"), data=(path,), cache=keep)
+    return apply_task_choice(build_dataset(job, lambda _line: None), job.config)[0]
 
 
 def train_network(path: Path, keep: Path, folder: Path, command: str, epochs: int | None = None) -> None:
@@ -63,15 +63,15 @@ def train_network(path: Path, keep: Path, folder: Path, command: str, epochs: in
     torch.set_num_threads(1)
     config = load_config("cards")
     config = config.changed({"training.epochs": epochs}) if epochs is not None else config
-    dataset, config, _ = with_tasks(card_dataset(path, keep), config)
-    outcome = outcome_of(dataset, config, TrainingConsole(quiet=True))
+    dataset, config, _ = apply_task_choice(card_dataset(path, keep), config)
+    outcome = train_and_evaluate(dataset, config, TrainingConsole(quiet=True))
     assert outcome.threshold is not None
     whole = with_untrained_heads(checkpoint_of(dataset, config, outcome), dataset)
     notes = {
         "events": f"{len(dataset):,} card transactions",
         "not trained": "all heads but fraud: for a backtest, not for a worker",
     }
-    write_artifact(FinishedTraining(whole, outcome.threshold, outcome.judgement.metrics, command, notes), dataset, folder)
+    write_artifact(ArtifactContents(whole, outcome.threshold, outcome.evaluation.metrics, command, notes), dataset, folder)
 
 
 def with_untrained_heads(checkpoint: Checkpoint, dataset: Dataset) -> Checkpoint:

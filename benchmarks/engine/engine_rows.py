@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from benchmarks.features.feature_logs import shop_log
 from stream_app.inference.engines.port import Tensors
-from training.data.sources.events import EventFolder
+from training.data.sources.events import EventFeaturizer
 
 __all__ = ["batch_of", "larger_catalogue", "replayed_rows"]
 
@@ -22,7 +22,7 @@ def replayed_rows(events: int, rows: int) -> dict[str, NDArray[Any]]:
     shop = list(shop_log(events).events())
     selected = np.zeros(len(shop), np.bool_)
     selected[-rows:] = True
-    return EventFolder().fold(shop, selected)[0]
+    return EventFeaturizer().fold(shop, selected)[0]
 
 
 def batch_of(rows: Tensors, size: int, number: int) -> dict[str, NDArray[Any]]:

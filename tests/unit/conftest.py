@@ -64,10 +64,10 @@ def untrained(made_up_dataset: Dataset) -> Checkpoint:
 @pytest.fixture(scope="session")
 def built_artifact(tmp_path_factory: pytest.TempPathFactory, made_up_dataset: Dataset, untrained: Checkpoint) -> Path:
     """The artefact of `untrained`: look, do not touch."""
-    from training.artifact import FinishedTraining, write_artifact
+    from training.artifact import ArtifactContents, write_artifact
 
     folder = tmp_path_factory.mktemp("artifact") / "tiny"
-    finished = FinishedTraining(untrained, 0.5, {"fraud": {"auc": 0.5}}, "python -m training --preset tiny", {"source": "a test"})
+    finished = ArtifactContents(untrained, 0.5, {"fraud": {"auc": 0.5}}, "python -m training --preset tiny", {"source": "a test"})
     write_artifact(finished, made_up_dataset, folder)
     return folder
 

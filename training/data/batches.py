@@ -1,4 +1,4 @@
-"""Rows of a data set as tensors, and what is counted over all of them before the first step."""
+"""Rows of a data set as tensors, its fingerprint, and the popularity of its items."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def batch_of(dataset: Dataset, rows: NDArray[np.int64], device: torch.device | s
 
 
 def fingerprint(dataset: Dataset) -> dict[str, str | int]:
-    """Return what tells one data set from another: its rows, what they look like, and a checksum of split and labels."""
+    """Return what identifies a data set: number and shapes of rows, and a checksum of split and labels."""
     labels = zlib.crc32(dataset.split.tobytes())
     for values in dataset.labels.values():
         labels = zlib.crc32(np.ascontiguousarray(values).tobytes(), labels)

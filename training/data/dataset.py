@@ -1,7 +1,7 @@
-"""The training set: rows of whatever a network reads, what is known of each, and which rows are for training.
+"""The training set: inputs and labels of rows, and the split into train, validation and test rows.
 
-Loop, losses and evaluation know nothing else of the data: `inputs` go into the network by name, `labels` are what its tasks
-learn, and -1 is a label that nobody knows. Where rows come from is the business of `training.data.sources`.
+Loop, losses and evaluation read nothing else: the network reads `inputs` by name, its tasks learn `labels`, and -1 is an unknown
+label. `training.data.sources` makes data sets.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["LEFT_OUT", "SPLITS", "UNKNOWN", "Arrays", "Dataset", "ItemTable", "l
 
 SPLITS: Final = ("train", "validation", "test")
 LEFT_OUT: Final = -1
-UNKNOWN: Final = -1  # a label that nobody knows; no loss and no metric counts it
+UNKNOWN: Final = -1  # no loss and no metric counts an unknown label
 _FORMAT: Final = 2
 
 Arrays = dict[str, NDArray[Any]]
@@ -34,7 +34,7 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class ItemTable:
-    """The M items that can be recommended: ids, and their buckets (M,) int32 as the network sees them."""
+    """The M items that can be recommended: ids, and their buckets (M,) int32 as the network reads them."""
 
     ids: list[str]
     items: NDArray[np.int32]
@@ -46,23 +46,23 @@ class Dataset:
     """N rows.
 
     Attributes:
-        inputs: by name as `spec` describes them, each (N, ...).
-        labels: by name as `tasks` ask for them, each (N,): classes (int8 or int32) or rows of the items; -1 = unknown.
-        split: (N,) int8, an index of SPLITS; LEFT_OUT for rows that are in none, whose labels a protocol may still ask for.
-        segment: (N,) int8 (or wider), which shop, domain or source the row is of: an index of `segments`.
+        inputs: arrays (N, ...) by name, as `spec` describes them.
+        labels: arrays (N,) by name, as `tasks` read them: classes (int8 or int32) or rows of the items; -1 = unknown.
+        split: (N,) int8, an index of SPLITS; LEFT_OUT for rows in none, whose labels a protocol may still read.
+        segment: (N,) int8 (or wider), shop, domain or source of the row: an index of `segments`.
         time_ms: (N,) int64, epoch milliseconds UTC; zeros where rows have no time.
-        key: (N,) int64, a number for the user, customer or session the row is of.
-        tasks: what is learnt.
-        spec: what the rows look like.
-        table: the items of a retrieval task over `EventInputs`; None where there are none.
-        feature_names: columns of `inputs["dense"]`; empty where there is no such array.
-        catalogue_hash: of the feature catalogue; empty where features are not the catalogue's.
+        key: (N,) int64, number of the row's user, customer or session.
+        tasks: the tasks.
+        spec: description of the inputs.
+        table: the items of a retrieval task over `EventInputs`; None without items.
+        feature_names: columns of `inputs["dense"]`; empty without dense features.
+        catalogue_hash: hash of the feature catalogue; empty where features are not the catalogue's.
         segments: names of the segments; at least one.
-        fitted: what inputs were made with and serving would repeat: a tokenizer, codes of categories; learnt on train rows alone.
-        taught: task -> what a teacher says of each row, probabilities (N,) or (N, C) float32, NaN where it says nothing; made for
-            a training (`training.fit.distillation`), not kept in the file.
-        notes: what a person should know of how it was made: counts of what was left out, by name.
-        made_from: files and settings, by which a stored set is known again; "" = not told.
+        fitted: encoders learnt on train rows, which serving needs too: a tokenizer, codes of categories.
+        soft_labels: task -> probabilities (N,) or (N, C) float32, NaN where there are none; made for a training by
+            `training.fit.distillation`, not stored in the file.
+        notes: counts for the report, by name, such as rows left out.
+        made_from: files and settings that identify a stored set; "" = unknown.
     """
 
     inputs: Arrays
@@ -78,23 +78,23 @@ class Dataset:
     catalogue_hash: str = ""
     segments: tuple[str, ...] = ("all",)
     fitted: Arrays = field(default_factory=dict)
-    taught: Arrays = field(default_factory=dict)
+    soft_labels: Arrays = field(default_factory=dict)
     notes: dict[str, int] = field(default_factory=dict)
     made_from: str = ""
 
     def __post_init__(self) -> None:
         """Refuse arrays of different lengths, and tasks without labels."""
-        each = {**self.inputs, **{f"labels {name}": value for name, value in self.labels.items()}}
-        each |= {f"taught {name}": value for name, value in self.taught.items()}
-        each |= {"split": self.split, "segment": self.segment, "time_ms": self.time_ms, "key": self.key}
-        lengths = {name: len(value) for name, value in each.items()}
+        arrays = {**self.inputs, **{f"labels {name}": value for name, value in self.labels.items()}}
+        arrays |= {f"soft labels {name}": value for name, value in self.soft_labels.items()}
+        arrays |= {"split": self.split, "segment": self.segment, "time_ms": self.time_ms, "key": self.key}
+        lengths = {name: len(value) for name, value in arrays.items()}
         if len(set(lengths.values())) > 1:
             raise ContractError(f"the arrays of the training set differ in length: {lengths}. Operator action: report this.")
-        lacking = [task.name for task in self.tasks if task.label not in self.labels]
-        if lacking:
+        unlabelled = [task.name for task in self.tasks if task.label not in self.labels]
+        if unlabelled:
             raise ContractError(
-                f"the training set has no labels for {', '.join(lacking)}; it has {', '.join(self.labels) or 'none'}. "
-                "Operator action: leave those tasks out (--tasks), or give the source what they are made of."
+                f"the training set has no labels for {', '.join(unlabelled)}; it has {', '.join(self.labels) or 'none'}. "
+                "Operator action: leave those tasks out (--tasks), or give the source their labels."
             )
 
     def __len__(self) -> int:
@@ -108,12 +108,12 @@ class Dataset:
     def known(self, label: str, split: str) -> NDArray[np.int64]:
         """Return the rows of a split whose `label` is known, ascending."""
         rows = self.rows(split)
-        found: NDArray[np.int64] = rows[self.labels[label][rows] != UNKNOWN]
-        return found
+        known: NDArray[np.int64] = rows[self.labels[label][rows] != UNKNOWN]
+        return known
 
 
 def save_dataset(dataset: Dataset, path: Path) -> None:
-    """Write it as one `.npz` file, whole or not at all."""
+    """Write the data set atomically as one `.npz` file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = {f"in_{name}": value for name, value in dataset.inputs.items()}
     arrays |= {f"label_{name}": value for name, value in dataset.labels.items()}
@@ -123,36 +123,36 @@ def save_dataset(dataset: Dataset, path: Path) -> None:
         table = dataset.table
         arrays |= {"item_ids": np.array(table.ids), "item_buckets": table.items, "item_categories": table.categories}
     arrays["about"] = np.array(msgspec.json.encode(_about(dataset)).decode())
-    fresh = path.with_name(f".{path.name}.new.npz")
-    np.savez(fresh, **arrays)
-    fresh.replace(path)
+    temporary = path.with_name(f".{path.name}.new.npz")
+    np.savez(temporary, **arrays)
+    temporary.replace(path)
 
 
 def load_dataset(path: Path) -> Dataset:
-    """Read what `save_dataset` wrote.
+    """Read a file of `save_dataset`.
 
     Raises:
-        ContractError: It was written by another version of this program, or made with another feature catalogue.
+        ContractError: The file is damaged, or of another format version or feature catalogue.
     """
     try:
         saved = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError, BadZipFile) as err:
         raise ContractError(
-            f"{path} cannot be read as a kept training set ({err}). Operator action: delete it, it is made anew; or name another."
+            f"{path} is no readable training set ({err}). Operator action: delete it, and it is made again; or name another."
         ) from err
     with saved:
         about: dict[str, Any] = msgspec.json.decode(str(saved["about"])) if "about" in saved else {"format": 1}
-        ours = {"format": _FORMAT, "catalogue_hash": catalogue_hash(CATALOGUE)}
-        for what, own in ours.items():
-            if about[what] not in {own, ""}:
+        expected = {"format": _FORMAT, "catalogue_hash": catalogue_hash(CATALOGUE)}
+        for key, value in expected.items():
+            if about[key] not in {value, ""}:
                 raise ContractError(
-                    f"{path} was made with {what.replace('_', ' ')} {about[what]}, this program has {own}. "
+                    f"{path} was made with {key.replace('_', ' ')} {about[key]}, this program has {value}. "
                     "Operator action: delete the file; it is made again."
                 )
         arrays = {name: saved[name] for name in saved.files if name != "about"}
     return Dataset(
-        inputs=_named(arrays, "in_"),
-        labels=_named(arrays, "label_"),
+        inputs=_with_prefix(arrays, "in_"),
+        labels=_with_prefix(arrays, "label_"),
         **{name: arrays[name] for name in ("split", "segment", "time_ms", "key")},
         tasks=tasks_from_plain(about["tasks"]),
         spec=inputs_from_plain(about["spec"]),
@@ -160,7 +160,7 @@ def load_dataset(path: Path) -> Dataset:
         feature_names=tuple(about["feature_names"]),
         catalogue_hash=about["catalogue_hash"],
         segments=tuple(about["segments"]),
-        fitted=_named(arrays, "fitted_"),
+        fitted=_with_prefix(arrays, "fitted_"),
         notes=about["notes"],
         made_from=about["made_from"],
     )
@@ -179,7 +179,7 @@ def _about(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _named(arrays: Mapping[str, NDArray[Any]], prefix: str) -> Arrays:
+def _with_prefix(arrays: Mapping[str, NDArray[Any]], prefix: str) -> Arrays:
     return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
 
 

@@ -1,8 +1,7 @@
 """Simulated shops to train on, as a configuration describes them. No torch here.
 
-A configuration with `[source] kind = "simulation"` has one `[[source.shops]]` for each shop; its keys are those of
-`SimulatorOptions` and of `SimulatedShop`, and `like` takes what is not given from `[source.like.<name>]`. `start_hour` moves
-the start.
+A configuration with `[source] kind = "simulation"` has one `[[source.shops]]` for each shop, with the keys of `SimulatorOptions`
+and `SimulatedShop`; `like` takes missing keys from `[source.like.<name>]`, and `start_hour` moves the start.
 """
 
 from __future__ import annotations
@@ -19,19 +18,19 @@ __all__ = ["SimulatedShop", "shops_from"]
 
 _HOUR_MS: Final = 3_600_000
 _OPTIONS: Final = frozenset(field.name for field in fields(SimulatorOptions))
-_HEARD: Final = frozenset({"topics", "hidden", "tills", "unseen"})
+_OBSERVED: Final = frozenset({"topics", "hidden", "tills", "unseen"})
 
 
 @dataclass(frozen=True)
 class SimulatedShop:
-    """A simulated shop, and what is heard of it.
+    """A simulated shop, and the part of it that is observed.
 
     Attributes:
-        options: the shop.
-        topics: what of it is connected, of events.SOURCE_TOPICS.
-        hidden: fields that its events come without, as if the shop did not know them.
-        tills: if above 0, its events come from so many devices, which all shoppers share.
-        unseen: whether all of it is validation: a shop that the model meets for the first time, from its first event on.
+        options: options of the simulator.
+        topics: observed topics, of events.SOURCE_TOPICS.
+        hidden: fields that are left empty, as if the shop did not know them.
+        tills: if above 0, the number of devices, which all shoppers share.
+        unseen: whether all rows are validation rows: a shop that the model never trained on.
     """
 
     options: SimulatorOptions
@@ -41,7 +40,7 @@ class SimulatedShop:
     unseen: bool = False
 
     def text(self) -> str:
-        """Tell a person what it is."""
+        """Return a description for reports."""
         options = self.options
         parts = [f"seed {options.seed}: {options.events or 0:,} at {options.events_per_s:g}/s"]
         parts += [f"without {', '.join(self.hidden)}"] if self.hidden else []
@@ -54,37 +53,37 @@ class SimulatedShop:
 def shops_from(source: Mapping[str, Any]) -> tuple[SimulatedShop, ...]:
     """Return the shops of a configuration's section [source].
 
-    All have the goods of the simulator's default shop, and visitors of their own; each event comes once and whole, as the
-    model sees it.
+    All shops share the items of the simulator's default shop and have their own visitors; there are no duplicate or malformed
+    events.
 
     Raises:
-        ConfigError: A key that there is not, a `like` that is not described, or no shop at all.
+        ConfigError: An unknown key, an undefined `like`, or no shop.
     """
-    kinds, shops = source.get("like", {}), source.get("shops", [])
+    templates, shops = source.get("like", {}), source.get("shops", [])
     problems = [] if shops else ["[source]: describes no shop; add a [[source.shops]] with its seed and events"]
-    described = []
+    shop_values = []
     for number, shop in enumerate(shops, start=1):
         like = shop.get("like")
-        if like is not None and like not in kinds:
+        if like is not None and like not in templates:
             problems.append(
-                f"shop {number}: like = {like!r}: there is no such; write [source.like.{like}] or one of {sorted(kinds)}"
+                f"shop {number}: like = {like!r}: no such template; write [source.like.{like}] or one of {sorted(templates)}"
             )
-        values = {**kinds.get(like, {}), **{key: value for key, value in shop.items() if key != "like"}}
-        unknown = sorted(values.keys() - _OPTIONS - _HEARD - {"start_hour"})
-        problems += [f"shop {number}: {key}: no such key; it is one of {sorted(_OPTIONS | _HEARD)}" for key in unknown]
-        described.append(values)
+        values = {**templates.get(like, {}), **{key: value for key, value in shop.items() if key != "like"}}
+        unknown = sorted(values.keys() - _OPTIONS - _OBSERVED - {"start_hour"})
+        problems += [f"shop {number}: {key}: no such key; it is one of {sorted(_OPTIONS | _OBSERVED)}" for key in unknown]
+        shop_values.append(values)
     if problems:
         msg = "The shops to train on are described wrongly:\n" + "\n".join(f"  - {problem}" for problem in problems)
         raise ConfigError(msg)
-    return tuple(_shop(values) for values in described)
+    return tuple(_shop(values) for values in shop_values)
 
 
 def _shop(values: Mapping[str, Any]) -> SimulatedShop:
     base = SimulatorOptions()
     start_ms = base.start_ms + int(values.get("start_hour", 0)) * _HOUR_MS
-    plain = replace(base, shop_seed=base.seed, start_ms=start_ms, malformed_share=0.0, duplicate_share=0.0)
-    options = replace(plain, **{key: value for key, value in values.items() if key in _OPTIONS})
-    heard: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in values.items() if key in _HEARD
+    clean = replace(base, shop_seed=base.seed, start_ms=start_ms, malformed_share=0.0, duplicate_share=0.0)
+    options = replace(clean, **{key: value for key, value in values.items() if key in _OPTIONS})
+    observed: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in values.items() if key in _OBSERVED
     }
-    return SimulatedShop(options, **heard)
+    return SimulatedShop(options, **observed)

@@ -1,7 +1,7 @@
-"""Simulated shops as training material: events in the order they arrive, with what was known about them and when.
+"""Labelled events of simulated shops, in order of arrival.
 
-The truth about fraud is taken from the messages on `labels`, joined by event id, exactly as a real shop would have it: a
-chargeback says which event was a fraud, and when that became known; silence means honest, but only after the longest delay.
+Fraud labels come from the messages on `labels`, joined by event id, as in a real shop: a chargeback names a fraudulent event and
+the time when it became known; an event without chargeback is honest once the longest delay has passed.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from stream_app.simulator.shop import arrivals
 from training.data.simulated_shops import SimulatedShop
 from training.data.sources.events import NEVER_MS
 
-__all__ = ["SimulatedVisits", "material_from_simulation"]
+__all__ = ["SimulatedVisits", "simulate_visits"]
 
-_LONGEST_DELAY: Final = 2  # a truth takes at most twice the typical delay (SimulatorOptions.label_delay_ms)
+_LONGEST_DELAY: Final = 2  # a label takes at most twice the typical delay (SimulatorOptions.label_delay_ms)
 _BOT: Final = "bot_clicking"
-# A session is over when nothing came for so long. The simulator's people read an item for at most 144 s (twice that in 4 min).
+# Pause that ends a session. The simulator's people read an item for at most 144 s (twice that in 4 min).
 _SESSION_OVER_MS: Final = 4 * 60_000
 _TOPICS: Final = dict(zip((Search, Click, Order), SOURCE_TOPICS, strict=True))
 
 
 @dataclass(frozen=True)
 class SimulatedVisits:
-    """N labelled events of one shop in order of arrival, but for the last minutes, in which no session is over.
+    """N labelled events of one shop in order of arrival, without the last minutes, whose sessions may continue.
 
     Attributes:
         events: the events.
         arrival_ms: (N,) int64, ascending; later than the event's time for those that came late or out of order.
-        labels: what the rest of the session says of each.
+        labels: labels from the rest of the session.
         fraud_known_ms: (N,) int64, when an event became known as fraud; NEVER_MS if never.
-        maturity_ms: an event older than this without a complaint is honest.
+        maturity_ms: age at which an event without a complaint counts as honest.
     """
 
     events: list[Event]
@@ -51,15 +51,15 @@ class SimulatedVisits:
     maturity_ms: int
 
 
-def material_from_simulation(shop: SimulatedShop, item_numbers: dict[str, int]) -> SimulatedVisits:
-    """Run one simulation and label its events: those that are heard of, by what is heard of.
+def simulate_visits(shop: SimulatedShop, item_numbers: dict[str, int]) -> SimulatedVisits:
+    """Run one simulation and label its observed events.
 
     Args:
         shop: the shop.
-        item_numbers: item id -> its number in the item table.
+        item_numbers: item id -> number in the item table.
     """
     events: list[Event] = []
-    arrived_ms: list[int] = []
+    times_ms: list[int] = []
     frauds: dict[str, Label] = {}
     for arrival in arrivals(shop.options):
         message = arrival.message
@@ -68,13 +68,13 @@ def material_from_simulation(shop: SimulatedShop, item_numbers: dict[str, int]) 
                 frauds[message.event_id] = message
         elif not arrival.damage and arrival.copy != SECOND_OF_TWO and _TOPICS[type(message)] in shop.topics:
             events.append(message)
-            arrived_ms.append(arrival.arrival_ms)
-    arrival_ms = np.array(arrived_ms, np.int64)
+            times_ms.append(arrival.arrival_ms)
+    arrival_ms = np.array(times_ms, np.int64)
     known_ms = [frauds[e.event_id].label_time_ms if e.event_id in frauds else NEVER_MS for e in events]
     bots = {event_id for event_id, label in frauds.items() if label.kind == _BOT}
     usable = int(np.searchsorted(arrival_ms, arrival_ms.max(initial=0) - _SESSION_OVER_MS))
     return SimulatedVisits(
-        events=[_as_heard(event, shop) for event in events[:usable]],
+        events=[_observed(event, shop) for event in events[:usable]],
         arrival_ms=arrival_ms[:usable],
         labels=_label_sessions(events, usable, bots, item_numbers)[:usable],
         fraud_known_ms=np.array(known_ms[:usable], np.int64),
@@ -82,7 +82,7 @@ def material_from_simulation(shop: SimulatedShop, item_numbers: dict[str, int]) 
     )
 
 
-def _as_heard(event: Event, shop: SimulatedShop) -> Event:
+def _observed(event: Event, shop: SimulatedShop) -> Event:
     changes = {name: default for name, default in _defaults(type(event)).items() if name in shop.hidden}
     if shop.tills:
         changes["device"] = f"till-{crc32(event.event_id.encode()) % shop.tills}"
@@ -91,12 +91,12 @@ def _as_heard(event: Event, shop: SimulatedShop) -> Event:
 
 @cache
 def _defaults(kind: type[Event]) -> dict[str, Any]:
-    """Return what each field of a kind of event holds where nothing is heard of it; kept, since asking takes 0.1 ms."""
+    """Return the default of each field of a kind of event; cached, because msgspec takes 0.1 ms."""
     return {field.name: field.default for field in msgspec.structs.fields(kind)}
 
 
 def _label_sessions(events: list[Event], usable: int, bots: set[str], item_numbers: dict[str, int]) -> list[SessionLabel]:
-    """Label the sessions whose last event is among the first `usable`; the others may go on."""
+    """Label the sessions whose last event is among the first `usable` events; the others may continue."""
     sessions: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     for place, event in enumerate(events):
         sessions[event.user, event.session].append(place)
@@ -104,9 +104,9 @@ def _label_sessions(events: list[Event], usable: int, bots: set[str], item_numbe
     for places in sessions.values():
         if places[-1] >= usable:
             continue
-        places.sort(key=lambda place: events[place].event_time_ms)  # what a person did, not when we heard of it
+        places.sort(key=lambda place: events[place].event_time_ms)  # in order of action, not of arrival
         steps = [step_of(events[place], item_numbers) for place in places]
-        found = session_labels(steps, bot=events[places[0]].event_id in bots)
-        for place, label in zip(places, found, strict=True):
+        session = session_labels(steps, bot=events[places[0]].event_id in bots)
+        for place, label in zip(places, session, strict=True):
             labels[place] = label
     return labels

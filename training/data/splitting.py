@@ -1,10 +1,10 @@
-"""Which rows are trained on, which choose the epoch and which judge, for each protocol. A setting, for any data set.
+"""Train, validation and test rows of any data set, by protocol.
 
     time, cards    train, then validation, then test, by time: shares of the rows, or ranges with dates
     leave_one_out  the last row of each key (a user) is test, the one before validation, the rest train
     sessions       whole sessions (keys) by the time they begin: shares of the sessions
 
-How the answers are judged then is in training/evaluation/protocol.py, under the same names.
+training/evaluation/protocol.py evaluates under the same names.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ class SplitRules:
 
 
 def splitting_from(protocol: str, settings: Mapping[str, Any]) -> SplitRules:
-    """Read it from a configuration: the protocol's name ("" = time), and the section [source.split].
+    """Return the rules of a protocol ("" = time) and the section [source.split].
 
-    `shares = [0.7, 0.15, 0.15]`, or a range for each split: `train = ["2018-07-25", "2018-08-01"]`, UTC, the end not in it.
+    `shares = [0.7, 0.15, 0.15]`, or a range for each split: `train = ["2018-07-25", "2018-08-01"]`, UTC, end exclusive.
 
     Raises:
-        ConfigError: All that is wrong, each with its key and the fix.
+        ConfigError: All problems, each with its key and the fix.
     """
     protocol = protocol or "time"
-    problems = [] if protocol in PROTOCOLS else [f"protocol {protocol!r}: there is none; it is one of {', '.join(PROTOCOLS)}"]
+    problems = [] if protocol in PROTOCOLS else [f"protocol {protocol!r}: no such protocol; it is one of {', '.join(PROTOCOLS)}"]
     problems += [f"{key}: no such key; it is one of {', '.join(sorted(_KEYS))}" for key in settings if key not in _KEYS]
     shares, ranges = settings.get("shares", _SHARES), {}
     if not _are_shares(shares):
@@ -79,9 +79,9 @@ def split_rows(splitting: SplitRules, time_ms: NDArray[np.int64], key: NDArray[n
     """Return (N,) int8 for N rows: an index of SPLITS, or LEFT_OUT. Rows of equal time stay in their order.
 
     Args:
-        splitting: how.
-        time_ms: (N,) of each row; the order within a key.
-        key: (N,) whose row it is: a user, or a session.
+        splitting: the rules.
+        time_ms: (N,) time of each row, which orders the rows of a key.
+        key: (N,) user or session of each row.
     """
     if splitting.protocol == "leave_one_out":
         return _last_of_each(time_ms, key)
@@ -96,7 +96,7 @@ def split_rows(splitting: SplitRules, time_ms: NDArray[np.int64], key: NDArray[n
 
 
 def resplit(dataset: Dataset, splitting: SplitRules) -> Dataset:
-    """Return the data set split anew.
+    """Return the data set with another split.
 
     Raises:
         ContractError: A split would be empty.
@@ -104,7 +104,7 @@ def resplit(dataset: Dataset, splitting: SplitRules) -> Dataset:
     dataset = replace(dataset, split=split_rows(splitting, dataset.time_ms, dataset.key))
     empty = [name for name in ("train", "test") if not len(dataset.rows(name))]
     if empty:
-        times = f"{_text(dataset.time_ms.min())} to {_text(dataset.time_ms.max())}" if len(dataset) else "no time at all"
+        times = f"{_text(dataset.time_ms.min())} to {_text(dataset.time_ms.max())}" if len(dataset) else "no time"
         raise ContractError(
             f"the protocol {splitting.protocol} leaves no row for {' and '.join(empty)}; {len(dataset):,} rows are of {times}. "
             "Operator action: change [source.split] or --protocol, or give more data."
@@ -119,7 +119,7 @@ def _are_shares(shares: Any) -> bool:  # noqa: ANN401 (a value of a configuratio
 
 
 def _epoch_ms(moment: Any) -> int:  # noqa: ANN401 (a value of a configuration)
-    # TOML has dates of its own; written as text they mean the same.
+    # TOML dates and texts mean the same.
     parsed = datetime.fromisoformat(str(moment))
     return round((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() * 1_000)
 
@@ -129,11 +129,11 @@ def _text(time_ms: int) -> str:
 
 
 def by_share(shares: tuple[float, float, float], order: NDArray[np.intp]) -> NDArray[np.int8]:
-    """Return (N,) int8, an index of SPLITS, for N things whose order is `order` (N,): the first ones train, the last ones test.
+    """Return (N,) int8, an index of SPLITS, of N rows or sessions: the oldest train, the newest test.
 
     Args:
-        shares: of the things, in order of SPLITS; they add up to 1.
-        order: numbers of the things, oldest first.
+        shares: shares in order of SPLITS; they add up to 1.
+        order: (N,) numbers of the rows or sessions, oldest first.
     """
     split = np.empty(len(order), np.int8)
     begins = [round(sum(shares[:number]) * len(order)) for number in range(len(SPLITS) + 1)]

@@ -1,7 +1,7 @@
-"""Which tasks a data set can teach: those whose labels are there, and differ.
+"""The tasks of a data set that can be learnt: those whose labels are known and differ.
 
-Without a choice of the user's those are trained, and the others are named with what they lack. A task that was asked for and
-cannot be learnt is an error that says what is missing and how to get it.
+Without `--tasks` all of them are trained, and the others are reported with what is missing. A task that the user names and that
+cannot be learnt is an error with what is missing and the fix.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from model.tasks import Task
 from stream_app.errors import ConfigError, ContractError
 from training.data.dataset import SPLITS, Dataset
 
-__all__ = ["choose_tasks", "lacking"]
+__all__ = ["choose_tasks", "why_not_learnable"]
 
-# What gives an event a label, by label; for anything else the source has to bring it.
+# How to get a label, by label; all other labels come with the source.
 _FIXES: Final = {
-    "fraud": 'give the mapping a [[record]] with topic = "labels", task = "fraud" and value = the column that tells it',
+    "fraud": 'give the mapping a [[record]] with topic = "labels", task = "fraud" and value = the column that holds it',
     "intent": "give a log whose sessions end, with several events each, or labels of task intent",
     "next_action": "give a log in which users do several things (source.leave = true also asks whether they go)",
     "click": 'map views of items to action = "view" and what follows them to click, cart, favourite or an order',
@@ -29,38 +29,38 @@ _FIXES: Final = {
 
 
 def choose_tasks(dataset: Dataset, named: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Return the names of the tasks to train, and what the others lack.
+    """Return the names of the tasks to train, and why each other task cannot be learnt.
 
     Args:
-        dataset: what there is to learn from.
-        named: what the user wants; empty for all that can be learnt.
+        dataset: the data.
+        named: tasks that the user names; empty for all that can be learnt.
 
     Raises:
-        ConfigError: A task is named that there is not.
-        ContractError: A task that is named cannot be learnt, or none can.
+        ConfigError: A named task does not exist.
+        ContractError: A named task cannot be learnt, or no task can.
     """
     by_name = {task.name: task for task in dataset.tasks}
-    strangers = [name for name in named if name not in by_name]
-    if strangers:
-        raise ConfigError(f"--tasks names {', '.join(strangers)}; this data set has the tasks {', '.join(by_name)}")
-    missing = {name: lacking(dataset, by_name[name]) for name in (named or by_name)}
-    for name, what in list(missing.items()):
-        given = by_name[name].given
-        if given and not what and (given not in missing or missing[given]):
-            missing[name] = f"it is learnt over {given}, which is not trained: name {given} too, or give it labels"
-    faults = {name: what for name, what in missing.items() if what}
-    wanted = tuple(name for name in missing if name not in faults)
-    if (named and faults) or not wanted:
-        listed = "\n".join(f"  - task {name}: {what}" for name, what in faults.items())
+    unknown = [name for name in named if name not in by_name]
+    if unknown:
+        raise ConfigError(f"--tasks names {', '.join(unknown)}; this data set has the tasks {', '.join(by_name)}")
+    reasons = {name: why_not_learnable(dataset, by_name[name]) for name in (named or by_name)}
+    for name, reason in list(reasons.items()):
+        condition = by_name[name].given
+        if condition and not reason and (condition not in reasons or reasons[condition]):
+            reasons[name] = f"it is conditional on {condition}, which is not trained: name {condition} too, or give it labels"
+    faults = {name: reason for name, reason in reasons.items() if reason}
+    learnable = tuple(name for name in reasons if name not in faults)
+    if (named and faults) or not learnable:
+        listed = "\n".join(f"  - task {name}: {reason}" for name, reason in faults.items())
         raise ContractError(
-            f"{'Not all of the tasks' if wanted else 'No task'} can be learnt from the data:\n{listed}\n"
+            f"{'Not all of the tasks' if learnable else 'No task'} can be learnt from the data:\n{listed}\n"
             "Operator action: give what is missing, or leave those tasks out with --tasks."
         )
-    return wanted, faults
+    return learnable, faults
 
 
-def lacking(dataset: Dataset, task: Task) -> str:
-    """Return what keeps a task from being learnt and judged, with the fix; an empty text when nothing does."""
+def why_not_learnable(dataset: Dataset, task: Task) -> str:
+    """Return why a task cannot be learnt and evaluated, with the fix; an empty text if it can."""
     fix = _FIXES.get(task.label, f"give data in which {task.label!r} is known")
     for split in SPLITS:
         rows, known = dataset.rows(split), dataset.known(task.label, split)

@@ -1,9 +1,9 @@
 """Tokens of texts: a tokenizer learnt from the train texts, or that of a Hugging Face model by path or name.
 
-It learns byte pairs (Sennrich, Haddow, Birch, "Neural Machine Translation of Rare Words with Subword Units", ACL 2016): words
-fall apart into pieces, each Chinese character is a word of its own, letters lose case and accents. So it serves English, Chinese
-and their mixture alike, and no text is without tokens. Token 0 is padding. The same texts give the same tokens: WordPiece, which
-BERT has, numbers its pieces in the order of a random hash (tokenizers 0.23.3), byte pairs do not once their alphabet is given.
+The learnt one uses byte pairs (Sennrich, Haddow, Birch, "Neural Machine Translation of Rare Words with Subword Units", ACL 2016):
+words are cut into pieces, each Chinese character is a word of its own, letters lose case and accents. It handles English, Chinese
+and their mixture, and every text has tokens. Token 0 is padding. The same texts give the same tokens; BERT's WordPiece numbers
+its pieces in the order of a random hash (tokenizers 0.23.3), byte pairs with a fixed alphabet do not.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import Metaspace, Punctuation, WhitespaceSplit
-from tokenizers.pre_tokenizers import Sequence as InTurn
+from tokenizers.pre_tokenizers import Sequence as PreTokenizers
 from tokenizers.processors import BertProcessing
 from tokenizers.trainers import BpeTrainer
 
@@ -27,7 +27,7 @@ from stream_app.errors import ContractError
 __all__ = ["encode", "learn_tokenizer", "tokenizer_from_path", "vocabulary_size"]
 
 _SPECIAL: Final = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]  # numbers 0 to 4, as BERT's are named
-_LEAST_COUNT: Final = 2  # a piece that was seen once is no pattern
+_MIN_COUNT: Final = 2  # pieces that occur once are left out
 
 
 def learn_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
@@ -35,11 +35,11 @@ def learn_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     lines = list(texts)
     tokenizer = Tokenizer(BPE(unk_token=_SPECIAL[1]))
     tokenizer.normalizer = BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = InTurn([WhitespaceSplit(), Metaspace(), Punctuation()])
+    tokenizer.pre_tokenizer = PreTokenizers([WhitespaceSplit(), Metaspace(), Punctuation()])
     letters = _alphabet(tokenizer, lines, vocabulary - len(_SPECIAL))
     trainer = BpeTrainer(
         vocab_size=vocabulary,
-        min_frequency=_LEAST_COUNT,
+        min_frequency=_MIN_COUNT,
         special_tokens=_SPECIAL,
         initial_alphabet=letters,
         limit_alphabet=len(letters),
@@ -50,14 +50,14 @@ def learn_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     return tokenizer
 
 
-def _alphabet(tokenizer: Tokenizer, texts: Sequence[str], most: int) -> list[str]:
-    """Return the commonest characters; the trainer itself would choose among equals at random."""
+def _alphabet(tokenizer: Tokenizer, texts: Sequence[str], limit: int) -> list[str]:
+    """Return the commonest characters; the trainer would choose among equally common ones at random."""
     counts: Counter[str] = Counter()
     for text in texts:
         for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text)):
             counts.update(word)
-    known = [letter for letter, times in counts.items() if times >= _LEAST_COUNT]
-    return sorted(known, key=lambda letter: (-counts[letter], letter))[:most]
+    frequent = [letter for letter, count in counts.items() if count >= _MIN_COUNT]
+    return sorted(frequent, key=lambda letter: (-counts[letter], letter))[:limit]
 
 
 def tokenizer_from_path(path: str) -> Tokenizer:
@@ -67,7 +67,7 @@ def tokenizer_from_path(path: str) -> Tokenizer:
         path: a local folder, or a name on the hub.
 
     Raises:
-        ContractError: There is none.
+        ContractError: There is no such tokenizer.
     """
     from transformers import AutoTokenizer
 
@@ -85,7 +85,7 @@ def tokenizer_from_path(path: str) -> Tokenizer:
 def encode(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> NDArray[np.int32]:
     """Return (N, length) int32 tokens, cut and padded with 0 at the end.
 
-    A text's own tokens that happen to be number 0 stay 0: only tokenizers that use it for padding are fit for this network.
+    The network reads 0 as padding, so a tokenizer must not use it for another token.
     """
     tokenizer.no_padding()
     tokenizer.enable_truncation(length)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from model.tasks import Task
 from training.data.dataset import Dataset
 from training.evaluation.protocol import EvaluationProtocol, measure, scored
-from training.fit.gbdt import LIGHTGBM, ROUNDS, TreeColumns, boosted
+from training.fit.gbdt import LIGHTGBM, ROUNDS, TreeColumns, grow_trees
 
 __all__ = ["lightgbm_control", "single_task_control", "single_task_sets"]
 
@@ -39,9 +39,9 @@ def lightgbm_control(
         known = dataset.known(task.label, "train")
         if task.kind == "retrieval" or not len(known):
             continue
-        trees = boosted(task, dataset, columns, known, parameters=LIGHTGBM | {"seed": seed}, rounds=rounds)
+        trees = grow_trees(task, dataset, columns, known, parameters=LIGHTGBM | {"seed": seed}, rounds=rounds)
         test = dataset.rows("test")
-        measured = measure(scored(task, dataset, test, trees.answers(test), rule), dataset, rule)
+        measured = measure(scored(task, dataset, test, trees.predict(test), rule), dataset, rule)
         found[task.name] = measured | {"trees": float(trees.trees), "trained_rows": float(trees.rows)}
     return found
 

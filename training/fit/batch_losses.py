@@ -1,4 +1,4 @@
-"""From rows to the tasks' losses: what training and validation do alike with a batch."""
+"""Losses of the tasks on a batch of rows, for training and validation."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from model.inputs import EventInputs, SequenceInputs
 from model.network import MultiTaskNetwork
 from model.tasks import Task
 from training.config import TrainingOptions
-from training.data.augment import augmented
+from training.data.augment import augment
 from training.data.batches import batch_of, batches, popularity_log
 from training.data.dataset import UNKNOWN, Dataset
-from training.fit.distributed import Group
+from training.fit.distributed import ProcessGroup
 from training.fit.losses import ItemVectors, task_losses
 
 __all__ = ["BatchLosses", "item_count"]
 
 _VALIDATION_BATCH: Final = 4_096
-_VALIDATION_SCORES: Final = 1 << 25  # 128 MB of float32: rows of a validation batch times items they are told from
+_VALIDATION_SCORES: Final = 1 << 25  # 128 MB of float32: rows of a validation batch times items
 
 
 def item_count(dataset: Dataset) -> int:
-    """Return how many items a retrieval task of the data set chooses from; 0 where nothing says so."""
+    """Return the number of items that a retrieval task of the data set ranks; 0 without items."""
     if isinstance(dataset.spec, SequenceInputs):
         return dataset.spec.items
     return 0 if dataset.table is None else len(dataset.table.ids)
@@ -37,7 +37,7 @@ class BatchLosses:
     """The losses of a network's tasks on rows of a data set, on the device of `group`."""
 
     def __init__(
-        self, network: MultiTaskNetwork, dataset: Dataset, tasks: tuple[Task, ...], options: TrainingOptions, group: Group
+        self, network: MultiTaskNetwork, dataset: Dataset, tasks: tuple[Task, ...], options: TrainingOptions, group: ProcessGroup
     ) -> None:
         self.network, self.dataset, self.tasks, self._options, self._group = network, dataset, tasks, options, group
         self._retrieval = next((task for task in tasks if task.kind == "retrieval"), None)
@@ -50,14 +50,16 @@ class BatchLosses:
             self._categories = torch.from_numpy(dataset.table.categories).to(group.device)
 
     def training(self, rows: NDArray[np.int64]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return (losses by task, labels by name) of `rows`, which are made harder as the options say."""
+        """Return (losses by task, labels by name) of `rows`, augmented as the options say."""
         inputs, labels = batch_of(self.dataset, rows, self._group.device)
-        taught = {name: torch.from_numpy(said[rows]).to(self._group.device) for name, said in self.dataset.taught.items()}
-        return self._losses(augmented(inputs, self._options), labels, taught), labels
+        soft_labels = {
+            name: torch.from_numpy(values[rows]).to(self._group.device) for name, values in self.dataset.soft_labels.items()
+        }
+        return self._losses(augment(inputs, self._options), labels, soft_labels), labels
 
     @torch.no_grad()
     def validation(self) -> dict[str, float]:
-        """Return each task's mean loss over the validation range's known rows; the network is left in evaluation mode."""
+        """Return each task's mean loss over validation rows with a known label; set evaluation mode."""
         self.network.eval()
         # In one seeded shuffle, so that every batch holds rows of every segment and sampled softmax means the same each time.
         rows = np.random.default_rng(0).permutation(self.dataset.rows("validation"))
@@ -69,20 +71,20 @@ class BatchLosses:
             if number % self._group.size != self._group.rank:
                 continue
             losses = self._losses(inputs, labels)
-            for place, task in enumerate(self.tasks):
+            for index, task in enumerate(self.tasks):
                 known = int((labels[task.label] != UNKNOWN).sum())
-                sums[place] += torch.tensor([losses[task.name].item() * known, known])
+                sums[index] += torch.tensor([losses[task.name].item() * known, known])
         sums = self._group.total(sums.to(self._group.device))
         return {task.name: float(sums[n, 0] / sums[n, 1].clamp(min=1)) for n, task in enumerate(self.tasks)}
 
     def _losses(
-        self, inputs: Mapping[str, Tensor], labels: Mapping[str, Tensor], taught: Mapping[str, Tensor] | None = None
+        self, inputs: Mapping[str, Tensor], labels: Mapping[str, Tensor], soft_labels: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
         gpu = self._group.device.type == "cuda"
         with torch.autocast("cuda", torch.bfloat16, enabled=gpu and self._options.amp):
             logits = self.network(inputs)
             items = self._item_vectors(labels)
-        return task_losses(logits, labels, self.tasks, items, taught, self._options.distil)
+        return task_losses(logits, labels, self.tasks, items, soft_labels, self._options.distil)
 
     def _item_vectors(self, labels: Mapping[str, Tensor]) -> ItemVectors | None:
         if self._retrieval is None:

@@ -1,4 +1,4 @@
-"""What a data set must have before a training begins, and losses and metrics later: each fault names the task and the fix."""
+"""Checks of the data set before a training, and of losses and metrics during it; each error names the task and the fix."""
 
 from __future__ import annotations
 
@@ -15,28 +15,30 @@ from training.data.dataset import UNKNOWN, Dataset
 from training.evaluation.metrics import is_metric_of
 from training.fit.batch_losses import item_count
 
-__all__ = ["check_dataset", "check_losses", "check_reached"]
+__all__ = ["check_best_epoch", "check_dataset", "check_losses"]
 
 _MAY_BE_NAN: Final = "dense"  # its encoder reads NaN as the median, infinity as its limit
 
 
-def check_dataset(dataset: Dataset, tasks: Sequence[Task], *, judged: bool = False) -> None:
-    """Refuse data that nothing can be learnt from.
+def check_dataset(dataset: Dataset, tasks: Sequence[Task], *, needs_metrics: bool = False) -> None:
+    """Refuse data that cannot be learnt from.
 
     Args:
         dataset: the data.
-        tasks: that are to be trained.
-        judged: whether validation needs labels of more than one kind too, for a metric; a loss without labels is zero.
+        tasks: the tasks to train.
+        needs_metrics: whether each epoch is chosen by metrics, which need validation labels of several values; a loss
+            without labels is zero.
 
     Raises:
-        ConfigError: A metric is to decide that not every evaluation has.
-        ContractError: An empty split, a task without labels or with only one, a label out of range, NaN where it means nothing.
+        ConfigError: The metric that decides is not part of every evaluation.
+        ContractError: An empty split; a task without labels or with a single value; a label out of range; NaN in an input other
+            than dense features.
     """
-    wrong = [task for task in tasks if judged and not is_metric_of(task.kind, task.metric)]
-    if wrong:
+    undecided = [task for task in tasks if needs_metrics and not is_metric_of(task.kind, task.metric)]
+    if undecided:
         raise ConfigError(
-            f"task {wrong[0].name}: metric {wrong[0].metric!r} does not come with every evaluation of kind {wrong[0].kind}, so "
-            f"it cannot decide; set tasks.{wrong[0].name}.metric to another one, such as {DEFAULT_METRICS[wrong[0].kind]}"
+            f"task {undecided[0].name}: not every evaluation of kind {undecided[0].kind} has {undecided[0].metric!r}, so it "
+            f"cannot decide; set tasks.{undecided[0].name}.metric to another one, such as {DEFAULT_METRICS[undecided[0].kind]}"
         )
     for split in ("train", "validation"):
         if not len(dataset.rows(split)):
@@ -46,15 +48,15 @@ def check_dataset(dataset: Dataset, tasks: Sequence[Task], *, judged: bool = Fal
                 "of the split in [source] of the configuration."
             )
     for task in tasks:
-        _check_labels(dataset, task, judged=judged)
+        _check_labels(dataset, task, needs_metrics=needs_metrics)
     _check_inputs(dataset)
 
 
 def check_losses(losses: Mapping[str, float], epoch: int, options: TrainingOptions) -> None:
-    """Refuse to go on when a loss is no number.
+    """Stop a training whose loss is not finite.
 
     Raises:
-        ContractError: It is so; the message names task and epoch.
+        ContractError: A loss is infinite or NaN; the message names task and epoch.
     """
     for name, loss in losses.items():
         if not math.isfinite(loss):
@@ -64,44 +66,44 @@ def check_losses(losses: Mapping[str, float], epoch: int, options: TrainingOptio
             )
 
 
-def check_reached(tasks: Sequence[Task], history: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse a training none of whose epochs was better than no training at all.
+def check_best_epoch(tasks: Sequence[Task], history: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse a training without a best epoch.
 
     Args:
-        tasks: that were trained.
-        history: of all epochs, with `best` and `metrics`.
+        tasks: the trained tasks.
+        history: all epochs, with `best` and `metrics`.
 
     Raises:
-        ContractError: No epoch is the best, because a metric was a number in none; the message names whose.
+        ContractError: No epoch is the best, because a metric was NaN in all; the message names the tasks.
     """
     if any(epoch["best"] for epoch in history):
         return
     last = history[-1]["metrics"]
-    lost = [f"{task.name}: {task.metric}" for task in tasks if not math.isfinite(last[task.name][task.metric])]
+    undefined = [f"{task.name}: {task.metric}" for task in tasks if not math.isfinite(last[task.name][task.metric])]
     raise ContractError(
-        f"{', '.join(lost)} on the validation range is no number in any of {len(history)} epochs, so that none of them is the "
-        "best. Operator action: set tasks.<name>.metric to one that the validation rows can be judged by, or training.stop_on "
+        f"{', '.join(undefined)} on the validation range is no number in any of {len(history)} epochs, so none of them is the "
+        "best. Operator action: set tasks.<name>.metric to one that the validation rows allow, or training.stop_on "
         "to loss."
     )
 
 
-def _check_labels(dataset: Dataset, task: Task, *, judged: bool) -> None:
+def _check_labels(dataset: Dataset, task: Task, *, needs_metrics: bool) -> None:
     values = dataset.labels[task.label]
-    many = {"binary": 2, "classes": len(task.classes), "retrieval": item_count(dataset)}[task.kind]
+    classes = {"binary": 2, "classes": len(task.classes), "retrieval": item_count(dataset)}[task.kind]
     low, high = int(values.min()), int(values.max())
-    if low < UNKNOWN or high >= many:
+    if low < UNKNOWN or high >= classes:
         raise ContractError(
-            f"task {task.name}: its labels {task.label!r} are {low} to {high}, and as {task.kind} with {many} answers they must "
-            f"be -1 (unknown) to {many - 1}. Operator action: correct the labels, or the task's classes."
+            f"task {task.name}: its labels {task.label!r} are {low} to {high}, and as {task.kind} with {classes} answers they "
+            f"must be -1 (unknown) to {classes - 1}. Operator action: correct the labels, or the task's classes."
         )
-    for split, least in (("train", 2), ("validation", 2 if judged else 0)):
+    for split, minimum in (("train", 2), ("validation", 2 if needs_metrics else 0)):
         known = dataset.known(task.label, split)
-        if least and not len(known):
+        if minimum and not len(known):
             raise ContractError(
                 f"task {task.name}: all {len(dataset.rows(split)):,} labels {task.label!r} of the {split} range are missing. "
                 f"Operator action: leave the task out (--tasks), or give data in which {task.label!r} is known."
             )
-        if least and len(np.unique(values[known])) == 1:
+        if minimum and len(np.unique(values[known])) == 1:
             raise ContractError(
                 f"task {task.name}: all {len(known):,} known labels {task.label!r} of the {split} range are "
                 f"{int(values[known[0]])}, there is nothing to tell apart. Operator action: leave the task out (--tasks), or "
@@ -113,9 +115,9 @@ def _check_inputs(dataset: Dataset) -> None:
     for name, values in dataset.inputs.items():
         if name == _MAY_BE_NAN or not np.issubdtype(values.dtype, np.floating):
             continue
-        wrong = int((~np.isfinite(values)).sum())
-        if wrong:
+        invalid = int((~np.isfinite(values)).sum())
+        if invalid:
             raise ContractError(
-                f"input {name!r} has {wrong:,} values of {values.size:,} that are NaN or infinite, and they mean nothing there. "
+                f"input {name!r} has {invalid:,} values of {values.size:,} that are NaN or infinite. "
                 "Operator action: correct the source; only dense features may be unknown (NaN)."
             )

@@ -1,12 +1,11 @@
-"""Distillation: boosted trees teach the network how sure it may be of each training row.
+"""Distillation: the network learns from labels mixed with the probabilities of gradient-boosted trees.
 
-A label says 0 or 1; the trees' probability also says how likely that was, which takes most of the noise out of what is learnt.
-Trees know the rows that they were grown on by heart, and would only repeat their labels. So the training range is cut into
-folds, and a row is answered by trees that were grown on the other folds. What the network then learns is its label and that
-answer, mixed: `training.distil` is the answer's share.
+A label is 0 or 1; the probability of the trees carries less noise. Trees overfit the rows that they were grown on, so the
+training range is cut into folds, and trees grown on the other folds predict each row. `training.distil` is the share of that
+prediction in the target.
 
 Sources: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015; Dao et al., "Knowledge Distillation as
-Semiparametric Inference", ICLR 2021 (answers of the other folds).
+Semiparametric Inference", ICLR 2021 (out-of-fold predictions).
 """
 
 from __future__ import annotations
@@ -20,57 +19,57 @@ from numpy.typing import NDArray
 from model.tasks import Task
 from training.config import TrainingOptions
 from training.data.dataset import Dataset
-from training.fit.gbdt import LIGHTGBM, TreeColumns, boosted
+from training.fit.gbdt import LIGHTGBM, TreeColumns, grow_trees
 
-__all__ = ["with_teacher"]
+__all__ = ["with_soft_labels"]
 
 
-def with_teacher(
+def with_soft_labels(
     dataset: Dataset, tasks: Sequence[Task], options: TrainingOptions, say: Callable[[str], None] = lambda _: None
 ) -> Dataset:
-    """Return the data set with `taught` filled for each of `tasks` that trees can learn: all but retrieval.
+    """Return the data set with `soft_labels` for each of `tasks` that trees can learn: all but retrieval.
 
-    As it is where nothing is to be distilled, or where it has been taught already, so several trainings share one teacher.
+    Return it unchanged if `options.distil` is 0 or the soft labels are already there, so several trainings share them.
 
     Args:
-        dataset: what is learnt; rows of one key (user, session) are in one fold, so none is answered with its neighbours' help.
-        tasks: that are trained.
+        dataset: the data; all rows of one key (user, session) are in one fold, so no fold predicts rows of a key it has seen.
+        tasks: the trained tasks.
         options: `distil`, `teacher_folds` and `seed` are read.
-        say: told what is being done, one sentence for each task.
+        say: receives progress, one sentence for each task.
 
     Raises:
         ContractError: The rows have neither dense features nor categories.
     """
-    wanted = [task for task in tasks if task.kind != "retrieval" and task.name not in dataset.taught]
-    if not options.distil or not wanted:
+    missing = [task for task in tasks if task.kind != "retrieval" and task.name not in dataset.soft_labels]
+    if not options.distil or not missing:
         return dataset
     columns, fold = TreeColumns(dataset), _folds(dataset, options)
-    taught = dict(dataset.taught)
-    for task in wanted:
-        say(f"growing trees on {options.teacher_folds} folds of the training range, to teach {task.name}")
-        taught[task.name] = _answers(task, dataset, columns, fold, options)
-    return replace(dataset, taught=taught)
+    soft_labels = dict(dataset.soft_labels)
+    for task in missing:
+        say(f"growing trees on {options.teacher_folds} folds of the training range, for soft labels of {task.name}")
+        soft_labels[task.name] = _out_of_fold(task, dataset, columns, fold, options)
+    return replace(dataset, soft_labels=soft_labels)
 
 
 def _folds(dataset: Dataset, options: TrainingOptions) -> NDArray[np.int64]:
     """Return the fold (N,) of each row, drawn for each key."""
     keys, number = np.unique(dataset.key, return_inverse=True)
     drawn = np.random.default_rng(options.seed).permutation(len(keys)) % options.teacher_folds
-    found: NDArray[np.int64] = drawn[number]
-    return found
+    folds: NDArray[np.int64] = drawn[number]
+    return folds
 
 
-def _answers(
+def _out_of_fold(
     task: Task, dataset: Dataset, columns: TreeColumns, fold: NDArray[np.int64], options: TrainingOptions
 ) -> NDArray[np.float32]:
-    """Return (N,) or (N, C) float32: of training rows whose label is known what the other folds' trees say, else NaN."""
+    """Return (N,) or (N, C) float32: out-of-fold predictions for training rows with a known label, NaN for all others."""
     shape = (len(dataset), len(task.classes)) if task.kind == "classes" else (len(dataset),)
-    answers = np.full(shape, np.nan, np.float32)
+    predictions = np.full(shape, np.nan, np.float32)
     known = dataset.known(task.label, "train")
     for number in range(options.teacher_folds):
-        asked = known[fold[known] == number]
-        others = known[fold[known] != number]
-        if len(asked) and len(others):
-            trees = boosted(task, dataset, columns, others, parameters=LIGHTGBM | {"seed": options.seed})
-            answers[asked] = trees.answers(asked)
-    return answers
+        held_out = known[fold[known] == number]
+        rest = known[fold[known] != number]
+        if len(held_out) and len(rest):
+            trees = grow_trees(task, dataset, columns, rest, parameters=LIGHTGBM | {"seed": options.seed})
+            predictions[held_out] = trees.predict(held_out)
+    return predictions

@@ -1,7 +1,7 @@
-"""Several processes that train one network: `torchrun --nproc-per-node N -m training ...`.
+"""Data-parallel training in several processes: `torchrun --nproc-per-node N -m training ...`.
 
-Each takes its share of every batch, and gradients are averaged before they are applied, so that all hold the same weights.
-Losses are scaled so that the average over processes is the mean over all known rows of the batch, however they are spread.
+Each process takes its share of every batch; gradients are averaged before the step, so all processes hold the same weights.
+Losses are scaled so that the average over processes is the mean over all rows of the batch with a known label.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from model.tasks import Task
 from stream_app.errors import ConfigError
 from training.data.dataset import UNKNOWN
 
-__all__ = ["Group", "joined", "refuse_torchrun"]
+__all__ = ["ProcessGroup", "process_group", "refuse_torchrun"]
 
 
 @dataclass(frozen=True)
-class Group:
-    """The processes of a training.
+class ProcessGroup:
+    """The processes of a training, or the only one.
 
     Attributes:
-        rank: number of this process.
+        rank: number of this process, from 0.
         size: number of processes.
-        device: what this process computes on.
+        device: device of this process.
     """
 
     rank: int
@@ -36,19 +36,19 @@ class Group:
     device: torch.device
 
     @property
-    def leads(self) -> bool:
+    def is_leader(self) -> bool:
         """Whether this process writes files and reports."""
         return self.rank == 0
 
     def average(self, values: Tensor) -> Tensor:
-        """Return the mean of `values` over all processes; in place, the same in each."""
+        """Average `values` over all processes, in place; return them."""
         if self.size > 1:
             dist.all_reduce(values)
             values /= self.size
         return values
 
     def total(self, values: Tensor) -> Tensor:
-        """Return the sum of `values` over all processes; in place, the same in each."""
+        """Sum `values` over all processes, in place; return them."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
@@ -59,13 +59,13 @@ class Group:
         """Return the losses scaled so that their average over processes is the mean over the whole batch."""
         if self.size == 1:
             return dict(losses)
-        here = torch.stack([(labels[task.label] != UNKNOWN).sum() for task in tasks]).float()  # (T,)
-        share = here * self.size / self.total(here.clone()).clamp(min=1)
+        known = torch.stack([(labels[task.label] != UNKNOWN).sum() for task in tasks]).float()  # (T,)
+        share = known * self.size / self.total(known.clone()).clamp(min=1)
         return {task.name: losses[task.name] * share[number] for number, task in enumerate(tasks)}
 
 
 def refuse_torchrun(what: str) -> None:
-    """Refuse to do in each of several processes what is for one.
+    """Refuse a command that runs in one process only.
 
     Raises:
         ConfigError: `torchrun` started this process.
@@ -75,31 +75,31 @@ def refuse_torchrun(what: str) -> None:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[Group]:
-    """Join the processes that `torchrun` started, for as long as the block runs; alone if it did not.
+def process_group(device: str) -> Iterator[ProcessGroup]:
+    """Join the processes that `torchrun` started, while the block runs; without torchrun, yield a group of one process.
 
     Args:
         device: `auto`, `cpu` or `cuda`.
 
     Raises:
-        ConfigError: `cuda`, and there is no GPU.
+        ConfigError: `device` is `cuda`, and there is no GPU.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("training.device = 'cuda': torch finds no GPU here; set training.device to auto or cpu")
-    many = dist.is_available() and dist.is_torchelastic_launched()
+    launched = dist.is_available() and dist.is_torchelastic_launched()
     gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    if not many:
-        yield Group(0, 1, torch.device("cuda" if gpu else "cpu"))
+    if not launched:
+        yield ProcessGroup(0, 1, torch.device("cuda" if gpu else "cpu"))
         return
-    began = not dist.is_initialized()
-    if began:
+    must_init = not dist.is_initialized()
+    if must_init:
         dist.init_process_group("nccl" if gpu else "gloo")
     try:
         rank = dist.get_rank()
-        here = torch.device("cuda", dist.get_node_local_rank()) if gpu else torch.device("cpu")
+        own_device = torch.device("cuda", dist.get_node_local_rank()) if gpu else torch.device("cpu")
         if gpu:
-            torch.cuda.set_device(here)
-        yield Group(rank, dist.get_world_size(), here)
+            torch.cuda.set_device(own_device)
+        yield ProcessGroup(rank, dist.get_world_size(), own_device)
     finally:
-        if began:
+        if must_init:
             dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Several networks as one: the mean of their logits, which evens out what each owes to its seed.
+"""An ensemble of networks: the mean of their logits, which reduces the variance of the seed.
 
 Source: Hansen and Salamon, "Neural Network Ensembles", PAMI 1990; the mean of logits is the logarithmic opinion pool (Hinton,
 "Training Products of Experts by Minimizing Contrastive Divergence", 2002).
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from model.network import MultiTaskNetwork
 
-__all__ = ["Ensemble", "together"]
+__all__ = ["Ensemble", "combine_networks"]
 
 
 class Ensemble(nn.Module):
-    """M networks of the same tasks and inputs; it is asked and judged as one of them.
+    """M networks of the same tasks and inputs, with the interface of one.
 
-    Retrieval is left out: vectors of two networks live in two spaces, and their mean means nothing.
+    Retrieval is refused: vectors of two networks lie in different spaces and have no meaningful mean.
     """
 
     def __init__(self, networks: Sequence[MultiTaskNetwork]) -> None:
@@ -35,12 +35,12 @@ class Ensemble(nn.Module):
         self.tasks, self.inputs = first.tasks, first.inputs
 
     def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Answer logits by task's name, each as `MultiTaskNetwork` does."""
-        answers = [network(inputs) for network in self.networks]
-        return {name: torch.stack([answer[name] for answer in answers]).mean(dim=0) for name in answers[0]}
+        """Return logits by name of the task, as `MultiTaskNetwork` does."""
+        logits = [network(inputs) for network in self.networks]
+        return {name: torch.stack([each[name] for each in logits]).mean(dim=0) for name in logits[0]}
 
 
-def together(networks: Sequence[MultiTaskNetwork]) -> MultiTaskNetwork:
-    """Return the only network, or several as one."""
-    # What judges asks for no more of a network than an ensemble has: tasks, parameters, an answer.
+def combine_networks(networks: Sequence[MultiTaskNetwork]) -> MultiTaskNetwork:
+    """Return the only network, or an ensemble of several."""
+    # Evaluation uses only tasks, parameters and the call, which an ensemble has too.
     return cast("MultiTaskNetwork", Ensemble(networks)) if len(networks) > 1 else networks[0]

@@ -1,7 +1,7 @@
-"""One loss for each task, each the mean over the rows whose label is known.
+"""One loss for each task: the mean over the rows with a known label.
 
-A task without a known label in a batch has a loss of exactly zero and no gradient; it never makes NaN of an empty mean. Its
-loss still depends on all that it would depend on with labels, so that what is shared does not change from batch to batch.
+A task without a known label in a batch has a loss of exactly zero and a zero gradient, never NaN from an empty mean. The loss
+still depends on the same parameters, so the set of shared parameters does not change from batch to batch.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _NO_LOGIT: Final = -1e9
 
 @dataclass(frozen=True)
 class ItemVectors:
-    """What retrieval tells the right item from: all items, or those of the batch.
+    """Candidates of the retrieval loss: all items, or those of the batch.
 
     Attributes:
-        vectors: (M, D) float32 of all items; or (B, D), the vector of each row's item, anything where there is none.
+        vectors: (M, D) float32 of all items; or (B, D), the vector of each row's item, arbitrary in rows without item.
         log_q: (B,) float32, log of the share of each row's item among all; None if `vectors` has all items.
     """
 
@@ -41,33 +41,33 @@ def task_losses(
     labels: Mapping[str, Tensor],
     tasks: Sequence[Task],
     items: ItemVectors | None = None,
-    taught: Mapping[str, Tensor] | None = None,
+    soft_labels: Mapping[str, Tensor] | None = None,
     share: float = 0.0,
 ) -> dict[str, Tensor]:
     """Return each task's mean loss, () float32, in the order of `tasks`.
 
     Args:
-        logits: of B rows by task, as the network answers them: (B,), (B, C) or (B, D).
+        logits: outputs of the network for B rows by task: (B,), (B, C) or (B, D).
         labels: by name of label, each (B,) int64, -1 = unknown.
-        tasks: what is asked.
-        items: of the task of kind `retrieval`, if there is one.
-        taught: task -> a teacher's probabilities (B,) or (B, C), NaN where it says nothing: the label alone counts there.
-        share: of the teacher's answer in what is learnt, 0..1; the label has the rest.
+        tasks: the tasks.
+        items: candidates of the task of kind `retrieval`, if there is one.
+        soft_labels: task -> probabilities (B,) or (B, C); where they are NaN, the label alone is the target.
+        share: weight of the soft label in the target, 0..1; the label has the rest.
     """
     by_name = {task.name: task for task in tasks}
     losses = {}
     for task in tasks:
-        answer, label, said = logits[task.name].float(), labels[task.label], (taught or {}).get(task.name)
+        output, label, soft = logits[task.name].float(), labels[task.label], (soft_labels or {}).get(task.name)
         if task.kind == "classes":
-            losses[task.name] = _classes(answer, label, task, said, share)
+            losses[task.name] = _classes(output, label, task, soft, share)
         elif task.kind == "retrieval":
             assert items is not None, f"task {task.name} is retrieval and comes without item vectors"
-            losses[task.name] = _retrieval(answer, label, items)
+            losses[task.name] = _retrieval(output, label, items)
         else:
-            given = by_name.get(task.given)
-            if given is not None:
-                answer = joint_logit(unweighted(logits[given.name].float(), given), answer)
-            losses[task.name] = _binary(answer, label, task, said, share)
+            condition = by_name.get(task.given)
+            if condition is not None:
+                output = joint_logit(unweighted(logits[condition.name].float(), condition), output)
+            losses[task.name] = _binary(output, label, task, soft, share)
     return losses
 
 
@@ -80,9 +80,9 @@ def joint_logit(first: Tensor, second: Tensor) -> Tensor:
 
 
 def sampled_softmax(users: Tensor, items: Tensor, numbers: Tensor, log_q: Tensor) -> Tensor:
-    """Tell each user's item from the other users' items in the batch.
+    """Softmax loss of each user's item against the items of the other users in the batch.
 
-    Popular items are in many batches and so are told off too often; subtracting log q of each takes that back, and the
+    Popular items are in many batches and serve as negatives too often. Subtracting log q of each item corrects that, and the
     inner product then estimates log p(item | user), popularity included.
 
     Source: Yi et al., "Sampling-bias-corrected neural modeling for large corpus item recommendations", RecSys 2019.
@@ -94,14 +94,14 @@ def sampled_softmax(users: Tensor, items: Tensor, numbers: Tensor, log_q: Tensor
         log_q: (B,) log of that item's share.
     """
     known = numbers != UNKNOWN
-    nothing = _nothing(users) + _nothing(items)
+    zero = _zero_loss(users) + _zero_loss(items)
     users, items, numbers, log_q = users[known], items[known], numbers[known], log_q[known]
-    if len(numbers) < 2:  # nothing to be told from
-        return nothing
+    if len(numbers) < 2:  # no negatives
+        return zero
     scores = users @ items.T - log_q  # (K, K)
     same = numbers.unsqueeze(0) == numbers.unsqueeze(1)
     itself = torch.eye(len(numbers), dtype=torch.bool, device=scores.device)
-    scores = scores.masked_fill(same & ~itself, _NO_LOGIT)  # the same item in another row is no wrong answer
+    scores = scores.masked_fill(same & ~itself, _NO_LOGIT)  # the same item in another row is not a negative
     return F.cross_entropy(scores, torch.arange(len(numbers), device=scores.device))
 
 
@@ -111,30 +111,30 @@ def _retrieval(users: Tensor, numbers: Tensor, items: ItemVectors) -> Tensor:
         return sampled_softmax(users, vectors, numbers, items.log_q)
     known = numbers != UNKNOWN
     if not bool(known.any()):
-        return _nothing(users) + _nothing(vectors)
+        return _zero_loss(users) + _zero_loss(vectors)
     return F.cross_entropy(users[known] @ vectors.T, numbers[known])
 
 
-def _classes(logits: Tensor, labels: Tensor, task: Task, taught: Tensor | None, share: float) -> Tensor:
+def _classes(logits: Tensor, labels: Tensor, task: Task, soft: Tensor | None, share: float) -> Tensor:
     known = labels != UNKNOWN
     target = F.one_hot(labels.clamp(min=0), len(task.classes)).float()  # (B, C)
-    target = _mixed(target, taught, share) * known.unsqueeze(1)
+    target = _soft_target(target, soft, share) * known.unsqueeze(1)
     weights = torch.tensor(task.class_weights, device=logits.device) if task.class_weights else None
     return F.cross_entropy(logits, target, weight=weights, reduction="sum") / known.sum().clamp(min=1)
 
 
-def _binary(logits: Tensor, labels: Tensor, task: Task, taught: Tensor | None, share: float) -> Tensor:
+def _binary(logits: Tensor, labels: Tensor, task: Task, soft: Tensor | None, share: float) -> Tensor:
     known = labels != UNKNOWN
-    target = _mixed((labels == 1).float(), taught, share)  # (B,)
+    target = _soft_target((labels == 1).float(), soft, share)  # (B,)
     weight = torch.tensor(task.positive_weight, device=logits.device)
-    each = F.binary_cross_entropy_with_logits(logits, target, pos_weight=weight, reduction="none")
-    return (each * known).sum() / known.sum().clamp(min=1)
+    losses = F.binary_cross_entropy_with_logits(logits, target, pos_weight=weight, reduction="none")
+    return (losses * known).sum() / known.sum().clamp(min=1)
 
 
-def _mixed(target: Tensor, taught: Tensor | None, share: float) -> Tensor:
-    """Return what is learnt: the label, and `share` of the teacher's answer where it gives one."""
-    return target if taught is None else torch.where(torch.isnan(taught), target, torch.lerp(target, taught, share))
+def _soft_target(target: Tensor, soft: Tensor | None, share: float) -> Tensor:
+    """Return the target: the label, mixed with `share` of the soft label where there is one."""
+    return target if soft is None else torch.where(torch.isnan(soft), target, torch.lerp(target, soft, share))
 
 
-def _nothing(values: Tensor) -> Tensor:
-    return values[:0].sum()  # zero, even where values are not finite; its gradient is zero too
+def _zero_loss(values: Tensor) -> Tensor:
+    return values[:0].sum()  # zero with a zero gradient, even where values are not finite

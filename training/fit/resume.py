@@ -1,6 +1,6 @@
-"""The state of a training on disk, whole or not at all, so that a killed process can be gone on with as if nothing happened.
+"""Atomic training state on disk, from which a killed training resumes with the same result.
 
-No generator's state is in it: what is drawn in a step follows from the seed, the step and the process (`seed_step`).
+The state holds no random generator: the random numbers of a step follow from the seed, the step and the process (`seed_step`).
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from stream_app.errors import ContractError
 __all__ = ["ALL_RANKS", "STATE_FILE", "WEIGHTS", "check_same", "load_state", "save_state", "seed_step"]
 
 STATE_FILE: Final = "state.pt"
-WEIGHTS: Final = (1 << 32) - 1  # stands for a step: initial weights
-ALL_RANKS: Final = (1 << 32) - 1  # stands for a process: what is drawn is the same in all
-_SHOWN: Final = 5  # differences in a message
+WEIGHTS: Final = (1 << 32) - 1  # in place of a step: initial weights
+ALL_RANKS: Final = (1 << 32) - 1  # in place of a process: the same random numbers in all
+_MAX_DIFFERENCES: Final = 5  # differences in a message
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Begin torch's generators anew for one step (or `WEIGHTS`) of one process (or `ALL_RANKS`)."""
-    drawn = np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)
-    torch.manual_seed(int(drawn[0]))
+    """Seed torch's generators for one step (or `WEIGHTS`) of one process (or `ALL_RANKS`)."""
+    seeds = np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)
+    torch.manual_seed(int(seeds[0]))
 
 
 def save_state(state: Mapping[str, Any], folder: Path) -> None:
-    """Write the state, replacing the one before it; a crash at any moment leaves one of the two."""
-    fresh, path = folder / f".{STATE_FILE}.new", folder / STATE_FILE
-    with fresh.open("wb") as file:
+    """Replace the state on disk atomically: after a crash either the old or the new one is there."""
+    temporary, path = folder / f".{STATE_FILE}.new", folder / STATE_FILE
+    with temporary.open("wb") as file:
         torch.save(dict(state), file)
         file.flush()
         os.fsync(file.fileno())
-    fresh.replace(path)
+    temporary.replace(path)
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:
-    """Return the last state that was written, on the CPU; None if there is none."""
+    """Return the state on disk, on the CPU; None if there is none."""
     path = folder / STATE_FILE
     if not path.exists():
         return None
@@ -48,27 +48,28 @@ def load_state(folder: Path) -> dict[str, Any] | None:
     return state
 
 
-def check_same(begun: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
-    """Refuse to go on with another configuration or other data than the training began with.
+def check_same(stored: Mapping[str, Any], current: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to resume with another configuration or other data.
 
     Raises:
-        ContractError: They differ; the message names what, with both values.
+        ContractError: They differ; the message names the keys with both values.
     """
-    before, after = _leaves(begun), _leaves(now)
+    before, after = _leaves(stored), _leaves(current)
     changed = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
     if changed:
-        shown = "; ".join(f"{key} was {before.get(key)!r}, is {after.get(key)!r}" for key in changed[:_SHOWN])
+        dots = "; ..." if len(changed) > _MAX_DIFFERENCES else ""
+        differences = "; ".join(f"{key} was {before.get(key)!r}, is {after.get(key)!r}" for key in changed[:_MAX_DIFFERENCES])
         raise ContractError(
-            f"the training in {folder} was begun otherwise: {shown}{'; ...' if len(changed) > _SHOWN else ''}. Operator action: "
+            f"the training in {folder} began with other settings or data: {differences}{dots}. Operator action: "
             "resume with the same data and configuration, or begin again in another folder."
         )
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            found |= _leaves(value, f"{prefix}{key}.")
+            leaves |= _leaves(value, f"{prefix}{key}.")
         else:
-            found[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
-    return found
+            leaves[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return leaves

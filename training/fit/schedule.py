@@ -1,4 +1,4 @@
-"""How weights move: the optimiser, and its learning rate at each step.
+"""The optimiser, and its learning rate at each step.
 
 Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019, and "SGDR: Stochastic Gradient Descent with
 Warm Restarts", ICLR 2017 (one cosine, no restart).
@@ -19,16 +19,16 @@ __all__ = ["learning_rate", "optimiser_for"]
 
 
 def learning_rate(step: int, steps: int, warm_up: float) -> float:
-    """Return the share of the highest rate at a step: up in a line over `warm_up` of all steps, then down as a cosine."""
+    """Return the rate at a step as a share of the highest: linear over the share `warm_up` of all steps, then a cosine."""
     warm = max(1, int(steps * warm_up))
     if step < warm:
         return (step + 1) / warm
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, steps - warm))))
 
 
-def optimiser_for(network: nn.Module, of_balance: Sequence[nn.Parameter], options: TrainingOptions) -> torch.optim.AdamW:
-    """Return the optimiser of a network's weights, and of what a balance learns, which does not decay."""
+def optimiser_for(network: nn.Module, balance_parameters: Sequence[nn.Parameter], options: TrainingOptions) -> torch.optim.AdamW:
+    """Return the optimiser of a network's weights and of the balance's parameters, which have no weight decay."""
     groups: list[dict[str, Any]] = [{"params": list(network.parameters()), "weight_decay": options.weight_decay}]
-    if of_balance:
-        groups.append({"params": list(of_balance), "weight_decay": 0.0})  # its own terms hold it back already
+    if balance_parameters:
+        groups.append({"params": list(balance_parameters), "weight_decay": 0.0})  # their own terms in the loss bound them
     return torch.optim.AdamW(groups, lr=options.learning_rate, fused=True)

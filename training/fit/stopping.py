@@ -1,4 +1,4 @@
-"""When to stop: after each epoch one number, better when lower; the best epoch's weights are kept."""
+"""Early stopping by one number for each epoch, lower is better."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from training.evaluation.metrics import higher_is_better
 
 __all__ = ["EarlyStopping"]
 
-_LEAST: Final = 1e-6  # of a first value, which others are divided by
+_MIN_FIRST: Final = 1e-6  # smallest divisor: a first value may be zero
 
 
 @dataclass
 class EarlyStopping:
-    """Each task against its own first epoch: else the one with the largest numbers would choose alone.
+    """Best epoch over all tasks, each relative to its own first epoch, so that no task dominates by the size of its numbers.
 
     Attributes:
-        patience: epochs without a better one, after which `over` is true.
-        first: each task's value of its first epoch that had one.
-        best: the lowest number.
-        waited: epochs since then.
+        patience: number of epochs without improvement after which `over` is true.
+        first: value of each task in its first epoch with a finite value.
+        best: the lowest number so far.
+        waited: epochs since the best one.
     """
 
     patience: int
@@ -37,24 +37,24 @@ class EarlyStopping:
         return self.waited >= self.patience
 
     def by_losses(self, tasks: Sequence[Task], losses: Mapping[str, float]) -> bool:
-        """Tell whether this epoch is the best, by the weighed sum of each task's loss over its first one."""
-        self.first = self.first or {name: max(loss, _LEAST) for name, loss in losses.items()}
-        return self._better(sum(task.weight * losses[task.name] / self.first[task.name] for task in tasks))
+        """Return whether this epoch is the best, by the weighted sum of each task's loss relative to its first."""
+        self.first = self.first or {name: max(loss, _MIN_FIRST) for name, loss in losses.items()}
+        return self._improved(sum(task.weight * losses[task.name] / self.first[task.name] for task in tasks))
 
     def by_metrics(self, tasks: Sequence[Task], metrics: Mapping[str, Mapping[str, float]]) -> bool:
-        """Tell whether this epoch is the best, by the weighed sum of how much each task's own metric gained on its first."""
+        """Return whether this epoch is the best, by the weighted sum of the relative gain of each task's metric on its first."""
         values = {task.name: metrics[task.name][task.metric] for task in tasks}
         known = {name: value for name, value in values.items() if math.isfinite(value)}
-        self.first = known | self.first  # a metric that is no number yet begins with the first that is one
-        gained = 0.0
+        self.first = known | self.first  # a metric that is NaN begins with its first finite value
+        gain = 0.0
         for task in tasks:
             first = self.first.get(task.name, math.nan)
-            change = (values[task.name] - first) / max(abs(first), _LEAST)
-            gained += task.weight * (change if higher_is_better(task.metric) else -change)
-        return self._better(-gained)
+            change = (values[task.name] - first) / max(abs(first), _MIN_FIRST)
+            gain += task.weight * (change if higher_is_better(task.metric) else -change)
+        return self._improved(-gain)
 
-    def _better(self, number: float) -> bool:
-        if number < self.best:  # not so for NaN: a network that has diverged is never the best
+    def _improved(self, number: float) -> bool:
+        if number < self.best:  # false for NaN: a diverged network is never the best
             self.best, self.waited = number, 0
             return True
         self.waited += 1

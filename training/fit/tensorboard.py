@@ -10,24 +10,24 @@ __all__ = ["TensorBoardLog"]
 
 
 class TensorBoardLog:
-    """Writes each epoch's figures; nowhere if there is no folder.
+    """Writes the values of each epoch.
 
     Args:
-        folder: of the run.
-        begun: whether the training there goes on; if not, what an earlier one has written is removed.
+        folder: folder of the run; None writes nothing.
+        resumed: whether the training is resumed; if not, events of earlier trainings are removed.
     """
 
-    def __init__(self, folder: Path | None, *, begun: bool = False) -> None:
+    def __init__(self, folder: Path | None, *, resumed: bool = False) -> None:
         self._writer = None
         if folder is not None:
-            for old in [] if begun else folder.glob("events.out.tfevents.*"):
+            for old in [] if resumed else folder.glob("events.out.tfevents.*"):
                 old.unlink()
             from torch.utils.tensorboard import SummaryWriter
 
             self._writer = SummaryWriter(str(folder))
 
-    def show(self, report: EpochReport) -> None:
-        """Write an epoch's figures at its number of steps."""
+    def write(self, report: EpochReport) -> None:
+        """Write the values of an epoch at its number of steps."""
         if self._writer is None:
             return
         groups = {
@@ -43,6 +43,6 @@ class TensorBoardLog:
         self._writer.flush()
 
     def close(self) -> None:
-        """Write what is left."""
+        """Flush and close the file."""
         if self._writer is not None:
             self._writer.close()

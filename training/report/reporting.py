@@ -8,13 +8,13 @@ from dataclasses import asdict
 from statistics import fmean
 from typing import Any, Final
 
-from training.artifact import FinishedTraining, write_artifact
+from training.artifact import ArtifactContents, write_artifact
 from training.data.dataset import SPLITS, UNKNOWN, Dataset
 from training.evaluation.baselines import floors
 from training.evaluation.evaluate import Metrics, not_beaten
 from training.fit.progress import EpochReport
 from training.jobs import TrainingJob
-from training.outcome import TrainingOutcome, checkpoint_of, rule_of
+from training.outcome import TrainingOutcome, checkpoint_of, protocol_of
 from training.report.console import TrainingConsole
 from training.report.result_row import ResultRow
 from training.report.results import add_rows, default_name, rows_from_metrics, with_step_time
@@ -26,30 +26,30 @@ _IN_REPORT: Final = ("preset", "skipped", "beats_floors", "not_beaten", "seeds",
 
 
 def reported(
-    order: TrainingJob,
+    job: TrainingJob,
     dataset: Dataset,
     outcomes: Sequence[TrainingOutcome],
     controls: Mapping[str, Metrics],
     skipped: Mapping[str, str],
-    screen: TrainingConsole,
+    console: TrainingConsole,
 ) -> dict[str, Any]:
     """Write report, artefact and results of a run, as far as they are wanted; return the report's short form.
 
     Args:
-        order: that was carried out.
+        job: that was carried out.
         dataset: that was trained on.
         outcomes: of each seed.
         controls: what else was trained on the same rows -> its metrics.
         skipped: tasks that were left out, and what they lack.
-        screen: to tell a person.
+        console: to tell a person.
     """
-    first, config = outcomes[0], order.config
-    protocol = rule_of(config)
+    first, config = outcomes[0], job.config
+    protocol = protocol_of(config)
     floor = floors(dataset, protocol)
-    metrics = first.judgement.metrics
+    metrics = first.evaluation.metrics
     worse = not_beaten(metrics, floor, dataset.tasks)
     short: dict[str, Any] = {
-        "name": order.name or config.name,
+        "name": job.name or config.name,
         "preset": config.network.preset,
         "events": len(dataset),
         "epochs": len(first.trained[0].history),
@@ -60,50 +60,50 @@ def reported(
         "not_beaten": worse,
     }
     if len(outcomes) > 1:
-        short["seeds"] = _of_seeds([outcome.judgement.metrics for outcome in outcomes])
-    short |= _artefact(order, dataset, first, short, refused=worse)
+        short["seeds"] = _of_seeds([outcome.evaluation.metrics for outcome in outcomes])
+    short |= _artefact(job, dataset, first, short, refused=worse)
     report = TrainingReport(
         name=str(short["name"]),
         tasks=dataset.tasks,
-        judgement=first.judgement,
+        judgement=first.evaluation,
         floors=floor,
         epochs=[_epoch(each) for each in first.trained[0].history],
         controls=controls,
         config=config.tree(),
         data={**_described(dataset), **dataset.notes},
-        command=order.command,
+        command=job.command,
         extra={key: short[key] for key in _IN_REPORT if key in short},
     )
-    short["report"] = str(write_report(report, order.folder))
-    if order.results is not None:
-        of_seeds = [with_step_time(each.judgement.metrics, map(_epoch, each.trained[0].history)) for each in outcomes]
-        name = order.name or default_name(config.network.shape.sharing, config.evaluation.neighbour_weight)
-        add_rows(order.results, _rows(order, {name: of_seeds}, floor))
-        add_rows(order.results, _rows(order, {f"{way} (control)": [found] for way, found in controls.items()}, floor))
-    screen.figures(dataset.tasks, metrics, floor)
+    short["report"] = str(write_report(report, job.folder))
+    if job.results is not None:
+        of_seeds = [with_step_time(each.evaluation.metrics, map(_epoch, each.trained[0].history)) for each in outcomes]
+        name = job.name or default_name(config.network.shape.sharing, config.evaluation.neighbour_weight)
+        add_rows(job.results, _rows(job, {name: of_seeds}, floor))
+        add_rows(job.results, _rows(job, {f"{way} (control)": [found] for way, found in controls.items()}, floor))
+    console.figures(dataset.tasks, metrics, floor)
     return short
 
 
-def _rows(order: TrainingJob, ways: Mapping[str, Sequence[Metrics]], floor: Metrics) -> list[ResultRow]:
-    config, found = order.config, []
+def _rows(job: TrainingJob, ways: Mapping[str, Sequence[Metrics]], floor: Metrics) -> list[ResultRow]:
+    config, found = job.config, []
     for way, of_seeds in ways.items():
-        found += rows_from_metrics(way, config.name, of_seeds, floor, order.command, only=config.evaluation.metrics)
+        found += rows_from_metrics(way, config.name, of_seeds, floor, job.command, only=config.evaluation.metrics)
     return found
 
 
 def _artefact(
-    order: TrainingJob, dataset: Dataset, outcome: TrainingOutcome, short: Mapping[str, Any], *, refused: Sequence[str]
+    job: TrainingJob, dataset: Dataset, outcome: TrainingOutcome, short: Mapping[str, Any], *, refused: Sequence[str]
 ) -> dict[str, Any]:
     """Write the artefact where one is wanted and the network may be served; return what the report says of it."""
-    if order.out is None:
+    if job.out is None:
         return {}
     if refused:
-        return {"refused": f"no artefact is written to {order.out}: {'; '.join(refused)}. The report is in {order.folder}"}
+        return {"refused": f"no artefact is written to {job.out}: {'; '.join(refused)}. The report is in {job.folder}"}
     assert outcome.threshold is not None, "fraud is served, so it is trained"
-    checkpoint = checkpoint_of(dataset, order.config, outcome)
-    finished = FinishedTraining(checkpoint, outcome.threshold, short["metrics"], order.command, _described(dataset))
-    manifest = write_artifact(finished, dataset, order.out)
-    size = sum(file.stat().st_size for file in order.out.iterdir())
+    checkpoint = checkpoint_of(dataset, job.config, outcome)
+    finished = ArtifactContents(checkpoint, outcome.threshold, short["metrics"], job.command, _described(dataset))
+    manifest = write_artifact(finished, dataset, job.out)
+    size = sum(file.stat().st_size for file in job.out.iterdir())
     return {"version": manifest.version, "bytes": size, "parity": manifest.metrics["onnx_largest_difference"]}
 
 

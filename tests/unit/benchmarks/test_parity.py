@@ -21,7 +21,7 @@ from stream_app.logs.log_source import open_log
 from stream_app.simulator.options import SimulatorOptions
 from stream_app.simulator.shop import simulated_events
 from training.config import config_names
-from training.data.sources.events import EventFolder
+from training.data.sources.events import EventFeaturizer
 from trt_build.parity.compare import OutputDifference
 from trt_build.parity.parity_report import ParityVerdict
 from trt_build.parity.tolerances import tolerance
@@ -63,7 +63,7 @@ def test_rows_of_a_replay_are_those_of_the_trainings_fold_and_are_spread_over_th
     _write(options, path)
     events = [simulated.event for simulated in simulated_events(options)]
     events.sort(key=lambda event: (event.event_time_ms, TOPIC_OF[type(event)]))  # the canonical order
-    folder = EventFolder()
+    folder = EventFeaturizer()
     expected, scored = folder.fold(events, np.ones(len(events), np.bool_))
     assert scored.all()
     estimated = np.array(["distinct" in name for name in folder.feature_names])  # by sketches of keyed digests: another key

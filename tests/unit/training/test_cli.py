@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from stream_app.__main__ import run as millrace
 from stream_app.errors import ConfigError
 from tests.unit.training.data.visits import HEADER, MAPPING, line
-from training.artifact import check_target
+from training.artifact import check_artifact_folder
 from training.cli import main
 from training.data.dataset import load_dataset
 
@@ -59,13 +59,13 @@ def invoke(log: Path, *arguments: str) -> Result:
     return CliRunner().invoke(main, ["train", *files, *SMALL, *arguments])
 
 
-def said(result: Result) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
-    return found
+def last_line(result: Result) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return report
 
 
 def test_an_unknown_log_is_trained_on_for_every_task_it_has_labels_for(log: Path, trained: Result) -> None:
-    report = said(trained)
+    report = last_line(trained)
     assert set(report["tasks"]) >= {"fraud", "next_action", "click", "conversion"}
     assert set(report["tasks"]) | set(report["skipped"]) == {
         "fraud",
@@ -94,20 +94,20 @@ def test_what_cannot_be_served_is_refused_before_it_is_trained(log: Path, tmp_pa
 
 
 def test_a_folder_that_is_no_artefact_is_not_replaced(tmp_path: Path) -> None:
-    check_target(tmp_path / "new")
+    check_artifact_folder(tmp_path / "new")
     (tmp_path / "empty").mkdir()
-    check_target(tmp_path / "empty")
+    check_artifact_folder(tmp_path / "empty")
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "mother.txt").write_text("dear")
-    with pytest.raises(ConfigError, match=r"letters is to be replaced by an artefact, and is no artefact now"):
-        check_target(tmp_path / "letters")
+    with pytest.raises(ConfigError, match=r"letters would be replaced by an artefact, but holds other files"):
+        check_artifact_folder(tmp_path / "letters")
     with pytest.raises(ConfigError, match="name a new folder"):
-        check_target(tmp_path / "letters" / "mother.txt")
+        check_artifact_folder(tmp_path / "letters" / "mother.txt")
 
 
 def test_seeds_are_reported_with_mean_and_results_are_kept_by_name(log: Path, tmp_path: Path) -> None:
     options = ("--seeds", "2", "--run", str(tmp_path / "run"), "--results", str(tmp_path / "results.json"), "--name", "small")
-    report = said(invoke(log, "--tasks", "click", "--keep", str(tmp_path / "set.npz"), "--json", *options))
+    report = last_line(invoke(log, "--tasks", "click", "--keep", str(tmp_path / "set.npz"), "--json", *options))
     mean, *values = report["seeds"]["click"]["auc"]
     assert len(values) == 2
     assert mean == pytest.approx(sum(values) / 2)
@@ -116,14 +116,14 @@ def test_seeds_are_reported_with_mean_and_results_are_kept_by_name(log: Path, tm
     [row] = [row for row in rows if row["metric"] == "click.auc"]
     assert (row["name"], row["dataset"], row["seeds"], row["value"]) == ("small", "log", 2, pytest.approx(mean))
     page = CliRunner().invoke(main, ["results", "--results", str(tmp_path / "results.json")])
-    assert "click" in Path(said(page)["page"]).read_text()
-    assert len(load_dataset(tmp_path / "set.npz").tasks) == 6  # what is kept serves other tasks too
+    assert "click" in Path(last_line(page)["page"]).read_text()
+    assert len(load_dataset(tmp_path / "set.npz").tasks) == 6  # the cache serves other tasks too
 
 
 def test_a_kept_set_of_other_settings_is_refused(log: Path, tmp_path: Path) -> None:
-    kept = ("--keep", str(tmp_path / "set.npz"), "--run", str(tmp_path / "run"))
-    assert said(invoke(log, "--tasks", "click", *kept))["tasks"] == ["click"]
-    result = invoke(log, "--tasks", "click", *kept, "--set", "source.session_gap_minutes=5")
+    options = ("--keep", str(tmp_path / "set.npz"), "--run", str(tmp_path / "run"))
+    assert last_line(invoke(log, "--tasks", "click", *options))["tasks"] == ["click"]
+    result = invoke(log, "--tasks", "click", *options, "--set", "source.session_gap_minutes=5")
     assert result.exit_code == 2
     assert "session_gap_minutes" in result.stderr
     assert "Delete the file" in result.stderr
@@ -133,7 +133,7 @@ def test_a_report_can_be_drawn_again(log: Path) -> None:
     page = log / "run" / "report.html"
     before = page.read_text()
     page.unlink()
-    assert said(CliRunner().invoke(main, ["report", str(log / "run")]))["bytes"] == page.stat().st_size
+    assert last_line(CliRunner().invoke(main, ["report", str(log / "run")]))["bytes"] == page.stat().st_size
     assert page.read_text() == before
 
 
@@ -150,7 +150,7 @@ def test_a_task_without_labels_is_an_error_with_the_fix(log: Path, tmp_path: Pat
 
 def test_wrong_usage_says_all_of_it(log: Path) -> None:
     for arguments, message in (
-        (["--data", "nowhere.csv"], "no mapping says what the rows of the file are"),
+        (["--data", "nowhere.csv"], "the rows of the file have no mapping"),
         (["--data", "nowhere.csv", "--mapping", "taobao"], "cannot read nowhere.csv"),
         (["--preset", "demo", "--config", "tiny"], "name two configurations"),
         (["--preset", "gigantic"], "no such configuration"),

@@ -1,4 +1,4 @@
-"""Cross-validation: every row is judged once, a figure is the mean over folds, and several networks answer as one."""
+"""Cross-validation: every row is evaluated once, a metric is the mean over folds, and an ensemble answers as one."""
 
 from __future__ import annotations
 
@@ -40,43 +40,43 @@ def tree(**split: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def order(tmp_path: Path) -> TrainingJob:
+def job(tmp_path: Path) -> TrainingJob:
     draw = np.random.default_rng(5)
     rows = [(size, "rgb"[int(draw.integers(3))], int(size + draw.normal() > 0)) for size in draw.normal(size=ROWS)]
     file = tmp_path / "things.csv"
     file.write_text("size,colour,sold\n" + "".join(f"{size:.4f},{colour},{sold}\n" for size, colour, sold in rows))
     config: TrainingConfig = config_from_tree(tree(), "things")
-    return TrainingJob(config=config, folder=tmp_path / "run", data=(file,), results=tmp_path / "results.json", command="said")
+    return TrainingJob(config=config, folder=tmp_path / "run", data=(file,), results=tmp_path / "results.json", command="train")
 
 
-def test_each_fold_is_judged_and_a_figure_is_their_mean(order: TrainingJob) -> None:
-    short = cross_validate(order, TrainingConsole(quiet=True), members=2)
+def test_each_fold_is_evaluated_and_a_metric_is_their_mean(job: TrainingJob) -> None:
+    short = cross_validate(job, TrainingConsole(quiet=True), members=2)
     auc = short["metrics"]["sold"]["auc"]
     assert len(auc["folds"]) == 3
     assert auc["mean"] == pytest.approx(np.mean(auc["folds"]))
     assert auc["spread"] == pytest.approx(np.std(auc["folds"], ddof=1))
     assert auc["mean"] > 0.6  # the data can be learnt, and two epochs are enough to show it
-    written = json.loads((order.folder / "folds.json").read_text())
+    written = json.loads((job.folder / "folds.json").read_text())
     assert [fold["sold"]["auc"] for fold in written["of_folds"]] == auc["folds"]
-    assert order.results is not None
-    rows = {row["metric"]: row for row in json.loads(order.results.read_text())["rows"]}
+    assert job.results is not None
+    rows = {row["metric"]: row for row in json.loads(job.results.read_text())["rows"]}
     assert rows["sold.auc"]["value"] == pytest.approx(auc["mean"])
     assert rows["sold.auc"]["seeds"] == 3
     assert "2 networks" in rows["sold.auc"]["name"]
 
 
-def test_every_scene_is_trained_alone_where_that_is_asked_for(order: TrainingJob) -> None:
+def test_every_scene_is_trained_alone_with_only_each(job: TrainingJob) -> None:
     changes = {"source.split.kind": "random", "source.only": "each", "source.scene": "colour", "source.categorical": []}
-    alone = TrainingJob(config=order.config.changed(changes), folder=order.folder, data=order.data)
+    alone = TrainingJob(config=job.config.changed(changes), folder=job.folder, data=job.data)
     short = cross_validate(alone, TrainingConsole(quiet=True))
     assert short["folds"] == 3  # red, green and blue
     assert len(short["metrics"]["sold"]["auc"]["folds"]) == 3
 
 
-def test_a_split_that_is_not_by_folds_is_refused_with_the_fix(order: TrainingJob) -> None:
-    config = order.config.changed({"source.split.kind": "random"})
+def test_a_split_that_is_not_by_folds_is_refused_with_the_fix(job: TrainingJob) -> None:
+    config = job.config.changed({"source.split.kind": "random"})
     with pytest.raises(ConfigError, match=r"kind is 'random'.*--set source\.split\.kind=folds"):
-        cross_validate(TrainingJob(config=config, folder=order.folder, data=order.data), TrainingConsole(quiet=True))
+        cross_validate(TrainingJob(config=config, folder=job.folder, data=job.data), TrainingConsole(quiet=True))
 
 
 def test_an_ensemble_answers_the_mean_of_its_networks_logits() -> None:

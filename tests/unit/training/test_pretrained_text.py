@@ -73,9 +73,9 @@ def transformer_of(folder: Path) -> dict[str, torch.Tensor]:
 def test_training_starts_from_the_folders_weights_with_its_tokenizer(reviews: Path, checkpoint: Path, tmp_path: Path) -> None:
     still = config(checkpoint, learning_rate=1e-8, weight_decay=0.0)
     run(TrainingJob(config=still, folder=tmp_path / "still", data=(reviews,)), TrainingConsole(quiet=True))
-    found, theirs = transformer_of(tmp_path / "still"), transformers.BertModel.from_pretrained(checkpoint).state_dict()
-    assert found
-    for name, weight in found.items():
+    weights, theirs = transformer_of(tmp_path / "still"), transformers.BertModel.from_pretrained(checkpoint).state_dict()
+    assert weights
+    for name, weight in weights.items():
         torch.testing.assert_close(weight, theirs[name], atol=1e-5, rtol=0.0)
 
 

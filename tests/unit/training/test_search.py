@@ -1,4 +1,4 @@
-"""The search: finds the better of two values, is repeatable, and goes on where it was broken off."""
+"""The search: finds the better of two values, is repeatable, and resumes an interrupted study."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import pytest
 from stream_app.errors import ConfigError, ContractError
 from tests.unit.training.toy import config, table
 from training.config import TrainingConfig
-from training.fit.gbdt import BoostedTrees, boosted
+from training.fit.gbdt import BoostedTrees, grow_trees
 from training.fit.loop import TrainedNetwork, train
 from training.search import SearchTrial, search
 
 
 def searching(trials: int = 4, **ranges: Any) -> TrainingConfig:
-    found = ranges or {"training.learning_rate": {"choices": [1e-6, 1e-2]}}
-    return config(epochs=1).changed({"search.trials": trials, "search.ranges": found})
+    search_ranges = ranges or {"training.learning_rate": {"choices": [1e-6, 1e-2]}}
+    return config(epochs=1).changed({"search.trials": trials, "search.ranges": search_ranges})
 
 
 def test_it_finds_the_learning_rate_that_learns(tmp_path: Path) -> None:
-    told: list[SearchTrial] = []
-    result = search(table(), searching(), tmp_path, told.append)
+    reported: list[SearchTrial] = []
+    result = search(table(), searching(), tmp_path, reported.append)
     assert result.best == {"training.learning_rate": 0.01}
-    assert {trial.values["training.learning_rate"] for trial in told} == {1e-6, 1e-2}
-    assert result.trials == tuple(told)
-    assert result.value == max(trial.value for trial in told)
+    assert {trial.values["training.learning_rate"] for trial in reported} == {1e-6, 1e-2}
+    assert result.trials == tuple(reported)
+    assert result.value == max(trial.value for trial in reported)
     assert json.loads((tmp_path / "search.json").read_text())["best"] == result.best
 
 
@@ -41,24 +41,24 @@ def test_the_same_seed_tries_the_same_values() -> None:
     assert all(isinstance(trial.values["network.tower"], int) for trial in first.trials)
 
 
-def test_the_share_of_a_teacher_can_be_searched_and_all_trials_have_one_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+def test_the_share_of_soft_labels_can_be_searched_and_all_trials_share_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained_tasks = []
 
     def counted(*arguments: Any, **options: Any) -> BoostedTrees:
-        asked.append(arguments[0].name)
-        return boosted(*arguments, **options)
+        trained_tasks.append(arguments[0].name)
+        return grow_trees(*arguments, **options)
 
-    monkeypatch.setattr("training.fit.distillation.boosted", counted)
+    monkeypatch.setattr("training.fit.distillation.grow_trees", counted)
     result = search(table(300), searching(4, **{"training.distil": {"choices": [0.0, 0.5]}}))
     assert {trial.values["training.distil"] for trial in result.trials} == {0.0, 0.5}
-    assert len(asked) == 5 * 3  # folds of the three tasks, once
+    assert len(trained_tasks) == 5 * 3  # folds of the three tasks, once
 
 
 def test_a_later_search_in_the_same_folder_goes_on(tmp_path: Path) -> None:
     search(table(300), searching(2), tmp_path)
-    told: list[SearchTrial] = []
-    result = search(table(300), searching(3), tmp_path, told.append)
-    assert [trial.number for trial in told] == [2]
+    reported: list[SearchTrial] = []
+    result = search(table(300), searching(3), tmp_path, reported.append)
+    assert [trial.number for trial in reported] == [2]
     assert len(result.trials) == 3
 
 
@@ -73,11 +73,11 @@ def test_a_later_search_of_other_data_or_another_configuration_is_refused(tmp_pa
 def test_a_trial_without_a_value_is_null_in_json(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     tried: list[TrainedNetwork] = []
 
-    def diverging(*given: Any) -> TrainedNetwork:
+    def diverging(*arguments: Any) -> TrainedNetwork:
         if not tried:
-            tried.append(train(*given[:2]))
+            tried.append(train(*arguments[:2]))
             raise ContractError("diverged")
-        return train(*given)
+        return train(*arguments)
 
     monkeypatch.setattr("training.search.train", diverging)
     result = search(table(300), searching(2), tmp_path)
@@ -105,9 +105,9 @@ def test_one_task_can_decide_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [({"search.ranges": {}}, "is empty"), ({"search.task": "thrd"}, "did you mean third")],
 )
-def test_a_search_for_nothing_is_refused(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_a_search_for_nothing_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         search(table(), searching().changed(changes))

@@ -1,8 +1,8 @@
-"""Files of item histories as one flat array, for `training.data.sources.sequences`.
+"""Histories of items from files of three formats, as one flat array for `training.data.sources.sequences`.
 
-Three layouts, by the kind of file:
+The file decides the format:
 
-    lines   .txt: one user a line, the user and then the items in order of time, with spaces between
+    lines   .txt: one user a line: the user and the items in order of time, separated by spaces
     lists   Parquet: one history a row, `items` the column of lists
     rows    CSV, TSV, JSON or Parquet: one touch a row, with the columns `user`, `item` and `time`
 """
@@ -32,19 +32,19 @@ class SequencePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     Attributes:
         kind: "sequences".
-        protocol: `leave_one_out`: the last item of each history is for the test, the one before for validation, every other
-            for training; a history of fewer than three items is for training only. `sessions`: whole histories, in order of
-            their end, are for training, validation or test; the test rows can be given. `time`: a row belongs to where its
-            target stands in time.
-        length: newest items of a prefix that are kept, L.
-        train: name of the file of histories, where a folder is given.
+        protocol: `leave_one_out`: the last item of each history is a test target, the one before a validation target, all others
+            train; a history of fewer than three items is for training only. `sessions`: whole histories are for training,
+            validation or test, in order of their end, or the test rows have a file of their own. `time`: rows are split by the
+            time of their target.
+        length: number of newest items of a prefix that a row has, L.
+        train: name of the file of histories in a folder.
         test: for `sessions`: name of the Parquet file of test rows beside it; "" = the newest histories are the test.
         user, item, time: columns of touches; time "" = the file is in order of time.
-        items: column of lists of items, of histories.
-        prefix, target: columns of given test rows: a list of items, and the one that came next.
-        validation: share of the histories (`sessions`) or touches (`time`) that is for validation.
-        test_share: the same for the test.
-        reading: how a CSV file is written.
+        items: column with the list of items of a history.
+        prefix, target: columns of test rows: a list of items, and the next one.
+        validation: share of the histories (`sessions`) or touches (`time`) for validation.
+        test_share: share for the test.
+        reading: format of a CSV file.
     """
 
     kind: str = "sequences"
@@ -69,9 +69,9 @@ class Histories:
 
     Attributes:
         ids: (K,) item ids, numbers or texts, history after history, oldest first.
-        starts: (H + 1,) where each begins; the last is K.
-        time_ms: (K,) int64; zeros where no time is known.
-        targets: (T,) places in `ids` of the targets of given test rows: each ends a history that is a test row and nothing else.
+        starts: (H + 1,) first position of each history; the last is K.
+        time_ms: (K,) int64; zeros where unknown.
+        targets: (T,) positions in `ids` of the targets of test rows from a file; each ends a history that is one test row.
     """
 
     ids: Array
@@ -81,7 +81,7 @@ class Histories:
 
 
 def histories_from(path: Path, plan: SequencePlan) -> Histories:
-    """Read a file, or the files of a folder that the plan names.
+    """Read a file, or the files that the plan names in a folder.
 
     Raises:
         InputFileError: A file is missing, damaged, or lacks a column.
@@ -131,12 +131,10 @@ def _from_lines(file: Path) -> Histories:
         raise InputFileError(f"{file}, byte {err.start}: not UTF-8: {err.reason}. Convert it, or name a Parquet file") from err
     for number, line in enumerate(lines, 1):
         if len(line) == 1:
-            raise InputFileError(
-                f"{file}, line {number}: {line[0]!r} alone. Write the user and then the items, with spaces between"
-            )
+            raise InputFileError(f"{file}, line {number}: {line[0]!r} alone. Write the user and the items, separated by spaces")
     lines = [line[1:] for line in lines if line]
     if not lines:
-        raise InputFileError(f"{file} holds no history. Write one user a line: the user and then the items, with spaces between")
+        raise InputFileError(f"{file} holds no history. Write one user a line: the user and the items, separated by spaces")
     ids = np.array([item for line in lines for item in line])
     return _joined([ids], [np.array([len(line) for line in lines])], np.zeros(0, np.int64))
 
@@ -145,13 +143,13 @@ def _from_rows(file: Path, plan: SequencePlan) -> Histories:
     columns = read_files([file], plan.reading)
     time_ms = times_of(columns, plan.time)
     _, user = np.unique(np.array(columns[plan.user]), return_inverse=True)
-    order = np.lexsort((time_ms, user))  # stable: equal times stay as they stand in the file
+    order = np.lexsort((time_ms, user))  # stable: equal times stay in order of the file
     starts = np.concatenate([[0], np.cumsum(np.bincount(user))]).astype(np.int64)
     return Histories(np.array(columns[plan.item])[order], starts, time_ms[order], np.zeros(0, np.int64))
 
 
 def _lists(file: Path, names: Sequence[str]) -> dict[str, tuple[Array, NDArray[np.int64]]] | None:
-    """Return for each column of a Parquet file its (values, length of each row), or None if the first holds no lists."""
+    """Return (values, length of each row) for each column of a Parquet file, or None if the first has no lists."""
     if not file.name.endswith(".parquet"):
         return None
     from pyarrow import parquet, types

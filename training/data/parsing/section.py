@@ -1,4 +1,4 @@
-"""A [source] section read as its plan; what is unknown, missing or of another type is told with the keys that there are."""
+"""Read a [source] section as a plan; an error names the possible keys."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import msgspec
 
 from stream_app.errors import ConfigError
 
-__all__ = ["plan_of"]
+__all__ = ["read_plan"]
 
 Plan = TypeVar("Plan", bound=msgspec.Struct)
 
 
-def plan_of(section: Mapping[str, Any], kind: type[Plan]) -> Plan:
-    """Return the section as a plan of this kind.
+def read_plan(section: Mapping[str, Any], kind: type[Plan]) -> Plan:
+    """Return the section as a plan of type `kind`.
 
     Raises:
         ConfigError: A key is unknown, missing or of another type.

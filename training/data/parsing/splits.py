@@ -1,9 +1,9 @@
-"""Which rows are for training, which for validation and which for the test; seeded, so that it is the same every time.
+"""Seeded split of rows into train, validation and test.
 
-given    by the file a row stands in, or by a column; without validation rows a share of the train rows becomes them
+given    by the file of a row, or by a column; without validation rows a share of the train rows is used for validation
 random   by shares, stratified where a label is named
-folds    test is one of k parts of equal size, stratified; each row is in exactly one of them over all folds
-time     by shares in order of time: nothing of the test range is older than anything of the train range
+folds    test is one of k parts of equal size, stratified; each row is a test row in exactly one fold
+time     by shares in order of time: no test row is older than a train row
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _TRAIN, _VALIDATION, _TEST = range(len(SPLITS))
 
 
 class SplitPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How rows are divided.
+    """How rows are split.
 
     Attributes:
         kind: see the module.
-        validation: share of the rows that are not test rows (of all rows for `random` and `time`).
+        validation: share of the rows outside of the test (of all rows for `random` and `time`).
         test: share of all rows; for `random` and `time`.
         seed: of the random kinds.
-        stratify: a label's name: each part gets the same share of each of its values; "" = the first label.
-        folds, fold: how many parts, and which of them, from 0, is the test.
-        column: for `given`: the column that says it; "" = the file says it.
+        stratify: name of a label: each part gets the same share of each of its values; "" = the first label.
+        folds, fold: number of parts, and number of the test part, from 0.
+        column: for `given`: the column of the split; "" = the file decides.
         values: for `given` by column: the column's values of train, of validation and of test rows.
-        time: for `time`: the column that the rows are sorted by.
+        time: for `time`: the column of the time.
     """
 
     kind: Literal["given", "random", "folds", "time"] = "random"
@@ -51,14 +51,14 @@ class SplitPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def assign(
-    plan: SplitPlan, strata: NDArray[np.int64], given: NDArray[np.int8] | None = None, time: NDArray[np.int64] | None = None
+    plan: SplitPlan, strata: NDArray[np.int64], file_split: NDArray[np.int8] | None = None, time: NDArray[np.int64] | None = None
 ) -> NDArray[np.int8]:
     """Return (N,) int8 codes of training.data.dataset.SPLITS.
 
     Args:
-        plan: how.
-        strata: (N,) what to stratify by.
-        given: (N,) codes that rows come with, -1 = none; needed for `given`.
+        plan: how to split.
+        strata: (N,) stratum of each row.
+        file_split: (N,) codes by file or column, -1 = none; needed for `given`.
         time: (N,) in any unit; needed for `time`.
 
     Raises:
@@ -67,22 +67,22 @@ def assign(
     draw = np.random.default_rng(plan.seed)
     split = np.full(len(strata), _TRAIN, np.int8)
     if plan.kind == "given":
-        assert given is not None
-        split = given.copy()
+        assert file_split is not None
+        split = file_split.copy()
         if not (split == _VALIDATION).any():
-            _give_validation(split, strata, plan.validation, draw)
+            _draw_validation(split, strata, plan.validation, draw)
     elif plan.kind == "folds":
         if not 0 <= plan.fold < plan.folds:
             raise ContractError(f"[source.split] fold is {plan.fold}, folds {plan.folds}. Operator action: 0 <= fold < folds.")
         split[_fold_of(strata, plan.folds, draw) == plan.fold] = _TEST
-        _give_validation(split, strata, plan.validation, draw)
+        _draw_validation(split, strata, plan.validation, draw)
     elif plan.kind == "time":
         assert time is not None
         split = by_share((1.0 - plan.validation - plan.test, plan.validation, plan.test), np.argsort(time, kind="stable"))
     else:
-        place = _places(strata, draw)
-        split[place < plan.test + plan.validation] = _VALIDATION
-        split[place < plan.test] = _TEST
+        rank = _random_ranks(strata, draw)
+        split[rank < plan.test + plan.validation] = _VALIDATION
+        split[rank < plan.test] = _TEST
     empty = [name for code, name in enumerate(SPLITS) if not (split == code).any()]
     if empty:
         raise ContractError(
@@ -92,31 +92,31 @@ def assign(
     return split
 
 
-def _give_validation(split: NDArray[np.int8], strata: NDArray[np.int64], share: float, draw: np.random.Generator) -> None:
+def _draw_validation(split: NDArray[np.int8], strata: NDArray[np.int64], share: float, draw: np.random.Generator) -> None:
     train = np.flatnonzero(split == _TRAIN)
-    split[train[_places(strata[train], draw) < share]] = _VALIDATION
+    split[train[_random_ranks(strata[train], draw) < share]] = _VALIDATION
 
 
 def _shuffled(strata: NDArray[np.int64], draw: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the rows, stratum by stratum, each in random order; and each row's number within its stratum."""
+    """Return the rows in random order within each stratum, and the number of each within its stratum."""
     order = draw.permutation(len(strata))
     order = order[np.argsort(strata[order], kind="stable")]
     _, starts, counts = np.unique(strata[order], return_index=True, return_counts=True)
     return order, np.arange(len(strata)) - np.repeat(starts, counts)
 
 
-def _places(strata: NDArray[np.int64], draw: np.random.Generator) -> NDArray[np.float64]:
-    """Return (N,) random places in [0, 1), spread evenly over each stratum's rows, however few they are."""
+def _random_ranks(strata: NDArray[np.int64], draw: np.random.Generator) -> NDArray[np.float64]:
+    """Return (N,) random ranks in [0, 1), spread evenly over the rows of each stratum."""
     order, within = _shuffled(strata, draw)
     _, inverse, counts = np.unique(strata[order], return_inverse=True, return_counts=True)
-    places = np.empty(len(strata))
-    places[order] = (within + draw.random(len(counts))[inverse]) / counts[inverse]
-    return places
+    ranks = np.empty(len(strata))
+    ranks[order] = (within + draw.random(len(counts))[inverse]) / counts[inverse]
+    return ranks
 
 
 def _fold_of(strata: NDArray[np.int64], folds: int, draw: np.random.Generator) -> NDArray[np.int64]:
-    """Deal the rows out like cards, stratum after stratum: parts differ by at most one row, in each stratum too."""
+    """Return the fold (N,) of each row; the sizes of folds differ by at most one, in each stratum too."""
     order, _ = _shuffled(strata, draw)
-    found = np.empty(len(strata), np.int64)
-    found[order] = np.arange(len(strata)) % folds
-    return found
+    fold = np.empty(len(strata), np.int64)
+    fold[order] = np.arange(len(strata)) % folds
+    return fold

@@ -1,4 +1,4 @@
-"""Where training sets come from: one file for each kind of source, chosen by `[source] kind`."""
+"""Sources of training sets: one module for each `[source] kind`."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def dataset_from(
     protocol: str = "",
     tasks: Sequence[str] = (),
 ) -> Dataset:
-    """Make a training set.
+    """Build a training set.
 
     Args:
         source: the section [source] of a configuration.
-        paths: files or folders to read, as the kind wants them; none for a simulation.
-        progress: told what is being done, one sentence at a time.
-        protocol: of evaluation; "" = the source's own.
+        paths: files or folders to read; none for a simulation.
+        progress: receives progress, one sentence at a time.
+        protocol: protocol of evaluation; "" = the source's own.
         tasks: names of the tasks that rows are for; empty = all.
 
     Raises:
         ConfigError: The section is wrong, or the files do not fit it.
         InputFileError: A file cannot be read.
-        ContractError: What the files hold is no training set.
+        ContractError: The files hold no training set.
     """
     kind = source.get("kind")
     if kind == "log":
@@ -47,11 +47,11 @@ def dataset_from(
 
         return dataset_from_simulation(paths, source, progress)
     if kind not in KINDS:
-        raise ConfigError(f"[source] kind = {kind!r}: there is none; it is one of {', '.join(KINDS)}")
-    return _of_rows(str(kind), source, _only(paths, str(kind)), progress)
+        raise ConfigError(f"[source] kind = {kind!r}: no such kind; it is one of {', '.join(KINDS)}")
+    return _dataset_from_file(str(kind), source, _single(paths, str(kind)), progress)
 
 
-def _of_rows(kind: str, source: Mapping[str, Any], path: Path, progress: Callable[[str], None]) -> Dataset:
+def _dataset_from_file(kind: str, source: Mapping[str, Any], path: Path, progress: Callable[[str], None]) -> Dataset:
     if kind == "table":
         from training.data.sources.tables import dataset_from_table
 
@@ -65,7 +65,7 @@ def _of_rows(kind: str, source: Mapping[str, Any], path: Path, progress: Callabl
     return dataset_from_sequences(path, source, progress)
 
 
-def _only(paths: Sequence[Path], kind: str) -> Path:
+def _single(paths: Sequence[Path], kind: str) -> Path:
     if len(paths) != 1:
         raise ConfigError(f"a source of kind {kind} reads one --data, a file or the folder of its files; {len(paths)} are given")
     return paths[0]

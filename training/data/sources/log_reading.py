@@ -1,7 +1,7 @@
-"""A log that a mapping describes, or an event table, as events in memory: read as a replay reads it, every row checked as there.
+"""Read a log with a mapping, or an event table, into memory, with the readers and checks of a replay.
 
-The order is canonical: by event time, then by file in the order they are given, then by row, then by record of the mapping. A row
-that is no event is counted; a file that cannot be read to its end is an error, since nobody means to train on half of a log.
+Events are in canonical order: by event time, file, row, and record of the mapping. Invalid rows are counted; a file that cannot
+be read to its end is an error, because a training on half of a log is a mistake.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from stream_app.logs.log_issues import LogIssues
 
 __all__ = ["TrainingLog", "read_log"]
 
-_TOLD_ROWS: Final = 20_000  # rows between two words about progress
-_SHOWN_REASONS: Final = 3
+_PROGRESS_ROWS: Final = 20_000  # rows between two progress messages
+_MAX_REASONS: Final = 3
 
 
 @dataclass(frozen=True)
 class TrainingLog:
-    """What files hold.
+    """Events and labels of files.
 
     Attributes:
         events: in canonical order.
-        labels: what is known of them, in order of the files.
-        rows: rows read.
-        refused: rows that are no event and no label.
+        labels: labels, in order of the files.
+        rows: number of rows.
+        refused: number of rows that are neither event nor label.
     """
 
     events: list[Event]
@@ -44,31 +44,31 @@ def read_log(paths: Sequence[Path], mapping: LogMapping | None, progress: Callab
     """Read files.
 
     Args:
-        paths: in order.
-        mapping: what their rows are; None: event tables of `millrace sort`.
-        progress: told what is wrong, and how far reading is.
+        paths: files, in order.
+        mapping: mapping of their rows; None for event tables of `millrace sort`.
+        progress: receives problems and progress.
 
     Raises:
-        InputFileError: A file is missing, damaged or lacks columns; or not one of its rows is an event.
+        InputFileError: A file is missing, damaged or lacks columns; or no row is an event.
     """
-    problems = LogIssues(whole=True, report=progress)
+    issues = LogIssues(whole=True, tell=progress)
     events: list[Event] = []
     labels: list[Label] = []
     rows = refused = 0
-    for file in log_files(paths, mapping, problems):
-        told = 0
-        for found in file.events():
-            if isinstance(found, Label):
-                labels.append(found)
+    for file in log_files(paths, mapping, issues):
+        reported = 0
+        for message in file.events():
+            if isinstance(message, Label):
+                labels.append(message)
             else:
-                events.append(found)
-            if file.rows - told >= _TOLD_ROWS:
-                told = file.rows
-                progress(f"read {told:,} rows of {file.path.name}")
+                events.append(message)
+            if file.rows - reported >= _PROGRESS_ROWS:
+                reported = file.rows
+                progress(f"read {reported:,} rows of {file.path.name}")
         progress(f"read {file.rows:,} rows of {file.path.name}")
         rows, refused = rows + file.rows, refused + file.refused
     if not events:
-        reasons = "; ".join(f"{found['reason']} ({found['count']:,} rows)" for found in problems.summary()[:_SHOWN_REASONS])
+        reasons = "; ".join(f"{issue['reason']} ({issue['count']:,} rows)" for issue in issues.summary()[:_MAX_REASONS])
         by_mapping = f" by the mapping {mapping.origin}" if mapping is not None else ""
         raise InputFileError(
             f"{', '.join(map(str, paths))}: none of {rows:,} rows is an event{by_mapping}: {reasons or 'there are none'}. "

@@ -1,11 +1,11 @@
-"""Histories of items as training rows: what somebody touched so far, and the item that came next.
+"""Histories of items as training rows: the items so far, and the next one.
 
     [source]
     kind = "sequences"
     protocol = "leave_one_out"   # or "sessions", or "time"; see `training.data.parsing.histories.SequencePlan`
     length = 50
 
-Every prefix of a history is one row, so a row never holds what came after its own target.
+Every prefix of a history is one row, so a row never contains items after its target.
 """
 
 from __future__ import annotations
@@ -22,29 +22,28 @@ from model.tasks import Task
 from stream_app.errors import ConfigError, ContractError
 from training.data.dataset import SPLITS, Dataset, ItemTable
 from training.data.parsing.histories import Histories, SequencePlan, histories_from
-from training.data.parsing.section import plan_of
-from training.data.parsing.splits import SplitPlan, assign
+from training.data.parsing.section import read_plan
 from training.data.splitting import by_share
 
 __all__ = ["dataset_from_sequences"]
 
 _TASK: Final = "next_item"
-# What each protocol's published results are compared by.
+# The metric of each protocol's published results.
 _METRICS: Final = {"leave_one_out": "ndcg_at_10", "sessions": "mrr_at_20", "time": "ndcg_at_10"}
-_LEAVES_ONE_OUT: Final = 3  # touches: one to look at, one to validate on, one to test on
+_MIN_TOUCHES: Final = 3  # touches: one input, one for validation, one for the test
 _TRAIN, _VALIDATION, _TEST = range(len(SPLITS))
-_AT_ONCE: Final = 1 << 16  # rows whose sequences are gathered at once: what bounds the memory of the indices
+_AT_ONCE: Final = 1 << 16  # rows whose sequences are gathered at once; bounds the memory of the indices
 
 Array = NDArray[Any]
 
 
 def dataset_from_sequences(path: Path, section: Mapping[str, Any], progress: Callable[[str], None] = lambda _: None) -> Dataset:
-    """Read histories and make a row of each prefix, to be judged by full ranking over all items.
+    """Read histories and make a row of each prefix; evaluation ranks all items.
 
     Args:
-        path: a file, or the folder that `train` and `test` are in.
+        path: a file, or the folder of `train` and `test`.
         section: [source], see `SequencePlan`.
-        progress: told what is being done, one sentence at a time.
+        progress: receives progress, one sentence at a time.
 
     Raises:
         ConfigError: The section is wrong.
@@ -79,12 +78,12 @@ def dataset_from_sequences(path: Path, section: Mapping[str, Any], progress: Cal
 
 
 def _plan(section: Mapping[str, Any]) -> SequencePlan:
-    plan = plan_of(section, SequencePlan)
+    plan = read_plan(section, SequencePlan)
     if plan.length < 1:
-        raise ConfigError(f"[source] length = {plan.length}: a sequence has one position at least; give 1 or more")
+        raise ConfigError(f"[source] length = {plan.length}: a sequence has at least one position; give 1 or more")
     if plan.test and plan.protocol != "sessions":
         raise ConfigError(
-            f"[source] test = {plan.test!r}: rows are given for protocol sessions only, not {plan.protocol}; leave it out"
+            f"[source] test = {plan.test!r}: only protocol sessions reads test rows, not {plan.protocol}; leave it out"
         )
     if plan.protocol == "time" and not plan.time:
         raise ConfigError('[source] protocol = "time" needs the column of the time; give time = "..."')
@@ -92,53 +91,53 @@ def _plan(section: Mapping[str, Any]) -> SequencePlan:
 
 
 def _rows(histories: Histories, plan: SequencePlan) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
-    """Return for each row (N,) the place of its target, its history, and its code of SPLITS."""
+    """Return for each row (N,) the position of its target, its history, and its code of SPLITS."""
     starts, lengths = histories.starts[:-1], np.diff(histories.starts)
     owner = np.repeat(np.arange(len(starts)), lengths)
     place = np.arange(len(owner))
-    given = np.zeros(len(starts), np.bool_)
-    given[owner[histories.targets]] = True
-    # The first touch of a history has nothing before it; of a given test row only the target is one.
-    keep = (place > starts[owner]) & ~given[owner]
+    is_test_row = np.zeros(len(starts), np.bool_)
+    is_test_row[owner[histories.targets]] = True
+    # The first touch of a history has no input; a test row of a file is one row, its target.
+    keep = (place > starts[owner]) & ~is_test_row[owner]
     keep[histories.targets] = True
     place, owner = place[keep], owner[keep]
     split = np.full(len(place), _TRAIN, np.int8)
     if plan.protocol == "leave_one_out":
         until_end = histories.starts[owner + 1] - place  # 1 is the last
-        long = lengths[owner] >= _LEAVES_ONE_OUT
+        long = lengths[owner] >= _MIN_TOUCHES
         split[long & (until_end == 1)], split[long & (until_end == 2)] = _TEST, _VALIDATION
     elif plan.protocol == "time":
-        shares = SplitPlan(kind="time", validation=plan.validation, test=plan.test_share)
-        split = assign(shares, np.zeros(len(place), np.int64), time=histories.time_ms[place])
+        shares = (1.0 - plan.validation - plan.test_share, plan.validation, plan.test_share)
+        split = by_share(shares, np.argsort(histories.time_ms[place], kind="stable"))
     else:
-        split = _split_of_sessions(histories, given, plan)[owner]
+        split = _split_of_sessions(histories, is_test_row, plan)[owner]
     return place, owner, split
 
 
-def _split_of_sessions(histories: Histories, given: NDArray[np.bool_], plan: SequencePlan) -> NDArray[np.int8]:
-    """Return the code (H,) of each history: the newest by their end for the test, those before them for validation."""
-    split = np.full(len(given), _TEST, np.int8)
-    free = np.flatnonzero(~given)
-    ends = histories.time_ms[histories.starts[free + 1] - 1]
-    tests = 0.0 if given.any() else plan.test_share
+def _split_of_sessions(histories: Histories, is_test_row: NDArray[np.bool_], plan: SequencePlan) -> NDArray[np.int8]:
+    """Return the code (H,) of each history: by its end, the newest are test, those before validation."""
+    split = np.full(len(is_test_row), _TEST, np.int8)
+    rest = np.flatnonzero(~is_test_row)
+    ends = histories.time_ms[histories.starts[rest + 1] - 1]
+    tests = 0.0 if is_test_row.any() else plan.test_share
     shares = (1.0 - plan.validation - tests, plan.validation, tests)
-    split[free] = by_share(shares, np.argsort(ends, kind="stable"))  # without times: as they stand in the file
+    split[rest] = by_share(shares, np.argsort(ends, kind="stable"))  # without times: in order of the file
     return split
 
 
 def _sequences(items: Array, starts: Array, place: Array, length: int) -> NDArray[np.int32]:
-    """Return (N, length) int32: the items before each place within its history, counted from 1, 0 in front."""
-    found = np.zeros((len(place), length), np.int32)
+    """Return (N, length) int32: the items before each position in its history, numbered from 1, zeros in front."""
+    sequences = np.zeros((len(place), length), np.int32)
     before = np.arange(length, 0, -1)
     for at in range(0, len(place), _AT_ONCE):
         part = slice(at, at + _AT_ONCE)
         index = place[part, None] - before  # (n, L)
-        found[part] = np.where(index >= starts[part, None], items[np.maximum(index, 0)] + 1, 0)
-    return found
+        sequences[part] = np.where(index >= starts[part, None], items[np.maximum(index, 0)] + 1, 0)
+    return sequences
 
 
 def _as_numbers(ids: Array) -> Array:
-    """Return ids as whole numbers if all are such, so that they sort as a person would."""
+    """Return ids as integers if all of them are, so that they sort by number."""
     if ids.dtype.kind in "iu":
         return ids
     try:

@@ -1,10 +1,10 @@
-"""Texts and their labels: tokens for a transformer and n-grams for a linear reader, as the config declares them.
+"""Texts and their labels: tokens for a transformer and n-grams for a linear layer, as the configuration declares them.
 
     reviews of 16 shops      train = "*.task.train.tsv.gz", test = "*.task.test.tsv.gz", scene = "file"
     one file with parts      split = { kind = "given", column = "part", values = [["train"], ["val"], ["test"]] }
 
-Tokenizer and n-grams are learnt on train rows alone and kept in `Dataset.fitted` ("tokenizer", "gram_hashes", "gram_values"), so
-serving can repeat them.
+Tokenizer and n-grams are learnt on train rows alone and stored in `Dataset.fitted` ("tokenizer", "gram_hashes", "gram_values"),
+so serving can repeat them.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from model.inputs import TextInputs
 from training.data.dataset import Dataset
-from training.data.parsing.declared import Rows, SourcePlan, plan_from_section, rows_from_files
 from training.data.parsing.grams import GramPlan, Grams, bags, learn_grams
+from training.data.parsing.labelled_rows import LabelledRows, SourcePlan, plan_from_section, rows_from_files
 
 __all__ = ["TextPlan", "TokenPlan", "dataset_from_texts"]
 
@@ -31,9 +31,9 @@ class TokenPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Tokens of a text.
 
     Attributes:
-        vocabulary: tokens to learn, at most.
-        length: tokens of a text, L; the rest is cut off.
-        path: of a Hugging Face model whose tokenizer and weights are taken; "" = learn from the train texts.
+        vocabulary: maximum number of tokens to learn.
+        length: number of tokens of a text, L; longer texts are cut.
+        path: Hugging Face model of the tokenizer and the weights; "" = learn from the train texts.
     """
 
     vocabulary: int = 8_000
@@ -46,8 +46,8 @@ class TextPlan(SourcePlan, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     Attributes:
         text: the column of the texts.
-        tokens: what the transformer reads.
-        grams: what the linear reader reads.
+        tokens: inputs of the transformer.
+        grams: inputs of the linear layer.
     """
 
     text: str = "text"
@@ -56,12 +56,12 @@ class TextPlan(SourcePlan, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 def dataset_from_texts(path: Path, source: Mapping[str, Any], progress: Callable[[str], None] = lambda _: None) -> Dataset:
-    """Read files of texts as their config declares them.
+    """Read files of texts as the configuration declares them.
 
     Args:
-        path: the file, or the folder with the files that the config names.
+        path: the file, or the folder of the files that the configuration names.
         source: the [source] section, see `TextPlan`.
-        progress: told what is being done, one sentence at a time.
+        progress: receives progress, one sentence at a time.
 
     Raises:
         ConfigError: The section is wrong.
@@ -90,8 +90,10 @@ def dataset_from_texts(path: Path, source: Mapping[str, Any], progress: Callable
     return rows.dataset(inputs, spec, fitted)
 
 
-def _tokens(plan: TokenPlan, texts: list[str], rows: Rows) -> tuple[dict[str, NDArray[Any]], int, dict[str, NDArray[Any]]]:
-    """Return the tensor, the number of tokens, and what was learnt."""
+def _tokens(
+    plan: TokenPlan, texts: list[str], rows: LabelledRows
+) -> tuple[dict[str, NDArray[Any]], int, dict[str, NDArray[Any]]]:
+    """Return the tensor, the number of tokens, and the learnt tokenizer."""
     from training.data.tokenizer import encode, learn_tokenizer, tokenizer_from_path, vocabulary_size
 
     train = np.flatnonzero(rows.split == _TRAIN)
@@ -100,6 +102,6 @@ def _tokens(plan: TokenPlan, texts: list[str], rows: Rows) -> tuple[dict[str, ND
     return {"tokens": encode(tokenizer, texts, plan.length)}, vocabulary_size(tokenizer), learnt
 
 
-def _grams(plan: GramPlan, texts: list[str], rows: Rows) -> Grams:
+def _grams(plan: GramPlan, texts: list[str], rows: LabelledRows) -> Grams:
     train = np.flatnonzero(rows.split == _TRAIN)
     return learn_grams(plan, [texts[row] for row in train], rows.first[train].astype(np.int64))

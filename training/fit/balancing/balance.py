@@ -1,4 +1,4 @@
-"""One step of several losses: weigh them, bound each task's gradient, combine the gradients, fill `.grad`."""
+"""One step of several losses: weight them, bound each task's gradient, combine the gradients, fill `.grad`."""
 
 from __future__ import annotations
 
@@ -9,102 +9,102 @@ import torch
 from torch import Tensor, nn
 
 from training.fit.balancing.gradients import cosines, flat, split_flat, task_gradients
-from training.fit.balancing.weighing import Weighing
+from training.fit.balancing.loss_weighting import LossWeighting
 
-__all__ = ["Balance", "Combining"]
+__all__ = ["Balance", "GradientCombiner"]
 
-Combining = Callable[[Tensor], Tensor]  # (T, P) one gradient a row -> (P,)
+GradientCombiner = Callable[[Tensor], Tensor]  # (T, P) one gradient a row -> (P,)
 Averaging = Callable[[Tensor], Tensor]  # the mean over all processes, in place
 _LEAST_NORM: Final = 1e-12
 
 
 class Balance:
-    """A way of weighing losses, and a way of combining gradients; None adds them up.
+    """A weighting of losses and a combiner of gradients.
 
-    Where neither the weighing nor the combining nor a bound needs single gradients, it is one backward pass; else one for each
-    task. Parameters that only one task reaches get that task's gradient: nothing there needs balance, nor is it bounded.
+    One backward pass is enough unless the weighting, the combiner or the bound needs single gradients; then there is one for each
+    task. Parameters that only one task reaches get that task's gradient, neither combined nor bounded.
 
     Args:
-        weighing: of the losses.
-        combining: of the weighed gradients on the shared parameters.
-        max_norm_bound: norm to which a task's weighed gradient on the shared parameters is cut; 0 for none.
+        weighting: weights of the losses.
+        combiner: combines the weighted gradients on the shared parameters; None = their sum.
+        max_norm_bound: maximum norm of a task's weighted gradient on the shared parameters; 0 = no bound.
     """
 
-    def __init__(self, weighing: Weighing, combining: Combining | None = None, max_norm_bound: float = 0.0) -> None:
-        self.weighing, self._combining, self._bound = weighing, combining, max_norm_bound
-        self.average: Averaging | None = None  # set where there are several processes
+    def __init__(self, weighting: LossWeighting, combiner: GradientCombiner | None = None, max_norm_bound: float = 0.0) -> None:
+        self.weighting, self._combiner, self._bound = weighting, combiner, max_norm_bound
+        self.average: Averaging | None = None  # set with several processes
         self.conflict: dict[str, float] = {}  # "a|b" -> cosine of the two tasks' gradients in the last measured step
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Return what the optimiser learns beside the network."""
-        return self.weighing.parameters()
+        """Return the parameters of the weighting, which the optimiser learns too."""
+        return self.weighting.parameters()
 
     def weights(self) -> dict[str, float]:
-        """Return the weights of the losses now."""
-        return self.weighing.weights()
+        """Return the present weights of the losses."""
+        return self.weighting.weights()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a later process needs to go on."""
-        combining: dict[str, Any] = getattr(self._combining, "state", dict)()
-        return {"weighing": self.weighing.state_dict(), "combining": combining}
+        """Return the state to resume from."""
+        combiner: dict[str, Any] = getattr(self._combiner, "state", dict)()
+        return {"weighing": self.weighting.state_dict(), "combining": combiner}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state_dict`'s answer."""
-        self.weighing.load_state_dict(state["weighing"])
+        """Restore the result of `state_dict`."""
+        self.weighting.load_state_dict(state["weighing"])
         if state["combining"]:
-            self._combining.restore(state["combining"])  # type: ignore[union-attr]  # what has a state can restore it
+            self._combiner.restore(state["combining"])  # type: ignore[union-attr]  # a combiner with a state has `restore`
 
     def epoch_ended(self, means: Mapping[str, float]) -> None:
-        """Learn from an epoch: each task's mean training loss."""
-        self.weighing.epoch_ended(means)
+        """Pass the mean training loss of each task in an epoch to the weighting."""
+        self.weighting.epoch_ended(means)
 
     def backward(
         self, losses: Mapping[str, Tensor], shared: Sequence[nn.Parameter], network: nn.Module, *, measure: bool = False
     ) -> None:
-        """Fill `.grad` of the network's parameters and of `parameters()`, overwriting what was there.
+        """Overwrite `.grad` of the network's parameters and of `parameters()`.
 
         Args:
-            losses: by task, each (); the graph is used up.
-            shared: those of the network's parameters that at least two tasks reach.
-            network: whose parameters.
-            measure: whether to set `conflict`; costs a backward pass for each task.
+            losses: loss of each task, each (); the graph is freed.
+            shared: parameters of the network that at least two tasks reach.
+            network: the network.
+            measure: whether to set `conflict`, which needs a backward pass for each task.
         """
-        weighed = self.weighing.weigh(losses)
-        parameters = [p for p in (*network.parameters(), *self.weighing.parameters()) if p.requires_grad]
-        single = measure or self._combining is not None or self._bound > 0 or self.weighing.needs_norms
+        weighted = self.weighting.weigh(losses)
+        parameters = [p for p in (*network.parameters(), *self.weighting.parameters()) if p.requires_grad]
+        single = measure or self._combiner is not None or self._bound > 0 or self.weighting.needs_norms
         if not single or len(losses) < 2:
             for parameter in parameters:
                 parameter.grad = None
-            torch.stack(list(weighed.values())).sum().backward()  # type: ignore[no-untyped-call]  # torch has no types for it
+            torch.stack(list(weighted.values())).sum().backward()  # type: ignore[no-untyped-call]  # torch has no types for it
             self._average([parameter for parameter in parameters if parameter.grad is not None])
             return
-        gradients = task_gradients(weighed, parameters)
+        gradients = task_gradients(weighted, parameters)
         places = {id(parameter): place for place, parameter in enumerate(parameters)}
-        reached = {place for found in gradients.values() for place, part in enumerate(found) if part is not None}
-        meeting = [place for parameter in shared if (place := places.get(id(parameter), -1)) in reached]
-        own = sorted(set(range(len(parameters))) - set(meeting))
+        reached = {place for parts in gradients.values() for place, part in enumerate(parts) if part is not None}
+        common = [place for parameter in shared if (place := places.get(id(parameter), -1)) in reached]
+        own = sorted(set(range(len(parameters))) - set(common))
         for place in own:
-            known = [part for found in gradients.values() if (part := found[place]) is not None]
-            # One task's, or that of the weighing's own parameter, which all tasks' weights are made of.
+            known = [part for parts in gradients.values() if (part := parts[place]) is not None]
+            # One task's gradient, or the sum for a parameter of the weighting, which all weights depend on.
             parameters[place].grad = torch.stack(known).sum(dim=0) if known else None
         self._average([parameters[place] for place in own if parameters[place].grad is not None])
-        if meeting:
-            here = [parameters[place] for place in meeting]
-            rows = torch.stack([flat([found[place] for place in meeting], here) for found in gradients.values()])  # (T, P)
-            self._meet(rows if self.average is None else self.average(rows), losses, here, measure=measure)
+        if common:
+            targets = [parameters[place] for place in common]
+            rows = torch.stack([flat([parts[place] for place in common], targets) for parts in gradients.values()])  # (T, P)
+            self._combine(rows if self.average is None else self.average(rows), losses, targets, measure=measure)
 
-    def _meet(self, rows: Tensor, losses: Mapping[str, Tensor], shared: Sequence[nn.Parameter], *, measure: bool) -> None:
+    def _combine(self, rows: Tensor, losses: Mapping[str, Tensor], shared: Sequence[nn.Parameter], *, measure: bool) -> None:
         names, norms = list(losses), rows.norm(dim=1)
         if measure:
             self.conflict = cosines(rows, names)
-        if self.weighing.needs_norms:
+        if self.weighting.needs_norms:
             values = torch.stack([loss.detach() for loss in losses.values()])
             values = values if self.average is None else self.average(values)
-            of_task = dict(zip(names, norms.tolist(), strict=True))
-            self.weighing.observe(dict(zip(names, values.tolist(), strict=True)), of_task)
+            norm_of = dict(zip(names, norms.tolist(), strict=True))
+            self.weighting.observe(dict(zip(names, values.tolist(), strict=True)), norm_of)
         if self._bound > 0:
             rows = rows * (self._bound / norms.clamp(min=_LEAST_NORM)).clamp(max=1.0).unsqueeze(1)
-        merged = rows.sum(dim=0) if self._combining is None else self._combining(rows)
+        merged = rows.sum(dim=0) if self._combiner is None else self._combiner(rows)
         for parameter, part in zip(shared, split_flat(merged, shared), strict=True):
             parameter.grad = part.clone()
 

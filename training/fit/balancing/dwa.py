@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from training.fit.balancing.weighing import Weighing
+from training.fit.balancing.loss_weighting import LossWeighting
 
 __all__ = ["DynamicWeightAverage"]
 
 
-class DynamicWeightAverage(Weighing):
-    """Weights that sum to T; they change from epoch to epoch."""
+class DynamicWeightAverage(LossWeighting):
+    """Weights that sum to T and change after each epoch."""
 
     current: Tensor
     last: Tensor
@@ -30,7 +30,7 @@ class DynamicWeightAverage(Weighing):
         self.register_buffer("last", torch.full((len(names),), torch.nan))  # (T,) mean losses of the last epoch
 
     def weigh(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Losses by task, each () -> what to add up, each ()."""
+        """Return the weighted loss of each task, each ()."""
         weights = dict(zip(self._names, self.current, strict=True))
         return {task: weights[task] * loss for task, loss in losses.items()}
 
@@ -41,6 +41,8 @@ class DynamicWeightAverage(Weighing):
     def epoch_ended(self, means: Mapping[str, float]) -> None:
         """Set the next epoch's weights."""
         losses = torch.tensor([means[name] for name in self._names]).to(self.last)
-        ratio = torch.nan_to_num(losses / self.last, nan=1.0, posinf=1.0)  # without a loss, before or at all, nothing changes
+        ratio = torch.nan_to_num(
+            losses / self.last, nan=1.0, posinf=1.0
+        )  # without a loss, or without the one before, weights stay
         self.current.copy_(len(self._names) * torch.softmax(ratio / self._temperature, dim=0))
         self.last.copy_(losses)

@@ -1,4 +1,4 @@
-"""Gradients of single tasks: how they are laid out as a matrix, and how far they agree."""
+"""Gradients of single tasks: matrix layout and cosines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["cosines", "flat", "split_flat", "task_gradients"]
 
 
 def task_gradients(losses: Mapping[str, Tensor], parameters: Sequence[nn.Parameter]) -> dict[str, tuple[Tensor | None, ...]]:
-    """Return each task's gradient on each of `parameters`; None where its loss does not reach. The graph is used up."""
+    """Return each task's gradient on each of `parameters`; None where its loss does not reach. The graph is freed."""
     last = len(losses) - 1
     return {
         task: torch.autograd.grad(loss, parameters, retain_graph=number < last, allow_unused=True)
@@ -33,7 +33,7 @@ def split_flat(values: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tenso
 
 
 def cosines(gradients: Tensor, names: Sequence[str]) -> dict[str, float]:
-    """Return the cosine of each two rows of `gradients` (T, P), as "a|b"; pairs with a zero row are left out."""
+    """Return the cosine of each pair of rows of `gradients` (T, P), as "a|b"; pairs with a zero row are left out."""
     norms = gradients.norm(dim=1)
     products = (gradients @ gradients.T).tolist()
     size = norms.tolist()

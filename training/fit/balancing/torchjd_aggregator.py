@@ -1,7 +1,7 @@
-"""The aggregators of `torchjd`, by name: the class's, in lower case.
+"""The aggregators of `torchjd`, by the class name in lower case.
 
-Where the class wants numbers, they are those of its paper, see `_ARGUMENTS`. `pcd` takes the first task for the one that matters.
-Some need more than `torchjd` (`upgrad`, `dualproj`, `cagrad`, `nashmtl`): `pip install "torchjd[full]"`.
+Numbers that a class requires are those of its paper, see `_ARGUMENTS`. `pcd` treats the first task as the important one. Some
+aggregators need more than `torchjd` (`upgrad`, `dualproj`, `cagrad`, `nashmtl`): `pip install "torchjd[full]"`.
 
 Source: Quinton and Rey, "Jacobian Descent for Multi-Objective Optimization", 2024 (arXiv 2406.16232), and the papers that its
 documentation names for each aggregator.
@@ -25,18 +25,18 @@ from stream_app.errors import ConfigError
 __all__ = ["TorchJdAggregator", "torchjd_names"]
 
 _BASES: Final = (aggregation.Aggregator, aggregation.WeightedAggregator, aggregation.GramianWeightedAggregator)
-# Of T tasks, what a class must be given.
+# Required arguments of a class, from the number of tasks.
 _ARGUMENTS: Final[dict[str, Callable[[int], Any]]] = {
     "c": lambda _: 0.4,  # CAGrad: what Liu et al. (NeurIPS 2021) take for NYU-v2
     "alpha": lambda _: 2.0,  # FairGrad: what Ban and Ji (ICML 2024) take for most of their tables
     "n_tasks": lambda tasks: tasks,
-    "weights": torch.ones,  # Constant: the tasks' own weights are in the rows already
-    "n_byzantine": lambda tasks: max(0, (tasks - 3) // 2),  # Krum: as many as it can bear (Blanchard et al., NeurIPS 2017)
+    "weights": torch.ones,  # Constant: the rows contain the tasks' weights already
+    "n_byzantine": lambda tasks: max(0, (tasks - 3) // 2),  # Krum: the most it tolerates (Blanchard et al., NeurIPS 2017)
     "trim_number": lambda tasks: (tasks - 1) // 2,  # the median
 }
-_OF_ALL_TASKS: Final = {"n_tasks", "weights", "n_byzantine", "trim_number"}  # the number of rows must stay
-_NOT_DPP: Final = "You are solving a parameterized problem that is not DPP"  # of NashMTL's solver: about speed alone
-_STATE: Final = ("_n_steps", "_state_key", "prvs_alpha")  # what stateful ones keep beside buffers
+_OF_ALL_TASKS: Final = {"n_tasks", "weights", "n_byzantine", "trim_number"}  # the number of rows must be constant
+_NOT_DPP: Final = "You are solving a parameterized problem that is not DPP"  # from NashMTL's solver; concerns speed only
+_STATE: Final = ("_n_steps", "_state_key", "prvs_alpha")  # state beside buffers
 
 
 def torchjd_names() -> list[str]:
@@ -52,17 +52,17 @@ def torchjd_names() -> list[str]:
 
 
 class TorchJdAggregator:
-    """An aggregator of `torchjd` as a combining of `Balance`.
+    """An aggregator of `torchjd` as a combiner of `Balance`.
 
-    Tasks without a gradient in a batch are left out: for some aggregators, such as MGDA, nothing would move otherwise. Not so for
-    those that count on always the same tasks.
+    Tasks without a gradient in a batch are left out, because some aggregators (MGDA) would not move otherwise; aggregators that
+    need a constant number of tasks get all of them.
 
     Args:
-        name: of the aggregator.
-        tasks: how many there are.
+        name: name of the aggregator.
+        tasks: number of tasks.
 
     Raises:
-        ConfigError: There is no such aggregator, or what it needs is not installed.
+        ConfigError: No such aggregator, or one of its dependencies is not installed.
     """
 
     def __init__(self, name: str, tasks: int) -> None:
@@ -77,7 +77,7 @@ class TorchJdAggregator:
         self._all = isinstance(self._aggregator, Stateful) or bool(_OF_ALL_TASKS & arguments.keys())
 
     def __call__(self, gradients: Tensor) -> Tensor:
-        """(T, P) float32, one gradient a row -> (P,) float32. What is drawn comes from torch's own generator."""
+        """(T, P) float32, one gradient a row -> (P,) float32. Random numbers come from torch's own generator."""
         rows = gradients if self._all else gradients[gradients.any(dim=1)]
         if not len(rows):
             return torch.zeros_like(gradients[0])
@@ -87,22 +87,22 @@ class TorchJdAggregator:
         return merged
 
     def state(self) -> dict[str, Any]:
-        """Return what a later process needs to go on; empty for aggregators without a memory."""
-        found: dict[str, Any] = {}
+        """Return the state to resume from; empty for stateless aggregators."""
+        state: dict[str, Any] = {}
         for number, module in enumerate(self._aggregator.modules()):
             values: dict[str, Any] = {name: value for name, value in module.named_buffers(recurse=False) if value is not None}
             values |= {name: value for name, value in vars(module).items() if name in _STATE}
-            if "prvs_alpha" in values:  # of NumPy, which a state on disk is not to hold
+            if "prvs_alpha" in values:  # an array, which a state on disk may not hold
                 values["prvs_alpha"] = torch.from_numpy(values["prvs_alpha"])
-            found |= {str(number): values} if values else {}
-        return found if isinstance(self._aggregator, Stateful) else {}
+            state |= {str(number): values} if values else {}
+        return state if isinstance(self._aggregator, Stateful) else {}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state`'s answer."""
+        """Restore the result of `state`."""
         for number, module in enumerate(self._aggregator.modules()):
             for name, value in state.get(str(number), {}).items():
-                kept = value.clone() if isinstance(value, Tensor) else value
-                setattr(module, name, np.asarray(kept) if name == "prvs_alpha" else kept)
+                own = value.clone() if isinstance(value, Tensor) else value
+                setattr(module, name, np.asarray(own) if name == "prvs_alpha" else own)
 
 
 def _kinds() -> dict[str, Any]:
@@ -110,6 +110,6 @@ def _kinds() -> dict[str, Any]:
     return {kind.__name__.lower(): kind for kind in kinds if issubclass(kind, aggregation.Aggregator) and kind not in _BASES}
 
 
-def _arguments(kind: Any, tasks: int) -> dict[str, Any]:  # noqa: ANN401  # a class, whose signature is looked at
-    wanted = inspect.signature(kind).parameters.values()
-    return {given.name: _ARGUMENTS[given.name](tasks) for given in wanted if given.default is inspect.Parameter.empty}
+def _arguments(kind: Any, tasks: int) -> dict[str, Any]:  # noqa: ANN401  # a class
+    parameters = inspect.signature(kind).parameters.values()
+    return {each.name: _ARGUMENTS[each.name](tasks) for each in parameters if each.default is inspect.Parameter.empty}

@@ -1,8 +1,8 @@
-"""Each loss over its own learned variance.
+"""Each loss divided by its own learned variance.
 
 Source: Kendall, Gal, Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and Semantics", CVPR
-2018, with s = log(variance): exp(-s) L + s / 2. A task without a label in the batch says nothing of its s, so both terms are
-left out.
+2018, with s = log(variance): exp(-s) L + s / 2. Both terms are left out for a task without a label
+in the batch.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from training.fit.balancing.weighing import Weighing
+from training.fit.balancing.loss_weighting import LossWeighting
 
 __all__ = ["UncertaintyWeights"]
 
 
-class UncertaintyWeights(Weighing):
-    """Weights exp(-s), with s a parameter of each task."""
+class UncertaintyWeights(LossWeighting):
+    """Weights exp(-s), with one parameter s for each task."""
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class UncertaintyWeights(Weighing):
         self.log_variance = nn.Parameter(torch.zeros(len(names)))
 
     def weigh(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Losses by task, each () -> what to add up, each ()."""
+        """Return the loss of each task to add up, each ()."""
         present = (torch.stack([losses[task].detach() for task in self._names]) != 0).float()  # (T,) a loss without labels is 0
         present = (present if self.average is None else self.average(present)) > 0  # in any process
         spread, half = dict(zip(self._names, self.log_variance, strict=True)), self.log_variance * present / 2

@@ -1,4 +1,4 @@
-"""Small data sets of tables and sequences, and a network that says what it is told: material for tests of judging."""
+"""Small data sets of tables and sequences, and a network with fixed outputs, for tests of the evaluation."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def sequences(rows: int = 600, items: int = 30, seed: int = 1, *, even: bool = F
     rng = np.random.default_rng(seed)
     past = rng.integers(0, items, (rows, 4)) if even else np.minimum(rng.geometric(0.15, (rows, 4)) - 1, items - 1)
     follows = rng.random(rows) < 0.7
-    wanted = np.where(follows, (past[:, -1] + 1) % items, rng.integers(0, items, rows))
+    next_items = np.where(follows, (past[:, -1] + 1) % items, rng.integers(0, items, rows))
     return Dataset(
         inputs={"sequence": (past + 1).astype(np.int32)},
-        labels={"next_item": wanted.astype(np.int32)},
+        labels={"next_item": next_items.astype(np.int32)},
         split=split_of(rows),
         segment=np.zeros(rows, np.int8),
         time_ms=np.zeros(rows, np.int64),
@@ -77,12 +77,12 @@ class Told(nn.Module):
     def __init__(self, tasks: tuple[Task, ...], logits: Mapping[str, NDArray[Any]], items: NDArray[Any] | None = None) -> None:
         super().__init__()
         self.tasks, self.anchor = tasks, nn.Parameter(torch.zeros(1))
-        self.told = {name: torch.from_numpy(np.asarray(value, np.float32)) for name, value in logits.items()}
+        self.outputs = {name: torch.from_numpy(np.asarray(value, np.float32)) for name, value in logits.items()}
         self.items = None if items is None else torch.from_numpy(np.asarray(items, np.float32))
 
     def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Answer for the rows whose numbers stand in the input `row`."""
-        return {name: value[inputs["row"]] for name, value in self.told.items()}
+        return {name: value[inputs["row"]] for name, value in self.outputs.items()}
 
     def item_table(self) -> Tensor:
         """Return the items."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from training.config import TrainingOptions
-from training.data.augment import augmented
+from training.data.augment import augment
 
 
 def histories(rows: int = 400, length: int = 8) -> dict[str, torch.Tensor]:
@@ -27,13 +27,13 @@ def in_form(numbers: torch.Tensor) -> bool:
 
 def test_nothing_is_changed_unless_it_is_asked_for() -> None:
     inputs = histories()
-    assert augmented(inputs, TrainingOptions()) == inputs
+    assert augment(inputs, TrainingOptions()) == inputs
 
 
 def test_events_are_dropped_whole_and_the_newest_stays() -> None:
     torch.manual_seed(1)
     inputs = histories()
-    result = augmented(inputs, TrainingOptions(event_dropout=0.5))
+    result = augment(inputs, TrainingOptions(event_dropout=0.5))
     numbers, before = result["sequence_ids"][:, :, 0], inputs["sequence_ids"][:, :, 0]
     assert in_form(numbers)
     assert torch.equal(numbers[:, -1], before[:, -1])
@@ -48,12 +48,12 @@ def test_events_are_dropped_whole_and_the_newest_stays() -> None:
 def test_a_crop_keeps_the_newest_without_a_hole_for_the_share_that_was_asked_for() -> None:
     torch.manual_seed(1)
     inputs = {"sequence": histories(2_000)["sequence_ids"][:, :, 0]}
-    result = augmented(inputs, TrainingOptions(sequence_crop=0.5))["sequence"]
+    result = augment(inputs, TrainingOptions(sequence_crop=0.5))["sequence"]
     assert in_form(result)
     for before, after in zip(inputs["sequence"], result, strict=True):
-        kept = int((after > 0).sum())
-        assert kept >= min(1, int((before > 0).sum()))
-        assert kept == 0 or torch.equal(after[-kept:], before[-kept:])
+        remaining = int((after > 0).sum())
+        assert remaining >= min(1, int((before > 0).sum()))
+        assert remaining == 0 or torch.equal(after[-remaining:], before[-remaining:])
     full = inputs["sequence"][:, 0] > 0
     cut = (result[full, 0] == 0).float().mean().item()
     assert cut == pytest.approx(0.5 * 7 / 8, abs=0.1)
@@ -65,7 +65,7 @@ def test_words_are_dropped_but_the_first_and_the_rest_moves_up() -> None:
     tokens[:, 8:] = 0
     grams = torch.arange(1, 7).repeat(500, 1).to(torch.int32)
     inputs = {"tokens": tokens.to(torch.int32), "grams": grams, "gram_values": grams * 0.5}
-    result = augmented(inputs, TrainingOptions(text_word_dropout=0.25))
+    result = augment(inputs, TrainingOptions(text_word_dropout=0.25))
     assert (result["tokens"][:, 0] == 1).all()
     for row in result["tokens"].tolist():
         words = [word for word in row if word]

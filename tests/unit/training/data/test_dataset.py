@@ -16,7 +16,7 @@ from stream_app.events import KINDS, NEXT_ACTIONS, Order
 from stream_app.simulator.options import SimulatorOptions
 from training.data.dataset import UNKNOWN, Dataset, load_dataset, save_dataset
 from training.data.simulated_shops import SimulatedShop
-from training.data.simulated_visits import material_from_simulation
+from training.data.simulated_visits import simulate_visits
 from training.data.sources.events import NEVER_MS
 from training.data.sources.simulated import dataset_from_shops
 
@@ -43,10 +43,10 @@ def dataset() -> Dataset:
 
 
 def arrivals_of(dataset: Dataset) -> NDArray[np.int64]:
-    material = material_from_simulation(SHOP, NUMBERS)
-    assert len(material.events) == len(dataset)  # in this shop nothing comes late
-    assert (np.diff(material.arrival_ms) >= 0).all()
-    return material.arrival_ms
+    visits = simulate_visits(SHOP, NUMBERS)
+    assert len(visits.events) == len(dataset)  # in this shop nothing comes late
+    assert (np.diff(visits.arrival_ms) >= 0).all()
+    return visits.arrival_ms
 
 
 def test_the_tensors_are_the_contracts(dataset: Dataset) -> None:
@@ -72,8 +72,8 @@ def test_an_events_features_do_not_know_what_comes_after_it(dataset: Dataset) ->
 
 def test_an_event_that_comes_too_late_is_not_in_the_set() -> None:
     shop = SimulatedShop(replace(OPTIONS, late_share=0.2))  # up to 36 hours; the worker allows 24
-    material = material_from_simulation(shop, NUMBERS)
-    assert 0 < len(material.events) - len(dataset_from_shops([shop])) < 0.2 * len(material.events)
+    visits = simulate_visits(shop, NUMBERS)
+    assert 0 < len(visits.events) - len(dataset_from_shops([shop])) < 0.2 * len(visits.events)
 
 
 def test_the_newest_of_the_sequence_stands_last_with_the_smallest_gap(dataset: Dataset) -> None:
@@ -92,15 +92,17 @@ def test_what_a_user_has_searched_for_is_there_when_the_next_event_comes(dataset
     assert set(np.unique(past[:, :, 0])) <= {0, *np.unique(own[:, 0])}
 
 
-def test_of_a_shop_only_what_is_heard_of_is_learnt_from() -> None:
+def test_only_the_observed_part_of_a_shop_is_learnt_from() -> None:
     shop = SimulatedShop(OPTIONS, ("orders",), ("session", "ip"), tills=3)
-    heard, whole = material_from_simulation(shop, NUMBERS), material_from_simulation(SHOP, NUMBERS)
-    assert [e.event_id for e in heard.events] == [e.event_id for e in whole.events if isinstance(e, Order)][: len(heard.events)]
-    assert {(e.session, e.ip) for e in heard.events} == {("", "")}
-    assert {e.device for e in heard.events} == {"till-0", "till-1", "till-2"}
-    assert {e.user for e in heard.events} <= {e.user for e in whole.events}
-    actions = {NEXT_ACTIONS[label.next_action] for label in heard.labels if label.next_action != UNKNOWN}
-    assert actions <= {"order", "leave"}  # the rest of a session is what is heard of it
+    observed, whole = simulate_visits(shop, NUMBERS), simulate_visits(SHOP, NUMBERS)
+    assert [e.event_id for e in observed.events] == [e.event_id for e in whole.events if isinstance(e, Order)][
+        : len(observed.events)
+    ]
+    assert {(e.session, e.ip) for e in observed.events} == {("", "")}
+    assert {e.device for e in observed.events} == {"till-0", "till-1", "till-2"}
+    assert {e.user for e in observed.events} <= {e.user for e in whole.events}
+    actions = {NEXT_ACTIONS[label.next_action] for label in observed.labels if label.next_action != UNKNOWN}
+    assert actions <= {"order", "leave"}  # labels use the observed events only
     assert shop.text().endswith("without session, ip, only orders, 3 tills")
 
 
@@ -112,7 +114,7 @@ def test_the_split_is_by_time(dataset: Dataset) -> None:
     assert len(test) > 0
 
 
-def test_a_shop_that_nobody_has_seen_is_validation_from_end_to_end(dataset: Dataset) -> None:
+def test_an_unseen_shop_is_validation_only(dataset: Dataset) -> None:
     both = dataset_from_shops([SHOP, SimulatedShop(replace(OPTIONS, seed=6, shop_seed=5, events=500), unseen=True)])
     assert np.array_equal(both.split[both.segment == 0], dataset.split)
     assert (both.split[both.segment == 1] == 1).all()
@@ -120,7 +122,7 @@ def test_a_shop_that_nobody_has_seen_is_validation_from_end_to_end(dataset: Data
 
 
 def test_fraud_is_unknown_while_a_complaint_could_still_come(dataset: Dataset) -> None:
-    material = material_from_simulation(SHOP, NUMBERS)
+    visits = simulate_visits(SHOP, NUMBERS)
     times = arrivals_of(dataset)
     past, fraud = dataset.split < 2, dataset.labels["fraud"]
     now_ms = times[past].max()
@@ -128,9 +130,9 @@ def test_fraud_is_unknown_while_a_complaint_could_still_come(dataset: Dataset) -
     assert young.sum() > 0
     assert (fraud[young] == UNKNOWN).all()
     assert (fraud[~young] != UNKNOWN).all()
-    known_later = past & (material.fraud_known_ms > now_ms) & (material.fraud_known_ms < NEVER_MS)
+    known_later = past & (visits.fraud_known_ms > now_ms) & (visits.fraud_known_ms < NEVER_MS)
     assert (fraud[known_later & ~young] == 0).all()  # nobody had complained yet
-    assert np.array_equal(fraud[~past] == 1, material.fraud_known_ms[~past] < NEVER_MS)
+    assert np.array_equal(fraud[~past] == 1, visits.fraud_known_ms[~past] < NEVER_MS)
     assert (fraud == 1).sum() > 50
 
 
@@ -145,17 +147,17 @@ def test_every_session_that_is_over_has_labels_and_no_other(dataset: Dataset) ->
 
 
 def test_a_saved_set_is_the_same_when_it_is_loaded(dataset: Dataset, tmp_path: Path) -> None:
-    told = replace(dataset, notes={"rows": 3}, made_from="a shop", fitted={"codes": np.array(["a", "b"])})
-    save_dataset(told, tmp_path / "set.npz")
+    described = replace(dataset, notes={"rows": 3}, made_from="a shop", fitted={"codes": np.array(["a", "b"])})
+    save_dataset(described, tmp_path / "set.npz")
     loaded = load_dataset(tmp_path / "set.npz")
     assert loaded.table is not None
     assert dataset.table is not None
     assert loaded.table.ids == dataset.table.ids
     for name in ("tasks", "spec", "feature_names", "catalogue_hash", "segments", "notes", "made_from"):
-        assert getattr(loaded, name) == getattr(told, name), name
+        assert getattr(loaded, name) == getattr(described, name), name
     for name in ("split", "segment", "time_ms", "key"):
-        assert np.array_equal(getattr(loaded, name), getattr(told, name)), name
-    for name, value in (told.inputs | told.labels | told.fitted).items():
+        assert np.array_equal(getattr(loaded, name), getattr(described, name)), name
+    for name, value in (described.inputs | described.labels | described.fitted).items():
         assert np.array_equal(value, (loaded.inputs | loaded.labels | loaded.fitted)[name]), name
 
 
@@ -181,11 +183,11 @@ def test_known_rows_of_a_split_are_those_with_a_label(dataset: Dataset) -> None:
 def test_what_is_no_training_set_is_refused(tmp_path: Path) -> None:
     for content in (b"", b"PK broken", b"user,item\n"):
         (tmp_path / "set.npz").write_bytes(content)
-        with pytest.raises(ContractError, match=r"cannot be read as a kept training set .*Operator action"):
+        with pytest.raises(ContractError, match=r"is no readable training set .*Operator action"):
             load_dataset(tmp_path / "set.npz")
 
 
-def test_the_same_name_in_two_shops_is_two_people(dataset: Dataset) -> None:
+def test_the_same_name_in_two_shops_is_two_users(dataset: Dataset) -> None:
     both = dataset_from_shops([SHOP, SHOP])
     first, second = (both.key[both.segment == shop] for shop in (0, 1))
     assert np.array_equal(first, dataset.key)
@@ -203,6 +205,6 @@ def test_a_shop_that_is_too_short_for_a_session_to_be_over_is_refused() -> None:
         dataset_from_shops([SimulatedShop(replace(OPTIONS, events=20))])
 
 
-def test_shops_with_different_goods_are_refused() -> None:
+def test_shops_with_different_items_are_refused() -> None:
     with pytest.raises(ContractError, match="share one item table"):
         dataset_from_shops([SHOP, SimulatedShop(replace(OPTIONS, items=300))])

@@ -33,12 +33,12 @@ def test_events_and_refused_rows_are_those_of_a_replay(tmp_path: Path) -> None:
     mapping, paths = load_mapping("taobao"), [tmp_path / "b.csv.gz", tmp_path / "a.csv"]
     paths[0].write_bytes(gzip.compress(rows(3_000, 1).encode()))
     paths[1].write_text(rows(500, 2))
-    told: list[str] = []
-    log, replayed = read_log(paths, mapping, told.append), open_log(paths, mapping)
+    progress: list[str] = []
+    log, replayed = read_log(paths, mapping, progress.append), open_log(paths, mapping)
     assert log.events == [event for events, _ in decoded(replayed, 100) for event in events]
     assert (log.rows, log.refused) == (3_500, replayed.problems.count)
     assert 500 < log.refused < 1_500
-    assert any(f"{paths[1]}, row 1: " in line for line in told)
+    assert any(f"{paths[1]}, row 1: " in line for line in progress)
 
 
 def test_labels_come_with_their_events_and_in_order_of_the_file(tmp_path: Path) -> None:
@@ -73,10 +73,10 @@ def test_the_event_tables_of_files_are_read_as_the_files(tmp_path: Path) -> None
         tables.append(path.with_suffix(".parquet"))
         with EventTableWriter(tables[-1], source.sources) as writer:
             writer.write(source.records())
-    log, kept = read_log(paths, mapping, lambda _: None), read_log(tables, None, lambda _: None)
-    assert kept.events == log.events
-    assert (kept.rows, kept.refused) == (len(log.events), 0)
-    with pytest.raises(ConfigError, match="no mapping says what the rows"):
+    log, from_tables = read_log(paths, mapping, lambda _: None), read_log(tables, None, lambda _: None)
+    assert from_tables.events == log.events
+    assert (from_tables.rows, from_tables.refused) == (len(log.events), 0)
+    with pytest.raises(ConfigError, match="the rows of the file have no mapping"):
         dataset_from_log([tables[0], paths[1]], {"kind": "log"}, lambda _: None, "sessions")
     dataset = dataset_from_log(tables, {"kind": "log"}, lambda _: None, "sessions")
     expected = dataset_from_log(paths, {"kind": "log", "mapping": "taobao"}, lambda _: None, "sessions")

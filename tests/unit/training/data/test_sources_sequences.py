@@ -28,11 +28,11 @@ def _told(dataset: Dataset) -> set[tuple[str, tuple[str, ...], str]]:
     """Every row as (split, item ids before, item id that came next)."""
     assert dataset.table is not None
     ids = dataset.table.ids
-    found = set()
+    rows = set()
     for row, sequence in enumerate(dataset.inputs["sequence"]):
         before = tuple(ids[code - 1] for code in sequence if code)
-        found.add((("train", "validation", "test")[dataset.split[row]], before, ids[dataset.labels["next_item"][row]]))
-    return found
+        rows.add((("train", "validation", "test")[dataset.split[row]], before, ids[dataset.labels["next_item"][row]]))
+    return rows
 
 
 def _as_lines(folder: Path) -> Path:
@@ -67,7 +67,7 @@ def test_leave_one_out_is_the_last_for_test_the_one_before_for_validation_and_ev
         ("test", ("2", "33", "4"), "10"),  # cut to the newest three
         ("validation", ("2",), "33"),
         ("test", ("2", "33"), "5"),
-        ("train", ("7",), "2"),  # too short to be judged
+        ("train", ("7",), "2"),  # too short for a test row
     }
     assert dataset.spec == SequenceInputs(items=6, length=3)
     assert dataset.table is not None
@@ -83,7 +83,7 @@ def test_rows_of_one_user_share_a_key_and_carry_the_time_of_their_target(tmp_pat
     assert dataset.time_ms[dataset.key == 0].tolist() == [1_600_000_000_000 + at * 60_000 for at in range(1, 5)]
 
 
-def test_sessions_take_given_test_rows_as_they_are_and_the_last_histories_for_validation(tmp_path: Path) -> None:
+def test_sessions_take_test_rows_of_a_file_as_they_are_and_the_last_histories_for_validation(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"items": [[1, 2, 3], [2, 2], [4, 1, 2]]}), tmp_path / "train.parquet")
     parquet.write_table(pa.table({"prefix": [[3, 9], [1]], "target": [4, 1]}), tmp_path / "test.parquet")
     section = {"kind": "sequences", "protocol": "sessions", "length": 4, "train": "train.parquet", "test": "test.parquet"}
@@ -98,7 +98,7 @@ def test_sessions_take_given_test_rows_as_they_are_and_the_last_histories_for_va
     }
 
 
-def test_sessions_without_given_rows_go_to_the_splits_whole_in_order_of_their_end(tmp_path: Path) -> None:
+def test_sessions_without_test_rows_go_to_the_splits_whole_in_order_of_their_end(tmp_path: Path) -> None:
     file = tmp_path / "touches.csv"
     times = {"late": (50, 900), "first": (1, 10), "middle": (40, 60), "third": (70, 80)}
     file.write_text("s,i,t\n" + "".join(f"{name},{n},{t}\n" for name, (a, b) in times.items() for n, t in ((1, a), (2, b))))
@@ -121,17 +121,17 @@ def test_by_time_nothing_of_the_test_is_older_than_anything_before_it(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"lenght": 3}, "lenght"),
         ({"protocol": "last"}, "protocol"),
         ({"length": 0}, "length = 0"),
-        ({"test": "test.parquet"}, "for protocol sessions"),
+        ({"test": "test.parquet"}, "only protocol sessions reads test rows"),
         ({"protocol": "time"}, "time = "),
     ],
 )
-def test_a_wrong_section_is_refused_with_what_is_wrong(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_a_wrong_section_is_refused_with_what_is_wrong(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         dataset_from_sequences(_as_lines(tmp_path), ONE_OUT | changes)
 
 
@@ -143,13 +143,13 @@ def test_a_split_without_rows_is_refused_with_the_counts(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [(b"a 1 2\nb\n", "line 2: 'b' alone"), (b"\n \n", "holds no history"), (b"a 1 \xff\n", "not UTF-8")],
 )
-def test_a_damaged_file_of_lines_is_refused_with_the_place(tmp_path: Path, content: bytes, said: str) -> None:
+def test_a_damaged_file_of_lines_is_refused_with_the_place(tmp_path: Path, content: bytes, message: str) -> None:
     file = tmp_path / "bad.txt"
     file.write_bytes(content)
-    with pytest.raises(InputFileError, match=said):
+    with pytest.raises(InputFileError, match=message):
         dataset_from_sequences(file, ONE_OUT)
 
 

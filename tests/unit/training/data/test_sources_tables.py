@@ -1,4 +1,4 @@
-"""Tables: every declared column in its place, every mistake told with its place, splits that are what they say."""
+"""Tables: every declared column in its place, every error with its place, splits with the stated shares."""
 
 from __future__ import annotations
 
@@ -87,21 +87,21 @@ def test_every_declared_column_is_in_its_place(file: Path) -> None:
 
 def test_a_category_of_few_train_rows_is_unknown(file: Path) -> None:
     dataset = dataset_from_table(file, section())
-    kept = dataset.fitted["category_colour"].tolist()
-    assert kept == ["blue", "green", "red"]
+    categories = dataset.fitted["category_colour"].tolist()
+    assert categories == ["blue", "green", "red"]
     assert dataset.inputs["categories"][7, 0] == 0
-    expected = [0 if row == 7 else 1 + kept.index(cells(row)[2]) for row in range(ROWS)]
+    expected = [0 if row == 7 else 1 + categories.index(cells(row)[2]) for row in range(ROWS)]
     assert dataset.inputs["categories"][:, 0].tolist() == expected
 
 
 def test_gzip_parquet_and_a_byte_order_mark_make_no_difference(file: Path, tmp_path: Path) -> None:
-    plain = dataset_from_table(file, section())
+    expected_dataset = dataset_from_table(file, section())
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"\xef\xbb\xbf" + text().encode()))
-    assert same(dataset_from_table(tmp_path / "t.csv.gz", section()), plain)
+    assert same(dataset_from_table(tmp_path / "t.csv.gz", section()), expected_dataset)
     columns = list(zip(*map(cells, range(ROWS)), strict=True))
     typed = [[float(n) for n in columns[0]], [float(n) if n else None for n in columns[1]], *map(list, columns[2:])]
     pq.write_table(pa.table(dict(zip(HEADER, typed, strict=True))), tmp_path / "t.parquet")
-    assert same(dataset_from_table(tmp_path / "t.parquet", section()), plain)
+    assert same(dataset_from_table(tmp_path / "t.parquet", section()), expected_dataset)
 
 
 def test_a_file_without_a_header_takes_its_names_from_the_config(file: Path, tmp_path: Path) -> None:
@@ -178,19 +178,19 @@ def test_a_class_of_one_row_does_not_break_a_split(kind: Any) -> None:
 # ----------------------------------------------------------------------------------------------------------- mistakes
 
 
-def test_a_text_in_a_numeric_column_is_told_with_its_place(file: Path) -> None:
+def test_a_text_in_a_numeric_column_is_reported_with_its_place(file: Path) -> None:
     file.write_text(text().replace("5.1,51,", "5.1,heavy,"))
     with pytest.raises(InputFileError, match=r"things\.csv, line 53, column 'weight': 'heavy' is no number.*categorical"):
         dataset_from_table(file, section())
 
 
-def test_a_short_row_is_told_with_its_line(file: Path) -> None:
+def test_a_short_row_is_reported_with_its_line(file: Path) -> None:
     file.write_text(text() + "1,2,red\n")
     with pytest.raises(InputFileError, match=r"line 202: the row has 3 cells, the file 6 columns"):
         dataset_from_table(file, section())
 
 
-def test_a_column_that_is_not_there_is_told_with_those_that_are(file: Path) -> None:
+def test_a_column_that_is_not_there_is_reported_with_those_that_are(file: Path) -> None:
     with pytest.raises(InputFileError, match=r"no column 'colour2'.*size, weight, colour"):
         dataset_from_table(file, section(categorical=["colour", "colour2"]))
 
@@ -215,13 +215,13 @@ def test_a_wrong_type_in_the_section_names_its_place(file: Path) -> None:
         dataset_from_table(file, section(least="three"))
 
 
-def test_a_time_that_is_none_is_told_with_its_place(file: Path) -> None:
+def test_an_invalid_time_is_reported_with_its_place(file: Path) -> None:
     file.write_text(text().replace("1700000003", "yesterday"))
     with pytest.raises(InputFileError, match=r"line 5, column 'when': 'yesterday' is no time"):
         dataset_from_table(file, section())
 
 
-def test_an_empty_and_an_absent_file_are_told(tmp_path: Path) -> None:
+def test_an_empty_and_an_absent_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.csv").write_bytes(b"")
     with pytest.raises(InputFileError, match="is empty"):
         dataset_from_table(tmp_path / "empty.csv", section())

@@ -1,4 +1,4 @@
-"""Texts: n-grams against a plain count, labels and scenes as declared, nothing learnt from rows that are not for training."""
+"""Texts: n-grams against a plain count, labels and scenes as declared, nothing learnt from validation or test rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHARED = Path(__file__).parents[5] / "shared" / "data"
 NOBODY = np.zeros(0, np.int64)
 
 
-def plain_grams(text: str, plan: GramPlan) -> tuple[Counter[tuple[str, ...]], Counter[str]]:
+def counted_grams(text: str, plan: GramPlan) -> tuple[Counter[tuple[str, ...]], Counter[str]]:
     """The n-grams of a text, counted the slow way."""
     words = words_of(text)
     of_words = Counter(tuple(words[at : at + n]) for n in range(1, plan.words + 1) for at in range(len(words) - n + 1))
@@ -57,9 +57,9 @@ def test_as_many_ngrams_are_kept_as_a_plain_count_finds(words: int, characters: 
     texts = ["the card, the card!", "don't lose the card", "", "这本书 很好 abc"]
     plan = GramPlan(words=words, characters=characters, least=1, limit=400)
     grams = learn_grams(plan, texts, NOBODY)
-    expected = [plain_grams(text, plan) for text in texts]
-    of_words = [found[0] for found in expected] if words else []
-    of_characters = [found[1] for found in expected] if characters[1] else []
+    expected = [counted_grams(text, plan) for text in texts]
+    of_words = [counts[0] for counts in expected] if words else []
+    of_characters = [counts[1] for counts in expected] if characters[1] else []
     distinct = len({gram for row in of_words for gram in row}) + len({gram for row in of_characters for gram in row})
     assert len(grams.hashes) == distinct
     buckets, _ = bags(grams, texts)
@@ -87,7 +87,7 @@ def test_a_telling_ngram_is_worth_more_than_a_common_one() -> None:
     assert values[0, 0] > 5 * values[0, 1] > 0
 
 
-def test_what_train_rows_did_not_hold_is_nothing() -> None:
+def test_ngrams_outside_of_the_train_rows_are_ignored() -> None:
     grams = learn_grams(GramPlan(words=1, characters=(0, 0), least=2), ["a b", "a c"], NOBODY)
     buckets, values = bags(grams, ["c b x", "x a"])
     assert not buckets[0].any()

@@ -1,4 +1,4 @@
-"""Splits by protocol: what is trained on never knows what judges it."""
+"""Splits by protocol: train rows never depend on test rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def rows(splitting: SplitRules, times: list[int], keys: list[int]) -> list[int]:
     return [int(split) for split in split_rows(splitting, np.array(times, np.int64), np.array(keys, np.int64))]
 
 
-def test_by_time_the_newest_rows_judge_in_whatever_order_they_stand() -> None:
+def test_by_time_the_newest_rows_are_test_in_whatever_order_they_stand() -> None:
     splitting = splitting_from("time", {"shares": [0.5, 0.25, 0.25]})
     assert rows(splitting, [8, 1, 7, 2, 6, 3, 5, 4], [0] * 8) == [2, 0, 2, 0, 1, 0, 1, 0]
 
@@ -54,10 +54,10 @@ def test_a_data_set_is_split_anew_and_an_empty_split_is_refused() -> None:
         resplit(dataset, splitting_from("time", {"train": ["2020-01-01", "2020-01-02"], "test": ["2020-01-02", "2020-01-03"]}))
 
 
-def test_everything_that_is_wrong_is_said_at_once() -> None:
-    with pytest.raises(ConfigError) as said:
+def test_all_problems_are_reported_at_once() -> None:
+    with pytest.raises(ConfigError) as error:
         splitting_from("newest", {"shares": [0.9, 0.9, 0.1], "test": ["yesterday", "today"], "gap": 3})
-    message = str(said.value)
+    message = str(error.value)
     for part in ("'newest'", "leave_one_out", "add up to 1", "gap: no such key", "give two dates"):
         assert part in message
     with pytest.raises(ConfigError, match="dates are for the protocols time, cards, not sessions"):

@@ -1,8 +1,8 @@
-"""A shop's log that nobody has seen before, and the mapping that says what its rows are."""
+"""Log of an unknown shop, and its mapping."""
 
 from __future__ import annotations
 
-# Its own words for actions, its own columns, a truth in a column of the same row.
+# Actions and columns have names of their own; a column of the same row is the fraud label.
 MAPPING = """
 name = "visits"
 [[record]]

@@ -18,9 +18,9 @@ from training.config import TrainingOptions
 from training.fit.balancing import Balance, balance_from, torchjd_names
 from training.fit.balancing.dwa import DynamicWeightAverage
 from training.fit.balancing.gradnorm import GradNorm
-from training.fit.balancing.pcgrad import projected
+from training.fit.balancing.pcgrad import project_conflicts
 from training.fit.batch_losses import BatchLosses
-from training.fit.distributed import Group
+from training.fit.distributed import ProcessGroup
 
 TASKS = tuple(Task(name=name, kind="binary", label=name, weight=weight) for name, weight in (("a", 1.0), ("b", 2.0), ("c", 0.5)))
 EQUAL = tuple(Task(name=name, kind="binary", label=name) for name in "abc")
@@ -68,11 +68,11 @@ def test_fixed_weights_are_the_tasks_own() -> None:
 
 @pytest.mark.parametrize("method", ["fixed", "uncertainty", "dwa", "gradnorm"])
 def test_measuring_the_conflict_changes_no_gradient(method: str) -> None:
-    plain, measured = Toy(), Toy()
-    balanced(plain, TASKS, balance=method)
+    unmeasured, measured = Toy(), Toy()
+    balanced(unmeasured, TASKS, balance=method)
     balance = balance_from(TrainingOptions(balance=method), TASKS)
     balance.backward(measured.losses(), [measured.shared, measured.unused], measured, measure=True)
-    for one, other in zip(plain.parameters(), measured.parameters(), strict=True):
+    for one, other in zip(unmeasured.parameters(), measured.parameters(), strict=True):
         assert (one.grad is None) == (other.grad is None)
         if one.grad is not None:
             torch.testing.assert_close(one.grad, other.grad)
@@ -105,41 +105,41 @@ def test_a_task_without_labels_keeps_its_variance_unless_another_process_has_som
     assert variance.grad is not None
     assert variance.grad[1] == 0.0
     assert (variance.grad[[0, 2]] != 0.0).all()
-    balance.weighing.average = torch.ones_like  # one of the others has labels of all
+    balance.weighting.average = torch.ones_like  # one of the others has labels of all
     balance.backward(toy.losses() | {"b": toy.losses()["b"] * 0.0}, [toy.shared], toy)
     assert variance.grad[1] == 0.5
 
 
 def test_uncertainty_learns_the_same_with_single_gradients() -> None:
-    plain, single = Toy(), Toy()
-    [one] = list(balanced(plain, balance="uncertainty").parameters())
+    unmeasured, single = Toy(), Toy()
+    [one] = list(balanced(unmeasured, balance="uncertainty").parameters())
     [other] = list(balanced(single, balance="uncertainty", max_norm_bound=1e6).parameters())
     assert one.grad is not None
     torch.testing.assert_close(one.grad, other.grad)
 
 
 def test_the_dynamic_weight_average_is_lius_formula() -> None:
-    weighing = DynamicWeightAverage("ab", temperature=2.0)
-    weighing.epoch_ended({"a": 4.0, "b": 1.0})
-    assert weighing.weights() == {"a": 1.0, "b": 1.0}
-    weighing.epoch_ended({"a": 2.0, "b": 0.9})
+    weighting = DynamicWeightAverage("ab", temperature=2.0)
+    weighting.epoch_ended({"a": 4.0, "b": 1.0})
+    assert weighting.weights() == {"a": 1.0, "b": 1.0}
+    weighting.epoch_ended({"a": 2.0, "b": 0.9})
     shares = np.exp(np.array([2.0 / 4.0, 0.9 / 1.0]) / 2.0)
-    wanted = 2 * shares / shares.sum()
-    assert list(weighing.weights().values()) == pytest.approx(wanted)
-    assert weighing.weigh({"a": torch.tensor(1.0), "b": torch.tensor(1.0)})["b"].item() == pytest.approx(wanted[1])
-    weighing.epoch_ended({"a": 0.0, "b": 0.5})
-    weighing.epoch_ended({"a": 0.0, "b": 0.4})  # 0 / 0
-    assert sum(weighing.weights().values()) == pytest.approx(2.0)
+    expected = 2 * shares / shares.sum()
+    assert list(weighting.weights().values()) == pytest.approx(expected)
+    assert weighting.weigh({"a": torch.tensor(1.0), "b": torch.tensor(1.0)})["b"].item() == pytest.approx(expected[1])
+    weighting.epoch_ended({"a": 0.0, "b": 0.5})
+    weighting.epoch_ended({"a": 0.0, "b": 0.4})  # 0 / 0
+    assert sum(weighting.weights().values()) == pytest.approx(2.0)
 
 
 def test_gradnorms_weights_move_as_autograd_says_and_sum_to_the_number_of_tasks() -> None:
     alpha, rate = 1.5, 0.05
-    weighing = GradNorm("abc", alpha, rate)
+    weighting = GradNorm("abc", alpha, rate)
     first, losses = np.array([2.0, 3.0, 1.0]), np.array([1.0, 2.9, 0.2])
     norms = np.array([0.5, 4.0, 1.0])
-    weighing.observe(dict(zip("abc", first, strict=True)), dict(zip("abc", [1.0, 1.0, 1.0], strict=True)))
-    before = torch.tensor(list(weighing.weights().values()), dtype=torch.float64, requires_grad=True)
-    weighing.observe(dict(zip("abc", losses, strict=True)), dict(zip("abc", norms, strict=True)))
+    weighting.observe(dict(zip("abc", first, strict=True)), dict(zip("abc", [1.0, 1.0, 1.0], strict=True)))
+    before = torch.tensor(list(weighting.weights().values()), dtype=torch.float64, requires_grad=True)
+    weighting.observe(dict(zip("abc", losses, strict=True)), dict(zip("abc", norms, strict=True)))
 
     raw = torch.tensor(norms) / before.detach()  # norms come with the weights in them
     ratio = torch.tensor(losses / first / (losses / first).mean())
@@ -147,9 +147,9 @@ def test_gradnorms_weights_move_as_autograd_says_and_sum_to_the_number_of_tasks(
     (before * raw - target).abs().sum().backward()  # type: ignore[no-untyped-call]  # torch has no types for it
     assert before.grad is not None
     moved = (before - rate * before.grad).detach()
-    wanted = (3 * moved / moved.sum()).tolist()
-    assert list(weighing.weights().values()) == pytest.approx(wanted, rel=1e-5)
-    assert sum(weighing.weights().values()) == pytest.approx(3.0)
+    expected = (3 * moved / moved.sum()).tolist()
+    assert list(weighting.weights().values()) == pytest.approx(expected, rel=1e-5)
+    assert sum(weighting.weights().values()) == pytest.approx(3.0)
 
 
 def test_gradnorm_brings_the_norms_of_the_gradients_together() -> None:
@@ -164,12 +164,12 @@ def test_gradnorm_brings_the_norms_of_the_gradients_together() -> None:
 
 
 def test_a_task_without_labels_keeps_its_weight_under_gradnorm() -> None:
-    weighing = GradNorm("abc", 1.5, 0.1)
-    weighing.observe({"a": 1.0, "b": 2.0, "c": 0.0}, {"a": 1.0, "b": 3.0, "c": 0.0})
-    assert np.isfinite(list(weighing.weights().values())).all()
-    assert torch.isnan(weighing.first[2])  # its first loss is still to come
-    weighing.observe({"a": 0.0, "b": 2.0, "c": 0.0}, {"a": 0.0, "b": 3.0, "c": 0.0})
-    assert sum(weighing.weights().values()) == pytest.approx(3.0)
+    weighting = GradNorm("abc", 1.5, 0.1)
+    weighting.observe({"a": 1.0, "b": 2.0, "c": 0.0}, {"a": 1.0, "b": 3.0, "c": 0.0})
+    assert np.isfinite(list(weighting.weights().values())).all()
+    assert torch.isnan(weighting.first[2])  # its first loss is still to come
+    weighting.observe({"a": 0.0, "b": 2.0, "c": 0.0}, {"a": 0.0, "b": 3.0, "c": 0.0})
+    assert sum(weighting.weights().values()) == pytest.approx(3.0)
 
 
 def surgery(gradients: np.ndarray[Any, Any], orders: list[list[int]]) -> np.ndarray[Any, Any]:
@@ -191,15 +191,15 @@ def test_pcgrad_is_the_printed_algorithm(seed: int) -> None:
     torch.manual_seed(seed)
     orders = [torch.randperm(4).tolist() for _ in range(4)]
     torch.manual_seed(seed)
-    np.testing.assert_allclose(projected(torch.from_numpy(rows)).numpy(), surgery(rows, orders), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(project_conflicts(torch.from_numpy(rows)).numpy(), surgery(rows, orders), rtol=1e-9, atol=1e-12)
 
 
 def test_pcgrad_of_two_opposed_gradients_hurts_neither_and_of_agreeing_ones_is_the_sum() -> None:
     opposed = torch.tensor([[1.0, 0.0], [-1.0, 1.0]])
-    step = projected(opposed)
+    step = project_conflicts(opposed)
     assert (opposed @ step >= -1e-6).all()
     agreeing = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
-    torch.testing.assert_close(projected(agreeing), agreeing.sum(dim=0))
+    torch.testing.assert_close(project_conflicts(agreeing), agreeing.sum(dim=0))
 
 
 def test_a_bound_cuts_each_task_by_itself_and_leaves_what_is_a_tasks_own() -> None:
@@ -260,23 +260,23 @@ def test_an_aggregator_that_there_is_not_is_refused_with_those_there_are() -> No
         balance_from(TrainingOptions(balance="torchjd:upgrade"), EQUAL)
 
 
-@pytest.mark.parametrize("given", ["", "first"])
+@pytest.mark.parametrize("condition", ["", "first"])
 @pytest.mark.parametrize("sharing", ["shared_bottom", "mmoe", "ple", "star", "single"])
-def test_what_the_network_calls_shared_is_what_two_losses_reach(sharing: str, given: str) -> None:
+def test_what_the_network_calls_shared_is_what_two_losses_reach(sharing: str, condition: str) -> None:
     dataset = table(scenes=2)
     options = config(network__sharing=sharing)
-    tasks = tuple(replace(task, given=given if task.given else "") for task in dataset.tasks)
+    tasks = tuple(replace(task, given=condition if task.given else "") for task in dataset.tasks)
     torch.manual_seed(0)
     network = MultiTaskNetwork(options.network.shape, dataset.spec, tasks)
-    losses, _ = BatchLosses(network, dataset, tasks, options.training, Group(0, 1, torch.device("cpu"))).training(
+    losses, _ = BatchLosses(network, dataset, tasks, options.training, ProcessGroup(0, 1, torch.device("cpu"))).training(
         dataset.rows("train")[:64]
     )
     parameters = dict(network.named_parameters())
     reached = dict.fromkeys(parameters, 0)
     for loss in losses.values():
-        found = torch.autograd.grad(loss, list(parameters.values()), retain_graph=True, allow_unused=True)
-        for name, gradient in zip(parameters, found, strict=True):
+        gradients = torch.autograd.grad(loss, list(parameters.values()), retain_graph=True, allow_unused=True)
+        for name, gradient in zip(parameters, gradients, strict=True):
             reached[name] += gradient is not None and bool(gradient.any())
     shared = {id(parameter) for parameter in network.shared_parameters()}
     assert {name for name, parameter in parameters.items() if id(parameter) in shared} == {n for n, c in reached.items() if c > 1}
-    assert bool(shared) == (sharing != "single" or given != "")
+    assert bool(shared) == (sharing != "single" or condition != "")

@@ -1,4 +1,4 @@
-"""Data that nothing can be learnt from are refused, with the task's name and the fix."""
+"""Data that cannot be learnt from are refused, with the task's name and the fix."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def with_labels(name: str, values: Any, split: int | None = None) -> Dataset:
 
 def test_good_data_are_let_through() -> None:
     for dataset in (table(), sequences()):
-        check_dataset(dataset, dataset.tasks, judged=True)
+        check_dataset(dataset, dataset.tasks, needs_metrics=True)
 
 
 @pytest.mark.parametrize(
-    ("dataset", "said"),
+    ("dataset", "message"),
     [
         (with_labels("c", -1), "task third: all 420 labels 'c' of the train range are missing"),
         (with_labels("a", 0), "task first: all 420 known labels 'a' of the train range are 0, there is nothing to tell apart"),
@@ -36,22 +36,22 @@ def test_good_data_are_let_through() -> None:
         (with_labels("ab", 2), "task both: its labels 'ab' are 2 to 2, and as binary with 2 answers"),
     ],
 )
-def test_labels_that_teach_nothing_are_refused(dataset: Dataset, said: str) -> None:
+def test_labels_that_teach_nothing_are_refused(dataset: Dataset, message: str) -> None:
     with pytest.raises(ContractError, match="Operator action: ") as refused:
         train(dataset, config())
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("dataset", "said"),
+    ("dataset", "message"),
     [
         (with_labels("a", 1, 1), "task first: all 90 known labels 'a' of the validation range are 1"),
         (with_labels("c", -1, 1), "task third: all 90 labels 'c' of the validation range are missing"),
     ],
 )
-def test_a_validation_range_that_tells_nothing_is_refused_only_where_a_metric_decides(dataset: Dataset, said: str) -> None:
+def test_a_validation_range_that_tells_nothing_is_refused_only_where_a_metric_decides(dataset: Dataset, message: str) -> None:
     train(dataset, config(epochs=1))
-    with pytest.raises(ContractError, match=said):
+    with pytest.raises(ContractError, match=message):
         train(dataset, config(epochs=1, stop_on="metric"))
 
 

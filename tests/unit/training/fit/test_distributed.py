@@ -20,7 +20,7 @@ from tests.unit.training.toy import config, table, weights
 from training.config import load_config
 from training.cross_validation import cross_validate
 from training.fit.loop import train
-from training.jobs import TrainingJob, dataset_of
+from training.jobs import TrainingJob, build_dataset
 from training.report.console import TrainingConsole
 
 CHECKOUT = Path(__file__).parents[4]
@@ -44,8 +44,8 @@ folder = Path(sys.argv[1])
 dist.init_process_group("gloo")
 for balance in BALANCES:
     trained = train(table(), config(balance=balance, **STILL), folder / balance)
-    found = {"weights": weights(trained.network), "losses": trained.history[-1].validation}
-    torch.save(found, folder / f"{balance}{dist.get_rank()}.pt")
+    result = {"weights": weights(trained.network), "losses": trained.history[-1].validation}
+    torch.save(result, folder / f"{balance}{dist.get_rank()}.pt")
 
 # Broken off in the second of three epochs of 7 steps, whose losses set the weights of the third.
 options, seen, training = config(balance="dwa", epochs=3, checkpoint_every_s=0.0), [], BatchLosses.training
@@ -95,13 +95,13 @@ positive = ["1"]
 
 def test_search_and_folds_are_refused_under_torchrun(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
-    order, screen = (
+    job, console = (
         TrainingJob(config=load_config("tiny", {"source.split.kind": "folds"}), folder=tmp_path),
         TrainingConsole(quiet=True),
     )
-    for trains_alone in (lambda order, screen: dataset_of(order, screen.say), cross_validate):
+    for trains_alone in (lambda job, console: build_dataset(job, console.say), cross_validate):
         with pytest.raises(ConfigError, match=r"search and --folds: .* start it without torchrun"):
-            trains_alone(order, screen)
+            trains_alone(job, console)
     assert not list(tmp_path.iterdir())
 
 
@@ -127,7 +127,7 @@ def test_two_processes_end_with_the_same_weights_near_those_of_one(tmp_path: Pat
 
 
 @pytest.mark.slow  # two processes that import torch
-def test_the_command_trains_network_and_controls_in_two_processes_and_one_of_them_speaks(tmp_path: Path) -> None:
+def test_the_command_trains_network_and_controls_in_two_processes_and_one_of_them_prints(tmp_path: Path) -> None:
     draw = np.random.default_rng(5)
     sizes = draw.normal(size=(240, 2))
     lines = [f"{a:.4f},{b:.4f},{int(a + b > 0)},{int(a > b)}" for a, b in sizes]

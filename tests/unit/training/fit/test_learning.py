@@ -1,4 +1,4 @@
-"""Training learns: on a small shop it beats every floor, repeatably, and the command leaves an artefact that serves.
+"""Training learns: on a small shop it beats every baseline, repeatably, and the command leaves an artefact that serves.
 
 What dominates the time is the one training that all tests here share.
 """
@@ -44,11 +44,11 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
 
 @pytest.fixture(scope="module")
 def report(built: tuple[Path, Result]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(built[1].stdout.splitlines()[-1])
-    return found
+    report: dict[str, Any] = json.loads(built[1].stdout.splitlines()[-1])
+    return report
 
 
-def test_a_small_training_beats_every_floor(built: tuple[Path, Result], report: dict[str, Any]) -> None:
+def test_a_small_training_beats_every_baseline(built: tuple[Path, Result], report: dict[str, Any]) -> None:
     assert report["not_beaten"] == []
     assert built[1].exit_code == 0
     for task, metric, floor, _ in MUST_BEAT:
@@ -64,15 +64,15 @@ def test_the_artefact_it_leaves_is_whole_and_serves(built: tuple[Path, Result], 
     assert not list(built[0].glob(".tiny*"))
 
 
-def test_a_floor_that_is_not_beaten_is_named(report: dict[str, Any]) -> None:
+def test_a_baseline_that_is_not_beaten_is_named(report: dict[str, Any]) -> None:
     metrics: dict[str, dict[str, float]] = report["metrics"]
     floors = {
         task: {name.removeprefix("floor_"): value for name, value in values.items() if name.startswith("floor_")}
         for task, values in metrics.items()
     }
     floors["fraud"]["logistic_average_precision"] = 0.9999
-    [said] = not_beaten(metrics, floors)
-    assert said.startswith("fraud: average_precision")
+    [sentence] = not_beaten(metrics, floors)
+    assert sentence.startswith("fraud: average_precision")
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_one_others() -> None:
@@ -101,7 +101,7 @@ def test_scaling_comes_from_the_training_range_alone() -> None:
     shifted = np.where((dataset.split > 0)[:, None], np.float32(1e6), dataset.inputs["dense"])
     other = train(replace(dataset, inputs={**dataset.inputs, "dense": shifted}), config).network
     for network in (trained, other):
-        scaling, wanted = scaling_of(network), scaling_of(alone)
-        assert torch.equal(scaling.median, wanted.median)
-        assert torch.equal(scaling.spread, wanted.spread)
+        scaling, expected = scaling_of(network), scaling_of(alone)
+        assert torch.equal(scaling.median, expected.median)
+        assert torch.equal(scaling.spread, expected.spread)
         assert float(scaling.spread.min()) > 0

@@ -1,4 +1,4 @@
-"""The loop: seeded, repeatable, stopped in time, and every way of training learns what there is to learn.
+"""The loop: seeded, repeatable, stopped in time, and every way of training learns.
 
 What dominates the time is a dozen trainings of half a second.
 """
@@ -21,7 +21,7 @@ from training.evaluation.evaluate import evaluate
 from training.fit.loop import train
 from training.fit.progress import EpochReport, TrainingCallbacks
 from training.fit.schedule import learning_rate
-from training.fit.spectral import start_items
+from training.fit.spectral import initialise_items
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_one_others() -> None:
@@ -64,42 +64,42 @@ def test_item_embeddings_can_begin_where_counting_ends() -> None:
     begun = train(dataset, still.changed({"training.spectral_start": True})).network
     counted = train(dataset, still).network
     assert not torch.allclose(weights(begun), weights(counted), atol=1e-3)
-    start_items(counted, dataset, dataset.tasks, still.training.seed)
+    initialise_items(counted, dataset, dataset.tasks, still.training.seed)
     torch.testing.assert_close(weights(begun), weights(counted), atol=1e-4, rtol=0.0)
 
 
-def test_reports_tell_losses_weights_conflict_and_progress(tmp_path: Path) -> None:
-    told: list[EpochReport] = []
+def test_reports_hold_losses_weights_conflict_and_progress(tmp_path: Path) -> None:
+    reports: list[EpochReport] = []
     steps: list[tuple[int, int]] = []
-    events = TrainingCallbacks(step=lambda done, most: steps.append((done, most)), epoch=told.append)
-    trained = train(table(), config(conflict_every=3, stop_on="metric"), tmp_path, events)
+    callbacks = TrainingCallbacks(step=lambda done, most: steps.append((done, most)), epoch=reports.append)
+    trained = train(table(), config(conflict_every=3, stop_on="metric"), tmp_path, callbacks)
     assert steps == [(n, 14) for n in range(1, 15)]  # 420 rows in batches of 64, twice
-    assert trained.history == told
-    assert [report.epoch for report in told] == [1, 2]
-    assert set(told[0].train) == set(told[0].validation) == set(told[0].weights) == {"first", "both", "third"}
-    assert set(told[0].conflict) == {"first|both", "first|third", "both|third"}
-    assert all(-1 <= cosine <= 1 for cosine in told[0].conflict.values())
-    assert "auc" in told[0].metrics["first"]
-    assert told[0].best
-    assert all(0 < report.ms_per_step * report.steps / report.epoch < 1_000 * report.seconds for report in told)
+    assert trained.history == reports
+    assert [report.epoch for report in reports] == [1, 2]
+    assert set(reports[0].train) == set(reports[0].validation) == set(reports[0].weights) == {"first", "both", "third"}
+    assert set(reports[0].conflict) == {"first|both", "first|third", "both|third"}
+    assert all(-1 <= cosine <= 1 for cosine in reports[0].conflict.values())
+    assert "auc" in reports[0].metrics["first"]
+    assert reports[0].best
+    assert all(0 < report.ms_per_step * report.steps / report.epoch < 1_000 * report.seconds for report in reports)
     saved: list[dict[str, Any]] = json.loads((tmp_path / "history.json").read_text())
-    assert [EpochReport(**report) for report in saved] == told
+    assert [EpochReport(**report) for report in saved] == reports
     assert json.loads((tmp_path / "config.json").read_text())["training"]["conflict_every"] == 3
-    assert list(tmp_path.glob("events.out.tfevents.*"))
+    assert list(tmp_path.glob("callbacks.out.tfevents.*"))
 
 
 def test_it_stops_when_nothing_gets_better_and_returns_the_best_epochs_weights() -> None:
-    told: list[EpochReport] = []
+    reports: list[EpochReport] = []
     states: list[torch.Tensor] = []
     dataset = table(200)  # soon learnt by heart
     options = config(epochs=40, patience=2, learning_rate=0.05, network__dropout=0.0)
-    trained = train(dataset, options, None, TrainingCallbacks(epoch=told.append))
-    best = max(report.epoch for report in told if report.best)
-    assert len(told) == best + 2 < 40
+    trained = train(dataset, options, None, TrainingCallbacks(epoch=reports.append))
+    best = max(report.epoch for report in reports if report.best)
+    assert len(reports) == best + 2 < 40
     del states
     shorter = train(dataset, options.changed({"training.patience": 1}))
-    assert len(shorter.history) <= len(told)
-    sums = [sum(loss / told[0].validation[name] for name, loss in report.validation.items()) for report in told]
+    assert len(shorter.history) <= len(reports)
+    sums = [sum(loss / reports[0].validation[name] for name, loss in report.validation.items()) for report in reports]
     assert int(np.argmin(sums)) + 1 == best
     assert not trained.network.training
 
@@ -123,9 +123,9 @@ def test_losses_that_are_no_numbers_end_the_training_with_the_tasks_name() -> No
 def test_a_metric_that_is_never_a_number_ends_the_training_and_json_has_null(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    judged = evaluate(train(table(), config(epochs=1)).network, table(), "validation")
-    lost = judged | {"third": judged["third"] | {"macro_f1": math.nan, "accuracy": math.nan}}
-    monkeypatch.setattr("training.fit.loop.evaluate", lambda *_, **__: lost)
+    metrics = evaluate(train(table(), config(epochs=1)).network, table(), "validation")
+    undefined = metrics | {"third": metrics["third"] | {"macro_f1": math.nan, "accuracy": math.nan}}
+    monkeypatch.setattr("training.fit.loop.evaluate", lambda *_, **__: undefined)
     with pytest.raises(ContractError, match=r"^third: \w+ on the validation range is no number in any of 2 epochs.*stop_on"):
         train(table(), config(stop_on="metric"), tmp_path)
 

@@ -72,9 +72,11 @@ def test_a_batch_without_any_label_has_a_loss_of_zero_that_still_reaches_everyth
 
 def test_a_positive_row_weighs_as_much_as_it_is_said_to() -> None:
     logits, labels, _ = made_up()
-    plain, weighted = (task_losses(logits, labels, (replace(SHOP_TASKS[0], positive_weight=w),))["fraud"] for w in (1.0, 3.0))
+    unweighted_loss, weighted = (
+        task_losses(logits, labels, (replace(SHOP_TASKS[0], positive_weight=w),))["fraud"] for w in (1.0, 3.0)
+    )
     frauds = torch.nn.functional.softplus(-logits["fraud"][labels["fraud"] == 1]).sum() / 5
-    torch.testing.assert_close(weighted - plain, 2 * frauds)
+    torch.testing.assert_close(weighted - unweighted_loss, 2 * frauds)
 
 
 def test_a_class_weighs_as_much_as_it_is_said_to() -> None:
@@ -83,18 +85,18 @@ def test_a_class_weighs_as_much_as_it_is_said_to() -> None:
     task = replace(SHOP_TASKS[1], class_weights=weights)
     x, y = logits["intent"].detach().double().numpy(), labels["intent"].numpy()
     log_p = x - np.log(np.exp(x).sum(axis=1, keepdims=True))
-    wanted = np.mean([-weights[y[row]] * log_p[row, y[row]] for row in range(ROWS) if y[row] >= 0])
-    assert task_losses(logits, labels, (task,))["intent"].item() == pytest.approx(wanted, rel=1e-5)
+    expected = np.mean([-weights[y[row]] * log_p[row, y[row]] for row in range(ROWS) if y[row] >= 0])
+    assert task_losses(logits, labels, (task,))["intent"].item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_conversion_is_trained_on_its_clicks_probability_times_its_own() -> None:
     logits, labels, _ = made_up()
     tasks = (replace(SHOP_TASKS[3], positive_weight=4.0), SHOP_TASKS[4])
-    answered = probabilities(logits, tasks)["conversion"].double()
+    predicted = probabilities(logits, tasks)["conversion"].double()
     known = labels["conversion"] >= 0
-    wanted = torch.nn.functional.binary_cross_entropy(answered[known], labels["conversion"][known].double())
+    expected = torch.nn.functional.binary_cross_entropy(predicted[known], labels["conversion"][known].double())
     losses = task_losses(logits, labels, tasks)
-    assert losses["conversion"].item() == pytest.approx(wanted.item(), rel=1e-5)
+    assert losses["conversion"].item() == pytest.approx(expected.item(), rel=1e-5)
     losses["conversion"].backward()  # type: ignore[no-untyped-call]  # torch has no types for it
     assert logits["click"].grad is not None
     assert ((logits["click"].grad != 0) == known).all()  # unclicked impressions teach it too
@@ -111,10 +113,10 @@ def test_the_joint_logit_is_that_of_the_product(first: float, second: float) -> 
 def test_sampled_softmax_over_all_items_with_equal_shares_is_the_full_softmax() -> None:
     torch.manual_seed(3)
     users, items, numbers = torch.randn(5, DIM), torch.randn(5, DIM), torch.arange(5)
-    wanted = torch.nn.functional.cross_entropy(users @ items.T, numbers)
-    torch.testing.assert_close(sampled_softmax(users, items, numbers, torch.full((5,), -1.6)), wanted)
+    expected = torch.nn.functional.cross_entropy(users @ items.T, numbers)
+    torch.testing.assert_close(sampled_softmax(users, items, numbers, torch.full((5,), -1.6)), expected)
     task = (Task(name="v", kind="retrieval", label="n"),)
-    torch.testing.assert_close(task_losses({"v": users}, {"n": numbers}, task, ItemVectors(items))["v"], wanted)
+    torch.testing.assert_close(task_losses({"v": users}, {"n": numbers}, task, ItemVectors(items))["v"], expected)
 
 
 def test_subtracting_log_q_makes_sampled_negatives_unbiased() -> None:
@@ -128,12 +130,12 @@ def test_subtracting_log_q_makes_sampled_negatives_unbiased() -> None:
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
     # Equal scores under the full softmax would pull each item up by its share less a third.
     assert scores.grad is not None
-    wanted = torch.softmax(torch.zeros(3), 0) - torch.from_numpy(q)
+    expected = torch.softmax(torch.zeros(3), 0) - torch.from_numpy(q)
     pulled = scores.grad / 200
-    assert torch.sign(pulled).tolist() == torch.sign(wanted).tolist()
+    assert torch.sign(pulled).tolist() == torch.sign(expected).tolist()
 
 
-def test_the_same_item_in_another_row_is_no_wrong_answer() -> None:
+def test_the_same_item_in_another_row_is_no_negative() -> None:
     users, items = torch.eye(3), torch.tensor([[9.0, 0, 0], [9.0, 0, 0], [0, 0, 9.0]])
     same = sampled_softmax(users, items, torch.tensor([1, 1, 2]), torch.zeros(3))
     other = sampled_softmax(users, items, torch.tensor([1, 7, 2]), torch.zeros(3))

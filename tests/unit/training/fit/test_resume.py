@@ -1,4 +1,4 @@
-"""A training that is killed goes on as if nothing had happened: to the same weights, bit by bit."""
+"""A killed and resumed training ends with the same weights, bit by bit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from training.fit.progress import TrainingCallbacks
 from training.fit.resume import STATE_FILE, load_state, save_state
 
 CHECKOUT = Path(__file__).parents[4]
-# A training in a process of its own that writes its state after each step, and stops to be killed at the wanted one.
+# A training in a process of its own that writes its state after each step, and stops to be killed at a certain one.
 PROGRAM = """
 import sys, time
 from pathlib import Path
@@ -32,7 +32,7 @@ folder, balance, until = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 
 def step(done, steps):
     if done == until:
-        print("there", flush=True)
+        print("started", flush=True)
         time.sleep(60)
 
 train(table(), config(balance=balance, epochs=3, checkpoint_every_s=0.0), folder, TrainingCallbacks(step=step), resume=True)
@@ -43,7 +43,7 @@ def killed_at(step: int, folder: Path, balance: str) -> None:
     arguments = [sys.executable, "-c", PROGRAM, str(folder), balance, str(step)]
     with subprocess.Popen(arguments, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "there\n"
+        assert process.stdout.readline() == "started\n"
         os.kill(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
 
@@ -100,15 +100,15 @@ def test_without_resume_it_begins_anew_and_without_a_state_too(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"batch": 32}, r"config\.training\.batch was 64, is 32"),
         ({"network__tower": 8}, r"config\.network\.tower was None, is 8"),
     ],
 )
-def test_it_refuses_to_go_on_with_another_configuration(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+def test_it_refuses_to_go_on_with_another_configuration(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     train(table(), config(), tmp_path)
-    with pytest.raises(ContractError, match=said):
+    with pytest.raises(ContractError, match=message):
         train(table(), config(**changes), tmp_path, resume=True)
 
 

@@ -1,4 +1,4 @@
-"""Embeddings to begin with: what came near is near, and a network starts from them."""
+"""Initial item embeddings: items that occur together are near each other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from model.tasks import Task
 from stream_app.errors import ConfigError
 from training.data.dataset import Dataset
 from training.evaluation.neighbours import fit_neighbours
-from training.fit.spectral import spectral_vectors, start_items
+from training.fit.spectral import initialise_items, spectral_vectors
 
 ITEMS, LENGTH = 41, 5
 NEXT = Task(name="next_item", kind="retrieval", label="next_item")
@@ -61,8 +61,8 @@ def test_inner_products_are_those_of_the_full_decomposition() -> None:
     left, strength, _ = np.linalg.svd(both)
     expected = left[:, :4] * np.sqrt(strength[:4])
     expected /= np.linalg.norm(expected, axis=1, keepdims=True).clip(1e-9)
-    found = spectral_vectors(neighbours, 4)
-    np.testing.assert_allclose((found @ found.T)[:40, :40], (expected @ expected.T)[:40, :40], atol=1e-2)
+    vectors = spectral_vectors(neighbours, 4)
+    np.testing.assert_allclose((vectors @ vectors.T)[:40, :40], (expected @ expected.T)[:40, :40], atol=1e-2)
 
 
 def test_fewer_items_than_coordinates_and_no_pair_at_all_still_give_vectors() -> None:
@@ -75,7 +75,7 @@ def test_fewer_items_than_coordinates_and_no_pair_at_all_still_give_vectors() ->
 def test_a_network_starts_from_them_and_keeps_its_padding_at_zero() -> None:
     dataset = _dataset(NEXT)
     network = MultiTaskNetwork(PRESETS["sequence"], dataset.spec, dataset.tasks)
-    start_items(network, dataset, dataset.tasks)
+    initialise_items(network, dataset, dataset.tasks)
     table = network.item_table().detach().numpy()[:, :-1]  # the last coordinate is a bias
     near = table[:40] @ table[:40].T
     same = np.arange(40)[:, None] % 4 == np.arange(40) % 4
@@ -90,4 +90,4 @@ def test_a_network_without_a_next_item_is_refused_with_the_key_to_change() -> No
     dataset = _dataset(liked)
     network = MultiTaskNetwork(PRESETS["sequence"], dataset.spec, dataset.tasks)
     with pytest.raises(ConfigError, match=r"training\.spectral_start.*liked"):
-        start_items(network, dataset, dataset.tasks)
+        initialise_items(network, dataset, dataset.tasks)

@@ -26,8 +26,8 @@ from model.presets import PRESETS
 from model.tasks import SHOP_TASKS
 from stream_app.simulator.options import SimulatorOptions
 from training.data.simulated_shops import SimulatedShop
-from training.data.simulated_visits import material_from_simulation
-from training.data.sources.events import EventFolder
+from training.data.simulated_visits import simulate_visits
+from training.data.sources.events import EventFeaturizer
 from trt_build.__main__ import main
 from trt_build.parity.recorded import read_rows
 
@@ -36,11 +36,11 @@ Rows = Mapping[str, NDArray[Any]]
 
 
 @pytest.fixture(scope="module")
-def replayed() -> tuple[EventFolder, Rows]:
+def replayed() -> tuple[EventFeaturizer, Rows]:
     """The last 2,000 of 3,000 events of a simulated shop, with all that came before them as their past."""
     options = replace(SimulatorOptions(), seed=7, events=3_600, users=200, items=100, malformed_share=0.0, duplicate_share=0.0)
-    events = material_from_simulation(SimulatedShop(options), {f"i{n}": n for n in range(options.items)}).events
-    folder = EventFolder()
+    events = simulate_visits(SimulatedShop(options), {f"i{n}": n for n in range(options.items)}).events
+    folder = EventFeaturizer()
     wanted = np.zeros(len(events), bool)
     wanted[-ROWS - 50 :] = True
     tensors, _ = folder.fold(events, wanted)
@@ -48,7 +48,7 @@ def replayed() -> tuple[EventFolder, Rows]:
 
 
 @pytest.fixture(scope="module")
-def files(replayed: tuple[EventFolder, Rows], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def files(replayed: tuple[EventFeaturizer, Rows], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `rows.npz`, and for each shop preset its checkpoint: seeded, scaled by these rows."""
     folder, rows = replayed
     target = tmp_path_factory.mktemp("replayed")
@@ -111,7 +111,7 @@ def test_a_model_that_is_off_is_told_by_task_and_row_and_status(files: Path) -> 
 
 
 def test_rows_of_a_replays_folder_of_features_are_those_of_the_arrays(
-    replayed: tuple[EventFolder, Rows], files: Path, tmp_path: Path
+    replayed: tuple[EventFeaturizer, Rows], files: Path, tmp_path: Path
 ) -> None:
     folder, rows = replayed
     columns: dict[str, Any] = {name: rows["dense"][:, place] for place, name in enumerate(folder.feature_names)}

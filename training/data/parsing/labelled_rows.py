@@ -1,10 +1,10 @@
-"""Declarations of a config about a file's columns: labels and the tasks they train, scenes, times, the split.
+"""Rows of files with labels, tasks, scenes, times and split, as the configuration declares them for tables and texts.
 
 [source.split]      see `training.data.parsing.splits`
 [[source.labels]]   one for each label: `LabelPlan`
-scene = "column"    which shop, domain or source a row is of; "file" = the name of its file up to the first dot
+scene = "column"    shop, domain or source of a row; "file" = the name of its file up to the first dot
 time = "column"     milliseconds, or seconds below 1e11, since 1970, or ISO 8601
-key = "column"      whose row it is, for figures per customer
+key = "column"      customer of a row, for metrics per customer
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from stream_app.errors import ConfigError, ContractError, InputFileError
 from training.data.dataset import UNKNOWN, Dataset
 from training.data.parsing.cells import numbers_of, times_of
 from training.data.parsing.columns import ColumnReading, TableColumns, read_files
-from training.data.parsing.section import plan_of
+from training.data.parsing.section import read_plan
 from training.data.parsing.splits import SplitPlan, assign
 
-__all__ = ["LabelPlan", "Rows", "SourcePlan", "plan_from_section", "rows_from_files", "scenes_of"]
+__all__ = ["LabelPlan", "LabelledRows", "SourcePlan", "plan_from_section", "rows_from_files", "scenes_of"]
 
 _SCENES_LIMIT: Final = 127  # segments are int8
-_GIVEN: Final = ("train", "validation", "test")
+_FILE_KEYS: Final = ("train", "validation", "test")
 
 
 class LabelPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One label, and the task that it trains.
+    """One label, and its task.
 
     Attributes:
-        name: of the task and of the label.
-        column: where it stands.
+        name: name of the task and of the label.
+        column: column of the label.
         kind: `binary` or `classes`.
-        positive: binary: the texts that mean yes; every other text but a missing one means no.
-        above: binary: instead of `positive`, numbers above it mean yes.
+        positive: binary: texts of the positive class; every other text but a missing one is negative.
+        above: binary: instead of `positive`, numbers above it are positive.
         classes: classes: their texts, in order; () = those that occur, sorted.
-        by_scene: one task for each scene, named like it, in place of one for all: the scenes then share as tasks do.
+        by_scene: one task for each scene, with its name, in place of one for all: scenes then share layers as tasks do.
     """
 
     name: str
@@ -57,14 +57,14 @@ class LabelPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class SourcePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Keys that the sections of tables and of texts share; see the module.
+    """Common keys of the sections of tables and texts; see the module.
 
     Attributes:
-        kind: which source reads it.
-        train, validation, test: names of files, or patterns, in the folder that is given; for split `given`. "" = the given file.
-        missing: texts that mean that a value is not known.
-        unique: columns that make a row: of rows that agree in all of them only the first is kept. () = all rows are kept.
-        only: a scene: no other's rows are read, so nothing is learnt from them. "" = all scenes.
+        kind: kind of the source.
+        train, validation, test: names or patterns of files in the folder, for split `given`; "" = the file of --data.
+        missing: texts of an unknown value.
+        unique: columns that identify a row: only the first of equal rows is used. () = all rows.
+        only: a scene: rows of other scenes are not used. "" = all scenes.
     """
 
     kind: str
@@ -86,18 +86,18 @@ Plan = TypeVar("Plan", bound=SourcePlan)
 
 
 @dataclass(frozen=True)
-class Rows:
-    """N rows of files with labels, tasks, split, scenes and times.
+class LabelledRows:
+    """N rows of files, with everything but their features.
 
     Attributes:
-        columns: the rows.
-        labels: by label, (N,) int32, -1 = unknown.
-        first: (N,) int32, the first declared label, over all scenes; what n-grams are weighed by.
+        columns: the cells.
+        labels: name -> (N,) int32, -1 = unknown.
+        first: (N,) int32, the first declared label, over all scenes; n-grams are weighted by it.
         tasks: the tasks of the labels.
         split: (N,) int8, codes of training.data.dataset.SPLITS.
-        segment: (N,) int8, numbers of `segments`.
+        segment: (N,) int8, index of `segments`.
         segments: names of the scenes; one named "all" without scenes.
-        time_ms: (N,) int64, 0 where no time is known.
+        time_ms: (N,) int64, 0 where unknown.
         key: (N,) int64.
     """
 
@@ -113,7 +113,7 @@ class Rows:
 
     @property
     def scene(self) -> NDArray[np.int32]:
-        """(N,) int32 scenes as a network reads them: 0 = unknown, 1.. = the scenes in order of `segments`."""
+        """(N,) int32 scenes as the network reads them: 0 = unknown, 1.. = the scenes in order of `segments`."""
         return self.segment.astype(np.int32) + 1
 
     def dataset(
@@ -140,26 +140,26 @@ class Rows:
 
 
 def plan_from_section(section: Mapping[str, Any], kind: type[Plan]) -> Plan:
-    """Read a [source] section that declares labels.
+    """Read a [source] section with labels.
 
     Raises:
-        ConfigError: As `plan_of`, or it declares none.
+        ConfigError: As `read_plan`, or it declares no label.
     """
-    plan = plan_of(section, kind)
+    plan = read_plan(section, kind)
     if not plan.labels:
         raise ConfigError("[source] declares no label: give at least one [[source.labels]] with name and column")
     return plan
 
 
-def rows_from_files(path: Path, plan: SourcePlan) -> Rows:
-    """Read the files of a source, and assign labels and split.
+def rows_from_files(path: Path, plan: SourcePlan) -> LabelledRows:
+    """Read the files of a source, with labels and split.
 
     Raises:
-        InputFileError: A file or a cell cannot be read; the message says where and what to do.
+        InputFileError: A file or a cell cannot be read; the message names the place and the fix.
         ContractError: There are too many scenes, or a part of the split is empty.
     """
-    columns, given = _read(path, plan)
-    columns, given = _selected_rows(columns, given, plan)
+    columns, file_split = _read(path, plan)
+    columns, file_split = _selected(columns, file_split, plan)
     scenes = columns[plan.scene] if plan.scene else ["all"] * len(columns)
     segments = tuple(sorted(set(scenes)))
     if len(segments) > _SCENES_LIMIT:
@@ -171,14 +171,14 @@ def rows_from_files(path: Path, plan: SourcePlan) -> Rows:
     segment = np.array([number[scene] for scene in scenes], np.int8)
     tasks, labels = _labels(columns, plan, segment, segments)
     time_ms = times_of(columns, plan.time or plan.split.time)
-    split = assign(plan.split, _strata(columns, plan, segment), given, time_ms)
+    split = assign(plan.split, _strata(columns, plan, segment), file_split, time_ms)
     key = np.array([crc32(text.encode()) for text in columns[plan.key]] if plan.key else range(len(columns)), np.int64)
     first = _values(columns, plan.labels[0], plan.missing)[1]
-    return Rows(columns, labels, first, tasks, split, segment, segments, time_ms, key)
+    return LabelledRows(columns, labels, first, tasks, split, segment, segments, time_ms, key)
 
 
 def scenes_of(path: Path, plan: SourcePlan) -> list[str]:
-    """Return the names of the scenes in the files of a source, sorted; none if it declares no scene.
+    """Return the names of the scenes in the files of a source, sorted; empty if it declares no scene.
 
     Raises:
         InputFileError: A file cannot be read, or has no such column.
@@ -187,45 +187,45 @@ def scenes_of(path: Path, plan: SourcePlan) -> list[str]:
 
 
 def _read(path: Path, plan: SourcePlan) -> tuple[TableColumns, NDArray[np.int8] | None]:
-    """Return the rows of all files, and the part of the split that each is assigned to; None without such an assignment."""
-    parts = {name: pattern for name in _GIVEN if (pattern := str(getattr(plan, name)))}
+    """Return the rows of all files, and their split (N,) by file or column (None for other kinds of split)."""
+    parts = {name: pattern for name in _FILE_KEYS if (pattern := str(getattr(plan, name)))}
     if not parts:
         if path.is_dir():
             raise InputFileError(f"{path} is a folder; name the file in it, or the patterns train and test in [source]")
         columns = read_files([path], plan.reading)
-        return columns, _parts_by_column(columns, plan.split) if plan.split.kind == "given" else None
-    found = {name: _matches(path, pattern) for name, pattern in parts.items()}
-    columns = read_files([file for files in found.values() for file in files], plan.reading)
-    code = {str(file): _GIVEN.index(name) for name, files in found.items() for file in files}
-    given = np.array([code[file] for file, _ in columns.places], np.int8)
-    return columns, given if plan.split.kind == "given" else None
+        return columns, _split_by_column(columns, plan.split) if plan.split.kind == "given" else None
+    files_of = {name: _matches(path, pattern) for name, pattern in parts.items()}
+    columns = read_files([file for files in files_of.values() for file in files], plan.reading)
+    code = {str(file): _FILE_KEYS.index(name) for name, files in files_of.items() for file in files}
+    file_split = np.array([code[file] for file, _ in columns.places], np.int8)
+    return columns, file_split if plan.split.kind == "given" else None
 
 
 def _matches(path: Path, pattern: str) -> list[Path]:
     folder = path if path.is_dir() else path.parent
-    found = sorted(folder.glob(pattern))
-    if not found:
-        raise InputFileError(f"{folder} has no file {pattern!r} that [source] names; give the folder that has it")
-    return found
+    files = sorted(folder.glob(pattern))
+    if not files:
+        raise InputFileError(f"{folder} has no file {pattern!r}, which [source] names; give the folder of the file")
+    return files
 
 
-def _parts_by_column(columns: TableColumns, split: SplitPlan) -> NDArray[np.int8]:
+def _split_by_column(columns: TableColumns, split: SplitPlan) -> NDArray[np.int8]:
     code = {text: part for part, texts in enumerate(split.values) for text in texts}
-    given = np.full(len(columns), -1, np.int8)
+    codes = np.full(len(columns), -1, np.int8)
     for row, text in enumerate(columns[split.column]):
         if text not in code:
             raise InputFileError(
                 f"{columns.where(row, split.column)}: {text!r} is none of the parts {', '.join(code)}. Add it to values in "
                 "[source.split]"
             )
-        given[row] = code[text]
-    return given
+        codes[row] = code[text]
+    return codes
 
 
-def _selected_rows(
-    columns: TableColumns, given: NDArray[np.int8] | None, plan: SourcePlan
+def _selected(
+    columns: TableColumns, file_split: NDArray[np.int8] | None, plan: SourcePlan
 ) -> tuple[TableColumns, NDArray[np.int8] | None]:
-    """Return the rows of scene `plan.only`; of rows that agree in `plan.unique`, the first."""
+    """Return the rows of scene `only`, without repeated rows if `unique` is set."""
     rows = list(range(len(columns)))
     if plan.only:
         scenes = columns[plan.scene] if plan.scene else []
@@ -241,9 +241,9 @@ def _selected_rows(
             first.setdefault(tuple(column[row] for column in texts), row)
         rows = list(first.values())
     if len(rows) == len(columns):
-        return columns, given
+        return columns, file_split
     cells = {name: [values[row] for row in rows] for name, values in columns.cells.items()}
-    return TableColumns(cells, [columns.places[row] for row in rows]), None if given is None else given[rows]
+    return TableColumns(cells, [columns.places[row] for row in rows]), None if file_split is None else file_split[rows]
 
 
 def _strata(columns: TableColumns, plan: SourcePlan, segment: NDArray[np.int8]) -> NDArray[np.int64]:
@@ -263,9 +263,9 @@ def _labels(
     for label in plan.labels:
         classes, values = _values(columns, label, plan.missing)
         by_name = _by_scene(values, segment, segments) if label.by_scene else {label.name: values}
-        for name, of_task in by_name.items():
+        for name, task_values in by_name.items():
             tasks.append(Task(name=name, kind=label.kind, label=name, classes=classes))
-            labels[name] = of_task
+            labels[name] = task_values
     if len(labels) != len(tasks):
         raise ConfigError(
             f"[[source.labels]]: two tasks have one name among {', '.join(task.name for task in tasks)}; rename one"
