@@ -95,7 +95,7 @@ def learn_grams(plan: GramPlan, texts: Sequence[str], labels: NDArray[np.int64])
         part["term"], part["kind"], part["count"] = counter.get_feature_names_out(), kind, present.getnnz(axis=0)
         part["weight"] = TfidfTransformer().fit(present).idf_
         if plan.values == "telling":
-            part["weight"] *= _telling(present, labels, part["count"])
+            part["weight"] *= _class_divergence(present, labels, part["count"])
         part = part[part["count"] >= plan.least]
         part["hash"] = [_hash(codes_of(term)) for term in part["term"]]
         learnt = np.concatenate([learnt, part])
@@ -128,7 +128,7 @@ def bags(grams: Grams, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray
     return buckets, values
 
 
-def _telling(present: Any, labels: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.float64]:  # noqa: ANN401  # SciPy
+def _class_divergence(present: Any, labels: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.float64]:  # noqa: ANN401  # SciPy
     """Return (V,) the root of the divergence of the classes given the n-gram from the classes of all n-grams, smoothed by one."""
     pairs = present[labels >= 0].tocoo()
     label_of, classes = labels[labels >= 0][pairs.row], int(labels.max(initial=0)) + 1
