@@ -33,8 +33,7 @@ from stream_app.simulator.shop import simulated_events
 from training.config import NetworkOptions, TrainingConfig, load_config
 from training.data.dataset import LEFT_OUT, SPLITS, Arrays, Dataset
 from training.data.simulated_shops import shops_from
-from training.jobs import TrainingJob as TrainingOrder
-from training.jobs import build_dataset
+from training.jobs import TrainingJob, build_dataset
 
 __all__ = ["CASES", "ParityCase", "ParityInputs", "few", "material_of", "rows_of_replay"]
 
@@ -133,7 +132,7 @@ def material_of(case: ParityCase, data: Path, count: int, say: Callable[[str], N
         return _of_shop(replace(config, source=load_config(_SMALL_SHOP).source), count, say, is_made=is_made)
     if is_made:
         return _made(config, count)
-    dataset = build_dataset(TrainingOrder(config=config, folder=Path(), data=(path,)), say)
+    dataset = build_dataset(TrainingJob(config=config, folder=Path(), data=(path,)), say)
     if not isinstance(dataset.spec, EventInputs):
         return ParityInputs(config, dataset, _spread(dataset.inputs, count), f"{case.data} through its reader")
     say(f"replaying {case.data}")
@@ -179,7 +178,7 @@ def _of_shop(config: TrainingConfig, count: int, say: Callable[[str], None], *, 
         _write(shop.options, path)
         rows = rows_of_replay(open_log([path]), count)
     instead = ", since the real data is absent" if is_made else ""
-    dataset = build_dataset(TrainingOrder(config=config, folder=Path()), say)
+    dataset = build_dataset(TrainingJob(config=config, folder=Path()), say)
     return ParityInputs(config, dataset, rows, f"replay of a simulated shop{instead}")
 
 

@@ -51,7 +51,7 @@ def cross_validate(job: TrainingJob, console: TrainingConsole, members: int = 1)
         whole = build_dataset(TrainingJob(config=config, folder=job.folder, data=job.data), console.say)
         dataset, config, _ = apply_task_choice(whole, config)
         dataset = with_soft_labels(dataset, dataset.tasks, config.training, console.say)
-        metrics.append(train_and_evaluate(dataset, config, console, members=members).judgement.metrics)
+        metrics.append(train_and_evaluate(dataset, config, console, members=members).evaluation.metrics)
     name = job.name or f"{job.config.network.shape.sharing}, {members} network{'s' * (members > 1)} a part"
     short = {"name": name, "folds": len(parts), "members": members, "metrics": _over_folds(metrics)}
     job.folder.mkdir(parents=True, exist_ok=True)

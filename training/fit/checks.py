@@ -34,11 +34,11 @@ def check_dataset(dataset: Dataset, tasks: Sequence[Task], *, needs_metrics: boo
         ContractError: An empty split; a task without labels or with a single value; a label out of range; NaN in an input other
             than dense features.
     """
-    undecided = [task for task in tasks if needs_metrics and not is_metric_of(task.kind, task.metric)]
-    if undecided:
+    unusable = [task for task in tasks if needs_metrics and not is_metric_of(task.kind, task.metric)]
+    if unusable:
         raise ConfigError(
-            f"task {undecided[0].name}: not every evaluation of kind {undecided[0].kind} has {undecided[0].metric!r}, so it "
-            f"cannot decide; set tasks.{undecided[0].name}.metric to another one, such as {DEFAULT_METRICS[undecided[0].kind]}"
+            f"task {unusable[0].name}: metric {unusable[0].metric!r} is not in every evaluation of kind {unusable[0].kind}, so "
+            f"it cannot decide; set tasks.{unusable[0].name}.metric to another, such as {DEFAULT_METRICS[unusable[0].kind]}"
         )
     for split in ("train", "validation"):
         if not len(dataset.rows(split)):

@@ -87,7 +87,7 @@ def test_what_cannot_be_served_is_refused_before_it_is_trained(log: Path, tmp_pa
     curved = ("--set", "tasks.click.calibration=isotonic", "--members", "2")
     result = invoke(log, "--tasks", "click,conversion", *curved, *folders)
     assert result.exit_code == 2
-    assert "of these fraud, intent, next_action, user_vector is not trained" in result.stderr
+    assert "and fraud, intent, next_action, user_vector is not trained" in result.stderr
     assert "isotonic calibration, of click, is not served; use temperature" in result.stderr
     assert "several networks together are not served; leave --members out" in result.stderr
     assert not (tmp_path / "run").exists()
@@ -159,7 +159,7 @@ def test_wrong_usage_says_all_of_it(log: Path) -> None:
         (["--preset", "tiny", "--protocol", "sessions"], "a simulation is split by time of arrival only"),
         (
             ["--config", "uci", "--data", "x.csv", "--folds", "--out", "x", "--seeds", "2"],
-            "--out, --seeds: not together with --folds",
+            "--out, --seeds: not with --folds",
         ),
         (["--set", "training.batch"], "give KEY=VALUE"),
         (["--set", "training.data.batches=3"], "did you mean batch"),

@@ -31,6 +31,8 @@ _64_BITS: Final = (1 << 64) - 1
 # A learnt n-gram. Buckets follow the hashes, so that every version numbers the n-grams of the same texts alike.
 _LEARNT: Final = np.dtype([("hash", "u8"), ("kind", "i8"), ("count", "i8"), ("weight", "f8"), ("term", "O")])
 
+Kind = tuple[Callable[[str], list[str]], Callable[[str], list[int]]]
+
 
 class GramPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which n-grams of a text are read.
@@ -141,8 +143,8 @@ def _class_divergence(present: Any, labels: NDArray[np.int64], count: NDArray[np
     return root
 
 
-def _analyzers(plan: GramPlan) -> list[tuple[Callable[[str], list[str]], Callable[[str], list[int]]]]:
-    """Return for each kind of n-gram what cuts a text into them, and what makes numbers of one."""
+def _analyzers(plan: GramPlan) -> list[Kind]:
+    """Return for each kind of n-gram two functions: n-grams of a text, and the numbers of an n-gram for its hash."""
     shortest, longest = plan.characters
 
     def of_words(text: str) -> list[str]:
@@ -153,8 +155,9 @@ def _analyzers(plan: GramPlan) -> list[tuple[Callable[[str], list[str]], Callabl
         words, sizes = [f" {word} " for word in words_of(text)], range(max(1, shortest), longest + 1)
         return [word[at : at + size] for word in words for size in sizes for at in range(len(word) - size + 1)]
 
-    kinds = [(of_words, lambda term: [crc32(word.encode()) for word in term.split(" ")])] if plan.words else []
-    return [*kinds, (of_characters, lambda term: [ord(letter) + _ODD[0] for letter in term])] if longest else kinds
+    words: Kind = (of_words, lambda term: [crc32(word.encode()) for word in term.split(" ")])
+    characters: Kind = (of_characters, lambda term: [ord(letter) + _ODD[0] for letter in term])
+    return [words] * (plan.words > 0) + [characters] * (longest > 0)
 
 
 def _hash(codes: Sequence[int]) -> int:

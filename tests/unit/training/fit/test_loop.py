@@ -85,7 +85,7 @@ def test_reports_hold_losses_weights_conflict_and_progress(tmp_path: Path) -> No
     saved: list[dict[str, Any]] = json.loads((tmp_path / "history.json").read_text())
     assert [EpochReport(**report) for report in saved] == reports
     assert json.loads((tmp_path / "config.json").read_text())["training"]["conflict_every"] == 3
-    assert list(tmp_path.glob("callbacks.out.tfevents.*"))
+    assert list(tmp_path.glob("events.out.tfevents.*"))
 
 
 def test_it_stops_when_nothing_gets_better_and_returns_the_best_epochs_weights() -> None:
