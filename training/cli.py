@@ -26,6 +26,9 @@ __all__ = ["main"]
 _USAGE_STATUS: Final = 2
 _FOLDER: Final = click.Path(file_okay=False, path_type=Path)
 _FILE: Final = click.Path(dir_okay=False, path_type=Path)
+_PATH: Final = click.Path(path_type=Path)
+_CONTROL: Final = click.Choice(["lightgbm", "single"])
+_COUNT: Final[dict[str, Any]] = {"type": click.IntRange(1), "default": 1, "show_default": True}
 _EXISTING: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 _RUNS: Final = Path("runs")
 _RESULTS: Final = Path("results/results.json")
@@ -65,10 +68,7 @@ def main() -> None:
 
 _DATA: Final[tuple[Callable[..., Any], ...]] = (
     click.option(
-        "--data",
-        type=click.Path(path_type=Path),
-        multiple=True,
-        help="File or folder to train on; may be repeated. A .npz file means --keep.",
+        "--data", type=_PATH, multiple=True, help="File or folder to train on; may be repeated. A .npz file means --keep."
     ),
     click.option("--mapping", help=f"Mapping of the rows of a log: {', '.join(packaged_mappings())}, or a TOML file."),
     click.option("--config", "config_name", help="A name of training/configs, or a TOML file."),
@@ -78,13 +78,7 @@ _DATA: Final[tuple[Callable[..., Any], ...]] = (
     click.option("--keep", type=_FILE, help="Cache of the training set, a .npz file: read if it exists, else written."),
     click.option("--run", "run_folder", type=_FOLDER, help="Folder of the run.  [default: runs/<configuration>]"),
     click.option("--runs", type=_FOLDER, default=_RUNS, show_default=True, help="Parent of the folders of runs."),
-    click.option(
-        "--threads",
-        type=click.IntRange(1),
-        default=1,
-        show_default=True,
-        help="Threads of torch; several need idle cores.",
-    ),
+    click.option("--threads", **_COUNT, help="Threads of torch; several need idle cores."),
     click.option("--json", "quiet", is_flag=True, help="Print only the line of JSON."),
 )
 
@@ -101,25 +95,15 @@ def _with_data(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--balance", help=f"How losses are combined: {', '.join(BALANCES)}, torchjd:<aggregator>.")
 @click.option("--sharing", type=click.Choice(SHARINGS), help="How tasks share layers.")
 @click.option("--seed", type=int, help="Of initial weights and batch order.")
-@click.option(
-    "--seeds", type=click.IntRange(1), default=1, show_default=True, help="Number of trainings, with consecutive seeds."
-)
-@click.option(
-    "--members", type=click.IntRange(1, 1_000), default=1, show_default=True, help="Number of networks; their mean is evaluated."
-)
+@click.option("--seeds", **_COUNT, help="Number of trainings, with consecutive seeds.")
+@click.option("--members", **_COUNT | {"type": click.IntRange(1, 1_000)}, help="Number of networks; their mean is evaluated.")
 @click.option("--folds", is_flag=True, help="Cross-validation over the folds of the source.")
 @click.option("--epochs", type=click.IntRange(1), help="Maximum number of passes over the data.")
 @click.option("--resume", is_flag=True, help="Continue from the state in the run's folder.")
 @click.option("--out", type=_FOLDER, help="Folder of the artefact; replaced once the new one is verified.")
 @click.option("--results", type=_FILE, help="File of results to add the metrics to; its page is written too.")
 @click.option("--name", default="", help="Name of the rows in --results.  [default: the sharing]")
-@click.option(
-    "--control",
-    "controls",
-    type=click.Choice(["lightgbm", "single"]),
-    multiple=True,
-    help="Model to train on the same rows for comparison.",
-)
+@click.option("--control", "controls", type=_CONTROL, multiple=True, help="Model to train on the same rows for comparison.")
 def train(**options: Any) -> None:  # noqa: ANN401 (options by name)
     """Train, evaluate on held-out data, write checkpoint and report, and the artefact that a worker loads (--out).
 

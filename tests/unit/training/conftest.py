@@ -1,4 +1,4 @@
-"""Libraries that change the environment when they are imported: done here, so that no test is blamed for being the first."""
+"""Import libraries that change the environment before any test, so that the check for changed variables passes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands: one training from the command line to report, results and artefact, on a small log that nobody has seen."""
+"""The commands: a training from the command line to report, results and artefact, on a small log."""
 
 from __future__ import annotations
 

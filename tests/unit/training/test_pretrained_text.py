@@ -1,4 +1,4 @@
-"""A Hugging Face checkpoint in a folder is where a training of texts starts; its tokenizer comes with it."""
+"""A training of texts starts from a Hugging Face checkpoint in a folder, with its tokenizer."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_training_starts_from_the_folders_weights_with_its_tokenizer(reviews: Pa
         torch.testing.assert_close(weight, theirs[name], atol=1e-5, rtol=0.0)
 
 
-def test_what_starts_there_learns_and_its_checkpoint_needs_the_folder_no_more(
+def test_a_network_from_the_folder_learns_and_its_checkpoint_does_not_need_the_folder(
     reviews: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
     order = TrainingJob(config=config(checkpoint, epochs=6, learning_rate=1e-2), folder=tmp_path / "run", data=(reviews,))

@@ -1,4 +1,4 @@
-"""Small data sets whose answers are known, for tests of the training."""
+"""Small data sets with known solutions, for tests of the training."""
 
 from __future__ import annotations
 

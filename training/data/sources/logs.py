@@ -138,7 +138,10 @@ def dataset_from_log(
     split, is_row = _split(splitting, labels, time_ms, sessions if splitting.protocol == "sessions" else key, tasks)
     labels = _as_of_training(labels, known_ms, truth, split, time_ms, splitting)
     table, labels["next_item"], cold = _item_table(events, numbers, labels["next_item"], split, plan)
-    row_inputs = _row_inputs(events, truth, plan, table, key, is_row, progress)
+    if plan.rows == "sequence":
+        row_inputs = _sequences(events, plan, table, key, is_row)
+    else:
+        row_inputs = _features(events, truth, plan, is_row, progress)
     rows = row_inputs.rows
     return Dataset(
         inputs=row_inputs.inputs,
@@ -224,20 +227,6 @@ def _split(
         span = time_ms[is_row]
         is_row = known & (time_ms >= span.min()) & (time_ms <= span.max())
     return split, is_row
-
-
-def _row_inputs(
-    events: Sequence[Event],
-    truth: FraudTruth,
-    plan: LogPlan,
-    table: ItemTable,
-    key: NDArray[np.int64],
-    is_row: NDArray[np.bool_],
-    progress: Callable[[str], None],
-) -> _RowInputs:
-    if plan.rows == "sequence":
-        return _sequences(events, plan, table, key, is_row)
-    return _features(events, truth, plan, is_row, progress)
 
 
 def _sequences(

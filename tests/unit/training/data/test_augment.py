@@ -1,4 +1,4 @@
-"""Augmentation: what is left out is left out whole, and what remains keeps its form."""
+"""Augmentation: whole events and words are dropped, and the rest keeps its layout."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def in_form(numbers: torch.Tensor) -> bool:
     )
 
 
-def test_nothing_is_changed_unless_it_is_asked_for() -> None:
+def test_nothing_is_changed_by_default() -> None:
     inputs = histories()
     assert augment(inputs, TrainingOptions()) == inputs
 
@@ -45,7 +45,7 @@ def test_events_are_dropped_whole_and_the_newest_stays() -> None:
     assert result["sequence_ids"].dtype == torch.int32
 
 
-def test_a_crop_keeps_the_newest_without_a_hole_for_the_share_that_was_asked_for() -> None:
+def test_a_crop_keeps_the_newest_without_a_hole_for_the_configured_share() -> None:
     torch.manual_seed(1)
     inputs = {"sequence": histories(2_000)["sequence_ids"][:, :, 0]}
     result = augment(inputs, TrainingOptions(sequence_crop=0.5))["sequence"]

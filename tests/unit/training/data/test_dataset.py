@@ -1,4 +1,4 @@
-"""The training set: repeatable, point in time, and with no label that could not have been known."""
+"""The training set: repeatable, point-in-time features, and only labels that were known."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_the_newest_of_the_sequence_stands_last_with_the_smallest_gap(dataset: D
     assert kinds.max() <= len(KINDS)
 
 
-def test_what_a_user_has_searched_for_is_there_when_the_next_event_comes(dataset: Dataset) -> None:
+def test_the_next_event_has_what_the_user_searched_for(dataset: Dataset) -> None:
     own, past = dataset.inputs["query"], dataset.inputs["query_ids"]
     searches = dataset.inputs["context"][:, 0] == KINDS.index("search")
     assert np.array_equal(own.any(axis=1), searches)
@@ -180,7 +180,7 @@ def test_known_rows_of_a_split_are_those_with_a_label(dataset: Dataset) -> None:
     assert len(known) == ((dataset.split == 2) & (dataset.labels["click"] != UNKNOWN)).sum()
 
 
-def test_what_is_no_training_set_is_refused(tmp_path: Path) -> None:
+def test_another_file_is_refused_as_training_set(tmp_path: Path) -> None:
     for content in (b"", b"PK broken", b"user,item\n"):
         (tmp_path / "set.npz").write_bytes(content)
         with pytest.raises(ContractError, match=r"is no readable training set .*Operator action"):

@@ -1,4 +1,4 @@
-"""Training reads a log as a replay reads it: the same events in the same order, the same rows refused; never half of a file."""
+"""Training reads a log as a replay does: the same events and order, the same rows refused, never half of a file."""
 
 from __future__ import annotations
 

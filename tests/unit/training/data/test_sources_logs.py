@@ -1,4 +1,4 @@
-"""Training sets from logs: what `millrace import` would send, in its canonical order, with labels that were known in time."""
+"""Training sets from logs: the events of `millrace import` in canonical order, with the labels known in time."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_files_are_read_as_one_log_in_order_of_event_time(tmp_path: Path, mappin
     assert dataset.table.ids == ["x1", "x9"]
 
 
-def test_features_are_of_everything_before_and_of_nothing_after(tmp_path: Path, mapping: Path) -> None:
+def test_features_include_all_earlier_events_and_no_later_one(tmp_path: Path, mapping: Path) -> None:
     lines = [line("a", 60 * n, "see", f"x{n}") for n in range(12)]
     days = {"train": ["1970-01-01T00:05:00", "1970-01-01T00:09:00"], "test": ["1970-01-01T00:10:00", "1970-01-02"]}
     dataset = read([written(tmp_path / "log.csv", lines)], source(mapping, split=days, leave=False, session_gap_minutes=1))
@@ -72,7 +72,7 @@ def test_features_are_of_everything_before_and_of_nothing_after(tmp_path: Path, 
     assert dataset.split.tolist() == [0, 0, 0, 0, 2, 2][: len(dataset)]
 
 
-def test_what_comes_twice_or_too_late_is_no_row_and_refused_rows_are_counted(tmp_path: Path, mapping: Path) -> None:
+def test_duplicates_and_late_events_are_no_rows_and_refused_rows_are_counted(tmp_path: Path, mapping: Path) -> None:
     lines = [line("a", 60, "see", "x1"), line("a", 120, "jump", "x1"), line("a", 180, "pay", "x1")]
     log = written(tmp_path / "log.csv", [*lines, line("z", DAY_S // 2, "see", "x1")])
     once, twice = read([log], everything(mapping)), read([log, log], everything(mapping))
@@ -147,7 +147,7 @@ def test_the_next_item_can_be_that_of_the_next_event_or_its_category(tmp_path: P
     assert next_items("next category") == ["y", "y", "x", ""]
 
 
-def test_a_row_can_be_the_sequence_of_what_the_user_touched_up_to_the_event(tmp_path: Path, mapping: Path) -> None:
+def test_a_row_can_be_the_sequence_of_the_users_items_up_to_the_event(tmp_path: Path, mapping: Path) -> None:
     lines = [line("a", 10 * n, "see", thing) for n, thing in enumerate(("x1", "y1", "y2", "x2"))]
     log = written(
         tmp_path / "log.csv",
@@ -164,7 +164,7 @@ def test_a_row_can_be_the_sequence_of_what_the_user_touched_up_to_the_event(tmp_
     assert dataset.split.tolist() == [0, 0, 0, 0, 2]
 
 
-def test_an_item_that_nobody_had_touched_in_the_training_range_is_counted_and_not_asked(tmp_path: Path, mapping: Path) -> None:
+def test_an_item_outside_of_the_training_range_is_counted_and_no_target(tmp_path: Path, mapping: Path) -> None:
     old = [line("a", 10, "see", "x1"), line("a", 20, "like", "x2")]
     new = [line("a", DAY_S + 10, "see", "x1"), line("a", DAY_S + 20, "like", "n1"), line("z", 3 * DAY_S, "see", "q1")]
     dataset = read([written(tmp_path / "log.csv", [*old, *new])], everything(mapping))
@@ -174,7 +174,7 @@ def test_an_item_that_nobody_had_touched_in_the_training_range_is_counted_and_no
     assert dataset.notes["next items unknown to the training range"] == 1
 
 
-def test_silence_is_honest_once_it_has_lasted_for_the_delay_of_complaints(tmp_path: Path, mapping: Path) -> None:
+def test_an_event_is_honest_once_it_is_older_than_the_delay_of_complaints(tmp_path: Path, mapping: Path) -> None:
     hours = (1, 12, 25, 30, 49, 50)
     lines = [line("a", hour * 3_600, "pay", "x1", bad=hour in {12, 30, 50}) for hour in hours]
     days = {"train": ["1970-01-01", "1970-01-03"], "test": ["1970-01-03", "1970-01-04"]}
@@ -186,7 +186,7 @@ def test_silence_is_honest_once_it_has_lasted_for_the_delay_of_complaints(tmp_pa
     assert both.labels["fraud"][both.inputs["context"][:, 0] == KINDS.index("view")].tolist() == [UNKNOWN]  # no view ever was one
 
 
-def test_verdicts_say_themselves_from_when_on_they_are_known(tmp_path: Path) -> None:
+def test_labels_of_honest_events_are_known_from_their_label_time(tmp_path: Path) -> None:
     path = tmp_path / "verdicts.toml"
     path.write_text(
         MAPPING.replace('where = { bad = ["yes"] }', "").replace(
@@ -225,7 +225,7 @@ def test_a_known_fraud_can_come_back_as_an_event_and_never_before_it_was_known(t
     assert later.tolist() == pytest.approx([1 / 20, 1 / 20, 1 / 20, 2 / 20])  # (carts + 1) / (browses + 20)
 
 
-def test_a_reminder_brings_a_complaint_up_again_for_its_category_alone(tmp_path: Path, mapping: Path) -> None:
+def test_a_reminder_repeats_a_complaint_for_its_category_alone(tmp_path: Path, mapping: Path) -> None:
     lines = [line("a", 0, "pay", "x1", bad=True), *(line("b", day * DAY_S, "pay", "x1") for day in (2, 9, 12))]
     days = {"train": ["1970-01-01", "1970-01-05"], "test": ["1970-01-05", "1970-01-20"]}
     log = written(tmp_path / "log.csv", lines)
@@ -249,7 +249,7 @@ def test_the_protocol_cards_keeps_rows_between_the_ranges_with_their_labels(tmp_
     assert read([log], source(mapping, split=days), "time", ("fraud",)).split.tolist() == [0, 2]
 
 
-def test_tasks_without_labels_are_left_out_and_refused_when_they_are_asked_for(tmp_path: Path, mapping: Path) -> None:
+def test_tasks_without_labels_are_left_out_and_refused_when_they_are_named(tmp_path: Path, mapping: Path) -> None:
     lines = []
     for user in range(12):
         at = user * 1_800 * 2
@@ -268,7 +268,7 @@ def test_tasks_without_labels_are_left_out_and_refused_when_they_are_asked_for(t
         choose_tasks(dataset, ("taste",))
 
 
-def test_a_task_with_one_answer_alone_cannot_be_learnt(tmp_path: Path, mapping: Path) -> None:
+def test_a_task_with_one_label_value_cannot_be_learnt(tmp_path: Path, mapping: Path) -> None:
     lines = [line(f"u{n}", n * 3_600, "pay", "x1") for n in range(40)]
     dataset = read([written(tmp_path / "log.csv", [*lines, line("z", 2 * DAY_S, "pay", "x1")])], source(mapping))
     by_name = {task.name: task for task in SHOP_TASKS}
@@ -288,7 +288,7 @@ def test_conversion_is_not_learnt_without_click(tmp_path: Path, mapping: Path) -
         choose_tasks(dataset, ("conversion",))
 
 
-def test_a_log_without_mapping_file_or_events_says_what_to_give(tmp_path: Path, mapping: Path) -> None:
+def test_a_log_without_mapping_file_or_events_is_refused_with_the_fix(tmp_path: Path, mapping: Path) -> None:
     log = written(tmp_path / "log.csv", [line("a", 60, "jump", "x1")])
     with pytest.raises(ConfigError, match=r"--mapping NAME or FILE.toml. Packaged are card_complaints, cards"):
         read([log], {"kind": "log"})

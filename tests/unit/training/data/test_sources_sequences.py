@@ -1,4 +1,4 @@
-"""Histories as rows: each protocol against the histories themselves, each way to write them, and what is refused."""
+"""Histories as rows: each protocol against the histories themselves, each file format, and the errors."""
 
 from __future__ import annotations
 

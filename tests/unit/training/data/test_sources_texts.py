@@ -48,9 +48,6 @@ def lines(count: int, words: str = "good bad fine poor") -> str:
     return "".join(f"{n % 2}\t{vocabulary[n % 4]} thing {n}\n" for n in range(count))
 
 
-# ----------------------------------------------------------------------------------------------------------- n-grams
-
-
 @pytest.mark.parametrize("characters", [(0, 0), (2, 4), (1, 1)])
 @pytest.mark.parametrize("words", [0, 1, 3])
 def test_as_many_ngrams_are_kept_as_a_plain_count_finds(words: int, characters: tuple[int, int]) -> None:
@@ -119,9 +116,6 @@ def test_a_row_does_not_depend_on_the_rows_beside_it() -> None:
         alone = bags(grams, [text])
         assert (alone[0][0] == together[0][row]).all()
         assert (alone[1][0] == together[1][row]).all()
-
-
-# ----------------------------------------------------------------------------------------------------------- files
 
 
 @pytest.fixture
@@ -240,9 +234,6 @@ def test_equal_texts_are_kept_once_where_asked(tmp_path: Path) -> None:
     assert len(dataset_from_texts(file, section())) == 60
 
 
-# ----------------------------------------------------------------------------------------------------------- mistakes
-
-
 def test_a_pattern_without_a_file_names_folder_and_pattern(tmp_path: Path) -> None:
     with pytest.raises(InputFileError, match=r"has no file '\*\.task\.train\.tsv\*'.*give the folder"):
         dataset_from_texts(tmp_path, domain_section())
@@ -258,9 +249,6 @@ def test_a_cut_gzip_says_so(domains: Path) -> None:
     (domains / "toys.task.test.tsv.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputFileError, match=r"toys\.task\.test\.tsv\.gz.*ends too early.*Get the whole file"):
         dataset_from_texts(domains, domain_section())
-
-
-# ----------------------------------------------------------------------------------------------------------- real files
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the real data of ../shared/data is not here")

@@ -1,4 +1,4 @@
-"""The tokenizer: learnt from any texts, English and Chinese, the same each time, and readable again from its own JSON."""
+"""The tokenizer: repeatable on English and Chinese texts, and readable from its JSON."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_each_chinese_character_is_a_token_and_both_languages_fit_one_tokenizer(
     assert (tokens[1, 2:4] == phone).all()
 
 
-def test_the_same_texts_teach_the_same_tokens() -> None:
+def test_the_same_texts_give_the_same_tokens() -> None:
     first, second = learn_tokenizer(ENGLISH, 100), learn_tokenizer(ENGLISH, 100)
     assert first.to_str() == second.to_str()
 

@@ -1,4 +1,4 @@
-"""Balancing: each method against its formula, computed here by the shortest way."""
+"""Balancing: each method against its formula, computed independently."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_the_dynamic_weight_average_is_lius_formula() -> None:
     assert sum(weighting.weights().values()) == pytest.approx(2.0)
 
 
-def test_gradnorms_weights_move_as_autograd_says_and_sum_to_the_number_of_tasks() -> None:
+def test_gradnorms_weights_follow_autograd_and_sum_to_the_number_of_tasks() -> None:
     alpha, rate = 1.5, 0.05
     weighting = GradNorm("abc", alpha, rate)
     first, losses = np.array([2.0, 3.0, 1.0]), np.array([1.0, 2.9, 0.2])
@@ -202,7 +202,7 @@ def test_pcgrad_of_two_opposed_gradients_hurts_neither_and_of_agreeing_ones_is_t
     torch.testing.assert_close(project_conflicts(agreeing), agreeing.sum(dim=0))
 
 
-def test_a_bound_cuts_each_task_by_itself_and_leaves_what_is_a_tasks_own() -> None:
+def test_a_bound_cuts_each_task_by_itself_and_not_its_own_parameters() -> None:
     toy, free = Toy(), Toy()
     rows = toy.gradients()
     bound = float(np.median(np.linalg.norm(rows, axis=1)))
@@ -255,14 +255,14 @@ def test_a_task_without_labels_does_not_stop_the_others() -> None:
         assert np.abs(of_shared(toy)).sum() > 0
 
 
-def test_an_aggregator_that_there_is_not_is_refused_with_those_there_are() -> None:
+def test_an_unknown_aggregator_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"torchjd:upgrade: .* did you mean upgrad\?"):
         balance_from(TrainingOptions(balance="torchjd:upgrade"), EQUAL)
 
 
 @pytest.mark.parametrize("condition", ["", "first"])
 @pytest.mark.parametrize("sharing", ["shared_bottom", "mmoe", "ple", "star", "single"])
-def test_what_the_network_calls_shared_is_what_two_losses_reach(sharing: str, condition: str) -> None:
+def test_shared_parameters_are_those_that_two_losses_reach(sharing: str, condition: str) -> None:
     dataset = table(scenes=2)
     options = config(network__sharing=sharing)
     tasks = tuple(replace(task, given=condition if task.given else "") for task in dataset.tasks)

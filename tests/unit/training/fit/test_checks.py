@@ -36,7 +36,7 @@ def test_good_data_are_let_through() -> None:
         (with_labels("ab", 2), "task both: its labels 'ab' are 2 to 2, and as binary with 2 answers"),
     ],
 )
-def test_labels_that_teach_nothing_are_refused(dataset: Dataset, message: str) -> None:
+def test_labels_of_one_value_are_refused(dataset: Dataset, message: str) -> None:
     with pytest.raises(ContractError, match="Operator action: ") as refused:
         train(dataset, config())
     assert message in str(refused.value)
@@ -49,13 +49,13 @@ def test_labels_that_teach_nothing_are_refused(dataset: Dataset, message: str) -
         (with_labels("c", -1, 1), "task third: all 90 labels 'c' of the validation range are missing"),
     ],
 )
-def test_a_validation_range_that_tells_nothing_is_refused_only_where_a_metric_decides(dataset: Dataset, message: str) -> None:
+def test_validation_labels_of_one_value_are_refused_only_where_a_metric_decides(dataset: Dataset, message: str) -> None:
     train(dataset, config(epochs=1))
     with pytest.raises(ContractError, match=message):
         train(dataset, config(epochs=1, stop_on="metric"))
 
 
-def test_a_metric_that_cannot_decide_is_refused_where_it_is_to() -> None:
+def test_a_metric_that_cannot_decide_is_refused_where_it_decides() -> None:
     options = config(epochs=1).changed({"tasks.first.metric": "card_precision_at_100"})
     train(table(), options)
     with pytest.raises(ConfigError, match=r"task first: metric 'card_precision_at_100' .* set tasks.first.metric .*auc"):
@@ -76,7 +76,7 @@ def test_an_empty_range_is_refused(split: int, name: str) -> None:
         train(without, config())
 
 
-def test_nan_where_it_means_nothing_is_refused_with_the_inputs_name() -> None:
+def test_nan_is_refused_with_the_name_of_the_input() -> None:
     dataset = table()
     gaps = np.zeros((len(dataset), 3), np.float32)
     gaps[4, 1] = np.nan

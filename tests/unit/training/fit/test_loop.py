@@ -31,7 +31,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others() -> None:
     assert not torch.equal(first, weights(train(dataset, config(seed=2)).network))
 
 
-def test_what_was_drawn_before_does_not_matter() -> None:
+def test_earlier_random_numbers_do_not_matter() -> None:
     torch.manual_seed(5)
     first = weights(train(table(), config()).network)
     torch.manual_seed(6)
@@ -58,7 +58,7 @@ def test_retrieval_is_learnt_from_the_batch_and_from_all_items(full_softmax_item
     assert metrics["user_vector"]["mrr_at_10"] > 0.6  # a guess among twelve: 0.24
 
 
-def test_item_embeddings_can_begin_where_counting_ends() -> None:
+def test_item_embeddings_can_start_from_counts() -> None:
     dataset = sequences()
     still = config("sequence_tiny", full_softmax_items=100, epochs=1, learning_rate=1e-8, weight_decay=0.0)
     begun = train(dataset, still.changed({"training.spectral_start": True})).network
@@ -136,7 +136,7 @@ def test_a_metric_that_is_never_a_number_ends_the_training_and_json_has_null(
     assert history[0]["metrics"]["third"]["accuracy"] is None
 
 
-def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=r"training.device = 'cuda': torch finds no GPU"):
         train(table(), config(device="cuda"))

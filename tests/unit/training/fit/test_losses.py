@@ -1,4 +1,4 @@
-"""Losses: unknown labels weigh nothing, weights weigh what they say, and sampled softmax is the full one where it should be."""
+"""Losses: unknown labels have no weight, weights scale the loss, and sampled softmax equals the full one in the limit."""
 
 from __future__ import annotations
 
@@ -70,16 +70,14 @@ def test_a_batch_without_any_label_has_a_loss_of_zero_that_still_reaches_everyth
     assert not items.vectors.grad.any()
 
 
-def test_a_positive_row_weighs_as_much_as_it_is_said_to() -> None:
+def test_a_positive_row_has_its_configured_weight() -> None:
     logits, labels, _ = made_up()
-    unweighted_loss, weighted = (
-        task_losses(logits, labels, (replace(SHOP_TASKS[0], positive_weight=w),))["fraud"] for w in (1.0, 3.0)
-    )
+    single, weighted = (task_losses(logits, labels, (replace(SHOP_TASKS[0], positive_weight=w),))["fraud"] for w in (1.0, 3.0))
     frauds = torch.nn.functional.softplus(-logits["fraud"][labels["fraud"] == 1]).sum() / 5
-    torch.testing.assert_close(weighted - unweighted_loss, 2 * frauds)
+    torch.testing.assert_close(weighted - single, 2 * frauds)
 
 
-def test_a_class_weighs_as_much_as_it_is_said_to() -> None:
+def test_a_class_has_its_configured_weight() -> None:
     logits, labels, _ = made_up()
     weights = (1.0, 2.0, 0.0, 0.5)
     task = replace(SHOP_TASKS[1], class_weights=weights)

@@ -58,7 +58,7 @@ def test_killed_and_resumed_it_has_the_same_weights_bit_by_bit(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("balance", ["fixed", "uncertainty", "dwa", "gradnorm", "pcgrad", "torchjd:pcd"])
-def test_every_balance_goes_on_from_its_state(balance: str, tmp_path: Path) -> None:
+def test_every_balance_resumes_from_its_state(balance: str, tmp_path: Path) -> None:
     def step(done: int, _: int) -> None:
         if done == 17:
             raise KeyboardInterrupt
@@ -81,7 +81,7 @@ def goes_on_as_if_nothing_had_happened(balance: str, folder: Path, step: int) ->
     ]
 
 
-def test_a_training_that_is_done_is_not_done_again(tmp_path: Path) -> None:
+def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
     first = train(table(), config(), tmp_path)
     done: list[int] = []
     again = train(table(), config(), tmp_path, TrainingCallbacks(step=lambda step, _: done.append(step)), resume=True)
@@ -106,13 +106,13 @@ def test_without_resume_it_begins_anew_and_without_a_state_too(tmp_path: Path) -
         ({"network__tower": 8}, r"config\.network\.tower was None, is 8"),
     ],
 )
-def test_it_refuses_to_go_on_with_another_configuration(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_resuming_with_another_configuration_is_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     train(table(), config(), tmp_path)
     with pytest.raises(ContractError, match=message):
         train(table(), config(**changes), tmp_path, resume=True)
 
 
-def test_it_refuses_to_go_on_with_other_data(tmp_path: Path) -> None:
+def test_resuming_with_other_data_is_refused(tmp_path: Path) -> None:
     train(table(), config(), tmp_path)
     with pytest.raises(ContractError, match=r"data\.labels was \d+, is \d+"):
         train(table(seed=1), config(), tmp_path, resume=True)

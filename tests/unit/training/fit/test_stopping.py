@@ -31,14 +31,14 @@ def test_metrics_count_in_their_own_direction() -> None:
     assert not stopping.by_metrics(TASKS, {"a": {"auc": 0.7}, "b": {"log_loss": 0.7}})
 
 
-def test_a_metric_that_is_no_number_at_first_counts_from_when_it_is_one() -> None:
+def test_a_metric_counts_from_its_first_finite_value() -> None:
     stopping = EarlyStopping(patience=9)
     assert not stopping.by_metrics(TASKS, {"a": {"auc": math.nan}, "b": {"log_loss": 0.6}})
     assert stopping.by_metrics(TASKS, {"a": {"auc": 0.6}, "b": {"log_loss": 0.6}})
     assert stopping.by_metrics(TASKS, {"a": {"auc": 0.7}, "b": {"log_loss": 0.6}})
 
 
-def test_what_is_no_number_is_never_the_best() -> None:
+def test_nan_is_never_the_best() -> None:
     stopping = EarlyStopping(patience=1)
     assert not stopping.by_losses(TASKS, {"a": math.nan, "b": 1.0})
     assert stopping.over
