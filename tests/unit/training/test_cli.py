@@ -84,12 +84,12 @@ def test_an_unknown_log_is_trained_on_for_every_task_it_has_labels_for(log: Path
 
 def test_what_cannot_be_served_is_refused_before_it_is_trained(log: Path, tmp_path: Path) -> None:
     folders = ("--run", str(tmp_path / "run"), "--out", str(tmp_path / "out"))
-    curved = ("--set", "tasks.click.calibration=isotonic", "--members", "2")
-    result = invoke(log, "--tasks", "click,conversion", *curved, *folders)
+    isotonic = ("--set", "tasks.click.calibration=isotonic", "--members", "2")
+    result = invoke(log, "--tasks", "click,conversion", *isotonic, *folders)
     assert result.exit_code == 2
     assert "and fraud, intent, next_action, user_vector is not trained" in result.stderr
     assert "isotonic calibration, of click, is not served; use temperature" in result.stderr
-    assert "several networks together are not served; leave --members out" in result.stderr
+    assert "several networks are not served; leave --members out" in result.stderr
     assert not (tmp_path / "run").exists()
 
 
@@ -162,7 +162,7 @@ def test_wrong_usage_says_all_of_it(log: Path) -> None:
             "--out, --seeds: not with --folds",
         ),
         (["--set", "training.batch"], "give KEY=VALUE"),
-        (["--set", "training.data.batches=3"], "did you mean batch"),
+        (["--set", "training.batches=3"], "did you mean batch"),
     ):
         result = CliRunner().invoke(main, ["train", *arguments])
         assert result.exit_code != 0
