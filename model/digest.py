@@ -1,4 +1,4 @@
-"""What tells a file from any other: the checksums that manifests carry."""
+"""Checksums of files, as manifests carry them."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ from stream_app.events import SOURCE_TOPICS
 from stream_app.features.catalog import CATALOGUE
 from stream_app.features.engine import FeatureEngine
 from stream_app.inference.degrade import DegradingRanker
-from stream_app.inference.engines.selection import tell_engine
+from stream_app.inference.engines.selection import show_engine
 from stream_app.inference.loading import RankerLoader
 from stream_app.inference.ranker import ModelRanker, PriorRanker
 from stream_app.inference.registry.registry_factory import open_registry
@@ -163,7 +163,7 @@ def _first_model(settings: Settings, engine: FeatureEngine, metrics: Metrics) ->
         first = first_champion(open_registry(model.registry, SystemClock()), loader, metrics)
     else:
         first = loader.load(Path(model.path), metrics)
-    tell_engine(first.scorer, metrics)
+    show_engine(first.scorer, metrics)
     return first
 
 

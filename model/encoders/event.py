@@ -32,7 +32,7 @@ _PLATFORM: Final = CONTEXT_COLUMNS.index("platform")
 
 
 class EventEncoder(nn.Module):
-    """Everything the worker knows of an event, side by side."""
+    """Features, context, item, history and queries of an event, concatenated."""
 
     def __init__(self, shape: NetworkShape, inputs: EventInputs) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from model.tensorrt_protocols import TensorRt, TensorRtLogger
+from model.tensorrt.protocols import TensorRt, TensorRtLogger
 
 __all__ = ["TensorRtMessages", "collect_messages", "import_tensorrt"]
 
