@@ -282,7 +282,7 @@ class FeatureEngine:
         """Return one entity's decoded state (stream_app/features/state/describe.py)."""
         return describe_row(self.catalogue, self._layouts[kind], self.unpack(kind, [blob])[0])
 
-    def describe_others(self, kind: str, others: MergedReplicas, number: int) -> dict[str, object]:
+    def describe_replicas(self, kind: str, others: MergedReplicas, number: int) -> dict[str, object]:
         """Return the decoded state of one entity's merged replicas."""
         return describe_row(self.catalogue, self._layouts[kind], others.rows[number])
 

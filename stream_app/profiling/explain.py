@@ -109,7 +109,7 @@ async def explain(
     else:
         found = _with_own(own, snapshot.others[entity])
         merged = engine.merge(entity, found)
-        state = engine.describe_others(entity, merged, 0)
+        state = engine.describe_replicas(entity, merged, 0)
         at_ms = _at(at_ms, state)
         names, values = engine.read_features(entity, merged, at_ms)
         groups = int(found.held[0])
