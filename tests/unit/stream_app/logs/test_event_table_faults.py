@@ -198,7 +198,7 @@ def test_single_records_are_taken_few_at_a_time(tmp_path: Path, monkeypatch: pyt
 _KILLED = """
 import sys, time
 from pathlib import Path
-from stream_app.replay import event_table_writer
+from stream_app.logs import event_table_writer
 from stream_app.logs.log_records import LogRecord
 
 def records():
