@@ -14,7 +14,7 @@ import click
 from model.presets import SHARINGS
 from stream_app.errors import ConfigError, MillraceError
 from stream_app.logs.ingest.mapping import packaged_mappings
-from stream_app.reporting.json_values import plain
+from stream_app.reporting.json_values import json_tree
 from training.config import BALANCES, config_names, load_config
 from training.evaluation.protocol import PROTOCOLS
 
@@ -149,7 +149,7 @@ def train(**options: Any) -> None:  # noqa: ANN401 (options by name)
         from training.cross_validation import cross_validate
 
         _refuse_with_folds(options)
-        click.echo(json.dumps(plain(cross_validate(order, screen, options["members"]))))
+        click.echo(json.dumps(json_tree(cross_validate(order, screen, options["members"]))))
         return
     report = run(order, screen)
     if report:
@@ -184,7 +184,7 @@ def search(**options: Any) -> None:  # noqa: ANN401 (options by name)
     found = searched(
         dataset, config, folder, lambda trial: screen.say(f"trial {trial.number}: {trial.value:.4f}  {trial.values}")
     )
-    click.echo(json.dumps(plain({"best": found.best, "value": found.value, "trials": len(found.trials), "folder": folder})))
+    click.echo(json.dumps(json_tree({"best": found.best, "value": found.value, "trials": len(found.trials), "folder": folder})))
 
 
 @main.command()
@@ -286,5 +286,5 @@ def _shortened(argument: str) -> str:
 def _finish(report: dict[str, Any]) -> None:
     for sentence in [*report["not_beaten"], *([report["refused"]] if "refused" in report else [])]:
         click.echo(f"training: {sentence}", err=True)
-    click.echo(json.dumps(plain(report)))
+    click.echo(json.dumps(json_tree(report)))
     sys.exit(0 if report["beats_floors"] and "refused" not in report else 1)

@@ -15,7 +15,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from stream_app.errors import ConfigError
-from stream_app.reporting.json_values import plain
+from stream_app.reporting.json_values import json_tree
 from training.data.parsing.declared import plan_from_section, scenes_of
 from training.data.sources.tables import TablePlan
 from training.data.sources.texts import TextPlan
@@ -55,7 +55,9 @@ def cross_validate(order: TrainingJob, screen: TrainingConsole, members: int = 1
     name = order.name or f"{order.config.network.shape.sharing}, {members} network{'s' * (members > 1)} a part"
     short = {"name": name, "folds": len(parts), "members": members, "metrics": _over_folds(found)}
     order.folder.mkdir(parents=True, exist_ok=True)
-    (order.folder / "folds.json").write_text(json.dumps(plain({**short, "of_folds": found}), indent=1, allow_nan=False) + "\n")
+    (order.folder / "folds.json").write_text(
+        json.dumps(json_tree({**short, "of_folds": found}), indent=1, allow_nan=False) + "\n"
+    )
     if order.results is not None:
         add_rows(order.results, rows_from_metrics(name, order.config.name, found, {}, order.command))
     return short

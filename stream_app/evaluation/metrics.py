@@ -115,7 +115,7 @@ def calibration_error(probabilities: Scores, labels: Labels, bins: int = CALIBRA
     """Return the expected calibration error: |confidence - what happened|, over bins of equal width, weighted by their rows.
 
     Args:
-        probabilities: (N,) of label 1, or (N, C), of which the most likely class is judged (Guo et al., ICML 2017).
+        probabilities: (N,) of label 1, or (N, C), of which the most likely class counts (Guo et al., ICML 2017).
         labels: (N,) 0 or 1, or codes.
         bins: how many; the first is [0, 1 / bins].
     """

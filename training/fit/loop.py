@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from model.network import MultiTaskNetwork
 from model.tasks import Task
 from stream_app.errors import ConfigError
-from stream_app.reporting.json_values import plain
+from stream_app.reporting.json_values import json_tree
 from training.config import TrainingConfig
 from training.data.batches import fingerprint
 from training.data.dataset import Dataset
@@ -278,7 +278,7 @@ class _Run:
         }
         save_state(state, self._folder)
         (self._folder / CONFIG_FILE).write_text(json.dumps(self._config.tree(), indent=1) + "\n")
-        (self._folder / HISTORY_FILE).write_text(json.dumps(plain(self._at.history), indent=1, allow_nan=False) + "\n")
+        (self._folder / HISTORY_FILE).write_text(json.dumps(json_tree(self._at.history), indent=1, allow_nan=False) + "\n")
 
     def restore(self) -> None:
         """Go on from the state in the folder, if there is one."""

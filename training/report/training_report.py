@@ -16,7 +16,7 @@ from model.tasks import Task
 from stream_app.evaluation import curves
 from stream_app.reporting import charts
 from stream_app.reporting.html import render_page
-from stream_app.reporting.json_values import plain
+from stream_app.reporting.json_values import json_tree
 from stream_app.reporting.provenance import origin
 from training.evaluation.baselines import ways_of
 from training.evaluation.evaluate import Evaluation
@@ -77,7 +77,7 @@ class TrainingReport:
             "command": self.command,
             "origin": origin(),
         }
-        of_json: dict[str, Any] = plain(found | dict(self.extra))
+        of_json: dict[str, Any] = json_tree(found | dict(self.extra))
         return of_json
 
 
