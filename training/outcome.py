@@ -10,7 +10,7 @@ from model.checkpoint import Checkpoint
 from model.network import MultiTaskNetwork
 from training.config import TrainingConfig
 from training.data.dataset import Dataset
-from training.evaluation.evaluate import Evaluation, choose_threshold, judge
+from training.evaluation.evaluate import Evaluation, choose_threshold, evaluate
 from training.evaluation.protocol import EvaluationProtocol, protocol_named
 from training.fit.ensemble import together
 from training.fit.loop import Trained, train
@@ -88,9 +88,9 @@ def rule_of(config: TrainingConfig) -> EvaluationProtocol:
 def _judged(network: MultiTaskNetwork, dataset: Dataset, config: TrainingConfig) -> tuple[Evaluation, float | None]:
     """Return what the network is worth on the test range, and the threshold of alerts; both from the validation range."""
     protocol = rule_of(config)
-    held = judge(network, dataset, "validation", protocol)
+    held = evaluate(network, dataset, "validation", protocol)
     threshold = None
     if any(task.name == "fraud" for task in network.tasks):
         threshold = choose_threshold(network, dataset, config.evaluation.alert_precision, calibrations=held.calibrations)
     thresholds = {} if threshold is None else {"fraud": threshold}
-    return judge(network, dataset, "test", protocol, held.calibrations, thresholds), threshold
+    return evaluate(network, dataset, "test", protocol, held.calibrations, thresholds), threshold

@@ -16,7 +16,7 @@ from stream_app.errors import ConfigError
 from training.artifact import check_target, keep_checkpoint, missing_tasks
 from training.data.dataset import Dataset
 from training.evaluation.controls import lightgbm_control, single_task_control
-from training.evaluation.evaluate import Metrics, judge
+from training.evaluation.evaluate import Metrics, evaluate
 from training.fit.distillation import with_teacher
 from training.fit.distributed import Group, joined
 from training.fit.loop import train
@@ -95,7 +95,7 @@ def _controls(order: TrainingJob, dataset: Dataset, screen: TrainingConsole, gro
     def alone(one: Dataset) -> Metrics:
         with screen.training(f"alone: {one.tasks[-1].name}") as events:
             network = train(one, with_tasks(one, config.changed({"training.tasks": []}))[1], None, events).network
-        return judge(network, one, "test", protocol).metrics
+        return evaluate(network, one, "test", protocol).metrics
 
     if "lightgbm" in order.controls and group.leads:
         screen.say("training LightGBM on the same rows")

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_app.evaluation.metrics import CALIBRATION_BINS, calibration_bin, claimed, cumulative
+from stream_app.evaluation.metrics import CALIBRATION_BINS, calibration_bin, confidence_and_outcome, cumulative
 
 __all__ = ["confusion", "precision_recall_curve", "reliability", "roc_curve"]
 
@@ -24,7 +24,7 @@ def reliability(probabilities: Array, labels: Array, bins: int = CALIBRATION_BIN
         labels: (N,) 0 or 1, or codes.
         bins: of equal width.
     """
-    says, happened = claimed(probabilities, labels)
+    says, happened = confidence_and_outcome(probabilities, labels)
     place = calibration_bin(says, bins)
     rows = np.bincount(place, minlength=bins)
     filled = rows > 0

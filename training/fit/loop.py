@@ -26,7 +26,7 @@ from stream_app.reporting.json_values import json_tree
 from training.config import TrainingConfig
 from training.data.batches import fingerprint
 from training.data.dataset import Dataset
-from training.evaluation.evaluate import evaluate
+from training.evaluation.evaluate import evaluate_metrics
 from training.evaluation.protocol import protocol_named
 from training.fit.balancing import balance_from
 from training.fit.batch_losses import BatchLosses
@@ -242,7 +242,7 @@ class _Run:
         if self._options.stop_on == "metric":
             evaluation = self._config.evaluation
             protocol = protocol_named(evaluation.protocol, evaluation.neighbour_weight)
-            metrics = evaluate(self._network, self._dataset, "validation", protocol, calibrations={})
+            metrics = evaluate_metrics(self._network, self._dataset, "validation", protocol, calibrations={})
             best = self._stopping.by_metrics(self._tasks, metrics)
         else:
             best = self._stopping.by_losses(self._tasks, validation)

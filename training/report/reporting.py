@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from training.artifact import FinishedTraining, write_artifact
 from training.data.dataset import SPLITS, UNKNOWN, Dataset
-from training.evaluation.baselines import floors
+from training.evaluation.baselines import fit_baselines
 from training.evaluation.evaluate import Metrics, not_beaten
 from training.fit.loop import EpochReport
 from training.jobs import TrainingJob
@@ -45,7 +45,7 @@ def reported(
     """
     first, config = outcomes[0], order.config
     protocol = rule_of(config)
-    floor = floors(dataset, protocol)
+    floor = fit_baselines(dataset, protocol)
     metrics = first.judgement.metrics
     worse = not_beaten(metrics, floor, dataset.tasks)
     short: dict[str, Any] = {
@@ -65,7 +65,7 @@ def reported(
     report = TrainingReport(
         name=str(short["name"]),
         tasks=dataset.tasks,
-        judgement=first.judgement,
+        evaluation=first.judgement,
         floors=floor,
         epochs=[_epoch(each) for each in first.trained[0].history],
         controls=controls,
