@@ -120,9 +120,7 @@ def fit_neighbours(sequences: Array, targets: Array, items: int, options: Neighb
         options: how to count.
     """
     options = options or NeighbourOptions()
-    first = sequences[:, -1][
-        np.count_nonzero(sequences[:, -2:], axis=1) == 1
-    ]  # first of its history: the target of no row
+    first = sequences[:, -1][np.count_nonzero(sequences[:, -2:], axis=1) == 1]  # first of its history: the target of no row
     touches = np.bincount(np.concatenate([targets, first - 1]), minlength=items).astype(np.float64)
     keys: Array = np.zeros(0, np.int64)
     counts: Array = np.zeros(0)

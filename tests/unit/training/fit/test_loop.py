@@ -124,7 +124,7 @@ def test_a_metric_that_is_never_a_number_ends_the_training_and_json_has_null(
 ) -> None:
     judged = evaluate_metrics(train(table(), config(epochs=1)).network, table(), "validation")
     lost = judged | {"third": judged["third"] | {"macro_f1": math.nan, "accuracy": math.nan}}
-    monkeypatch.setattr("training.fit.loop.evaluate", lambda *_, **__: lost)
+    monkeypatch.setattr("training.fit.loop.evaluate_metrics", lambda *_, **__: lost)
     with pytest.raises(ContractError, match=r"^third: \w+ on the validation range is no number in any of 2 epochs.*stop_on"):
         train(table(), config(stop_on="metric"), tmp_path)
 
