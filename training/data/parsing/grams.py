@@ -153,8 +153,12 @@ def _analyzers(plan: GramPlan) -> list[tuple[Callable[[str], list[str]], Callabl
         words, sizes = [f" {word} " for word in words_of(text)], range(max(1, shortest), longest + 1)
         return [word[at : at + size] for word in words for size in sizes for at in range(len(word) - size + 1)]
 
-    kinds = [(of_words, lambda term: [crc32(word.encode()) for word in term.split(" ")])] if plan.words else []
-    return [*kinds, (of_characters, lambda term: [ord(letter) + _ODD[0] for letter in term])] if longest else kinds
+    kinds: list[tuple[Callable[[str], list[str]], Callable[[str], list[int]]]] = []
+    if plan.words:
+        kinds.append((of_words, lambda term: [crc32(word.encode()) for word in term.split(" ")]))
+    if longest:
+        kinds.append((of_characters, lambda term: [ord(letter) + _ODD[0] for letter in term]))
+    return kinds
 
 
 def _hash(codes: Sequence[int]) -> int:

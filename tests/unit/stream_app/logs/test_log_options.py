@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stream_app.errors import ConfigError
-from stream_app.logs.log_options import LogOptions, _refuse_missing, _parsed_ranges
+from stream_app.logs.log_options import LogOptions, _parsed_ranges, _refuse_missing
 
 
 def test_offsets_that_the_broker_does_not_hold_are_refused() -> None:
