@@ -33,8 +33,6 @@ from verification.harness.origin import origin
 from verification.harness.processes import Fleet, FleetError, die_on_sigterm, log_tail, run_python
 from verification.harness.results import print_figures, save_option
 
-__all__ = ["main"]
-
 _PARTITIONS = 4  # a machine of two cores; each partition costs the broker an append for every batch and answer topic
 _LOADS = (10, 40, 70)  # percent of the drain rate
 _BACKLOG_SPAN_MS = 3_600_000  # event times of a backlog cover the hour before now

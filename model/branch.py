@@ -19,8 +19,6 @@ from model.presets import NetworkShape
 from model.sharing import Extraction, SceneGate, sharing_for
 from model.tasks import Task
 
-__all__ = ["Branch"]
-
 Encoder = EventEncoder | TableEncoder | TextEncoder | HistoryEncoder
 
 

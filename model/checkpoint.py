@@ -16,8 +16,6 @@ from model.network import MultiTaskNetwork
 from model.presets import NetworkShape
 from model.tasks import tasks_from_json
 
-__all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
-
 
 @dataclass(frozen=True)
 class Checkpoint:

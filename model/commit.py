@@ -5,8 +5,6 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-__all__ = ["commit"]
-
 _CHECKOUT = Path(__file__).resolve().parents[1]
 
 

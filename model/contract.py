@@ -11,28 +11,6 @@ from typing import Final
 
 import msgspec
 
-__all__ = [
-    "CATEGORY_BUCKETS",
-    "CONTEXT_COLUMNS",
-    "INPUTS",
-    "ITEMS_FILE",
-    "ITEM_BUCKETS",
-    "MANIFEST_FILE",
-    "MANIFEST_FORMAT",
-    "MODEL_FILE",
-    "OUTPUTS",
-    "PRICE_BUCKETS",
-    "QUERIES",
-    "QUERY_BUCKETS",
-    "QUERY_CODES",
-    "SAMPLES_FILE",
-    "SEQUENCE_CODES",
-    "SEQUENCE_LENGTH",
-    "USER_VECTOR_DIM",
-    "Manifest",
-    "TensorSpec",
-]
-
 MANIFEST_FILE: Final = "manifest.json"
 MANIFEST_FORMAT: Final = 1  # raised when a worker that knows the previous format would misread the file
 MODEL_FILE: Final = "model.onnx"

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-__all__ = ["file_sha256"]
-
 
 def file_sha256(path: Path) -> str:
     """Return the hex SHA-256 of a file's bytes."""

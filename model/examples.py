@@ -8,8 +8,6 @@ from torch import Tensor
 from model.contract import QUERIES, QUERY_CODES, SEQUENCE_LENGTH
 from model.inputs import EventInputs, Inputs, SequenceInputs, TableInputs
 
-__all__ = ["example_inputs"]
-
 
 def example_inputs(inputs: Inputs, rows: int, seed: int = 0) -> dict[str, Tensor]:
     """Return B = `rows` random rows by tensor's name, in the order of `inputs.tensors()`. The same seed gives the same."""

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from model.encoders.context import ItemEncoder
 from model.encoders.encoded import Encoded
 
-__all__ = ["EventItems", "PointHead", "ScoreHead", "SequenceItems", "Tower", "UserVectorHead"]
-
 
 class Tower(nn.Module):
     """Two layers: one task's logits from its shared vector."""

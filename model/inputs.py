@@ -11,8 +11,6 @@ from typing import Any, ClassVar, Final
 
 from model.contract import INPUTS, TensorSpec
 
-__all__ = ["EventInputs", "Inputs", "SequenceInputs", "TableInputs", "TextInputs", "inputs_from_json", "json_from_inputs"]
-
 
 @dataclass(frozen=True)
 class EventInputs:

@@ -31,8 +31,6 @@ from model.presets import NetworkShape
 from model.probabilities import probabilities
 from model.tasks import Task, check_tasks
 
-__all__ = ["MultiTaskNetwork", "ServingNetwork", "served_tasks"]
-
 
 class MultiTaskNetwork(nn.Module):
     """Logits of all tasks in one pass.

@@ -12,8 +12,6 @@ import msgspec
 
 from model.contract import TensorSpec
 
-__all__ = ["PLANS_FOLDER", "PLAN_FORMAT", "PLAN_SUFFIX", "PRECISIONS", "PlanManifest", "PlanProfile", "Precision", "unfit_reason"]
-
 PLANS_FOLDER: Final = "plans"
 PLAN_SUFFIX: Final = ".plan"  # its manifest has the same name with `.json` behind it: `fp16.plan`, `fp16.plan.json`
 PLAN_FORMAT: Final = 1  # raised when a worker that knows the previous format would misread the file

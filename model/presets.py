@@ -11,8 +11,6 @@ from typing import Any, Final, Literal, get_args
 
 from model.contract import CATEGORY_BUCKETS, ITEM_BUCKETS, QUERY_BUCKETS
 
-__all__ = ["PRESETS", "SHARINGS", "NetworkShape", "Sharing"]
-
 Sharing = Literal["shared_bottom", "mmoe", "ple", "star", "single"]
 SHARINGS: Final[tuple[Sharing, ...]] = get_args(Sharing)
 

@@ -14,8 +14,6 @@ from torch import Tensor
 
 from model.tasks import Task
 
-__all__ = ["probabilities", "unweighted"]
-
 
 def probabilities(
     logits: Mapping[str, Tensor], tasks: Sequence[Task], temperatures: Mapping[str, float] | None = None

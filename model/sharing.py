@@ -26,8 +26,6 @@ from torch.nn import Parameter
 from model.encoders.encoded import Sizes
 from model.presets import NetworkShape
 
-__all__ = ["Experts", "Extraction", "MixtureOfExperts", "SceneGate", "SharedBottom", "StarBottom", "sharing_for"]
-
 _GATE_WIDTH = 64  # of the scene gate's middle layer
 
 

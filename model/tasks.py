@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-__all__ = ["DEFAULT_METRICS", "SHOP_TASKS", "Task", "check_tasks", "tasks_from_json"]
-
 Kind = Literal["binary", "classes", "retrieval"]
 
 DEFAULT_METRICS: Final[Mapping[str, str]] = {"binary": "auc", "classes": "accuracy", "retrieval": "recall_at_20"}

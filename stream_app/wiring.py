@@ -53,18 +53,6 @@ from stream_app.store.port import Store
 from stream_app.store.redis_cluster import RedisClusterStore
 from stream_app.store.redis_store import RedisOptions, RedisStore
 
-__all__ = [
-    "WORK_ROOT",
-    "Worker",
-    "agent_options",
-    "build_engine",
-    "build_loader",
-    "build_pipeline",
-    "build_ranker",
-    "build_store",
-    "build_worker",
-]
-
 WORK_ROOT: Final = Path(".millrace")  # below the current folder; Faust wants one of its own
 
 

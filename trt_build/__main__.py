@@ -11,8 +11,6 @@ from trt_build.cli_gpu_run import gpu_run, library
 from trt_build.cli_onnx import calibrate, onnx, verify
 from trt_build.errors import BuildError
 
-__all__ = ["main"]
-
 
 class _Group(click.Group):
     """Turns our errors into one message and the exit status of their class."""

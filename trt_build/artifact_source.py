@@ -35,8 +35,6 @@ from trt_build.manifest import (
     sha256_of,
 )
 
-__all__ = ["ArtifactSource", "OnnxVariant", "open_source", "parse_onnx"]
-
 _HASH_DIGITS: Final = 12
 _REBUILD: Final = "Fix: restore it from a good copy, or build it again"
 

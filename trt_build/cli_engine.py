@@ -11,8 +11,6 @@ import click
 from model.plan import PRECISIONS, Precision
 from trt_build.cli_onnx import FILE, SOURCE, command_line, rows_of
 
-__all__ = ["bench", "engine", "inspect", "refit"]
-
 _TARGET: Final = click.Path(dir_okay=False, path_type=Path)
 _CACHE: Final = Path(".millrace", "timing-cache")
 _GIB: Final = 1 << 30

@@ -13,8 +13,6 @@ import click
 from model.plan import PRECISIONS
 from trt_build.cli_onnx import FILE, SOURCE, command_line, precisions_from_text, rows_of
 
-__all__ = ["gpu_run", "library"]
-
 _FOLDER: Final = click.Path(file_okay=False, path_type=Path)
 
 

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from trt_build.parity.parity_report import ParityVerdict
     from trt_build.parity.recorded import Arrays
 
-__all__ = ["FILE", "SOURCE", "calibrate", "command_line", "onnx", "precisions_from_text", "rows_of", "verify"]
-
 FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 SOURCE: Final = click.Path(exists=True, path_type=Path)
 _TARGET: Final = click.Path(dir_okay=False, path_type=Path)

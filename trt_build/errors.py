@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-__all__ = ["BuildError", "NoDeviceError", "NoTensorRTError", "RefusedError"]
-
 
 class BuildError(Exception):
     """A step failed; its target is unchanged."""

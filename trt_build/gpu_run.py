@@ -34,8 +34,6 @@ from trt_build.parity.bench import bench_plans
 from trt_build.parity.parity_report import ParityVerdict, verify_onnx, verify_plan
 from trt_build.parity.recorded import Arrays
 
-__all__ = ["GpuRun", "markdown", "run_on_gpu"]
-
 BATCHES: Final = (1, 16, 64, 256, 1_024, 4_096)
 
 

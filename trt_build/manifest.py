@@ -25,20 +25,6 @@ from trt_build.errors import RefusedError
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
 
-__all__ = [
-    "OnnxManifest",
-    "check_format",
-    "library_versions",
-    "manifest_beside",
-    "read_manifest",
-    "read_manifest_file",
-    "sha256_of",
-    "version_of",
-    "weights_sha256",
-    "write_beside",
-    "write_manifest",
-]
-
 ONNX_FORMAT: Final = 1
 _LIBRARIES: Final = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 _VERSION_DIGITS: Final = 12

@@ -10,8 +10,6 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-__all__ = ["CONTEXT_ROWS", "ContextEncoder", "ItemEncoder"]
-
 # Rows of the context tables, in the order of contract.CONTEXT_COLUMNS: kind, scene, platform, hour. More than the
 # vocabularies have today, because vocabularies grow and a new code must fit into the table.
 CONTEXT_ROWS: Final = (16, 32, 16, 24)

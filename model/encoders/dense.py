@@ -12,8 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-__all__ = ["LARGEST", "DenseEncoder", "NumberEncoder", "PiecewiseLinear"]
-
 SCALED_LIMIT: Final = 6.0  # scaled features are cut here: beyond 6 interquartile ranges an outlier carries no more information
 LARGEST: Final = 1e15  # stands for infinity: log1p of it is 34.5, far beyond any real count or amount
 _LEAST_SPREAD: Final = 0.1  # in log units: a feature that is nearly always the same must not be blown up

@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-__all__ = ["Encoded", "Sizes"]
-
 
 class Encoded(NamedTuple):
     """An encoder's result for B rows; None for parts that its inputs do not have."""

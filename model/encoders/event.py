@@ -25,8 +25,6 @@ from model.encoders.past import QueryEncoder, SequenceEncoder
 from model.inputs import EventInputs
 from model.presets import NetworkShape
 
-__all__ = ["EventEncoder"]
-
 _SCENE: Final = CONTEXT_COLUMNS.index("scene")
 _PLATFORM: Final = CONTEXT_COLUMNS.index("platform")
 

@@ -15,8 +15,6 @@ from model.contract import PRICE_BUCKETS, QUERY_CODES, SEQUENCE_LENGTH
 from model.encoders.context import CONTEXT_ROWS
 from model.encoders.dense import LARGEST
 
-__all__ = ["PADDING_SCORE", "QueryEncoder", "SequenceEncoder"]
-
 KIND_ROWS: Final = CONTEXT_ROWS[0] + 1  # the sequence holds kind + 1, so that 0 is padding
 
 # Knees of the time-gap encoding, in log(1 + seconds): 0 s, 10 s, 1 min, 5 min, 1 h, 6 h, 1 day, 7 days.

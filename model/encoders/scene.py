@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["SceneEncoder", "nearest_code"]
-
 
 def nearest_code(codes: Tensor, rows: int) -> Tensor:
     """(...) int32 -> (...) int64 within 0..rows-1.

@@ -30,8 +30,6 @@ from model.encoders.scene import nearest_code
 from model.inputs import SequenceInputs
 from model.presets import NetworkShape
 
-__all__ = ["HistoryEncoder", "HistoryLayer"]
-
 _START: Final = 0.1  # length of a position's embedding when training starts, against 1 of an item's
 
 

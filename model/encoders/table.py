@@ -18,8 +18,6 @@ from model.encoders.scene import SceneEncoder
 from model.inputs import TableInputs
 from model.presets import NetworkShape
 
-__all__ = ["CategoryEncoder", "TableEncoder"]
-
 
 class CategoryEncoder(nn.Module):
     """An embedding for each code of each column, in one table, so that one look-up serves all columns.

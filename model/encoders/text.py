@@ -23,8 +23,6 @@ from model.encoders.scene import SceneEncoder, nearest_code
 from model.inputs import TextInputs
 from model.presets import NetworkShape
 
-__all__ = ["GramEncoder", "TextEncoder"]
-
 
 class GramEncoder(nn.Module):
     """The sum of n-gram embeddings, each times its value: a linear layer over it is a linear model of a bag of n-grams.

@@ -13,8 +13,6 @@ from typing import Any, Final, cast
 
 from model.tensorrt.protocols import TensorRt, TensorRtLogger
 
-__all__ = ["TensorRtMessages", "collect_messages", "import_tensorrt"]
-
 # `tensorrt` is NVIDIA's whole package; `tensorrt_bindings` is its Python part, alone where the library came another way.
 _MODULES: Final = ("tensorrt", "tensorrt_bindings")
 

@@ -13,8 +13,6 @@ from stream_app.evaluation.bootstrap import BootstrapSamples, Figures, interval_
 from stream_app.evaluation.metrics import log_losses
 from stream_app.evaluation.recommendation_metrics import RecommendationFigures
 
-__all__ = ["class_figures", "recommendation_figures"]
-
 _RANKS: Final = (1, 10, 20)  # the lists of a worker hold 20
 
 

@@ -16,8 +16,6 @@ from stream_app.decision.decide import reasons_of
 from stream_app.events import KINDS
 from stream_app.ranked import ModelNorms
 
-__all__ = ["ChangedDecision", "ComparedDecision", "DecidedEvents", "DecidingContender", "changes", "earlier"]
-
 _BATCH: Final = 4_096  # events whose features are read from the spool at once
 
 

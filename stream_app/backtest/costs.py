@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from stream_app.backtest.config import Costs
 from stream_app.evaluation.metrics import Ranking
 
-__all__ = ["cost_of", "sweep"]
-
 _POINTS: Final = 200  # of a curve: a screen cannot show more
 
 

@@ -15,8 +15,6 @@ from stream_app.backtest.thresholds import NO_ALERTS, adapted, budget_threshold,
 from stream_app.errors import ConfigError
 from stream_app.evaluation.label_history import LabelHistory
 
-__all__ = ["blocked", "decide"]
-
 
 def decide(
     config: BacktestConfig, contenders: Mapping[str, Contender | None], scored: ScoredLog, labels: LabelHistory

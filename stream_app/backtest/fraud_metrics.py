@@ -19,8 +19,6 @@ from stream_app.evaluation.bootstrap import BootstrapSamples, Figures, interval_
 from stream_app.evaluation.card_precision import CardDays
 from stream_app.evaluation.metrics import Ranking, brier, calibration_error
 
-__all__ = ["FraudCase", "fraud_figures"]
-
 _HOUR_MS: Final = 3_600_000
 
 

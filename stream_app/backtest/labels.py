@@ -14,8 +14,6 @@ from stream_app.events import INTENTS, Label
 from stream_app.logs.log_records import LogRecord
 from stream_app.logs.log_source import ReplayLog
 
-__all__ = ["LabelIndex", "wrong_value"]
-
 TASKS: Final = ("fraud", "intent", "click", "conversion")
 
 TaskLabels = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]  # events, times known, values

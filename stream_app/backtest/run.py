@@ -30,8 +30,6 @@ from stream_app.features.engine import FeatureEngine
 from stream_app.logs.log_source import ReplayLog
 from stream_app.privacy import Pseudonymizer
 
-__all__ = ["Backtest", "BacktestOutcome"]
-
 _CLASSES = {"intent": INTENTS, "next_action": NEXT_ACTIONS}
 
 

@@ -32,8 +32,6 @@ from stream_app.events import Event, Order
 from stream_app.logs.log_records import LABELS, LogRecord
 from stream_app.logs.log_source import ReplayLog
 
-__all__ = ["ScoredLog", "ScoringPass"]
-
 _BATCH: Final = 4_096  # events folded and scored at once
 
 Array = NDArray[Any]

@@ -14,8 +14,6 @@ from stream_app.errors import ConfigError
 from stream_app.events import Event
 from stream_app.features.engine import FeatureEngine
 
-__all__ = ["SegmentAssigner"]
-
 _MAX_NAMES: Final = 200  # values of a field: a field with more holds ids
 _OTHER: Final = "(others)"
 

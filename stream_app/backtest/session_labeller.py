@@ -13,8 +13,6 @@ from stream_app.evaluation.recommendation_metrics import ItemLog
 from stream_app.evaluation.session_labels import SessionLabel, session_labels, step_of
 from stream_app.events import Click, Event, Order
 
-__all__ = ["SessionLabeller"]
-
 
 class SessionLabeller:
     """Open sessions.

@@ -16,8 +16,6 @@ from stream_app.backtest.config import DAY_MS
 from stream_app.evaluation.label_history import NEVER_MS, LabelHistory
 from stream_app.evaluation.metrics import threshold_for
 
-__all__ = ["NO_ALERTS", "adapted", "budget_threshold", "known_threshold"]
-
 NO_ALERTS: Final = float("inf")
 
 Floats = NDArray[np.floating[Any]]

@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BootstrapSamples", "Figures", "Interval", "interval_of"]
-
 Weights = NDArray[np.float64]
 
 

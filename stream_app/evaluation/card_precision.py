@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["card_precision_at", "known_compromised"]
-
 Scores = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
 

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from stream_app.evaluation.metrics import CALIBRATION_BINS, calibration_bin, confidence_and_outcome, cumulative
 
-__all__ = ["confusion", "precision_recall_curve", "reliability", "roc_curve"]
-
 _POINTS: Final = 200  # of a curve: a screen cannot show more
 
 Array = NDArray[Any]

@@ -14,8 +14,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NEVER_MS", "UNKNOWN", "LabelHistory"]
-
 NEVER_MS: Final = 1 << 62
 UNKNOWN: Final = -1
 

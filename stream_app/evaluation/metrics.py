@@ -10,29 +10,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "CALIBRATION_BINS",
-    "LEAST_PROBABILITY",
-    "Ranking",
-    "accuracy",
-    "average_precision",
-    "brier",
-    "calibration_bin",
-    "calibration_error",
-    "confidence_and_outcome",
-    "cumulative",
-    "log_loss",
-    "log_losses",
-    "macro_auc",
-    "macro_f1",
-    "mrr_at",
-    "ndcg_at",
-    "precision_recall",
-    "recall_at",
-    "roc_auc",
-    "threshold_for",
-]
-
 LEAST_PROBABILITY: Final = 1e-7  # lower bound of probabilities in a log loss
 CALIBRATION_BINS: Final = 15  # of equal width, as Guo et al., "On Calibration of Modern Neural Networks", ICML 2017
 

@@ -15,8 +15,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ItemLog", "RecommendationMetrics"]
-
 NOWHERE: Final = np.iinfo(np.int32).max  # rank of an item outside of the list
 _NEVER_MS: Final = 1 << 62
 

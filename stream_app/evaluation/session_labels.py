@@ -21,8 +21,6 @@ from typing import Final, NamedTuple
 
 from stream_app.events import INTENTS, KINDS, NEXT_ACTIONS, SCENES, Click, Event, Order
 
-__all__ = ["BUY_WITHIN_MS", "UNKNOWN", "SessionLabel", "Step", "next_kind", "session_labels", "step_of"]
-
 BUY_WITHIN_MS: Final = 30 * 60_000  # half an hour: the usual length after which web analytics calls a session over
 
 UNKNOWN: Final = -1  # no label

@@ -31,8 +31,6 @@ from stream_app.features.state.state_schema import FORMAT, StateSchema
 from stream_app.features.state.tiles import merge_replicas
 from stream_app.privacy import Pseudonymizer
 
-__all__ = ["FeatureEngine"]
-
 _NO_EXPIRY: Final = -1  # the store expires entities itself
 _NO_CHECK: Final = -1  # the first kind has checked lateness and repetition
 

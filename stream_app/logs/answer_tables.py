@@ -27,8 +27,6 @@ from stream_app.events import (
 )
 from stream_app.logs.parquet_parts import arrow, parts_in
 
-__all__ = ["TABLE_TYPES", "answer_table", "answers_of", "arrow_type", "table_schema"]
-
 # topic -> the type of its messages
 TABLE_TYPES: Final[dict[str, type[msgspec.Struct]]] = {
     "fraud-alerts": FraudAlert,

@@ -27,11 +27,6 @@ from stream_app.logs.answer_tables import arrow_type
 from stream_app.logs.log_records import LogRecord
 from stream_app.logs.parquet_parts import arrow
 
-__all__ = [
-    "DICTIONARIES", "EVENT_FIELDS", "SOURCES_KEY", "VERSION", "VERSION_KEY", "EventTable", "event_table_schema",
-    "is_event_table", "is_parquet",
-]  # fmt: skip
-
 VERSION_KEY: Final = b"millrace.log"
 VERSION: Final = b"1"
 SOURCES_KEY: Final = b"millrace.sources"  # JSON: name and unit ("line" or "row") of each file that was sorted into it

@@ -26,8 +26,6 @@ from stream_app.logs.log_source import ReplayLog, expand
 from stream_app.logs.parquet_parts import arrow
 from stream_app.logs.sorting import held_bytes
 
-__all__ = ["Counts", "EventTableWriter", "sort_log"]
-
 _ROW_GROUP: Final = 65_536
 _GROUP_BYTES: Final = 128 << 20  # of keys, values and headers; a group of huge records has fewer rows
 _ALL_BYTES: Final = 1 << 30  # Parquet drops a dictionary beyond its limit in the middle of a row group

@@ -14,8 +14,6 @@ from typing import Any, Final
 
 from stream_app.errors import ConfigError
 
-__all__ = ["PART_ROWS", "ParquetParts", "arrow", "parts_in"]
-
 PART_ROWS: Final = 1 << 15
 _PENDING: Final = "pending.arrow"
 _PART: Final = re.compile(r"part-(\d{5,})\.parquet")  # Spark names its own parts part-00000-<uuid>.snappy.parquet

@@ -12,8 +12,6 @@ from stream_app.events import SOURCE_TOPICS
 from stream_app.features.columns.table_columns import CODED, Coded, EventTableColumns, Texts
 from stream_app.logs.parquet_parts import arrow
 
-__all__ = ["COLUMNS", "DICTIONARIES", "events_of", "identifiers", "known"]
-
 # Columns to read, and those of them that are read as dictionaries.
 DICTIONARIES: Final = ("topic", *(name for name in CODED if not name.startswith("line_")))
 COLUMNS: Final = (

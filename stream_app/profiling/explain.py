@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from stream_app.features.engine import FeatureEngine
     from stream_app.store.port import Store
 
-__all__ = ["NEWEST", "ExplainedFeatures", "explain", "explained_json", "explained_text", "time_from_text"]
-
 NEWEST: Final = -1  # "when its newest event is just past", for logs that were not live
 _TAIL: Final = 8  # tiles and entries of a sequence in the text; --json has all
 

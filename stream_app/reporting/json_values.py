@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["json_tree"]
-
 
 def json_tree(value: Any) -> Any:  # noqa: ANN401  # any tree of values
     """Return a tree for JSON: keys become text, tuples lists, NaN and infinite numbers None."""

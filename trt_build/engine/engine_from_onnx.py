@@ -24,8 +24,6 @@ from trt_build.engine.progress import progress_monitor
 from trt_build.engine.runtime import GpuDevice
 from trt_build.errors import BuildError
 
-__all__ = ["BuiltPlan", "EngineOptions", "engine_from_onnx", "parser_errors", "timing_cache_path"]
-
 _GIB: Final = 1 << 30
 _FIXES: Final = (  # TensorRT's message -> the fix
     (r"out of memory|OutOfMemory|insufficient (workspace|memory)", "give it more (--workspace-gib), or take smaller profiles"),

@@ -16,8 +16,6 @@ from trt_build.engine.plan_runner import engine_of
 from trt_build.errors import BuildError, RefusedError
 from trt_build.manifest import OnnxManifest
 
-__all__ = ["check_refit", "plan_from_refit"]
-
 _NAMES_IN_ERROR = 5
 
 

@@ -17,8 +17,6 @@ from model.tensorrt.library import collect_messages
 from model.tensorrt.protocols import ExecutionContext, PlanEngine, TensorRt
 from trt_build.errors import BuildError, RefusedError
 
-__all__ = ["PlanRunner", "engine_of"]
-
 
 def engine_of(trt: TensorRt, plan: bytes, *, version_compatible: bool) -> PlanEngine:
     """Deserialize a plan.

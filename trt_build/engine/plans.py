@@ -23,8 +23,6 @@ from trt_build.engine.runtime import GpuDevice
 from trt_build.errors import RefusedError
 from trt_build.manifest import check_format, library_versions, manifest_beside, read_manifest_file, sha256_of, write_beside
 
-__all__ = ["build_plan", "check_fits", "default_path", "plans_of", "read_plan", "report_beside", "write_plan"]
-
 _REPORT: Final = ".report.json"
 _HASH_DIGITS: Final = 12
 

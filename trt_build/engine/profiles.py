@@ -15,8 +15,6 @@ from model.contract import TensorSpec
 from model.plan import PlanProfile
 from trt_build.errors import BuildError
 
-__all__ = ["DEFAULT_PROFILES", "check_profiles", "profiles_from_text", "shapes"]
-
 # Batches of a worker: single events and small batches at low rates, 256 under load, 4,096 when it catches up or backtests.
 DEFAULT_PROFILES: Final = (PlanProfile(1, 16, 64), PlanProfile(65, 256, 512), PlanProfile(513, 4_096, 8_192))
 

@@ -13,8 +13,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from model.tensorrt.protocols import ProgressMonitor, TensorRt
 
-__all__ = ["display", "progress_monitor"]
-
 
 @contextmanager
 def display() -> Iterator[Progress]:

@@ -8,8 +8,6 @@ from typing import Any, Final
 
 from model.tensorrt.protocols import PlanEngine, TensorRt
 
-__all__ = ["report_from_engine", "summary"]
-
 # Release 10 names the tensors "Bindings", release 11 "I/O Tensors".
 _IO_KEYS: Final = ("I/O Tensors", "Bindings")
 

@@ -11,8 +11,6 @@ from model.tensorrt.library import import_tensorrt
 from model.tensorrt.protocols import TensorRt
 from trt_build.errors import NoDeviceError, NoTensorRTError
 
-__all__ = ["GpuDevice", "require_gpu", "require_tensorrt"]
-
 _OLDEST: Final = (10, 9)  # the first release with strongly typed networks, refit by ONNX and progress monitors
 _NEWEST: Final = 11
 

@@ -13,8 +13,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from trt_build.errors import BuildError
 
-__all__ = ["Graph", "Rewriter", "attribute", "contents", "structure_sha256"]
-
 _FLOATS: Final = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
 
 

@@ -21,8 +21,6 @@ from onnx import TensorProto
 from trt_build.errors import BuildError
 from trt_build.export.graph import Graph, Rewriter
 
-__all__ = ["half_from_onnx"]
-
 _PRODUCTS: Final = frozenset({"Gemm", "MatMul"})
 _LEAST_INNER: Final = 8  # terms that a tensor core adds in one step; fewer gain nothing and lose precision
 _FLOW: Final = frozenset(

@@ -14,8 +14,6 @@ from trt_build.export.onnx_from_checkpoint import OPSET, onnx_from_checkpoint
 from trt_build.export.ranges_from_rows import Ranges
 from trt_build.manifest import OnnxManifest, library_versions, manifest_beside, sha256_of, weights_sha256, write_beside
 
-__all__ = ["source_of_checkpoint", "write_onnx"]
-
 
 def source_of_checkpoint(checkpoint: Checkpoint, command: str) -> ArtifactSource:
     """Export a checkpoint in fp32 and return it as a source.

@@ -20,8 +20,6 @@ from model.checkpoint import Checkpoint
 from model.examples import example_inputs
 from model.network import ServingNetwork
 
-__all__ = ["onnx_from_checkpoint"]
-
 OPSET: Final = 20  # what onnxruntime >= 1.17 and TensorRT >= 10 both read
 _LARGEST_BATCH: Final = 65_536
 _TRACED_ROWS: Final = 3  # the exporter takes 0 and 1 for constants

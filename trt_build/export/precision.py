@@ -19,8 +19,6 @@ from trt_build.export.int8_from_onnx import int8_from_onnx
 from trt_build.export.ranges_from_rows import Ranges
 from trt_build.manifest import sha256_of
 
-__all__ = ["onnx_in_precision"]
-
 
 def onnx_in_precision(model: onnx.ModelProto, precision: Precision, ranges: Ranges | None = None) -> onnx.ModelProto:
     """Return the fp32 `model` in `precision`.

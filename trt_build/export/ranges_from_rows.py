@@ -23,8 +23,6 @@ from trt_build.errors import BuildError, RefusedError
 from trt_build.export.int8_from_onnx import quantized_inputs
 from trt_build.export.sessions import session_of
 
-__all__ = ["Method", "Ranges", "ranges_from_rows", "read_ranges"]
-
 Method = Literal["percentile", "max"]
 
 _FORMAT: Final = 1

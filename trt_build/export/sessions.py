@@ -17,8 +17,6 @@ from onnx import TensorProto, helper, numpy_helper
 from trt_build.errors import RefusedError
 from trt_build.export.graph import Graph, Rewriter
 
-__all__ = ["rounded_fp32", "session_of"]
-
 _LOW: Final = frozenset({TensorProto.BFLOAT16, TensorProto.FLOAT16})
 
 

@@ -26,8 +26,6 @@ from trt_build.engine.runtime import GpuDevice
 from trt_build.errors import BuildError
 from trt_build.parity.recorded import Arrays
 
-__all__ = ["bench_plans", "timed"]
-
 _WARM_UP: Final = 20
 _REPEATS: Final = 300
 

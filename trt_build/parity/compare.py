@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from model.plan import Precision
 from trt_build.parity.tolerances import OVERLAPS, Tolerance, tolerance
 
-__all__ = ["LargestDifference", "OutputDifference", "compare", "merged", "overlap_at"]
-
 _WORST: Final = 3
 RANKED: Final = 20  # items of an answer
 

@@ -29,8 +29,6 @@ from trt_build.parity.compare import OutputDifference
 from trt_build.parity.recorded import Arrays
 from trt_build.parity.verify import Model, differences, onnx_answers, torch_answers
 
-__all__ = ["LEAST_ROWS", "ParityVerdict", "verify_onnx", "verify_plan"]
-
 LEAST_ROWS: Final = 5  # `hard_rows` spoils five rows
 _ITEMS: Final = 2_000  # for a model without an artefact's items
 

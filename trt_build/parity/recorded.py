@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 from model.contract import TensorSpec
 from trt_build.errors import RefusedError
 
-__all__ = ["Arrays", "read_rows"]
-
 Arrays = Mapping[str, NDArray[Any]]
 
 _DENSE: Final = "dense"  # its features are columns of their own in a Parquet file

@@ -13,8 +13,6 @@ from typing import Final
 
 from model.plan import Precision
 
-__all__ = ["TOLERANCES", "Tolerance", "tolerance"]
-
 
 @dataclass(frozen=True)
 class Tolerance:

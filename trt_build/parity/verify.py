@@ -28,8 +28,6 @@ from trt_build.parity.compare import OutputDifference, compare, merged
 from trt_build.parity.recorded import Arrays
 from trt_build.parity.tolerances import TOLERANCES
 
-__all__ = ["differences", "hard_rows", "onnx_answers", "parity", "torch_answers", "verify_artifact"]
-
 Model = Callable[[Arrays], Mapping[str, NDArray[Any]]]
 
 _OF_CONTRACT: Final = {task.name: TOLERANCES["fp32"][task.kind].largest for task in SHOP_TASKS}

@@ -23,8 +23,6 @@ from stream_app.inference.engines.selection import open_scorer
 from stream_app.inference.retrieval.item_index import load_candidates
 from stream_app.ranked import ModelNorms
 
-__all__ = ["LIST_LENGTH", "Contender", "ModelContender", "Predictions", "RulesContender", "ScoringRequest", "matching_columns"]
-
 LIST_LENGTH: Final = 20  # items of a recommendation, as in a worker
 
 Array = NDArray[Any]

@@ -24,8 +24,6 @@ from stream_app.features.fold_types import FoldResult, LatenessFlags
 from stream_app.privacy import Pseudonymizer
 from stream_app.replay.memory_state import MemoryState
 
-__all__ = ["WORKERS", "FeatureSets", "FoldedFeatures", "engines_of", "load_catalogue"]
-
 WORKERS: Final = ""  # the name of the worker's own catalogue
 
 _HOW: Final = 'write catalogue = "module:NAME", NAME being a stream_app.features.declarations.Catalogue in that module'

@@ -16,8 +16,6 @@ from stream_app.errors import ConfigError, InputFileError
 from stream_app.features.engine import FeatureEngine
 from stream_app.ranked import ModelNorms
 
-__all__ = ["TreesContender"]
-
 
 class TreesContender:
     """Trees of a binary objective, so their scores are probabilities.

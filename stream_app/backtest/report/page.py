@@ -10,8 +10,6 @@ from stream_app.backtest.report.number_formats import direction, duration, numbe
 from stream_app.reporting import charts
 from stream_app.reporting.html import render_page
 
-__all__ = ["FILTERS", "html_from_json"]
-
 FILTERS: Final[Mapping[str, Callable[..., str]]] = {
     "direction": direction,
     "duration": duration,

@@ -22,8 +22,6 @@ from stream_app.errors import ConfigError, InputFileError
 from stream_app.reporting.html import require_packages
 from stream_app.reporting.json_values import json_tree
 
-__all__ = ["claim_folder", "need_packages", "read_decisions", "short_form", "write_report"]
-
 _LISTED_CHANGES: Final = 25
 
 Tree = Mapping[str, Any]

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from stream_app.profiling.log_checks import LogChecks
     from stream_app.profiling.validation_report import ValidationReport
 
-__all__ = ["command"]
-
 Into = tuple["LogChecks", "ValidationReport"]
 
 _GET_AGAIN: Final = "get the whole file again"

@@ -21,18 +21,6 @@ from model.contract import QUERY_BUCKETS, QUERY_CODES
 from stream_app.events import SOURCE_TOPICS
 from stream_app.features.jit import allocating
 
-__all__ = [
-    "REDUCED",
-    "Query",
-    "address_of",
-    "event_hashes",
-    "network_of",
-    "normalised_query",
-    "query_of",
-    "text_hashes",
-    "words",
-]
-
 _LONGEST: Final = 512  # characters of a normalised query: NFKC turns one character into up to 18
 _IPV4_BITS, _IPV6_BITS = 24, 48  # a provider usually gives one customer this much
 _OCTETS: Final = frozenset(map(str, range(256)))

@@ -14,8 +14,6 @@ from stream_app.features.aggregations.windows.std import clipped, square
 from stream_app.features.jit import Int, compiled, inlined
 from stream_app.features.state.plan import HEADER, KindPlan
 
-__all__ = ["add_event", "add_past", "lowest", "merge_past", "merge_replicas", "merge_row", "quotient", "remainder", "window_bits"]
-
 _ONE = np.uint64(1)
 
 

@@ -16,8 +16,6 @@ from stream_app.errors import EngineLostError
 from stream_app.inference.engines.port import ArtifactScorer, RunsOn, Scorer, Tensors
 from stream_app.metrics import Metrics
 
-__all__ = ["FallbackScorer"]
-
 log = logging.getLogger(__name__)
 
 _SHOWING: Final = threading.Lock()  # models change in one thread; a GPU is lost in another

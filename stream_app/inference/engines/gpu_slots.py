@@ -20,8 +20,6 @@ from stream_app.errors import EngineLostError
 from stream_app.inference.engines.port import Tensors
 from stream_app.inference.engines.tensors import shape_of
 
-__all__ = ["Bucket", "Device", "Slot"]
-
 _ALIGNMENT: Final = 256  # bytes: TensorRT's requirement for an address
 
 

@@ -24,8 +24,6 @@ from stream_app.inference.artifact import load_manifest, verified_bytes
 from stream_app.inference.engines.port import ArtifactScorer, RunsOn, Tensors
 from stream_app.inference.engines.tensors import InputTensors, empty_answers, shape_of
 
-__all__ = ["OnnxScorer"]
-
 _ORT_DTYPES: Final = {"tensor(float)": "float32", "tensor(int32)": "int32"}
 _STRIP: Final = 16  # rows: AVX-512 has 16 floats in a register, the widest there is
 _CUDA: Final = "CUDAExecutionProvider"

@@ -18,8 +18,6 @@ from model.contract import MODEL_FILE, Manifest
 from model.plan import PLAN_FORMAT, PLAN_SUFFIX, PLANS_FOLDER, PlanManifest, Precision, unfit_reason
 from stream_app.errors import ContractError, EngineNotHereError
 
-__all__ = ["EnginePlan", "Machine", "find_plan"]
-
 _FASTEST_FIRST: Final[tuple[Precision, ...]] = ("fp16", "tf32", "bf16", "fp32", "int8")  # int8 last: its answers differ most
 _BUILD: Final = "Operator action: build one on a machine like this with `python -m trt_build engine`; see docs/engines.md"
 _HASH_SHOWN: Final = 12

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from model.contract import Manifest
 from stream_app.metrics import Metrics
 
-__all__ = ["ArtifactScorer", "RunsOn", "Scorer", "Tensors"]
-
 Tensors: TypeAlias = Mapping[str, NDArray[Any]]
 
 

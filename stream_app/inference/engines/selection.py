@@ -23,8 +23,6 @@ from stream_app.inference.engines.self_test import self_test, warm_up
 from stream_app.inference.engines.tensorrt_scorer import TensorRTScorer
 from stream_app.metrics import Metrics
 
-__all__ = ["ENGINES", "Engine", "open_scorer", "show_engine"]
-
 log = logging.getLogger(__name__)
 
 Engine = Literal["auto", "tensorrt", "onnxruntime-cuda", "onnxruntime"]

@@ -17,8 +17,6 @@ from stream_app.errors import ContractError
 from stream_app.inference.artifact import load_samples
 from stream_app.inference.engines.port import Scorer
 
-__all__ = ["TOLERANCES", "SelfTestTolerance", "self_test", "warm_up"]
-
 _WARM_UP_ROWS: Final = (1, 64, 512)  # sizes of a worker's batches
 
 

@@ -16,8 +16,6 @@ from stream_app.errors import ContractError, EngineLostError, EngineNotHereError
 from stream_app.inference.engines.plans import EnginePlan
 from stream_app.inference.engines.tensors import shape_of
 
-__all__ = ["LoadedPlan", "load_tensorrt"]
-
 log = logging.getLogger(__name__)
 
 

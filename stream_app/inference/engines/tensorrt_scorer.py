@@ -39,8 +39,6 @@ from stream_app.inference.engines.port import ArtifactScorer, Tensors
 from stream_app.inference.engines.tensorrt_engine import LoadedPlan, load_tensorrt
 from stream_app.inference.engines.tensors import InputTensors, empty_answers
 
-__all__ = ["TensorRTScorer", "bucket_sizes"]
-
 _BUCKETS: Final = (1, 16, 64, 256, 1024, 4096)
 _SLOTS: Final = 2
 _HANG_S: Final = 2.0  # a batch of the largest bucket takes milliseconds

@@ -11,8 +11,6 @@ from model.contract import INPUTS, OUTPUTS, Manifest, TensorSpec
 from stream_app.errors import ContractError
 from stream_app.inference.engines.port import Tensors
 
-__all__ = ["InputTensors", "empty_answers", "shape_of"]
-
 _FAULT: Final = "Operator action: none; the feature engine and the contract disagree, report it"
 
 

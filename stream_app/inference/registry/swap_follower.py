@@ -33,8 +33,6 @@ from stream_app.inference.registry.swap import SwappableRanker
 from stream_app.inference.registry.swap_gate import GateLimits, Recorder, recorded_samples, replay_through, why_refused
 from stream_app.metrics import Metrics
 
-__all__ = ["FollowOptions", "ModelFollower", "ModelLoader", "first_champion"]
-
 log = logging.getLogger(__name__)
 
 _HEARTBEAT_S: Final = 15.0  # `millrace models` takes a worker for dead after four times as long without a status
