@@ -63,6 +63,7 @@ lint: .venv/.test ## ruff, mypy --strict, import rules, names, cycles, commit su
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/millrace docs --check
+	@$(BIN)/python -m benchmarks.figures --check
 
 house: .venv/.default ## Size and shape of the source tree, as one line of JSON
 	@$(BIN)/python -m tools.house
@@ -73,6 +74,7 @@ fmt: .venv/.test ## Format the code
 
 docs: .venv/.test ## Write the generated documents
 	@$(BIN)/millrace docs
+	@$(BIN)/python -m benchmarks.figures
 
 # --- real services without Docker -----------------------------------------------------------------------------------------
 

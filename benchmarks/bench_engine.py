@@ -37,8 +37,6 @@ from verification.harness.command import reporting
 from verification.harness.origin import ROOT, origin
 from verification.harness.results import print_figures, save_option
 
-__all__ = ["main"]
-
 _SHIPPED: Final = ROOT / "model" / "artifacts" / "demo"
 _FOLDER: Final = click.Path(exists=True, file_okay=False, path_type=Path)
 _FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)

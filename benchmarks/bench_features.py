@@ -52,8 +52,6 @@ from verification.harness.command import data_option, reporting
 from verification.harness.origin import ROOT, origin
 from verification.harness.results import print_figures, save_option
 
-__all__ = ["main"]
-
 _PREFIX = "bench-features"  # of keys in Redis; each run adds a name of its own
 _GROUPS = 8
 _LATENESS_MS = 86_400_000

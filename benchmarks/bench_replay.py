@@ -51,8 +51,6 @@ from stream_app.reporting.progress import Reporter
 from verification.harness.origin import ROOT, origin
 from verification.harness.results import print_figures, save_option
 
-__all__ = ["main"]
-
 _SHIFT_MS = 28 * 86_400_000  # whole weeks: hour and day of the week of a shifted event are its own
 _FULL: dict[str, Any] = {
     "features": 1_600_000,

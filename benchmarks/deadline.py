@@ -24,8 +24,6 @@ from verification.harness.origin import origin
 from verification.harness.processes import Fleet, die_on_sigterm
 from verification.harness.results import print_figures, save_option
 
-__all__ = ["main"]
-
 _WARM_UP_EVENTS = 4_000
 _PARTITIONS = 4
 _MAX_CRASHES = 0

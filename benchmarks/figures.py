@@ -15,8 +15,6 @@ import click
 from verification.harness.origin import ROOT
 from verification.harness.results import RESULTS
 
-__all__ = ["main", "page"]
-
 _PAGE: Final = ROOT / "docs" / "benchmarks.md"
 _HEAD: Final = """\
 # Benchmarks

@@ -28,8 +28,6 @@ from verification.harness.offsets import Meter
 from verification.harness.origin import ROOT, origin
 from verification.harness.processes import child_environment
 
-__all__ = ["compared", "main", "order_of_runs"]
-
 _SAMPLE_S: Final = 0.2  # a short drain takes some three seconds
 _FOLDER: Final = click.Path(path_type=Path, exists=True, file_okay=False)
 

@@ -26,8 +26,6 @@ from trt_build.parity.parity_report import ParityVerdict, verify_onnx
 from verification.harness.origin import ROOT, origin
 from verification.harness.results import print_figures, save_option
 
-__all__ = ["compared", "main"]
-
 _COMMAND: Final = "python -m benchmarks.parity"
 _BRIEFLY: Final[dict[str, Any]] = {  # what costs time and changes no shape of the network
     "training.epochs": 1,

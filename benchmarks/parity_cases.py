@@ -35,8 +35,6 @@ from training.data.dataset import LEFT_OUT, SPLITS, Arrays, Dataset
 from training.data.simulated_shops import shops_from
 from training.jobs import TrainingJob, build_dataset
 
-__all__ = ["CASES", "ParityCase", "ParityInputs", "few", "material_of", "rows_of_replay"]
-
 _BATCH: Final = 4_096
 _MADE_ROWS: Final = 20_000
 _SMALL_SHOP: Final = "tiny"  # its shop stands for those of the other simulations, which take minutes, and for real logs

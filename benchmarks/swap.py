@@ -41,8 +41,6 @@ from verification.harness.processes import Fleet, FleetError, die_on_sigterm, lo
 from verification.harness.results import print_figures, save_option
 from verification.harness.swap_audit import SwapAudit
 
-__all__ = ["SwapPlan", "SwapRun", "main"]
-
 _PARTITIONS = 4
 _POLL_MS = 200  # of the worker; a swap begins so long after it was asked for
 _POLL_S = 0.05

@@ -27,19 +27,6 @@ from devservices.redis_server import DURABLE, IN_MEMORY, redis_conf
 from devservices.state import write_atomically
 from stream_app.errors import ServiceError
 
-__all__ = [
-    "ClusterNode",
-    "ClusterOptions",
-    "ClusterState",
-    "down",
-    "fail_over",
-    "kill",
-    "primary_of",
-    "status",
-    "up",
-    "wait_for_failover",
-]
-
 _BINARY: Final = "redis-server"
 # Nodes speak with each other on port + 10000 (the default, and the only way before Redis 7). Above 32767 the system hands out
 # ports to outgoing connections.

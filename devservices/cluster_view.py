@@ -17,8 +17,6 @@ from redis.retry import Retry
 from devservices import process
 from stream_app.errors import ServiceError
 
-__all__ = ["NODES", "ClusterView", "SeenNode", "form", "introduce", "owner", "view", "views", "whole"]
-
 _PRIMARIES: Final = 3  # a majority of them must live to replace one: fewer cannot
 NODES: Final = 2 * _PRIMARIES
 _SLOTS: Final = 16_384

@@ -26,8 +26,6 @@ from devservices.redis_server import IN_MEMORY, redis_conf
 from devservices.state import KafkaService, RedisService, ServicesState
 from stream_app.errors import ServiceError
 
-__all__ = ["die_with_parent", "embedded_services"]
-
 _PREFIX = "embedded-"
 _PATIENCE_S = 30.0
 _START_ATTEMPTS = 3  # another program may take the port between the look and the start

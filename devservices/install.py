@@ -15,8 +15,6 @@ from pathlib import Path
 
 from stream_app.errors import ServiceError
 
-__all__ = ["bundled_redis", "java", "maven", "redis_server"]
-
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _APT_PATIENCE_S = 600
 

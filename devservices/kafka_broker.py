@@ -17,8 +17,6 @@ from devservices.ports import free_port
 from devservices.probe import kafka_answers
 from stream_app.errors import ServiceError
 
-__all__ = ["VERSION", "KafkaBroker"]
-
 VERSION = "4.1.1"  # as in pom.xml and docker-compose.yml; a test compares them
 _HEAP = ("-Xms256m", "-Xmx512m")
 _MAVEN_PATIENCE_S = 600

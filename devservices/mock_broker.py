@@ -14,8 +14,6 @@ from pathlib import Path
 
 from stream_app.errors import ServiceError
 
-__all__ = ["mock_broker"]
-
 _PRODUCER = 0  # rd_kafka_type_t: the client handle that the cluster hangs on; it is not used as one
 _ERROR_BYTES = 512
 _QUIET = {b"log_level": b"2"}  # critical only: clients that come and go are no news

@@ -11,8 +11,6 @@ import zlib
 
 from stream_app.errors import ServiceError
 
-__all__ = ["free_port", "is_free"]
-
 _FIRST, _COUNT = 20_000, 12_000  # Linux hands out 32768-60999 to outgoing connections by default
 _STRIDE = 7  # two servers started in the same instant do not chase each other port by port
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import socket
 import struct
 
-__all__ = ["kafka_answers", "redis_answers"]
-
 _METADATA, _VERSION = 3, 1  # the oldest version with a null topic list; every broker since 0.10 speaks it
 _CLIENT = b"millrace-probe"
 _CORRELATION = 7

@@ -14,8 +14,6 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["find", "is_ours", "spawn", "stop", "wait_until"]
-
 _POLL_S = 0.05
 _VISIBLE_PATIENCE_S = 5.0
 

@@ -23,19 +23,6 @@ from devservices.redis_server import RedisServer
 from devservices.state import KafkaService, RedisService, ServicesState, state_path, write_atomically
 from stream_app.errors import ServiceError
 
-__all__ = [
-    "ServiceStatus",
-    "down",
-    "restart_kafka",
-    "restart_redis",
-    "start_kafka",
-    "start_redis",
-    "status",
-    "stop_kafka",
-    "stop_redis",
-    "up",
-]
-
 _LOCK_PATIENCE_S = 900.0  # the other `up` may be fetching jars
 _START_ATTEMPTS = 3  # another program may take the port between the look and the start
 _PORT_PATIENCE_S = 5.0
@@ -45,7 +32,7 @@ _ANSWER_PATIENCE_S = 10.0  # for one that runs already: longer than a long garba
 Progress = Callable[[str], None]
 
 
-class Server(Protocol):
+class _Server(Protocol):
     """What `KafkaBroker` and `RedisServer` have in common."""
 
     @property
@@ -145,18 +132,18 @@ def _silent(_line: str) -> None:
     return
 
 
-def _servers(root: Path) -> tuple[Server, Server]:
+def _servers(root: Path) -> tuple[_Server, _Server]:
     folder = root.resolve() / ".services"
     return KafkaBroker(folder), RedisServer(folder)
 
 
-def _start_one(server: Server, root: Path, progress: Progress) -> ServicesState:
+def _start_one(server: _Server, root: Path, progress: Progress) -> ServicesState:
     with _locked(root, progress):
         _ensure(server, root, progress)
         return _write_state(root)
 
 
-def _stop_one(server: Server, root: Path, *, kill: bool) -> int:
+def _stop_one(server: _Server, root: Path, *, kill: bool) -> int:
     with _locked(root, _silent):
         pid = process.find(server.binary, server.config)
         if pid is None:
@@ -167,7 +154,7 @@ def _stop_one(server: Server, root: Path, *, kill: bool) -> int:
         return pid
 
 
-def _ensure(server: Server, root: Path, progress: Progress) -> None:
+def _ensure(server: _Server, root: Path, progress: Progress) -> None:
     """Start `server` unless it runs; return when it answers."""
     port, last_pid = _recorded(server, root)
     pid = process.find(server.binary, server.config)
@@ -184,7 +171,7 @@ def _ensure(server: Server, root: Path, progress: Progress) -> None:
     _start(server, root, port, progress)
 
 
-def _start(server: Server, root: Path, wanted: int, progress: Progress) -> None:
+def _start(server: _Server, root: Path, wanted: int, progress: Progress) -> None:
     for _attempt in range(_START_ATTEMPTS):
         port = _port_for(server, wanted, progress)
         pid = process.spawn(server.configure(port), server.log)
@@ -204,7 +191,7 @@ def _start(server: Server, root: Path, wanted: int, progress: Progress) -> None:
     raise ServiceError(msg)
 
 
-def _port_for(server: Server, wanted: int, progress: Progress) -> int:
+def _port_for(server: _Server, wanted: int, progress: Progress) -> int:
     """Return `wanted`, or another port if another program has it."""
     # A killed process lets go of its port a moment after it is gone from the process list.
     if wanted and process.wait_until(lambda: is_free(wanted), _PORT_PATIENCE_S):
@@ -215,7 +202,7 @@ def _port_for(server: Server, wanted: int, progress: Progress) -> int:
     return port
 
 
-def _answers_or_ended(server: Server, port: int, pid: int) -> bool:
+def _answers_or_ended(server: _Server, port: int, pid: int) -> bool:
     """Wait until it answers (True), or has ended or used up its patience (False)."""
 
     def ended() -> bool:
@@ -225,7 +212,7 @@ def _answers_or_ended(server: Server, port: int, pid: int) -> bool:
     return not ended() and server.answers(port)
 
 
-def _status(server: Server, root: Path) -> ServiceStatus:
+def _status(server: _Server, root: Path) -> ServiceStatus:
     port, _ = _recorded(server, root)
     pid = process.find(server.binary, server.config)
     if pid is None:
@@ -246,15 +233,15 @@ def _write_state(root: Path) -> ServicesState:
     return state
 
 
-def _record_path(server: Server, root: Path) -> Path:
+def _record_path(server: _Server, root: Path) -> Path:
     return root / ".services" / f"{server.name}.json"
 
 
-def _record(server: Server, root: Path, port: int, pid: int) -> None:
+def _record(server: _Server, root: Path, port: int, pid: int) -> None:
     write_atomically(_record_path(server, root), json.dumps({"port": port, "pid": pid}) + "\n")
 
 
-def _recorded(server: Server, root: Path) -> tuple[int, int]:
+def _recorded(server: _Server, root: Path) -> tuple[int, int]:
     """Return port and pid of the last start, (0, 0) if there is no readable record."""
     try:
         record = json.loads(_record_path(server, root).read_text())

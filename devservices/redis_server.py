@@ -14,8 +14,6 @@ from devservices.install import Progress, bundled_redis, redis_server
 from devservices.probe import redis_answers
 from stream_app.errors import ServiceError
 
-__all__ = ["DURABLE", "IN_MEMORY", "RedisServer", "redis_conf"]
-
 DURABLE = 'appendonly yes\nappendfsync everysec\nsave ""\n'
 IN_MEMORY = 'appendonly no\nsave ""\n'
 

@@ -14,8 +14,6 @@ from typing import Literal, Self
 
 from stream_app.errors import ServiceError
 
-__all__ = ["KafkaService", "RedisService", "ServicesState", "state_path", "write_atomically"]
-
 
 @dataclass(frozen=True, slots=True)
 class KafkaService:

@@ -1,4 +1,4 @@
-"""An encoder, the sharing and the heads of tasks that share them: what `model.network` has one of, or one for each task."""
+"""A branch: encoder, sharing and heads of the tasks that share them; `model.network` has one, or one for each task."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ from model.presets import NetworkShape
 from model.sharing import Extraction, SceneGate, sharing_for
 from model.tasks import Task
 
-__all__ = ["Branch"]
-
 Encoder = EventEncoder | TableEncoder | TextEncoder | HistoryEncoder
 
 
@@ -29,8 +27,8 @@ class Branch(nn.Module):
 
     Args:
         shape: of the network.
-        inputs: what rows look like.
-        tasks: those that share this branch.
+        inputs: kind and sizes of the rows.
+        tasks: of this branch.
         text_config: see `model.encoders.text.TextEncoder`.
     """
 
@@ -40,14 +38,14 @@ class Branch(nn.Module):
         self.encoder = _encoder(shape, inputs, text_config)
         sizes = self.encoder.sizes
         self.heads = nn.ModuleList(_head(task, shape, inputs, sizes) for task in tasks)
-        # Tasks that read the sharing, in its order: all but a retrieval whose answer is the encoder's own.
+        # Tasks that read the sharing, in its order: all but a retrieval whose vector comes from the encoder.
         self.readers = [task.name for task, head in zip(tasks, self.heads, strict=True) if not isinstance(head, PointHead)]
         self.gate = _gate(shape, sizes)
         self.sharing = sharing_for(shape, sizes, len(self.readers)) if self.readers else None
         self.items = _items(shape, inputs) if any(task.kind == "retrieval" for task in tasks) else None
 
     def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Answer logits by task: (B,), (B, C) or (B, D), see `model.network.MultiTaskNetwork`."""
+        """Return logits by task: (B,), (B, C) or (B, D), see `model.network.MultiTaskNetwork`."""
         encoded: Encoded = self.encoder(inputs)
         shared: dict[str, Tensor] = {}
         if self.sharing is not None:
@@ -70,13 +68,13 @@ class Branch(nn.Module):
         vectors: Tensor = self.items(self.encoder.items)
         return vectors
 
-    def shared_parameters(self, given: Iterable[str]) -> list[Parameter]:
-        """Return, in order from inputs to towers, what more than one task's loss reaches.
+    def shared_parameters(self, conditions: Iterable[str]) -> list[Parameter]:
+        """Return the parameters in the gradient of more than one task's loss, from inputs to towers.
 
         Args:
-            given: tasks on which another one's probability depends, so that its loss reaches their heads, and all below.
+            conditions: tasks that another task's probability depends on: its loss reaches their heads and everything below.
         """
-        alone = {task.name for task in self.tasks if task.name not in given}
+        alone = {task.name for task in self.tasks if task.name not in conditions}
         if len(self.tasks) == 1:
             return [] if alone else list(self.parameters())
         excluded: set[int] = set()
@@ -99,7 +97,7 @@ def _encoder(shape: NetworkShape, inputs: Inputs, text_config: str) -> Encoder:
 
 def _gate(shape: NetworkShape, sizes: Sizes) -> SceneGate | None:
     if shape.scene_gate and not sizes.scene:
-        raise ValueError("scene_gate asks for the scene, and these inputs have no scenes; give `scenes`, or leave the gate out")
+        raise ValueError("scene_gate needs the scene, and these inputs have no scenes; give `scenes`, or leave the gate out")
     return SceneGate(sizes.scene, sizes.trunk) if shape.scene_gate else None
 
 

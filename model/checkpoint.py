@@ -1,7 +1,6 @@
-"""Checkpoints: a network's weights with all that is needed to build it again. Torch only; the worker never reads one.
+"""Checkpoints: a network's weights with its shape, inputs and tasks. The worker never reads a checkpoint.
 
-A checkpoint is a dictionary of plain values and tensors, read with `weights_only=True`, so that opening a file from
-somebody else runs no code of theirs.
+A checkpoint is a dictionary of builtin values and tensors, read with `weights_only=True`, so that a foreign file cannot run code.
 """
 
 from __future__ import annotations
@@ -12,24 +11,22 @@ from pathlib import Path
 import torch
 
 from model.encoders.text import TextEncoder
-from model.inputs import inputs_from_plain, plain_from_inputs
+from model.inputs import inputs_from_json, json_from_inputs
 from model.network import MultiTaskNetwork
 from model.presets import NetworkShape
-from model.tasks import tasks_from_plain
-
-__all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
+from model.tasks import tasks_from_json
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained network and what belongs to it.
+    """A trained network with its metadata.
 
     Attributes:
         network: in evaluation mode after `load_checkpoint`. It knows its shape, inputs and tasks.
         preset: name of the preset its shape came from.
-        feature_names: names of the F dense features, in the order of the tensor; empty where there are none.
-        catalogue_hash: hash of the feature catalogue it was trained with; "" where there is none.
-        temperatures: by task, see `model.probabilities`; they are served.
+        feature_names: names of the F dense features, in the order of the tensor; empty without dense features.
+        catalogue_hash: hash of the feature catalogue of its training; "" without a catalogue.
+        temperatures: by task, see `model.probabilities`; part of the served graph.
     """
 
     network: MultiTaskNetwork
@@ -40,13 +37,13 @@ class Checkpoint:
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write it to `path`, replacing what is there."""
+    """Write a checkpoint to `path`, replacing an old file."""
     network = checkpoint.network
     encoder = network.parts[0].encoder
     torch.save(
         {
             "shape": asdict(network.shape),
-            "inputs": plain_from_inputs(network.inputs),
+            "inputs": json_from_inputs(network.inputs),
             "tasks": [asdict(task) for task in network.tasks],
             "text_config": encoder.config() if isinstance(encoder, TextEncoder) else "",
             "state": network.state_dict(),
@@ -60,12 +57,12 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read it from `path`; the network is in evaluation mode, on the CPU. A text model's own folder is not needed again."""
+    """Read a checkpoint; the network is in evaluation mode, on the CPU. A text model's own folder is not needed."""
     saved = torch.load(path, map_location="cpu", weights_only=True)
     network = MultiTaskNetwork(
         NetworkShape(**saved["shape"]),
-        inputs_from_plain(saved["inputs"]),
-        tasks_from_plain(saved["tasks"]),
+        inputs_from_json(saved["inputs"]),
+        tasks_from_json(saved["tasks"]),
         saved["text_config"],
     )
     network.load_state_dict(saved["state"])

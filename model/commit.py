@@ -1,17 +1,15 @@
-"""The commit that made an artefact or a figure: the one place that asks git."""
+"""The commit of this checkout, for artefacts and figures; the only caller of git."""
 
 from __future__ import annotations
 
 import subprocess
 from pathlib import Path
 
-__all__ = ["commit"]
-
 _CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 def commit() -> str:
-    """Return the commit of the checkout this code is in, with "+" when files differ from it; "unknown" outside of one."""
+    """Return the commit of this code's checkout, with "+" if files are changed; "unknown" outside a checkout."""
     head = _git("rev-parse", "--short=12", "HEAD")
     if head is None:
         return "unknown"

@@ -1,8 +1,8 @@
-"""What the worker and the model agree on: tasks, tensors, dtypes, and the manifest. No torch here.
+"""The contract between worker and model: tasks, tensors, dtypes, and the manifest. Free of torch.
 
 An artefact is a folder: `model.onnx`, `manifest.json`, `samples.npz`, and `items.npz` (`item_ids` (N,) str,
 `item_vectors` (N, D) float32).
-The worker refuses an artefact whose `catalogue_hash`, tensors or checksums differ from what it has itself.
+The worker refuses an artefact whose `catalogue_hash`, tensors or checksums differ from its own.
 """
 
 from __future__ import annotations
@@ -11,40 +11,18 @@ from typing import Final
 
 import msgspec
 
-__all__ = [
-    "CATEGORY_BUCKETS",
-    "CONTEXT_COLUMNS",
-    "INPUTS",
-    "ITEMS_FILE",
-    "ITEM_BUCKETS",
-    "MANIFEST_FILE",
-    "MANIFEST_FORMAT",
-    "MODEL_FILE",
-    "OUTPUTS",
-    "PRICE_BUCKETS",
-    "QUERIES",
-    "QUERY_BUCKETS",
-    "QUERY_CODES",
-    "SAMPLES_FILE",
-    "SEQUENCE_CODES",
-    "SEQUENCE_LENGTH",
-    "USER_VECTOR_DIM",
-    "Manifest",
-    "TensorSpec",
-]
-
 MANIFEST_FILE: Final = "manifest.json"
-MANIFEST_FORMAT: Final = 1  # raised when a worker that knows only the format before would misread the file
+MANIFEST_FORMAT: Final = 1  # raised when a worker that knows the previous format would misread the file
 MODEL_FILE: Final = "model.onnx"
 ITEMS_FILE: Final = "items.npz"
 SAMPLES_FILE: Final = "samples.npz"  # `in_<input>` and `out_<output>`, R recorded rows of each tensor
 
-SEQUENCE_LENGTH: Final = 32  # last-K interactions of a user, oldest first, the event itself not among them
+SEQUENCE_LENGTH: Final = 32  # last-K interactions of a user, oldest first, without the event itself
 ITEM_BUCKETS: Final = 16_384  # item ids are hashed into 1..16383; 0 = none
 CATEGORY_BUCKETS: Final = 2_048  # categories likewise
 SEQUENCE_CODES: Final = 4  # item bucket, category bucket, kind + 1 (0 = padding), price bucket
 PRICE_BUCKETS: Final = 16  # 0 = no price, else the bits of the price in cents less 4, within 1..15: below 0.32, ... from 2,621.44
-QUERIES: Final = 4  # last queries of a user, oldest first, the event's own not among them
+QUERIES: Final = 4  # last queries of a user, oldest first, without the event's own
 QUERY_CODES: Final = 4  # a query's codes: the whole of it, and its first three words
 QUERY_BUCKETS: Final = 8_192  # queries and words are hashed into 1..8191; 0 = none
 USER_VECTOR_DIM: Final = 32
@@ -76,19 +54,19 @@ OUTPUTS: Final = (
     TensorSpec("intent", "float32", (4,)),  # probabilities over events.INTENTS
     TensorSpec("next_action", "float32", (7,)),  # probabilities over events.NEXT_ACTIONS
     TensorSpec("click", "float32", ()),  # probability that the event's item is clicked (or more) next in this session
-    TensorSpec("user_vector", "float32", (USER_VECTOR_DIM,)),  # against item_vectors by inner product
+    TensorSpec("user_vector", "float32", (USER_VECTOR_DIM,)),  # its inner product with item_vectors ranks items
 )
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What an artefact says of itself (`manifest.json`)."""
+    """The manifest of an artefact (`manifest.json`)."""
 
     format: int = MANIFEST_FORMAT  # a worker refuses a newer one than it knows
     name: str
     version: str  # "<name>-<first 12 of model.onnx's sha256>"
     catalogue_hash: str  # features.CATALOGUE's hash it was trained with
     feature_names: list[str]
-    feature_medians: list[float]  # what is usual for each feature, from the training set; reasons of an alert show it
+    feature_medians: list[float]  # of each feature in the training set; reasons of an alert show them
     feature_scales: list[float]  # interquartile ranges, at least a small positive number
     sha256: dict[str, str]  # file name -> hex digest
     fraud_threshold: float
@@ -99,4 +77,4 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, dict[str, float]]  # task -> metric -> value on held-out data, floors beside
     versions: dict[str, str]
     samples: str = ""  # file with recorded inputs and outputs for the self-test
-    weights_sha256: str = ""  # of the checkpoint's weights, see trt_build.manifest; "" = not told
+    weights_sha256: str = ""  # of the checkpoint's weights, see trt_build.manifest; "" = not recorded

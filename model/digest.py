@@ -1,11 +1,9 @@
-"""What tells a file from any other: the checksums that manifests carry."""
+"""Checksums of files, as manifests carry them."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-
-__all__ = ["file_sha256"]
 
 
 def file_sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Random rows that are valid: for tracing an export and for tests."""
+"""Random valid rows, for tracing an export and for tests."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from torch import Tensor
 
 from model.contract import QUERIES, QUERY_CODES, SEQUENCE_LENGTH
 from model.inputs import EventInputs, Inputs, SequenceInputs, TableInputs
-
-__all__ = ["example_inputs"]
 
 
 def example_inputs(inputs: Inputs, rows: int, seed: int = 0) -> dict[str, Tensor]:
@@ -19,19 +17,19 @@ def example_inputs(inputs: Inputs, rows: int, seed: int = 0) -> dict[str, Tensor
     if isinstance(inputs, SequenceInputs):
         real = draw.real(inputs.length).squeeze(2)  # (B, L)
         return {"sequence": real * (1 + draw.codes(inputs.items, rows, inputs.length))}
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     if isinstance(inputs, TableInputs):
-        found |= {"dense": draw.normal(inputs.dense)} if inputs.dense else {}
+        tensors |= {"dense": draw.normal(inputs.dense)} if inputs.dense else {}
         columns = [draw.codes(below, rows) for below in inputs.categories]
-        found |= {"categories": torch.stack(columns, dim=1)} if columns else {}
+        tensors |= {"categories": torch.stack(columns, dim=1)} if columns else {}
     else:
         real = draw.real(inputs.length).squeeze(2).flip(1)  # (B, L), padding at the end
-        found["tokens"] = real * (1 + draw.codes(inputs.vocabulary - 1, rows, inputs.length))
+        tensors["tokens"] = real * (1 + draw.codes(inputs.vocabulary - 1, rows, inputs.length))
         if inputs.grams:
             real = draw.real(inputs.grams).squeeze(2).flip(1)  # (B, G)
-            found["grams"] = real * (1 + draw.codes(inputs.gram_buckets - 1, rows, inputs.grams))
-            found["gram_values"] = real * torch.rand(rows, inputs.grams, generator=draw.generator)
-    return found | ({"scene": draw.codes(inputs.scenes, rows)} if inputs.scenes else {})
+            tensors["grams"] = real * (1 + draw.codes(inputs.gram_buckets - 1, rows, inputs.grams))
+            tensors["gram_values"] = real * torch.rand(rows, inputs.grams, generator=draw.generator)
+    return tensors | ({"scene": draw.codes(inputs.scenes, rows)} if inputs.scenes else {})
 
 
 class _Draw:
@@ -53,7 +51,7 @@ class _Draw:
         return (self.codes(length + 1, self.rows, 1) > torch.arange(length - 1, -1, -1)).to(torch.int32).unsqueeze(2)
 
     def past(self, length: int) -> tuple[Tensor, Tensor]:
-        """Return what of `length` positions is real, (B, length, 1), and how many seconds ago, (B, length), descending."""
+        """Return the mask of real positions, (B, length, 1), and their age in seconds, (B, length), descending."""
         real = self.real(length)
         gaps = torch.rand(self.rows, length, generator=self.generator) * 86_400.0
         return real, gaps.sort(dim=1, descending=True).values * real.squeeze(2)

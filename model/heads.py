@@ -1,6 +1,6 @@
-"""Heads: one task's shared vector in, its logits out; and the items' side of retrieval.
+"""Heads: one task's shared vector in, its logits out; and the item vectors of retrieval.
 
-Probabilities are made once, in `model.probabilities`.
+`model.probabilities` computes probabilities.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from model.encoders.context import ItemEncoder
 from model.encoders.encoded import Encoded
-
-__all__ = ["EventItems", "PointHead", "ScoreHead", "SequenceItems", "Tower", "UserVectorHead"]
 
 
 class Tower(nn.Module):
@@ -30,9 +28,9 @@ class Tower(nn.Module):
 
 
 class ScoreHead(nn.Module):
-    """Logits of a binary task or of classes: a tower, and beside it one linear layer where the encoder has something wide.
+    """Logits of a binary task or of classes: a tower, plus a linear layer over the encoder's wide features, if it has them.
 
-    What one feature says alone needs no expert (Cheng et al., "Wide & Deep Learning", 2016). It starts at 0.
+    The effect of a single feature needs no expert (Cheng et al., "Wide & Deep Learning", 2016). It starts at 0.
     """
 
     def __init__(self, width: int, wide: int, hidden: int, out: int, dropout: float) -> None:
@@ -43,7 +41,7 @@ class ScoreHead(nn.Module):
             nn.init.zeros_(self.wide.weight)
 
     def forward(self, shared: Tensor, encoded: Encoded) -> Tensor:
-        """(B, width) float32 and the encoder's answer -> (B,) float32 when `out` is 1, else (B, out)."""
+        """(B, width) float32 and the encoder's result -> (B,) float32 when `out` is 1, else (B, out)."""
         logits: Tensor = self.tower(shared)  # (B, out)
         if self.wide is not None:
             logits = logits + self.wide(encoded.wide)
@@ -51,9 +49,9 @@ class ScoreHead(nn.Module):
 
 
 class UserVectorHead(nn.Module):
-    """The user's side of retrieval. Its last coordinate is 1, where an item's vector holds the item's own bias.
+    """The user vector of retrieval. Its last coordinate is 1; an item's last coordinate is the item's bias.
 
-    So one inner product gives taste and popularity together, and any index of inner products can serve it.
+    So one inner product adds taste and popularity, and any index of inner products can serve it.
     """
 
     def __init__(self, width: int, seen: int, hidden: int, dim: int, dropout: float) -> None:
@@ -62,12 +60,11 @@ class UserVectorHead(nn.Module):
         self.near = nn.Linear(seen, dim - 1, bias=False)
 
     def forward(self, shared: Tensor, encoded: Encoded) -> Tensor:
-        """Answer (B, D) float32.
+        """Return (B, D) float32.
 
         Args:
             shared: (B, width) float32, the task's vector of the sharing.
-            encoded: its `seen` (B, seen) float32: what comes next is near to what was seen, and that needs no detour over the
-                experts.
+            encoded: its `seen` (B, seen) float32: the next item is near the seen items, which needs no experts.
         """
         assert encoded.seen is not None
         taste = self.taste(torch.cat([shared, encoded.seen], dim=1)) + self.near(encoded.seen)  # (B, D - 1)
@@ -75,7 +72,7 @@ class UserVectorHead(nn.Module):
 
 
 class PointHead(nn.Module):
-    """The user's side of retrieval where `Encoded.seen` is a point among the items: that point, as it is, and a 1.
+    """The user vector of retrieval if `Encoded.seen` is a point among the items: that point and a 1.
 
     Args:
         temperature: if above 0, the point's length becomes 1 / temperature.
@@ -86,7 +83,7 @@ class PointHead(nn.Module):
         self.temperature = temperature
 
     def forward(self, shared: Tensor | None, encoded: Encoded) -> Tensor:  # one call for all heads
-        """Answer (B, D) float32; the sharing has no say."""
+        """Return (B, D) float32; the sharing is not used."""
         taste = encoded.seen  # (B, D - 1)
         assert taste is not None
         if self.temperature > 0.0:
@@ -95,9 +92,9 @@ class PointHead(nn.Module):
 
 
 class EventItems(nn.Module):
-    """The items' side for events: a linear view of their embeddings, and a bias of each bucket.
+    """Item vectors for events: a linear layer over their embeddings, and a bias for each bucket.
 
-    Not part of the served graph: its answers are written to items.npz.
+    Not part of the served graph: its outputs are written to items.npz.
     """
 
     def __init__(self, buckets: int, embedding: int, dim: int) -> None:
@@ -114,7 +111,7 @@ class EventItems(nn.Module):
 
 
 class SequenceItems(nn.Module):
-    """The items' side for sequences: their own embeddings, of length 1 where there is a temperature, and a bias of each."""
+    """Item vectors for sequences: their embeddings, of length 1 with a temperature, and a bias for each."""
 
     def __init__(self, items: int, temperature: float) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""What rows look like: for each kind of input, its tensors and the sizes that an encoder needs. No torch here.
+"""Kinds of rows: for each kind of input, its tensors and the sizes for its encoder. Free of torch.
 
-Codes outside their range are read as the nearest one, never refused: a newer producer may know more than the network.
+A code outside its range is read as the nearest valid code, never refused: a newer producer may know more than the network.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Final
 
 from model.contract import INPUTS, TensorSpec
-
-__all__ = ["EventInputs", "Inputs", "SequenceInputs", "TableInputs", "TextInputs", "inputs_from_plain", "plain_from_inputs"]
 
 
 @dataclass(frozen=True)
@@ -35,9 +33,9 @@ class TableInputs:
     """Rows of a table.
 
     Attributes:
-        dense: number of numeric columns, F; raw, NaN = not known.
+        dense: number of numeric columns, F; raw, NaN = unknown.
         categories: number of codes of each category column; 0 is "unknown", codes are 0..rows-1.
-        scenes: number of scenes, if rows come from several (tenants, domains, channels); 0 = they do not.
+        scenes: number of scenes (tenants, domains, channels); 0 = no scenes.
     """
 
     dense: int
@@ -46,10 +44,10 @@ class TableInputs:
     kind: ClassVar[str] = "table"
 
     def tensors(self) -> tuple[TensorSpec, ...]:
-        """Return the tensors of a row, in order: `dense` (F,), `categories` (C,), `scene` (), each only if there is any."""
-        found = [TensorSpec("dense", "float32", (self.dense,))] if self.dense else []
-        found += [TensorSpec("categories", "int32", (len(self.categories),))] if self.categories else []
-        return (*found, *_scene(self.scenes))
+        """Return the tensors of a row, in order: `dense` (F,), `categories` (C,), `scene` (), each if it exists."""
+        specs = [TensorSpec("dense", "float32", (self.dense,))] if self.dense else []
+        specs += [TensorSpec("categories", "int32", (len(self.categories),))] if self.categories else []
+        return (*specs, *_scene(self.scenes))
 
 
 @dataclass(frozen=True)
@@ -61,8 +59,8 @@ class TextInputs:
         length: tokens of a text, L; longer ones are cut, shorter ones padded at the end.
         grams: n-grams of a text, G; 0 = none. Numbers are buckets below `gram_buckets`; 0 is padding.
         scenes: number of scenes (domains, shops, languages); 0 = no scenes.
-        path: of a Hugging Face model: a local folder or the name of one on the hub, whose weights are where training starts.
-            "" = a small one, trained from nothing.
+        path: of a Hugging Face model, a local folder or a name on the hub, whose weights training starts from.
+            "" = a small model with random weights.
         gram_buckets: rows of the table of n-grams.
     """
 
@@ -76,18 +74,18 @@ class TextInputs:
 
     def tensors(self) -> tuple[TensorSpec, ...]:
         """Return the tensors of a row, in order: `tokens` (L,), `grams` and `gram_values` (G,), `scene` ()."""
-        found = [TensorSpec("tokens", "int32", (self.length,))]
+        specs = [TensorSpec("tokens", "int32", (self.length,))]
         if self.grams:
-            found += [TensorSpec("grams", "int32", (self.grams,)), TensorSpec("gram_values", "float32", (self.grams,))]
-        return (*found, *_scene(self.scenes))
+            specs += [TensorSpec("grams", "int32", (self.grams,)), TensorSpec("gram_values", "float32", (self.grams,))]
+        return (*specs, *_scene(self.scenes))
 
 
 @dataclass(frozen=True)
 class SequenceInputs:
-    """Items that somebody touched, oldest first.
+    """Items of a user's history, oldest first.
 
     Attributes:
-        items: number of items; item n stands in a sequence as n + 1.
+        items: number of items; item n is n + 1 in a sequence.
         length: positions, L; padding (0) in front.
     """
 
@@ -104,23 +102,23 @@ Inputs = EventInputs | TableInputs | TextInputs | SequenceInputs
 _KINDS: Final[Mapping[str, type[Inputs]]] = {kind.kind: kind for kind in (EventInputs, TableInputs, TextInputs, SequenceInputs)}
 
 
-def plain_from_inputs(inputs: Inputs) -> dict[str, Any]:
-    """Return plain values that JSON, or a checkpoint read with `weights_only=True`, can hold."""
+def json_from_inputs(inputs: Inputs) -> dict[str, Any]:
+    """Return values for JSON, or for a checkpoint that is read with `weights_only=True`."""
     return {"kind": inputs.kind, **asdict(inputs)}
 
 
-def inputs_from_plain(plain: Mapping[str, Any]) -> Inputs:
-    """Return the inputs that `plain_from_inputs` was given, also after JSON has turned tuples into lists.
+def inputs_from_json(values: Mapping[str, Any]) -> Inputs:
+    """Invert `json_from_inputs`, also after JSON has turned tuples into lists.
 
     Raises:
-        ValueError: Its `kind` is none of ours.
+        ValueError: `kind` is unknown.
     """
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()}
-    name = values.pop("kind")
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    name = fields.pop("kind")
     kind = _KINDS.get(name)
     if kind is None:
         raise ValueError(f"inputs of kind {name!r}, known are {', '.join(_KINDS)}; write it with this version again")
-    return kind(**values)
+    return kind(**fields)
 
 
 def _scene(scenes: int) -> tuple[TensorSpec, ...]:

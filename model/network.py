@@ -6,10 +6,10 @@
            |-- wide (B, W): one linear layer of a task reads it beside its tower --------'
            '-- seen (B, Z): what was seen, for retrieval ----------------------------------- user   retrieval  (B, D)
 
-That is a branch (`model.branch`). All tasks share one; with `single` sharing each has a branch of its own.
+The picture shows a branch (`model.branch`). All tasks share one; with `single` sharing each task has its own.
 
-`MultiTaskNetwork` answers logits, which losses want; `ServingNetwork` wraps it and answers probabilities, which is what is
-exported: for a shop's events in the order of `contract.OUTPUTS`. A row's answer depends on that row alone.
+`MultiTaskNetwork` returns logits, for losses; `ServingNetwork` wraps it and returns probabilities, for the export: for a shop's
+events in the order of `contract.OUTPUTS`. A row's outputs depend on that row alone.
 """
 
 from __future__ import annotations
@@ -31,17 +31,15 @@ from model.presets import NetworkShape
 from model.probabilities import probabilities
 from model.tasks import Task, check_tasks
 
-__all__ = ["MultiTaskNetwork", "ServingNetwork", "served_tasks"]
-
 
 class MultiTaskNetwork(nn.Module):
-    """One pass, all tasks.
+    """Logits of all tasks in one pass.
 
     Args:
         shape: of a preset, see `model.presets`.
-        inputs: what rows look like.
-        tasks: what is asked of them.
-        text_config: for a checkpoint of texts, see `model.encoders.text.TextEncoder`.
+        inputs: kind and sizes of the rows.
+        tasks: prediction targets.
+        text_config: of a text checkpoint, see `model.encoders.text.TextEncoder`.
 
     Raises:
         ValueError: Tasks, inputs and shape do not fit together.
@@ -55,16 +53,16 @@ class MultiTaskNetwork(nn.Module):
         self.branches = nn.ModuleList(Branch(shape, inputs, group, text_config) for group in groups)
 
     def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Answer logits by task's name, in the order of the tasks, for B rows of `inputs.tensors()`.
+        """Return logits by task name, in the order of the tasks, for B rows of `inputs.tensors()`.
 
         Returns:
             binary (B,), classes (B, C), retrieval (B, D) whose last coordinate is 1; float32. For a task with `given` it is the
-            logit of its own factor: losses and `model.probabilities` combine.
+            logit of its own factor; losses and `model.probabilities` combine the factors.
         """
-        found: dict[str, Tensor] = {}
+        logits: dict[str, Tensor] = {}
         for branch in self.branches:
-            found |= branch(inputs)
-        return found
+            logits |= branch(inputs)
+        return logits
 
     @property
     def parts(self) -> list[Branch]:
@@ -72,12 +70,12 @@ class MultiTaskNetwork(nn.Module):
         return [branch for branch in self.branches if isinstance(branch, Branch)]
 
     def fit_scaling(self, dense: NDArray[Any]) -> None:
-        """Take medians, spreads and bins of dense features from the training range, (N, F) raw; before training."""
+        """Compute medians, spreads and bins of dense features from the training range, (N, F) raw; call before training."""
         for numbers in self._numbers():
             numbers.fit(dense)
 
     def item_vectors(self, item: Tensor, category: Tensor) -> Tensor:
-        """Vectors to set against user vectors by inner product, for events.
+        """Return item vectors, whose inner products with user vectors rank items, for events.
 
         Args:
             item: (N,) int32 item buckets.
@@ -86,35 +84,35 @@ class MultiTaskNetwork(nn.Module):
         Returns:
             (N, USER_VECTOR_DIM) float32; the last coordinate is the item's bias.
         """
-        return self._retrieving().item_vectors(item, category)
+        return self._retrieval_branch().item_vectors(item, category)
 
     def item_table(self) -> Tensor:
-        """Vectors of all items to set against user vectors, for sequences: (items, D) float32, the last coordinate a bias."""
-        return self._retrieving().item_table()
+        """Return the vectors of all items, for sequences: (items, D) float32, the last coordinate a bias."""
+        return self._retrieval_branch().item_table()
 
     def shared_parameters(self) -> list[Parameter]:
-        """Return what more than one task's loss reaches, in order from inputs to towers; none where nothing is shared."""
-        given = {task.given for task in self.tasks}
-        return [weight for branch in self.parts for weight in branch.shared_parameters(given)]
+        """Return the parameters in the gradient of more than one task, from inputs to towers; none without sharing."""
+        conditions = {task.given for task in self.tasks}
+        return [weight for branch in self.parts for weight in branch.shared_parameters(conditions)]
 
     def _numbers(self) -> list[NumberEncoder]:
         encoders = [branch.encoder for branch in self.parts]
         of_kinds = [encoder.numbers for encoder in encoders if isinstance(encoder, EventEncoder | TableEncoder)]
         return [numbers for numbers in of_kinds if numbers is not None]
 
-    def _retrieving(self) -> Branch:
+    def _retrieval_branch(self) -> Branch:
         return next(branch for branch in self.parts if branch.items is not None)
 
 
 def served_tasks(network: MultiTaskNetwork) -> tuple[str, ...]:
-    """Return the names of what is exported: for a shop's events those of `contract.OUTPUTS`, in its order, else every task."""
-    ours, contract = [task.name for task in network.tasks], [spec.name for spec in OUTPUTS]
-    is_shop = isinstance(network.inputs, EventInputs) and set(contract) <= set(ours)
-    return tuple(contract if is_shop else ours)
+    """Return the names of the exported outputs: `contract.OUTPUTS` in its order for a shop's events, else every task."""
+    names, contract = [task.name for task in network.tasks], [spec.name for spec in OUTPUTS]
+    is_shop = isinstance(network.inputs, EventInputs) and set(contract) <= set(names)
+    return tuple(contract if is_shop else names)
 
 
 class ServingNetwork(nn.Module):
-    """Probabilities instead of logits: what is exported.
+    """The exported graph: probabilities instead of logits.
 
     Args:
         network: the trained network.
@@ -127,7 +125,7 @@ class ServingNetwork(nn.Module):
         self.names, self.served = [spec.name for spec in network.inputs.tensors()], served_tasks(network)
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """Answer a tensor for each of `served_tasks`; inputs in the order of `inputs.tensors()`, for events `contract.INPUTS`."""
+        """Return a tensor for each of `served_tasks`; inputs in the order of `inputs.tensors()`, for events `contract.INPUTS`."""
         logits = self.network(dict(zip(self.names, tensors, strict=True)))
-        found = probabilities(logits, self.network.tasks, self.temperatures)
-        return tuple(found[name] for name in self.served)
+        by_task = probabilities(logits, self.network.tasks, self.temperatures)
+        return tuple(by_task[name] for name in self.served)

@@ -1,7 +1,7 @@
-"""What a TensorRT plan says of itself: `<plan>.json` beside each `*.plan` in the folder `plans/` of an artefact.
+"""The manifest of a TensorRT plan: `<plan>.json` beside each `*.plan` in the folder `plans/` of an artefact.
 
-`trt_build` writes it, the worker reads it before it loads a byte of the plan. A plan that does not fit this machine (another
-GPU, another TensorRT) is not damaged: an artefact may carry one for each kind of machine.
+`trt_build` writes it; the worker reads it before the plan. A plan for another GPU or another TensorRT is not damaged: an artefact
+may carry a plan for each kind of machine.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ import msgspec
 
 from model.contract import TensorSpec
 
-__all__ = ["PLANS_FOLDER", "PLAN_FORMAT", "PLAN_SUFFIX", "PRECISIONS", "PlanManifest", "PlanProfile", "Precision", "unfit_reason"]
-
 PLANS_FOLDER: Final = "plans"
 PLAN_SUFFIX: Final = ".plan"  # its manifest has the same name with `.json` behind it: `fp16.plan`, `fp16.plan.json`
-PLAN_FORMAT: Final = 1  # raised when a worker that knows only the format before would misread the file
+PLAN_FORMAT: Final = 1  # raised when a worker that knows the previous format would misread the file
 
 _AMPERE: Final = (8, 0)  # the first generation whose plans can be made to run on later ones
 
@@ -25,7 +23,7 @@ PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
 
 
 class PlanProfile(msgspec.Struct, frozen=True):
-    """One optimisation profile: the batches it takes, and the one it is fastest for."""
+    """One optimisation profile: its smallest and largest batch, and the batch that it is tuned for."""
 
     min: int
     opt: int
@@ -33,13 +31,13 @@ class PlanProfile(msgspec.Struct, frozen=True):
 
 
 class PlanManifest(msgspec.Struct, frozen=True, kw_only=True):
-    """One plan: what it was made of, by what, for which machine."""
+    """One plan: its model, its build, and its machine."""
 
     format: int = PLAN_FORMAT
     sha256: str  # of the plan's bytes
     model_version: str  # of the artefact it belongs to: manifest.json's `version`
     model_sha256: str  # of the artefact's model.onnx (fp32)
-    onnx_sha256: str  # of the ONNX file that the plan was built from: model.onnx, or that of another precision made of it
+    onnx_sha256: str  # of the ONNX file of the build: model.onnx, or its conversion to another precision
     catalogue_hash: str
     precision: Precision
     profiles: list[PlanProfile]  # by index, as in the engine
@@ -53,13 +51,13 @@ class PlanManifest(msgspec.Struct, frozen=True, kw_only=True):
     command: str  # the command that rebuilds it
     commit: str
     versions: dict[str, str]
-    weights_sha256: str = ""  # of the weights inside: the checkpoint's; changes when they are exchanged
-    structure_sha256: str = ""  # of the ONNX file without its weights: only a file with the same can be put into it
+    weights_sha256: str = ""  # of the checkpoint's weights; changes with a refit
+    structure_sha256: str = ""  # of the ONNX file without its weights: a refit needs the same
     inputs: list[TensorSpec] = []  # as built, without the batch
     outputs: list[str] = []
     layers: int = 0  # of the engine, after fusion
     report: str = ""  # file with the inspector's report, beside the plan
-    refitted_from: str = ""  # sha256 of the plan whose weights were exchanged
+    refitted_from: str = ""  # sha256 of the plan before the refit
 
 
 def unfit_reason(plan: PlanManifest, tensorrt: str, compute_capability: str) -> str:

@@ -1,6 +1,6 @@
-"""Named sizes of the network: all but its inputs and its tasks that is needed to build it again.
+"""Named sizes of the network: together with inputs and tasks they define it.
 
-No torch here, so a command line can list presets without importing it. Widths of the served network are chosen for one CPU core:
+Free of torch, so that a command line lists presets without it. Widths of the served network are chosen for one CPU core:
 at batch 256 `demo` must score well above 25,000 rows a second in ONNX Runtime and stay under 4 MB.
 """
 
@@ -11,24 +11,22 @@ from typing import Any, Final, Literal, get_args
 
 from model.contract import CATEGORY_BUCKETS, ITEM_BUCKETS, QUERY_BUCKETS
 
-__all__ = ["PRESETS", "SHARINGS", "NetworkShape", "Sharing"]
-
 Sharing = Literal["shared_bottom", "mmoe", "ple", "star", "single"]
 SHARINGS: Final[tuple[Sharing, ...]] = get_args(Sharing)
 
 
 @dataclass(frozen=True)
 class NetworkShape:
-    """Every width of the network that its inputs and tasks do not give.
+    """The widths of a network that do not follow from its inputs and tasks.
 
     Attributes:
         sharing: how tasks share, see `model.sharing`; `single` = each task has a network of its own.
-        scene_gate: whether the scene decides how much of each coordinate of the trunk goes on (PEPNet, see `model.sharing`).
+        scene_gate: the scene scales each coordinate of the trunk (PEPNet, see `model.sharing`).
         experts: of the mixture, which all tasks share. Shared-bottom and STAR have one layer as wide as all of them together.
         task_experts: of each task alone (PLE).
         levels: of extraction (PLE).
         expert_hidden: width of an expert's first layer.
-        expert_out: width of an expert's answer, which the towers read.
+        expert_out: width of an expert's output, which the towers read.
         tower: hidden width of each task's tower.
         dropout: share of the hidden values that are dropped while training, in experts, towers and encoders.
         embedding_dropout: share of the coordinates of item embeddings that are dropped while training (sequences).
@@ -37,8 +35,8 @@ class NetworkShape:
         embedding: width of item, category and kind embeddings (events), and of items (sequences).
         attention_heads: queries that read a sequence; heads of each transformer layer (sequences, texts).
         context: width of each context embedding (events), and of a scene's embedding (tables, texts).
-        sequence: width of the sequence encoder's answer (events).
-        query: width of query and word embeddings, and of the query encoder's answer (events).
+        sequence: width of the sequence encoder's output (events).
+        query: width of query and word embeddings, and of the query encoder's output (events).
         item_buckets: rows of the item table; ids at or above it are read as the last (events).
         category_buckets: rows of the category table, likewise.
         query_buckets: rows of the table of queries and words, likewise.
@@ -46,7 +44,7 @@ class NetworkShape:
         knees: bins of each number between which its encoding is linear (events and tables); 0 = scaled values alone.
         layers: of the transformer (sequences: 0 = attention from the newest item alone; texts without a `path`: 0 = n-grams and
             the mean of the tokens).
-        text: width of the text transformer's layers, where inputs give no `path`.
+        text: width of the text transformer's layers, if inputs have no `path`.
         grams: width of n-gram embeddings (texts).
         temperature: if above 0, retrieval vectors have length 1 and their inner products are divided by it (sequences).
     """

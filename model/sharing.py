@@ -1,18 +1,18 @@
 """Sharing: one trunk's floats in, one vector for each task out.
 
-Every module here has the same call, (B, H) and the scene (B,) -> (B, T, E) for T tasks, so that one can be exchanged for another
-without touching encoders or heads. What is shared, beside the encoder:
+Every module has the same call, (B, H) and the scene (B,) -> (B, T, E) for T tasks, so that they are exchangeable without a change
+of encoders or heads. Shared, beside the encoder:
 
     shared_bottom  two layers, all of them (Caruana, "Multitask Learning", 1997)
     mmoe           experts; each task has a gate of its own (Ma et al., "Modeling Task Relationships in Multi-task Learning with
                    Multi-gate Mixture-of-Experts", KDD 2018)
-    ple            some experts; others, and a gate, are each task's own, level upon level (Tang et al., "Progressive Layered
+    ple            levels of common experts; each task has experts and a gate of its own (Tang et al., "Progressive Layered
                    Extraction", RecSys 2020)
-    star           two layers whose weights are those of all scenes times those of the row's scene (Sheng et al., "One Model to
+    star           two layers whose weights are the common weights times the scene's (Sheng et al., "One Model to
                    Serve All: Star Topology Adaptive Recommender", CIKM 2021)
-    single         nothing, the encoder neither: each task has a branch of its own, with a shared bottom's layers in it
+    single         nothing, not even the encoder: each task has a branch of its own, with the layers of a shared bottom
 
-Shared-bottom and star are as wide as all experts of the mixture together, so the ways differ in how they share, not in size.
+Shared-bottom and star are as wide as all experts of the mixture together, so the modes differ in sharing, not in size.
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ from torch.nn import Parameter
 
 from model.encoders.encoded import Sizes
 from model.presets import NetworkShape
-
-__all__ = ["Experts", "Extraction", "MixtureOfExperts", "SceneGate", "SharedBottom", "StarBottom", "sharing_for"]
 
 _GATE_WIDTH = 64  # of the scene gate's middle layer
 
@@ -82,7 +80,7 @@ class MixtureOfExperts(nn.Module):
 
 
 class ExtractionLevel(nn.Module):
-    """One level of PLE: experts of each task and of all; each task's gate mixes its own and the common ones."""
+    """One level of PLE: task-specific and common experts; each task's gate mixes its own and the common experts."""
 
     def __init__(self, shape: NetworkShape, width: int, tasks: int, *, last: bool) -> None:
         super().__init__()
@@ -94,7 +92,7 @@ class ExtractionLevel(nn.Module):
         self.common_gate = None if last else nn.Linear(width, tasks * own + common)
 
     def forward(self, of_tasks: Sequence[Tensor], of_all: Tensor) -> tuple[list[Tensor], Tensor]:
-        """T times (B, width) float32 and once for all -> T times (B, out) and once; the last level leaves the latter as it is."""
+        """T times (B, width) float32 and once for all -> T times (B, out) and once; the last level passes the latter through."""
         common = self.common(of_all)  # (B, X, out)
         own = [experts(x) for experts, x in zip(self.own, of_tasks, strict=True)]  # T times (B, Y, out)
         mixed = [
@@ -112,7 +110,7 @@ def _mixed(gate: Tensor, answers: Tensor) -> Tensor:
 
 
 class Extraction(nn.Module):
-    """PLE: level upon level, what is a task's own is told from what is common; no task's expert answers to another's gate."""
+    """PLE: stacked layers of shared and task-specific experts; a gate never reads another task's experts."""
 
     def __init__(self, shape: NetworkShape, width: int, tasks: int) -> None:
         super().__init__()
@@ -128,9 +126,9 @@ class Extraction(nn.Module):
         return torch.stack(of_tasks, dim=1)
 
     def own_parameters(self, task: int) -> list[Parameter]:
-        """Return what only that task's loss reaches: its experts of the last level, and the gates above and below them.
+        """Return the parameters that only this task's loss reaches: its experts of the last level, and their gates.
 
-        All else is common, since a common gate above mixes it.
+        All others are common, since a common gate above mixes them.
         """
         levels = [level for level in self.levels if isinstance(level, ExtractionLevel)]
         gates = [weight for level in levels[-2:] for weight in level.gates[task].parameters()]
@@ -138,10 +136,10 @@ class Extraction(nn.Module):
 
 
 class StarLinear(nn.Module):
-    """A linear layer whose weights are shared ones, element by element times those of the row's scene, plus two biases.
+    """A linear layer with the shared weights times the scene's weights, element by element, plus two biases.
 
-    A scene's matrix is an outer product, (1 + rows)(1 + columns)', so it need not be made: inputs and outputs are scaled. The
-    factors start at 1 and weight decay pulls them there, so a scene with few rows does as all scenes do.
+    A scene's matrix is an outer product, (1 + rows)(1 + columns)', so scaling inputs and outputs is enough. The factors start
+    at 1 and weight decay pulls them to 1, so a scene with few rows behaves like the average of all scenes.
     """
 
     def __init__(self, width: int, out: int, scenes: int) -> None:
@@ -159,7 +157,7 @@ class StarLinear(nn.Module):
 
 
 class StarBottom(nn.Module):
-    """STAR: the shared bottom, with weights of each scene times those of all."""
+    """STAR: a shared bottom whose weights are multiplied by the scene's."""
 
     def __init__(self, width: int, hidden: int, out: int, tasks: int, scenes: int, dropout: float) -> None:
         super().__init__()
@@ -174,9 +172,9 @@ class StarBottom(nn.Module):
 
 
 class SceneGate(nn.Module):
-    """Scale each coordinate of the trunk by 0 to 2, as the scene and the row say. It starts at 1.
+    """Scale each coordinate of the trunk by 0 to 2, depending on scene and row. It starts at 1.
 
-    The trunk is read without a gradient: the gate chooses from what is there and does not bend it to be chosen.
+    The gate reads the trunk without a gradient: it selects coordinates and does not change them to be selected.
 
     Source: Chang et al., "PEPNet: Parameter and Embedding Personalized Network", KDD 2023 (EPNet).
     """
@@ -210,5 +208,7 @@ def sharing_for(shape: NetworkShape, sizes: Sizes, tasks: int) -> SharedBottom |
     if shape.sharing != "star":
         raise ValueError(f"sharing {shape.sharing!r} is none of shared_bottom, mmoe, ple, star, single")
     if not sizes.scenes:
-        raise ValueError("sharing 'star' has weights of each scene, and these inputs have no scenes; give `scenes`, or take mmoe")
+        raise ValueError(
+            "sharing 'star' has weights for each scene, and these inputs have no scenes; give `scenes`, or take mmoe"
+        )
     return StarBottom(sizes.trunk, hidden, out, tasks, sizes.scenes, shape.dropout)

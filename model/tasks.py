@@ -1,6 +1,6 @@
-"""Tasks: what a network is asked. A task is one declaration; losses, heads, metrics and reports read it. No torch here.
+"""Tasks: a network's prediction targets. Losses, heads, metrics and reports read one declaration. Free of torch.
 
-A label of -1 is unknown: that row says nothing to that task, neither in a loss nor in a metric.
+A label of -1 is unknown: neither the task's loss nor its metrics count the row.
 """
 
 from __future__ import annotations
@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
-
-__all__ = ["DEFAULT_METRICS", "SHOP_TASKS", "Task", "check_tasks", "tasks_from_plain"]
 
 Kind = Literal["binary", "classes", "retrieval"]
 
@@ -19,17 +17,17 @@ _CALIBRATIONS: Final = ("none", "temperature", "isotonic")
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One question about a row, and how its answer is learnt and judged.
+    """A prediction target of a row, with its training and its evaluation.
 
     Attributes:
-        name: key of the network's answers; a Python identifier.
-        kind: `binary` answers one logit, `classes` one for each class, `retrieval` a vector to set against items' vectors.
+        name: key of the network's outputs; a Python identifier.
+        kind: `binary` has one logit, `classes` a logit for each class, `retrieval` a vector to compare with item vectors.
         label: key of `Dataset.labels`: 0 or 1; a class's number; an item's number. -1 = unknown.
         classes: names of the classes, for kind `classes`.
         weight: of the task's loss where balancing is fixed, and in the sum that decides early stopping.
-        positive_weight: of a positive row against a negative one, for kind `binary`. Taken back in probabilities.
-        class_weights: of each class's rows, for kind `classes`; empty = all 1. Not taken back in probabilities.
-        given: for kind `binary`, the name of another binary task without `given`: what is answered and trained is then
+        positive_weight: of a positive row relative to a negative row, for kind `binary`. Probabilities undo it.
+        class_weights: of each class's rows, for kind `classes`; empty = all 1. Probabilities do not undo them.
+        given: for kind `binary`, the name of another binary task without `given`: the probability is then
             p(given) * sigmoid(own logit), so a conversion is learnt over all impressions and is never likelier than its click
             (ESMM: Ma et al., "Entire Space Multi-Task Model", SIGIR 2018). `label` says whether both happened.
         metric: key of the task's metrics; decides early stopping and search. By default `DEFAULT_METRICS` of the kind.
@@ -53,7 +51,7 @@ class Task:
             object.__setattr__(self, "metric", DEFAULT_METRICS.get(self.kind, ""))
 
 
-# What a shop's events are asked. `served` are those of `model.contract.OUTPUTS`; conversion is trained and reported only.
+# Tasks of a shop's events. `model.contract.OUTPUTS` are served; conversion is trained and reported only.
 SHOP_TASKS: Final[tuple[Task, ...]] = (
     Task(name="fraud", kind="binary", label="fraud", weight=2.0, positive_weight=5.0, metric="average_precision"),
     # Classes as `stream_app.events.INTENTS` and `NEXT_ACTIONS` (a test compares them: this package imports nothing above it).
@@ -71,10 +69,10 @@ SHOP_TASKS: Final[tuple[Task, ...]] = (
 
 
 def check_tasks(tasks: Sequence[Task]) -> None:
-    """Refuse tasks that do not fit together.
+    """Check that tasks fit together.
 
     Raises:
-        ValueError: All that is wrong, one sentence each, with the task's name and the fix.
+        ValueError: All problems, one sentence each, with the task's name and the fix.
     """
     wrong = [] if tasks else ["no task: declare one at least"]
     names = [task.name for task in tasks]
@@ -89,26 +87,26 @@ def check_tasks(tasks: Sequence[Task]) -> None:
 
 
 def _faults(task: Task, by_name: Mapping[str, Task]) -> list[str]:
-    found = [] if task.name.isidentifier() else ["its name is no identifier; use letters, digits and _"]
+    faults = [] if task.name.isidentifier() else ["its name is no identifier; use letters, digits and _"]
     if task.kind not in DEFAULT_METRICS:
-        return [*found, f"kind {task.kind!r} is none of {', '.join(DEFAULT_METRICS)}"]
+        return [*faults, f"kind {task.kind!r} is none of {', '.join(DEFAULT_METRICS)}"]
     if task.calibration not in _CALIBRATIONS:
-        found.append(f"calibration {task.calibration!r} is none of {', '.join(_CALIBRATIONS)}")
+        faults.append(f"calibration {task.calibration!r} is none of {', '.join(_CALIBRATIONS)}")
     if min(task.weight, task.positive_weight, *task.class_weights, 1.0) < 0 or task.positive_weight == 0:
-        found.append("a weight is below zero, or positive_weight is 0; give positive numbers")
+        faults.append("a weight is below zero, or positive_weight is 0; give positive numbers")
     if task.positive_weight != 1.0 and (task.kind != "binary" or task.given):
-        found.append(f"positive_weight {task.positive_weight:g} is for binary tasks without `given`; leave it at 1")
+        faults.append(f"positive_weight {task.positive_weight:g} is for binary tasks without `given`; leave it at 1")
     if task.kind == "classes" and len(task.classes) < 2:
-        found.append(f"kind classes with {len(task.classes)} class names; give two at least")
+        faults.append(f"kind classes with {len(task.classes)} class names; give two at least")
     if task.class_weights and len(task.class_weights) != len(task.classes):
-        found.append(f"{len(task.class_weights)} class_weights for {len(task.classes)} classes; give one for each")
+        faults.append(f"{len(task.class_weights)} class_weights for {len(task.classes)} classes; give one for each")
     given = by_name.get(task.given)
     if task.given and (task.kind != "binary" or given is None or given.kind != "binary" or given.given):
-        found.append(f"given {task.given!r} must be a declared binary task without `given`, and {task.name} binary itself")
-    return found
+        faults.append(f"given {task.given!r} must be a declared binary task without `given`, and {task.name} binary itself")
+    return faults
 
 
-def tasks_from_plain(plain: Sequence[Mapping[str, Any]]) -> tuple[Task, ...]:
-    """Make tasks of what `dataclasses.asdict` made of them, also after JSON has turned tuples into lists."""
-    rows: list[dict[str, Any]] = [{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()} for row in plain]
+def tasks_from_json(values: Sequence[Mapping[str, Any]]) -> tuple[Task, ...]:
+    """Invert `dataclasses.asdict` of tasks, also after JSON has turned tuples into lists."""
+    rows: list[dict[str, Any]] = [{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()} for row in values]
     return tuple(Task(**row) for row in rows)

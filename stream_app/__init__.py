@@ -21,6 +21,4 @@ Afterwards `ChunkConsumer.acknowledge` (step 2) moves the front of each chunk's 
 
 from __future__ import annotations
 
-__all__ = ["__version__"]
-
 __version__ = "0.1.0"

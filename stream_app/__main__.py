@@ -19,8 +19,6 @@ from stream_app import __version__
 from stream_app.cli import COMMANDS
 from stream_app.errors import ConfigError, MillraceError, ServiceError
 
-__all__ = ["main", "millrace", "run"]
-
 _USAGE_STATUS: Final = 2
 _INTERRUPTED_STATUS: Final = 130  # 128 + SIGINT, what shells expect
 

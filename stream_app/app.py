@@ -17,8 +17,6 @@ from stream_app.admin.topics import plan_topics, require_topics
 from stream_app.agents.run import run_sources
 from stream_app.config import Settings
 
-__all__ = ["run_worker"]
-
 log = logging.getLogger(__name__)
 
 # Event loop, model thread and consumer thread exchange short pieces of work. With the default of 5 ms each exchange waits that

@@ -20,8 +20,6 @@ from stream_app.features.columns.event_columns import EntityRows, EventColumns
 from stream_app.features.fold_types import FoldResult
 from stream_app.ranked import RankedBatch
 
-__all__ = ["DecodedBatch", "OffsetSpan", "ScoredBatch"]
-
 
 @dataclass(frozen=True, slots=True)
 class OffsetSpan:

@@ -8,8 +8,6 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-__all__ = ["Clock", "SettableClock", "SystemClock"]
-
 
 class Clock(Protocol):
     """The time of the machine, or of a replay."""

@@ -28,24 +28,6 @@ from stream_app.errors import ConfigError
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-__all__ = [
-    "DEVELOPMENT_ID_KEY",
-    "FeaturesSettings",
-    "KafkaSettings",
-    "ModelSettings",
-    "PrivacySettings",
-    "RedisSettings",
-    "SettingDoc",
-    "Settings",
-    "WorkerSettings",
-    "child_environ",
-    "describe",
-    "environ_from",
-    "load_settings",
-    "setting_docs",
-    "spark_environ",
-]
-
 DEVELOPMENT_ID_KEY: Final = "development-only-key"
 _NAME = r"[A-Za-z0-9._-]"  # Kafka's rule for names of topics and groups; also safe in keys and metrics
 _BOOTSTRAP = r"[^\s,:\[\]]+:\d{1,5}(,[^\s,:\[\]]+:\d{1,5})*"

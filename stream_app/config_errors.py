@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
-__all__ = ["ErrorStyle", "bounds_of", "closest", "masked", "model_fields", "problem_lines"]
-
 _TYPES: Final = {
     "bool_type": "true or false",
     "int_type": "a whole number",

@@ -15,8 +15,6 @@ from typing import Any, Final
 
 from stream_app.config_errors import ErrorStyle, closest
 
-__all__ = ["SettingSource", "read_sources", "variable"]
-
 _PREFIX: Final = "MILLRACE_"
 _CONFIG: Final = "MILLRACE_CONFIG"
 _FIX: Final = "; set it to such a value or remove it"

@@ -22,25 +22,6 @@ Adapters translate the exceptions of third-party clients at their edge; no code 
 
 from __future__ import annotations
 
-__all__ = [
-    "AbandonedError",
-    "BrokerUnavailableError",
-    "ConfigError",
-    "ContractError",
-    "EngineLostError",
-    "EngineNotHereError",
-    "FencedError",
-    "InputFileError",
-    "InvalidEventError",
-    "MillraceError",
-    "ModelFailedError",
-    "RetryableError",
-    "ServiceError",
-    "StoreRolledBackError",
-    "StoreUnavailableError",
-    "UnknownLayoutError",
-]
-
 
 class MillraceError(Exception):
     """Base class; catch it only to print its message and exit."""

@@ -16,35 +16,6 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-__all__ = [
-    "ACTIONS",
-    "ANSWER_TOPICS",
-    "INTENTS",
-    "KINDS",
-    "NEXT_ACTIONS",
-    "PLATFORMS",
-    "SCENES",
-    "SIDE_TOPICS",
-    "SOURCE_TOPICS",
-    "Answer",
-    "Candidate",
-    "Click",
-    "DeadLetter",
-    "Event",
-    "FeatureRow",
-    "FraudAlert",
-    "IntentLabel",
-    "JournalLine",
-    "Label",
-    "LateEvent",
-    "Order",
-    "OrderLine",
-    "Reason",
-    "RecommendationCandidates",
-    "Search",
-    "Source",
-]
-
 # --- topics ------------------------------------------------------------------------------------------------------------
 
 SOURCE_TOPICS: Final = ("searches", "clicks", "orders")

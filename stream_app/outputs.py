@@ -24,8 +24,6 @@ from stream_app.features.fold_types import FoldResult
 from stream_app.metrics import Metrics
 from stream_app.ranked import RankedBatch
 
-__all__ = ["OutputBuilder"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputBuilder:

@@ -43,8 +43,6 @@ from stream_app.privacy import Pseudonymizer
 from stream_app.ranked import RankedBatch
 from stream_app.store.port import GroupStep, Snapshot, StateWrite, Store
 
-__all__ = ["BatchCommit", "Pipeline", "Ranker"]
-
 
 class Ranker(Protocol):
     """The model and its item index. `stream_app.wiring` draws the implementations around each other."""

@@ -13,8 +13,6 @@ from hashlib import blake2b
 
 from stream_app.errors import ConfigError
 
-__all__ = ["DIGEST_BYTES", "Pseudonymizer"]
-
 DIGEST_BYTES = 16  # 128 bits: no collision is likely below 2**64 entities
 # Cache entries for each domain: a hit costs a tenth of a digest; 65,536 entries are about 13 MB.
 _CACHED = 1 << 16

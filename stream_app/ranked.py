@@ -14,8 +14,6 @@ import numpy.typing as npt
 
 from stream_app.events import Event, Source
 
-__all__ = ["Challenger", "ModelNorms", "RankedBatch", "ScoredRows"]
-
 Floats = npt.NDArray[np.float32]
 
 

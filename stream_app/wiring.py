@@ -37,7 +37,7 @@ from stream_app.events import SOURCE_TOPICS
 from stream_app.features.catalog import CATALOGUE
 from stream_app.features.engine import FeatureEngine
 from stream_app.inference.degrade import DegradingRanker
-from stream_app.inference.engines.selection import tell_engine
+from stream_app.inference.engines.selection import show_engine
 from stream_app.inference.loading import RankerLoader
 from stream_app.inference.ranker import ModelRanker, PriorRanker
 from stream_app.inference.registry.registry_factory import open_registry
@@ -52,18 +52,6 @@ from stream_app.privacy import Pseudonymizer
 from stream_app.store.port import Store
 from stream_app.store.redis_cluster import RedisClusterStore
 from stream_app.store.redis_store import RedisOptions, RedisStore
-
-__all__ = [
-    "WORK_ROOT",
-    "Worker",
-    "agent_options",
-    "build_engine",
-    "build_loader",
-    "build_pipeline",
-    "build_ranker",
-    "build_store",
-    "build_worker",
-]
 
 WORK_ROOT: Final = Path(".millrace")  # below the current folder; Faust wants one of its own
 
@@ -163,7 +151,7 @@ def _first_model(settings: Settings, engine: FeatureEngine, metrics: Metrics) ->
         first = first_champion(open_registry(model.registry, SystemClock()), loader, metrics)
     else:
         first = loader.load(Path(model.path), metrics)
-    tell_engine(first.scorer, metrics)
+    show_engine(first.scorer, metrics)
     return first
 
 

@@ -20,8 +20,6 @@ from typing import Any, Final
 from tools.lint_names import repeated_class_names
 from tools.source_tree import Module, import_cycles, read_modules
 
-__all__ = ["figures", "main", "trip_files"]
-
 _ROOT: Final = Path(__file__).resolve().parents[1]
 _FOLDER_LIMIT: Final = 16
 # A step of a trip: "3. `agents/handler.py` - ...", in a docstring or on a page.

@@ -23,8 +23,6 @@ from typing import Final
 
 from tools.source_tree import Module, import_cycles, read_modules
 
-__all__ = ["BANNED", "banned_names", "main", "repeated_class_names", "subject_problem"]
-
 _ROOT: Final = Path(__file__).resolve().parents[1]
 _SUBJECT_LIMIT: Final = 72
 # docs/glossary.md and house rules: the name says the thing. `given` of a condition and `kept` of a setting are contracts and no

@@ -8,8 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-__all__ = ["PRODUCT", "Module", "import_cycles", "read_modules"]
-
 PRODUCT: Final = ("stream_app", "model", "trt_build", "training", "benchmarks", "verification", "devservices", "tools")
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef

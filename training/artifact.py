@@ -26,8 +26,6 @@ from trt_build.export.onnx_from_checkpoint import onnx_from_checkpoint
 from trt_build.manifest import library_versions, version_of, weights_sha256, write_manifest
 from trt_build.parity.verify import parity, torch_answers, verify_artifact
 
-__all__ = ["ArtifactContents", "check_artifact_folder", "unservable_reason", "write_artifact"]
-
 _SAMPLES: Final = 64  # recorded rows: enough for every kind, scene and platform, 30 kB
 _MIN_SCALE: Final = 1e-6
 

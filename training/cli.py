@@ -14,14 +14,12 @@ import click
 from model.presets import SHARINGS
 from stream_app.errors import ConfigError, MillraceError
 from stream_app.logs.ingest.mapping import packaged_mappings
-from stream_app.reporting.json_values import plain
+from stream_app.reporting.json_values import json_tree
 from training.config import BALANCES, config_names, load_config
 from training.evaluation.protocol import PROTOCOLS
 
 if TYPE_CHECKING:
     from training.config import TrainingConfig
-
-__all__ = ["main"]
 
 _USAGE_STATUS: Final = 2
 _FOLDER: Final = click.Path(file_okay=False, path_type=Path)
@@ -147,7 +145,7 @@ def train(**options: Any) -> None:  # noqa: ANN401 (options by name)
         from training.cross_validation import cross_validate
 
         _refuse_with_folds(options)
-        click.echo(json.dumps(plain(cross_validate(job, console, options["members"]))))
+        click.echo(json.dumps(json_tree(cross_validate(job, console, options["members"]))))
         return
     report = run(job, console)
     if report:
@@ -182,7 +180,9 @@ def search(**options: Any) -> None:  # noqa: ANN401 (options by name)
     result = run_search(
         dataset, config, folder, lambda trial: console.say(f"trial {trial.number}: {trial.value:.4f}  {trial.values}")
     )
-    click.echo(json.dumps(plain({"best": result.best, "value": result.value, "trials": len(result.trials), "folder": folder})))
+    click.echo(
+        json.dumps(json_tree({"best": result.best, "value": result.value, "trials": len(result.trials), "folder": folder}))
+    )
 
 
 @main.command()
@@ -284,5 +284,5 @@ def _shortened(argument: str) -> str:
 def _finish(report: dict[str, Any]) -> None:
     for sentence in [*report["not_beaten"], *([report["refused"]] if "refused" in report else [])]:
         click.echo(f"training: {sentence}", err=True)
-    click.echo(json.dumps(plain(report)))
+    click.echo(json.dumps(json_tree(report)))
     sys.exit(0 if report["beats_floors"] and "refused" not in report else 1)

@@ -31,18 +31,6 @@ from model.tasks import Task
 from stream_app.config_errors import closest, problem_lines
 from stream_app.errors import ConfigError
 
-__all__ = [
-    "EvaluationOptions",
-    "NetworkOptions",
-    "SearchOptions",
-    "SearchRange",
-    "TrainingConfig",
-    "TrainingOptions",
-    "config_from_tree",
-    "config_names",
-    "load_config",
-]
-
 _FOLDER: Final = Path(__file__).parent / "configs"
 BALANCES: Final = ("fixed", "uncertainty", "dwa", "gradnorm", "pcgrad")  # and `torchjd:<aggregator>`
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)

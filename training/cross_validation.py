@@ -15,7 +15,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from stream_app.errors import ConfigError
-from stream_app.reporting.json_values import plain
+from stream_app.reporting.json_values import json_tree
 from training.data.parsing.labelled_rows import plan_from_section, scenes_of
 from training.data.sources.tables import TablePlan
 from training.data.sources.texts import TextPlan
@@ -25,8 +25,6 @@ from training.jobs import TrainingJob, apply_task_choice, build_dataset
 from training.outcome import train_and_evaluate
 from training.report.console import TrainingConsole
 from training.report.results import add_rows, rows_from_metrics
-
-__all__ = ["cross_validate"]
 
 
 def cross_validate(job: TrainingJob, console: TrainingConsole, members: int = 1) -> dict[str, Any]:
@@ -55,7 +53,9 @@ def cross_validate(job: TrainingJob, console: TrainingConsole, members: int = 1)
     name = job.name or f"{job.config.network.shape.sharing}, {members} network{'s' * (members > 1)} a part"
     short = {"name": name, "folds": len(parts), "members": members, "metrics": _over_folds(metrics)}
     job.folder.mkdir(parents=True, exist_ok=True)
-    (job.folder / "folds.json").write_text(json.dumps(plain({**short, "of_folds": metrics}), indent=1, allow_nan=False) + "\n")
+    (job.folder / "folds.json").write_text(
+        json.dumps(json_tree({**short, "of_folds": metrics}), indent=1, allow_nan=False) + "\n"
+    )
     if job.results is not None:
         add_rows(job.results, rows_from_metrics(name, job.config.name, metrics, {}, job.command))
     return short

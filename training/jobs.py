@@ -16,8 +16,6 @@ from training.data.splitting import resplit, splitting_from
 from training.data.task_choice import choose_tasks
 from training.fit.distributed import ProcessGroup, refuse_torchrun
 
-__all__ = ["TrainingJob", "apply_task_choice", "build_dataset"]
-
 _OWN_SPLIT: Final = ("log", "simulation", "sequences")  # sources that split by the protocol themselves
 
 

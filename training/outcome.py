@@ -10,13 +10,11 @@ from model.checkpoint import Checkpoint
 from model.network import MultiTaskNetwork
 from training.config import TrainingConfig
 from training.data.dataset import Dataset
-from training.evaluation.evaluate import Evaluation, choose_threshold, judge
+from training.evaluation.evaluate import Evaluation, choose_threshold, evaluate
 from training.evaluation.protocol import EvaluationProtocol, protocol_named
 from training.fit.ensemble import combine_networks
 from training.fit.loop import TrainedNetwork, train
 from training.report.console import TrainingConsole
-
-__all__ = ["TrainingOutcome", "checkpoint_of", "member_folder", "protocol_of", "train_and_evaluate"]
 
 _MAX_MEMBERS: Final = 1_000
 
@@ -88,9 +86,9 @@ def protocol_of(config: TrainingConfig) -> EvaluationProtocol:
 def _evaluate(network: MultiTaskNetwork, dataset: Dataset, config: TrainingConfig) -> tuple[Evaluation, float | None]:
     """Evaluate on the test range; calibration and the threshold of alerts (None without fraud) come from the validation range."""
     protocol = protocol_of(config)
-    validation = judge(network, dataset, "validation", protocol)
+    validation = evaluate(network, dataset, "validation", protocol)
     threshold = None
     if any(task.name == "fraud" for task in network.tasks):
         threshold = choose_threshold(network, dataset, config.evaluation.alert_precision, calibrations=validation.calibrations)
     thresholds = {} if threshold is None else {"fraud": threshold}
-    return judge(network, dataset, "test", protocol, validation.calibrations, thresholds), threshold
+    return evaluate(network, dataset, "test", protocol, validation.calibrations, thresholds), threshold

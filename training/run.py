@@ -17,7 +17,7 @@ from stream_app.errors import ConfigError
 from training.artifact import check_artifact_folder, unservable_reason
 from training.data.dataset import Dataset
 from training.evaluation.controls import lightgbm_control, single_task_control
-from training.evaluation.evaluate import Metrics, judge
+from training.evaluation.evaluate import Metrics, evaluate
 from training.fit.distillation import with_soft_labels
 from training.fit.distributed import ProcessGroup, process_group
 from training.fit.loop import train
@@ -25,8 +25,6 @@ from training.jobs import TrainingJob, apply_task_choice, build_dataset
 from training.outcome import TrainingOutcome, checkpoint_of, member_folder, protocol_of, train_and_evaluate
 from training.report.console import TrainingConsole
 from training.report.reporting import reported
-
-__all__ = ["run", "set_threads"]
 
 CHECKPOINT_FILE: Final = "checkpoint.pt"
 
@@ -97,7 +95,7 @@ def _train_controls(job: TrainingJob, dataset: Dataset, console: TrainingConsole
     def alone(one: Dataset) -> Metrics:
         with console.training(f"alone: {one.tasks[-1].name}") as callbacks:
             network = train(one, apply_task_choice(one, config.changed({"training.tasks": []}))[1], None, callbacks).network
-        return judge(network, one, "test", protocol).metrics
+        return evaluate(network, one, "test", protocol).metrics
 
     if "lightgbm" in job.controls and group.is_leader:
         console.say("training LightGBM on the same rows")

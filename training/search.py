@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stream_app.config_errors import closest
 from stream_app.errors import ConfigError, ContractError
-from stream_app.reporting.json_values import plain
+from stream_app.reporting.json_values import json_tree
 from training.config import SearchRange, TrainingConfig
 from training.data.batches import fingerprint
 from training.data.dataset import Dataset
@@ -31,8 +31,6 @@ from training.fit.resume import check_same
 
 if TYPE_CHECKING:
     import optuna
-
-__all__ = ["SearchResult", "SearchTrial", "search"]
 
 _DISTIL: Final = "training.distil"
 _STUDY: Final = "search"
@@ -121,7 +119,7 @@ def search(
     best = max(complete, key=lambda trial: trial.value)
     result = SearchResult(best.values, best.value, trials)
     if folder is not None:
-        (folder / _RESULT_FILE).write_text(json.dumps(plain(asdict(result)), indent=1, allow_nan=False) + "\n")
+        (folder / _RESULT_FILE).write_text(json.dumps(json_tree(asdict(result)), indent=1, allow_nan=False) + "\n")
     return result
 
 
@@ -154,7 +152,7 @@ def _origin(config: TrainingConfig, dataset: Dataset) -> dict[str, Any]:
     """Return the configuration and data that all trials of a study share, as the file of trials stores them."""
     tree = config.tree()
     tree["search"] = {key: value for key, value in tree["search"].items() if key not in {"trials", "seconds"}}
-    origin: dict[str, Any] = plain({"config": tree, "data": fingerprint(dataset)})
+    origin: dict[str, Any] = json_tree({"config": tree, "data": fingerprint(dataset)})
     return origin
 
 

@@ -11,11 +11,9 @@ from trt_build.cli_gpu_run import gpu_run, library
 from trt_build.cli_onnx import calibrate, onnx, verify
 from trt_build.errors import BuildError
 
-__all__ = ["main"]
-
 
 class _Group(click.Group):
-    """Our own errors become one message and the exit status of their class."""
+    """Turns our errors into one message and the exit status of their class."""
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 (click's signature)
         """Run the command."""
@@ -28,9 +26,9 @@ class _Group(click.Group):
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Take a checkpoint to what a worker loads, and check it.
+    """Build a worker's model from a checkpoint, and verify it.
 
-    Exit status: 0 all is well, 1 it is not (or a file is refused), 2 wrong usage, 3 TensorRT is not installed, 4 there is no GPU.
+    Exit status: 0 success, 1 failure or a refused file, 2 wrong usage, 3 TensorRT is not installed, 4 there is no GPU.
 
     \b
     Examples:

@@ -11,8 +11,6 @@ import click
 from model.plan import PRECISIONS, Precision
 from trt_build.cli_onnx import FILE, SOURCE, command_line, rows_of
 
-__all__ = ["bench", "engine", "inspect", "refit"]
-
 _TARGET: Final = click.Path(dir_okay=False, path_type=Path)
 _CACHE: Final = Path(".millrace", "timing-cache")
 _GIB: Final = 1 << 30
@@ -22,12 +20,12 @@ _GIB: Final = 1 << 30
 @click.argument("source", type=SOURCE)
 @click.argument("target", type=_TARGET, required=False)
 @click.option("--precision", type=click.Choice(PRECISIONS), help="[default: the file's; fp16 of an artefact]")
-@click.option("--calibration", type=FILE, help="For int8: what `calibrate` wrote.")
+@click.option("--calibration", type=FILE, help="For int8: the file that `calibrate` wrote.")
 @click.option("--profiles", default="", help="min:opt:max batches, with commas.  [default: 1:16:64,65:256:512,513:4096:8192]")
 @click.option("--version-compatible", is_flag=True, help="Later releases of the same major version can load it.")
 @click.option("--hardware-compatible", is_flag=True, help="All GPUs from Ampere on can run it.")
 @click.option("--refittable", is_flag=True, help="Weights can be exchanged later (`refit`).")
-@click.option("--level", type=click.IntRange(0, 5), default=3, show_default=True, help="How hard to look for fast kernels.")
+@click.option("--level", type=click.IntRange(0, 5), default=3, show_default=True, help="Effort of the search for fast kernels.")
 @click.option(
     "--workspace-gib", type=click.FloatRange(min=0, min_open=True), default=2.0, show_default=True, help="Scratch memory."
 )
@@ -37,8 +35,8 @@ _GIB: Final = 1 << 30
 def engine(source: Path, target: Path | None, **options: Any) -> None:  # noqa: ANN401 (options by name)
     """Build a TensorRT plan of SOURCE (an artefact's folder, or an ONNX file with its manifest) on this machine's GPU.
 
-    Without TARGET the plan of an artefact goes into its folder `plans`, where a worker looks for it, and that of a file
-    beside it. The plan's manifest and the inspector's report are written beside it.
+    Without TARGET the plan of an artefact goes into its folder `plans`, where a worker looks for it, and the plan of a file
+    beside that file. The plan's manifest and the inspector's report are written beside the plan.
 
     \b
     Examples:
@@ -47,31 +45,31 @@ def engine(source: Path, target: Path | None, **options: Any) -> None:  # noqa: 
       python -m trt_build engine build/model.onnx build/model.plan --profiles 1:8:64,65:256:1024
     """
     from trt_build.artifact_source import open_source
-    from trt_build.engine.engine_from_onnx import EngineJob
+    from trt_build.engine.engine_from_onnx import EngineOptions
     from trt_build.engine.plans import build_plan, default_path, write_plan
     from trt_build.engine.profiles import DEFAULT_PROFILES, profiles_from_text
     from trt_build.engine.progress import display
     from trt_build.engine.report_from_engine import summary
-    from trt_build.engine.runtime import device_here, tensorrt_here
+    from trt_build.engine.runtime import require_gpu, require_tensorrt
     from trt_build.export.ranges_from_rows import read_ranges
 
     opened = open_source(source)
     own: Precision = "fp16" if source.is_dir() else opened.manifest.precision
-    order = EngineJob(
+    build = EngineOptions(
         precision=options["precision"] or own,
         profiles=profiles_from_text(options["profiles"]) if options["profiles"] else DEFAULT_PROFILES,
         workspace_bytes=int(options["workspace_gib"] * _GIB),
         **{name: options[name] for name in ("version_compatible", "hardware_compatible", "refittable", "level", "timing_cache")},
     )
-    typed = opened.typed(order.precision, read_ranges(options["calibration"]) if options["calibration"] else None)
-    trt, device = tensorrt_here(), device_here()
+    variant = opened.in_precision(build.precision, read_ranges(options["calibration"]) if options["calibration"] else None)
+    trt, device = require_tensorrt(), require_gpu()
     with display() as progress:
-        plan, manifest, report = build_plan(trt, device, opened, typed, order, command_line(), progress)
-    path = target or default_path(source, order.precision, trt, device)
+        plan, manifest, report = build_plan(trt, device, opened, variant, build, command_line(), progress)
+    path = target or default_path(source, build.precision, trt, device)
     write_plan(path, plan, manifest, report)
     click.echo(f"{summary(report)}; {len(plan):,} bytes in {manifest.build_seconds:.1f} s on {device.name}", err=True)
     click.echo(
-        json.dumps({"plan": str(path), "precision": order.precision, "seconds": manifest.build_seconds, "bytes": len(plan)})
+        json.dumps({"plan": str(path), "precision": build.precision, "seconds": manifest.build_seconds, "bytes": len(plan)})
     )
 
 
@@ -95,23 +93,23 @@ def refit(plan: Path, source: Path, target: Path) -> None:
     from trt_build.engine.plan_runner import engine_of
     from trt_build.engine.plans import check_fits, read_plan, write_plan
     from trt_build.engine.report_from_engine import report_from_engine
-    from trt_build.engine.runtime import device_here, tensorrt_here
+    from trt_build.engine.runtime import require_gpu, require_tensorrt
     from trt_build.manifest import sha256_of
 
     content, manifest = read_plan(plan)
     opened = open_source(source)
-    typed = opened.typed(manifest.precision)
-    check_refit(manifest, typed.manifest)
-    trt, device = tensorrt_here(), device_here()
+    variant = opened.in_precision(manifest.precision)
+    check_refit(manifest, variant.manifest)
+    trt, device = require_tensorrt(), require_gpu()
     check_fits(manifest, trt, device)
-    built = plan_from_refit(trt, content, manifest, typed.content)
+    built = plan_from_refit(trt, content, manifest, variant.content)
     engine_now = engine_of(trt, built.plan, version_compatible=manifest.version_compatible)
     changed = msgspec.structs.replace(
         manifest,
         sha256=sha256_of(built.plan),
         model_version=opened.version,
         model_sha256=opened.manifest.source_sha256,
-        onnx_sha256=typed.manifest.sha256,
+        onnx_sha256=variant.manifest.sha256,
         weights_sha256=opened.manifest.weights_sha256,
         build_seconds=round(built.seconds, 3),
         command=command_line(),
@@ -124,10 +122,10 @@ def refit(plan: Path, source: Path, target: Path) -> None:
 @click.command()
 @click.argument("path", type=FILE)
 def inspect(path: Path) -> None:
-    """Say what is inside a plan or an ONNX file: one JSON document.
+    """Print the content of a plan or an ONNX file as a JSON document.
 
-    Of a plan: its manifest and the inspector's report that was written when it was built (no GPU needed). Of an ONNX file: its
-    manifest, how many nodes of which kind, and the bytes of weights by type.
+    For a plan: its manifest and the inspector's report of its build (no GPU needed). For an ONNX file: its manifest, the number
+    of nodes by operator, and the bytes of weights by type.
 
     \b
     Examples:
@@ -137,17 +135,17 @@ def inspect(path: Path) -> None:
     import msgspec
 
     from model.plan import PLAN_SUFFIX
-    from trt_build.artifact_source import open_source, parsed
+    from trt_build.artifact_source import open_source, parse_onnx
     from trt_build.engine.plans import read_plan, report_beside
     from trt_build.export.graph import contents
 
     if path.suffix == PLAN_SUFFIX:
         _, manifest = read_plan(path)
-        found = {"manifest": msgspec.to_builtins(manifest), **report_beside(path, manifest)}
+        content = {"manifest": msgspec.to_builtins(manifest), **report_beside(path, manifest)}
     else:
         opened = open_source(path)
-        found = {"manifest": msgspec.to_builtins(opened.manifest), **contents(parsed(opened.content, str(path)))}
-    click.echo(json.dumps(found, indent=1))
+        content = {"manifest": msgspec.to_builtins(opened.manifest), **contents(parse_onnx(opened.content, str(path)))}
+    click.echo(json.dumps(content, indent=1))
 
 
 @click.command()
@@ -167,13 +165,13 @@ def bench(source: Path, plans: tuple[Path, ...], rows: Path | None, batches: str
     from model.checkpoint import load_checkpoint
     from trt_build.artifact_source import open_source
     from trt_build.engine.plans import plans_of
-    from trt_build.engine.runtime import device_here, tensorrt_here
+    from trt_build.engine.runtime import require_gpu, require_tensorrt
     from trt_build.parity.bench import bench_plans
 
     sizes = [int(part) for part in batches.split(",")]
     opened = open_source(source)
-    given = rows_of(source, opened, rows, 0)
+    recorded = rows_of(source, opened, rows, 0)
     network = load_checkpoint(checkpoint) if checkpoint else None
-    trt, device = tensorrt_here(), device_here()
-    found = bench_plans(trt, device, opened, list(plans) or plans_of(source), given, sizes, network)
-    click.echo(json.dumps(found))
+    trt, device = require_tensorrt(), require_gpu()
+    times = bench_plans(trt, device, opened, list(plans) or plans_of(source), recorded, sizes, network)
+    click.echo(json.dumps(times))

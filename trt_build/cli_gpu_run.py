@@ -1,4 +1,4 @@
-"""The commands around a GPU machine: `library show` says what is here, `gpu-run` does every step that needs a GPU."""
+"""The commands for a GPU machine: `library show` prints its TensorRT and GPU, `gpu-run` runs every step that needs a GPU."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ import click
 
 from model.plan import PRECISIONS
 from trt_build.cli_onnx import FILE, SOURCE, command_line, precisions_from_text, rows_of
-
-__all__ = ["gpu_run", "library"]
 
 _FOLDER: Final = click.Path(file_okay=False, path_type=Path)
 
@@ -33,24 +31,24 @@ def show() -> None:
 
     The exit status is 3 without TensorRT, 4 without a GPU.
     """
-    from trt_build.engine.runtime import device_here, tensorrt_here
+    from trt_build.engine.runtime import require_gpu, require_tensorrt
 
-    click.echo(json.dumps({"tensorrt": tensorrt_here().__version__, "gpu": asdict(device_here())}))
+    click.echo(json.dumps({"tensorrt": require_tensorrt().__version__, "gpu": asdict(require_gpu())}))
 
 
 @click.command("gpu-run")
 @click.argument("source", type=SOURCE)
 @click.option("--rows", type=SOURCE, help="Recorded rows.  [default: the artefact's samples]")
 @click.option("--count", type=click.IntRange(64), help="Rows to calibrate and verify with.  [default: all]")
-@click.option("--checkpoint", type=FILE, help="The network: compared with, and timed beside.")
+@click.option("--checkpoint", type=FILE, help="The network, to compare and to time with.")
 @click.option("--precisions", default="fp32,tf32,fp16,bf16,int8", show_default=True, help="To build, with commas.")
-@click.option("--level", type=click.IntRange(0, 5), default=3, show_default=True, help="How hard to look for fast kernels.")
+@click.option("--level", type=click.IntRange(0, 5), default=3, show_default=True, help="Effort of the search for fast kernels.")
 @click.option("--timing-cache", type=_FOLDER, help="Folder of measured kernels.")
 @click.option("--out", type=_FOLDER, default=Path("gpu-report"), show_default=True, help="Folder of the report.")
 def gpu_run(source: Path, **options: Any) -> None:  # noqa: ANN401 (options by name)
     """Build every precision of SOURCE, verify, refit and time it, and write `report.json` and `report.md`; for a GPU machine.
 
-    The exit status is 0 when all was built and is within its tolerances. Prints one line of JSON last.
+    The exit status is 0 if every precision was built and is within its tolerances. Prints one line of JSON last.
 
     \b
     Examples:
@@ -60,7 +58,7 @@ def gpu_run(source: Path, **options: Any) -> None:  # noqa: ANN401 (options by n
     from model.checkpoint import load_checkpoint
     from trt_build.artifact_source import open_source
     from trt_build.engine.progress import display
-    from trt_build.engine.runtime import device_here, tensorrt_here
+    from trt_build.engine.runtime import require_gpu, require_tensorrt
     from trt_build.gpu_run import GpuRun, run_on_gpu
 
     precisions = precisions_from_text(options["precisions"])
@@ -76,7 +74,7 @@ def gpu_run(source: Path, **options: Any) -> None:  # noqa: ANN401 (options by n
         level=options["level"],
         timing_cache=options["timing_cache"],
     )
-    trt, device = tensorrt_here(), device_here()
+    trt, device = require_tensorrt(), require_gpu()
     with display() as progress:
         report = run_on_gpu(trt, device, run, progress, _report_line)
     for failure in report["failures"]:

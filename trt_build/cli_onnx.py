@@ -1,4 +1,4 @@
-"""The commands that need no GPU: `onnx`, `calibrate`, `verify` (which runs plans as well, where there is one)."""
+"""The commands that need no GPU: `onnx`, `calibrate`, `verify` (which also runs plans if there is a GPU)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from trt_build.parity.parity_report import ParityVerdict
     from trt_build.parity.recorded import Arrays
 
-__all__ = ["FILE", "SOURCE", "calibrate", "command_line", "onnx", "precisions_from_text", "rows_of", "verify"]
-
 FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 SOURCE: Final = click.Path(exists=True, path_type=Path)
 _TARGET: Final = click.Path(dir_okay=False, path_type=Path)
@@ -32,16 +30,16 @@ _CHECKPOINT: Final = ".pt"
 
 
 def command_line() -> str:
-    """Return what was typed, to stand in a manifest; absolute paths by their last part, which is all another machine can use."""
-    typed = [Path(part).name if part.startswith("/") else part for part in sys.argv[1:]]
-    return shlex.join(["python", "-m", "trt_build", *typed])
+    """Return the command line for a manifest; absolute paths by their last part, since another machine has other folders."""
+    arguments = [Path(part).name if part.startswith("/") else part for part in sys.argv[1:]]
+    return shlex.join(["python", "-m", "trt_build", *arguments])
 
 
 @click.command()
 @click.argument("checkpoint", type=FILE)
 @click.argument("target", type=_TARGET)
 @click.option("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True, help="Types inside the file.")
-@click.option("--calibration", type=FILE, help="For int8: what `calibrate` wrote for the fp32 file.")
+@click.option("--calibration", type=FILE, help="For int8: the file that `calibrate` wrote for the fp32 file.")
 def onnx(checkpoint: Path, target: Path, precision: Precision, calibration: Path | None) -> None:
     """Write the ONNX model of CHECKPOINT to TARGET, and its manifest beside it.
 
@@ -57,21 +55,21 @@ def onnx(checkpoint: Path, target: Path, precision: Precision, calibration: Path
     from trt_build.export.onnx_files import source_of_checkpoint, write_onnx
 
     source = source_of_checkpoint(load_checkpoint(checkpoint), command_line())
-    typed = write_onnx(source, target, precision, _ranges(calibration), command_line())
-    click.echo(f"{target}: {len(typed.content):,} bytes, {precision}, sha256 {typed.manifest.sha256[:12]}")
+    variant = write_onnx(source, target, precision, _ranges(calibration), command_line())
+    click.echo(f"{target}: {len(variant.content):,} bytes, {precision}, sha256 {variant.manifest.sha256[:12]}")
 
 
 @click.command()
 @click.argument("source", type=SOURCE)
 @click.argument("target", type=_TARGET)
 @click.option("--rows", type=SOURCE, help="Recorded rows.  [default: the artefact's samples]")
-@click.option("--count", type=click.IntRange(1), help="Rows to look at, spread over the file.  [default: all]")
+@click.option("--count", type=click.IntRange(1), help="Rows to use, spread over the file.  [default: all]")
 @click.option(
-    "--method", type=click.Choice(("percentile", "max")), default="percentile", show_default=True, help="How a range is chosen."
+    "--method", type=click.Choice(("percentile", "max")), default="percentile", show_default=True, help="Rule for a range."
 )
 @click.option("--percentile", type=click.FloatRange(50, 100), default=99.99, show_default=True, help="Of absolute values.")
 def calibrate(source: Path, target: Path, rows: Path | None, count: int | None, method: Any, percentile: float) -> None:  # noqa: ANN401
-    """Find the ranges of what int8 products read in SOURCE (an artefact's folder or an fp32 ONNX file) and write them to TARGET.
+    """Write the ranges of the inputs of int8 products in SOURCE (an artefact's folder or an fp32 ONNX file) to TARGET.
 
     \b
     Examples:
@@ -80,14 +78,14 @@ def calibrate(source: Path, target: Path, rows: Path | None, count: int | None, 
     """
     import msgspec
 
-    from trt_build.artifact_source import open_source, parsed
+    from trt_build.artifact_source import open_source, parse_onnx
     from trt_build.export.ranges_from_rows import ranges_from_rows
 
     opened = open_source(source)
     if opened.manifest.precision not in {"fp32", "tf32"}:
         raise BuildError(f"{source} is {opened.manifest.precision}. Fix: calibrate with the fp32 file that it was made of")
-    given = rows_of(source, opened, rows, count or 0)
-    ranges = ranges_from_rows(parsed(opened.content, str(source)), given, method, percentile)
+    recorded = rows_of(source, opened, rows, count or 0)
+    ranges = ranges_from_rows(parse_onnx(opened.content, str(source)), recorded, method, percentile)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(msgspec.json.format(msgspec.json.encode(ranges), indent=1) + b"\n")
     click.echo(f"{target}: ranges of {len(ranges.largest)} tensors from {ranges.rows:,} rows")
@@ -95,19 +93,19 @@ def calibrate(source: Path, target: Path, rows: Path | None, count: int | None, 
 
 @click.command()
 @click.argument("source", type=SOURCE)
-@click.option("--checkpoint", type=FILE, help="The network itself; without it the fp32 ONNX file is what all is compared with.")
+@click.option("--checkpoint", type=FILE, help="The network, as the reference; without it the fp32 ONNX file is.")
 @click.option("--rows", type=SOURCE, help="Recorded rows.  [default: the artefact's samples]")
 @click.option("--count", type=click.IntRange(5), help="Rows to compare, spread over the file.  [default: all]")
 @click.option("--precisions", default="fp32", show_default=True, help="ONNX files to compare, with commas, or all.")
-@click.option("--calibration", type=FILE, help="For int8: what `calibrate` wrote.")
+@click.option("--calibration", type=FILE, help="For int8: the file that `calibrate` wrote.")
 @click.option("--plan", "plans", type=FILE, multiple=True, help="A plan to run as well; may be repeated. Needs a GPU.")
 @click.option("--plans", "all_plans", is_flag=True, help="Run every plan of SOURCE. Needs a GPU.")
 def verify(source: Path, **options: Any) -> None:  # noqa: ANN401 (options by name)
     """Check SOURCE: checksums, recorded answers, torch against ONNX against plans.
 
     SOURCE is an artefact's folder, an ONNX file with its manifest, or a checkpoint (.pt), which is exported to be compared.
-    For every task: the largest and the mean difference beside what is allowed, the rows that are furthest off, and how far
-    the best items agree. Prints one line of JSON last.
+    For every task: the largest and the mean difference with their limits, the worst rows, and the agreement of the best items.
+    Prints one line of JSON last.
 
     \b
     Examples:
@@ -125,8 +123,8 @@ def verify(source: Path, **options: Any) -> None:  # noqa: ANN401 (options by na
     from trt_build.parity.verify import verify_artifact
 
     is_checkpoint = source.suffix == _CHECKPOINT
-    named = source if is_checkpoint else options["checkpoint"]
-    checkpoint = load_checkpoint(named) if named else None
+    checkpoint_path = source if is_checkpoint else options["checkpoint"]
+    checkpoint = load_checkpoint(checkpoint_path) if checkpoint_path else None
     wrong = verify_artifact(source, checkpoint) if source.is_dir() else []
     verdicts: list[ParityVerdict] = []
     plans = [*options["plans"], *(plans_of(source) if options["all_plans"] else [])]
@@ -139,23 +137,23 @@ def verify(source: Path, **options: Any) -> None:  # noqa: ANN401 (options by na
             _show(verdict)
             verdicts.append(verdict)
         try:
-            verdicts += _of_plans(opened, plans, rows, checkpoint)
+            verdicts += _verify_plans(opened, plans, rows, checkpoint)
         except (NoTensorRTError, NoDeviceError) as err:
             click.echo(f"trt_build: {len(plans)} plans were not run: {err}", err=True)
             status = err.exit_status
     wrong += [f"{v.what}: {d.text()}" for v in verdicts for d in v.differences if not d.fine]
     for sentence in wrong:
         click.echo(sentence, err=True)
-    plain = [verdict.plain() for verdict in verdicts]
-    click.echo(json.dumps({"folder": str(source), "fine": not wrong, "wrong": wrong, "comparisons": plain}))
+    comparisons = [verdict.to_json() for verdict in verdicts]
+    click.echo(json.dumps({"folder": str(source), "fine": not wrong, "wrong": wrong, "comparisons": comparisons}))
     sys.exit(1 if wrong else status)
 
 
 def rows_of(source: Path, opened: ArtifactSource, rows: Path | None, count: int) -> Arrays:
-    """Return the rows that are asked for, or the samples of an artefact.
+    """Return rows of the file `rows`, or the samples of an artefact.
 
     Raises:
-        BuildError: A single file comes without rows.
+        BuildError: `rows` is None for a single file, which has no samples.
     """
     from trt_build.parity.recorded import read_rows
 
@@ -164,18 +162,20 @@ def rows_of(source: Path, opened: ArtifactSource, rows: Path | None, count: int)
     return read_rows(rows or source / SAMPLES_FILE, opened.tensors, count, opened.feature_names)
 
 
-def _of_plans(opened: ArtifactSource, plans: Sequence[Path], rows: Arrays, checkpoint: Checkpoint | None) -> list[ParityVerdict]:
+def _verify_plans(
+    opened: ArtifactSource, plans: Sequence[Path], rows: Arrays, checkpoint: Checkpoint | None
+) -> list[ParityVerdict]:
     if not plans:
         return []
-    from trt_build.engine.runtime import device_here, tensorrt_here
+    from trt_build.engine.runtime import require_gpu, require_tensorrt
     from trt_build.parity.parity_report import verify_plan
 
-    trt, device = tensorrt_here(), device_here()
-    found = []
+    trt, device = require_tensorrt(), require_gpu()
+    verdicts = []
     for path in plans:
-        found.append(verify_plan(trt, device, opened, path, rows, checkpoint))
-        _show(found[-1])
-    return found
+        verdicts.append(verify_plan(trt, device, opened, path, rows, checkpoint))
+        _show(verdicts[-1])
+    return verdicts
 
 
 def _show(verdict: ParityVerdict) -> None:

@@ -1,27 +1,25 @@
-"""What can go wrong in a build. Every message says what was found and what to do; the class decides the exit status.
+"""Errors of a build. Every message names the cause and the fix; the class decides the exit status.
 
-BuildError           1  it did not work, or what came out is wrong
-  RefusedError       1  a file that is damaged, of something else, or newer than this program
-  NoTensorRTError    3  NVIDIA's library is not here; everything up to ONNX works without it
-  NoDeviceError      4  no GPU or no driver; likewise
-(2 is wrong usage, as everywhere.)
+BuildError           1  a step failed, or its result is wrong
+  RefusedError       1  a file is damaged, of another model, or newer than this program
+  NoTensorRTError    3  NVIDIA's library is missing; everything up to ONNX works without it
+  NoDeviceError      4  there is no GPU or no driver; likewise
+(2 is wrong usage.)
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-__all__ = ["BuildError", "NoDeviceError", "NoTensorRTError", "RefusedError"]
-
 
 class BuildError(Exception):
-    """A step failed. Nothing was written to its target."""
+    """A step failed; its target is unchanged."""
 
     exit_status: ClassVar[int] = 1
 
 
 class RefusedError(BuildError):
-    """A file that is not taken as it is."""
+    """A file is damaged, of another model, or too new."""
 
 
 class NoTensorRTError(BuildError):
@@ -31,6 +29,6 @@ class NoTensorRTError(BuildError):
 
 
 class NoDeviceError(BuildError):
-    """TensorRT is there, a GPU is not."""
+    """There is no GPU or no driver."""
 
     exit_status: ClassVar[int] = 4

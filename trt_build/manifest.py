@@ -1,10 +1,10 @@
-"""What artefacts say of themselves: hashes up the chain, versions, the command that rebuilds them.
+"""Manifests: hashes up the chain, versions, and the command that rebuilds a file.
 
     checkpoint            weights_sha256: of its weights, whatever file they are in
       '- model.onnx       manifest.json of an artefact, or `<file>.json` beside a file of any precision (OnnxManifest)
            '- x.plan      `x.plan.json` (`model.plan.PlanManifest`)
 
-A manifest is written last, when all else is there: a folder without one is not an artefact.
+A manifest is written last: a folder without a manifest is not an artefact.
 """
 
 from __future__ import annotations
@@ -25,24 +25,10 @@ from trt_build.errors import RefusedError
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
 
-__all__ = [
-    "OnnxManifest",
-    "checked_format",
-    "library_versions",
-    "manifest_beside",
-    "read_manifest",
-    "read_plain",
-    "sha256_of",
-    "version_of",
-    "weights_sha256",
-    "write_beside",
-    "write_manifest",
-]
-
 ONNX_FORMAT: Final = 1
 _LIBRARIES: Final = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 _VERSION_DIGITS: Final = 12
-_Any = TypeVar("_Any", bound=msgspec.Struct)
+_Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
 
 class OnnxManifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,16 +36,16 @@ class OnnxManifest(msgspec.Struct, frozen=True, kw_only=True):
 
     format: int = ONNX_FORMAT
     sha256: str  # of the file
-    source_sha256: str  # of the fp32 file it was made of; its own for fp32
-    weights_sha256: str  # of the checkpoint's weights; "" where it was made of an ONNX file without that
+    source_sha256: str  # of the fp32 file that it was converted from; its own for fp32
+    weights_sha256: str  # of the checkpoint's weights; "" if the ONNX file had none
     structure_sha256: str  # of all but the weights
-    catalogue_hash: str  # "" where features are not the catalogue's
+    catalogue_hash: str  # "" if the features are not the catalogue's
     precision: Precision
     opset: int
     inputs: list[TensorSpec]
     outputs: list[str]
     kinds: dict[str, str]  # output -> kind of task: binary, classes, retrieval
-    rows_sha256: str = ""  # of the rows it was calibrated with (int8)
+    rows_sha256: str = ""  # of the rows of the calibration (int8)
     command: str
     seconds: float
     versions: dict[str, str]
@@ -71,7 +57,7 @@ def sha256_of(content: bytes) -> str:
 
 
 def weights_sha256(checkpoint: Checkpoint) -> str:
-    """Return a hash of a network's weights and temperatures by name: the same from whatever file they were read."""
+    """Return a hash of a network's weights and temperatures by name: independent of the file that they come from."""
     digest = hashlib.sha256(msgspec.json.encode(sorted(checkpoint.temperatures.items())))
     for name, weight in sorted(checkpoint.network.state_dict().items()):
         digest.update(name.encode())
@@ -80,7 +66,7 @@ def weights_sha256(checkpoint: Checkpoint) -> str:
 
 
 def library_versions() -> dict[str, str]:
-    """Return the versions that decide what is built: libraries by name, and python."""
+    """Return the versions that influence a build: libraries by name, and python."""
     return {name: metadata.version(name) for name in _LIBRARIES} | {"python": platform.python_version()}
 
 
@@ -98,15 +84,15 @@ def read_manifest(folder: Path) -> Manifest:
     """Read `manifest.json`.
 
     Raises:
-        RefusedError: There is none, it is damaged, or newer than this program.
+        RefusedError: It is missing, damaged, or newer than this program.
     """
-    manifest = read_plain(folder / MANIFEST_FILE, Manifest)
-    checked_format(folder / MANIFEST_FILE, manifest.format, MANIFEST_FORMAT)
+    manifest = read_manifest_file(folder / MANIFEST_FILE, Manifest)
+    check_format(folder / MANIFEST_FILE, manifest.format, MANIFEST_FORMAT)
     return manifest
 
 
 def manifest_beside(path: Path) -> Path:
-    """Return where the manifest of a single file stands: `model.onnx.json` beside `model.onnx`."""
+    """Return the path of a single file's manifest: `model.onnx.json` beside `model.onnx`."""
     return path.with_name(f"{path.name}.json")
 
 
@@ -115,17 +101,17 @@ def write_beside(path: Path, manifest: msgspec.Struct) -> None:
     _write(manifest_beside(path), manifest)
 
 
-def read_plain(path: Path, kind: type[_Any]) -> _Any:
+def read_manifest_file(path: Path, kind: type[_Struct]) -> _Struct:
     """Read a manifest of any kind.
 
     Raises:
-        RefusedError: There is none, or it is none.
+        RefusedError: It is missing or damaged.
     """
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except OSError as err:
         raise RefusedError(
-            f"{path} cannot be read ({err.strerror}): what it belongs to is no artefact of ours, or half copied. "
+            f"{path} cannot be read ({err.strerror}): its artefact is half copied, or of another program. "
             "Fix: copy it again with its manifest, or build it again"
         ) from err
     except msgspec.MsgspecError as err:
@@ -134,17 +120,16 @@ def read_plain(path: Path, kind: type[_Any]) -> _Any:
         ) from err
 
 
-def checked_format(path: Path, found: int, known: int) -> None:
-    """Refuse a manifest that is newer than this program.
+def check_format(path: Path, number: int, known: int) -> None:
+    """Check that this program knows a manifest's format.
 
     Raises:
-        RefusedError: It is.
+        RefusedError: The manifest is newer.
     """
-    if found > known:
+    if number > known:
         raise RefusedError(
-            f"{path} has format {found}, this program knows up to {known}. Fix: use the release that wrote it, or "
-            "build it again with "
-            "this one"
+            f"{path} has format {number}, this program knows up to {known}. Fix: use the release that wrote it, or build it "
+            "again with this one"
         )
 
 

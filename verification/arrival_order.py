@@ -16,8 +16,6 @@ from verification.oracle.facts import EventFacts
 from verification.oracle.replay import EntityLog
 from verification.oracle.state import SEQUENCE, interaction
 
-__all__ = ["arrival_order", "sequence_fault", "session_fault"]
-
 Interaction = Mapping[str, Any]
 
 

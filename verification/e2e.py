@@ -43,8 +43,6 @@ from verification.harness.results import print_figures, save_option
 from verification.stored_state import read_fronts
 from verification.verify import AuditVerdict, verify
 
-__all__ = ["main"]
-
 _WORKERS = ("worker-0", "worker-1")
 _ALL_TAOBAO, _CARDS, _SHORT = 110_300, 200_000, 8_000
 _POLL_S = 0.05  # short: the disturbances must meet a run that is still going on

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 
 import msgspec
 
-__all__ = ["Journal"]
-
 
 class _Line(msgspec.Struct):
     group: int

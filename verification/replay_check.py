@@ -42,8 +42,6 @@ from verification.harness.origin import origin
 from verification.harness.processes import Fleet, die_on_sigterm, run_python
 from verification.harness.results import print_figures, save_option
 
-__all__ = ["main"]
-
 _FULL, _SHORT = 20_000, 3_000  # of each file
 _LIMIT_S = 900.0
 _SETTINGS = {

@@ -13,8 +13,6 @@ from typing import Any
 from verification.arrival_order import arrival_order, sequence_fault, session_fault
 from verification.oracle.replay import Entity, EntityLog
 
-__all__ = ["StateComparison", "compare_states"]
-
 _EXAMPLES = 10
 
 

@@ -15,8 +15,6 @@ import redis
 
 from verification.oracle.replay import Entity
 
-__all__ = ["Bookkeeping", "Describe", "StoredState", "read_fronts", "read_store"]
-
 Describe = Callable[[str, bytes], Mapping[str, Any]]
 
 _SCAN, _BATCH = 5_000, 1_000

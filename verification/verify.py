@@ -18,8 +18,6 @@ from verification.oracle.replay import entity_logs
 from verification.state_comparison import StateComparison, compare_states
 from verification.stored_state import Bookkeeping, read_store
 
-__all__ = ["AuditVerdict", "SourceRecords", "import_faults_of", "verify"]
-
 _TOPICS: Mapping[type[Event], str] = {Search: "searches", Click: "clicks", Order: "orders"}
 SHARED = frozenset(kind.name for kind in CATALOGUE.kinds if kind.shared)
 

@@ -28,8 +28,6 @@ from training.jobs import TrainingJob, apply_task_choice, build_dataset
 from training.outcome import checkpoint_of, train_and_evaluate
 from training.report.console import TrainingConsole
 
-__all__ = ["CARDS_FILE", "HANDBOOK", "card_dataset", "train_network", "train_trees", "with_untrained_heads"]
-
 CARDS_FILE: Final = "fraud/card_transactions_apr_aug_2018.parquet"
 # The handbook's features as the catalogue has them: amount, weekend, night; a customer's and a terminal's number of transactions
 # (and the customer's mean amount) over 1, 7 and 30 days; the terminal's rate of frauds that are known.

@@ -27,8 +27,6 @@ from stream_app.evaluation.metrics import average_precision
 from stream_app.events import KINDS
 from training.data.dataset import Dataset
 
-__all__ = ["mine", "toml_of"]
-
 # What a fraud team would look at: the amount, the customer's own habits, what was heard of the terminal.
 FEATURES: Final = (
     "amount",

@@ -11,8 +11,6 @@ from benchmarks.features.feature_logs import shop_log
 from stream_app.inference.engines.port import Tensors
 from training.data.sources.events import EventFeaturizer
 
-__all__ = ["batch_of", "larger_catalogue", "replayed_rows"]
-
 _SEED = 7
 _SPREAD = 0.5  # of all items in each coordinate: how far a made-up item lies from the one it was made of
 

@@ -27,8 +27,6 @@ from stream_app.inference.artifact import load_manifest
 from stream_app.inference.engines.port import Tensors
 from stream_app.inference.engines.selection import open_scorer
 
-__all__ = ["Engines", "ScoreCall", "cpu_engines", "gpu_engines", "serving_network"]
-
 ScoreCall = Callable[[Tensors], Mapping[str, NDArray[Any]]]
 Engines = dict[str, ScoreCall | str]  # an engine that cannot run here is the reason why
 _SEED: Final = 0

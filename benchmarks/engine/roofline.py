@@ -14,8 +14,6 @@ from model.contract import OUTPUTS
 from model.network import ServingNetwork
 from stream_app.inference.engines.port import Tensors
 
-__all__ = ["PEAKS", "Cost", "cost_of", "roof"]
-
 _FLOAT: Final = 4
 
 # Name in torch -> (bytes a second, fp32 operations a second without tensor cores, fp16 ones with them, dense). Source: NVIDIA's

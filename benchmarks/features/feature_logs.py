@@ -20,8 +20,6 @@ from stream_app.simulator.options import SimulatorOptions
 from stream_app.simulator.shop import simulated_events
 from verification.harness.raw_files import find_files
 
-__all__ = ["FeatureLog", "batches", "find_logs", "group_of", "shop_log"]
-
 
 @dataclass(frozen=True, slots=True)
 class FeatureLog:

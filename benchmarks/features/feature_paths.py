@@ -20,8 +20,6 @@ from stream_app.features.engine import FeatureEngine
 from stream_app.features.fold_types import FoldResult
 from stream_app.store.port import CommitStatus, GroupStep, StateWrite, Store
 
-__all__ = ["FeaturePath", "Laps", "ResidentPath", "in_lanes"]
-
 _ROOM = 1 << 17  # entities of a kind: the real logs fit in, so that nothing is copied
 _TOPIC = "clicks"  # the fence wants offsets of some topic
 

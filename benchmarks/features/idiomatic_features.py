@@ -15,8 +15,6 @@ import redis
 
 from stream_app.events import Click, Event, Order
 
-__all__ = ["FEATURES", "keep_and_read"]
-
 _MINUTE, _HOUR, _DAY = 60_000, 3_600_000, 86_400_000
 _EXPIRE_S: Final = 31 * 86_400
 

@@ -14,8 +14,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FEATURES", "Transactions", "by_duckdb", "by_polars"]
-
 _MINUTE, _HOUR, _DAY = 60_000, 3_600_000, 86_400_000
 _TIES: Final = 1 << 20  # rows of one millisecond, at most
 _WINDOWS: Final = {

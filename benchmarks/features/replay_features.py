@@ -26,8 +26,6 @@ from stream_app.privacy import Pseudonymizer
 from stream_app.replay.memory_state import MemoryState
 from stream_app.replay.table_replay import TableReplay
 
-__all__ = ["BATCH", "IDENTITY", "LATENESS_MS", "TOPICS", "measured_decoded", "measured_features"]
-
 BATCH = 4_096
 IDENTITY = Pseudonymizer(b"a key of the benchmarks alone")
 LATENESS_MS = 86_400_000

@@ -10,8 +10,6 @@ import numpy as np
 from stream_app.features.catalog import CATALOGUE
 from stream_app.store.memory import MemoryStore
 
-__all__ = ["sizes", "user_bytes"]
-
 _USER_BYTES = 16  # every key of what belongs to one user begins with the user's
 
 

@@ -24,8 +24,6 @@ from numpy.typing import NDArray
 from model.contract import INPUTS, SEQUENCE_LENGTH
 from stream_app.events import ANSWER_TOPICS, INTENTS, SOURCE_TOPICS
 
-__all__ = ["build_app", "main"]
-
 _BUCKETS_MS = (60_000, 600_000, 3_600_000, 86_400_000)  # minute, ten minutes, hour, day
 _EXPIRE_S = 172_800
 _TOP = 20

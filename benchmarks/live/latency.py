@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from verification.harness.offsets import Offsets
 from verification.harness.output_topics import OutputTopicReader
 
-__all__ = ["Appends", "drain_rate", "percentiles", "read_appends"]
-
 _WARM_UP_SHARE = 0.1  # of a drain: the first batches fill caches and start threads
 
 

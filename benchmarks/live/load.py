@@ -18,8 +18,6 @@ from confluent_kafka import Producer
 from benchmarks.live.workload import Record, Workload
 from verification.harness.offsets import QUIET
 
-__all__ = ["fill", "main"]
-
 _FULL_WAIT_S = 0.05
 
 

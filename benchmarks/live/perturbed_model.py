@@ -19,8 +19,6 @@ from model.digest import file_sha256
 from stream_app.inference.artifact import load_manifest, load_samples
 from stream_app.inference.engines.onnx_scorer import OnnxScorer
 
-__all__ = ["perturbed"]
-
 _HEADS = (".out.weight", ".taste.out.weight")  # last layers: every answer moves, none of them far
 
 

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from stream_app.events import Action, Click, Event, Order, OrderLine, Search
 
-__all__ = ["ITEMS", "USERS", "Record", "Workload"]
-
 USERS = 50_000
 ITEMS = 20_000
 _DEVICES = 30_000  # some are shared by several users, as households do

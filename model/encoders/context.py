@@ -1,4 +1,4 @@
-"""Codes of the event itself: when, where, on what it happened; and the item it is about.
+"""Codes of the event itself (kind, scene, platform, hour), and its item.
 
 Shapes: B rows, D embedding width.
 """
@@ -10,15 +10,13 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-__all__ = ["CONTEXT_ROWS", "ContextEncoder", "ItemEncoder"]
-
 # Rows of the context tables, in the order of contract.CONTEXT_COLUMNS: kind, scene, platform, hour. More than the
-# vocabularies hold today, because those may be appended to and an unknown code must not fall off the table.
+# vocabularies have today, because vocabularies grow and a new code must fit into the table.
 CONTEXT_ROWS: Final = (16, 32, 16, 24)
 
 
 class ContextEncoder(nn.Module):
-    """One small embedding for each context code, side by side; one look-up in all tables, one below the other."""
+    """A small embedding for each context code, concatenated; one look-up in the stacked tables."""
 
     first: Tensor
     last: Tensor
@@ -40,9 +38,8 @@ class ContextEncoder(nn.Module):
 class ItemEncoder(nn.Module):
     """Hashed item and category embeddings, shared by the event, the sequence and the item vectors of retrieval.
 
-    They are summed: an item nobody has seen starts near zero, so its category speaks for it. While training, items are
-    forgotten at random (`forget`), so that the network learns to do with the category, and cannot recognise the single
-    session whose outcome it has seen by the items in it.
+    They are summed: a new item starts near zero, so its category determines the sum. While training, items are dropped at random
+    (`forget`), so that the network learns to use the category alone, and cannot recognise a single session by its items.
     """
 
     def __init__(self, item_buckets: int, category_buckets: int, width: int, forget: float) -> None:
@@ -56,7 +53,7 @@ class ItemEncoder(nn.Module):
                 table.weight[0].zero_()
 
     def forward(self, item: Tensor, category: Tensor) -> Tensor:
-        """(...) int32 and (...) int32 bucket numbers, 0 = none -> (..., D) float32; forgetful while training."""
+        """(...) int32 and (...) int32 bucket numbers, 0 = none -> (..., D) float32; drops items while training."""
         if self.training and self.forget > 0.0:
             item = item * (torch.rand(item.shape, device=item.device) >= self.forget)
         return self.embed(item, category)

@@ -1,4 +1,4 @@
-"""Numbers: scaled inside the graph, so that whoever calls the network sends them raw.
+"""Numbers: scaled inside the graph, so that callers send raw values.
 
 Shapes: B rows, F features, K knees.
 """
@@ -12,9 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-__all__ = ["LARGEST", "DenseEncoder", "NumberEncoder", "PiecewiseLinear"]
-
-SCALED_LIMIT: Final = 6.0  # scaled features are cut here: an outlier of 6 interquartile ranges says all it has to say
+SCALED_LIMIT: Final = 6.0  # scaled features are cut here: beyond 6 interquartile ranges an outlier carries no more information
 LARGEST: Final = 1e15  # stands for infinity: log1p of it is 34.5, far beyond any real count or amount
 _LEAST_SPREAD: Final = 0.1  # in log units: a feature that is nearly always the same must not be blown up
 _SPREADS_IN_RANGE: Final = 1.35  # interquartile range of a normal distribution, in standard deviations
@@ -53,29 +51,29 @@ class DenseEncoder(nn.Module):
         x = sign * torch.log1p(torch.abs(x))
         if self.training and self.noise > 0.0:
             x = x + self.noise * self.spread * torch.randn_like(x)
-        # What is no number goes last: a choice between a tensor and one number takes two thirds of one between two tensors.
+        # NaN is replaced last: a choice between a tensor and a constant takes two thirds of a choice between two tensors.
         return torch.where(torch.isnan(dense), 0.0, (x - self.median) / self.spread)
 
     def fit(self, dense: NDArray[Any]) -> None:
-        """Take median and spread of each column of (N, F) raw values; NaN and infinities do not count.
+        """Compute median and spread of each column of (N, F) raw values; NaN and infinities do not count.
 
-        A column without a number keeps median 0 and spread 1, so that all of it reads as "nothing unusual".
+        A column without a finite value keeps median 0 and spread 1, so that all its values read as usual.
         """
         values = np.where(np.isfinite(dense), dense, np.nan).astype(np.float64)
         values = values[:, ~np.isnan(values).all(axis=0)]
         filled = torch.from_numpy(~np.isnan(np.where(np.isfinite(dense), dense, np.nan)).all(axis=0))
         values = np.sign(values) * np.log1p(np.abs(values))  # as forward does
         low, middle, high = np.nanpercentile(values, [25, 50, 75], axis=0)
-        # Most counts are zero most of the time, so that their quartiles agree; then the standard deviation has to do.
+        # Most counts are zero most of the time, so that their quartiles agree; the standard deviation replaces them.
         spread = np.maximum((high - low) / _SPREADS_IN_RANGE, np.nanstd(values, axis=0) / 2)
         self.median[filled] = torch.from_numpy(middle.astype(np.float32))
         self.spread[filled] = torch.from_numpy(np.maximum(spread, _LEAST_SPREAD).astype(np.float32))
 
 
 class PiecewiseLinear(nn.Module):
-    """How far a scaled number has come within each bin between its quantiles: 0 before the bin, 1 behind it.
+    """Position of a scaled number within each bin between its quantiles: 0 before the bin, 1 behind it.
 
-    A linear layer over it is any piecewise linear function of the number, with more knees where there are more rows.
+    A linear layer over it is any piecewise linear function of the number, with more knees where rows are dense.
 
     Source: Gorishniy, Rubachev, Babenko, "On Embeddings for Numerical Features in Tabular Deep Learning", NeurIPS 2022.
     """
@@ -89,7 +87,7 @@ class PiecewiseLinear(nn.Module):
         self.register_buffer("edges", even.repeat(features, 1))  # (F, K + 1) ascending
 
     def fit(self, scaled: NDArray[Any]) -> None:
-        """Take the bins' edges from each column of (N, F) scaled values: as many rows in each, but for values of many rows."""
+        """Compute the bins' edges from each column of (N, F) scaled values: equal counts where possible."""
         edges = np.stack([_edges(column, self.knees) for column in scaled.T])
         self.edges.copy_(torch.from_numpy(edges.astype(np.float32)))
 
@@ -101,7 +99,7 @@ class PiecewiseLinear(nn.Module):
 
 
 class NumberEncoder(nn.Module):
-    """Scaled numbers, and how far each has come within its bins: K of them, which may be none."""
+    """Scaled numbers, and the position of each within its K bins; K may be 0."""
 
     def __init__(self, features: int, knees: int, noise: float) -> None:
         super().__init__()
@@ -111,7 +109,7 @@ class NumberEncoder(nn.Module):
 
     @torch.no_grad()
     def fit(self, dense: NDArray[Any]) -> None:
-        """Take medians, spreads and bins from (N, F) raw values."""
+        """Compute medians, spreads and bins from (N, F) raw values."""
         self.dense.fit(dense)
         if self.bins is not None:
             noise, self.dense.noise = self.dense.noise, 0.0
@@ -119,7 +117,7 @@ class NumberEncoder(nn.Module):
             self.dense.noise = noise
 
     def forward(self, dense: Tensor) -> Tensor:
-        """(B, F) float32 raw -> (B, F * (1 + K)) float32. Bins read what is not cut: they have their own first and last edge."""
+        """(B, F) float32 raw -> (B, F * (1 + K)) float32. Bins read unclipped numbers: they have edges of their own."""
         if self.bins is None:
             scaled: Tensor = self.dense(dense)
             return scaled
@@ -128,7 +126,7 @@ class NumberEncoder(nn.Module):
 
 
 def _edges(values: NDArray[Any], bins: int) -> NDArray[Any]:
-    """(N,) -> (bins + 1,) ascending. A value counts for one bin at most, or one that most rows share would take all edges."""
+    """(N,) -> (bins + 1,) ascending. A value counts for one bin at most; else a value of most rows would take all edges."""
     distinct, counts = np.unique(values, return_counts=True)
     weight = counts.astype(np.float64)
     for _ in range(_ROUNDS):

@@ -1,4 +1,4 @@
-"""What every encoder answers, whatever its input: the seam between encoders and the rest of the network."""
+"""The result of every encoder: the interface between encoders and the rest of the network."""
 
 from __future__ import annotations
 
@@ -7,22 +7,20 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-__all__ = ["Encoded", "Sizes"]
-
 
 class Encoded(NamedTuple):
-    """An encoder's answer for B rows; None where its inputs have no such thing."""
+    """An encoder's result for B rows; None for parts that its inputs do not have."""
 
-    trunk: Tensor  # (B, H) float32: all there is to know, what tasks share
-    wide: Tensor | None = None  # (B, W) float32: what one linear layer of a task reads as well
-    seen: Tensor | None = None  # (B, Z) float32: what was seen, for retrieval
+    trunk: Tensor  # (B, H) float32: shared by the tasks
+    wide: Tensor | None = None  # (B, W) float32: read by a task's linear layer too
+    seen: Tensor | None = None  # (B, Z) float32: seen items, for retrieval
     scene: Tensor | None = None  # (B, S) float32: embedding of the scene (and platform), for the scene gate
-    scene_code: Tensor | None = None  # (B,) int, 0..scenes-1: for sharing that has weights of each scene
+    scene_code: Tensor | None = None  # (B,) int, 0..scenes-1: for sharing with weights for each scene
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """Widths of an encoder's answer; 0 where it has none.
+    """Widths of an encoder's result; 0 for a part that it does not have.
 
     Attributes:
         trunk: H.

@@ -25,14 +25,12 @@ from model.encoders.past import QueryEncoder, SequenceEncoder
 from model.inputs import EventInputs
 from model.presets import NetworkShape
 
-__all__ = ["EventEncoder"]
-
 _SCENE: Final = CONTEXT_COLUMNS.index("scene")
 _PLATFORM: Final = CONTEXT_COLUMNS.index("platform")
 
 
 class EventEncoder(nn.Module):
-    """Everything the worker knows of an event, side by side."""
+    """Features, context, item, history and queries of an event, concatenated."""
 
     def __init__(self, shape: NetworkShape, inputs: EventInputs) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A user's past, asked by the event: the last interactions and the last queries.
+"""A user's past, read by attention from the event: the last interactions and the last queries.
 
 Shapes: B rows, L sequence positions, D embedding width, A attention heads, R queries, E query width.
 """
@@ -15,8 +15,6 @@ from model.contract import PRICE_BUCKETS, QUERY_CODES, SEQUENCE_LENGTH
 from model.encoders.context import CONTEXT_ROWS
 from model.encoders.dense import LARGEST
 
-__all__ = ["PADDING_SCORE", "QueryEncoder", "SequenceEncoder"]
-
 KIND_ROWS: Final = CONTEXT_ROWS[0] + 1  # the sequence holds kind + 1, so that 0 is padding
 
 # Knees of the time-gap encoding, in log(1 + seconds): 0 s, 10 s, 1 min, 5 min, 1 h, 6 h, 1 day, 7 days.
@@ -28,12 +26,11 @@ PADDING_SCORE: Final = -1e4
 
 
 class SequenceEncoder(nn.Module):
-    """What the user's last interactions say, asked from the newest of them and the event.
+    """Attention over the user's last interactions, with the newest of them and the event as the query.
 
-    Only one position asks, so this is O(L) where self-attention is O(L^2). And with one position asking, the key and
-    value projections need not be applied to all L positions: q . (K x) = (K' q) . x, and the weighted sum of V x is V
-    of the weighted sum. So both are folded into the query and the output layer, and the L positions are touched by
-    look-ups and two small products alone.
+    There is one query position, so this is O(L) where self-attention is O(L^2). The key and value projections need not be
+    applied to all L positions: q . (K x) = (K' q) . x, and the weighted sum of V x is V of the weighted sum. Both are folded
+    into the query and the output layer, and the L positions need look-ups and two small products alone.
     """
 
     def __init__(self, width: int, heads: int, out: int) -> None:
@@ -63,14 +60,14 @@ class SequenceEncoder(nn.Module):
     def embed_steps(self, kinds: Tensor, prices: Tensor) -> Tensor:
         """(...) int32 kind + 1 and (...) int32 price bucket, 0 = none -> (..., D) float32.
 
-        The two tables are added up row by row first, which is a constant of the served graph: then one look-up does for both.
+        The sum of the two tables is a constant of the served graph, so one look-up serves both.
         """
         both = (self.kinds.weight.unsqueeze(1) + self.prices.weight).flatten(0, 1)  # (kinds * prices, D)
         step = kinds.clamp(0, KIND_ROWS - 1) * PRICE_BUCKETS + prices.clamp(0, PRICE_BUCKETS - 1)
         return nn.functional.embedding(step, both)
 
     def forward(self, items: Tensor, kinds: Tensor, prices: Tensor, gaps: Tensor, event: Tensor) -> Tensor:
-        """Answer (B, out) float32.
+        """Return (B, out) float32.
 
         Args:
             items: (B, L, D) float32, item and category of each position, oldest first, padding in front.
@@ -82,10 +79,10 @@ class SequenceEncoder(nn.Module):
         real = (kinds > 0).to(items.dtype)  # (B, L) 1 or 0
         x = items + self.embed_steps(kinds, prices)  # (B, L, D)
         bends = _bends(gaps, self.knees)
-        # Added by the product itself: another sum over all positions would cost as much as the product.
+        # `addmm` adds within the product: another sum over all positions would cost as much as the product.
         x = torch.addmm(x.flatten(0, 1), bends, self.gaps.weight.T).reshape(x.shape)
 
-        # What a place adds to its token comes in by two products without a batch, not by a sum over all positions of all rows.
+        # Positions enter by two products without a batch, not by a sum over all positions of all rows.
         newest = (x[:, -1] + self.places[-1]) * real[:, -1:]  # (B, D), zero where there is no history
         asks = torch.cat([newest, event], dim=1)  # (B, 2D)
         q = self.query(asks).reshape(-1, self.heads, self.width)  # (B, A, D)
@@ -100,10 +97,10 @@ class SequenceEncoder(nn.Module):
 
 
 class QueryEncoder(nn.Module):
-    """What the user is looking for: the event's own query, and the last ones, weighted by what the event is and by their age.
+    """The user's wish: the event's own query, and the last queries, weighted by the event and by their age.
 
-    A query is the embedding of the whole of it and the mean of its words', from one table: a query nobody has seen starts from
-    its words. While training, whole queries are forgotten at random, as items are.
+    A query is the sum of the embedding of its whole text and the mean of its words' embeddings, from one table: a new query
+    starts from its words. While training, whole queries are dropped at random, as items are.
     """
 
     def __init__(self, buckets: int, event: int, width: int, forget: float) -> None:
@@ -121,7 +118,7 @@ class QueryEncoder(nn.Module):
     knees: Tensor
 
     def embed(self, codes: Tensor) -> Tensor:
-        """(B, R, 4) int32 codes of queries, 0 = none -> (B, R, E) float32; forgetful while training."""
+        """(B, R, 4) int32 codes of queries, 0 = none -> (B, R, E) float32; drops queries while training."""
         codes = codes.clamp(0, self.texts.num_embeddings - 1)
         whole, parts = codes[:, :, 0], codes[:, :, 1:]
         if self.training and self.forget > 0.0:
@@ -134,7 +131,7 @@ class QueryEncoder(nn.Module):
         return embedded
 
     def forward(self, query: Tensor, query_ids: Tensor, query_gaps: Tensor, event: Tensor) -> Tensor:
-        """Answer (B, E) float32.
+        """Return (B, E) float32.
 
         Args:
             query: (B, 4) int32, codes of the event's own query, zeros if it is no search.

@@ -1,18 +1,16 @@
-"""The scene a row comes from: a tenant, a domain, a channel; for inputs that say no more of it than its number."""
+"""The scene of a row (a tenant, a domain, a channel), for inputs that have only its number."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["SceneEncoder", "nearest_code"]
-
 
 def nearest_code(codes: Tensor, rows: int) -> Tensor:
     """(...) int32 -> (...) int64 within 0..rows-1.
 
-    Widened first, so that what is clipped is not an input of the graph: where two branches clip the same input, onnxscript 0.7
-    names the bounds of both alike, and the model is not valid.
+    Widened first, so that the clipped tensor is not an input of the graph: if two branches clip the same input, onnxscript 0.7
+    gives the bounds of both one name, and the model is not valid.
     """
     return codes.to(torch.int64).clamp(0, rows - 1)
 

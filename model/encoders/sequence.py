@@ -1,13 +1,13 @@
-"""A sequence of items and nothing else: what comes next, asked from the newest of them.
+"""A sequence of items alone: the next item, by attention from the newest.
 
     sequence (B, L) -- item embeddings (B, L, D) -- + positions -- transformer layers (B, L, D) -- the newest of them (B, D) --.
-                            |                        the newest asks all, A times: weights (B, A, L)                          |
+                            |                        the newest attends to all, A heads: weights (B, A, L)                    |
                             |-- their weighted sums (B, A * D) ---------------------------------------------------------------|
                             '-- the newest item's (B, D) ---------------------------------------------------------------------|
                                                        seen (B, D) -- bent a little -- mixed to a point among items (B, D) ---'
 
-The user's vector is that point, and no tower stands between it and the items' own embeddings: users and items are compared in
-one space, and before any training the nearest items are those that were seen.
+The user vector is that point, without a tower between it and the items' own embeddings: users and items share one space, and
+before any training the nearest items are the seen ones.
 
 Sources: Kang and McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018 (the layers); Hou et al., "CORE: Simple and
 Effective Session-based Recommendation within Consistent Representation Space", SIGIR 2022 (sums of embeddings, cosine).
@@ -29,8 +29,6 @@ from model.encoders.past import PADDING_SCORE
 from model.encoders.scene import nearest_code
 from model.inputs import SequenceInputs
 from model.presets import NetworkShape
-
-__all__ = ["HistoryEncoder", "HistoryLayer"]
 
 _START: Final = 0.1  # length of a position's embedding when training starts, against 1 of an item's
 
@@ -61,9 +59,9 @@ class HistoryLayer(nn.Module):
 
 
 class HistoryEncoder(nn.Module):
-    """What a sequence of items says of the next one.
+    """Encoder of a sequence of items for the prediction of the next.
 
-    With a temperature all embeddings have length 1, and an item that comes often is no longer than one that does not.
+    With a temperature all embeddings have length 1, so that frequent items are not longer than rare ones.
     """
 
     def __init__(self, shape: NetworkShape, inputs: SequenceInputs) -> None:
@@ -83,14 +81,14 @@ class HistoryEncoder(nn.Module):
 
     @torch.no_grad()
     def _start(self) -> None:
-        """Set the weights so that the answer starts as the middle between the newest item and all of them."""
+        """Set the weights so that the result starts as the mean of the newest item and the average of all."""
         width = self.items.embedding_dim
         nn.init.normal_(self.items.weight, std=width**-0.5)
         self.items.weight[0].zero_()
         nn.init.normal_(self.ask.weight, std=width**-0.5)
         nn.init.zeros_(self.ask.bias)
         same = torch.eye(width)
-        self.mix.weight.zero_()  # the layers' answer has no say yet
+        self.mix.weight.zero_()  # the layers' output does not count yet
         self.mix.weight[:, : (self.heads + 1) * width] = torch.cat([*[same / self.heads] * self.heads, same], dim=1) / 2
         nn.init.zeros_(self.narrow.weight)
         nn.init.zeros_(self.narrow.bias)

@@ -18,13 +18,11 @@ from model.encoders.scene import SceneEncoder
 from model.inputs import TableInputs
 from model.presets import NetworkShape
 
-__all__ = ["CategoryEncoder", "TableEncoder"]
-
 
 class CategoryEncoder(nn.Module):
-    """An embedding for each code of each column, in one table, so that one look-up does for all columns.
+    """An embedding for each code of each column, in one table, so that one look-up serves all columns.
 
-    While training, a share `forget` of the codes is read as 0, "unknown", so that "unknown" has a meaning when it comes.
+    While training, a share `forget` of the codes is read as 0, "unknown", so that the embedding of "unknown" is trained.
     """
 
     first: Tensor
@@ -49,7 +47,7 @@ class CategoryEncoder(nn.Module):
 
 
 class TableEncoder(nn.Module):
-    """All columns, side by side. A linear layer over them is a generalised additive model: that is the wide part."""
+    """All columns, concatenated. A linear layer over them, the wide part, is a generalised additive model."""
 
     def __init__(self, shape: NetworkShape, inputs: TableInputs) -> None:
         super().__init__()

@@ -1,11 +1,11 @@
-"""Short texts: what their words say in order, and which n-grams they hold.
+"""Short texts: a transformer over their tokens, and a bag of n-grams.
 
     tokens (B, L) -- transformer -- mean and attention pooling (2 * X) --.
     grams, gram_values (B, G) -- weighted sum of embeddings (W) ---------+-- trunk; wide = the sum alone
     scene (B,) ------ embedding (S) -------------------------------------'
 
-Ten thousand short texts teach a linear reader of n-grams most of what there is to learn, and a transformer that starts from
-nothing little; a pretrained one (`TextInputs.path`) the other way round. So both are read, and the tasks' towers choose.
+With ten thousand short texts a linear model of n-grams learns most of the signal and a transformer with random weights little;
+a pretrained transformer (`TextInputs.path`) the other way round. So the encoder has both, and the tasks' towers weigh them.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ from model.encoders.scene import SceneEncoder, nearest_code
 from model.inputs import TextInputs
 from model.presets import NetworkShape
 
-__all__ = ["GramEncoder", "TextEncoder"]
-
 
 class GramEncoder(nn.Module):
     """The sum of n-gram embeddings, each times its value: a linear layer over it is a linear model of a bag of n-grams.
@@ -35,12 +33,12 @@ class GramEncoder(nn.Module):
     def __init__(self, buckets: int, width: int) -> None:
         super().__init__()
         self.table = nn.Embedding(buckets, width, padding_idx=0)
-        nn.init.normal_(self.table.weight, std=width**-0.5)  # so that two texts' sums are as alike as their n-grams are
+        nn.init.normal_(self.table.weight, std=width**-0.5)  # so that sums of texts are as similar as their n-grams
         with torch.no_grad():
             self.table.weight[0].zero_()
 
     def forward(self, grams: Tensor, values: Tensor) -> Tensor:
-        """(B, G) int32 buckets, 0 = none, and (B, G) float32 -> (B, W) float32; a value that is no number counts 0."""
+        """(B, G) int32 buckets, 0 = none, and (B, G) float32 -> (B, W) float32; a value that is not finite counts 0."""
         embedded = self.table(nearest_code(grams, self.table.num_embeddings))  # (B, G, W)
         finite = torch.where(torch.isfinite(values), values, torch.zeros_like(values)).unsqueeze(1)  # (B, 1, G)
         return torch.matmul(finite, embedded).squeeze(1)
@@ -51,12 +49,12 @@ class TextEncoder(nn.Module):
 
     Args:
         shape: of the network.
-        inputs: what texts look like.
-        config: JSON of the transformer's Hugging Face configuration, from a checkpoint; "" = read or made as `inputs` says.
+        inputs: sizes of the texts.
+        config: JSON of the transformer's Hugging Face configuration, from a checkpoint; "" = from `inputs`.
 
     Raises:
-        OSError: `inputs.path` is neither a folder with a model nor the name of one that can be had.
-        ValueError: The model there has fewer tokens or positions than `inputs`.
+        OSError: `inputs.path` is neither a folder with a model nor the name of an available model.
+        ValueError: The model has fewer tokens or positions than `inputs`.
     """
 
     def __init__(self, shape: NetworkShape, inputs: TextInputs, config: str = "") -> None:
@@ -94,17 +92,17 @@ class TextEncoder(nn.Module):
         return Encoded(trunk=torch.cat(parts, dim=1), wide=wide, scene=scene, scene_code=code)
 
     def read(self, tokens: Tensor) -> Tensor:
-        """(B, L) int32 tokens -> (B, 2 * X) float32: the mean of what they mean here, and the mean by attention."""
+        """(B, L) int32 tokens -> (B, 2 * X) float32: the mean of the contextual embeddings, and their mean by attention."""
         real = tokens != self.padding  # (B, L)
         codes = nearest_code(tokens, self.vocabulary)
         # The first position is always attended: a text of padding only must not become 0/0 inside the transformer.
         mask = real | (torch.arange(tokens.shape[1], device=tokens.device) == 0)  # (B, L)
-        meant = self.transformer(input_ids=codes, attention_mask=mask.to(torch.int64)).last_hidden_state  # (B, L, X)
-        ones = real.to(meant.dtype).unsqueeze(2)  # (B, L, 1)
-        mean = (meant * ones).sum(dim=1) / ones.sum(dim=1).clamp(min=1.0)  # (B, X)
-        scores = self.attend(meant) + (1.0 - ones) * PADDING_SCORE  # (B, L, 1)
+        contextual = self.transformer(input_ids=codes, attention_mask=mask.to(torch.int64)).last_hidden_state  # (B, L, X)
+        ones = real.to(contextual.dtype).unsqueeze(2)  # (B, L, 1)
+        mean = (contextual * ones).sum(dim=1) / ones.sum(dim=1).clamp(min=1.0)  # (B, X)
+        scores = self.attend(contextual) + (1.0 - ones) * PADDING_SCORE  # (B, L, 1)
         weights = torch.softmax(scores, dim=1) * ones  # (B, L, 1), all 0 for a text of padding
-        return torch.cat([mean, (meant * weights).sum(dim=1)], dim=1)
+        return torch.cat([mean, (contextual * weights).sum(dim=1)], dim=1)
 
 
 def _config(transformer: nn.Module) -> Any:  # noqa: ANN401  # Hugging Face's models and configurations have no types
@@ -116,17 +114,17 @@ def _transformer(shape: NetworkShape, inputs: TextInputs, config: str) -> nn.Mod
 
     hub: Any = transformers
     if config:
-        plain = json.loads(config)
-        model: nn.Module = hub.AutoModel.from_config(hub.AutoConfig.for_model(plain.pop("model_type"), **plain))
+        fields = json.loads(config)
+        model: nn.Module = hub.AutoModel.from_config(hub.AutoConfig.for_model(fields.pop("model_type"), **fields))
     elif inputs.path:
         model = hub.AutoModel.from_pretrained(inputs.path)
     else:
         model = hub.AutoModel.from_config(hub.BertConfig(**_small(shape, inputs)))
-    have = _config(model).vocab_size
-    if have < inputs.vocabulary:
-        raise ValueError(f"{inputs.path} knows {have} tokens, the data has {inputs.vocabulary}: take its own tokenizer")
+    tokens = _config(model).vocab_size
+    if tokens < inputs.vocabulary:
+        raise ValueError(f"{inputs.path} knows {tokens} tokens, the data has {inputs.vocabulary}: take its own tokenizer")
     if getattr(model, "pooler", None) is not None:
-        setattr(model, "pooler", None)  # noqa: B010  # a layer over the first token, which is not read here
+        setattr(model, "pooler", None)  # noqa: B010  # a layer over the first token, which is not used here
     return model
 
 

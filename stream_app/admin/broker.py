@@ -14,8 +14,6 @@ from typing import Any, Final
 
 from stream_app.errors import BrokerUnavailableError
 
-__all__ = ["TopicState", "closed_on_failure", "connect", "log_bounds", "read_topics", "speaking_to", "version_option"]
-
 _CONNECT_MS: Final = 5_000  # a running broker answers in milliseconds; a person waits for this
 
 

@@ -15,8 +15,6 @@ from rich.table import Table
 
 from stream_app.errors import MillraceError
 
-__all__ = ["Check", "checks_table", "examined", "failed"]
-
 _STYLES: Final = {"OK": "green", "WARN": "yellow", "FAIL": "bold red"}
 
 

@@ -10,8 +10,6 @@ from typing import Final
 
 from stream_app.admin.doctor import Check
 
-__all__ = ["PINNED", "check_cache", "check_model", "check_versions"]
-
 # The chunked consumer overrides private methods of the first two; the third carries the embedded broker's C library.
 PINNED: Final = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0", "confluent-kafka": "2.16.1"}
 _PYTHONS: Final = ((3, 11), (3, 14))

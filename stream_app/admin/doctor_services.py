@@ -11,8 +11,6 @@ from stream_app.admin.positions import fronts, groups_with_state, redis_client, 
 from stream_app.admin.topics import differences, plan_topics
 from stream_app.events import SOURCE_TOPICS
 
-__all__ = ["check_kafka", "check_positions", "check_redis", "position_findings", "redis_findings"]
-
 _OLDEST_REDIS: Final = (6, 2)  # the oldest version that the store's scripts are tested with
 
 

@@ -26,8 +26,6 @@ from stream_app.features.columns.event_columns import EntityRows
 from stream_app.features.engine import FeatureEngine
 from stream_app.store.port import Store
 
-__all__ = ["ForgetReport", "ForgetTimeouts", "forget", "group_of"]
-
 _PAUSE_S: Final = 0.1
 
 

@@ -22,8 +22,6 @@ from stream_app.inference.registry.answer_deltas import AnswerSide, Deltas, row_
 from stream_app.inference.registry.document import StageChange, Stages, WorkerStatus
 from stream_app.inference.registry.model_registry import ModelRegistry
 
-__all__ = ["await_workers", "bars", "compare", "living", "models_table", "overview", "recorded_inputs", "whoami", "workers_table"]
-
 _DEAD_AFTER_MS: Final = 60_000  # four times as long as a worker stays silent
 _LOOK_S: Final = 0.2
 _SLICE: Final = 256  # rows of one call

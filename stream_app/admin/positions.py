@@ -8,8 +8,6 @@ from typing import Any, Final
 
 from stream_app.errors import ContractError, StoreUnavailableError
 
-__all__ = ["fronts", "groups_with_state", "redis_client", "refuse_state_of_other_count"]
-
 _MOST_GROUPS: Final = 1_024  # the bound of kafka.partitions
 
 

@@ -16,8 +16,6 @@ from stream_app.admin.broker import TopicState, connect, read_topics
 from stream_app.codec.topics import TOPICS
 from stream_app.errors import ContractError
 
-__all__ = ["CreatedTopics", "TopicPlan", "create_topics", "differences", "plan_topics", "require_topics"]
-
 _LOOK_AGAIN_S: Final = 0.1
 _READY_MS: Final = 30_000  # a broker under load takes seconds to elect the leaders of 80 partitions
 

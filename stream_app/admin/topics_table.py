@@ -9,8 +9,6 @@ from rich.table import Table
 
 from stream_app.admin.broker import TopicState
 
-__all__ = ["topics_table"]
-
 _DAY_MS: Final = 86_400_000
 
 

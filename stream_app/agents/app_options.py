@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from stream_app.agents.ports import AssignmentHooks, BatchHandler
     from stream_app.agents.transport import ChunkConsumer
 
-__all__ = ["RawSchema", "faust_app", "source_app"]
-
 _REQUEST_TIMEOUT_S = 90.0
 
 

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from stream_app.agents.ports import BatchHandler, Chunk
     from stream_app.agents.transport import ChunkConsumer
 
-__all__ = ["BatchScheduler", "Delivery", "SourceAgent"]
-
 log = logging.getLogger(__name__)
 
 

@@ -10,8 +10,6 @@ from stream_app.errors import AbandonedError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["OrderedCommitBarrier"]
-
 
 class OrderedCommitBarrier:
     """Implements `stream_app.agents.ports.CommitBarrier`.

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     from stream_app.agents.ports import AppSideConsumer
 
-__all__ = ["ChunkThread"]
-
 T = TypeVar("T")
 
 _IDLE_S = 0.02

@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from stream_app.codec.answers import SourceRecord
     from stream_app.metrics import Metrics
 
-__all__ = ["ScoringHandler"]
-
 log = logging.getLogger(__name__)
 
 

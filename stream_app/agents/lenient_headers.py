@@ -18,8 +18,6 @@ from aiokafka.record.util import decode_varint
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["LenientBatch", "LenientRecords", "RawRecord", "tolerate_odd_headers"]
-
 _LENGTH_AT: Final = 8  # of a batch: base offset (8 bytes), length of what follows (4)
 _LOG_OVERHEAD: Final = 12
 

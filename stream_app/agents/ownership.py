@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from stream_app.errors import ContractError
 from stream_app.store.port import Claim
 
-__all__ = ["Ownership", "OwnershipTracker"]
-
 
 @dataclass
 class Ownership:

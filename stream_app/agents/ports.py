@@ -20,18 +20,6 @@ if TYPE_CHECKING:
 
     from stream_app.agents.options import AgentOptions
 
-__all__ = [
-    "WEIGHT_BYTES",
-    "AppSideConsumer",
-    "AssignmentHooks",
-    "BatchHandler",
-    "Chunk",
-    "CommitBarrier",
-    "LogPosition",
-    "StartPositions",
-    "TopicPartition",
-]
-
 WEIGHT_BYTES: Final = 4096  # bytes of keys and values that weigh as much as one record
 
 

@@ -29,8 +29,6 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from stream_app.codec.outbox import Messages
 from stream_app.errors import BrokerUnavailableError, ContractError
 
-__all__ = ["Publisher"]
-
 log = logging.getLogger(__name__)
 
 # Below the broker's default message.max.bytes (1,048,588), which bounds a whole record batch. A single larger message

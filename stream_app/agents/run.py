@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     Close = Callable[[], Awaitable[None]]
 
-__all__ = ["run_sources"]
-
 log = logging.getLogger(__name__)
 
 _HUNG = 70  # EX_SOFTWARE

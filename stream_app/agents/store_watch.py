@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from stream_app.metrics import Metrics
     from stream_app.store.port import Store, StoreHealth
 
-__all__ = ["StoreWatch"]
-
 log = logging.getLogger(__name__)
 
 _EVERY_S: Final = 10.0  # at most one Prometheus scrape; a check costs the server some tens of microseconds

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from stream_app.agents.ports import AssignmentHooks, Chunk, StartPositions
     from stream_app.errors import FencedError
 
-__all__ = ["ChunkConsumer", "ChunkTransport"]
-
 _POLL_S = 0.1  # between two checks of the generation, which has no asyncio.Event
 _IDLE_S = 0.02  # pause before the next try when nothing may be fetched
 _FETCH_WAIT_MS = 1_000

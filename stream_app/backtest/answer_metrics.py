@@ -1,4 +1,4 @@
-"""How well a candidate tells what users intend and do next, and how well its lists serve them."""
+"""Metrics of a contender's intent, next action and recommended items."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ from stream_app.evaluation.bootstrap import BootstrapSamples, Figures, interval_
 from stream_app.evaluation.metrics import log_losses
 from stream_app.evaluation.recommendation_metrics import RecommendationFigures
 
-__all__ = ["class_figures", "shown_figures"]
-
 _RANKS: Final = (1, 10, 20)  # the lists of a worker hold 20
 
 
 def class_figures(says: NDArray[np.float32], labels: NDArray[np.int64], names: Sequence[str], draws: BootstrapSamples) -> Figures:
-    """Judge answers of classes.
+    """Evaluate predicted classes.
 
     Args:
         says: (K, C) probabilities.
@@ -29,50 +27,50 @@ def class_figures(says: NDArray[np.float32], labels: NDArray[np.int64], names: S
 
     Returns:
         `accuracy` and `log_loss` with intervals, `classes` (name -> precision and recall with intervals, rows), `confusion`
-        [label][answer], `commonest` class and its share, `reliability`.
+        [label][prediction], `commonest` class and its share, `reliability`.
     """
-    answers = says.argmax(axis=1)
+    predictions = says.argmax(axis=1)
     classes: dict[str, Any] = {}
     for code, name in enumerate(names):
-        own, answered = labels == code, answers == code
+        actual, predicted = labels == code, predictions == code
         classes[name] = {
-            "rows": int(own.sum()),
-            "precision": interval_of(draws.ratios(own & answered, answered)).to_json(),
-            "recall": interval_of(draws.ratios(own & answered, own)).to_json(),
+            "rows": int(actual.sum()),
+            "precision": interval_of(draws.ratios(actual & predicted, predicted)).to_json(),
+            "recall": interval_of(draws.ratios(actual & predicted, actual)).to_json(),
         }
     ones = np.ones(len(labels))
     drawn = {
-        "accuracy": draws.ratios(answers == labels, ones),
+        "accuracy": draws.ratios(predictions == labels, ones),
         "log_loss": draws.ratios(log_losses(says.astype(np.float64), labels), ones),
     }
-    rows = np.bincount(labels, minlength=len(names))
+    counts = np.bincount(labels, minlength=len(names))
     figures = _with_intervals(drawn) | {
         "events": len(labels),
         "classes": classes,
         "confusion": curves.confusion(says, labels),
-        "commonest": names[int(rows.argmax())],
-        "commonest_share": float(rows.max() / max(1, len(labels))),
+        "commonest": names[int(counts.argmax())],
+        "commonest_share": float(counts.max() / max(1, len(labels))),
         "reliability": curves.reliability(says, labels) if len(labels) else {},
     }
     return Figures(figures, drawn)
 
 
-def shown_figures(found: RecommendationFigures, draws: BootstrapSamples, coverage: float) -> Figures:
-    """Judge lists of items.
+def recommendation_figures(rows: RecommendationFigures, draws: BootstrapSamples, coverage: float) -> Figures:
+    """Evaluate lists of items.
 
     Args:
-        found: of K events after which something was taken.
+        rows: of K events that another item followed.
         draws: of the users of these K events.
-        coverage: share of the candidate's items that were shown at all.
+        coverage: share of the contender's items that it recommended at all.
 
     Returns:
         `recall_at_k` and `ndcg_at_k` (one relevant item), `novelty` in bits and `new_item_share`, with intervals; `coverage`.
     """
-    place = found.place.astype(np.float64)
+    place = rows.place.astype(np.float64)
     ones = np.ones(len(place))
     per_event: dict[str, NDArray[Any]] = {f"recall_at_{k}": place < k for k in _RANKS}
     per_event |= {f"ndcg_at_{k}": np.where(place < k, 1.0 / np.log2(place + 2.0), 0.0) for k in _RANKS if k > 1}
-    per_event |= {"novelty": found.novelty, "new_item_share": found.new}
+    per_event |= {"novelty": rows.novelty, "new_item_share": rows.new}
     drawn = {name: draws.ratios(part, ones) for name, part in per_event.items()}
     return Figures(_with_intervals(drawn) | {"events": len(place), "coverage": coverage}, drawn)
 

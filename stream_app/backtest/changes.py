@@ -1,4 +1,4 @@
-"""What changes when one candidate replaces another: the events whose decisions differ, and why each decided as it did."""
+"""Decisions that change when one contender replaces another, with the reasons of both."""
 
 from __future__ import annotations
 
@@ -16,14 +16,12 @@ from stream_app.decision.decide import reasons_of
 from stream_app.events import KINDS
 from stream_app.ranked import ModelNorms
 
-__all__ = ["ChangedDecision", "ComparedDecision", "DecidedEvents", "DecidingContender", "changes", "earlier"]
-
-_AT_ONCE: Final = 4_096  # features read again
+_BATCH: Final = 4_096  # events whose features are read from the spool at once
 
 
 @dataclass(frozen=True, eq=False)
 class DecidedEvents:
-    """What a candidate decided of the N events that are kept: score (N,), threshold (N,), alert (N,)."""
+    """Decisions of a contender about the N scored events: score (N,), threshold (N,), alert (N,)."""
 
     score: NDArray[np.float64]
     threshold: NDArray[np.float64]
@@ -32,25 +30,25 @@ class DecidedEvents:
 
 @dataclass(frozen=True, eq=False)
 class DecidingContender:
-    """One whose decisions are compared.
+    """A contender with its decisions and what explains them.
 
     Attributes:
-        who: The candidate; None: a blend, which has no reasons of its own.
-        decided: What it decided.
-        catalogue: The name of the catalogue that it reads.
-        features: The names of its features.
-        norms: What is usual for them, if anybody knows.
+        contender: None for a blend, which has no reasons of its own.
+        decisions: About the scored events.
+        catalogue: Name of the catalogue that it reads.
+        features: Names of its features.
+        norms: Medians and scales of the features; None if unknown.
     """
 
-    who: Contender | None
-    decided: DecidedEvents
+    contender: Contender | None
+    decisions: DecidedEvents
     catalogue: str
     features: tuple[str, ...]
     norms: ModelNorms | None
 
 
 class ComparedDecision(msgspec.Struct, frozen=True):
-    """One candidate's decision: rules that fired, or the features that stood out, with what is usual."""
+    """A contender's decision: the rules that fired, or the most unusual features beside their usual values."""
 
     alert: bool
     score: float | None
@@ -60,7 +58,7 @@ class ComparedDecision(msgspec.Struct, frozen=True):
 
 
 class ChangedDecision(msgspec.Struct, frozen=True):
-    """One event whose decisions differ. `fraud` is what became known in the end: null for never."""
+    """An event whose decisions differ. `fraud` is its final label: null if unknown."""
 
     event_id: str
     user: str
@@ -76,23 +74,23 @@ def changes(
     before: DecidingContender,
     after: DecidingContender,
     facts: Mapping[str, NDArray[Any]],
-    judged: NDArray[np.int64],
+    evaluated: NDArray[np.int64],
     spool: Spool,
 ) -> Iterator[ChangedDecision]:
-    """Yield the judged events whose decisions differ, in canonical order.
+    """Yield the evaluated events whose decisions differ, in canonical order.
 
     Args:
-        before: Whose decisions stood.
-        after: Whose decisions are to stand.
-        facts: `time_ms`, `kind`, `amount`, `label` (N,), of the events that are kept.
-        judged: (K,) rows of them that are judged, ascending.
-        spool: Has ids and features of the N events.
+        before: The contender that is replaced.
+        after: Its replacement.
+        facts: `time_ms`, `kind`, `amount`, `label` (N,) of the scored events.
+        evaluated: (K,) rows of them that are evaluated, ascending.
+        spool: Ids and features of the N events.
     """
-    differ = judged[before.decided.alert[judged] != after.decided.alert[judged]]
-    for first in range(0, len(differ), _AT_ONCE):
-        rows = differ[first : first + _AT_ONCE]
+    differ = evaluated[before.decisions.alert[evaluated] != after.decisions.alert[evaluated]]
+    for first in range(0, len(differ), _BATCH):
+        rows = differ[first : first + _BATCH]
         events, users = spool.names(rows)
-        sides = [_sides(party, rows, spool.features(party.catalogue, rows), facts["kind"][rows]) for party in (before, after)]
+        sides = [_compared(one, rows, spool.features(one.catalogue, rows), facts["kind"][rows]) for one in (before, after)]
         for place, row in enumerate(rows.tolist()):
             label = int(facts["label"][row])
             yield ChangedDecision(
@@ -108,49 +106,49 @@ def changes(
 
 
 def earlier(
-    columns: Mapping[str, NDArray[Any]], name: str, now: DecidedEvents, judged: NDArray[np.int64], events: Sequence[str]
+    columns: Mapping[str, NDArray[Any]], name: str, now: DecidedEvents, evaluated: NDArray[np.int64], events: Sequence[str]
 ) -> DecidedEvents | None:
-    """Return what a candidate of this name decided in an earlier run; None if it was none of that run's.
+    """Return the decisions of the contender of this name in an earlier run; None if that run had no such contender.
 
     Args:
         columns: Of that run's decisions.parquet.
-        name: Of the candidate.
-        now: What it decided in this run. An event that was not judged then counts as decided alike.
-        judged: (K,) rows that are judged in this run.
+        name: Of the contender.
+        now: Its decisions in this run; they also stand for events that the earlier run did not evaluate.
+        evaluated: (K,) rows that are evaluated in this run.
         events: Their ids.
     """
     if f"{name}_alert" not in columns:
         return None
     place_of = {event: place for place, event in enumerate(columns["event_id"].tolist())}
     place = np.array([place_of.get(event, -1) for event in events], np.int64)
-    rows, place = judged[place >= 0], place[place >= 0]
-    found = DecidedEvents(np.full(len(now.score), np.nan), np.full(len(now.score), np.nan), now.alert.copy())
-    found.score[rows] = columns[f"{name}_score"][place]
-    found.threshold[rows] = columns[f"{name}_threshold"][place]
-    found.alert[rows] = columns[f"{name}_alert"][place]
-    return found
+    rows, place = evaluated[place >= 0], place[place >= 0]
+    before = DecidedEvents(np.full(len(now.score), np.nan), np.full(len(now.score), np.nan), now.alert.copy())
+    before.score[rows] = columns[f"{name}_score"][place]
+    before.threshold[rows] = columns[f"{name}_threshold"][place]
+    before.alert[rows] = columns[f"{name}_alert"][place]
+    return before
 
 
-def _sides(
-    party: DecidingContender, rows: NDArray[np.int64], dense: NDArray[np.float32], kind: NDArray[np.int32]
+def _compared(
+    deciding: DecidingContender, rows: NDArray[np.int64], dense: NDArray[np.float32], kind: NDArray[np.int32]
 ) -> list[ComparedDecision]:
     fired: list[list[str]] = [[] for _ in rows]
-    if isinstance(party.who, RulesContender):
-        rules = party.who.rules
+    if isinstance(deciding.contender, RulesContender):
+        rules = deciding.contender.rules
         fired = [[name for name, hit in zip(rules.names, row, strict=True) if hit] for row in rules.fired(dense, kind)]
-    found = []
+    compared = []
     for place, row in enumerate(rows.tolist()):
-        reasons = [] if party.norms is None else reasons_of(dense[place], party.norms, party.features)
-        found.append(
+        reasons = [] if deciding.norms is None else reasons_of(dense[place], deciding.norms, deciding.features)
+        compared.append(
             ComparedDecision(
-                bool(party.decided.alert[row]),
-                _number(party.decided.score[row]),
-                _number(party.decided.threshold[row]),
+                bool(deciding.decisions.alert[row]),
+                _number(deciding.decisions.score[row]),
+                _number(deciding.decisions.threshold[row]),
                 fired[place],
                 [msgspec.structs.asdict(reason) for reason in reasons],
             )
         )
-    return found
+    return compared
 
 
 def _number(value: np.float64) -> float | None:

@@ -17,17 +17,6 @@ import msgspec
 
 from stream_app.errors import ConfigError
 
-__all__ = [
-    "BacktestConfig",
-    "ContenderConfig",
-    "Costs",
-    "EvaluationConfig",
-    "Segment",
-    "load_config",
-    "packaged_configs",
-    "packaged_file",
-]
-
 TASKS: Final = ("fraud", "intent", "next_action", "candidates")
 DAY_MS: Final = 86_400_000
 _FOLDER: Final = "configs"

@@ -1,4 +1,4 @@
-"""What decisions cost, at the user's own prices, and what they would cost at every other threshold."""
+"""The cost of decisions at the user's own prices, and of every other threshold."""
 
 from __future__ import annotations
 
@@ -10,23 +10,21 @@ from numpy.typing import NDArray
 from stream_app.backtest.config import Costs
 from stream_app.evaluation.metrics import Ranking
 
-__all__ = ["cost_of", "sweep"]
-
-_POINTS: Final = 200  # of a curve: more cannot be told apart on a screen
+_POINTS: Final = 200  # of a curve: a screen cannot show more
 
 
 def cost_of(alert: NDArray[np.bool_], label: NDArray[np.int64], amount: NDArray[np.float64], costs: Costs) -> NDArray[np.float64]:
-    """Return what each of K events costs: looked into, held up for nothing, or lost. All (K,)."""
+    """Return the cost of each of K events: review, false alarm or missed fraud. All arrays (K,)."""
     fraud = label == 1
-    looked = np.where(alert, costs.review + np.where(fraud, 0.0, costs.false_alarm), 0.0)
-    lost: NDArray[np.float64] = looked + np.where(fraud & ~alert, costs.missed + costs.missed_share * amount, 0.0)
-    return lost
+    reviewed = np.where(alert, costs.review + np.where(fraud, 0.0, costs.false_alarm), 0.0)
+    cost: NDArray[np.float64] = reviewed + np.where(fraud & ~alert, costs.missed + costs.missed_share * amount, 0.0)
+    return cost
 
 
 def sweep(
     scores: NDArray[np.float64], label: NDArray[np.int64], amount: NDArray[np.float64], costs: Costs
 ) -> dict[str, list[float]]:
-    """Return what each threshold would have come to, from the highest to the lowest; the first one raises no alert.
+    """Return the results of each threshold, from the highest to the lowest; the first one raises no alert.
 
     At most 200 distinct scores are kept, even in the log of the alerts; the threshold of the least cost is always among them.
 
@@ -45,7 +43,7 @@ def sweep(
     caught = np.append(0.0, ranking.cumulative(value)[0])
     cost = costs.review * alerts + costs.false_alarm * (alerts - hits)
     cost = cost + costs.missed * (fraud.sum() - hits) + costs.missed_share * (value.sum() - caught)
-    kept = _kept(alerts, int(np.argmin(cost)))
+    points = _curve_points(alerts, int(np.argmin(cost)))
     threshold = np.append(np.inf, ranking.thresholds)
     with np.errstate(invalid="ignore", divide="ignore"):
         columns = {
@@ -57,10 +55,10 @@ def sweep(
             "value_caught": caught / (value.sum() or np.nan),
             "cost": cost,
         }
-    return {name: column[kept].astype(float).tolist() for name, column in columns.items()}
+    return {name: column[points].astype(float).tolist() for name, column in columns.items()}
 
 
-def _kept(alerts: NDArray[np.float64], best: int) -> NDArray[np.int64]:
+def _curve_points(alerts: NDArray[np.float64], best: int) -> NDArray[np.int64]:
     along = np.log1p(alerts)
-    wanted = np.searchsorted(along, np.linspace(along[0], along[-1], _POINTS)).clip(0, len(along) - 1)
-    return np.unique([*wanted.tolist(), 0, best, len(along) - 1])
+    even = np.searchsorted(along, np.linspace(along[0], along[-1], _POINTS)).clip(0, len(along) - 1)
+    return np.unique([*even.tolist(), 0, best, len(along) - 1])

@@ -1,4 +1,4 @@
-"""From scores to decisions: thresholds as they stood when each day began, blends of the others' scores, who was blocked."""
+"""From scores to decisions: the thresholds of each day, blends of scores, and users that are blocked."""
 
 from __future__ import annotations
 
@@ -15,82 +15,80 @@ from stream_app.backtest.thresholds import NO_ALERTS, adapted, budget_threshold,
 from stream_app.errors import ConfigError
 from stream_app.evaluation.label_history import LabelHistory
 
-__all__ = ["blocked", "decide"]
-
 
 def decide(
-    config: BacktestConfig, candidates: Mapping[str, Contender | None], gathered: ScoredLog, truth: LabelHistory
+    config: BacktestConfig, contenders: Mapping[str, Contender | None], scored: ScoredLog, labels: LabelHistory
 ) -> dict[str, DecidedEvents]:
-    """Return what each candidate decided of the N events that are kept, in the order of the configuration.
+    """Return the decisions of each contender about the N scored events, in the order of the configuration.
 
     Args:
         config: Of the backtest.
-        candidates: By name; None: a blend.
-        gathered: By the pass.
-        truth: Of the same events.
+        contenders: By name; None for a blend.
+        scored: Result of the scoring pass.
+        labels: Of the same events.
 
     Raises:
-        ConfigError: A blend is of scores that are no probabilities.
+        ConfigError: A blend of scores that are not probabilities.
     """
-    found: dict[str, DecidedEvents] = {}
-    for name, candidate in sorted(config.candidates.items(), key=lambda each: each[1].kind == "blend"):
-        if candidate.kind == "blend":
-            score = _blended([found[other].score for other in candidate.of], candidate)
+    decisions: dict[str, DecidedEvents] = {}
+    for name, contender in sorted(config.candidates.items(), key=lambda each: each[1].kind == "blend"):
+        if contender.kind == "blend":
+            score = _blended([decisions[other].score for other in contender.of], contender)
         else:
-            score = gathered.scores[name].astype(np.float64)
-        threshold = _thresholds(candidate, candidates[name], score, (config.judge, gathered, truth))
-        found[name] = DecidedEvents(score, threshold, score >= threshold)
-    return {name: found[name] for name in config.candidates}
+            score = scored.scores[name].astype(np.float64)
+        threshold = _thresholds(contender, contenders[name], score, (config.judge, scored, labels))
+        decisions[name] = DecidedEvents(score, threshold, score >= threshold)
+    return {name: decisions[name] for name in config.candidates}
 
 
 def blocked(
-    judge: EvaluationConfig, time_ms: NDArray[np.int64], user: NDArray[np.int64], truth: LabelHistory
+    protocol: EvaluationConfig, time_ms: NDArray[np.int64], user: NDArray[np.int64], labels: LabelHistory
 ) -> NDArray[np.bool_]:
-    """Return which events (N,) are of a user with a fraud that was known when the day began.
+    """Return which events (N,) belong to a user with a fraud that was known when the day began.
 
-    The fraud is no older than `known_days` before the first judged day; of the days before that one, which thresholds look back
-    at, no older than `known_days` before each.
+    Frauds count from `known_days` before the first evaluated day on. Thresholds also look back at earlier days: on each of them
+    frauds of the `known_days` before it count.
 
     Args:
-        judge: The protocol.
+        protocol: Of the evaluation.
         time_ms: (N,) of the events.
-        user: (N,) whose they are.
-        truth: Of the same events.
+        user: (N,) numbers of their users.
+        labels: Of the same events.
     """
-    known_ms, day_ms = truth.first_known_ms(1), time_ms // DAY_MS * DAY_MS
-    found = np.zeros(len(day_ms), np.bool_)
+    known_ms, day_ms = labels.first_known_ms(1), time_ms // DAY_MS * DAY_MS
+    is_blocked = np.zeros(len(day_ms), np.bool_)
     for day in np.unique(day_ms).tolist():
-        since_ms = min(day, judge.begin_ms) - judge.known_days * DAY_MS
+        since_ms = min(day, protocol.begin_ms) - protocol.known_days * DAY_MS
         known = user[(known_ms <= day) & (time_ms >= since_ms)]
-        own = day_ms == day
-        found[own] = np.isin(user[own], known)
-    return found
+        today = day_ms == day
+        is_blocked[today] = np.isin(user[today], known)
+    return is_blocked
 
 
 def _thresholds(
     config: ContenderConfig,
-    candidate: Contender | None,
+    contender: Contender | None,
     score: NDArray[np.float64],
     case: tuple[EvaluationConfig, ScoredLog, LabelHistory],
 ) -> NDArray[np.float64]:
-    judge, gathered, truth = case
-    own = config.threshold if config.threshold is not None else candidate.threshold if candidate is not None else None
+    protocol, scored, labels = case
+    own = config.threshold if config.threshold is not None else contender.threshold if contender is not None else None
     if own is not None and not config.adapt:
-        # Compared as a worker compares: in the precision of the scores.
+        # A worker compares in the precision of the scores.
         return np.full(len(score), float(np.float32(own)))
-    time_ms, days = gathered.time_ms, config.lookback_days
-    # What the budget is spent on: events of kinds that are judged at all, of users who were not blocked.
-    spent = np.isin(gathered.kind, np.unique(gathered.kind[truth.said_row]))
-    if judge.leave_out_known:
-        spent &= ~blocked(judge, time_ms, gathered.user, truth)
-    open_score = np.where(spent, score, np.nan)
+    time_ms, days = scored.time_ms, config.lookback_days
+    # The budget is spent on events of kinds that have labels, of users who are not blocked.
+    eligible = np.isin(scored.kind, np.unique(scored.kind[labels.label_row]))
+    if protocol.leave_out_known:
+        eligible &= ~blocked(protocol, time_ms, scored.user, labels)
+    eligible_score = np.where(eligible, score, np.nan)
 
     def choose(moment_ms: int) -> float:
-        if moment_ms + DAY_MS <= judge.begin_ms:
-            return NO_ALERTS  # the days before only serve to look back at
+        if moment_ms + DAY_MS <= protocol.begin_ms:
+            return NO_ALERTS  # earlier days only serve as lookback
         if config.adapt == "precision":
-            return known_threshold(score, time_ms, truth, config.precision, moment_ms, days)
-        return budget_threshold(open_score, time_ms, gathered.user, judge.daily_budget, moment_ms, days)
+            return known_threshold(score, time_ms, labels, config.precision, moment_ms, days)
+        return budget_threshold(eligible_score, time_ms, scored.user, protocol.daily_budget, moment_ms, days)
 
     return adapted(time_ms, choose)
 

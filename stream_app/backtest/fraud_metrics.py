@@ -1,7 +1,6 @@
-"""How well a candidate finds fraud: by its ranking, at its threshold, and within what the fraud team can look into in a day.
+"""Fraud metrics of a contender: of its ranking, of its decisions, and within the fraud team's daily budget.
 
-All figures are of the events that are judged. Those with an interval are counted on the same draws of users for every candidate
-(`bootstrap`). What a threshold or a candidate could not have known at the time, it has not been told.
+All figures are of the evaluated events. Those with an interval use the same bootstrap samples of users for every contender.
 """
 
 from __future__ import annotations
@@ -20,22 +19,20 @@ from stream_app.evaluation.bootstrap import BootstrapSamples, Figures, interval_
 from stream_app.evaluation.card_precision import CardDays
 from stream_app.evaluation.metrics import Ranking, brier, calibration_error
 
-__all__ = ["FraudCase", "fraud_figures"]
-
 _HOUR_MS: Final = 3_600_000
 
 
 @dataclass(frozen=True, eq=False)
 class FraudCase:
-    """What all candidates are judged on: K events, in canonical order.
+    """The K events on which all contenders are evaluated, in canonical order.
 
     Attributes:
         time_ms: (K,) int64.
-        label: (K,) int64, 1 fraud, 0 honest: the truth in the end.
+        label: (K,) int64, final labels: 1 fraud, 0 honest.
         amount: (K,) float64, what is at stake.
         known_ms: (K,) int64, when a fraud became known.
         draws: of the users.
-        budget: users that can be looked into in a day.
+        budget: users that the fraud team can review per day.
         costs: of decisions.
         segments: name -> (codes (K,), names).
     """
@@ -56,37 +53,39 @@ class FraudCase:
         return days
 
 
-def fraud_figures(case: FraudCase, scores: NDArray[np.float64], threshold: NDArray[np.float64], *, claims: bool) -> Figures:
-    """Judge one candidate.
+def fraud_figures(
+    case: FraudCase, scores: NDArray[np.float64], threshold: NDArray[np.float64], *, is_probability: bool
+) -> Figures:
+    """Evaluate one contender.
 
     Args:
         case: The events.
         scores: (K,), higher is more suspicious; NaN counts as lower than any other.
         threshold: (K,) from which an event is an alert.
-        claims: whether scores are probabilities.
+        is_probability: whether scores are probabilities.
     """
-    said = ~np.isnan(scores)
-    lowest = scores[said].min(initial=0.0) - 1.0
-    ranked = np.where(said, scores, lowest)
-    alert = said & (scores >= threshold)
+    has_score = ~np.isnan(scores)
+    lowest = scores[has_score].min(initial=0.0) - 1.0
+    ranked = np.where(has_score, scores, lowest)
+    alert = has_score & (scores >= threshold)
     drawn = _ranking(case, ranked) | _decisions(case, alert)
-    found: dict[str, Any] = {name: interval_of(values).to_json() for name, values in drawn.items()}
-    found |= {
+    figures: dict[str, Any] = {name: interval_of(values).to_json() for name, values in drawn.items()}
+    figures |= {
         "events": len(scores),
         "frauds": int(case.label.sum()),
-        "without_a_score": int((~said).sum()),
+        "without_a_score": int((~has_score).sum()),
         "thresholds": _thresholds(case, threshold),
         "time_to_detect": _time_to_detect(case, alert),
         "false_positives": {name: _by_segment(case, alert, *part) for name, part in case.segments.items()},
         "sweep": sweep(ranked, case.label, case.amount, case.costs),
     }
     if len(scores):
-        found["precision_recall"] = curves.precision_recall_curve(ranked, case.label)
-    if claims and said.any():
-        says, happened = scores[said], case.label[said]
-        found["reliability"] = curves.reliability(says, happened)
-        found |= {"calibration_error": calibration_error(says, happened), "brier": brier(says, happened)}
-    return Figures(found, drawn)
+        figures["precision_recall"] = curves.precision_recall_curve(ranked, case.label)
+    if is_probability and has_score.any():
+        predicted, label = scores[has_score], case.label[has_score]
+        figures["reliability"] = curves.reliability(predicted, label)
+        figures |= {"calibration_error": calibration_error(predicted, label), "brier": brier(predicted, label)}
+    return Figures(figures, drawn)
 
 
 def _ranking(case: FraudCase, ranked: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
@@ -102,17 +101,17 @@ def _ranking(case: FraudCase, ranked: NDArray[np.float64]) -> dict[str, NDArray[
 
 
 def _within_budget(case: FraudCase, cards: CardDays) -> dict[str, NDArray[np.float64]]:
-    """What comes of looking into the users of the highest score of each day; who is found is blocked from that day on."""
+    """Results of reviewing each day's users with the highest scores; a user with a fraud is blocked from that day on."""
     draws = case.draws
-    found = cards.found(case.budget)  # (U,)
+    detected = cards.detection_day(case.budget)  # (U,)
     days = np.unique(case.days, return_inverse=True)[1]
-    stopped = (case.label == 1) & (days >= found[draws.of_event])
+    stopped = (case.label == 1) & (days >= detected[draws.of_event])
     first = np.zeros(len(case.label), np.bool_)  # one event of each user with a fraud, to count users by
     frauds = np.flatnonzero(case.label == 1)
     first[frauds[np.unique(draws.of_event[frauds], return_index=True)[1]]] = True
     lost = np.where(case.label == 1, case.amount, 0.0)
     return {
-        "user_recall_at_budget": draws.ratios(first & (found[draws.of_event] < len(np.unique(days))), first),
+        "user_recall_at_budget": draws.ratios(first & (detected[draws.of_event] < len(np.unique(days))), first),
         "value_caught_at_budget": draws.ratios(np.where(stopped, case.amount, 0.0), lost),
     }
 
@@ -135,7 +134,7 @@ def _decisions(case: FraudCase, alert: NDArray[np.bool_]) -> dict[str, NDArray[n
 
 
 def _thresholds(case: FraudCase, threshold: NDArray[np.float64]) -> dict[str, float]:
-    """Return day -> the threshold that held; one entry for all days where it never changed."""
+    """Return day -> threshold; one entry for all days if it never changed."""
     if len(np.unique(threshold)) <= 1:
         return {"all days": float(threshold[0])} if len(threshold) else {}
     days, first = np.unique(case.days, return_index=True)
@@ -143,22 +142,22 @@ def _thresholds(case: FraudCase, threshold: NDArray[np.float64]) -> dict[str, fl
 
 
 def _time_to_detect(case: FraudCase, alert: NDArray[np.bool_]) -> dict[str, float]:
-    """For users with a fraud: from the first one to the first of their frauds that is an alert, beside when a label said so."""
+    """Return, for users with a fraud, the times from the first fraud to the first alert on a fraud and to the first label."""
     fraud, users = case.label == 1, len(case.draws.users)
     never = np.iinfo(np.int64).max
 
     def first(of: NDArray[np.bool_], moment: NDArray[np.int64]) -> NDArray[np.int64]:
-        found = np.full(users, never, np.int64)
-        np.minimum.at(found, case.draws.of_event[of], moment[of])
-        return found
+        earliest = np.full(users, never, np.int64)
+        np.minimum.at(earliest, case.draws.of_event[of], moment[of])
+        return earliest
 
     begun, detected = first(fraud, case.time_ms), first(fraud & alert, case.time_ms)
-    told = first(fraud, case.known_ms)
+    labelled = first(fraud, case.known_ms)
     hit = begun < never
     seen = hit & (detected < never)
     missed_first = fraud & (case.time_ms < detected[case.draws.of_event])
     hours = (detected[seen] - begun[seen]) / _HOUR_MS
-    labels = (told[hit] - begun[hit]) / _HOUR_MS
+    labels = (labelled[hit] - begun[hit]) / _HOUR_MS
     return {
         "users_with_fraud": float(hit.sum()),
         "detected_share": float(seen.sum() / hit.sum()) if hit.any() else float("nan"),
@@ -170,10 +169,10 @@ def _time_to_detect(case: FraudCase, alert: NDArray[np.bool_]) -> dict[str, floa
 
 
 def _by_segment(case: FraudCase, alert: NDArray[np.bool_], codes: NDArray[np.int64], names: list[str]) -> list[dict[str, Any]]:
-    honest, found = case.label == 0, []
+    honest, rows = case.label == 0, []
     for code in np.unique(codes).tolist():
         own = codes == code
-        found.append(
+        rows.append(
             {
                 "segment": names[code],
                 "events": int(own.sum()),
@@ -183,4 +182,4 @@ def _by_segment(case: FraudCase, alert: NDArray[np.bool_], codes: NDArray[np.int
                 "false_positive_rate": interval_of(case.draws.ratios(own & alert & honest, own & honest)).to_json(),
             }
         )
-    return found
+    return rows

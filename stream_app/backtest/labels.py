@@ -1,4 +1,4 @@
-"""Labels of a log, as they come: kept with where they stand, joined to their events when the log is read."""
+"""Labels of a log: collected with their positions during the pass, joined to their events at its end."""
 
 from __future__ import annotations
 
@@ -14,15 +14,13 @@ from stream_app.events import INTENTS, Label
 from stream_app.logs.log_records import LogRecord
 from stream_app.logs.log_source import ReplayLog
 
-__all__ = ["LabelIndex", "wrong_value"]
-
 TASKS: Final = ("fraud", "intent", "click", "conversion")
 
-Said = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+TaskLabels = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]  # events, times known, values
 
 
 def wrong_value(label: Label) -> str | None:
-    """Say what is wrong with a label's value; None: nothing. Any value of fraud is one: above 0 is fraud, as in training."""
+    """Return what is wrong with a label's value, or None. Any value of fraud is valid: above 0 is fraud, as in training."""
     most = {"fraud": None, "intent": len(INTENTS) - 1}.get(label.task, 1)
     if most is None or (label.value.is_integer() and 0 <= label.value <= most):
         return None
@@ -38,7 +36,7 @@ class LabelIndex:
         self._time_ms: list[int] = []
         self._value: list[int] = []
         self._records: list[LogRecord] = []
-        self._said: Mapping[str, Said] = {}
+        self._by_task: Mapping[str, TaskLabels] = {}
         self.unknown = 0
 
     @property
@@ -47,42 +45,41 @@ class LabelIndex:
         return max(self._time_ms, default=0)
 
     def add(self, label: Label, record: LogRecord) -> None:
-        """Take the next label, and the record that it came in."""
+        """Add the next label and its record."""
         self._ids.append(label.event_id)
         self._task.append(TASKS.index(label.task))
         self._time_ms.append(label.label_time_ms)
         self._value.append(int(label.value > 0) if label.task == "fraud" else round(label.value))
-        self._records.append(msgspec.structs.replace(record, key=None, value=None))  # where it stands is enough
+        self._records.append(msgspec.structs.replace(record, key=None, value=None))  # only its position is needed
 
-    def settle(self, log: ReplayLog, counted: NDArray[np.uint64], everything: NDArray[np.uint64]) -> None:
-        """Join the labels to the events that count; one whose event is not in the log is a problem of the log.
+    def settle(self, log: ReplayLog, scored: NDArray[np.uint64], everything: NDArray[np.uint64]) -> None:
+        """Join the labels to the scored events; a label without an event in the log is an issue of the log.
 
         Args:
-            log: Is told of such labels, with file and line.
-            counted: (N,) hashes of the ids of the events that count.
+            log: Gets these issues, with file and line.
+            scored: (N,) hashes of the ids of the scored events.
             everything: (A,) hashes of the ids of all events of the log.
 
         Raises:
-            InputFileError: There is such a label, and the log's problems are strict.
+            InputFileError: There is such a label, and the issues of the log are strict.
         """
         event = id_hashes(self._ids)
-        there = np.isin(event, everything)
-        for number in np.flatnonzero(~there).tolist():
+        known = np.isin(event, everything)
+        for number in np.flatnonzero(~known).tolist():
             file, line = log.where(self._records[number])
             log.problems.add(file, f"{line} ({self._ids[number]})", "a label of an event that the log does not have")
-        self.unknown = int((~there).sum())
-        order = np.argsort(counted, kind="stable")
+        self.unknown = int((~known).sum())
+        order = np.argsort(scored, kind="stable")
         row = np.zeros(len(event), np.int64)
-        found = np.zeros(len(event), np.bool_)
-        if len(counted):
-            row = order[np.minimum(np.searchsorted(counted, event, sorter=order), len(counted) - 1)]
-            found = counted[row] == event
+        has_row = np.zeros(len(event), np.bool_)
+        if len(scored):
+            row = order[np.minimum(np.searchsorted(scored, event, sorter=order), len(scored) - 1)]
+            has_row = scored[row] == event
         task, time_ms, value = (np.array(part, np.int64) for part in (self._task, self._time_ms, self._value))
-        self._said = {
-            name: (row[found & (task == code)], time_ms[found & (task == code)], value[found & (task == code)])
-            for code, name in enumerate(TASKS)
+        self._by_task = {
+            name: (row[own], time_ms[own], value[own]) for code, name in enumerate(TASKS) for own in [has_row & (task == code)]
         }
 
-    def of(self, task: str) -> Said:
-        """Return the task's labels of events that count: event numbers (M,), when known (M,), values (M,)."""
-        return self._said[task]
+    def of(self, task: str) -> TaskLabels:
+        """Return the task's labels of scored events: event numbers (M,), times known (M,), values (M,)."""
+        return self._by_task[task]

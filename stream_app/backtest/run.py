@@ -1,4 +1,4 @@
-"""A backtest from end to end: the pass, the truth, every candidate's figures, what they decide differently."""
+"""A backtest from end to end: scoring pass, labels, figures of every contender, changed decisions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_app.backtest.answer_metrics import class_figures, shown_figures
+from stream_app.backtest.answer_metrics import class_figures, recommendation_figures
 from stream_app.backtest.changes import ChangedDecision, DecidedEvents, DecidingContender, changes, earlier
 from stream_app.backtest.config import DAY_MS, BacktestConfig
 from stream_app.backtest.contenders.feature_sets import FeatureSets, engines_of
@@ -30,19 +30,17 @@ from stream_app.features.engine import FeatureEngine
 from stream_app.logs.log_source import ReplayLog
 from stream_app.privacy import Pseudonymizer
 
-__all__ = ["Backtest", "BacktestOutcome"]
-
 _CLASSES = {"intent": INTENTS, "next_action": NEXT_ACTIONS}
 
 
 @dataclass(frozen=True, eq=False)
 class BacktestOutcome:
-    """What a backtest comes to.
+    """Results of a backtest.
 
     Attributes:
-        report: plain values, all of the report's figures; NaN where one cannot be told.
-        changes: (before, after) -> the events whose decisions differ, once through.
-        decisions: columns of the judged events: event_id, user, event_time_ms, amount, fraud; and for each candidate score,
+        report: JSON values, all of the report's figures; NaN for an undefined one.
+        changes: (before, after) -> the events whose decisions differ; each can be iterated once.
+        decisions: columns of the evaluated events: event_id, user, event_time_ms, amount, fraud; and for each contender score,
             threshold, alert.
     """
 
@@ -52,25 +50,25 @@ class BacktestOutcome:
 
 
 class Backtest:
-    """One backtest; use it as a context, it keeps events on disk.
+    """One backtest; a context manager, since it spools events to disk.
 
     Args:
-        config: What to do.
+        config: Of the backtest.
         engine: The worker's features.
         identity: Pseudonyms, as a worker's.
-        runs_on: What models run on, an engine of `inference.engines`.
+        runs_on: An engine of `inference.engines` for models.
 
     Raises:
-        ConfigError: A candidate's file or catalogue is not there, is wrong, or does not fit.
-        ContractError: A model is damaged; rules about features that the catalogue does not have.
+        ConfigError: The file or catalogue of a contender is missing, wrong, or does not fit.
+        ContractError: A model is damaged, or rules name features that the catalogue does not have.
     """
 
     def __init__(self, config: BacktestConfig, engine: FeatureEngine, identity: Pseudonymizer, runs_on: str = "auto") -> None:
         self._config, self._identity = config, identity
-        self._engines = engines_of(engine, (candidate.catalogue for candidate in config.candidates.values()))
+        self._engines = engines_of(engine, (contender.catalogue for contender in config.candidates.values()))
         self._opened = {
-            name: open_contender(candidate, self._engines[candidate.catalogue], runs_on)
-            for name, candidate in config.candidates.items()
+            name: open_contender(contender, self._engines[contender.catalogue], runs_on)
+            for name, contender in config.candidates.items()
         }
         self._spool = Spool()
 
@@ -79,7 +77,7 @@ class Backtest:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Delete what was kept."""
+        """Delete the spooled events."""
         self._spool.__exit__(None, None, None)
 
     def run(
@@ -88,28 +86,28 @@ class Backtest:
         progress: Callable[[int, int], None] = lambda _events, _time_ms: None,
         before: Mapping[str, NDArray[Any]] = MappingProxyType({}),
     ) -> BacktestOutcome:
-        """Read the log, judge, compare.
+        """Read the log, evaluate the contenders, compare them.
 
         Args:
             log: In canonical order.
-            progress: Told the number of events read, and the time of the last one.
-            before: The decisions of an earlier run, by column, to be compared with those of candidates of the same names.
+            progress: Called with the number of events read and the time of the last one.
+            before: Columns of the decisions of an earlier run, compared with those of contenders of the same names.
 
         Raises:
-            InputFileError: Something is wrong with the log, and its problems are strict.
-            ConfigError: Nothing is there to be judged.
+            InputFileError: The log has an issue, and its issues are strict.
+            ConfigError: No event can be evaluated.
         """
-        config, asked = self._config, {name: each for name, each in self._opened.items() if each is not None}
-        gathered = ScoringPass(config, asked, FeatureSets(self._engines, self._identity), self._spool).run(log, progress)
-        in_time = gathered.time_ms >= config.judge.begin_ms
+        config, contenders = self._config, {name: each for name, each in self._opened.items() if each is not None}
+        scored = ScoringPass(config, contenders, FeatureSets(self._engines, self._identity), self._spool).run(log, progress)
+        in_time = scored.time_ms >= config.judge.begin_ms
         if not in_time.any():
             raise ConfigError(
-                f"no event of the log is judged: of {gathered.counts['events']:,} events none is from {config.judge.begin} to "
+                f"no event of the log is evaluated: of {scored.counts['events']:,} events none is from {config.judge.begin} to "
                 f"{config.judge.end}; correct [judge] from and to"
             )
         report: dict[str, Any] = {
             "name": config.name,
-            "counts": dict(gathered.counts),
+            "counts": dict(scored.counts),
             "problems": log.problems.summary(),
             "published": config.published,
             "versions": {
@@ -121,20 +119,20 @@ class Backtest:
             "against": self._baseline,
             "candidates": {name: {} for name in config.candidates},
         }
-        judged, truth = self._judged(gathered, in_time)
-        decided: dict[str, DecidedEvents] = {}
+        evaluated, labels = self._evaluated(scored, in_time)
+        decisions: dict[str, DecidedEvents] = {}
         if "fraud" in config.judge.tasks:
-            decided = decide(config, self._opened, gathered, truth)
-            self._judge_fraud(gathered, judged, truth, decided, report)
-        self._judge_answers(gathered, report)
+            decisions = decide(config, self._opened, scored, labels)
+            self._evaluate_fraud(scored, evaluated, labels, decisions, report)
+        self._evaluate_other_tasks(scored, report)
         facts: dict[str, NDArray[Any]] = {
-            "time_ms": gathered.time_ms,
-            "kind": gathered.kind,
-            "amount": gathered.amount,
-            "label": truth.final,
+            "time_ms": scored.time_ms,
+            "kind": scored.kind,
+            "amount": scored.amount,
+            "label": labels.final,
         }
-        changed = self._changes(decided, facts, judged, before)
-        return BacktestOutcome(report, changed, lambda: self._columns(decided, facts, judged))
+        changed = self._changes(decisions, facts, evaluated, before)
+        return BacktestOutcome(report, changed, lambda: self._columns(decisions, facts, evaluated))
 
     @property
     def _baseline(self) -> str:
@@ -142,111 +140,109 @@ class Backtest:
 
     # --- fraud -----------------------------------------------------------------------------------------------------------
 
-    def _judged(self, gathered: ScoredLog, in_time: NDArray[np.bool_]) -> tuple[NDArray[np.int64], LabelHistory]:
-        """Return the rows (K,) that fraud is judged on, and the truth of all."""
-        judge = self._config.judge
-        maturity_ms = None if judge.maturity_days is None else round(judge.maturity_days * DAY_MS)
-        said = gathered.labels.of("fraud")
-        truth = LabelHistory.of(
-            gathered.time_ms, gathered.kind, said, silence=True, end_ms=gathered.newest_ms, maturity_ms=maturity_ms
+    def _evaluated(self, scored: ScoredLog, in_time: NDArray[np.bool_]) -> tuple[NDArray[np.int64], LabelHistory]:
+        """Return the rows (K,) on which fraud is evaluated, and the labels of all rows."""
+        protocol = self._config.judge
+        maturity_ms = None if protocol.maturity_days is None else round(protocol.maturity_days * DAY_MS)
+        records = scored.labels.of("fraud")
+        labels = LabelHistory.of(
+            scored.time_ms, scored.kind, records, silence=True, end_ms=scored.newest_ms, maturity_ms=maturity_ms
         )
-        keep = in_time & (truth.final != UNKNOWN)
-        if judge.leave_out_known:
-            keep &= ~blocked(judge, gathered.time_ms, gathered.user, truth)
-        if "fraud" in judge.tasks and not keep.any():
-            young = int((in_time & (truth.silent_ms < NEVER_MS) & (truth.silent_ms > gathered.newest_ms)).sum())
+        keep = in_time & (labels.final != UNKNOWN)
+        if protocol.leave_out_known:
+            keep &= ~blocked(protocol, scored.time_ms, scored.user, labels)
+        if "fraud" in protocol.tasks and not keep.any():
+            young = int((in_time & (labels.honest_from_ms < NEVER_MS) & (labels.honest_from_ms > scored.newest_ms)).sum())
             raise ConfigError(
-                f"no fraud label is about an event from {judge.begin} to {judge.end}, so nobody can be judged on fraud: the log "
-                f"has {len(said[0]):,} such labels of events that count, and ends before {young:,} events are old enough for "
+                f"no fraud label is about an event from {protocol.begin} to {protocol.end}, so fraud cannot be evaluated: the "
+                f"log has {len(records[0]):,} such labels of scored events, and ends before {young:,} events are old enough for "
                 'labels to have arrived. Give labels in the log (topic "labels") and a log that goes on after [judge] to, lower '
                 "maturity_days, or leave fraud out of [judge] tasks"
             )
-        return np.flatnonzero(keep), truth
+        return np.flatnonzero(keep), labels
 
-    def _judge_fraud(
+    def _evaluate_fraud(
         self,
-        gathered: ScoredLog,
-        judged: NDArray[np.int64],
-        truth: LabelHistory,
-        decided: Mapping[str, DecidedEvents],
+        scored: ScoredLog,
+        evaluated: NDArray[np.int64],
+        labels: LabelHistory,
+        decisions: Mapping[str, DecidedEvents],
         report: dict[str, Any],
     ) -> None:
         config = self._config
         case = FraudCase(
-            gathered.time_ms[judged],
-            truth.final[judged],
-            gathered.amount[judged],
-            truth.first_known_ms(1)[judged],
-            BootstrapSamples(gathered.user[judged], config.draws, config.seed),
+            scored.time_ms[evaluated],
+            labels.final[evaluated],
+            scored.amount[evaluated],
+            labels.first_known_ms(1)[evaluated],
+            BootstrapSamples(scored.user[evaluated], config.draws, config.seed),
             config.judge.daily_budget,
             config.costs,
-            {name: (codes[judged], names) for name, (codes, names) in gathered.segments.items()},
+            {name: (codes[evaluated], names) for name, (codes, names) in scored.segments.items()},
         )
         figures: dict[str, Figures] = {}
-        for name, of in decided.items():
-            candidate = self._opened[name]
-            claims = candidate.claims if candidate is not None else True
-            figures[name] = fraud_figures(case, of.score[judged], of.threshold[judged], claims=claims)
-        for name, found in self._compared(figures).items():
-            report["candidates"][name] |= found
+        for name, of in decisions.items():
+            contender = self._opened[name]
+            probabilities = contender.is_probability if contender is not None else True
+            figures[name] = fraud_figures(case, of.score[evaluated], of.threshold[evaluated], is_probability=probabilities)
+        for name, compared in self._with_differences(figures).items():
+            report["candidates"][name] |= compared
         report["prevalence"] = float(case.label.mean())
 
-    # --- everything else ----------------------------------------------------------------------------------------------------
+    # --- other tasks ---------------------------------------------------------------------------------------------------------
 
-    def _judge_answers(self, gathered: ScoredLog, report: dict[str, Any]) -> None:
+    def _evaluate_other_tasks(self, scored: ScoredLog, report: dict[str, Any]) -> None:
         config = self._config
         for task, names in _CLASSES.items():
-            labels = _class_labels(gathered, task, config.judge.begin_ms)
+            labels = _class_labels(scored, task, config.judge.begin_ms)
             rows = np.flatnonzero(labels != UNKNOWN)
-            draws = BootstrapSamples(gathered.user[rows], config.draws, config.seed)
-            says = gathered.classes.get(task, {})
+            draws = BootstrapSamples(scored.user[rows], config.draws, config.seed)
+            says = scored.classes.get(task, {})
             figures = {name: class_figures(of[rows], labels[rows], names, draws) for name, of in says.items()}
-            for name, found in self._compared(figures).items():
-                report["candidates"][name][task] = found
-        lists = {name: self._shown(gathered, shown) for name, shown in gathered.shown.items()}
-        for name, found in self._compared(lists).items():
-            report["candidates"][name]["candidates"] = found
+            for name, compared in self._with_differences(figures).items():
+                report["candidates"][name][task] = compared
+        lists = {name: self._list_figures(scored, metrics) for name, metrics in scored.lists.items()}
+        for name, compared in self._with_differences(lists).items():
+            report["candidates"][name]["candidates"] = compared
         if lists:
-            report["floors"] = {"candidates": {"the busiest items so far": self._shown(gathered, gathered.busiest).figures}}
+            report["floors"] = {"candidates": {"the busiest items so far": self._list_figures(scored, scored.busiest).figures}}
 
-    def _shown(self, gathered: ScoredLog, shown: RecommendationMetrics) -> Figures:
-        rows = shown.judged()  # the same ones for all lists
-        return shown_figures(
-            shown.figures(rows), BootstrapSamples(gathered.user[rows], self._config.draws, self._config.seed), shown.coverage
-        )
+    def _list_figures(self, scored: ScoredLog, metrics: RecommendationMetrics) -> Figures:
+        rows = metrics.evaluated_rows()  # the same ones for all lists
+        samples = BootstrapSamples(scored.user[rows], self._config.draws, self._config.seed)
+        return recommendation_figures(metrics.figures(rows), samples, metrics.coverage)
 
-    def _compared(self, of: Mapping[str, Figures]) -> dict[str, dict[str, Any]]:
-        """Return what the report says of each: its figures, and their difference to the baseline's, or else the first one's."""
+    def _with_differences(self, of: Mapping[str, Figures]) -> dict[str, dict[str, Any]]:
+        """Return the figures of each contender and their difference to the baseline, or to the first one without it."""
         base = self._baseline if self._baseline in of else next(iter(of), "")
         return {name: each.figures | (each.against(base, of[base]) if name != base else {}) for name, each in of.items()}
 
     def _changes(
         self,
-        decided: Mapping[str, DecidedEvents],
+        decisions: Mapping[str, DecidedEvents],
         facts: Mapping[str, NDArray[Any]],
-        judged: NDArray[np.int64],
+        evaluated: NDArray[np.int64],
         before: Mapping[str, NDArray[Any]],
     ) -> dict[tuple[str, str], Callable[[], Iterator[ChangedDecision]]]:
-        base = self._baseline
-        party = self._party
-        found = {(base, name): (party(base, decided[base]), party(name, decided[name])) for name in decided if name != base}
-        events = self._spool.names(judged)[0] if before else []
-        for name, now in decided.items():
-            old = earlier(before, name, now, judged, events) if before else None
+        base, deciding = self._baseline, {name: self._deciding(name, of) for name, of in decisions.items()}
+        pairs = {(base, name): (deciding[base], other) for name, other in deciding.items() if name != base}
+        events = self._spool.names(evaluated)[0] if before else []
+        for name, now in decisions.items():
+            old = earlier(before, name, now, evaluated, events) if before else None
             if old is not None:
-                found[f"{name} (run before)", name] = (party(name, old), party(name, now))
-        return {names: partial(changes, *sides, facts, judged, self._spool) for names, sides in found.items()}
+                pairs[f"{name} (run before)", name] = (self._deciding(name, old), deciding[name])
+        return {names: partial(changes, *pair, facts, evaluated, self._spool) for names, pair in pairs.items()}
 
-    def _party(self, name: str, decided: DecidedEvents) -> DecidingContender:
-        """Return a candidate with what its reasons are told by: its own norms, else those of a model that reads the same."""
-        candidate, who = self._config.candidates[name], self._opened[name]
-        catalogue = self._config.candidates[candidate.of[0]].catalogue if candidate.kind == "blend" else candidate.catalogue
+    def _deciding(self, name: str, decisions: DecidedEvents) -> DecidingContender:
+        """Pair a contender with the feature norms behind its reasons: its own, else those of a model on the same catalogue."""
+        settings, contender = self._config.candidates[name], self._opened[name]
+        catalogue = self._config.candidates[settings.of[0]].catalogue if settings.kind == "blend" else settings.catalogue
         same = [self._opened[other] for other, of in self._config.candidates.items() if of.catalogue == catalogue]
-        norms = next((each.norms for each in (who, *same) if each is not None and each.norms is not None), None)
-        return DecidingContender(who, decided, catalogue, self._engines[catalogue].feature_names, norms)
+        norms = next((each.norms for each in (contender, *same) if each is not None and each.norms is not None), None)
+        return DecidingContender(contender, decisions, catalogue, self._engines[catalogue].feature_names, norms)
 
     def _catalogues(self) -> dict[str, str]:
-        """Say of each candidate that reads another catalogue than the worker's, which."""
+        """Return the catalogue of each contender that does not read the worker's."""
         engines = {name: self._engines[each.catalogue] for name, each in self._config.candidates.items() if each.catalogue}
         return {
             name: f"{self._config.candidates[name].catalogue} ({engine.catalogue_hash}, {len(engine.feature_names)} features)"
@@ -254,22 +250,22 @@ class Backtest:
         }
 
     def _columns(
-        self, decided: Mapping[str, DecidedEvents], facts: Mapping[str, NDArray[Any]], judged: NDArray[np.int64]
+        self, decisions: Mapping[str, DecidedEvents], facts: Mapping[str, NDArray[Any]], evaluated: NDArray[np.int64]
     ) -> dict[str, Any]:
-        events, users = self._spool.names(judged)
-        columns: dict[str, Any] = {"event_id": events, "user": users, "event_time_ms": facts["time_ms"][judged]}
-        columns |= {"amount": facts["amount"][judged], "fraud": facts["label"][judged].astype(np.int8)}
-        for name, of in decided.items():
-            columns |= {f"{name}_score": of.score[judged].astype(np.float32), f"{name}_alert": of.alert[judged]}
-            columns[f"{name}_threshold"] = of.threshold[judged]
+        events, users = self._spool.names(evaluated)
+        columns: dict[str, Any] = {"event_id": events, "user": users, "event_time_ms": facts["time_ms"][evaluated]}
+        columns |= {"amount": facts["amount"][evaluated], "fraud": facts["label"][evaluated].astype(np.int8)}
+        for name, of in decisions.items():
+            columns |= {f"{name}_score": of.score[evaluated].astype(np.float32), f"{name}_alert": of.alert[evaluated]}
+            columns[f"{name}_threshold"] = of.threshold[evaluated]
         return columns
 
 
-def _class_labels(gathered: ScoredLog, task: str, begin_ms: int) -> NDArray[np.int64]:
-    """Return the labels (N,) of a task: those that the log brings, else what the rest of the session tells."""
-    labels = gathered.sessions[:, SessionLabel._fields.index(task)].copy()
+def _class_labels(scored: ScoredLog, task: str, begin_ms: int) -> NDArray[np.int64]:
+    """Return the labels (N,) of a task: those of the log, else those derived from the rest of the session."""
+    labels = scored.sessions[:, SessionLabel._fields.index(task)].copy()
     if task == "intent":
-        rows, _, values = gathered.labels.of(task)
+        rows, _, values = scored.labels.of(task)
         labels[rows] = values
-    labels[gathered.time_ms < begin_ms] = UNKNOWN
+    labels[scored.time_ms < begin_ms] = UNKNOWN
     return labels

@@ -1,4 +1,4 @@
-"""Parts of the events, by a feature cut at edges or by a field of the event."""
+"""Segments of events: by a feature cut at edges, or by a field of the event."""
 
 from __future__ import annotations
 
@@ -14,14 +14,12 @@ from stream_app.errors import ConfigError
 from stream_app.events import Event
 from stream_app.features.engine import FeatureEngine
 
-__all__ = ["SegmentAssigner"]
-
-_MOST: Final = 200  # names of a field: more are no segments but ids
+_MAX_NAMES: Final = 200  # values of a field: a field with more holds ids
 _OTHER: Final = "(others)"
 
 
 class SegmentAssigner:
-    """One way to part events; `names` are the parts, by code.
+    """Assigns events to the parts of one segment; `names` are the parts, by code.
 
     Raises:
         ConfigError: No such feature.
@@ -48,12 +46,12 @@ class SegmentAssigner:
         """Return the part (B,) of each of B events, whose features are `dense` (B, F)."""
         if self._segment.feature:
             value = dense[:, self._column].astype(np.float64)
-            found = np.searchsorted(self._edges, value, side="right")
-            return np.where(np.isnan(value), len(self.names) - 1, found)
+            part = np.searchsorted(self._edges, value, side="right")
+            return np.where(np.isnan(value), len(self.names) - 1, part)
         return np.array([self._code(str(getattr(event, self._segment.field, ""))) for event in events], np.int64)
 
     def _code(self, name: str) -> int:
-        name = name if name in self._codes or len(self._codes) < _MOST else _OTHER
+        name = name if name in self._codes or len(self._codes) < _MAX_NAMES else _OTHER
         code = self._codes.setdefault(name, len(self._codes))
         if code == len(self.names):
             self.names.append(name or "(none)")

@@ -1,7 +1,7 @@
-"""What came after each event, told when its session is over: the truth about intent, next action and next item.
+"""Labels of intent, next action and next item, derived from the events that follow in a session.
 
-A session is what one user does under one name of a session; a pause longer than the gap ends it. It is over when the log has gone
-on for the gap after its last event: one that may still go on tells nothing.
+A session is the events of one user with one session id; a pause longer than the gap ends it. Its labels are ready once the log
+has reached the gap after its last event; a session that may still continue has none.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from stream_app.evaluation.recommendation_metrics import ItemLog
 from stream_app.evaluation.session_labels import SessionLabel, session_labels, step_of
 from stream_app.events import Click, Event, Order
-
-__all__ = ["SessionLabeller"]
 
 
 class SessionLabeller:
@@ -26,25 +24,25 @@ class SessionLabeller:
 
     def __init__(self, items: ItemLog, gap_ms: int) -> None:
         self._items, self._gap_ms = items, gap_ms
-        # (user, session) -> (row or -1, event) of each of its events; the session that was idle for longest is the first one.
+        # (user, session) -> (row or -1, event) of each of its events; the session idle for longest comes first.
         self._open: OrderedDict[tuple[str, str], list[tuple[int, Event]]] = OrderedDict()
 
     def add(self, event: Event, row: int) -> Iterator[tuple[int, SessionLabel]]:
-        """Take the next event of the log (`row` -1: it is not asked about); yield rows and labels of sessions that are over."""
+        """Add the next event of the log (`row` -1: it is not scored); yield rows and labels of finished sessions."""
         now_ms = event.event_time_ms
         while self._open:
             oldest = next(iter(self._open.values()))
             if now_ms - oldest[-1][1].event_time_ms <= self._gap_ms:
                 break
             self._open.popitem(last=False)
-            yield from self._told(oldest)
-        for thing in event.lines if isinstance(event, Order) else (event,) if isinstance(event, Click) else ():
-            self._items.add(thing.item, now_ms)
+            yield from self._labels(oldest)
+        for line in event.lines if isinstance(event, Order) else (event,) if isinstance(event, Click) else ():
+            self._items.add(line.item, now_ms)
         own = self._open.setdefault((event.user, event.session), [])
         own.append((row, event))
         self._open.move_to_end((event.user, event.session))
 
-    def _told(self, session: list[tuple[int, Event]]) -> Iterator[tuple[int, SessionLabel]]:
+    def _labels(self, session: list[tuple[int, Event]]) -> Iterator[tuple[int, SessionLabel]]:
         if all(row < 0 for row, _ in session):
             return
         labels = session_labels([step_of(event, self._items.numbers) for _, event in session], bot=False)

@@ -1,4 +1,4 @@
-"""What only a few events will be asked for again, kept on disk: ids, users and features of all that is judged, by catalogue."""
+"""Ids, users and features of the scored events on disk: only those with changed decisions are read again."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Spool"]
-
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[list[str], list[str]]).decode
 
 
 class Spool:
-    """Rows in the order in which they were added. Use it as a context: its files go with it."""
+    """Rows in the order of their addition. A context manager: on exit its files are deleted."""
 
     def __init__(self) -> None:
         self._names = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __exit__)
@@ -37,7 +35,7 @@ class Spool:
             file.close()
 
     def __len__(self) -> int:
-        """Return how many rows there are."""
+        """Return the number of rows."""
         return self._first[-1]
 
     def add(self, events: Sequence[str], users: Sequence[str], dense: Mapping[str, NDArray[np.float32]]) -> None:
@@ -55,7 +53,7 @@ class Spool:
         self._offset.append(self._offset[-1] + len(block))
 
     def names(self, rows: NDArray[np.int64]) -> tuple[list[str], list[str]]:
-        """Return ids and users of rows (R,), which ascend."""
+        """Return ids and users of ascending rows (R,)."""
         events: list[str] = []
         users: list[str] = []
         batches = np.searchsorted(self._first, rows, side="right") - 1
@@ -70,8 +68,8 @@ class Spool:
     def features(self, catalogue: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return features (R, F) of rows (R,)."""
         file, width = self._dense[catalogue], self._width[catalogue]
-        found = np.empty((len(rows), width), np.float32)
+        features = np.empty((len(rows), width), np.float32)
         for place, row in enumerate(rows.tolist()):
             file.seek(row * 4 * width)
-            found[place] = np.frombuffer(file.read(4 * width), np.float32)
-        return found
+            features[place] = np.frombuffer(file.read(4 * width), np.float32)
+        return features

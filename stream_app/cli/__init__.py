@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["COMMANDS"]
-
 # sub-command -> (module of this package, one line of help), in the order in which a newcomer needs them
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "demo": ("serve.demo", "Run a whole deployment on this machine and watch live answers."),

@@ -9,8 +9,6 @@ import click
 
 from stream_app.config import Settings, describe, load_settings
 
-__all__ = ["SERVICES_FILE", "cli_settings"]
-
 SERVICES_FILE: Final = Path(".services/services.json")
 
 

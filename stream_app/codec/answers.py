@@ -27,8 +27,6 @@ from stream_app.ranked import RankedBatch
 _MOST_BYTES: Final = 4_000_000
 _CUT_BYTES: Final = 65_536
 
-__all__ = ["AnswerEncoder", "Origin", "SourceRecord", "answer_id"]
-
 
 class SourceRecord(Protocol):
     """A record of a consumer, such as aiokafka's ConsumerRecord. `topic` may have a prefix."""

@@ -14,8 +14,6 @@ import msgspec
 from stream_app.errors import InvalidEventError
 from stream_app.events import Click, Event, Label, Order, Search
 
-__all__ = ["ANY_SKEW_MS", "EVENT_TYPES", "Decoder", "decode_label"]
-
 ANY_SKEW_MS: Final = 1 << 60  # for logs without broker timestamps, and where clocks are checked later
 
 # Kafka's default limit of a record batch; a compressed batch may hold far larger records.

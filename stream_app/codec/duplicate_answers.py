@@ -15,8 +15,6 @@ from stream_app.codec.answers import answer_id
 from stream_app.codec.outbox import OutboxBatch
 from stream_app.events import ANSWER_TOPICS, Event, Source
 
-__all__ = ["commit_name", "encode_duplicate_answers", "find_first_answers"]
-
 
 class _Head(msgspec.Struct):
     event_id: str

@@ -17,8 +17,6 @@ import numpy.typing as npt
 from model.contract import INPUTS
 from stream_app.events import FeatureRow
 
-__all__ = ["decode_tensors", "encode_feature_rows"]
-
 _encode: Final = msgspec.json.Encoder().encode
 
 

@@ -13,8 +13,6 @@ from msgspec import Struct
 
 from stream_app.events import JournalLine
 
-__all__ = ["Messages", "OutboxBatch", "decode_outbox", "encode_outbox", "outbox_without"]
-
 
 class Messages(Struct, array_like=True):
     """Messages of one topic: `keys[i]` with `values[i]`."""

@@ -27,8 +27,6 @@ from stream_app.events import (
     Search,
 )
 
-__all__ = ["TOPICS", "TopicSpec"]
-
 _DAY_MS: Final = 86_400_000
 _MB: Final = 1_048_576
 

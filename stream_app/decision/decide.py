@@ -16,8 +16,6 @@ from stream_app.decision.rules import RuleSet
 from stream_app.events import Reason
 from stream_app.ranked import ModelNorms, RankedBatch
 
-__all__ = ["Decider", "Decisions", "reasons_of"]
-
 _REASONS: Final = 5  # as many as fit on a line of an alert list
 
 

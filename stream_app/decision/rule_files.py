@@ -20,8 +20,6 @@ from stream_app.decision.rules import Condition, Rule
 from stream_app.errors import ConfigError
 from stream_app.events import KINDS
 
-__all__ = ["load_rules"]
-
 _FORMAT: Final = (
     "a file of rules has [[rule]] tables with name, when = [{ feature, at_least, below }], and if wanted kinds and points"
 )

@@ -18,8 +18,6 @@ import numpy.typing as npt
 
 from stream_app.errors import ContractError
 
-__all__ = ["SHIPPED_RULES", "Condition", "Rule", "RuleSet"]
-
 
 @dataclass(frozen=True, slots=True)
 class Condition:

@@ -13,8 +13,6 @@ from stream_app.codec.topics import TOPICS, TopicSpec
 from stream_app.docgen.examples import example
 from stream_app.docgen.schemas import components
 
-__all__ = ["asyncapi_document"]
-
 _BINDING_VERSION: Final = "0.5.0"  # of AsyncAPI's Kafka bindings
 _READ_SIDE: Final = ("labels",)  # truths come from outside; every other side topic is written by the worker
 

@@ -16,8 +16,6 @@ from stream_app.docgen.schemas import payload_schema
 from stream_app.docgen.topics_page import topics_markdown
 from stream_app.errors import ConfigError
 
-__all__ = ["SettingRow", "generated_documents", "settings_markdown", "stale_documents", "write_documents"]
-
 _YAML_HEAD = "# Made from the types in stream_app/events.py by `millrace docs`; do not edit.\n"
 
 

@@ -27,8 +27,6 @@ from stream_app.events import (
     Source,
 )
 
-__all__ = ["EXAMPLES", "example"]
-
 _AT_MS: Final = 1_748_736_000_000  # 2025-06-01 00:00 UTC
 _WHO: Final[dict[str, Any]] = {
     "user": "u-1042",

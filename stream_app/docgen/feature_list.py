@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-__all__ = ["feature_named", "feature_page", "feature_record", "feature_table", "selected"]
-
 
 def selected(catalogue: Catalogue, entities: Sequence[str] = (), aggregations: Sequence[str] = ()) -> list[tuple[int, Feature]]:
     """Return (column, feature) of the features of some entities and aggregations; empty: all.

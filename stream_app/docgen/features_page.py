@@ -11,8 +11,6 @@ from stream_app.features.catalog import SOURCES
 from stream_app.features.declarations import EVENT, Catalogue, Feature
 from stream_app.features.state.layout import KindLayout, catalogue_hash, kind_layout
 
-__all__ = ["features_markdown", "formula", "most_bytes", "spell_ms"]
-
 _UNITS: Final = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000))
 _VARINT: Final = 10  # bytes of the longest column of a blob
 _FRAME: Final = 16  # tag, checksum and the mask of columns; a tile and the head need a varint each beside their columns

@@ -13,8 +13,6 @@ import msgspec
 
 from stream_app.codec.topics import TopicSpec
 
-__all__ = ["components", "payload_schema"]
-
 
 def components(payloads: Sequence[type[msgspec.Struct]], ref_template: str) -> dict[str, dict[str, Any]]:
     """Return the schemas of `payloads` and of the types within them, by type name.

@@ -10,8 +10,6 @@ from stream_app.codec.topics import TOPICS, TopicSpec
 from stream_app.docgen.examples import example
 from stream_app.docgen.schemas import payload_schema
 
-__all__ = ["topics_markdown"]
-
 _DAY_MS: Final = 86_400_000
 _HEAD: Final = """# Topics
 

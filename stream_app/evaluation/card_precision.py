@@ -1,4 +1,4 @@
-"""What is asked of cards (customers): which are known to be compromised, and how many a day's budget finds.
+"""Metrics of cards (customers): which are known to be compromised, and how many a daily budget detects.
 
 Source: Le Borgne et al., "Reproducible Machine Learning for Credit Card Fraud Detection: Practical Handbook", 2022.
 """
@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-__all__ = ["card_precision_at", "known_compromised"]
 
 Scores = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
@@ -35,7 +33,7 @@ def known_compromised(days: Labels, cards: Labels, labels: Labels, delay_days: i
 def card_precision_at(scores: Scores, labels: Labels, days: Labels, cards: Labels, budget: int) -> float:
     """Return the mean over days of: compromised cards among the `budget` cards of the highest score, over `budget`.
 
-    A card scores as its highest transaction of the day; a card that was found is blocked, so on later days it is no candidate.
+    A card scores as its highest transaction of the day; a detected card is blocked and left out on later days.
 
     Source: `card_precision_top_k` of Le Borgne et al. (2022), as above.
 
@@ -43,18 +41,17 @@ def card_precision_at(scores: Scores, labels: Labels, days: Labels, cards: Label
         scores: (N,) of transactions.
         labels: (N,) 1 = fraud.
         days: (N,) day numbers.
-        cards: (N,) whose transaction it is.
-        budget: cards that can be looked into in a day.
+        cards: (N,) numbers of the cards.
+        budget: cards that can be reviewed per day.
     """
     numbers, card = np.unique(cards, return_inverse=True)
     return CardDays(scores, labels, days, card, len(numbers)).precision(np.ones(len(numbers)), budget)
 
 
 class CardDays:
-    """Cards by day, counted again for each draw of users: `card_precision_at` with weights.
+    """Cards by day, for `card_precision_at` with weights of cards.
 
-    A card that was drawn twice is two cards of the same score; both may be looked into. With each card once it answers what
-    `card_precision_at` does.
+    A card of weight 2 counts as two cards of the same score. With unit weights the result is that of `card_precision_at`.
 
     Args:
         scores: (N,) of transactions.
@@ -81,17 +78,17 @@ class CardDays:
         left, shares = weights.copy(), []
         for cards, fraud in self._days:
             reach = np.cumsum(left[cards])
-            looked = np.clip(budget - (reach - left[cards]), 0.0, left[cards])  # how many of each card are within the budget
-            found = looked * fraud
-            shares.append(found.sum() / budget)
-            left[cards] -= found  # blocked
+            reviewed = np.clip(budget - (reach - left[cards]), 0.0, left[cards])  # how many of each card are within the budget
+            detected = reviewed * fraud
+            shares.append(detected.sum() / budget)
+            left[cards] -= detected  # blocked
         return float(np.mean(shares)) if shares else float("nan")
 
-    def found(self, budget: int) -> NDArray[np.int64]:
-        """Return the place in the list of days on which each card (count,) is found; the number of days for never."""
+    def detection_day(self, budget: int) -> NDArray[np.int64]:
+        """Return for each card (count,) the index of the day of its detection; the number of days if there is none."""
         day_of = np.full(self._count, len(self._days), np.int64)
         for place, (cards, fraud) in enumerate(self._days):
             waiting = day_of[cards] == len(self._days)
-            cards, fraud = cards[waiting][:budget], fraud[waiting][:budget]  # noqa: PLW2901 (those who are no candidates left out)
+            cards, fraud = cards[waiting][:budget], fraud[waiting][:budget]  # noqa: PLW2901 (without the blocked cards)
             day_of[cards[fraud]] = place
         return day_of

@@ -1,4 +1,4 @@
-"""The curves behind the figures, as plain lists short enough for a report: reliability, ROC, precision and recall, confusion."""
+"""Curves as lists short enough for a report: reliability, ROC, precision and recall, confusion."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_app.evaluation.metrics import CALIBRATION_BINS, calibration_bin, claimed, cumulative
+from stream_app.evaluation.metrics import CALIBRATION_BINS, calibration_bin, confidence_and_outcome, cumulative
 
-__all__ = ["confusion", "precision_recall_curve", "reliability", "roc_curve"]
-
-_POINTS: Final = 200  # of a curve: more cannot be told apart on a screen
+_POINTS: Final = 200  # of a curve: a screen cannot show more
 
 Array = NDArray[Any]
 
@@ -20,16 +18,16 @@ def reliability(probabilities: Array, labels: Array, bins: int = CALIBRATION_BIN
     """Return `says`, `happened` and `rows` of each bin that is not empty: mean probability, share of hits, count.
 
     Args:
-        probabilities: (N,) of label 1, or (N, C), of which the most likely class is judged.
+        probabilities: (N,) of label 1, or (N, C), of which the most likely class counts.
         labels: (N,) 0 or 1, or codes.
         bins: of equal width.
     """
-    says, happened = claimed(probabilities, labels)
+    says, happened = confidence_and_outcome(probabilities, labels)
     place = calibration_bin(says, bins)
     rows = np.bincount(place, minlength=bins)
-    there = rows > 0
-    means = [np.bincount(place, part, minlength=bins)[there] / rows[there] for part in (says, happened)]
-    return {"says": means[0].tolist(), "happened": means[1].tolist(), "rows": rows[there].astype(float).tolist()}
+    filled = rows > 0
+    means = [np.bincount(place, part, minlength=bins)[filled] / rows[filled] for part in (says, happened)]
+    return {"says": means[0].tolist(), "happened": means[1].tolist(), "rows": rows[filled].astype(float).tolist()}
 
 
 def roc_curve(scores: Array, labels: Array) -> dict[str, list[float]]:
@@ -37,29 +35,29 @@ def roc_curve(scores: Array, labels: Array) -> dict[str, list[float]]:
     hits, alerts = cumulative(scores, labels)
     false = np.concatenate([[0], alerts - hits]) / max(1, int(len(labels) - labels.sum()))
     recall = np.concatenate([[0], hits]) / max(1, int(labels.sum()))
-    kept = _thinned(false + recall)
-    return {"false_positives": false[kept].tolist(), "recall": recall[kept].tolist()}
+    points = _thinned(false + recall)
+    return {"false_positives": false[points].tolist(), "recall": recall[points].tolist()}
 
 
 def precision_recall_curve(scores: Array, labels: Array) -> dict[str, list[float]]:
     """Return `recall` and `precision` from the highest threshold to the lowest; (N,) scores and labels."""
     hits, alerts = cumulative(scores, labels)
     recall = hits / max(1, int(labels.sum()))
-    kept = _thinned(recall + np.log(alerts) / np.log(len(labels) + 1.0))  # even in recall, and in the log of the alerts
-    return {"recall": recall[kept].tolist(), "precision": (hits / alerts)[kept].tolist()}
+    points = _thinned(recall + np.log(alerts) / np.log(len(labels) + 1.0))  # even in recall, and in the log of the alerts
+    return {"recall": recall[points].tolist(), "precision": (hits / alerts)[points].tolist()}
 
 
 def confusion(probabilities: Array, labels: Array) -> list[list[int]]:
-    """Return counts [label][answer] of the most likely class: (N, C) probabilities, or (N,), answered from .5 on."""
-    answers = probabilities.argmax(axis=1) if probabilities.ndim == 2 else (probabilities >= 0.5).astype(np.int64)
+    """Return counts [label][prediction] of the most likely class: (N, C) probabilities, or (N,) with class 1 from .5 on."""
+    predictions = probabilities.argmax(axis=1) if probabilities.ndim == 2 else (probabilities >= 0.5).astype(np.int64)
     classes = probabilities.shape[1] if probabilities.ndim == 2 else 2
-    counts = np.bincount(labels * classes + answers, minlength=classes * classes).reshape(classes, classes)
-    found: list[list[int]] = counts.tolist()
-    return found
+    counts = np.bincount(labels * classes + predictions, minlength=classes * classes).reshape(classes, classes)
+    table: list[list[int]] = counts.tolist()
+    return table
 
 
 def _thinned(along: Array) -> Array:
     """Return at most _POINTS places, evenly along a rising measure; the first and the last among them."""
-    wanted = np.linspace(along[0], along[-1], _POINTS)
-    places: Array = np.unique(np.append(np.searchsorted(along, wanted).clip(0, len(along) - 1), len(along) - 1))
+    even = np.linspace(along[0], along[-1], _POINTS)
+    places: Array = np.unique(np.append(np.searchsorted(along, even).clip(0, len(along) - 1), len(along) - 1))
     return places

@@ -10,30 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "CALIBRATION_BINS",
-    "LEAST_PROBABILITY",
-    "Ranking",
-    "accuracy",
-    "average_precision",
-    "brier",
-    "calibration_bin",
-    "calibration_error",
-    "claimed",
-    "cumulative",
-    "log_loss",
-    "log_losses",
-    "macro_auc",
-    "macro_f1",
-    "mrr_at",
-    "ndcg_at",
-    "precision_recall",
-    "recall_at",
-    "roc_auc",
-    "threshold_for",
-]
-
-LEAST_PROBABILITY: Final = 1e-7  # a log loss counts no answer as more wrong than that
+LEAST_PROBABILITY: Final = 1e-7  # lower bound of probabilities in a log loss
 CALIBRATION_BINS: Final = 15  # of equal width, as Guo et al., "On Calibration of Modern Neural Networks", ICML 2017
 
 Scores = NDArray[np.floating[Any]]
@@ -92,12 +69,12 @@ def roc_auc(scores: Scores, labels: Labels) -> float:
 
 
 def log_loss(probabilities: Scores, labels: Labels) -> float:
-    """Mean of -log of the probability of what happened: (N, C) with (N,) codes, or (N,) with 0 or 1; NaN without any."""
+    """Mean of -log of the label's probability: (N, C) with (N,) codes, or (N,) with 0 or 1; NaN without any."""
     return float(log_losses(probabilities, labels).mean()) if len(labels) else float("nan")
 
 
 def log_losses(probabilities: Scores, labels: Labels) -> NDArray[np.float64]:
-    """Return -log of the probability of what happened, (N,), as `log_loss` takes the mean of."""
+    """Return -log of the label's probability, (N,), of which `log_loss` is the mean."""
     if probabilities.ndim == 1:
         of_label = np.where(labels == 1, probabilities, 1.0 - probabilities)
     else:
@@ -107,50 +84,50 @@ def log_losses(probabilities: Scores, labels: Labels) -> NDArray[np.float64]:
 
 
 def brier(probabilities: Scores, labels: Labels) -> float:
-    """Mean squared distance of a probability (N,) from what happened, 0 or 1."""
+    """Mean squared distance of probabilities (N,) from labels 0 or 1."""
     return float(np.square(probabilities - labels).mean()) if len(labels) else float("nan")
 
 
 def calibration_error(probabilities: Scores, labels: Labels, bins: int = CALIBRATION_BINS) -> float:
-    """Return the expected calibration error: |confidence - what happened|, over bins of equal width, weighted by their rows.
+    """Return the expected calibration error: |confidence - observed share|, over bins of equal width, weighted by their rows.
 
     Args:
-        probabilities: (N,) of label 1, or (N, C), of which the most likely class is judged (Guo et al., ICML 2017).
+        probabilities: (N,) of label 1, or (N, C), of which the most likely class counts (Guo et al., ICML 2017).
         labels: (N,) 0 or 1, or codes.
         bins: how many; the first is [0, 1 / bins].
     """
     if not len(labels):
         return float("nan")
-    says, happened = claimed(probabilities, labels)
+    says, outcome = confidence_and_outcome(probabilities, labels)
     place = calibration_bin(says, bins)
-    gaps = np.bincount(place, says - happened, minlength=bins)  # rows of the bin times its gap
+    gaps = np.bincount(place, says - outcome, minlength=bins)  # rows of the bin times its gap
     return float(np.abs(gaps).sum() / len(labels))
 
 
 def accuracy(probabilities: Scores, labels: Labels) -> float:
-    """Share of rows whose likelier answer is the label: the most likely class of (N, C), or 1 from (N,) of .5 on."""
+    """Share of rows with a right prediction: the most likely class of (N, C), or class 1 from .5 on of (N,)."""
     if not len(labels):
         return float("nan")
-    answered = probabilities.argmax(axis=1) if probabilities.ndim == 2 else probabilities >= 0.5
-    return float((answered == labels).mean())
+    predictions = probabilities.argmax(axis=1) if probabilities.ndim == 2 else probabilities >= 0.5
+    return float((predictions == labels).mean())
 
 
 def macro_f1(probabilities: Scores, labels: Labels) -> float:
     """Mean over the classes that occur of F1 of the most likely class: a rare class counts as much as a common one."""
     if not len(labels):
         return float("nan")
-    answers, classes = probabilities.argmax(axis=1), probabilities.shape[1]
-    answered, occurred = np.bincount(answers, minlength=classes), np.bincount(labels, minlength=classes)
-    right = np.bincount(labels[answers == labels], minlength=classes)
-    there = occurred > 0
-    return float((2 * right[there] / (answered[there] + occurred[there])).mean())
+    predictions, classes = probabilities.argmax(axis=1), probabilities.shape[1]
+    predicted, occurred = np.bincount(predictions, minlength=classes), np.bincount(labels, minlength=classes)
+    right = np.bincount(labels[predictions == labels], minlength=classes)
+    present = occurred > 0
+    return float((2 * right[present] / (predicted[present] + occurred[present])).mean())
 
 
 def macro_auc(scores: Scores, labels: Labels) -> float:
     """Mean over the classes that occur of how well a class's score (N, C) tells its rows from all others (`roc_auc`).
 
-    No threshold and no share of rows is in it: to answer the commonest class always is worth .5, where it may be worth .9 by
-    accuracy. NaN with fewer than two classes.
+    It depends on no threshold and no class frequency: always predicting the commonest class is worth .5, where its accuracy may
+    be .9. NaN with fewer than two classes.
     """
     each = [roc_auc(scores[:, code], (labels == code).astype(np.int64)) for code in np.unique(labels)]
     return float(np.mean(each)) if len(each) > 1 else float("nan")
@@ -171,7 +148,7 @@ def threshold_for(scores: Scores, labels: Labels, precision: float) -> float:
 
 
 def recall_at(ranked: NDArray[np.int64], k: int) -> float:
-    """Share of rows whose wanted item is among the first k; `ranked` (B,) from 0, as `ranks` answers."""
+    """Share of rows whose target is among the first k; `ranked` (B,) are places from 0, as `ranks` returns."""
     return float((ranked < k).mean()) if len(ranked) else float("nan")
 
 
@@ -185,8 +162,8 @@ def mrr_at(ranked: NDArray[np.int64], k: int) -> float:
     return float(np.where(ranked < k, 1.0 / (ranked + 1.0), 0.0).mean()) if len(ranked) else float("nan")
 
 
-def claimed(probabilities: Scores, labels: Labels) -> tuple[Scores, Scores]:
-    """Return (says (N,), happened (N,) 0 or 1): label 1 for (N,) probabilities, the most likely class for (N, C)."""
+def confidence_and_outcome(probabilities: Scores, labels: Labels) -> tuple[Scores, Scores]:
+    """Return (confidence (N,), outcome (N,) 0 or 1): of label 1 for (N,) probabilities, the most likely class for (N, C)."""
     if probabilities.ndim == 1:
         return probabilities, labels.astype(np.float64)
     return probabilities.max(axis=1), (probabilities.argmax(axis=1) == labels).astype(np.float64)

@@ -1,9 +1,9 @@
-"""Items that a candidate shows, judged event by event as the log goes on: where was what the user took next?
+"""Metrics of recommended items, event by event along the log: the rank of the item that the user took next.
 
-The floor of all lists is the same list for everybody: the busiest items of the log so far.
+The baseline of all lists is one list for everybody: the busiest items of the log so far.
 
-Popularity and age of an item are those of the log up to the event's batch, which spans a day at most. A list is kept only until
-its event's session is over, so memory holds the open sessions and nothing else.
+Popularity and age of an item are those of the log up to the event's batch, which spans a day at most. A list is dropped when the
+session of its event ends, so memory holds the open sessions alone.
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ItemLog", "RecommendationMetrics"]
-
-NOWHERE: Final = np.iinfo(np.int32).max  # place of an item that is not shown
+NOWHERE: Final = np.iinfo(np.int32).max  # rank of an item outside of the list
 _NEVER_MS: Final = 1 << 62
 
 
 class ItemLog:
-    """All items that the log has brought up: numbered as they come, with first time and number of events."""
+    """All items of the log so far: numbered in order of appearance, with first time and number of events."""
 
     def __init__(self) -> None:
         self.numbers: dict[str, int] = {}
@@ -42,13 +40,13 @@ class ItemLog:
         return number
 
     def numbered(self, items: Sequence[str]) -> NDArray[np.int32]:
-        """Return the numbers of items (M,); those that have not come up yet get one too, and have no event."""
-        found = [self.numbers.setdefault(item, len(self.numbers)) for item in items]
-        lacking = len(self.numbers) - len(self._first_ms)
-        if lacking > 0:
-            self._first_ms = np.concatenate([self._first_ms, np.full(lacking, _NEVER_MS, np.int64)])
-            self._events = np.concatenate([self._events, np.zeros(lacking, np.int64)])
-        return np.array(found, np.int32)
+        """Return the numbers of items (M,); an item that is new to the log gets a number without an event."""
+        numbers = [self.numbers.setdefault(item, len(self.numbers)) for item in items]
+        missing = len(self.numbers) - len(self._first_ms)
+        if missing > 0:
+            self._first_ms = np.concatenate([self._first_ms, np.full(missing, _NEVER_MS, np.int64)])
+            self._events = np.concatenate([self._events, np.zeros(missing, np.int64)])
+        return np.array(numbers, np.int32)
 
     def busiest(self, count: int) -> NDArray[np.int32]:
         """Return the numbers (up to count,) of the items with the most events so far, the busiest first."""
@@ -57,7 +55,7 @@ class ItemLog:
         return most[events[most] > 0].astype(np.int32)
 
     def surprise(self, numbers: NDArray[np.int32]) -> NDArray[np.float64]:
-        """Return how little known items (...) are, in bits: -log2 of the share of events so far that were theirs, plus one each.
+        """Return the self-information of items (...) in bits: -log2 of their share of the events so far, plus one each.
 
         Source: Vargas and Castells, "Rank and relevance in novelty and diversity metrics", RecSys 2011 (self-information).
         """
@@ -66,7 +64,7 @@ class ItemLog:
         return bits
 
     def is_new(self, numbers: NDArray[np.int32], time_ms: NDArray[np.int64], within_ms: int) -> NDArray[np.bool_]:
-        """Return whether items (B, k) came up for the first time less than `within_ms` before the events (B,)."""
+        """Return whether items (B, k) first appeared less than `within_ms` before the events (B,)."""
         first = self._first_ms[numbers]
         new: NDArray[np.bool_] = (first < _NEVER_MS) & (first > time_ms[:, None] - within_ms)
         return new
@@ -74,7 +72,7 @@ class ItemLog:
 
 @dataclass(frozen=True, eq=False)
 class RecommendationFigures:
-    """Of K judged rows: place (K,) int32 of what was taken next; of lists: mean novelty (K,) in bits, share of new (K,)."""
+    """Of K rows: rank (K,) int32 of the next item; of their lists: mean novelty (K,) in bits, share of new items (K,)."""
 
     place: NDArray[np.int32]
     novelty: NDArray[np.float64]
@@ -82,11 +80,11 @@ class RecommendationFigures:
 
 
 class RecommendationMetrics:
-    """One candidate's lists.
+    """Metrics of one contender's lists.
 
     Args:
-        log: The log's items.
-        items: What the candidate can show.
+        log: Items of the log.
+        items: All items that the contender can recommend.
         new_item_ms: How long an item is new.
     """
 
@@ -100,43 +98,43 @@ class RecommendationMetrics:
         self._seen = np.zeros(len(items), np.bool_)
 
     def add(self, rows: Sequence[int], items: NDArray[np.int32], time_ms: NDArray[np.int64]) -> None:
-        """Take the lists of B rows: rows of the candidate's items (B, k), -1 = none; times (B,)."""
-        there = items >= 0
-        self._seen[items[there]] = True
-        self.add_numbered(rows, np.where(there, self._numbers[np.maximum(items, 0)], -1), time_ms)
+        """Add the lists of B rows: rows of the contender's items (B, k), -1 = none; times (B,)."""
+        present = items >= 0
+        self._seen[items[present]] = True
+        self.add_numbered(rows, np.where(present, self._numbers[np.maximum(items, 0)], -1), time_ms)
 
     def add_numbered(self, rows: Sequence[int], numbers: NDArray[np.int32], time_ms: NDArray[np.int64]) -> None:
-        """Take the lists of B rows as numbers of the log's items (B, k), -1 = none; times (B,)."""
-        there = numbers >= 0
-        counts = np.maximum(there.sum(axis=1), 1)
-        novelty = np.where(there, self._log.surprise(numbers), 0.0).sum(axis=1) / counts
-        new = (self._log.is_new(numbers, time_ms, self._new_item_ms) & there).sum(axis=1) / counts
+        """Add the lists of B rows as numbers of the log's items (B, k), -1 = none; times (B,)."""
+        present = numbers >= 0
+        counts = np.maximum(present.sum(axis=1), 1)
+        novelty = np.where(present, self._log.surprise(numbers), 0.0).sum(axis=1) / counts
+        new = (self._log.is_new(numbers, time_ms, self._new_item_ms) & present).sum(axis=1) / counts
         for place, row in enumerate(rows):
             self._waiting[row] = numbers[place]
             self._novelty[row], self._new[row] = float(novelty[place]), float(new[place])
 
-    def resolve(self, row: int, wanted: int) -> None:
-        """Say what was taken after a row: an item's number, or -1 for nothing."""
-        shown = self._waiting.pop(row, None)
-        if shown is None or wanted < 0:
+    def resolve(self, row: int, next_item: int) -> None:
+        """Set the item that was taken after a row: its number, or -1 for none."""
+        recommended = self._waiting.pop(row, None)
+        if recommended is None or next_item < 0:
             return
-        hit = np.flatnonzero(shown == wanted)
+        hit = np.flatnonzero(recommended == next_item)
         self._place[row] = int(hit[0]) if len(hit) else NOWHERE
 
     def figures(self, rows: NDArray[np.int64]) -> RecommendationFigures:
-        """Return the figures of those rows (K,) that something was taken after."""
-        wanted = rows.tolist()
+        """Return the figures of rows (K,) that another item followed."""
+        numbers = rows.tolist()
         return RecommendationFigures(
-            np.array([self._place[row] for row in wanted], np.int32),
-            np.array([self._novelty[row] for row in wanted]),
-            np.array([self._new[row] for row in wanted]),
+            np.array([self._place[row] for row in numbers], np.int32),
+            np.array([self._novelty[row] for row in numbers]),
+            np.array([self._new[row] for row in numbers]),
         )
 
-    def judged(self) -> NDArray[np.int64]:
-        """Return the rows that something was taken after, ascending."""
+    def evaluated_rows(self) -> NDArray[np.int64]:
+        """Return the rows that another item followed, ascending."""
         return np.array(sorted(self._place), np.int64)
 
     @property
     def coverage(self) -> float:
-        """Share of the candidate's own items that were shown at least once; NaN without any."""
+        """Return the share of the contender's own items that it recommended at least once; NaN without any."""
         return float(self._seen.mean()) if len(self._seen) else float("nan")

@@ -1,8 +1,7 @@
-"""What each event turned out to mean, read from the rest of its session. The only place where labels are defined.
+"""Labels of events derived from the rest of their session. The only definition of these labels.
 
-Everything is a fact about later events, so a session that may still go on has no labels: `UNKNOWN`, which no loss counts.
-To label only what has happened already would teach that everything happens. Fraud is not here; it comes from the topic
-`labels`.
+A label depends on later events, so a session that may still continue has none: `UNKNOWN`, which no loss counts. Labels of the
+positive outcomes alone would bias a model towards them. Fraud is not here; its labels come from the topic `labels`.
 
     intent       buy     the session holds an order at or after the event, at most `BUY_WITHIN_MS` later
                  return  else: a visit to the service pages at or after the event
@@ -22,11 +21,9 @@ from typing import Final, NamedTuple
 
 from stream_app.events import INTENTS, KINDS, NEXT_ACTIONS, SCENES, Click, Event, Order
 
-__all__ = ["BUY_WITHIN_MS", "UNKNOWN", "SessionLabel", "Step", "next_kind", "session_labels", "step_of"]
-
 BUY_WITHIN_MS: Final = 30 * 60_000  # half an hour: the usual length after which web analytics calls a session over
 
-UNKNOWN: Final = -1  # a label that nobody can tell
+UNKNOWN: Final = -1  # no label
 
 _VIEW, _SEARCH, _ORDER = KINDS.index("view"), KINDS.index("search"), KINDS.index("order")
 _ENGAGED: Final = frozenset(KINDS.index(kind) for kind in ("click", "cart", "favourite", "order"))
@@ -40,7 +37,7 @@ _NEXT_OF_KIND: Final = tuple(NEXT_ACTIONS.index(kind) for kind in KINDS)
 
 
 class Step(NamedTuple):
-    """One event of a session, as labels see it. Kind and scene are codes of `stream_app.events`."""
+    """One event of a session, reduced to what labels depend on. Kind and scene are codes of `stream_app.events`."""
 
     time_ms: int
     kind: int
@@ -59,7 +56,7 @@ class SessionLabel(NamedTuple):
 
 
 def step_of(event: Event, item_numbers: Mapping[str, int]) -> Step:
-    """Return an event as labels see it; `item_numbers` has every item that it touches."""
+    """Return the step of an event; `item_numbers` has every item that it touches."""
     scene = _SCENE_CODES[event.scene]
     if isinstance(event, Click):
         return Step(event.event_time_ms, _KIND_CODES[event.action], scene, (item_numbers[event.item],))
@@ -69,9 +66,9 @@ def step_of(event: Event, item_numbers: Mapping[str, int]) -> Step:
     return Step(event.event_time_ms, _KIND_CODES["search"], scene, ())
 
 
-def next_kind(following: Step) -> int:
-    """Return the label `next_action` of an event that `following` comes after."""
-    return _NEXT_OF_KIND[following.kind]
+def next_kind(next_step: Step) -> int:
+    """Return the label `next_action` of the event before `next_step`."""
+    return _NEXT_OF_KIND[next_step.kind]
 
 
 def session_labels(steps: Sequence[Step], *, bot: bool) -> list[SessionLabel]:

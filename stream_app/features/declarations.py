@@ -21,21 +21,6 @@ from typing import Final, Literal, get_args
 from stream_app.errors import ContractError
 from stream_app.events import KINDS
 
-__all__ = [
-    "ENTITIES",
-    "EVENT",
-    "MAX_SLOTS",
-    "SCALES",
-    "Aggregation",
-    "Catalogue",
-    "EntityKind",
-    "Feature",
-    "Field",
-    "IdField",
-    "Measure",
-    "Window",
-]
-
 EVENT: Final = "event"  # the entity of features without a past
 MAX_SLOTS: Final = 64  # one word of bits marks the tiles that are not empty
 

@@ -31,8 +31,6 @@ from stream_app.features.state.state_schema import FORMAT, StateSchema
 from stream_app.features.state.tiles import merge_replicas
 from stream_app.privacy import Pseudonymizer
 
-__all__ = ["FeatureEngine"]
-
 _NO_EXPIRY: Final = -1  # the store expires entities itself
 _NO_CHECK: Final = -1  # the first kind has checked lateness and repetition
 
@@ -282,7 +280,7 @@ class FeatureEngine:
         """Return one entity's decoded state (stream_app/features/state/describe.py)."""
         return describe_row(self.catalogue, self._layouts[kind], self.unpack(kind, [blob])[0])
 
-    def describe_others(self, kind: str, others: MergedReplicas, number: int) -> dict[str, object]:
+    def describe_replicas(self, kind: str, others: MergedReplicas, number: int) -> dict[str, object]:
         """Return the decoded state of one entity's merged replicas."""
         return describe_row(self.catalogue, self._layouts[kind], others.rows[number])
 

@@ -39,9 +39,7 @@ from stream_app.features.jit import Int, Real, compiled, inlined, prefetch
 from stream_app.features.sequence import add_interaction, add_query, find_event, read_interactions, read_queries, seconds_since
 from stream_app.features.state.layout import MAX_UNION
 from stream_app.features.state.plan import FeaturePlan, KindPlan
-from stream_app.features.state.tiles import add_event, add_past, kept_bits, lowest, merge_past, quotient, remainder
-
-__all__ = ["FoldBatch", "FoldOutput", "FoldScratch", "FoldState", "fold_kind"]
+from stream_app.features.state.tiles import add_event, add_past, lowest, merge_past, quotient, remainder, window_bits
 
 _AHEAD = 3  # events to prefetch; 1 and 6 were no faster
 _LINE = 8  # columns of a cache line
@@ -115,7 +113,7 @@ def _read_tiles(
 ) -> None:
     """Join the tiles of every window at time t into `joined` (A,), and the distinct sets into `sets` (D, U)."""
     for b in range(len(plan.blocks)):
-        bits, first = kept_bits(row, newest, b, t, plan)
+        bits, first = window_bits(row, newest, b, t, plan)
         if bits == np.uint64(0):
             continue
         block = plan.blocks[b]

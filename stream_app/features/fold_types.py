@@ -11,8 +11,6 @@ from model import contract
 from stream_app.features.columns.event_columns import EventColumns
 from stream_app.features.fold import FoldBatch, FoldOutput
 
-__all__ = ["FoldPass", "FoldResult", "LatenessFlags", "MergedReplicas"]
-
 
 @dataclass(frozen=True, slots=True)
 class MergedReplicas:

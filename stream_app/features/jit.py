@@ -24,8 +24,6 @@ from numba.core import config as _numba_config
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-__all__ = ["Int", "Real", "allocating", "cache_folder", "compiled", "inlined", "prefetch"]
-
 # Numbers for the type checker; compiled code has exact types.
 Int: TypeAlias = int | np.int64
 Real: TypeAlias = float | np.float64

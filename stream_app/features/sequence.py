@@ -16,21 +16,6 @@ from numpy.typing import NDArray
 
 from stream_app.features.jit import Int, Real, inlined
 
-__all__ = [
-    "CODES",
-    "ENTRY",
-    "QUERIES",
-    "QUERY_CODES",
-    "QUERY_ENTRY",
-    "SEQUENCE",
-    "add_interaction",
-    "add_query",
-    "find_event",
-    "read_interactions",
-    "read_queries",
-    "seconds_since",
-]
-
 # Literals, so that the compiler can unroll; the engine checks that they agree with model.contract.
 SEQUENCE: Final = 32
 CODES: Final = 4

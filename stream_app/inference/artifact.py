@@ -19,14 +19,6 @@ from numpy.typing import NDArray
 from model.contract import ITEMS_FILE, MANIFEST_FILE, MANIFEST_FORMAT, USER_VECTOR_DIM, Manifest
 from stream_app.errors import ContractError
 
-__all__ = [
-    "check_catalogue",
-    "load_items",
-    "load_manifest",
-    "load_samples",
-    "verified_bytes",
-]
-
 _REBUILD: Final = "Operator action: restore the folder from a good copy, or build it again with the command in its manifest"
 _HASH_DIGITS: Final = 12  # of a hash in messages
 

@@ -31,8 +31,6 @@ from stream_app.inference.breaker import Breaker
 from stream_app.metrics import Metrics
 from stream_app.ranked import ModelNorms, RankedBatch, ScoredRows
 
-__all__ = ["Degradable", "DegradingRanker", "rules_only"]
-
 log = logging.getLogger(__name__)
 
 _NEVER: Final = 2.0  # no probability reaches it: a degraded answer is an alert by rules alone

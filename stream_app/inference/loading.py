@@ -13,8 +13,6 @@ from stream_app.inference.ranker import ModelRanker
 from stream_app.inference.retrieval.item_index import load_candidates
 from stream_app.metrics import Metrics
 
-__all__ = ["CANDIDATES", "RankerLoader"]
-
 CANDIDATES: Final = 20  # per answer: two screens of a phone
 
 

@@ -19,8 +19,6 @@ from stream_app.inference.engines.port import Scorer
 from stream_app.inference.retrieval.item_index import ItemIndex
 from stream_app.ranked import ModelNorms, RankedBatch, ScoredRows
 
-__all__ = ["ModelAnswers", "ModelRanker", "PriorRanker"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelAnswers:

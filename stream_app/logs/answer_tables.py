@@ -1,8 +1,8 @@
-"""Answers as tables: one flat row a message, and back to the message's bytes.
+"""Convert answers to tables of one flat row per message, and back to the bytes of the messages.
 
-A struct's fields are columns of their own (`source_topic`, `source_partition`, `source_offset`), probabilities a column an intent
-(`probability_buy`), lists of structs Parquet lists of structs. Numbers are kept to the bit, bytes as bytes (not base64), a late
-event's original as its JSON text; so each row's message can be written again as it was.
+The fields of a struct become columns (`source_topic`, `source_partition`, `source_offset`), probabilities one column per intent
+(`probability_buy`), lists of structs Parquet lists of structs. Numbers keep every bit, bytes are binary (not base64), and a late
+event's original is its JSON text, so the conversion back gives the same bytes.
 """
 
 from __future__ import annotations
@@ -27,8 +27,6 @@ from stream_app.events import (
 )
 from stream_app.logs.parquet_parts import arrow, parts_in
 
-__all__ = ["TABLE_TYPES", "answer_table", "answers_of", "arrow_type", "table_schema"]
-
 # topic -> the type of its messages
 TABLE_TYPES: Final[dict[str, type[msgspec.Struct]]] = {
     "fraud-alerts": FraudAlert,
@@ -47,7 +45,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def table_schema(topic: str) -> Any:  # noqa: ANN401 (a pyarrow schema)
-    """Return the columns of a topic's table.
+    """Return the schema of a topic's table.
 
     Raises:
         ConfigError: pyarrow is not installed.
@@ -65,36 +63,36 @@ def table_schema(topic: str) -> Any:  # noqa: ANN401 (a pyarrow schema)
 
 
 def answer_table(topic: str, values: Sequence[bytes]) -> Any:  # noqa: ANN401 (a pyarrow table)
-    """Make the rows of messages.
+    """Return the table of messages.
 
     Args:
-        topic: Theirs.
-        values: Their JSON.
+        topic: Topic of the messages.
+        values: JSON of the messages.
     """
     pa, schema = arrow(), table_schema(topic)
     decode = msgspec.json.Decoder(TABLE_TYPES[topic]).decode
     messages = list(map(decode, values))
     columns: list[list[Any]] = []
     for name, hint in _hints(topic).items():
-        told = [getattr(message, name) for message in messages]
+        fields = [getattr(message, name) for message in messages]
         if hint is Source:
-            columns += [[getattr(source, part) for source in told] for part in _SOURCE]
+            columns += [[getattr(source, part) for source in fields] for part in _SOURCE]
         elif hint == _PROBABILITIES:
-            columns += [[found[intent] for found in told] for intent in INTENTS]
+            columns += [[probabilities[intent] for probabilities in fields] for intent in INTENTS]
         elif hint == _HEADERS:
-            columns.append([[{"name": header, "value": value} for header, value in found] for found in told])
+            columns.append([[{"name": header, "value": value} for header, value in headers] for headers in fields])
         elif hint is msgspec.Raw:
-            columns.append([bytes(raw).decode() for raw in told])
+            columns.append([bytes(raw).decode() for raw in fields])
         else:
-            columns.append(msgspec.to_builtins(told, builtin_types=(bytes,)))
+            columns.append(msgspec.to_builtins(fields, builtin_types=(bytes,)))
     return pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema)
 
 
 def answers_of(topic: str, folder: Path) -> Iterator[bytes]:
-    """Yield the messages of a topic's table, as they were.
+    """Yield the messages of a topic's table, byte for byte.
 
     Raises:
-        InputFileError: A part is damaged, or is of another table.
+        InputFileError: A part is damaged, or belongs to another table.
     """
     pa = arrow()
     from pyarrow import parquet
@@ -116,14 +114,14 @@ def _messages(topic: str, columns: dict[str, list[Any]]) -> Iterator[bytes]:
         if hint is Source:
             fields[name] = [Source(*parts) for parts in zip(*(columns[f"{name}_{part}"] for part in _SOURCE), strict=True)]
         elif hint == _PROBABILITIES:
-            told = zip(*(columns[_probability(intent)] for intent in INTENTS), strict=True)
-            fields[name] = [dict(zip(INTENTS, found, strict=True)) for found in told]
+            rows = zip(*(columns[_probability(intent)] for intent in INTENTS), strict=True)
+            fields[name] = [dict(zip(INTENTS, row, strict=True)) for row in rows]
         elif hint == _HEADERS:
-            fields[name] = [[(header["name"], header["value"]) for header in found] for found in columns[name]]
+            fields[name] = [[(header["name"], header["value"]) for header in headers] for headers in columns[name]]
         elif hint is msgspec.Raw:
             fields[name] = [msgspec.Raw(text.encode()) for text in columns[name]]
         else:
-            fields[name] = columns[name]  # what a list of structs holds are dicts with the same fields in the same order
+            fields[name] = columns[name]  # lists of structs arrive as dicts with the same fields in the same order
     kind = TABLE_TYPES[topic]
     for values in zip(*fields.values(), strict=True):
         yield _encode(kind(**dict(zip(fields, values, strict=True))))
@@ -140,7 +138,7 @@ def _probability(intent: str) -> str:
 
 
 def arrow_type(pa: Any, hint: Any) -> Any:  # noqa: ANN401 (of pyarrow)
-    """Return the type of a column of such values, as typing.get_type_hints tells them, or of what a list holds."""
+    """Return the Arrow type of a column whose values have the type `hint` (of typing.get_type_hints)."""
     simple = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_(), bytes: pa.binary()}
     simple[msgspec.Raw] = pa.string()
     if hint in simple:
@@ -153,5 +151,5 @@ def arrow_type(pa: Any, hint: Any) -> Any:  # noqa: ANN401 (of pyarrow)
         return pa.list_(arrow_type(pa, get_args(hint)[0]))
     if isinstance(hint, type):  # a struct
         return pa.struct([(name, arrow_type(pa, of)) for name, of in typing.get_type_hints(hint).items()])
-    [inner] = [part for part in get_args(hint) if part is not type(None)]  # bytes, or nothing
+    [inner] = [part for part in get_args(hint) if part is not type(None)]  # bytes or None
     return arrow_type(pa, inner)

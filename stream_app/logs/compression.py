@@ -12,8 +12,6 @@ from typing import Any, BinaryIO, Final, cast
 
 from stream_app.errors import ConfigError
 
-__all__ = ["DAMAGE", "CompressedError", "decompressed"]
-
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _BLOCK: Final = 1 << 17

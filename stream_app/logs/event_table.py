@@ -1,11 +1,11 @@
-"""A log as one Parquet file, an event table: its records as they were, in canonical order, and beside them the decoded events.
+"""Read event tables: a log as one Parquet file, its records in canonical order with the decoded events as columns.
 
-`millrace sort` writes it (event_table_writer.py). Read as records it is the log that it was made from, to the bit. Read as
-columns it needs no JSON: replays of it go straight from Arrow to the feature engine's arrays.
+`millrace sort` writes event tables (event_table_writer.py). Read as records, a table equals the log it was made from, to the bit.
+Read as columns, it needs no JSON decoding: a replay passes Arrow's columns to the feature engine.
 
-Of a record there are all fields of LogRecord. Of an event there are the fields of its type under their names in
-stream_app.events, without `event_time_ms`, which `time_ms` is; they are null where the type has no such field, and where the
-record is a label or no event. Whether an event lies too far ahead of its timestamp is not judged here, but by who replays it.
+A row has all fields of LogRecord, and the fields of the event's type under their names in stream_app.events (`event_time_ms` is
+`time_ms`). Event fields are null where the type lacks the field, and where the record is a label or not an event. The replay, not
+the table, checks whether an event is too far ahead of its timestamp.
 """
 
 from __future__ import annotations
@@ -26,11 +26,6 @@ from stream_app.errors import InputFileError
 from stream_app.logs.answer_tables import arrow_type
 from stream_app.logs.log_records import LogRecord
 from stream_app.logs.parquet_parts import arrow
-
-__all__ = [
-    "DICTIONARIES", "EVENT_FIELDS", "SOURCES_KEY", "VERSION", "VERSION_KEY", "EventTable", "event_table_schema",
-    "is_event_table", "is_parquet",
-]  # fmt: skip
 
 VERSION_KEY: Final = b"millrace.log"
 VERSION: Final = b"1"
@@ -81,7 +76,7 @@ def event_table_schema(sources: Sequence[tuple[str, str]]) -> Any:  # noqa: ANN4
 
 
 def is_parquet(path: Path) -> bool:
-    """Whether a file begins as Parquet does; one that cannot be read does not."""
+    """Whether a file begins with Parquet's magic bytes; False for an unreadable file."""
     try:
         with path.open("rb") as file:
             return file.read(len(_MAGIC)) == _MAGIC
@@ -90,10 +85,10 @@ def is_parquet(path: Path) -> bool:
 
 
 def is_event_table(path: Path) -> bool:
-    """Whether a file is an event table, whatever its name; a damaged one is none.
+    """Whether a file is an undamaged event table, whatever its name.
 
     Raises:
-        ConfigError: It is Parquet, and pyarrow is not installed.
+        ConfigError: The file is Parquet, and pyarrow is not installed.
     """
     if not is_parquet(path):
         return False
@@ -105,24 +100,24 @@ def is_event_table(path: Path) -> bool:
 
 
 class EventTable:
-    """An event table, opened; use it as a context.
+    """An open event table; a context manager.
 
     Args:
         path: The file.
 
     Attributes:
-        row_groups: How many it has.
-        rows: Records.
+        row_groups: Number of row groups.
+        rows: Number of records.
         sources: Name and unit ("line" or "row") of each file that was sorted into it.
 
     Raises:
-        InputFileError: It is none, was cut off, or has another version's columns.
+        InputFileError: The file is not an event table, is truncated, or has the columns of another version.
         ConfigError: pyarrow is not installed.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._files: dict[tuple[str, ...], Any] = {}  # columns that come as dictionaries -> the opened file
+        self._files: dict[tuple[str, ...], Any] = {}  # columns read as dictionaries -> the open file
         file = self._opened(())
         self.row_groups: int = file.metadata.num_row_groups
         self.rows: int = file.metadata.num_rows
@@ -147,7 +142,7 @@ class EventTable:
         self._files.clear()
 
     def ends(self) -> list[int]:
-        """Return behind how many rows each row group ends."""
+        """Return the row number at which each row group ends."""
         metadata = self._opened(()).metadata
         return list(accumulate(metadata.row_group(group).num_rows for group in range(self.row_groups)))
 
@@ -155,9 +150,9 @@ class EventTable:
         """Read one row group.
 
         Args:
-            row_group: Its number.
-            columns: What to read, in this order.
-            dictionary_columns: Those of them, of DICTIONARIES, that come as DictionaryArray; the others as what they hold.
+            row_group: Number of the row group.
+            columns: Columns to read, in this order.
+            dictionary_columns: Columns of DICTIONARIES to return as DictionaryArray.
 
         Returns:
             A pyarrow.RecordBatch: each column is one array.
@@ -175,7 +170,7 @@ class EventTable:
         return batch
 
     def records(self, first: int = 0, last: int = _ALL_ROWS) -> Iterator[LogRecord]:
-        """Yield the records of the rows [first, last), as they were, in canonical order.
+        """Yield the records of the rows [first, last), in canonical order.
 
         Raises:
             InputFileError: The file is damaged.
@@ -186,8 +181,8 @@ class EventTable:
                 yield from self._records(group, max(0, first - start), min(last, end) - start)
             start = end
 
-    def taken(self, row_group: int, rows: Sequence[int]) -> Iterator[LogRecord]:
-        """Yield single records, by their rows in a row group, which ascend; few are held at once.
+    def select(self, row_group: int, rows: Sequence[int]) -> Iterator[LogRecord]:
+        """Yield the records at ascending row numbers of a row group, in bounded memory.
 
         Raises:
             InputFileError: The file is damaged there.
@@ -197,23 +192,23 @@ class EventTable:
             until = bisect_left(rows, row + len(batch), at)
             if until > at:
                 with self._damage(f"in row group {row_group}"):
-                    found = _records_of(batch.take(arrow().array([wanted - row for wanted in rows[at:until]], "int64")))
-                yield from found
+                    records = _records_of(batch.take(arrow().array([number - row for number in rows[at:until]], "int64")))
+                yield from records
             at = until
             if at == len(rows):
                 return
 
     def _records(self, group: int, first: int, last: int) -> Iterator[LogRecord]:
         for row, batch in self._record_batches(group):
-            passed = min(len(batch), max(0, first - row))
+            begin = min(len(batch), max(0, first - row))
             with self._damage(f"in row group {group}"):
-                found = _records_of(batch.slice(passed, max(0, last - row - passed)))
-            yield from found
+                records = _records_of(batch.slice(begin, max(0, last - row - begin)))
+            yield from records
             if row + len(batch) >= last:
                 return
 
     def _record_batches(self, group: int) -> Iterator[tuple[int, Any]]:
-        """Yield the columns of the records, few rows at a time, each time with the rows of the group that stand before."""
+        """Yield the columns of LogRecord in batches of rows, each with the number of rows of the group before it."""
         file, row = self._opened(()), 0
         with self._damage(f"in row group {group}"):
             batches = file.iter_batches(_READ_ROWS, row_groups=[group], columns=list(_RECORD), use_threads=False)
@@ -228,9 +223,9 @@ class EventTable:
             row += len(batch)
 
     def _refuse_fewer(self, group: int, rows: int) -> None:
-        said = self._opened(()).metadata.row_group(group).num_rows
-        if rows != said:
-            raise ValueError(f"{rows} rows, where {said} are said to be")
+        expected = self._opened(()).metadata.row_group(group).num_rows
+        if rows != expected:
+            raise ValueError(f"{rows} rows, where {expected} are said to be")
 
     def _one_array(self, group: int, name: str, column: Any) -> Any:  # noqa: ANN401 (a pyarrow array of a chunked one)
         try:
@@ -241,7 +236,7 @@ class EventTable:
                 f"at most {_MOST_BYTES}): {err}. {_AGAIN}, whose row groups are small"
             ) from err
         if arrow().types.is_dictionary(array.type):
-            array.validate(full=True)  # heads of pages have no checksum: a code may be none of the dictionary's
+            array.validate(full=True)  # page headers have no checksum: a code may exceed the dictionary
         return array
 
     def _opened(self, dictionary_columns: tuple[str, ...]) -> Any:  # noqa: ANN401 (a pyarrow.parquet.ParquetFile)
@@ -270,8 +265,10 @@ class EventTable:
             raise InputFileError(
                 f"{self._path} is an event table of version {version}; this Millrace reads version {VERSION.decode()}. {_AGAIN}"
             )
-        wanted = event_table_schema(())
-        other = [field.name for field in wanted if field.name not in schema.names or schema.field(field.name).type != field.type]
+        expected = event_table_schema(())
+        other = [
+            field.name for field in expected if field.name not in schema.names or schema.field(field.name).type != field.type
+        ]
         if other:
             raise InputFileError(f"{self._path} lacks {', '.join(other)}, or has them of another type. {_AGAIN}")
         try:
@@ -290,7 +287,7 @@ class EventTable:
 
 
 def _errors() -> tuple[type[Exception], ...]:
-    return (arrow().ArrowException, OSError, ValueError)  # UnicodeDecodeError is one: texts of damaged pages
+    return (arrow().ArrowException, OSError, ValueError)  # texts of damaged pages raise UnicodeDecodeError, a ValueError
 
 
 def _refuse_nulls(batch: Any) -> None:  # noqa: ANN401 (a pyarrow record batch)
@@ -303,10 +300,10 @@ def _records_of(batch: Any) -> list[LogRecord]:  # noqa: ANN401 (a pyarrow recor
     columns = {name: batch.column(batch.schema.get_field_index(name)) for name in _RECORD}
     places = columns.pop("place").flatten().to_pylist()
     headers = columns.pop("headers")
-    told = headers.to_pylist() if len(headers.flatten()) else repeat((), len(batch))
+    header_lists = headers.to_pylist() if len(headers.flatten()) else repeat((), len(batch))
     rest = zip(*(column.to_pylist() for column in columns.values()), strict=True)
     at = zip(*[iter(places)] * 3, strict=True)
     return [
         LogRecord(time_ms, place, topic, partition, offset, timestamp, key, value, [(h["name"], h["value"]) for h in of_row])
-        for (time_ms, topic, partition, offset, timestamp, key, value), place, of_row in zip(rest, at, told, strict=True)
+        for (time_ms, topic, partition, offset, timestamp, key, value), place, of_row in zip(rest, at, header_lists, strict=True)
     ]

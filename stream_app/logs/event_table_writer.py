@@ -1,4 +1,4 @@
-"""Writes a log as an event table, see event_table.py: row group by row group, in bounded memory, complete or not at all."""
+"""Write a log as an event table (see event_table.py) by row groups, in bounded memory, completely or not at all."""
 
 from __future__ import annotations
 
@@ -26,33 +26,31 @@ from stream_app.logs.log_source import ReplayLog, expand
 from stream_app.logs.parquet_parts import arrow
 from stream_app.logs.sorting import held_bytes
 
-__all__ = ["Counts", "EventTableWriter", "sort_log"]
-
 _ROW_GROUP: Final = 65_536
-_GROUP_BYTES: Final = 128 << 20  # of keys, values and headers: a group of huge ones has fewer rows
-_ALL_BYTES: Final = 1 << 30  # a dictionary that grows beyond its limit would be given up within a row group
-_TOLD: Final = 2_000
+_GROUP_BYTES: Final = 128 << 20  # of keys, values and headers; a group of huge records has fewer rows
+_ALL_BYTES: Final = 1 << 30  # Parquet drops a dictionary beyond its limit in the middle of a row group
+_PROGRESS_RECORDS: Final = 2_000
 
 
 def sort_log(
     settings: Settings, options: LogOptions, out: Path, problems: LogIssues, progress: Callable[[int, str], None]
 ) -> dict[str, Any]:
-    """Write a log as one event table; return what the command prints last.
+    """Write a log as one event table; return the summary that the command prints.
 
     Args:
-        settings: Their section `kafka` says where topics are.
-        options: Which log.
-        out: The table. A file that was there before is replaced when the new one is whole.
-        problems: Takes note of what is wrong with the log.
-        progress: Told the number of records written so far, and what is being done.
+        settings: The section `kafka` names the broker.
+        options: Selects the log.
+        out: The table. An existing file is replaced when the new one is complete.
+        problems: Collects the issues of the log.
+        progress: Receives the number of written records, and the current step as text.
 
     Raises:
-        ConfigError: The options do not go together, a file is not there, or `out` is of the log or cannot be written.
-        InputFileError: Something is wrong with the log, and the problems are strict.
+        ConfigError: The options contradict one another, a file does not exist, or `out` belongs to the log or cannot be written.
+        InputFileError: The log has an issue, and `problems` is strict.
     """
-    wrong = options.problems()
-    if wrong:
-        raise ConfigError("; ".join(wrong))
+    contradictions = options.problems()
+    if contradictions:
+        raise ConfigError("; ".join(contradictions))
     if out.resolve() in {path.resolve() for path in expand(options.paths)}:
         raise ConfigError(f"--out {out} is a file of the log: name another one")
     begin_s = time.monotonic()
@@ -72,7 +70,7 @@ def sort_log(
 
 @dataclass(slots=True)
 class Counts:
-    """How many records; events among them, records of the topic labels, and those of source topics that are no event."""
+    """Numbers of records: all, events, records of the topic labels, and invalid records of source topics."""
 
     records: int = 0
     events: int = 0
@@ -81,27 +79,27 @@ class Counts:
 
 
 class EventTableWriter:
-    """Writes one table; use it as a context. A file that was there before is replaced by `write`, when the new one is whole.
+    """Writes one table; a context manager. `write` replaces an existing file once the new one is complete.
 
     Args:
-        out: The file. Until it is whole it has another name in the same folder, which begins with a dot.
-        sources: Name and unit ("line" or "row") of each of the log's files, by the numbers in its records' places.
-        tell: Told of each record that is no event or no label, and why; it stands in the table all the same.
+        out: The file. Until it is complete it has a temporary name in the same folder that begins with a dot.
+        sources: Name and unit ("line" or "row") of each file of the log, indexed by the file number in a place.
+        refuse: Receives each record that is not an event or label, and the reason; the table contains it all the same.
 
     Raises:
-        ConfigError: It cannot be written, or pyarrow is not installed.
+        ConfigError: The file cannot be written, or pyarrow is not installed.
     """
 
     def __init__(
         self,
         out: Path,
         sources: Sequence[tuple[str, str]],
-        tell: Callable[[LogRecord, str], None] = lambda _record, _reason: None,
+        refuse: Callable[[LogRecord, str], None] = lambda _record, _reason: None,
     ) -> None:
         schema = event_table_schema(sources)
         from pyarrow import parquet
 
-        self._out, self._fresh, self._tell = out, out.with_name(f".{out.name}.tmp"), tell
+        self._out, self._fresh, self._refuse = out, out.with_name(f".{out.name}.tmp"), refuse
         self._decode = Decoder(future_skew_ms=ANY_SKEW_MS).decode
         self._waiting: list[LogRecord] = []
         self._bytes = 0
@@ -118,28 +116,28 @@ class EventTableWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Remove what is not whole."""
+        """Remove an incomplete file."""
         for open_one in (self._writer, self._file):
-            with suppress(OSError):  # of a disk that is full: that has been told
+            with suppress(OSError):  # a full disk was reported before
                 open_one.close()
         self._fresh.unlink(missing_ok=True)
 
     def write(self, records: Iterable[LogRecord], progress: Callable[[int], None] = lambda _count: None) -> int:
-        """Write all records of the log, which come in canonical order, and put the file in its place; return its bytes.
+        """Write all records and move the file to its final name; return its size in bytes.
 
         Args:
-            records: The log's.
-            progress: Told how many are written, now and then.
+            records: The records of the log, in canonical order.
+            progress: Called now and then with the number of written records.
 
         Raises:
-            ConfigError: The disk is full, or cannot be written.
+            ConfigError: The file cannot be written, for example because the disk is full.
         """
         for count, record in enumerate(records, 1):
             self._waiting.append(record)
             self._bytes += held_bytes(record)
             if len(self._waiting) >= _ROW_GROUP or self._bytes >= _GROUP_BYTES:
                 self._write_group()
-            if count % _TOLD == 0:
+            if count % _PROGRESS_RECORDS == 0:
                 progress(count)
         self._write_group()
         with self._writing():
@@ -166,13 +164,13 @@ class EventTableWriter:
             try:
                 decode_label(record.value)
             except InvalidEventError as err:
-                self._tell(record, f"no label: {err}")
+                self._refuse(record, f"no label: {err}")
             return None
         try:
             event = self._decode(record.topic, record.key, record.value, record.timestamp)
         except InvalidEventError as err:
             self.counts.no_events += 1
-            self._tell(record, f"no event: {err}")
+            self._refuse(record, f"no event: {err}")
             return None
         self.counts.events += 1
         return event
@@ -182,15 +180,15 @@ class EventTableWriter:
         try:
             yield
         except OSError as err:
-            told = err.strerror or err
-            raise ConfigError(f"cannot write {self._out}: {told}. Name one that can be written, with room") from err
+            reason = err.strerror or err
+            raise ConfigError(f"cannot write {self._out}: {reason}. Name one that can be written, with room") from err
 
 
 def _table(records: Sequence[LogRecord], events: Sequence[Event | None], schema: Any) -> Any:  # noqa: ANN401 (of pyarrow)
     pa = arrow()
     columns = {name: [getattr(record, name) for record in records] for name in LogRecord.__struct_fields__}
     columns["headers"] = [[{"name": name, "value": value} for name, value in headers] for headers in columns["headers"]]
-    columns |= {name: [getattr(event, name, None) for event in events] for name in EVENT_FIELDS}  # None has none of these names
+    columns |= {name: [getattr(event, name, None) for event in events] for name in EVENT_FIELDS}  # None has no fields
     columns["lines"] = msgspec.to_builtins(columns["lines"])
     places = pa.array(chain.from_iterable(columns.pop("place")), pa.int64())
     arrays = {name: pa.array(values, schema.field(name).type) for name, values in columns.items()}

@@ -32,8 +32,6 @@ from stream_app.logs.ingest.rows import BadRow
 from stream_app.logs.log_issues import LogIssues, time_jump
 from stream_app.logs.log_records import LABELS, TOPIC_CODES, LogRecord, at_broker
 
-__all__ = ["LogFile", "RecordLine", "log_files", "time_of"]
-
 _CHUNK_ROWS: Final = 2_000
 _ALL_ROWS: Final = 1 << 60
 _PROGRESS_LINES: Final = 2_000  # lines between two reports of progress

@@ -8,8 +8,6 @@ from typing import Any, Final
 
 from stream_app.errors import InputFileError
 
-__all__ = ["MOST_APART_MS", "LogIssue", "LogIssues", "time_jump"]
-
 _FIRST_PLACES: Final = 5
 _JUMP_DAYS: Final = 180  # no log of one shop pauses for so long; a wrong unit or a wrong clock jumps further
 _DAY_MS: Final = 86_400_000

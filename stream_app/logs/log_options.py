@@ -14,8 +14,6 @@ from stream_app.logs.log_issues import LogIssues
 from stream_app.logs.log_source import LogSource, open_log
 from stream_app.logs.topic_log import Range, TopicLog, TopicReader
 
-__all__ = ["LogOptions", "open_source"]
-
 _OFFSETS: Final = re.compile(r"(?P<topic>[a-z]+)-(?P<partition>\d+)=(?P<start>\d+):(?P<end>\d+)")
 
 

@@ -12,8 +12,6 @@ from msgspec import Struct
 
 from stream_app.events import SOURCE_TOPICS
 
-__all__ = ["LABELS", "TOPIC_CODES", "LogRecord", "at_broker"]
-
 LABELS: Final = "labels"
 TOPIC_CODES: Final = {topic: code for code, topic in enumerate(sorted((*SOURCE_TOPICS, LABELS)))}
 

@@ -24,8 +24,6 @@ from stream_app.logs.log_issues import LogIssues
 from stream_app.logs.log_records import LABELS, LogRecord, at_broker
 from stream_app.logs.sorting import sorted_records, windowed_records
 
-__all__ = ["LogChunk", "LogSource", "ReplayLog", "chunks_of", "decoded", "expand", "open_log"]
-
 _DAY_MS: Final = 86_400_000
 
 

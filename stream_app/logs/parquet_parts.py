@@ -1,7 +1,7 @@
-"""A table as a folder of Parquet files of equally many rows, written bit by bit; it goes on where a checkpoint says.
+"""Write a table as a folder of Parquet files with equal numbers of rows; writing resumes at a checkpoint.
 
-Files are `part-00000.parquet` and on, the same bytes wherever the rows came in batches, or the writer was killed in between. The
-rows of the part that is not full are set aside at a checkpoint, beside the parts; files of other names stay as they are.
+The files are `part-00000.parquet` and on. Their bytes do not depend on the batches in which rows arrive, nor on kills in between.
+At a checkpoint the rows of the unfinished part go to a file beside the parts. Files with other names stay untouched.
 """
 
 from __future__ import annotations
@@ -14,18 +14,16 @@ from typing import Any, Final
 
 from stream_app.errors import ConfigError
 
-__all__ = ["PART_ROWS", "ParquetParts", "arrow", "parts_in"]
-
 PART_ROWS: Final = 1 << 15
 _PENDING: Final = "pending.arrow"
-_PART: Final = re.compile(r"part-(\d{5,})\.parquet")  # others' data sets have names like part-00000-<uuid>.snappy.parquet
+_PART: Final = re.compile(r"part-(\d{5,})\.parquet")  # Spark names its own parts part-00000-<uuid>.snappy.parquet
 
 
 def arrow() -> Any:  # noqa: ANN401 (a module)
     """Return pyarrow.
 
     Raises:
-        ConfigError: It is not installed.
+        ConfigError: pyarrow is not installed.
     """
     try:
         import pyarrow as pa
@@ -36,7 +34,7 @@ def arrow() -> Any:  # noqa: ANN401 (a module)
 
 
 def parts_in(folder: Path) -> Iterator[tuple[int, Path]]:
-    """Yield number and path of the parts that a folder has, in no order."""
+    """Yield number and path of the parts in a folder, unordered."""
     for path in folder.iterdir():
         match = _PART.fullmatch(path.name)
         if match is not None:
@@ -47,13 +45,13 @@ class ParquetParts:
     """Writes the parts of one table.
 
     Args:
-        folder: Made when needed.
-        resume_at: What `flush` returned; None begins anew, and removes parts of an earlier run.
-        schema: If given, a table without rows is one part without rows; else it is no part.
-        rows: Of a part.
+        folder: Created when needed.
+        resume_at: A result of `flush`; None starts anew and removes the parts of an earlier run.
+        schema: With a schema, a table without rows is written as one empty part; without, as no part.
+        rows: Rows per part.
 
     Raises:
-        ConfigError: pyarrow is not installed, or the folder cannot be written or lacks a part.
+        ConfigError: pyarrow is not installed, the folder cannot be written, or a part is missing.
     """
 
     def __init__(
@@ -67,7 +65,7 @@ class ParquetParts:
         self._folder, self._schema, self._rows = folder, schema, rows
         self._waiting: list[Any] = []
         self._waiting_rows = self._parts = 0
-        self._set_aside = ""
+        self._pending_name = ""
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if resume_at is not None:
@@ -79,27 +77,27 @@ class ParquetParts:
             raise ConfigError(f"cannot write to {folder}: {err.strerror}. Name a folder that can be written") from err
 
     def append(self, table: Any) -> None:  # noqa: ANN401 (a pyarrow table)
-        """Append rows; all tables have one schema."""
+        """Append rows; all tables must have the same schema."""
         self._waiting.append(table)
         self._waiting_rows += table.num_rows
         while self._waiting_rows >= self._rows:
-            whole = self._pa.concat_tables(self._waiting)
-            self._write_part(whole.slice(0, self._rows))
-            self._waiting = [whole.slice(self._rows)]
+            rows = self._pa.concat_tables(self._waiting)
+            self._write_part(rows.slice(0, self._rows))
+            self._waiting = [rows.slice(self._rows)]
             self._waiting_rows -= self._rows
 
     def flush(self) -> dict[str, int]:
-        """Put everything on the disk, the rows of the part that is not full aside; return where the folder stands."""
+        """Write all rows to disk, those of the unfinished part to a pending file; return the position for `resume_at`."""
         name = f"{_PENDING}.{self._parts}.{self._waiting_rows}"
-        if name != self._set_aside:  # else no row has come since, and the last checkpoint needs that file as it is
-            self._put_aside(name)
+        if name != self._pending_name:  # otherwise no row has come since, and the last checkpoint needs that file
+            self._write_pending(name)
         for path in self._folder.glob(f"{_PENDING}.*"):
-            if path.name not in (name, self._set_aside):  # the last one counts until this one's checkpoint is written
+            if path.name not in (name, self._pending_name):  # the previous file is needed until the new checkpoint is written
                 path.unlink()
-        self._set_aside = name
+        self._pending_name = name
         return {"parts": self._parts, "waiting": self._waiting_rows}
 
-    def _put_aside(self, name: str) -> None:
+    def _write_pending(self, name: str) -> None:
         unfinished = self._folder / f"{_PENDING}.tmp"
         with unfinished.open("wb") as file:
             if self._waiting:
@@ -112,7 +110,7 @@ class ParquetParts:
         unfinished.replace(self._folder / name)
 
     def finish(self) -> None:
-        """Write the last part, which may be shorter; `tidy` is to follow when no checkpoint needs what was set aside."""
+        """Write the last part, which may be shorter; call `tidy` once no checkpoint needs the pending file."""
         if self._waiting_rows:
             self._write_part(self._pa.concat_tables(self._waiting))
         elif not self._parts and self._schema is not None:
@@ -120,14 +118,14 @@ class ParquetParts:
         self._waiting, self._waiting_rows = [], 0
 
     def tidy(self) -> None:
-        """Remove what was set aside."""
+        """Remove pending files."""
         for path in self._folder.glob(f"{_PENDING}.*"):
             path.unlink()
 
     def _resume(self, resume_at: Mapping[str, int]) -> None:
         self._parts, self._waiting_rows = resume_at["parts"], resume_at["waiting"]
-        self._set_aside = f"{_PENDING}.{self._parts}.{self._waiting_rows}"
-        pending = self._folder / self._set_aside
+        self._pending_name = f"{_PENDING}.{self._parts}.{self._waiting_rows}"
+        pending = self._folder / self._pending_name
         if not {number for number, _ in parts_in(self._folder)} >= set(range(self._parts)) or not pending.exists():
             raise ConfigError(f"{self._folder} lacks parts that its checkpoint names. Begin anew with --restart")
         if self._waiting_rows:
@@ -136,9 +134,9 @@ class ParquetParts:
                     self._waiting = [reader.read_all()]
             except self._pa.ArrowException as err:
                 raise ConfigError(f"{pending} is damaged ({err}). Begin anew with --restart") from err
-            found = self._waiting[0].num_rows
-            if found != self._waiting_rows:
-                raise ConfigError(f"{pending} has {found} rows, its checkpoint {self._waiting_rows}. Begin anew with --restart")
+            rows = self._waiting[0].num_rows
+            if rows != self._waiting_rows:
+                raise ConfigError(f"{pending} has {rows} rows, its checkpoint {self._waiting_rows}. Begin anew with --restart")
 
     def _write_part(self, table: Any) -> None:  # noqa: ANN401 (a pyarrow table)
         from pyarrow import parquet

@@ -18,8 +18,6 @@ from stream_app.logs.log_files import RecordLine
 from stream_app.logs.log_records import LABELS, LogRecord
 from stream_app.logs.topic_log import TopicReader, record_of
 
-__all__ = ["RecordedRun", "record_topics"]
-
 _FLUSH_BYTES: Final = 1 << 20
 _PROGRESS_RECORDS: Final = 10_000
 _LOG_TOPICS: Final = (*SOURCE_TOPICS, LABELS)

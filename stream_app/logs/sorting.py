@@ -17,8 +17,6 @@ import msgspec
 from stream_app.errors import InputFileError
 from stream_app.logs.log_records import LogRecord
 
-__all__ = ["held_bytes", "sorted_records", "windowed_records"]
-
 _RUN_BYTES: Final = 96 << 20  # in memory at once; Python's objects take about three times as much
 _OVERHEAD: Final = 400  # bytes of one record's objects
 _HEADER_OVERHEAD: Final = 200  # bytes of one header's objects

@@ -1,4 +1,4 @@
-"""Arrow's columns of an event table (stream_app/logs/event_table.py) as the arrays that the feature engine reads."""
+"""Convert Arrow columns of an event table (stream_app/logs/event_table.py) to the arrays of the feature engine."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from stream_app.events import SOURCE_TOPICS
 from stream_app.features.columns.table_columns import CODED, Coded, EventTableColumns, Texts
 from stream_app.logs.parquet_parts import arrow
 
-__all__ = ["COLUMNS", "DICTIONARIES", "events_of", "identifiers", "known"]
-
-# What is read of the file: columns, and those of them that come as dictionaries.
+# Columns to read, and those of them that are read as dictionaries.
 DICTIONARIES: Final = ("topic", *(name for name in CODED if not name.startswith("line_")))
 COLUMNS: Final = (
     "time_ms", "event_id", "price", "position", "dwell_ms", "items_shown", "amount", "lines", *DICTIONARIES,
@@ -22,7 +20,7 @@ COLUMNS: Final = (
 
 
 def events_of(batch: Any) -> EventTableColumns:  # noqa: ANN401 (a pyarrow record batch)
-    """Read rows that are all events: COLUMNS of them, in one chunk."""
+    """Convert the COLUMNS of rows that are all events; each column has one chunk."""
     coded = {name: _coded(batch.column(name)) for name in DICTIONARIES}
     lines, has_lines = batch.column("lines"), known(batch.column("lines"))
     first, counts = _lists(lines)
@@ -44,14 +42,14 @@ def events_of(batch: Any) -> EventTableColumns:  # noqa: ANN401 (a pyarrow recor
         "lines": counts,
         "quantity": quantities[first + counts] - quantities[first],
     }
-    numbers_of = {text: number for number, text in enumerate(SOURCE_TOPICS)}  # the dictionary may have others, unused
+    numbers_of = {text: number for number, text in enumerate(SOURCE_TOPICS)}  # the dictionary may hold further, unused topics
     topics = np.array([numbers_of.get(text, -1) for text in topic.texts.listed()], np.int64)[topic.codes]
     times = _numbers(batch.column("time_ms"), np.int64)
     return EventTableColumns(times, topics, _texts(batch.column("event_id")), coded, numbers)
 
 
 def identifiers(batch: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Return what names the events: columns of the features' files, from rows that have `partition` and `offset` too."""
+    """Return the identifying columns of feature files, from rows that also have `partition` and `offset`."""
     text = arrow().string()
     return {
         "event_id": batch.column("event_id"),
@@ -64,9 +62,9 @@ def identifiers(batch: Any) -> dict[str, Any]:  # noqa: ANN401
 
 
 def known(column: Any) -> NDArray[np.bool_]:  # noqa: ANN401
-    """Tell which rows of a column hold something, (B,)."""
-    found: NDArray[np.bool_] = column.is_valid().to_numpy(zero_copy_only=False)
-    return found
+    """Return which rows of a column are not null, (B,) bool."""
+    valid: NDArray[np.bool_] = column.is_valid().to_numpy(zero_copy_only=False)
+    return valid
 
 
 def _numbers(column: Any, dtype: type[Any]) -> NDArray[Any]:  # noqa: ANN401
@@ -75,7 +73,7 @@ def _numbers(column: Any, dtype: type[Any]) -> NDArray[Any]:  # noqa: ANN401
 
 
 def _lists(column: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:  # noqa: ANN401
-    """Where each row's list begins in the column's `values`, and how long it is; no list has no elements."""
+    """Return the start of each row's list in the column's `values`, and its length; a null list has length 0."""
     offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1].astype(np.int64)
     counts = np.diff(offsets)
     counts[~known(column)] = 0
@@ -83,7 +81,7 @@ def _lists(column: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:  # noqa:
 
 
 def _texts(column: Any) -> Texts:  # noqa: ANN401
-    """The texts of a column of strings without nulls."""
+    """Return the texts of a column of strings without nulls."""
     if not len(column):
         return Texts(np.zeros(0, np.uint8), np.zeros(0, np.int64))
     _, offsets, data = column.buffers()
@@ -95,16 +93,16 @@ def _texts(column: Any) -> Texts:  # noqa: ANN401
 def _coded(column: Any) -> Coded:  # noqa: ANN401
     codes = column.indices
     filled = codes.fill_null(-1) if codes.null_count else codes
-    found = np.ascontiguousarray(filled.to_numpy(zero_copy_only=False), np.int32)
-    if len(found) and not -1 <= found.min() <= found.max() < max(1, len(column.dictionary)):
+    numbers = np.ascontiguousarray(filled.to_numpy(zero_copy_only=False), np.int32)
+    if len(numbers) and not -1 <= numbers.min() <= numbers.max() < max(1, len(column.dictionary)):
         raise InputFileError(
-            f"the table names text {found.max()} of a dictionary of {len(column.dictionary)}: it is damaged. Sort the log again"
+            f"the table names text {numbers.max()} of a dictionary of {len(column.dictionary)}: it is damaged. Sort the log again"
         )
-    return Coded(found, _texts(column.dictionary))
+    return Coded(numbers, _texts(column.dictionary))
 
 
 def _spread(texts: Any, at: NDArray[np.intp], count: int) -> Coded:  # noqa: ANN401
-    """Texts of the rows `at`, of so many rows."""
+    """Return codes of `count` rows: the texts at the rows `at`, -1 elsewhere."""
     few = _coded(texts.dictionary_encode())
     codes = np.full(count, -1, np.int32)
     codes[at] = few.codes

@@ -19,8 +19,6 @@ from stream_app.logs.log_issues import LogIssues
 from stream_app.logs.log_records import LABELS, TOPIC_CODES, LogRecord
 from stream_app.logs.sorting import sorted_records
 
-__all__ = ["Range", "TopicLog", "TopicReader"]
-
 Range = tuple[int, int]  # offsets [from, to)
 
 _BATCH: Final = 5_000

@@ -15,8 +15,6 @@ from stream_app.errors import BrokerUnavailableError
 from stream_app.events import ANSWER_TOPICS
 from stream_app.monitor.scoreboard import Scoreboard, Summary
 
-__all__ = ["AnswerReader"]
-
 _WATCHED: Final = (*ANSWER_TOPICS, "dead-letters", "late-events", "labels")
 _ONE_OUTCOME: Final = ("intent-labels", "dead-letters", "late-events")  # every event has exactly one record on one of these
 _TIMEOUT_S: Final = 10.0

@@ -11,8 +11,6 @@ from rich.text import Text
 
 from stream_app.monitor.scoreboard import Scoreboard, Summary
 
-__all__ = ["plain_line", "screen"]
-
 
 def plain_line(seconds: float, rate: float, board: Scoreboard, summary: Summary) -> str:
     """Return the figures on one line, for logs and pipes."""

@@ -15,8 +15,6 @@ import msgspec
 
 from stream_app.events import ANSWER_TOPICS, FraudAlert, IntentLabel, Label
 
-__all__ = ["Scoreboard", "Summary"]
-
 _LATENCIES: Final = 200_000  # newest answers of the percentiles: minutes at a demo's rate, bounded memory
 _RECENT: Final = 100_000  # newest answers by topic among which repeats are detected
 _SHOWN: Final = 6  # alerts on the screen

@@ -18,8 +18,6 @@ from rich.text import Text
 from stream_app.admin.broker import closed_on_failure, speaking_to, version_option
 from stream_app.errors import ContractError
 
-__all__ = ["TailedRecord", "json_line", "pretty_line", "records"]
-
 _POLL_MS: Final = 200  # how long Ctrl-C may wait
 _SHOWN: Final = 120  # characters of an undecoded value
 _LARGEST_BYTES: Final = 8_388_608  # above the largest record of any topic

@@ -17,8 +17,6 @@ from stream_app.errors import ConfigError
 if TYPE_CHECKING:
     from stream_app.profiling.table_files import ColumnTable
 
-__all__ = ["ENTITY_WORDS", "Column", "Role", "TimeColumn", "inspect_columns", "time_column"]
-
 Role = Literal["time", "entity", "measure", "category", "label", "row id", "text", "constant"]
 
 # Words of a column's name -> the entity kind that it names.

@@ -18,8 +18,6 @@ from stream_app.errors import ConfigError, InputFileError
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-__all__ = ["insert", "open_database", "rows_of_query"]
-
 MEMORY_LIMIT: Final = "64MB"  # of one thread: three million events are sorted and grouped in 48
 _SETTINGS: Final[dict[str, Any]] = {
     "memory_limit": MEMORY_LIMIT,

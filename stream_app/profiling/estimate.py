@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from stream_app.features.engine import FeatureEngine
     from stream_app.privacy import Pseudonymizer
 
-__all__ = ["KEY_BYTES", "KindBytes", "MeasuredState", "estimate_json", "estimate_table", "measure"]
-
 KEY_BYTES: Final = 150  # of a key and its entry, its expiry's entry, and the value's header; see the test that measures it
 _HOLDER_BYTES: Final = 160  # of the index entry of a shared entity
 _BATCH: Final = 4_096

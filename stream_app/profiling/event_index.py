@@ -15,8 +15,6 @@ from stream_app.profiling.findings import PLACES
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-__all__ = ["EventIndex", "IdentifierUse", "Matches"]
-
 _CHUNK: Final = 5_000  # events in memory before they are inserted: some 5 MB of Python texts
 # A placeholder may stand behind a prefix, as in `v-null`; a number behind one is an id.
 _PLACEHOLDER: Final = "(^|-)(null|none|nan|unknown|undefined|n/a|na|anonymous|guest|test)$|^-1$|-$"

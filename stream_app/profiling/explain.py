@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from stream_app.features.engine import FeatureEngine
     from stream_app.store.port import Store
 
-__all__ = ["NEWEST", "ExplainedFeatures", "explain", "explained_json", "explained_text", "time_from_text"]
-
 NEWEST: Final = -1  # "when its newest event is just past", for logs that were not live
 _TAIL: Final = 8  # tiles and entries of a sequence in the text; --json has all
 
@@ -109,7 +107,7 @@ async def explain(
     else:
         found = _with_own(own, snapshot.others[entity])
         merged = engine.merge(entity, found)
-        state = engine.describe_others(entity, merged, 0)
+        state = engine.describe_replicas(entity, merged, 0)
         at_ms = _at(at_ms, state)
         names, values = engine.read_features(entity, merged, at_ms)
         groups = int(found.held[0])

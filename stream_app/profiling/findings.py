@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-__all__ = ["PLACES", "Check", "Finding", "Level", "Occurrences", "duration_text"]
-
 Check = Literal["schema", "order", "duplicates", "gaps", "clock", "leakage", "cardinality"]
 Level = Literal["info", "warning", "error"]
 

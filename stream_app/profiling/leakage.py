@@ -13,8 +13,6 @@ from stream_app.evaluation.metrics import roc_auc
 if TYPE_CHECKING:
     from stream_app.profiling.columns import Column
 
-__all__ = ["ColumnWarning", "binary_label", "warnings_of"]
-
 _SUSPECT: Final = 0.95  # AUC that a column without a leak hardly reaches alone
 _CERTAIN: Final = 0.999
 _FEWEST: Final = 20  # rows of either label; with fewer there is no verdict

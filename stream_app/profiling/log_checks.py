@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from stream_app.events import Event
     from stream_app.profiling.columns import Column, TimeColumn
 
-__all__ = ["LogChecks", "LogRow", "WorkerLimits", "leak_findings", "row_from_event", "rows_from_columns"]
-
 _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 24 * _HOUR_MS
 _LEAST_GAP_MS: Final = 6 * _HOUR_MS  # shorter ones are nights

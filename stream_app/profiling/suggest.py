@@ -18,16 +18,6 @@ if TYPE_CHECKING:
 
     from stream_app.features.declarations import Catalogue, Window
 
-__all__ = [
-    "CatalogueSuggestion",
-    "EntityUsage",
-    "FeatureProposal",
-    "WindowUsage",
-    "suggest",
-    "suggestion_json",
-    "suggestion_text",
-]
-
 _DAY_MS: Final = 86_400_000
 _LEAST_SEEN: Final = 0.02  # share of events with a past in a window, below which the window is not worth its tiles
 _LEAST_MORE: Final = 1.25  # events in a window, over those of the next smaller one that is proposed

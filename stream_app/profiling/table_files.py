@@ -20,8 +20,6 @@ from typing import Any, Final, TextIO
 from stream_app.errors import ConfigError, InputFileError
 from stream_app.logs.compression import DAMAGE, decompressed
 
-__all__ = ["ColumnTable", "read_table"]
-
 _CELLS: Final = 4_000_000  # by default: some hundred MB of Python objects, some seconds
 _FEWEST_ROWS: Final = 50_000
 _SNIFFED: Final = 8_192  # characters

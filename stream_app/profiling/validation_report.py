@@ -13,8 +13,6 @@ from rich.table import Table
 from stream_app.profiling.findings import Finding
 from stream_app.reporting.html import render_page
 
-__all__ = ["ValidationReport"]
-
 _STYLES: Final = {"info": "cyan", "warning": "yellow", "error": "bold red"}
 _CHECKS: Final = ("schema", "order", "duplicates", "gaps", "clock", "leakage", "cardinality")
 _VERDICTS: Final = ("Nothing that matters was found.", "There are findings that matter.", "This log cannot be used.")

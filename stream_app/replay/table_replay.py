@@ -200,7 +200,7 @@ class TableReplay:
                 yield _Told(row, 0, 1, (record, "", self._why_no_event(record)))
 
     def _records(self, number: int, rows: list[int]) -> Iterator[tuple[int, LogRecord]]:
-        return zip(rows, self._table.taken(number, rows) if rows else (), strict=True)
+        return zip(rows, self._table.select(number, rows) if rows else (), strict=True)
 
     def _why_no_event(self, record: LogRecord) -> str:
         try:

@@ -13,20 +13,6 @@ from typing import Any, Concatenate, Final, ParamSpec
 
 import numpy as np
 
-__all__ = [
-    "confusion",
-    "costs",
-    "gradient_cosines",
-    "intervals",
-    "learning",
-    "precision_recall",
-    "precision_recalls",
-    "reliability",
-    "roc",
-    "sweep",
-    "task_weights",
-]
-
 _INK: Final = "#010203"  # placeholder for the page's text colour
 # Okabe and Ito's palette without its black: distinguishable with colour blindness.
 _COLOURS: Final = ("#0a84c6", "#d95f02", "#009e73", "#cc79a7", "#b8860b", "#7b68ee", "#56b4e9")

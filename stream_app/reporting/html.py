@@ -16,8 +16,6 @@ from stream_app.errors import ConfigError
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["page_environment", "render_page", "require_packages"]
-
 
 def require_packages(purpose: str, packages: Iterable[str], extra: str) -> None:
     """Look for packages of an extra before the work begins that would end with them.

@@ -1,4 +1,4 @@
-"""Plain values, such as JSON holds."""
+"""Values that JSON can hold."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["plain"]
 
-
-def plain(value: Any) -> Any:  # noqa: ANN401  # any tree of values
-    """Return the tree as JSON holds it: keys are text, tuples are lists, a number that is none (NaN, infinite) is None."""
+def json_tree(value: Any) -> Any:  # noqa: ANN401  # any tree of values
+    """Return a tree for JSON: keys become text, tuples lists, NaN and infinite numbers None."""
     if isinstance(value, Mapping):
-        return {str(name): plain(each) for name, each in value.items()}
+        return {str(name): json_tree(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(each) for each in value]
+        return [json_tree(each) for each in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

@@ -13,8 +13,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["ProgressLine", "Reporter"]
-
 _LINE_EVERY_S: Final = 5.0
 _BAR_EVERY_S: Final = 0.2
 

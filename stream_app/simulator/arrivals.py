@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from stream_app.simulator.options import SimulatorOptions
     from stream_app.simulator.visit import SimulatedAction
 
-__all__ = ["FIRST_OF_TWO", "ONLY", "SECOND_OF_TWO", "Arrival", "arrivals_from_happenings"]
-
 ONLY: Final = 0  # values of Arrival.copy
 FIRST_OF_TWO: Final = 1
 SECOND_OF_TWO: Final = 2

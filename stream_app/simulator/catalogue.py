@@ -15,8 +15,6 @@ from stream_app.simulator.words import BRANDS, DEPARTMENTS, QUALITIES
 if TYPE_CHECKING:
     import random
 
-__all__ = ["Category", "Item", "ItemCatalogue"]
-
 _PAGES: Final = 12  # result pages made ahead for each category: drawing one anew for each search would cost 10 us
 _PAGE_ITEMS: Final = 12
 _TRENDING: Final = 40  # items that are in fashion on a given day

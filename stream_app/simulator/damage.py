@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["damaged"]
-
 
 def _cut(value: bytes) -> bytes:
     return value[: max(1, len(value) // 2)]

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["between", "cumulative", "exponential", "pick", "seeded", "skewed_index", "spread"]
-
 
 def seeded(seed: int, name: str) -> random.Random:
     """Return the generator of one concern; the same seed and name give the same sequence in every process."""

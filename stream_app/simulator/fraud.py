@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from stream_app.simulator.catalogue import Item, ItemCatalogue
     from stream_app.simulator.shoppers import Population, Shopper
 
-__all__ = ["FRAUD_KINDS", "MEAN_RING_EVENTS", "Rings"]
-
 FRAUD_KINDS: Final = ("card_testing", "account_takeover", "device_farm", "refund_abuse", "bot_clicking")
 # Events of one ring of each kind, measured over 2,000; and each kind's wanted share of all ring events.
 _RING_EVENTS: Final = (66.0, 15.4, 123.0, 47.0, 143.0)

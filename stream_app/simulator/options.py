@@ -10,8 +10,6 @@ from typing import Final
 
 from stream_app.errors import ConfigError
 
-__all__ = ["DAY_MS", "SimulatorOptions"]
-
 DAY_MS: Final = 86_400_000
 # A Thursday, midnight UTC: simulations start at a fixed time so that two runs of a seed are byte-identical.
 _START_MS: Final = 1_767_225_600_000  # 2026-01-01

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Iterator
 
-__all__ = ["WEEK", "arrival_times"]
-
 _HOUR_MS: Final = 3_600_000
 _HOURS: Final = (4, 2, 2, 1, 1, 2, 4, 7, 9, 11, 12, 13, 14, 12, 11, 11, 12, 14, 17, 20, 22, 20, 14, 8)
 _DAYS: Final = (0.94, 0.92, 0.93, 0.96, 1.05, 1.12, 1.08)  # Monday first

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from stream_app.simulator.catalogue import Category, Item, ItemCatalogue
     from stream_app.simulator.shoppers import Population, Shopper
 
-__all__ = ["MEAN_EVENTS", "Sessions"]
-
 MEAN_EVENTS: Final = 9.5  # events of a session, measured over 50,000; a test keeps the rate it gives within 10 %
 
 _LOOK_SCENES: Final[tuple[Scene, ...]] = ("home", "search", "recommend", "campaign")

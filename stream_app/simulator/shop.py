@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from stream_app.events import Click, Label, Order, Search
 
-__all__ = ["LiveStamp", "SimulatedEvent", "SimulatedRecord", "arrivals", "record_from_arrival", "simulate", "simulated_events"]
-
 _RING_WARM_UP_MS: Final = 1_800_000  # most rings last no longer
 
 _encode: Final = msgspec.json.Encoder().encode

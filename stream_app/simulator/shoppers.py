@@ -15,8 +15,6 @@ from stream_app.simulator.draws import between, cumulative, pick, seeded, skewed
 if TYPE_CHECKING:
     from stream_app.events import Platform
 
-__all__ = ["COUNTRIES", "Population", "Shopper", "foreign_ip", "home_currency"]
-
 COUNTRIES: Final = ("DE", "FR", "GB", "US", "CN", "PL", "IT", "NL")
 _CURRENCY: Final = {"GB": "GBP", "US": "USD", "CN": "CNY", "PL": "PLN"}
 _COUNTRY_SHARES: Final = cumulative((30, 15, 12, 15, 8, 8, 7, 5))

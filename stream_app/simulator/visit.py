@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from stream_app.simulator.catalogue import Category, Item
     from stream_app.simulator.shoppers import Shopper
 
-__all__ = ["Payment", "SimulatedAction", "Visit", "VisitNumbers"]
-
 
 class SimulatedAction(NamedTuple):
     """One event and the truth about it. `fraud_kind` is empty for honest events; `intent` is that of its session."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-__all__ = ["BRANDS", "CHORES", "DEPARTMENTS", "QUALITIES", "Department"]
-
 
 class Department(NamedTuple):
     """One of the shop's departments: its name, the middle of its prices, and ten kinds of goods."""

@@ -9,8 +9,6 @@ from typing import Final
 
 from stream_app.store.port import GroupStep, StateWrite
 
-__all__ = ["AnnouncedReplicas"]
-
 _MOST: Final = 1_000_000  # (kind, group, key) triples; about 100 bytes each
 # A holder's bit is set again a day after it was last set, and expires two days after the replica would: so it outlives every
 # replica written in between, and goes with the last of them.

@@ -26,8 +26,6 @@ from stream_app.store.port import (
 )
 from stream_app.store.replica_selection import select_replicas
 
-__all__ = ["MemoryStore"]
-
 _ANSWERS_KEPT: Final = 1_000  # published payloads of a group
 
 

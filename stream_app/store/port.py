@@ -31,20 +31,6 @@ from typing import Protocol
 from stream_app.features.columns.event_columns import EntityRows
 from stream_app.features.state.blobs import Blobs, Replicas
 
-__all__ = [
-    "Claim",
-    "CommitResult",
-    "CommitStatus",
-    "Erased",
-    "GroupDump",
-    "GroupStep",
-    "Purged",
-    "Snapshot",
-    "StateWrite",
-    "Store",
-    "StoreHealth",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Claim:

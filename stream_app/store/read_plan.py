@@ -20,8 +20,6 @@ from stream_app.features.state.blobs import Blobs
 from stream_app.store.port import Snapshot
 from stream_app.store.redis_layout import build_replicas, group_head, holders_head
 
-__all__ = ["ReadPlan", "ReplicaChoice"]
-
 _EMPTY: Final = np.empty(0, np.int64)
 
 Numbers = NDArray[np.int64]

@@ -40,8 +40,6 @@ from stream_app.store.redis_cluster_nodes import Call, ClusterNodes, gather_by_n
 from stream_app.store.redis_retry import with_retries
 from stream_app.store.redis_store import RedisOptions, resolve_repeated, warn_of_eviction
 
-__all__ = ["RedisClusterStore"]
-
 T = TypeVar("T")
 
 # First line of each script of a group: a node that is giving the group's slot away refuses it before anything is written.

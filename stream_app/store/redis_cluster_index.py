@@ -20,8 +20,6 @@ from stream_app.store.announced_replicas import AnnouncedReplicas
 from stream_app.store.port import GroupStep
 from stream_app.store.redis_cluster_nodes import Call, ClusterNodes, gather_by_node, slot_of
 
-__all__ = ["ClusterAnnouncements", "ClusterIndex"]
-
 _LAST: Final = 256  # entries of a group's list: about 20 seconds of a busy group, 300 KB
 _KEPT_MS: Final = 86_400_000
 

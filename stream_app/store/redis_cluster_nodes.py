@@ -24,8 +24,6 @@ from redis.backoff import NoBackoff
 from stream_app.errors import ConfigError
 from stream_app.store.redis_pipeline import Command, exchange
 
-__all__ = ["SLOTS", "Call", "ClusterNodes", "gather_by_node", "slot_of"]
-
 T = TypeVar("T")
 
 SLOTS: Final = 16_384

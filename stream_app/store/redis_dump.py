@@ -12,8 +12,6 @@ from stream_app.features.state.blobs import Blobs
 from stream_app.store.port import GroupDump
 from stream_app.store.redis_layout import answers_head, group_head, kind_of
 
-__all__ = ["dump"]
-
 Command = Callable[..., Awaitable[Any]]  # runs one command at the group's server, like redis-py's execute_command, with retries
 
 # KEYS: meta, commit, outbox. ARGV: prefix of the group's keys, prefix of its payloads' keys. Returns meta, the commit number,

@@ -12,8 +12,6 @@ from stream_app.store.port import Erased, Purged
 from stream_app.store.redis_layout import answers_head, group_head, kind_of
 from stream_app.store.redis_scripts import PURGE
 
-__all__ = ["Command", "erase", "purge_answers"]
-
 _SCAN: Final = 5_000  # keys that one SCAN visits: the server does nothing else for a few ms
 
 Command = Callable[..., Awaitable[Any]]  # runs one command at the group's server, like redis-py's execute_command, with retries

@@ -15,23 +15,6 @@ from stream_app.errors import ContractError
 from stream_app.features.state.blobs import Blobs, Replicas
 from stream_app.store.port import Claim, CommitResult, CommitStatus, GroupStep, StoreHealth
 
-__all__ = [
-    "announce_call",
-    "answers_head",
-    "build_replicas",
-    "claim_call",
-    "commit_call",
-    "group_head",
-    "holders_head",
-    "kind_of",
-    "pack",
-    "parse_claim",
-    "parse_health",
-    "parse_result",
-    "parse_texts",
-    "published_call",
-]
-
 Numbers = NDArray[np.int64]
 
 pack: Final = msgspec.msgpack.Encoder().encode

@@ -9,8 +9,6 @@ import redis.asyncio as redis_asyncio
 from hiredis import pack_command
 from redis.exceptions import ResponseError
 
-__all__ = ["Command", "exchange"]
-
 Command = tuple[str | bytes | int, ...]
 pack: Callable[[Command], bytes] = pack_command  # type: ignore[assignment]  # its types allow only commands of one word
 

@@ -11,8 +11,6 @@ from redis import exceptions as redis_errors
 
 from stream_app.errors import ContractError, StoreUnavailableError
 
-__all__ = ["with_retries"]
-
 T = TypeVar("T")
 
 _PAUSE_S: Final = 0.25

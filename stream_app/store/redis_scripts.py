@@ -21,8 +21,6 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["ANNOUNCE", "CLAIM", "COMMIT", "LAYOUTS", "PUBLISHED", "PURGE"]
-
 # KEYS: meta, commit, outbox. ARGV: owner, token of this claim (a repeated claim with the same token draws no new epoch), prefix
 # of the payloads' keys. Returns the epoch, meta, the commit number, the outbox's numbers, their payloads (nil: missing). An empty
 # epoch in the reply: only one of meta and commit exists; nothing was written.

@@ -37,8 +37,6 @@ from stream_app.store.read_plan import ReadPlan
 from stream_app.store.redis_pipeline import Command, exchange
 from stream_app.store.redis_retry import with_retries
 
-__all__ = ["RedisOptions", "RedisStore", "resolve_repeated", "warn_of_eviction"]
-
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 

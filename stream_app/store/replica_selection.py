@@ -10,8 +10,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 
-__all__ = ["select_replicas"]
-
 
 def select_replicas(holders: Sequence[int], group: int, most: int) -> tuple[list[int], int]:
     """Choose the replicas to read.

@@ -9,7 +9,7 @@ from rich.progress import Progress
 
 from trt_build.artifact_source import open_source
 from trt_build.engine.plans import check_fits, plans_of, read_plan
-from trt_build.engine.runtime import GpuDevice, device_here, tensorrt_here
+from trt_build.engine.runtime import GpuDevice, require_gpu, require_tensorrt
 from trt_build.errors import BuildError
 from trt_build.gpu_run import GpuRun, run_on_gpu
 from trt_build.parity.recorded import read_rows
@@ -31,7 +31,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_precision_builds_verifies_refits_and_is_timed(shipped: Path, tmp_path: Path) -> None:
     try:
-        trt, device = tensorrt_here(), device_here()
+        trt, device = require_tensorrt(), require_gpu()
     except BuildError as err:
         pytest.skip(str(err))
     source = open_source(shipped)

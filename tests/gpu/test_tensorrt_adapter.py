@@ -17,7 +17,7 @@ from stream_app.errors import EngineLostError, EngineNotHereError
 from stream_app.inference.artifact import load_manifest, load_samples
 from stream_app.inference.engines.cuda_runtime import CudaRuntime
 from stream_app.inference.engines.fallback import FallbackScorer
-from stream_app.inference.engines.selection import open_scorer, tell_engine
+from stream_app.inference.engines.selection import open_scorer, show_engine
 from stream_app.inference.engines.self_test import TOLERANCES
 from stream_app.inference.engines.tensorrt_engine import load_tensorrt
 from stream_app.inference.engines.tensorrt_scorer import TensorRTScorer
@@ -54,7 +54,7 @@ def rows_of(folder: Path, rows: int) -> dict[str, NDArray[Any]]:
 def test_every_size_of_batch_is_answered_as_by_the_cpu_within_the_precisions_tolerance(precision: str, planned: Path) -> None:
     registry = CollectorRegistry()
     on_gpu = open_scorer(planned, "tensorrt", precision=precision)
-    tell_engine(on_gpu, Metrics(registry))
+    show_engine(on_gpu, Metrics(registry))
     labels = {"engine": "tensorrt", "precision": precision, "why": "configured"}
     assert registry.get_sample_value("millrace_engine_info", labels) == 1
     on_cpu, allowed = open_scorer(planned, "onnxruntime"), TOLERANCES[precision]  # type: ignore[index]  # a precision's name

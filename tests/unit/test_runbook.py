@@ -188,7 +188,7 @@ def test_every_entry_says_what_it_means_and_what_to_do() -> None:
 
 
 def test_every_error_class_has_a_section() -> None:
-    classes = {name for name in errors.__all__ if name != "MillraceError"}
+    classes = {name for name in vars(errors) if name.endswith("Error") and name != "MillraceError"}
     assert classes <= headings(), f"docs/runbook.md has no section for {sorted(classes - headings())}"
 
 

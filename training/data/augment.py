@@ -16,8 +16,6 @@ from torch import Tensor
 
 from training.config import TrainingOptions
 
-__all__ = ["augment"]
-
 # Arrays of one sequence; in the first, padding has code 0 in all columns.
 _SEQUENCES = (("sequence_ids", "sequence_gaps"), ("query_ids", "query_gaps"), ("sequence",))
 

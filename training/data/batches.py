@@ -12,8 +12,6 @@ from torch import Tensor
 
 from training.data.dataset import UNKNOWN, Dataset
 
-__all__ = ["batch_of", "batches", "fingerprint", "popularity_log"]
-
 Batch = tuple[dict[str, Tensor], dict[str, Tensor]]
 
 

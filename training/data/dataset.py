@@ -16,13 +16,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from model.inputs import Inputs, inputs_from_plain, plain_from_inputs
-from model.tasks import Task, tasks_from_plain
+from model.inputs import Inputs, inputs_from_json, json_from_inputs
+from model.tasks import Task, tasks_from_json
 from stream_app.errors import ContractError
 from stream_app.features.catalog import CATALOGUE
 from stream_app.features.state.layout import catalogue_hash
-
-__all__ = ["LEFT_OUT", "SPLITS", "UNKNOWN", "Arrays", "Dataset", "ItemTable", "load_dataset", "save_dataset"]
 
 SPLITS: Final = ("train", "validation", "test")
 LEFT_OUT: Final = -1
@@ -154,8 +152,8 @@ def load_dataset(path: Path) -> Dataset:
         inputs=_with_prefix(arrays, "in_"),
         labels=_with_prefix(arrays, "label_"),
         **{name: arrays[name] for name in ("split", "segment", "time_ms", "key")},
-        tasks=tasks_from_plain(about["tasks"]),
-        spec=inputs_from_plain(about["spec"]),
+        tasks=tasks_from_json(about["tasks"]),
+        spec=inputs_from_json(about["spec"]),
         table=_table(arrays),
         feature_names=tuple(about["feature_names"]),
         catalogue_hash=about["catalogue_hash"],
@@ -171,7 +169,7 @@ def _about(dataset: Dataset) -> dict[str, Any]:
         "format": _FORMAT,
         "catalogue_hash": dataset.catalogue_hash,
         "tasks": dataset.tasks,
-        "spec": plain_from_inputs(dataset.spec),
+        "spec": json_from_inputs(dataset.spec),
         "feature_names": dataset.feature_names,
         "segments": dataset.segments,
         "notes": dataset.notes,

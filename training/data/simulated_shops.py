@@ -14,8 +14,6 @@ from stream_app.errors import ConfigError
 from stream_app.events import SOURCE_TOPICS
 from stream_app.simulator.options import SimulatorOptions
 
-__all__ = ["SimulatedShop", "shops_from"]
-
 _HOUR_MS: Final = 3_600_000
 _OPTIONS: Final = frozenset(field.name for field in fields(SimulatorOptions))
 _OBSERVED: Final = frozenset({"topics", "hidden", "tills", "unseen"})

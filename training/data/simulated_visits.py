@@ -23,8 +23,6 @@ from stream_app.simulator.shop import arrivals
 from training.data.simulated_shops import SimulatedShop
 from training.data.sources.events import NEVER_MS
 
-__all__ = ["SimulatedVisits", "simulate_visits"]
-
 _LONGEST_DELAY: Final = 2  # a label takes at most twice the typical delay (SimulatorOptions.label_delay_ms)
 _BOT: Final = "bot_clicking"
 # Pause that ends a session. The simulator's people read an item for at most 144 s (twice that in 4 min).

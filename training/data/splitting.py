@@ -21,8 +21,6 @@ from stream_app.errors import ConfigError, ContractError
 from training.data.dataset import LEFT_OUT, SPLITS, Dataset
 from training.evaluation.protocol import PROTOCOLS
 
-__all__ = ["BY_TIME", "SplitRules", "by_share", "resplit", "split_rows", "splitting_from"]
-
 _SHARES: Final = (0.70, 0.15, 0.15)
 BY_TIME: Final = ("time", "cards")
 _KEYS: Final = {"shares", *SPLITS}

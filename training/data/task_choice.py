@@ -15,8 +15,6 @@ from model.tasks import Task
 from stream_app.errors import ConfigError, ContractError
 from training.data.dataset import SPLITS, Dataset
 
-__all__ = ["choose_tasks", "why_not_learnable"]
-
 # How to get a label, by label; all other labels come with the source.
 _FIXES: Final = {
     "fraud": 'give the mapping a [[record]] with topic = "labels", task = "fraud" and value = the column that holds it',

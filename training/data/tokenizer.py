@@ -24,8 +24,6 @@ from tokenizers.trainers import BpeTrainer
 
 from stream_app.errors import ContractError
 
-__all__ = ["encode", "learn_tokenizer", "tokenizer_from_path", "vocabulary_size"]
-
 _SPECIAL: Final = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]  # numbers 0 to 4, as BERT's are named
 _MIN_COUNT: Final = 2  # pieces that occur once are left out
 

@@ -1,15 +1,15 @@
-"""What is reached without a network: the numbers a trained model has to beat to have learnt anything.
+"""Baselines without a network, which a trained model has to beat.
 
-Each floor is fitted on the training range and judged like the model, on the same rows and by the same protocol. Its name is
-`<way>_<metric>`, so it stands beside the metric it is a floor of; `ways_of` reads such names.
+Each is fitted on the training range and evaluated like the model, on the same rows by the same protocol. Its figures are called
+`<way>_<metric>`; `baselines_of` reads such names.
 
     prevalence, majority   always the shares of the training range
     single_feature         binary: the best of the dense features, high or low; which one is chosen on the training range
     logistic               a logistic regression on all scaled dense features and one-hot categories
-    svm                    a linear support vector machine on the n-grams of texts; it claims no probabilities
+    svm                    a linear support vector machine on the n-grams of texts, without probabilities
     table, scene_table     events: shares by the kind and scene of the event
     popularity             retrieval: the commonest next items
-    neighbours             sequences: the items that come near those of the sequence (training/evaluation/neighbours.py)
+    neighbours             sequences: items that occur near those of the sequence (training/evaluation/neighbours.py)
     category_popularity    events: the commonest of the event's own category (of all, for a search)
 """
 
@@ -29,9 +29,16 @@ from stream_app.evaluation.metrics import average_precision
 from training.data.dataset import SPLITS, UNKNOWN, Dataset
 from training.evaluation.metrics import ranks
 from training.evaluation.neighbours import neighbour_places, neighbours_of
-from training.evaluation.protocol import EvaluationProtocol, judged_rows, measure, placed, refuses, refusing, scored, seen_items
-
-__all__ = ["CANDIDATES", "DEFAULT_PROTOCOL", "WAYS", "features_of", "floors", "ways_of"]
+from training.evaluation.protocol import (
+    EvaluationProtocol,
+    evaluated_rows,
+    has_out_of_scope,
+    measure,
+    rank_metrics,
+    rejection_metrics,
+    seen_items,
+    split_scores,
+)
 
 WAYS: Final = (
     "prevalence",
@@ -58,7 +65,7 @@ _PULL: Final = 2e-4  # towards zero, of the mean loss: as weak as it can be and 
 _SPREADS_IN_RANGE: Final = 1.35  # interquartile range of a normal distribution, in standard deviations
 _LEAST_SPREAD: Final = 0.1  # in log units, as the encoder
 _LIMIT: Final = 6.0  # spreads, as the encoder
-_KEPT: Final = (
+_METRICS: Final = (
     "average_precision",
     "auc",
     "log_loss",
@@ -74,37 +81,39 @@ _KEPT: Final = (
 Array = NDArray[Any]
 
 
-def floors(dataset: Dataset, protocol: EvaluationProtocol = DEFAULT_PROTOCOL) -> dict[str, dict[str, float]]:
-    """Return floors by task and name; none for a task without a known label in the training or the test range."""
-    found: dict[str, dict[str, float]] = {}
-    held = dataset.rows("validation") if any(refuses(task, dataset) for task in dataset.tasks) else dataset.rows("test")[:0]
+def fit_baselines(dataset: Dataset, protocol: EvaluationProtocol = DEFAULT_PROTOCOL) -> dict[str, dict[str, float]]:
+    """Return baselines by task and name; none for a task without a known label in the training or the test range."""
+    baselines: dict[str, dict[str, float]] = {}
+    held = (
+        dataset.rows("validation") if any(has_out_of_scope(task, dataset) for task in dataset.tasks) else dataset.rows("test")[:0]
+    )
     rows = np.concatenate([_thinned(dataset.rows("train")), held, dataset.rows("test")])
     features = features_of(dataset, rows) if any(task.kind != "retrieval" for task in dataset.tasks) else None
     for task in dataset.tasks:
         train = dataset.known(task.label, "train")
         if not len(train) or not len(dataset.known(task.label, "test")):
-            found[task.name] = {}
+            baselines[task.name] = {}
         elif task.kind == "retrieval":
-            found[task.name] = _retrieval(task, dataset, train, protocol)
+            baselines[task.name] = _retrieval(task, dataset, train, protocol)
         else:
-            found[task.name] = _constant(task, dataset, train, protocol)
-            found[task.name] |= _table(task, dataset, train, protocol) if isinstance(dataset.spec, EventInputs) else {}
-            found[task.name] |= _single(task, dataset, rows, protocol) if task.kind == "binary" else {}
-            found[task.name] |= _linear(task, dataset, features, rows, protocol)
-    return found
+            baselines[task.name] = _constant(task, dataset, train, protocol)
+            baselines[task.name] |= _table(task, dataset, train, protocol) if isinstance(dataset.spec, EventInputs) else {}
+            baselines[task.name] |= _single(task, dataset, rows, protocol) if task.kind == "binary" else {}
+            baselines[task.name] |= _linear(task, dataset, features, rows, protocol)
+    return baselines
 
 
-def ways_of(floors: Mapping[str, float | None], metric: str) -> dict[str, float]:
-    """Return way -> floor of exactly this metric, of `floors` by `<way>_<metric>`; what is no number is left out.
+def baselines_of(figures: Mapping[str, float | None], metric: str) -> dict[str, float]:
+    """Return way -> baseline of exactly this metric, from `figures` by `<way>_<metric>`, without NaN.
 
-    What a network reaches alone (`alone_<metric>`, see `training.evaluation.protocol`) has the floors of the metric.
+    The metrics of a network alone (`alone_<metric>`, see `training.evaluation.protocol`) have the same baselines.
     """
     named = {f"{way}_{metric.removeprefix('alone_')}": way for way in WAYS}
-    return {named[name]: value for name, value in floors.items() if name in named and value is not None and math.isfinite(value)}
+    return {named[name]: value for name, value in figures.items() if name in named and value is not None and math.isfinite(value)}
 
 
 def features_of(dataset: Dataset, rows: Array) -> Any:  # noqa: ANN401  # scipy ships no types
-    """Return what a linear model reads of `rows` (R,): an array (R, F), a sparse matrix, or None where rows have no features.
+    """Return the features of `rows` (R,) for a linear model: an array (R, F), a sparse matrix, or None without features.
 
     Dense features are scaled as the network's encoder scales them, by the training range; categories and scenes are one-hot;
     texts are their n-grams, or where they have none, their tokens.
@@ -127,9 +136,9 @@ def _scaled(dataset: Dataset, rows: Array) -> NDArray[np.float32]:
         return np.sign(values) * np.log1p(np.abs(values))
 
     fit = logs(_thinned(dataset.rows("train")))
-    there = ~np.isnan(fit).all(axis=0)  # a column that was never known says nothing
-    low, middle, high = np.nanpercentile(np.where(there, fit, 0.0), [25, 50, 75], axis=0)
-    spread = np.maximum((high - low) / _SPREADS_IN_RANGE, np.nanstd(np.where(there, fit, 0.0), axis=0) / 2)
+    known = ~np.isnan(fit).all(axis=0)  # an empty column carries no information
+    low, middle, high = np.nanpercentile(np.where(known, fit, 0.0), [25, 50, 75], axis=0)
+    spread = np.maximum((high - low) / _SPREADS_IN_RANGE, np.nanstd(np.where(known, fit, 0.0), axis=0) / 2)
     scaled = np.clip((logs(rows) - middle) / np.maximum(spread, _LEAST_SPREAD), -_LIMIT, _LIMIT)
     found: NDArray[np.float32] = np.nan_to_num(scaled).astype(np.float32)
     return found
@@ -165,10 +174,10 @@ def _words(dataset: Dataset, rows: Array) -> Any:  # noqa: ANN401  # scipy ships
     return normalize(of_rows @ sparse.diags(rarity)).tocsr()
 
 
-def _judged(task: Task, dataset: Dataset, answered: Array, protocol: EvaluationProtocol, way: str) -> dict[str, float]:
-    """Return the metrics of `answered` (R, ...), answers to the R rows of the test range."""
-    found = measure(scored(task, dataset, dataset.rows("test"), answered, protocol), dataset, protocol)
-    return {f"{way}_{name}": value for name, value in found.items() if name.startswith(_KEPT)}
+def _metrics(task: Task, dataset: Dataset, predictions: Array, protocol: EvaluationProtocol, way: str) -> dict[str, float]:
+    """Return the metrics of predictions (R, ...) for the R rows of the test range."""
+    found = measure(split_scores(task, dataset, dataset.rows("test"), predictions, protocol), dataset, protocol)
+    return {f"{way}_{name}": value for name, value in found.items() if name.startswith(_METRICS)}
 
 
 def _labels(task: Task, dataset: Dataset) -> tuple[NDArray[np.int64], int]:
@@ -178,19 +187,19 @@ def _labels(task: Task, dataset: Dataset) -> tuple[NDArray[np.int64], int]:
 def _constant(task: Task, dataset: Dataset, train: Array, protocol: EvaluationProtocol) -> dict[str, float]:
     shares = _shares(np.zeros(len(dataset), np.int64), *_labels(task, dataset), train, dataset.rows("test"))
     if task.kind == "classes":
-        return _judged(task, dataset, shares, protocol, "majority")
-    found = _judged(task, dataset, shares[:, 1], protocol, "prevalence")
+        return _metrics(task, dataset, shares, protocol, "majority")
+    found = _metrics(task, dataset, shares[:, 1], protocol, "prevalence")
     return {name: found[name] for name in ("prevalence_average_precision", "prevalence_log_loss", "prevalence_accuracy")}
 
 
 def _table(task: Task, dataset: Dataset, train: Array, protocol: EvaluationProtocol) -> dict[str, float]:
     context = dataset.inputs["context"].astype(np.int64)
-    # What comes next hangs on what came, not on where; a table by both would be thinner and no better.
+    # The next action depends on the kind of event, not on its scene; a table by both has fewer rows per cell and is no better.
     group = context[:, _KIND] if task.name == "next_action" else context[:, _KIND] * _SCENES + context[:, _SCENE]
     shares = _shares(group, *_labels(task, dataset), train, dataset.rows("test"))
     if task.kind == "classes":
-        return _judged(task, dataset, shares, protocol, "table")
-    return _judged(task, dataset, shares[:, 1], protocol, "scene_table")
+        return _metrics(task, dataset, shares, protocol, "table")
+    return _metrics(task, dataset, shares[:, 1], protocol, "scene_table")
 
 
 def _shares(group: Array, labels: Array, classes: int, train: Array, rows: Array) -> Array:
@@ -202,7 +211,7 @@ def _shares(group: Array, labels: Array, classes: int, train: Array, rows: Array
 
 
 def _single(task: Task, dataset: Dataset, rows: Array, protocol: EvaluationProtocol) -> dict[str, float]:
-    """Judge the best feature alone; which one, and whether high or low is bad, is chosen on the training range."""
+    """Evaluate the best single feature; which one, and its sign, is chosen on the training range."""
     if "dense" not in dataset.inputs or not dataset.inputs["dense"].shape[1]:
         return {}
     values, labels = _scaled(dataset, rows), dataset.labels[task.label][rows]
@@ -211,8 +220,8 @@ def _single(task: Task, dataset: Dataset, rows: Array, protocol: EvaluationProto
         ((column, sign) for column in range(values.shape[1]) for sign in (1.0, -1.0)),
         key=lambda way: average_precision(way[1] * values[fit, way[0]], labels[fit]),
     )
-    found = _judged(task, dataset, sign * values[len(rows) - len(dataset.rows("test")) :, column], protocol, "single_feature")
-    return {name: value for name, value in found.items() if not name.endswith(("log_loss", "accuracy"))}  # it claims nothing
+    found = _metrics(task, dataset, sign * values[len(rows) - len(dataset.rows("test")) :, column], protocol, "single_feature")
+    return {name: value for name, value in found.items() if not name.endswith(("log_loss", "accuracy"))}  # it is no probability
 
 
 def _linear(task: Task, dataset: Dataset, features: Any, rows: Array, protocol: EvaluationProtocol) -> dict[str, float]:  # noqa: ANN401
@@ -228,29 +237,29 @@ def _linear(task: Task, dataset: Dataset, features: Any, rows: Array, protocol: 
     text = isinstance(dataset.spec, TextInputs)
     model = LinearSVC(C=1.0) if text else LogisticRegression(C=1.0 / (_PULL * len(fit)), max_iter=_REGRESSION_STEPS)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a floor that is nearly the best is a floor
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a model that is nearly converged is a baseline
         model.fit(features[fit], labels[rows[fit]])
-    answered = _answered(model, features, occur, classes)
-    test = answered[len(rows) - len(dataset.rows("test")) :]
+    predictions = _class_scores(model, features, occur, classes)
+    test = predictions[len(rows) - len(dataset.rows("test")) :]
     way = "svm" if text else "logistic"
-    found = _judged(task, dataset, test if task.kind == "classes" else test[:, 1], protocol, way)
-    if refuses(task, dataset):
+    found = _metrics(task, dataset, test if task.kind == "classes" else test[:, 1], protocol, way)
+    if has_out_of_scope(task, dataset):
         held = dataset.rows("validation")
-        both = (answered[len(rows) - len(test) - len(held) : len(rows) - len(test)], test)
-        refused = refusing(task, dataset, (held, dataset.rows("test")), both)
-        found |= {f"{way}_{name}": refused[name] for name in ("in_scope_accuracy", "out_of_scope_recall")}
+        both = (predictions[len(rows) - len(test) - len(held) : len(rows) - len(test)], test)
+        rejection = rejection_metrics(task, dataset, (held, dataset.rows("test")), both)
+        found |= {f"{way}_{name}": rejection[name] for name in ("in_scope_accuracy", "out_of_scope_recall")}
     return {name: value for name, value in found.items() if not (text and name.endswith("log_loss"))}
 
 
-def _answered(model: Any, features: Any, occur: Array, classes: int) -> Array:  # noqa: ANN401  # scikit-learn ships no types
+def _class_scores(model: Any, features: Any, occur: Array, classes: int) -> Array:  # noqa: ANN401  # scikit-learn ships no types
     """Return (R, classes) of a model that was fitted on the classes `occur`: probabilities, or margins where it has none."""
     margins = not hasattr(model, "predict_proba")
     says = model.decision_function(features) if margins else model.predict_proba(features)
-    if says.ndim == 1:  # two classes, as a margin: its sign answers, so that its sigmoid does from .5 on
+    if says.ndim == 1:  # two classes, as one margin, of which the sigmoid is .5 at 0
         says = np.stack([1.0 / (1.0 + np.exp(says)), 1.0 / (1.0 + np.exp(-says))], axis=1)
-    answered = np.full((len(says), classes), says.min(initial=0.0) if margins else 0.0)  # a class never seen comes last
-    answered[:, occur] = says
-    return answered
+    scores = np.full((len(says), classes), says.min(initial=0.0) if margins else 0.0)  # a class never seen comes last
+    scores[:, occur] = says
+    return scores
 
 
 def _thinned(rows: Array) -> Array:
@@ -259,19 +268,19 @@ def _thinned(rows: Array) -> Array:
 
 def _retrieval(task: Task, dataset: Dataset, train: Array, protocol: EvaluationProtocol) -> dict[str, float]:
     test = dataset.rows("test")
-    test = test[judged_rows(task, dataset, test, protocol)]
-    wanted = dataset.labels[task.label].astype(np.int64)
+    test = test[evaluated_rows(task, dataset, test, protocol)]
+    targets = dataset.labels[task.label].astype(np.int64)
     items = dataset.table.ids if dataset.table else []
     count = dataset.spec.items if isinstance(dataset.spec, SequenceInputs) else len(items)
-    counts = np.bincount(wanted[train], minlength=count).astype(np.float32)
+    counts = np.bincount(targets[train], minlength=count).astype(np.float32)
     everybody = np.ones((len(test), 1), np.float32)
-    popular = ranks(everybody, counts[:, None], wanted[test], seen_items(dataset, test, protocol))
-    found = placed(popular, "popularity_")
+    popular = ranks(everybody, counts[:, None], targets[test], seen_items(dataset, test, protocol))
+    found = rank_metrics(popular, "popularity_")
     if isinstance(dataset.spec, SequenceInputs):
         near = neighbours_of(dataset, task.label)
-        places = neighbour_places(near, dataset.inputs["sequence"][test], wanted[test], exclude_seen=protocol.exclude_seen)
-        return found | placed(places, "neighbours_")
-    return found | _category_popularity(dataset, counts, test, wanted[test])
+        places = neighbour_places(near, dataset.inputs["sequence"][test], targets[test], exclude_seen=protocol.exclude_seen)
+        return found | rank_metrics(places, "neighbours_")
+    return found | _category_popularity(dataset, counts, test, targets[test])
 
 
 def _category_popularity(dataset: Dataset, counts: Array, test: Array, wanted: Array) -> dict[str, float]:
@@ -283,4 +292,4 @@ def _category_popularity(dataset: Dataset, counts: Array, test: Array, wanted: A
     candidates = [of_category.get(category) or best for category in dataset.inputs["item"][test, 1].tolist()]
     asked = list(zip(wanted.tolist(), candidates, strict=True))
     places = np.array([some.index(item) if item in some else CANDIDATES for item, some in asked], np.int64)
-    return placed(places, "category_popularity_")
+    return rank_metrics(places, "category_popularity_")

@@ -1,8 +1,7 @@
-"""Make a probability mean what it says, with what the validation range shows: a temperature, or a monotone curve.
+"""Calibration of probabilities, fitted on the validation range: a temperature, or a monotone curve.
 
-Both keep the order of the answers (a curve may make neighbours equal), so what ranks is judged on what the network answers and
-what counts probabilities on what is calibrated. A calibration is plain numbers: it is written as JSON and applied without
-scikit-learn.
+Both keep the order of predictions (a curve may make neighbours equal), so ranking metrics use the uncalibrated predictions and
+metrics of probabilities the calibrated ones. A calibration is written as JSON and applied without scikit-learn.
 """
 
 from __future__ import annotations
@@ -16,19 +15,17 @@ from numpy.typing import NDArray
 from stream_app.errors import ContractError
 from stream_app.evaluation.metrics import LEAST_PROBABILITY, log_loss
 
-__all__ = ["NO_CALIBRATION", "Calibration", "calibrated", "fit_calibration"]
-
-_COLDEST, _HOTTEST = 0.05, 20.0  # a temperature beyond says that something else is wrong
+_COLDEST, _HOTTEST = 0.05, 20.0  # a temperature beyond shows another defect
 _STEPS: Final = 40  # of a golden section: the bracket shrinks to 1e-8 of itself
 _GOLDEN: Final = (5.0**0.5 - 1.0) / 2.0
-_CURVE_ROWS: Final = 50  # known rows, the least of which a curve is fitted: fewer make steps of single rows
+_CURVE_ROWS: Final = 50  # least number of known rows for a curve: fewer make steps of single rows
 
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What is done to a task's probabilities.
+    """Calibration of a task's probabilities.
 
     Attributes:
         temperature: logits are divided by it; 1 changes nothing.
@@ -39,7 +36,7 @@ class Calibration:
     curves: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values, for a report."""
+        """Return JSON values, for a report."""
         return asdict(self)
 
 
@@ -47,7 +44,7 @@ NO_CALIBRATION: Final = Calibration()
 
 
 def fit_calibration(kind: str, probabilities: Array, labels: Array, task: str = "") -> Calibration:
-    """Fit a calibration of one kind on rows that the network was not trained on.
+    """Fit a calibration of one kind on held-out rows.
 
     Args:
         kind: "none", "temperature" or "isotonic", as `Task.calibration`.
@@ -80,18 +77,18 @@ def calibrated(probabilities: Array, calibration: Calibration) -> Array:
     Dividing logits by T is raising probabilities to 1 / T and sharing out again (Guo et al., "On Calibration of Modern Neural
     Networks", ICML 2017), so the logits are not needed.
     """
-    found = probabilities
+    result = probabilities
     if calibration.temperature != 1.0:
-        found = _divided(found, calibration.temperature)
-    if calibration.curves and found.ndim == 1:
-        found = np.interp(found, *calibration.curves[0])
+        result = _divided(result, calibration.temperature)
+    if calibration.curves and result.ndim == 1:
+        result = np.interp(result, *calibration.curves[0])
     elif calibration.curves:
         # One against the rest, shared out again (Zadrozny and Elkan, "Transforming Classifier Scores into Accurate Multiclass
-        # Probability Estimates", KDD 2002). A row that every curve gives nothing is left to all classes alike.
-        each = np.stack([np.interp(found[:, c], x, y) for c, (x, y) in enumerate(calibration.curves)], axis=1)
+        # Probability Estimates", KDD 2002). A row for which every curve gives 0 is shared equally by all classes.
+        each = np.stack([np.interp(result[:, c], x, y) for c, (x, y) in enumerate(calibration.curves)], axis=1)
         each = np.maximum(each, LEAST_PROBABILITY)
-        found = each / each.sum(axis=1, keepdims=True)
-    return found
+        result = each / each.sum(axis=1, keepdims=True)
+    return result
 
 
 def _divided(probabilities: Array, temperature: float) -> Array:

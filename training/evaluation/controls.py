@@ -1,6 +1,6 @@
-"""Controls: what the same rows give without sharing anything between tasks.
+"""Controls: models on the same rows that share nothing between tasks.
 
-A control is no floor that has to be beaten to ship; it says what one network for all tasks costs or gains. Two of them:
+A control is not a baseline that has to be beaten to ship; it shows what one network for all tasks costs or gains. Two of them:
 LightGBM on the same dense features and categories, one model for each task; and the same network trained for each task alone.
 """
 
@@ -11,10 +11,8 @@ from dataclasses import replace
 
 from model.tasks import Task
 from training.data.dataset import Dataset
-from training.evaluation.protocol import EvaluationProtocol, measure, scored
+from training.evaluation.protocol import EvaluationProtocol, measure, split_scores
 from training.fit.gbdt import LIGHTGBM, ROUNDS, TreeColumns, grow_trees
-
-__all__ = ["lightgbm_control", "single_task_control", "single_task_sets"]
 
 Metrics = dict[str, dict[str, float]]
 
@@ -26,7 +24,7 @@ def lightgbm_control(
 
     Args:
         dataset: with dense features or categories.
-        protocol: how it is judged.
+        protocol: of the evaluation.
         seed: of the rows and columns that each tree takes.
         rounds: trees at most; fewer where the validation range has labels and stops getting better.
 
@@ -34,35 +32,35 @@ def lightgbm_control(
         ContractError: The rows have neither dense features nor categories.
     """
     columns, rule = TreeColumns(dataset), protocol or EvaluationProtocol()
-    found: Metrics = {}
+    metrics: Metrics = {}
     for task in dataset.tasks:
         known = dataset.known(task.label, "train")
         if task.kind == "retrieval" or not len(known):
             continue
         trees = grow_trees(task, dataset, columns, known, parameters=LIGHTGBM | {"seed": seed}, rounds=rounds)
         test = dataset.rows("test")
-        measured = measure(scored(task, dataset, test, trees.predict(test), rule), dataset, rule)
-        found[task.name] = measured | {"trees": float(trees.trees), "trained_rows": float(trees.rows)}
-    return found
+        measured = measure(split_scores(task, dataset, test, trees.predict(test), rule), dataset, rule)
+        metrics[task.name] = measured | {"trees": float(trees.trees), "trained_rows": float(trees.rows)}
+    return metrics
 
 
 def single_task_sets(tasks: Sequence[Task]) -> list[tuple[Task, ...]]:
-    """Return for each task what has to be trained to have it alone: itself, and the task it is given."""
+    """Return for each task the set that trains it alone: itself, and the task on which it is conditioned."""
     by_name = {task.name: task for task in tasks}
     return [(by_name[task.given], task) if task.given else (task,) for task in tasks]
 
 
 def single_task_control(
-    dataset: Dataset, train_and_judge: Callable[[Dataset], Metrics], tasks: Sequence[Task] | None = None
+    dataset: Dataset, train_and_evaluate: Callable[[Dataset], Metrics], tasks: Sequence[Task] | None = None
 ) -> Metrics:
     """Return the metrics of each task when it is trained alone.
 
     Args:
         dataset: what to train on.
-        train_and_judge: trains all tasks of the data set it is given, and returns their metrics on the test range.
+        train_and_evaluate: trains all tasks of a data set and returns their metrics on the test range.
         tasks: those to train; all of the data set if None.
     """
-    found: Metrics = {}
+    metrics: Metrics = {}
     for alone in single_task_sets(dataset.tasks if tasks is None else tasks):
-        found[alone[-1].name] = train_and_judge(replace(dataset, tasks=alone))[alone[-1].name]
-    return found
+        metrics[alone[-1].name] = train_and_evaluate(replace(dataset, tasks=alone))[alone[-1].name]
+    return metrics

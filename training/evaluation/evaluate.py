@@ -1,14 +1,14 @@
-"""Judge a trained network on rows it has not learnt from, by a protocol, and choose the threshold of alerts.
+"""Evaluate a trained network on held-out rows by a protocol, and choose the threshold of alerts.
 
-Works for any data set and any tasks: what a task is asked depends on its kind alone.
+Works for any data set and any tasks: the metrics of a task depend on its kind alone.
 
-    binary     how it ranks (average_precision, auc) and what it claims (log_loss, brier, calibration_error, accuracy);
+    binary     ranking (average_precision, auc) and probabilities (log_loss, brier, calibration_error, accuracy);
                with a budget of cards: card_precision_at_<k>
     classes    accuracy, macro_f1, macro_auc, log_loss, calibration_error; where some rows have none of the classes (a label or a
                class `out_of_scope`): in_scope_accuracy and out_of_scope_recall at a threshold chosen on the validation range
     retrieval  recall_at_<k>, ndcg_at_<k>, mrr_at_<k> over all items
 
-A metric without a row to tell it is NaN; every task has `rows`, the number of rows with a known label.
+A metric without rows is NaN; every task has `rows`, the number of rows with a known label.
 """
 
 from __future__ import annotations
@@ -29,30 +29,28 @@ from model.tasks import Task
 from stream_app.errors import ContractError
 from stream_app.evaluation.metrics import threshold_for
 from training.data.dataset import UNKNOWN, Dataset
-from training.evaluation.baselines import ways_of
+from training.evaluation.baselines import baselines_of
 from training.evaluation.calibration import NO_CALIBRATION, Calibration, calibrated, fit_calibration
 from training.evaluation.metrics import higher_is_better, ranks
 from training.evaluation.neighbours import neighbours_of
 from training.evaluation.protocol import (
     EvaluationProtocol,
     ScoredSplit,
+    has_out_of_scope,
     measure,
     protocol_named,
-    refuses,
-    refusing,
-    scored,
+    rejection_metrics,
     seen_items,
+    split_scores,
 )
-
-__all__ = ["MUST_BEAT", "Evaluation", "answers", "choose_threshold", "evaluate", "item_vectors", "judge", "not_beaten"]
 
 _BATCH: Final = 4_096
 
 Array = NDArray[Any]
 Metrics = dict[str, dict[str, float]]
 
-# (task, metric, floor, whether higher is better): what a model of a shop must beat to be shipped, besides what every task must:
-# all floors of its own metric. Other data have no such floors, or tasks of other names.
+# (task, metric, baseline, whether higher is better): what a model of a shop must beat to be shipped, besides all baselines of
+# each task's own metric. Other data have no such baselines, or tasks of other names.
 MUST_BEAT: Final = (
     ("fraud", "average_precision", "logistic_average_precision", True),
     ("fraud", "average_precision", "single_feature_average_precision", True),
@@ -68,12 +66,12 @@ MUST_BEAT: Final = (
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All that was found on one split.
+    """Results on one split.
 
     Attributes:
         metrics: task -> metric -> value.
         segments: segment -> task -> metric -> value; empty where there is one segment only.
-        scored: task -> what the figures were counted from; a report draws its curves from it.
+        scored: task -> predictions and labels behind the metrics, for the curves of a report.
         calibrations: task -> calibration that was applied.
     """
 
@@ -83,8 +81,8 @@ class Evaluation:
     calibrations: dict[str, Calibration]
 
 
-def answers(network: MultiTaskNetwork, dataset: Dataset, rows: Array) -> dict[str, Array]:
-    """Return what the network answers for R `rows`, uncalibrated, by task: (R,), (R, C), or vectors (R, D); float32."""
+def predict(network: MultiTaskNetwork, dataset: Dataset, rows: Array) -> dict[str, Array]:
+    """Return the network's uncalibrated predictions for R `rows` by task: (R,), (R, C), or vectors (R, D); float32."""
     device = next(network.parameters()).device
     parts: dict[str, list[Array]] = {task.name: [] for task in network.tasks}
     network.eval()
@@ -94,7 +92,7 @@ def answers(network: MultiTaskNetwork, dataset: Dataset, rows: Array) -> dict[st
             inputs = {name: torch.from_numpy(value[part]).to(device) for name, value in dataset.inputs.items()}
             for name, value in probabilities(network(inputs), network.tasks).items():
                 parts[name].append(value.float().cpu().numpy())
-    return {name: np.concatenate(found) if found else np.zeros(0, np.float32) for name, found in parts.items()}
+    return {name: np.concatenate(batches) if batches else np.zeros(0, np.float32) for name, batches in parts.items()}
 
 
 def item_vectors(network: MultiTaskNetwork, dataset: Dataset) -> NDArray[np.float32]:
@@ -107,8 +105,20 @@ def item_vectors(network: MultiTaskNetwork, dataset: Dataset) -> NDArray[np.floa
             assert dataset.table is not None, "a retrieval task over events has an item table"
             items, categories = (torch.from_numpy(part).to(device) for part in (dataset.table.items, dataset.table.categories))
             vectors = network.item_vectors(items, categories)
-    found: NDArray[np.float32] = vectors.float().cpu().numpy()
-    return found
+    array: NDArray[np.float32] = vectors.float().cpu().numpy()
+    return array
+
+
+def evaluate_metrics(
+    network: MultiTaskNetwork,
+    dataset: Dataset,
+    split: str = "test",
+    protocol: EvaluationProtocol | str = "time",
+    calibrations: Mapping[str, Calibration] | None = None,
+    thresholds: Mapping[str, float] | None = None,
+) -> Metrics:
+    """Return task -> metric -> value on one split; arguments as `evaluate`."""
+    return evaluate(network, dataset, split, protocol, calibrations, thresholds).metrics
 
 
 def evaluate(
@@ -118,27 +128,15 @@ def evaluate(
     protocol: EvaluationProtocol | str = "time",
     calibrations: Mapping[str, Calibration] | None = None,
     thresholds: Mapping[str, float] | None = None,
-) -> Metrics:
-    """Return task -> metric -> value on one split; arguments as `judge`."""
-    return judge(network, dataset, split, protocol, calibrations, thresholds).metrics
-
-
-def judge(
-    network: MultiTaskNetwork,
-    dataset: Dataset,
-    split: str = "test",
-    protocol: EvaluationProtocol | str = "time",
-    calibrations: Mapping[str, Calibration] | None = None,
-    thresholds: Mapping[str, float] | None = None,
 ) -> Evaluation:
-    """Judge all tasks of the network on one split.
+    """Evaluate all tasks of the network on one split.
 
     Args:
-        network: it is put into evaluation mode.
+        network: is put into evaluation mode.
         dataset: of the kind it was trained on.
         split: "train", "validation" or "test".
         protocol: or the name of one.
-        calibrations: by task; None fits what the tasks want on the validation range, {} takes the answers as they are.
+        calibrations: by task; None fits those of the tasks on the validation range, {} leaves the predictions uncalibrated.
         thresholds: of alerts, by binary task; their precision and recall are reported.
 
     Raises:
@@ -148,32 +146,32 @@ def judge(
     rows, rule = dataset.rows(split), protocol_named(protocol) if isinstance(protocol, str) else protocol
     if not len(rows):
         raise ContractError(
-            f"there is nothing to judge {', '.join(task.name for task in network.tasks)} on: the {split} split has 0 of "
+            f"{', '.join(task.name for task in network.tasks)} cannot be evaluated: the {split} split has 0 of "
             f"{len(dataset)} rows. Operator action: give the source a longer log or a larger share for {split}."
         )
-    refusal = any(refuses(task, dataset) for task in network.tasks)
-    wants = calibrations is None and any(task.calibration != "none" for task in network.tasks)
+    refusal = any(has_out_of_scope(task, dataset) for task in network.tasks)
+    calibrates = calibrations is None and any(task.calibration != "none" for task in network.tasks)
     held = dataset.rows("validation")
-    on_held = answers(network, dataset, held) if refusal or wants else {}
+    on_held = predict(network, dataset, held) if refusal or calibrates else {}
     fitted = _fitted(network.tasks, dataset, held, on_held) if calibrations is None else dict(calibrations)
-    answered = answers(network, dataset, rows)
-    says = _calibrated(network.tasks, answered, fitted)
+    predictions = predict(network, dataset, rows)
+    says = _calibrated(network.tasks, predictions, fitted)
     held_says = _calibrated(network.tasks, on_held, fitted) if refusal else {}
-    asked: dict[str, ScoredSplit] = {}
-    found: Metrics = {}
+    scored: dict[str, ScoredSplit] = {}
+    metrics: Metrics = {}
     for task in network.tasks:
-        # What curves do to the task that it is given can change the order of a product, so that is judged as it is answered.
-        raw = says[task.name] if task.given else answered[task.name]
-        asked[task.name] = scored(task, dataset, rows, raw, rule, says[task.name])
+        # Curves of the task that it depends on can change the order of a product, so a product is evaluated calibrated.
+        raw = says[task.name] if task.given else predictions[task.name]
+        scored[task.name] = split_scores(task, dataset, rows, raw, rule, says[task.name])
         if task.kind == "retrieval":
-            asked[task.name] = _ranked(asked[task.name], item_vectors(network, dataset), dataset, rule)
-        found[task.name] = measure(asked[task.name], dataset, rule, (thresholds or {}).get(task.name))
-        if refuses(task, dataset):
-            found[task.name] |= refusing(task, dataset, (held, rows), (held_says[task.name], says[task.name]))
-    segments = _segments(asked, dataset, rule, thresholds or {})
+            scored[task.name] = _ranked(scored[task.name], item_vectors(network, dataset), dataset, rule)
+        metrics[task.name] = measure(scored[task.name], dataset, rule, (thresholds or {}).get(task.name))
+        if has_out_of_scope(task, dataset):
+            metrics[task.name] |= rejection_metrics(task, dataset, (held, rows), (held_says[task.name], says[task.name]))
+    segments = _segments(scored, dataset, rule, thresholds or {})
     for task in network.tasks:
-        found[task.name] |= _over_segments(task, segments)
-    return Evaluation(found, segments, asked, fitted)
+        metrics[task.name] |= _over_segments(task, segments)
+    return Evaluation(metrics, segments, scored, fitted)
 
 
 def choose_threshold(
@@ -198,23 +196,23 @@ def choose_threshold(
             f"the threshold of task {task!r} is chosen on the validation range, which has 0 known labels of {declared.label!r}. "
             "Operator action: give a longer log, or one whose labels come sooner."
         )
-    scores = _calibrated(network.tasks, answers(network, dataset, rows), calibrations or {})[task]
+    scores = _calibrated(network.tasks, predict(network, dataset, rows), calibrations or {})[task]
     segment, labels = dataset.segment[rows], dataset.labels[declared.label][rows]
     of_segments = [threshold_for(scores[segment == n], labels[segment == n], precision) for n in np.unique(segment)]
     return min(0.999, math.ceil(max(of_segments) * 1_000) / 1_000)
 
 
 def not_beaten(metrics: Metrics, floors: Metrics, tasks: tuple[Task, ...] = ()) -> list[str]:
-    """Return one sentence for each floor that the model does not beat, of those in both `metrics` and `floors`.
+    """Return one sentence for each baseline that the model does not beat, of those in both `metrics` and `floors`.
 
     Args:
         metrics: task -> metric -> value.
-        floors: task -> floor -> value; a floor is called `<way>_<metric>`.
-        tasks: those whose own metric must beat all of its floors, besides what MUST_BEAT names.
+        floors: task -> `<way>_<metric>` -> value of a baseline.
+        tasks: those whose own metric must beat all of its baselines, besides what MUST_BEAT names.
     """
     rules = [rule for rule in MUST_BEAT if rule[0] in metrics and rule[2] in floors.get(rule[0], {})]
     for task in tasks:
-        own = [f"{way}_{task.metric}" for way in ways_of(floors.get(task.name, {}), task.metric)]
+        own = [f"{way}_{task.metric}" for way in baselines_of(floors.get(task.name, {}), task.metric)]
         rules += [(task.name, task.metric, floor, higher_is_better(task.metric)) for floor in own]
     return [
         f"{task}: {metric} {metrics[task][metric]:.4f} is no better than {floor} {floors[task][floor]:.4f}"
@@ -223,71 +221,71 @@ def not_beaten(metrics: Metrics, floors: Metrics, tasks: tuple[Task, ...] = ()) 
     ]
 
 
-def _fitted(tasks: tuple[Task, ...], dataset: Dataset, rows: Array, answered: Mapping[str, Array]) -> dict[str, Calibration]:
-    found = {}
+def _fitted(tasks: tuple[Task, ...], dataset: Dataset, rows: Array, predictions: Mapping[str, Array]) -> dict[str, Calibration]:
+    fitted = {}
     for task in tasks:
         if task.calibration != "none" and task.kind != "retrieval":
             labels = dataset.labels[task.label][rows].astype(np.int64)
             known = labels != UNKNOWN
-            if task.given:  # its own factor is a share of the rows on which the other one happened
+            if task.given:  # its own factor is a share of the rows on which the other task is positive
                 given = next(other for other in tasks if other.name == task.given)
                 known &= dataset.labels[given.label][rows] == 1
-            found[task.name] = fit_calibration(task.calibration, _own(task, answered)[known], labels[known], task.name)
-    return found
+            fitted[task.name] = fit_calibration(task.calibration, _own(task, predictions)[known], labels[known], task.name)
+    return fitted
 
 
-def _own(task: Task, answered: Mapping[str, Array]) -> Array:
-    """Return what the task itself answers: of a product, its own factor."""
+def _own(task: Task, predictions: Mapping[str, Array]) -> Array:
+    """Return the prediction of the task itself: of a product, its own factor."""
     if not task.given:
-        return answered[task.name]
-    own: Array = answered[task.name] / np.maximum(answered[task.given], np.finfo(np.float32).tiny)
+        return predictions[task.name]
+    own: Array = predictions[task.name] / np.maximum(predictions[task.given], np.finfo(np.float32).tiny)
     return np.minimum(own, 1.0)
 
 
-def _calibrated(tasks: tuple[Task, ...], answered: Mapping[str, Array], fitted: Mapping[str, Calibration]) -> dict[str, Array]:
-    """Return answers as they are served: each factor calibrated, then multiplied, as `model.probabilities` does."""
-    found = {task.name: calibrated(_own(task, answered), fitted.get(task.name, NO_CALIBRATION)) for task in tasks}
-    return {task.name: found[task.name] * found[task.given] if task.given else found[task.name] for task in tasks}
+def _calibrated(tasks: tuple[Task, ...], predictions: Mapping[str, Array], fitted: Mapping[str, Calibration]) -> dict[str, Array]:
+    """Return predictions as they are served: each factor calibrated, then multiplied, as `model.probabilities` does."""
+    own = {task.name: calibrated(_own(task, predictions), fitted.get(task.name, NO_CALIBRATION)) for task in tasks}
+    return {task.name: own[task.name] * own[task.given] if task.given else own[task.name] for task in tasks}
 
 
 def _over_segments(task: Task, segments: Mapping[str, Metrics]) -> dict[str, float]:
-    """Return mean and worst of the segments: every domain counts as much, however many rows it has."""
-    found = {}
+    """Return mean and worst of the segments: every domain has the same weight."""
+    metrics = {}
     for metric in dict.fromkeys((task.metric, "accuracy")):
         each = [values[task.name][metric] for values in segments.values() if metric in values.get(task.name, {})]
         if each:
-            found[f"segment_mean_{metric}"] = float(np.mean(each))
-            found[f"segment_worst_{metric}"] = (min if higher_is_better(metric) else max)(each)
-    return found
+            metrics[f"segment_mean_{metric}"] = float(np.mean(each))
+            metrics[f"segment_worst_{metric}"] = (min if higher_is_better(metric) else max)(each)
+    return metrics
 
 
-def _ranked(asked: ScoredSplit, items: Array, dataset: Dataset, protocol: EvaluationProtocol) -> ScoredSplit:
-    seen = seen_items(dataset, asked.rows, protocol)
-    places = ranks(asked.raw, items, asked.labels, seen)
+def _ranked(split: ScoredSplit, items: Array, dataset: Dataset, protocol: EvaluationProtocol) -> ScoredSplit:
+    seen = seen_items(dataset, split.rows, protocol)
+    places = ranks(split.raw, items, split.labels, seen)
     if not protocol.neighbour_weight:
-        return replace(asked, places=places)
+        return replace(split, places=places)
     if not isinstance(dataset.spec, SequenceInputs):
         raise ContractError(
             f"neighbours are added to the scores (neighbour_weight {protocol.neighbour_weight:g}), and rows of "
             f"{type(dataset.spec).__name__} are no sequences of items. Operator action: set evaluation.neighbour_weight = 0."
         )
-    near, sequences = neighbours_of(dataset, asked.task.label), dataset.inputs["sequence"][asked.rows]
+    near, sequences = neighbours_of(dataset, split.task.label), dataset.inputs["sequence"][split.rows]
 
     def extra(start: int, stop: int) -> NDArray[np.float32]:
         return np.float32(protocol.neighbour_weight) * near.log_scores(sequences[start:stop])
 
-    return replace(asked, places=ranks(asked.raw, items, asked.labels, seen, extra), alone=places)
+    return replace(split, places=ranks(split.raw, items, split.labels, seen, extra), alone=places)
 
 
 def _segments(
-    asked: Mapping[str, ScoredSplit], dataset: Dataset, protocol: EvaluationProtocol, thresholds: Mapping[str, float]
+    scored: Mapping[str, ScoredSplit], dataset: Dataset, protocol: EvaluationProtocol, thresholds: Mapping[str, float]
 ) -> dict[str, Metrics]:
-    """Return the metrics by segment, for tasks that were asked something there."""
-    found: dict[str, Metrics] = {}
+    """Return the metrics by segment, of tasks with rows there."""
+    metrics: dict[str, Metrics] = {}
     for number, segment in enumerate(dataset.segments if len(dataset.segments) > 1 else ()):
-        for name, of_task in asked.items():
+        for name, of_task in scored.items():
             here = dataset.segment[of_task.rows] == number
             if here.any():
                 of_segment = measure(of_task.only(here), dataset, protocol, thresholds.get(name))
-                found.setdefault(segment, {})[name] = of_segment
-    return found
+                metrics.setdefault(segment, {})[name] = of_segment
+    return metrics

@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 
 from training.evaluation.item_scores import ItemScores
 
-__all__ = ["HistoryNeighbours", "HistoryOptions", "fit_history_neighbours"]
-
 Array = NDArray[Any]
 
 
@@ -58,14 +56,14 @@ class HistoryNeighbours(ItemScores):
         popularity: as `ItemScores`.
         starts: (H + 1,) int64 where each history begins in `items`.
         items: (K,) int64.
-        found_at: (K,) int64 places in `items`, item by item, each item's in order of the histories.
-        item_starts: (M + 1,) int64 where each item begins in `found_at`.
+        occurrences: (K,) int64 places in `items`, item by item, each item's in order of the histories.
+        item_starts: (M + 1,) int64 where each item begins in `occurrences`.
         options: the weights.
     """
 
     starts: NDArray[np.int64]
     items: NDArray[np.int64]
-    found_at: NDArray[np.int64]
+    occurrences: NDArray[np.int64]
     item_starts: NDArray[np.int64]
     options: HistoryOptions
 
@@ -84,8 +82,8 @@ class HistoryNeighbours(ItemScores):
         weight = options.distance ** np.maximum(np.abs(away) - 1, 0) * np.where(away < 0, options.before, 1.0)
         weight = np.where(away == 0, options.again, weight) * np.repeat(likeness, many)
         cell = np.repeat(row * count, many) + self.items[place]
-        found: NDArray[np.float64] = np.bincount(cell, weight, minlength=len(sequences) * count).astype(np.float64)
-        return found.reshape(len(sequences), count)
+        sums: NDArray[np.float64] = np.bincount(cell, weight, minlength=len(sequences) * count).astype(np.float64)
+        return sums.reshape(len(sequences), count)
 
     def _nearest(self, sequences: Array) -> tuple[Array, Array, Array, Array]:
         """Return (row, history, place of the shared item in `items`, likeness) of each row's nearest histories.
@@ -96,7 +94,7 @@ class HistoryNeighbours(ItemScores):
         row, position = np.nonzero(sequences)
         item, back = sequences[row, position].astype(np.int64) - 1, sequences.shape[1] - 1 - position
         many = np.minimum(self.touches[item], options.newest)
-        place = self.found_at[_ranges(self.item_starts[item + 1] - many, many)]
+        place = self.occurrences[_ranges(self.item_starts[item + 1] - many, many)]
         key = np.repeat(row, many) * total + np.searchsorted(self.starts, place, side="right") - 1
         weight = np.repeat(options.recency**back / np.maximum(self.touches[item], 1) ** options.rarity, many)
         order = np.lexsort((-place, np.repeat(back, many), key))
@@ -115,7 +113,7 @@ class HistoryNeighbours(ItemScores):
 def fit_history_neighbours(
     sequences: Array, targets: Array, owner: Array, time_ms: Array, items: int, options: HistoryOptions | None = None
 ) -> HistoryNeighbours:
-    """Put histories together again from their prefixes.
+    """Rebuild histories from their prefixes.
 
     Args:
         sequences: (N, L) item numbers + 1, 0 = padding in front; the rows of each history in order of time.
@@ -137,19 +135,19 @@ def fit_history_neighbours(
     of_all, all_items = np.concatenate([age[row], of_target]), np.concatenate([before, targets[order].astype(np.int64)])
     by_history = np.argsort(of_all, kind="stable")
     all_items = all_items[by_history]
-    found_at = np.argsort(all_items, kind="stable")
+    occurrences = np.argsort(all_items, kind="stable")
     touches = np.bincount(all_items, minlength=items).astype(np.float64)
     return HistoryNeighbours(
         popularity=touches / max(1.0, touches.sum()),
         starts=np.searchsorted(of_all[by_history], np.arange(len(opens) + 1)).astype(np.int64),
         items=all_items,
-        found_at=found_at,
-        item_starts=np.searchsorted(all_items[found_at], np.arange(items + 1)).astype(np.int64),
+        occurrences=occurrences,
+        item_starts=np.searchsorted(all_items[occurrences], np.arange(items + 1)).astype(np.int64),
         options=options or HistoryOptions(),
     )
 
 
 def _ranges(starts: Array, many: Array) -> Array:
     """Return start, start + 1, ... of each start, `many` of them, one after the other."""
-    found: Array = np.arange(many.sum()) + np.repeat(starts - np.cumsum(many) + many, many)
-    return found
+    ranges: Array = np.arange(many.sum()) + np.repeat(starts - np.cumsum(many) + many, many)
+    return ranges

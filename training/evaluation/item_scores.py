@@ -1,4 +1,4 @@
-"""What scores all items for a sequence of them without a network, and how that is laid beside a network's scores."""
+"""Scores of all items for a sequence of items without a network, and their combination with a network's scores."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ItemScores"]
-
-_LEAST: Final = 1e-9  # times its popularity: what orders items that nothing speaks for
+_LEAST: Final = 1e-9  # times its popularity: orders items without evidence
 _LEAST_SHARE: Final = 1e-3  # of the row's highest score: where the logarithm stops falling
 
 Array = NDArray[Any]
@@ -29,10 +27,10 @@ class ItemScores(ABC):
 
     @abstractmethod
     def evidence(self, sequences: Array) -> NDArray[np.float64]:
-        """Return (B, M), 0 or more, 0 for an item that nothing speaks for; `sequences` as in `scores`."""
+        """Return (B, M), 0 or more, 0 for an item without evidence; `sequences` as in `scores`."""
 
     def scores(self, sequences: Array) -> NDArray[np.float64]:
-        """Return (B, M); items that nothing speaks for stand in order of popularity, near 0.
+        """Return (B, M); items without evidence have scores near 0, in order of popularity.
 
         Args:
             sequences: (B, L) item numbers + 1, 0 = padding in front.
@@ -40,7 +38,7 @@ class ItemScores(ABC):
         return self.evidence(sequences) + _LEAST * self.popularity
 
     def log_scores(self, sequences: Array) -> NDArray[np.float32]:
-        """Return (B, M): the logarithm of each score's share of the row's highest, what a hybrid adds to a network's scores.
+        """Return (B, M): the logarithm of each score's share of the row's highest, which a hybrid adds to a network's scores.
 
         A softmax over the sum is then the network's probability times the score to a power: a product of experts.
 

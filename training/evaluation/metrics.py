@@ -1,4 +1,4 @@
-"""What a training asks of figures beyond `stream_app.evaluation.metrics`: full rankings, and which of two figures is better."""
+"""Metrics of trainings beyond `stream_app.evaluation.metrics`: full rankings, and the direction of each metric."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-
-__all__ = ["RANKS", "higher_is_better", "is_metric_of", "places", "ranks", "rejection_threshold"]
 
 _SCORES_AT_ONCE: Final = 1 << 24  # 64 MB of float32: what bounds the memory of a full ranking
 _LOWER_IS_BETTER: Final = frozenset({"log_loss", "brier", "calibration_error", "ms_per_step"})
@@ -25,7 +23,7 @@ Labels = NDArray[np.integer[Any]]
 
 
 def higher_is_better(metric: str) -> bool:
-    """Return whether more of this metric is better, whatever prefix a floor's name has (`logistic_log_loss`)."""
+    """Return whether more of this metric is better, with any prefix of a baseline (`logistic_log_loss`)."""
     return not any(metric == lower or metric.endswith(f"_{lower}") for lower in _LOWER_IS_BETTER)
 
 
@@ -37,25 +35,25 @@ def is_metric_of(kind: str, metric: str) -> bool:
 def ranks(
     users: Scores,
     items: Scores,
-    wanted: Labels,
+    targets: Labels,
     seen: Labels | None = None,
     extra: Callable[[int, int], Scores] | None = None,
 ) -> NDArray[np.int64]:
-    """Return the place of each row's wanted item among all items, 0 is the best: full ranking, nothing is sampled.
+    """Return the place of each row's target among all items, 0 is the best: a full ranking without sampling.
 
-    Equal scores stand in the order of item numbers, as a stable sort puts them. A wanted item whose score is not a number,
+    Equal scores stand in the order of item numbers, as a stable sort puts them. A target whose score is not a number,
     or which is among `seen`, comes last: its place is M.
 
     Args:
         users: (B, D).
         items: (M, D); the score is the inner product.
-        wanted: (B,) item numbers.
+        targets: (B,) item numbers.
         seen: (B, L) item numbers that are not candidates for the row, -1 = none; None excludes nothing.
         extra: called with (start, stop), answers (stop - start, M) that are added to the scores of those rows.
     """
     users, items = users.astype(np.float32, copy=False), np.ascontiguousarray(items.T, dtype=np.float32)  # (D, M)
     count = items.shape[1]
-    found = np.empty(len(users), np.int64)
+    target_places = np.empty(len(users), np.int64)
     size = max(1, _SCORES_AT_ONCE // max(1, count))
     for start in range(0, len(users), size):
         part = slice(start, start + size)
@@ -65,23 +63,23 @@ def ranks(
         if seen is not None:
             row, place = np.nonzero(seen[part] >= 0)
             scores[row, seen[part][row, place]] = -np.inf
-        found[part] = places(scores, wanted[part])
-    return found
+        target_places[part] = places(scores, targets[part])
+    return target_places
 
 
-def places(scores: Scores, wanted: Labels) -> NDArray[np.int64]:
-    """Return the place of each row's wanted item by `scores` (B, M), as `ranks` does; `wanted` (B,) item numbers."""
-    own = scores[np.arange(len(scores)), wanted][:, None]
-    found: NDArray[np.int64] = np.count_nonzero(scores > own, axis=1).astype(np.int64)
+def places(scores: Scores, targets: Labels) -> NDArray[np.int64]:
+    """Return the place of each row's target by `scores` (B, M), as `ranks` does; `targets` (B,) item numbers."""
+    own = scores[np.arange(len(scores)), targets][:, None]
+    place: NDArray[np.int64] = np.count_nonzero(scores > own, axis=1).astype(np.int64)
     equal = scores == own
     tied = np.flatnonzero(np.count_nonzero(equal, axis=1) > 1)
-    found[tied] += np.count_nonzero(equal[tied] & (np.arange(scores.shape[1]) < wanted[tied, None]), axis=1)
-    found[~np.isfinite(own[:, 0])] = scores.shape[1]
-    return found
+    place[tied] += np.count_nonzero(equal[tied] & (np.arange(scores.shape[1]) < targets[tied, None]), axis=1)
+    place[~np.isfinite(own[:, 0])] = scores.shape[1]
+    return place
 
 
 def rejection_threshold(confidence: Scores, right: NDArray[np.bool_], outside: NDArray[np.bool_]) -> float:
-    """Return the confidence below which to refuse: what gets most rows right, "outside" being a class like any other.
+    """Return the confidence below which to reject: the one that gets most rows right, "outside" being one of the classes.
 
     Source: `oos-threshold` of Larson et al., "An Evaluation Dataset for Intent Classification and Out-of-Scope Prediction",
     EMNLP 2019.
@@ -92,9 +90,9 @@ def rejection_threshold(confidence: Scores, right: NDArray[np.bool_], outside: N
         outside: (N,) whether the row has none of the classes.
     """
     order = np.argsort(confidence, kind="stable")
-    gain = np.where(outside, 1, -(right & ~outside).astype(np.int64))[order]  # of refusing the row
-    gained = np.concatenate([[0], np.cumsum(gain)])  # of refusing the first n
+    gain = np.where(outside, 1, -(right & ~outside).astype(np.int64))[order]  # of rejecting the row
+    gained = np.concatenate([[0], np.cumsum(gain)])  # of rejecting the first n
     levels = np.append(confidence[order], np.inf)
-    ends = np.append(True, levels[1:] != levels[:-1])  # equal confidences are refused together
+    ends = np.append(True, levels[1:] != levels[:-1])  # equal confidences are rejected together
     best = int(np.argmax(np.where(ends, gained, np.iinfo(np.int64).min)))
     return float(levels[best])

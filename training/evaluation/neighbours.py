@@ -1,6 +1,6 @@
-"""Items that were touched close to each other: the floor of every recommender of next items, and half of a hybrid.
+"""Co-occurrence of items in sequences: the baseline of next-item recommenders, and one part of a hybrid.
 
-Counted, not learnt: for each pair of items, how often the second came soon after the first (and, at a discount, before it),
+It is counted, not learnt: for each pair of items, how often the second came soon after the first (and, at a discount, before it),
 against how often each comes at all. A sequence's score of an item is the sum over its own items, the newest counting most.
 No torch here.
 
@@ -25,24 +25,22 @@ from training.evaluation.history_neighbours import fit_history_neighbours
 from training.evaluation.item_scores import ItemScores
 from training.evaluation.metrics import places
 
-__all__ = ["NeighbourOptions", "Neighbours", "fit_neighbours", "item_neighbours_of", "neighbour_places", "neighbours_of"]
-
 _SCORES_AT_ONCE: Final = 1 << 23  # 64 MB of float64: what bounds the memory of a full ranking
-_COMES_AGAIN: Final = 0.02  # share of targets that their sequence holds: 0 on Beauty and Sports, 0.2 on diginetica
+_RECURRING: Final = 0.02  # share of targets that are in their own sequence: 0 on Beauty and Sports, 0.2 on diginetica
 
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class NeighbourOptions:
-    """How pairs are counted and added up.
+    """How pairs are counted and summed.
 
     Attributes:
         window: largest distance of a pair, in positions.
         decay: weight of a pair for each position of its distance beyond the first.
         backwards: weight of a pair in the order opposite to that in which it came.
         source_power: count of a pair is divided by its first item's count to this power.
-        target_power: and by its second item's to this: 0 favours what everybody buys, 1 what few do.
+        target_power: and by its second item's to this: 0 favours popular items, 1 rare ones.
         recency: weight of a sequence's item for each position it stands before the newest.
     """
 
@@ -80,15 +78,15 @@ class Neighbours(ItemScores):
         many = self.starts[item + 1] - self.starts[item]
         pair = np.arange(many.sum()) + np.repeat(self.starts[item] - np.cumsum(many) + many, many)
         cell = np.repeat(row * count, many) + self.items[pair]
-        told = self.weights[pair] * np.repeat(weight, many)
-        found: NDArray[np.float64] = np.bincount(cell, told, minlength=len(sequences) * count).astype(np.float64)
-        return found.reshape(len(sequences), count)
+        pair_weight = self.weights[pair] * np.repeat(weight, many)
+        sums: NDArray[np.float64] = np.bincount(cell, pair_weight, minlength=len(sequences) * count).astype(np.float64)
+        return sums.reshape(len(sequences), count)
 
 
 def neighbours_of(dataset: Dataset, label: str) -> ItemScores:
-    """Return what the training rows of a data set say without a network: near histories where items come again, else near items.
+    """Fit neighbours on the training rows: near histories where items recur, else near items.
 
-    On the validation rows of diginetica the one is better, on those of Beauty and Sports the other (docs/log.md).
+    The first is better on the validation rows of diginetica, the second on those of Beauty and Sports (docs/log.md).
 
     Args:
         dataset: over `SequenceInputs`; every prefix of a history is a row.
@@ -98,8 +96,8 @@ def neighbours_of(dataset: Dataset, label: str) -> ItemScores:
         ContractError: The data set is over other inputs.
     """
     sequences, targets, items = _known(dataset, label)
-    again = (sequences == targets[:, None] + 1).any(axis=1).mean() if len(targets) else 0.0
-    if again < _COMES_AGAIN:
+    recurring = (sequences == targets[:, None] + 1).any(axis=1).mean() if len(targets) else 0.0
+    if recurring < _RECURRING:
         return fit_neighbours(sequences, targets, items)
     rows = dataset.known(label, "train")
     return fit_history_neighbours(sequences, targets, dataset.key[rows], dataset.time_ms[rows], items)
@@ -120,7 +118,7 @@ def fit_neighbours(sequences: Array, targets: Array, items: int, options: Neighb
         options: how to count.
     """
     options = options or NeighbourOptions()
-    first = sequences[:, -1][np.count_nonzero(sequences[:, -2:], axis=1) == 1]  # opens a history, so it is no row's target
+    first = sequences[:, -1][np.count_nonzero(sequences[:, -2:], axis=1) == 1]  # first of its history: the target of no row
     touches = np.bincount(np.concatenate([targets, first - 1]), minlength=items).astype(np.float64)
     keys: Array = np.zeros(0, np.int64)
     counts: Array = np.zeros(0)
@@ -138,25 +136,25 @@ def fit_neighbours(sequences: Array, targets: Array, items: int, options: Neighb
     )
 
 
-def neighbour_places(neighbours: ItemScores, sequences: Array, wanted: Array, *, exclude_seen: bool) -> NDArray[np.int64]:
-    """Return the place (B,) of each wanted item among all, 0 is the best.
+def neighbour_places(neighbours: ItemScores, sequences: Array, targets: Array, *, exclude_seen: bool) -> NDArray[np.int64]:
+    """Return the place (B,) of each target among all, 0 is the best.
 
     Args:
-        neighbours: who is whose.
+        neighbours: of the items.
         sequences: (B, L) item numbers + 1, 0 = padding in front.
-        wanted: (B,) item numbers.
-        exclude_seen: whether the items of a row's own sequence are no candidates.
+        targets: (B,) item numbers.
+        exclude_seen: whether the items of a row's own sequence are left out.
     """
-    found = np.full(len(wanted), UNKNOWN, np.int64)
+    target_places = np.full(len(targets), UNKNOWN, np.int64)
     size = max(1, _SCORES_AT_ONCE // len(neighbours.popularity))
-    for start in range(0, len(wanted), size):
+    for start in range(0, len(targets), size):
         part = slice(start, start + size)
         scores = neighbours.scores(sequences[part])
         if exclude_seen:
             row, position = np.nonzero(sequences[part])
             scores[row, sequences[part][row, position] - 1] = -np.inf
-        found[part] = places(scores, wanted[part])
-    return found
+        target_places[part] = places(scores, targets[part])
+    return target_places
 
 
 def _known(dataset: Dataset, label: str) -> tuple[Array, Array, int]:
@@ -174,9 +172,9 @@ def _pairs(sequences: Array, targets: Array, items: int, options: NeighbourOptio
     """Yield (keys of pairs: first item * M + second item, weight of each)."""
     for distance in range(1, min(options.window, sequences.shape[1]) + 1):
         before = sequences[:, -distance].astype(np.int64) - 1
-        there = before >= 0
-        source, target, weight = before[there], targets[there], options.decay ** (distance - 1)
+        present = before >= 0
+        source, target, weight = before[present], targets[present], options.decay ** (distance - 1)
         yield source * items + target, weight
         if options.backwards:
-            other = source != target  # an item that came twice is one pair, in whatever order
+            other = source != target  # a pair of an item with itself has no order
             yield (target * items + source)[other], weight * options.backwards

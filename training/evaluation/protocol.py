@@ -1,6 +1,6 @@
-"""How a protocol judges answers: which rows are judged, which items are candidates, which figures are counted.
+"""Evaluation protocols: which rows are evaluated, which items are candidates, which metrics are counted.
 
-No torch here: floors and other models' answers are judged by the same functions as the network's.
+Without torch: baselines and other models are evaluated by the same functions as the network.
 """
 
 from __future__ import annotations
@@ -19,23 +19,8 @@ from stream_app.evaluation.card_precision import card_precision_at, known_compro
 from training.data.dataset import UNKNOWN, Dataset
 from training.evaluation.metrics import RANKS, is_metric_of, rejection_threshold
 
-__all__ = [
-    "OUT_OF_SCOPE",
-    "PROTOCOLS",
-    "EvaluationProtocol",
-    "ScoredSplit",
-    "judged_rows",
-    "measure",
-    "placed",
-    "protocol_named",
-    "refuses",
-    "refusing",
-    "scored",
-    "seen_items",
-]
-
-OUT_OF_SCOPE: Final = "out_of_scope"  # a label: 1 for rows that have none of the classes; their class label is unknown
-OUTSIDE: Final = ("oos", "out_of_scope")  # names of a class that says the same
+OUT_OF_SCOPE: Final = "out_of_scope"  # a label: 1 for rows of none of the classes; their class label is unknown
+OUTSIDE: Final = ("oos", "out_of_scope")  # names of a class with this meaning
 _DAY_MS: Final = 86_400_000
 
 Array = NDArray[Any]
@@ -43,17 +28,17 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationProtocol:
-    """How a protocol judges; how it splits is the business of `training.data.splitting`.
+    """How a protocol evaluates; `training.data.splitting` has how it splits.
 
     Attributes:
-        exclude_seen: whether the items of a row's own sequence are no candidates.
-        card_budget: cards that can be looked into in a day; 0 asks nothing of cards. `Dataset.key` is the card.
-        delay_days: with a budget: a fraud of day f is known from day f + delay_days + 1 on, and its card is not judged then.
-        known_days: frauds of so many days before the first judged day are looked at for that: the handbook's week of training
-            and week of delay, however long the training range is, so that the same rows are judged.
+        exclude_seen: whether the items of a row's own sequence are left out.
+        card_budget: cards that can be reviewed per day; 0 for no metric of cards. `Dataset.key` is the card.
+        delay_days: with a budget: a fraud of day f is known from day f + delay_days + 1 on, and its card is not evaluated then.
+        known_days: for that, frauds of so many days before the first evaluated day count: the handbook's week of training and
+            week of delay, independent of the training range, so that the same rows are evaluated.
         neighbour_weight: retrieval over sequences: this times the log of the neighbours' score
-        (training/evaluation/neighbours.py) is added
-            to the network's, and what the network reaches alone is reported as `alone_<metric>`; 0 = the network alone.
+            (training/evaluation/neighbours.py) is added to the network's, and the network's own metrics are reported as
+            `alone_<metric>`; 0 = the network alone.
     """
 
     exclude_seen: bool = False
@@ -65,8 +50,8 @@ class EvaluationProtocol:
 
 # How each splits is said in training/data/splitting.py.
 PROTOCOLS: Final[dict[str, EvaluationProtocol]] = {
-    "time": EvaluationProtocol(),  # what came last is judged; also any split that the files bring
-    "leave_one_out": EvaluationProtocol(exclude_seen=True),  # each user's last item; what they had before is no answer
+    "time": EvaluationProtocol(),  # the last rows are evaluated; also any split that the files bring
+    "leave_one_out": EvaluationProtocol(exclude_seen=True),  # each user's last item; their earlier items are left out
     "sessions": EvaluationProtocol(),  # the next item of a session may be one that it had before
     "cards": EvaluationProtocol(
         card_budget=100, delay_days=7
@@ -80,7 +65,7 @@ def _nowhere() -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class ScoredSplit:
-    """What a task was asked, and answered, on its K rows with a known label.
+    """Predictions and labels of a task on its K rows with a known label.
 
     Attributes:
         task: the task.
@@ -88,7 +73,7 @@ class ScoredSplit:
         raw: (K,) or (K, C) probabilities before calibration; (K, D) vectors for retrieval.
         says: the same after calibration.
         labels: (K,) int64.
-        places: retrieval: (K,) place of the wanted item among all, 0 is the best; else (0,).
+        places: retrieval: (K,) place of the next item among all, 0 is the best; else (0,).
         alone: (K,) the same by the network's score alone, where another is added to it; else (0,).
     """
 
@@ -107,7 +92,7 @@ class ScoredSplit:
 
 
 def protocol_named(name: str, neighbour_weight: float = 0.0) -> EvaluationProtocol:
-    """Return how that protocol judges; an empty name is "time". For `neighbour_weight` see `EvaluationProtocol`.
+    """Return that protocol; an empty name is "time". For `neighbour_weight` see `EvaluationProtocol`.
 
     Raises:
         ConfigError: There is no such protocol.
@@ -117,37 +102,37 @@ def protocol_named(name: str, neighbour_weight: float = 0.0) -> EvaluationProtoc
     return replace(PROTOCOLS[name or "time"], neighbour_weight=neighbour_weight)
 
 
-def scored(
+def split_scores(
     task: Task,
     dataset: Dataset,
     rows: NDArray[np.int64],
-    answered: Array,
+    predictions: Array,
     protocol: EvaluationProtocol,
     says: Array | None = None,
 ) -> ScoredSplit:
-    """Return the answers (R, ...) to `rows` (R,) on those of them that the task is judged on; `says` after calibration."""
-    keep = judged_rows(task, dataset, rows, protocol)
+    """Return the evaluated ones of `rows` (R,) with predictions (R, ...); `says` are those after calibration."""
+    keep = evaluated_rows(task, dataset, rows, protocol)
     labels = dataset.labels[task.label][rows[keep]].astype(np.int64)
-    return ScoredSplit(task, rows[keep], answered[keep], (answered if says is None else says)[keep], labels)
+    return ScoredSplit(task, rows[keep], predictions[keep], (predictions if says is None else says)[keep], labels)
 
 
 def measure(
-    asked: ScoredSplit, dataset: Dataset, protocol: EvaluationProtocol, threshold: float | None = None
+    split: ScoredSplit, dataset: Dataset, protocol: EvaluationProtocol, threshold: float | None = None
 ) -> dict[str, float]:
-    """Return the metrics of one task on the rows it was asked."""
-    labels, raw, says = asked.labels, asked.raw, asked.says
+    """Return the metrics of one task."""
+    labels, raw, says = split.labels, split.raw, split.says
     found = {"rows": float(len(labels))}
-    if asked.task.kind == "retrieval":
-        found |= placed(asked.places)
-        return found | (placed(asked.alone, "alone_") if protocol.neighbour_weight else {})
-    claims = {"log_loss": figure.log_loss(says, labels), "calibration_error": figure.calibration_error(says, labels)}
-    if asked.task.kind == "classes":
+    if split.task.kind == "retrieval":
+        found |= rank_metrics(split.places)
+        return found | (rank_metrics(split.alone, "alone_") if protocol.neighbour_weight else {})
+    calibration = {"log_loss": figure.log_loss(says, labels), "calibration_error": figure.calibration_error(says, labels)}
+    if split.task.kind == "classes":
         found |= {"accuracy": figure.accuracy(says, labels), "macro_f1": figure.macro_f1(says, labels)}
-        return found | {"macro_auc": figure.macro_auc(raw, labels)} | claims
+        return found | {"macro_auc": figure.macro_auc(raw, labels)} | calibration
     found |= {"average_precision": figure.average_precision(raw, labels), "auc": figure.roc_auc(raw, labels)}
-    found |= claims | {"brier": figure.brier(says, labels), "accuracy": figure.accuracy(says, labels)}
+    found |= calibration | {"brier": figure.brier(says, labels), "accuracy": figure.accuracy(says, labels)}
     if protocol.card_budget:
-        days, cards = dataset.time_ms[asked.rows] // _DAY_MS, dataset.key[asked.rows]
+        days, cards = dataset.time_ms[split.rows] // _DAY_MS, dataset.key[split.rows]
         precision = card_precision_at(raw, labels, days, cards, protocol.card_budget)
         found[f"card_precision_at_{protocol.card_budget}"] = precision
     if threshold is not None:
@@ -156,7 +141,7 @@ def measure(
     return found
 
 
-def placed(places: NDArray[np.int64], prefix: str = "") -> dict[str, float]:
+def rank_metrics(places: NDArray[np.int64], prefix: str = "") -> dict[str, float]:
     """Return the metrics of retrieval, each name with `prefix` before it, of places (K,) among all items."""
     metrics = (("recall", figure.recall_at), ("ndcg", figure.ndcg_at), ("mrr", figure.mrr_at))
     found = {f"{name}_at_{k}": metric(places, k) for name, metric in metrics for k in RANKS}
@@ -165,10 +150,10 @@ def placed(places: NDArray[np.int64], prefix: str = "") -> dict[str, float]:
 
 
 def seen_items(dataset: Dataset, rows: Array, protocol: EvaluationProtocol) -> Array | None:
-    """Return the items (R, L) that are no candidates for `rows`, -1 = none; None where all items are.
+    """Return the items (R, L) that are left out for `rows`, -1 = none; None where all items are candidates.
 
     Raises:
-        ContractError: Seen items are to be left out, and the rows are no sequences of items.
+        ContractError: Seen items are to be left out, and the rows are not sequences of items.
     """
     if not protocol.exclude_seen:
         return None
@@ -181,8 +166,8 @@ def seen_items(dataset: Dataset, rows: Array, protocol: EvaluationProtocol) -> A
     return seen
 
 
-def judged_rows(task: Task, dataset: Dataset, rows: Array, protocol: EvaluationProtocol) -> NDArray[np.bool_]:
-    """Return which of `rows` (R,) the task is judged on: a known label, and no card that is known to be compromised."""
+def evaluated_rows(task: Task, dataset: Dataset, rows: Array, protocol: EvaluationProtocol) -> NDArray[np.bool_]:
+    """Return which of `rows` (R,) are evaluated: those with a known label, without cards known to be compromised."""
     keep: NDArray[np.bool_] = dataset.labels[task.label][rows] != UNKNOWN
     if protocol.card_budget and task.kind == "binary":
         days = dataset.time_ms // _DAY_MS
@@ -192,31 +177,31 @@ def judged_rows(task: Task, dataset: Dataset, rows: Array, protocol: EvaluationP
     return keep
 
 
-def refuses(task: Task, dataset: Dataset) -> bool:
-    """Return whether some rows have none of the task's classes, so that the right answer is to refuse them."""
+def has_out_of_scope(task: Task, dataset: Dataset) -> bool:
+    """Return whether some rows have none of the task's classes, so that rejection is right for them."""
     return task.kind == "classes" and (OUT_OF_SCOPE in dataset.labels or any(name in OUTSIDE for name in task.classes))
 
 
-def refusing(task: Task, dataset: Dataset, rows: tuple[Array, Array], says: tuple[Array, Array]) -> dict[str, float]:
-    """Return what comes of refusing rows whose likeliest class within scope has less than a confidence.
+def rejection_metrics(task: Task, dataset: Dataset, rows: tuple[Array, Array], says: tuple[Array, Array]) -> dict[str, float]:
+    """Return the metrics of rejecting rows whose likeliest class within scope has less than a confidence.
 
     Args:
-        task: one that `refuses`.
-        dataset: it says which rows are outside: `labels[OUT_OF_SCOPE]`, or a class of one of the names OUTSIDE.
-        rows: (V,) that choose the confidence and (R,) that are judged.
+        task: of which `has_out_of_scope` is true.
+        dataset: with the rows that are out of scope: `labels[OUT_OF_SCOPE]`, or a class of one of the names OUTSIDE.
+        rows: (V,) that choose the confidence and (R,) that are evaluated.
         says: (V, C) and (R, C) probabilities of them.
     """
     inside = [place for place, name in enumerate(task.classes) if name not in OUTSIDE]
-    held, judged = (_scope(task, dataset, part, said[:, inside], inside) for part, said in zip(rows, says, strict=True))
+    held, evaluated = (_scope(task, dataset, part, of_part[:, inside], inside) for part, of_part in zip(rows, says, strict=True))
     threshold = rejection_threshold(*held)
-    sure, right, outside = judged
-    refused, within = sure < threshold, ~outside
+    sure, right, outside = evaluated
+    rejected, within = sure < threshold, ~outside
     return {
         "rejection_threshold": threshold,
-        "in_scope_accuracy": float((right & ~refused)[within].mean()) if within.any() else float("nan"),
+        "in_scope_accuracy": float((right & ~rejected)[within].mean()) if within.any() else float("nan"),
         "in_scope_accuracy_if_never_refused": float(right[within].mean()) if within.any() else float("nan"),
-        "out_of_scope_recall": float(refused[outside].mean()) if outside.any() else float("nan"),
-        "out_of_scope_precision": float(outside[refused].mean()) if refused.any() else float("nan"),
+        "out_of_scope_recall": float(rejected[outside].mean()) if outside.any() else float("nan"),
+        "out_of_scope_precision": float(outside[rejected].mean()) if rejected.any() else float("nan"),
     }
 
 

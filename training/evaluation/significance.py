@@ -1,7 +1,8 @@
-"""Is one way of training better than another, or was it the seeds? A paired test over trainings that share their seeds.
+"""Paired tests of two ways of training over the same seeds.
 
-Pairs take away what both ways owe to the seed (initial weights, order of batches, split), which is most of the spread. With few
-seeds only the t-test can be certain: the least p-value of Wilcoxon's test over n pairs is 2 / 2**n, .0625 for five.
+Pairs remove the effect that the seed has on both (initial weights, order of batches, split), which is most of the spread. With
+few seeds only the t-test can reach a small p-value: the least p-value of Wilcoxon's test over n pairs is 2 / 2**n, .0625
+for five.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_app.errors import ContractError
-
-__all__ = ["PairedTest", "holm", "paired", "paired_all"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def paired(first: Sequence[float] | NDArray[np.float64], second: Sequence[float]
         second: N values of the same metric, of the same seeds in the same order.
 
     Raises:
-        ContractError: The two have not the same number of seeds, or fewer than two.
+        ContractError: The numbers of seeds differ, or are less than two.
     """
     from scipy import stats
 
@@ -79,7 +78,7 @@ def paired_all(values: Mapping[str, Sequence[float]]) -> dict[tuple[str, str], P
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values corrected for having looked at all of them, in the order given.
+    """Return p-values corrected for multiple tests, in the same order.
 
     Source: Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of Statistics 1979.
     """

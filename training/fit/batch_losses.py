@@ -20,8 +20,6 @@ from training.data.dataset import UNKNOWN, Dataset
 from training.fit.distributed import ProcessGroup
 from training.fit.losses import ItemVectors, task_losses
 
-__all__ = ["BatchLosses", "item_count"]
-
 _VALIDATION_BATCH: Final = 4_096
 _VALIDATION_SCORES: Final = 1 << 25  # 128 MB of float32: rows of a validation batch times items
 

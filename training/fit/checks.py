@@ -15,8 +15,6 @@ from training.data.dataset import UNKNOWN, Dataset
 from training.evaluation.metrics import is_metric_of
 from training.fit.batch_losses import item_count
 
-__all__ = ["check_best_epoch", "check_dataset", "check_losses"]
-
 _MAY_BE_NAN: Final = "dense"  # its encoder reads NaN as the median, infinity as its limit
 
 

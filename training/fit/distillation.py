@@ -21,8 +21,6 @@ from training.config import TrainingOptions
 from training.data.dataset import Dataset
 from training.fit.gbdt import LIGHTGBM, TreeColumns, grow_trees
 
-__all__ = ["with_soft_labels"]
-
 
 def with_soft_labels(
     dataset: Dataset, tasks: Sequence[Task], options: TrainingOptions, say: Callable[[str], None] = lambda _: None

@@ -18,8 +18,6 @@ from model.tasks import Task
 from stream_app.errors import ConfigError
 from training.data.dataset import UNKNOWN
 
-__all__ = ["ProcessGroup", "process_group", "refuse_torchrun"]
-
 
 @dataclass(frozen=True)
 class ProcessGroup:

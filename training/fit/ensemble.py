@@ -14,8 +14,6 @@ from torch import Tensor, nn
 
 from model.network import MultiTaskNetwork
 
-__all__ = ["Ensemble", "combine_networks"]
-
 
 class Ensemble(nn.Module):
     """M networks of the same tasks and inputs, with the interface of one.

@@ -16,8 +16,6 @@ from model.tasks import Task
 from stream_app.errors import ContractError
 from training.data.dataset import Dataset
 
-__all__ = ["LIGHTGBM", "BoostedTrees", "TreeColumns", "grow_trees"]
-
 # Middle-sized trees; early stopping chooses their number. One thread and `deterministic`, so the same rows give the same trees.
 # All other parameters keep the library's defaults.
 LIGHTGBM: Final[dict[str, Any]] = {

@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from model.network import MultiTaskNetwork
 from model.tasks import Task
 from stream_app.errors import ConfigError
-from stream_app.reporting.json_values import plain
+from stream_app.reporting.json_values import json_tree
 from training.config import TrainingConfig
 from training.data.batches import fingerprint
 from training.data.dataset import Dataset
-from training.evaluation.evaluate import evaluate
+from training.evaluation.evaluate import evaluate_metrics
 from training.evaluation.protocol import protocol_named
 from training.fit.balancing import balance_from
 from training.fit.batch_losses import BatchLosses
@@ -38,8 +38,6 @@ from training.fit.schedule import learning_rate, optimiser_for
 from training.fit.spectral import initialise_items
 from training.fit.stopping import EarlyStopping
 from training.fit.tensorboard import TensorBoardLog
-
-__all__ = ["TrainedNetwork", "train"]
 
 HISTORY_FILE: Final = "history.json"
 CONFIG_FILE: Final = "config.json"
@@ -202,7 +200,7 @@ class _Training:
         if self._options.stop_on == "metric":
             evaluation = self._config.evaluation
             protocol = protocol_named(evaluation.protocol, evaluation.neighbour_weight)
-            metrics = evaluate(self._network, self._dataset, "validation", protocol, calibrations={})
+            metrics = evaluate_metrics(self._network, self._dataset, "validation", protocol, calibrations={})
             best = self._stopping.by_metrics(self._tasks, metrics)
         else:
             best = self._stopping.by_losses(self._tasks, validation)
@@ -238,7 +236,7 @@ class _Training:
         }
         save_state(state, self._folder)
         (self._folder / CONFIG_FILE).write_text(json.dumps(self._config.tree(), indent=1) + "\n")
-        (self._folder / HISTORY_FILE).write_text(json.dumps(plain(self._progress.history), indent=1, allow_nan=False) + "\n")
+        (self._folder / HISTORY_FILE).write_text(json.dumps(json_tree(self._progress.history), indent=1, allow_nan=False) + "\n")
 
     def restore(self) -> None:
         """Restore the state in the folder, if there is one."""

@@ -18,8 +18,6 @@ from model.probabilities import unweighted
 from model.tasks import Task
 from training.data.dataset import UNKNOWN
 
-__all__ = ["ItemVectors", "joint_logit", "sampled_softmax", "task_losses"]
-
 _NO_LOGIT: Final = -1e9
 
 

@@ -15,8 +15,6 @@ import torch
 
 from stream_app.errors import ContractError
 
-__all__ = ["ALL_RANKS", "STATE_FILE", "WEIGHTS", "check_same", "load_state", "save_state", "seed_step"]
-
 STATE_FILE: Final = "state.pt"
 WEIGHTS: Final = (1 << 32) - 1  # in place of a step: initial weights
 ALL_RANKS: Final = (1 << 32) - 1  # in place of a process: the same random numbers in all

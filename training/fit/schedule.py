@@ -15,8 +15,6 @@ from torch import nn
 
 from training.config import TrainingOptions
 
-__all__ = ["learning_rate", "optimiser_for"]
-
 
 def learning_rate(step: int, steps: int, warm_up: float) -> float:
     """Return the rate at a step as a share of the highest: linear over the share `warm_up` of all steps, then a cosine."""

@@ -23,8 +23,6 @@ from stream_app.errors import ConfigError
 from training.data.dataset import Dataset
 from training.evaluation.neighbours import NeighbourOptions, Neighbours, item_neighbours_of
 
-__all__ = ["initialise_items", "spectral_vectors"]
-
 # Half of each item's popularity is divided out on both sides: otherwise a few popular items would take most singular vectors.
 _COUNTING: Final = NeighbourOptions(source_power=0.5, target_power=0.5)
 _SELF: Final = 0.5  # share of the mean largest weight: similarity of an item to itself, which has no count

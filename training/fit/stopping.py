@@ -10,8 +10,6 @@ from typing import Final
 from model.tasks import Task
 from training.evaluation.metrics import higher_is_better
 
-__all__ = ["EarlyStopping"]
-
 _MIN_FIRST: Final = 1e-6  # smallest divisor: a first value may be zero
 
 

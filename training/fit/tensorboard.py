@@ -6,8 +6,6 @@ from pathlib import Path
 
 from training.fit.progress import EpochReport
 
-__all__ = ["TensorBoardLog"]
-
 
 class TensorBoardLog:
     """Writes the values of each epoch.

@@ -9,10 +9,8 @@ import click
 
 from model.tasks import Task
 from stream_app.reporting.progress import Reporter
-from training.evaluation.baselines import ways_of
+from training.evaluation.baselines import baselines_of
 from training.fit.progress import EpochReport, TrainingCallbacks
-
-__all__ = ["TrainingConsole"]
 
 
 class TrainingConsole:
@@ -48,7 +46,7 @@ class TrainingConsole:
         """Show each task's own metric and the best of its floors."""
         for task in tasks:
             value = metrics[task.name].get(task.metric, float("nan"))
-            text = ", ".join(f"{way} {floor:.4f}" for way, floor in ways_of(floors.get(task.name, {}), task.metric).items())
+            text = ", ".join(f"{way} {floor:.4f}" for way, floor in baselines_of(floors.get(task.name, {}), task.metric).items())
             self.say(f"{task.name}: {task.metric} {value:.4f}{f'  (floors: {text})' if text else ''}")
 
 

@@ -1,8 +1,7 @@
-"""Figures to stand beside ours: floors measured under a benchmark's whole protocol, and what others have published.
+"""Reference figures: baselines measured under a benchmark's whole protocol, and published figures.
 
-A floor here was measured on the same files with little tuning, before there was a network and by no command of this repository;
-a published figure names its source. The keys are the data sets as the configurations in `training/configs` call them. Shares,
-not percent.
+A floor here was measured on the same files with little tuning, without a command of this repository; a published figure names its
+source. The keys are the data sets as the configurations in `training/configs` call them. Shares, not percent.
 """
 
 from __future__ import annotations
@@ -10,14 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["NOTES", "REFERENCES", "Reference", "reference_of"]
-
 
 @dataclass(frozen=True)
 class Reference:
-    """What stands beside a figure: a floor and how it was reached, a published figure and where.
+    """References of a figure: a floor and its model, a published figure and its source.
 
-    `other_split` says that both are of other rows: a split by chance, or one that is drawn in another way than ours.
+    `other_split`: both are of other rows, of a random split or one that is drawn differently from ours.
     """
 
     floor: float | None = None
@@ -27,7 +24,7 @@ class Reference:
     other_split: bool = False
 
 
-# Data set -> what a reader has to know about all of its figures.
+# Data set -> note for the reader on all of its figures.
 NOTES: Final[dict[str, str]] = {
     "cards": "published: trained on 7 days; ours: on 53. Features of complaints, item codes, noise: compared on the test week",
     "ecommerce": "which rows to learn from (without January) was compared on the test range; the network's sizes on validation",
@@ -87,6 +84,6 @@ REFERENCES: Final[dict[str, dict[str, Reference]]] = {
 
 
 def reference_of(dataset: str, task: str, metric: str) -> Reference | None:
-    """Return what stands beside a metric of a task on a data set, if anything does; `alone_<metric>` has that of the metric."""
+    """Return the reference of a metric of a task on a data set, if any; `alone_<metric>` has that of the metric."""
     known, metric = REFERENCES.get(dataset, {}), metric.removeprefix("alone_")
     return known.get(f"{task}.{metric}") or known.get(metric)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from training.artifact import ArtifactContents, write_artifact
 from training.data.dataset import SPLITS, UNKNOWN, Dataset
-from training.evaluation.baselines import floors
+from training.evaluation.baselines import fit_baselines
 from training.evaluation.evaluate import Metrics, not_beaten
 from training.fit.progress import EpochReport
 from training.jobs import TrainingJob
@@ -19,8 +19,6 @@ from training.report.console import TrainingConsole
 from training.report.result_row import ResultRow
 from training.report.results import add_rows, default_name, rows_from_metrics, with_step_time
 from training.report.training_report import TrainingReport, write_report
-
-__all__ = ["reported"]
 
 _IN_REPORT: Final = ("preset", "skipped", "beats_floors", "not_beaten", "seeds", "refused", "version", "bytes", "parity")
 
@@ -45,7 +43,7 @@ def reported(
     """
     first, config = outcomes[0], job.config
     protocol = protocol_of(config)
-    floor = floors(dataset, protocol)
+    floor = fit_baselines(dataset, protocol)
     metrics = first.evaluation.metrics
     worse = not_beaten(metrics, floor, dataset.tasks)
     short: dict[str, Any] = {
@@ -65,7 +63,7 @@ def reported(
     report = TrainingReport(
         name=str(short["name"]),
         tasks=dataset.tasks,
-        judgement=first.evaluation,
+        evaluation=first.evaluation,
         floors=floor,
         epochs=[_epoch(each) for each in first.trained[0].history],
         controls=controls,

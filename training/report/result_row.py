@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["ResultRow"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class ResultRow:
@@ -15,15 +13,15 @@ class ResultRow:
     Attributes:
         name: of the way, such as "mmoe".
         dataset: of the data set, such as "census".
-        metric: such as "income.auc": a task and its metric.
+        metric: a task and its metric, such as "income.auc".
         value: mean over the seeds.
         spread: standard deviation over the seeds; None for one seed.
         seeds: how many trainings.
-        floor: what has to be beaten: the hardest that is known; None if there is none.
-        floor_from: the way of the floor; it says so if it is of another split.
-        floors: way -> floor that the row's own run measured on the same rows.
-        published: what others report; None if nothing is.
-        note: in what floor or published figure are of something else than the value.
+        floor: the best known baseline; None if there is none.
+        floor_from: name of that baseline; marked if it is of another split.
+        floors: name -> baseline that the row's own run measured on the same rows.
+        published: a published figure; None if there is none.
+        note: how floor or published figure differ from the value.
         higher_is_better: whether more is better.
         command: that measured it.
         commit: of the code; "+" after it = with changes.
@@ -52,5 +50,5 @@ class ResultRow:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What a row is replaced by."""
+        """Return name, data set and metric, which identify a row."""
         return self.name, self.dataset, self.metric

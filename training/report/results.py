@@ -1,10 +1,11 @@
 """The results of record: `results/results.json`, written by the commands that measured them, and the page generated from it.
 
 A row is one metric of one way on one data set, over its seeds. Rows are replaced by (name, dataset, metric), so a command that
-runs again corrects its own rows and no other. What stands beside a figure is settled anew whenever the file is written, from what
-the row's own run measured, boosted trees on the same rows where the file has them, and `training.report.references`.
+runs again corrects its own rows and no other. Baseline and published figure of each row are looked up again whenever the file is
+written: from the baselines of the row's own run, boosted trees on the same rows where the file has them, and
+`training.report.references`.
 
-Several trainings may write at once: the file's folder is locked meanwhile, and the file is replaced as a whole.
+Several trainings may write at once: the file's folder is locked, and the file is replaced as a whole.
 """
 
 from __future__ import annotations
@@ -24,40 +25,28 @@ import numpy as np
 from devservices.state import write_atomically
 from stream_app.errors import ContractError
 from stream_app.reporting.provenance import origin
-from training.evaluation.baselines import ways_of
+from training.evaluation.baselines import baselines_of
 from training.evaluation.metrics import higher_is_better
 from training.report.references import NOTES, Reference, reference_of
 from training.report.result_row import ResultRow
 from training.report.results_page import OTHER_SPLIT, results_markdown
-
-__all__ = [
-    "RECORD",
-    "add_rows",
-    "default_name",
-    "page_of",
-    "read_rows",
-    "rows_from_metrics",
-    "settled",
-    "step_time",
-    "with_step_time",
-]
 
 Metrics = Mapping[str, Mapping[str, float]]
 
 
 RECORD: Final = Path("results/results.json")  # from the folder of the checkout, as is the page
 _PAGE: Final = Path("docs/results.md")
-# What helps to read a report and is nothing to compare ways by.
+# Figures of a report that are no results.
 _NOT_RESULTS: Final = frozenset(
     {"rows", "threshold", "rejection_threshold", "trees", "trained_rows", "brier", "in_scope_accuracy_if_never_refused"}
 )
-_TREES: Final = "lightgbm (control)"  # the rows of boosted trees: what they reach without a network is a floor of the others
-_UNNAMED: Final = "on the same rows"  # of files that do not say which way their floor is
-_STEP: Final = ("training", "ms_per_step")  # what stands for task and metric of the time of a step
+_TREES: Final = "lightgbm (control)"  # the rows of boosted trees: a baseline of the other rows
+_UNNAMED: Final = "on the same rows"  # in files that do not name the baseline
+_STEP: Final = ("training", "ms_per_step")  # task and metric of the time of a step
 
 
 def default_name(sharing: str, neighbour_weight: float) -> str:
-    """Return what a way goes by if nobody names it."""
+    """Return the default name of a way."""
     return "hybrid (network + neighbours)" if neighbour_weight else sharing
 
 
@@ -68,15 +57,15 @@ def step_time(epochs: Iterable[Mapping[str, Any]]) -> float | None:
 
 
 def with_step_time(metrics: Metrics, epochs: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Return the metrics with the time of a training step among them, as `training.ms_per_step`, if `epochs` know it."""
-    found, (task, metric) = step_time(epochs), _STEP
-    return {name: dict(values) for name, values in metrics.items()} | ({} if found is None else {task: {metric: found}})
+    """Return the metrics and the time of a training step, as `training.ms_per_step`, if `epochs` have it."""
+    step_ms, (task, metric) = step_time(epochs), _STEP
+    return {name: dict(values) for name, values in metrics.items()} | ({} if step_ms is None else {task: {metric: step_ms}})
 
 
 def rows_from_metrics(
     name: str, dataset: str, of_seeds: Sequence[Metrics], floors: Metrics, command: str, only: Sequence[str] = ()
 ) -> list[ResultRow]:
-    """Return a row for each metric of each task, with what stands beside it (`settled`).
+    """Return a row for each metric of each task, with its references (`with_references`).
 
     Args:
         name: of the way.
@@ -84,8 +73,8 @@ def rows_from_metrics(
         of_seeds: task -> metric -> value, one for each seed, in the order of the seeds.
         floors: task -> `<way>_<metric>` -> value, measured on the same rows.
         command: that was run.
-        only: metrics to take, as "auc" or "income.auc"; all that compare ways if empty. The time of a step is always taken, and
-            with a metric of a hybrid what its network reaches alone.
+        only: metrics to take, as "auc" or "income.auc"; all results if empty. The time of a step is always taken, and with a
+            metric of a hybrid that of its network alone.
     """
     here = origin()
     stamp: dict[str, Any] = {
@@ -97,7 +86,7 @@ def rows_from_metrics(
     for task, metrics in of_seeds[0].items():
         for metric in metrics:
             values = [seed[task][metric] for seed in of_seeds if math.isfinite(seed.get(task, {}).get(metric, math.nan))]
-            if not values or not _taken(task, metric, only):
+            if not values or not _is_result(task, metric, only):
                 continue
             row = ResultRow(
                 name=name,
@@ -106,31 +95,31 @@ def rows_from_metrics(
                 value=float(np.mean(values)),
                 spread=float(np.std(values, ddof=1)) if len(values) > 1 else None,
                 seeds=len(values),
-                floors=ways_of(floors.get(task, {}), metric),
+                floors=baselines_of(floors.get(task, {}), metric),
                 higher_is_better=higher_is_better(metric),
                 date=str(here["date"]),
                 values=tuple(values) if len(values) > 1 else (),
                 **stamp,
             )
             rows.append(row)
-    return settled(rows)
+    return with_references(rows)
 
 
-def settled(rows: Iterable[ResultRow]) -> list[ResultRow]:
-    """Return the rows with floor, published figure and note of each, as all of them together have them.
+def with_references(rows: Iterable[ResultRow]) -> list[ResultRow]:
+    """Return the rows with floor, published figure and note of each, looked up among all of them.
 
-    The floor is the hardest of: what the row's own run measured, boosted trees on the same data set (a control, which is no floor
-    of itself), and the reference; one that is of another split only where there are no such trees.
+    The floor is the best of: the baselines of the row's own run, boosted trees on the same data set (except for their own row),
+    and the reference; a reference of another split only where there are no such trees.
     """
-    there = {row.key: row for row in rows}
-    return [_settled(row, there) for row in there.values()]
+    by_key = {row.key: row for row in rows}
+    return [_with_references(row, by_key) for row in by_key.values()]
 
 
 def read_rows(path: Path) -> list[ResultRow]:
     """Return the rows of a file, in its order; none if there is no file.
 
     Raises:
-        ContractError: The file is no results file.
+        ContractError: The file is not a results file.
     """
     if not path.exists():
         return []
@@ -151,36 +140,36 @@ def page_of(path: Path) -> Path:
 
 
 def add_rows(path: Path, rows: Iterable[ResultRow]) -> None:
-    """Put rows into the file, each in place of the one with its key or at its place in the order, and write its page (`page_of`).
+    """Put rows into the file, each replacing the row of its key, and write the page (`page_of`).
 
     A row without a published figure or floors of its own keeps those of the row that it replaces.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(path.parent):
-        there = {row.key: row for row in read_rows(path)}
+        by_key = {row.key: row for row in read_rows(path)}
         for row in rows:
-            old = there.get(row.key, row)
+            old = by_key.get(row.key, row)
             published = row.published if row.published is not None else old.published
-            there[row.key] = replace(row, floors=_measured(row) or _measured(old), published=published)
-        ordered = sorted(settled(there.values()), key=lambda row: (row.dataset, row.metric, row.name))
-        of_json = {"rows": [_plain(row) for row in ordered]}
+            by_key[row.key] = replace(row, floors=_measured(row) or _measured(old), published=published)
+        ordered = sorted(with_references(by_key.values()), key=lambda row: (row.dataset, row.metric, row.name))
+        of_json = {"rows": [_row_json(row) for row in ordered]}
         write_atomically(path, json.dumps(of_json, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
         page = page_of(path)
         write_atomically(page, results_markdown(ordered, os.path.relpath(path, page.parent)))
 
 
-def _taken(task: str, metric: str, only: Sequence[str]) -> bool:
+def _is_result(task: str, metric: str, only: Sequence[str]) -> bool:
     if not only or (task, metric) == _STEP:
         return metric not in _NOT_RESULTS
     return bool({metric, (whole := metric.removeprefix("alone_")), f"{task}.{metric}", f"{task}.{whole}"} & set(only))
 
 
-def _settled(row: ResultRow, there: Mapping[tuple[str, str, str], ResultRow]) -> ResultRow:
+def _with_references(row: ResultRow, by_key: Mapping[tuple[str, str, str], ResultRow]) -> ResultRow:
     task, _, metric = row.metric.rpartition(".")
     known, whole = reference_of(row.dataset, task, metric) or Reference(), f"{task}.{metric.removeprefix('alone_')}"
-    measured = _measured(row) or _measured(there.get((row.name, row.dataset, whole), row))
+    measured = _measured(row) or _measured(by_key.get((row.name, row.dataset, whole), row))
     ways = dict(measured)
-    trees = None if row.name == _TREES else there.get((_TREES, row.dataset, whole))
+    trees = None if row.name == _TREES else by_key.get((_TREES, row.dataset, whole))
     if trees is not None:
         ways[_TREES] = trees.value
     if known.floor is not None and not (known.other_split and trees is not None):
@@ -188,7 +177,7 @@ def _settled(row: ResultRow, there: Mapping[tuple[str, str, str], ResultRow]) ->
     best = (max if row.higher_is_better else min)(ways, key=ways.__getitem__) if ways else ""
     notes = [f"published: {OTHER_SPLIT}"] if known.other_split and known.published is not None else []
     notes += ["the network alone, of a hybrid"] if whole != row.metric else []
-    notes += ["hybrid: network + neighbours"] if (row.name, row.dataset, f"{task}.alone_{metric}") in there else []
+    notes += ["hybrid: network + neighbours"] if (row.name, row.dataset, f"{task}.alone_{metric}") in by_key else []
     notes += [NOTES[row.dataset]] if row.dataset in NOTES and (ways or known.published is not None) else []
     return replace(
         row,
@@ -201,7 +190,7 @@ def _settled(row: ResultRow, there: Mapping[tuple[str, str, str], ResultRow]) ->
 
 
 def _measured(row: ResultRow) -> Mapping[str, float]:
-    """Return the floors of the row's own run; of a row that does not name them, its floor if it is not the reference's."""
+    """Return the baselines of the row's own run; for a row without names, its floor if that is not the reference's."""
     task, _, metric = row.metric.rpartition(".")
     known = reference_of(row.dataset, task, metric) or Reference()
     if row.floors or row.floor_from or row.floor is None or row.floor == known.floor:
@@ -209,14 +198,13 @@ def _measured(row: ResultRow) -> Mapping[str, float]:
     return {_UNNAMED: row.floor}
 
 
-def _plain(row: ResultRow) -> dict[str, Any]:
-    found = asdict(row)
-    return {name: value for name, value in found.items() if name not in {"values", "floors"} or value}
+def _row_json(row: ResultRow) -> dict[str, Any]:
+    return {name: value for name, value in asdict(row).items() if name not in {"values", "floors"} or value}
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock: the kernel lets go of it when the process ends, however it ends."""
+    """Hold the folder's lock; the kernel releases it when the process ends."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

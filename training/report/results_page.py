@@ -1,4 +1,4 @@
-"""The page of results: every row of the results file beside what it has to beat and what others report, said as it is."""
+"""The page of results: every row of the results file beside its baseline and published figures."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ from training.evaluation.significance import holm, paired_all
 from training.report.references import Reference, reference_of
 from training.report.result_row import ResultRow
 
-__all__ = ["CONTROL", "OTHER_SPLIT", "results_markdown"]
-
-CONTROL: Final = "(control)"  # how the names of controls end: what they beat is no merit of the network
-OTHER_SPLIT: Final = "other split"  # how the way of a floor ends that was measured on other rows
+CONTROL: Final = "(control)"  # suffix of the names of controls, which do not count for the network
+OTHER_SPLIT: Final = "other split"  # suffix of a floor that was measured on other rows
 _HEAD: Final = """# Results
 
 Generated from [results.json]({source}) by `python -m training results`; the rows are written by the commands that measured.
 
-A floor is what is reached without the network (a table, a regression, counting neighbours, boosted trees): the hardest that was
-measured on the same rows or under the same split; where none of boosted trees is, it may be of another split, and says so. A
-published figure is from work under the same protocol as far as we can tell; the note says what differs.
+A floor is the best baseline without the network (a table, a regression, counting neighbours, boosted trees) that was measured on
+the same rows or under the same split; without boosted trees among them it may be of another split, and is marked so. A
+published figure is from work under the same protocol as far as we know; the note names differences.
 
 *Better* and *worse* mean by more than the spread over the seeds (one standard deviation); *level* means that the spread covers
 the difference. With one seed there is no spread, and *better* may be luck. Controls are other models on the same rows; they do
@@ -54,14 +52,14 @@ def _summary(rows: Sequence[ResultRow]) -> str:
     published = [_verdict(row, row.published) for row in ours if row.published is not None]
     return (
         "\n".join(
-            f"Of {len(said)} figures with {what} beside them, {said.count('better')} are better, {said.count('level')} level, "
-            f"{said.count('worse')} worse."
-            for said, what in (
+            f"Of {len(verdicts)} figures with {name} beside them, {verdicts.count('better')} are better, "
+            f"{verdicts.count('level')} level, {verdicts.count('worse')} worse."
+            for verdicts, name in (
                 (floors[False], "a floor"),
                 (floors[True], "a floor of another split"),
                 (published, "a published figure"),
             )
-            if said
+            if verdicts
         )
         + "\n"
     )
@@ -90,26 +88,26 @@ def _verdict(row: ResultRow, beside: float) -> str:
 
 
 def _sources(rows: Iterable[ResultRow]) -> str:
-    """Name where published figures of the group come from, once each."""
-    said: dict[str, None] = {}
+    """List the sources of the group's published figures, once each."""
+    sources: dict[str, None] = {}
     for row in rows:
         task, _, metric = row.metric.rpartition(".")
         known = reference_of(row.dataset, task, metric) or Reference()
         if known.published is not None and known.published == row.published:
-            said[f"published {row.metric}: {known.source}"] = None
-    return "".join(f"- {sentence}\n" for sentence in said)
+            sources[f"published {row.metric}: {known.source}"] = None
+    return "".join(f"- {source}\n" for source in sources)
 
 
 def _tests(rows: Sequence[ResultRow]) -> str:
     """Compare the ways of a metric, pair by pair, where they have values of several seeds."""
     lines = []
     for metric, of_metric in groupby(rows, key=lambda row: row.metric):
-        found = paired_all({row.name: row.values for row in of_metric if len(row.values) > 1})
-        corrected = holm([test.t_test for test in found.values()])
+        tests = paired_all({row.name: row.values for row in of_metric if len(row.values) > 1})
+        corrected = holm([test.t_test for test in tests.values()])
         lines += [
             f"| {metric} | {second} - {first} | {test.difference:+.4f} | {test.low:+.4f} .. {test.high:+.4f} | "
             f"{test.t_test:.3f} | {p:.3f} | {test.wilcoxon:.3f} | {test.seeds} |"
-            for ((first, second), test), p in zip(found.items(), corrected, strict=True)
+            for ((first, second), test), p in zip(tests.items(), corrected, strict=True)
         ]
     if not lines:
         return ""
@@ -118,14 +116,14 @@ def _tests(rows: Sequence[ResultRow]) -> str:
 
 
 def _origins(rows: Sequence[ResultRow]) -> str:
-    """Say with which command, commit and machine the figures were made, once for each command."""
+    """List command, commit and machine of the figures, once for each command."""
     names: dict[tuple[str, str, str, str], list[str]] = {}
     for row in rows:
-        said = names.setdefault((row.command, row.commit, row.machine, row.date), [])
-        said += [row.name] if row.name not in said else []
+        of_command = names.setdefault((row.command, row.commit, row.machine, row.date), [])
+        of_command += [row.name] if row.name not in of_command else []
     return "".join(
-        f"- {', '.join(said)}: `{command}` at {commit}, {date}, on {machine}\n"
-        for (command, commit, machine, date), said in sorted(names.items(), key=lambda item: item[1])
+        f"- {', '.join(of_command)}: `{command}` at {commit}, {date}, on {machine}\n"
+        for (command, commit, machine, date), of_command in sorted(names.items(), key=lambda item: item[1])
     )
 
 

@@ -16,14 +16,12 @@ from model.tasks import Task
 from stream_app.evaluation import curves
 from stream_app.reporting import charts
 from stream_app.reporting.html import render_page
-from stream_app.reporting.json_values import plain
+from stream_app.reporting.json_values import json_tree
 from stream_app.reporting.provenance import origin
-from training.evaluation.baselines import ways_of
+from training.evaluation.baselines import baselines_of
 from training.evaluation.evaluate import Evaluation
 from training.evaluation.metrics import higher_is_better
 from training.report.results import step_time
-
-__all__ = ["TrainingReport", "html_from_json", "write_report"]
 
 _CONFUSED: Final = 15  # pairs of classes in the list
 
@@ -32,25 +30,25 @@ Charts = list[tuple[str, str]]  # captions and SVG
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingReport:
-    """What a report tells.
+    """Content of a report.
 
     Attributes:
         name: of the run.
         tasks: that were trained.
-        judgement: on the test range.
+        evaluation: on the test range.
         floors: task -> `<way>_<metric>` -> value.
         epochs: records of the loop: `epoch`, `train` and `validation` (task -> loss), and where there are any `weights` (task ->
             weight), `gradient_cosine` ("a|b" -> cosine), `seconds`, `ms_per_step`.
         controls: way -> task -> metric -> value: other models on the same rows, such as LightGBM or single tasks.
-        config: the configuration, as plain values.
-        data: what the data are, for a person.
+        config: the configuration, as JSON values.
+        data: description of the data set.
         command: that was run.
         extra: anything else for `report.json`, such as the version of the artefact.
     """
 
     name: str
     tasks: Sequence[Task]
-    judgement: Evaluation
+    evaluation: Evaluation
     floors: Mapping[str, Mapping[str, float]]
     epochs: Sequence[Mapping[str, Any]] = ()
     controls: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
@@ -60,29 +58,29 @@ class TrainingReport:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything as plain values that JSON holds; what is not a number is None."""
-        judged = self.judgement
-        found: dict[str, Any] = {
+        """Return everything as JSON values; NaN becomes None."""
+        evaluation = self.evaluation
+        content: dict[str, Any] = {
             "name": self.name,
             "tasks": [asdict(task) for task in self.tasks],
-            "metrics": judged.metrics,
+            "metrics": evaluation.metrics,
             "floors": self.floors,
             "controls": self.controls,
-            "segments": judged.segments,
-            "calibrations": {task: calibration.to_json() for task, calibration in judged.calibrations.items()},
-            "curves": {name: _curves(judged, name) for name in judged.scored},
+            "segments": evaluation.segments,
+            "calibrations": {task: calibration.to_json() for task, calibration in evaluation.calibrations.items()},
+            "curves": {name: _curves(evaluation, name) for name in evaluation.scored},
             "epochs": list(self.epochs),
             "config": self.config,
             "data": self.data,
             "command": self.command,
             "origin": origin(),
         }
-        of_json: dict[str, Any] = plain(found | dict(self.extra))
+        of_json: dict[str, Any] = json_tree(content | dict(self.extra))
         return of_json
 
 
 def write_report(report: TrainingReport, folder: Path) -> Path:
-    """Write `report.json` and `report.html` into `folder`, which is made, and return the path of the page."""
+    """Write `report.json` and `report.html` into `folder`, which is created, and return the path of the page."""
     folder.mkdir(parents=True, exist_ok=True)
     of_json = report.to_json()
     (folder / "report.json").write_text(json.dumps(of_json, indent=1, allow_nan=False) + "\n")
@@ -109,19 +107,19 @@ def html_from_json(report: Mapping[str, Any]) -> str:
     return render_page("training.report", "training.html", values, {"number": _number})
 
 
-def _curves(judged: Evaluation, name: str) -> dict[str, Any]:
-    asked = judged.scored[name]
-    if asked.task.kind == "retrieval" or not len(asked.labels):
+def _curves(evaluation: Evaluation, name: str) -> dict[str, Any]:
+    split = evaluation.scored[name]
+    if split.task.kind == "retrieval" or not len(split.labels):
         return {}
-    found: dict[str, Any] = {
-        "reliability": curves.reliability(asked.says, asked.labels),
-        "confusion": curves.confusion(asked.says, asked.labels),
+    points: dict[str, Any] = {
+        "reliability": curves.reliability(split.says, split.labels),
+        "confusion": curves.confusion(split.says, split.labels),
     }
-    if asked.task.kind == "binary" and 0 < asked.labels.sum() < len(asked.labels):
-        found["roc"] = curves.roc_curve(asked.raw, asked.labels)
-        found["precision_recall"] = curves.precision_recall_curve(asked.raw, asked.labels)
-        found["prevalence"] = float(asked.labels.mean())
-    return found
+    if split.task.kind == "binary" and 0 < split.labels.sum() < len(split.labels):
+        points["roc"] = curves.roc_curve(split.raw, split.labels)
+        points["precision_recall"] = curves.precision_recall_curve(split.raw, split.labels)
+        points["prevalence"] = float(split.labels.mean())
+    return points
 
 
 def _facts(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,7 +133,7 @@ def _figures(report: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
     controls = report["controls"].values()
     for task, metrics in report["metrics"].items():
         for metric, value in metrics.items():
-            known = ways_of(report["floors"].get(task, {}), metric)
+            known = baselines_of(report["floors"].get(task, {}), metric)
             baselines = sorted(known.items(), key=lambda each: each[1], reverse=higher_is_better(metric))
             verdict = _verdict(value, baselines[0][1] if baselines else None, metric)
             yield task, metric, value, verdict, baselines, [control.get(task, {}).get(metric) for control in controls]

@@ -1,8 +1,8 @@
 """ONNX in, TensorRT plan out.
 
-The network is strongly typed: every layer computes in the type that the ONNX file says, so precision is decided there
-(`trt_build.export.precision`), can be verified on any machine, and means the same in TensorRT 10 and 11. The one thing a file
-cannot say is whether fp32 products may run as TF32: that is a flag here.
+The network is strongly typed: every layer computes in the type of its ONNX node, so the file sets the precision
+(`trt_build.export.precision`), any machine can verify it, and TensorRT 10 and 11 read it alike. Only TF32 for fp32 products is a
+flag of the build, since a file cannot express it.
 """
 
 from __future__ import annotations
@@ -11,23 +11,21 @@ import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from rich.progress import Progress
 
 from model.contract import TensorSpec
 from model.plan import PlanProfile, Precision
-from model.tensorrt_library import collect_messages
-from model.tensorrt_protocols import BuilderConfig, Network, Parser, ParserRefitter, PlanBuilder, TensorRt
+from model.tensorrt.library import collect_messages
+from model.tensorrt.protocols import BuilderConfig, Network, Parser, ParserRefitter, PlanBuilder, TensorRt
 from trt_build.engine.profiles import DEFAULT_PROFILES, check_profiles, shapes
 from trt_build.engine.progress import progress_monitor
 from trt_build.engine.runtime import GpuDevice
 from trt_build.errors import BuildError
 
-__all__ = ["Built", "EngineJob", "engine_from_onnx", "parser_errors", "timing_cache_path"]
-
 _GIB: Final = 1 << 30
-_FIXES: Final = (  # what TensorRT says -> what to do about it
+_FIXES: Final = (  # TensorRT's message -> the fix
     (r"out of memory|OutOfMemory|insufficient (workspace|memory)", "give it more (--workspace-gib), or take smaller profiles"),
     (
         r"find any implementation|no implementation",
@@ -47,17 +45,17 @@ _OTHER_FIX: Final = "look for it in the TensorRT release notes of this version, 
 
 
 @dataclass(frozen=True)
-class EngineJob:
-    """What a plan shall be.
+class EngineOptions:
+    """Options of a build.
 
     Attributes:
         precision: of the ONNX file's types; "tf32" is an fp32 file whose products may be rounded to TF32.
-        profiles: batches that it takes.
-        version_compatible: whether later releases of the same major version can load it; costs some speed and size.
-        hardware_compatible: whether all GPUs from Ampere on can; costs more.
-        refittable: whether its weights can be exchanged without a build; weights then cannot be folded into kernels.
-        workspace_bytes: scratch memory that a layer may take at most.
-        level: how hard it looks for faster kernels, 0 to 5.
+        profiles: batch sizes of the plan.
+        version_compatible: later releases of the same major version can load the plan; costs some speed and size.
+        hardware_compatible: all GPUs from Ampere on can load it; costs more.
+        refittable: weights can be exchanged without a build; they are then not folded into kernels.
+        workspace_bytes: largest scratch memory of a layer.
+        level: effort of the search for faster kernels, 0 to 5.
         timing_cache: folder of caches of measured kernels; None = measure all.
     """
 
@@ -72,8 +70,8 @@ class EngineJob:
 
 
 @dataclass(frozen=True)
-class Built:
-    """A plan's bytes, how long it took, and its layers before fusion."""
+class BuiltPlan:
+    """A plan's bytes, the seconds of its build, and its layers before fusion."""
 
     plan: bytes
     seconds: float
@@ -81,22 +79,22 @@ class Built:
 
 
 def engine_from_onnx(
-    trt: TensorRt, device: GpuDevice, model: bytes, tensors: tuple[TensorSpec, ...], order: EngineJob, progress: Progress
-) -> Built:
+    trt: TensorRt, device: GpuDevice, model: bytes, tensors: tuple[TensorSpec, ...], options: EngineOptions, progress: Progress
+) -> BuiltPlan:
     """Build a plan of the ONNX file `model`; minutes at `level` 5.
 
     Args:
         trt: the library.
-        device: the GPU it runs on.
+        device: the GPU.
         model: the file's bytes.
         tensors: its inputs, without the batch.
-        order: what the plan shall be.
-        progress: where phases are shown.
+        options: of the build.
+        progress: display of the phases.
 
     Raises:
-        BuildError: TensorRT does not take the file, or finds no way to build it; the message names the layer.
+        BuildError: TensorRT rejects the file, or finds no implementation of a layer; the message names it.
     """
-    check_profiles(order.profiles)
+    check_profiles(options.profiles)
     messages = collect_messages(trt)
     builder = trt.Builder(messages.logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -106,57 +104,57 @@ def engine_from_onnx(
             f"TensorRT {trt.__version__} cannot read the ONNX file: {_with_fix(parser_errors(parser) or messages.errors)}"
         )
     _check_inputs(network, tensors)
-    config = _config(trt, builder, order, tensors)
+    config = _config(trt, builder, options, tensors)
     config.progress_monitor = progress_monitor(trt, progress)
-    cache = timing_cache_path(order.timing_cache, trt, device) if order.timing_cache else None
+    cache = timing_cache_path(options.timing_cache, trt, device) if options.timing_cache else None
     _attach_cache(config, cache)
     started = time.perf_counter()
     plan = builder.build_serialized_network(network, config)
     seconds = time.perf_counter() - started
     if plan is None:
-        raise BuildError(f"TensorRT {trt.__version__} built no plan ({order.precision}): {_with_fix(messages.errors)}")
-    _keep_cache(config, cache)
-    return Built(bytes(plan), seconds, network.num_layers)
+        raise BuildError(f"TensorRT {trt.__version__} built no plan ({options.precision}): {_with_fix(messages.errors)}")
+    _save_cache(config, cache)
+    return BuiltPlan(bytes(plan), seconds, network.num_layers)
 
 
 def parser_errors(parser: Parser | ParserRefitter) -> list[str]:
-    """Return what the parser complains of, one sentence each, the layer first."""
-    found = [parser.get_error(number) for number in range(parser.num_errors)]
-    return [f"{error.node_operator() or 'graph'} {error.node_name() or '(unnamed)'}: {error.desc()}" for error in found]
+    """Return the parser's errors, one sentence each, the layer first."""
+    errors = [parser.get_error(number) for number in range(parser.num_errors)]
+    return [f"{error.node_operator() or 'graph'} {error.node_name() or '(unnamed)'}: {error.desc()}" for error in errors]
 
 
 def timing_cache_path(folder: Path, trt: TensorRt, device: GpuDevice) -> Path:
-    """Return the cache's file: its measurements hold for one release and one GPU."""
+    """Return the cache's file; measurements are valid for one release and one GPU."""
     gpu = re.sub(r"[^a-z0-9]+", "-", device.name.lower()).strip("-")
     return folder / f"trt{trt.__version__}-{gpu}-sm{device.compute_capability.replace('.', '')}.cache"
 
 
 def _check_inputs(network: Network, tensors: tuple[TensorSpec, ...]) -> None:
-    found = {network.get_input(i).name: tuple(network.get_input(i).shape) for i in range(network.num_inputs)}
-    wanted = {spec.name: (-1, *spec.shape) for spec in tensors}
-    if found != wanted:
-        raise BuildError(f"the network has the inputs {found}, expected are {wanted} (-1 = batch); export the checkpoint again")
+    inputs = {network.get_input(i).name: tuple(network.get_input(i).shape) for i in range(network.num_inputs)}
+    expected = {spec.name: (-1, *spec.shape) for spec in tensors}
+    if inputs != expected:
+        raise BuildError(f"the network has the inputs {inputs}, expected are {expected} (-1 = batch); export the checkpoint anew")
 
 
-def _config(trt: TensorRt, builder: PlanBuilder, order: EngineJob, tensors: tuple[TensorSpec, ...]) -> BuilderConfig:
+def _config(trt: TensorRt, builder: PlanBuilder, options: EngineOptions, tensors: tuple[TensorSpec, ...]) -> BuilderConfig:
     config = builder.create_builder_config()
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, order.workspace_bytes)
-    config.builder_optimization_level = order.level
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
+    config.builder_optimization_level = options.level
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # the inspector's report names layers and formats
-    switch = config.set_flag if order.precision == "tf32" else config.clear_flag  # it is on by default
+    switch = config.set_flag if options.precision == "tf32" else config.clear_flag  # it is on by default
     switch(trt.BuilderFlag.TF32)
-    if order.refittable:
+    if options.refittable:
         config.set_flag(trt.BuilderFlag.REFIT)
-    if order.version_compatible:
+    if options.version_compatible:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-    if order.hardware_compatible:
+    if options.hardware_compatible:
         config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
-    for number, wanted in enumerate(order.profiles):
+    for number, sizes in enumerate(options.profiles):
         profile = builder.create_optimization_profile()
         for spec in tensors:
-            profile.set_shape(spec.name, *shapes(spec, wanted))
+            profile.set_shape(spec.name, *shapes(spec, sizes))
         if config.add_optimization_profile(profile) != number:
-            raise BuildError(f"TensorRT refuses profile {wanted.min}:{wanted.opt}:{wanted.max}; give other sizes (--profiles)")
+            raise BuildError(f"TensorRT refuses profile {sizes.min}:{sizes.opt}:{sizes.max}; give other sizes (--profiles)")
     return config
 
 
@@ -165,11 +163,11 @@ def _attach_cache(config: BuilderConfig, path: Path | None) -> None:
         return
     content = path.read_bytes() if path.exists() else b""
     if not config.set_timing_cache(config.create_timing_cache(content), ignore_mismatch=False) and content:
-        path.unlink()  # of another driver, or cut short: measured anew
+        path.unlink()  # of another driver, or cut short: kernels are measured again
         config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
 
 
-def _keep_cache(config: BuilderConfig, path: Path | None) -> None:
+def _save_cache(config: BuilderConfig, path: Path | None) -> None:
     if path is None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -180,5 +178,5 @@ def _keep_cache(config: BuilderConfig, path: Path | None) -> None:
 
 def _with_fix(errors: list[str]) -> str:
     text = "; ".join(errors) or "it gave no reason"
-    fix: Any = next((fix for pattern, fix in _FIXES if re.search(pattern, text)), _OTHER_FIX)
+    fix = next((fix for pattern, fix in _FIXES if re.search(pattern, text)), _OTHER_FIX)
     return f"{text}. Fix: {fix}"

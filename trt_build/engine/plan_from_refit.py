@@ -1,7 +1,7 @@
 """A plan and an ONNX file of new weights in, the plan with those weights out: seconds instead of a build.
 
-For daily trainings: the network and its sizes stay, the numbers change. The file must be of the same structure and precision.
-An int8 plan is refused, because the ranges of its activations belong to the weights that they were seen with.
+For daily trainings: the network and its sizes stay, the weights change. The file must have the plan's structure and precision.
+An int8 plan is refused, because the ranges of its activations belong to the weights of its calibration.
 """
 
 from __future__ import annotations
@@ -9,23 +9,21 @@ from __future__ import annotations
 import time
 
 from model.plan import PlanManifest
-from model.tensorrt_library import collect_messages
-from model.tensorrt_protocols import TensorRt
-from trt_build.engine.engine_from_onnx import Built, parser_errors
+from model.tensorrt.library import collect_messages
+from model.tensorrt.protocols import TensorRt
+from trt_build.engine.engine_from_onnx import BuiltPlan, parser_errors
 from trt_build.engine.plan_runner import engine_of
 from trt_build.errors import BuildError, RefusedError
 from trt_build.manifest import OnnxManifest
 
-__all__ = ["check_refit", "plan_from_refit"]
-
-_SHOWN = 5
+_NAMES_IN_ERROR = 5
 
 
 def check_refit(plan: PlanManifest, weights: OnnxManifest) -> None:
-    """Refuse an ONNX file whose weights cannot go into a plan. Needs no GPU.
+    """Check that the weights of an ONNX file can go into a plan. Needs no GPU.
 
     Raises:
-        RefusedError: They cannot, and why.
+        RefusedError: The weights cannot; the message gives the reason.
     """
     if not plan.refittable:
         raise RefusedError("the plan's weights are fixed. Fix: build it once with --refittable, then refit that one")
@@ -38,8 +36,7 @@ def check_refit(plan: PlanManifest, weights: OnnxManifest) -> None:
     if plan.structure_sha256 != weights.structure_sha256:
         raise RefusedError(
             f"the file's structure is {weights.structure_sha256[:12]}, the plan's {plan.structure_sha256[:12]}: "
-            "another network, other "
-            "sizes, or another version of the exporter. Fix: build a new plan"
+            "another network, other sizes, or another version of the exporter. Fix: build a new plan"
         )
     if plan.catalogue_hash != weights.catalogue_hash:
         raise RefusedError(
@@ -49,11 +46,11 @@ def check_refit(plan: PlanManifest, weights: OnnxManifest) -> None:
         )
 
 
-def plan_from_refit(trt: TensorRt, plan: bytes, manifest: PlanManifest, model: bytes) -> Built:
+def plan_from_refit(trt: TensorRt, plan: bytes, manifest: PlanManifest, model: bytes) -> BuiltPlan:
     """Return the plan with the weights of the ONNX file `model`; `check_refit` must have passed.
 
     Raises:
-        BuildError: TensorRT does not take them; the message names the weights.
+        BuildError: TensorRT rejects the weights; the message names them.
     """
     started = time.perf_counter()
     messages = collect_messages(trt)
@@ -64,11 +61,12 @@ def plan_from_refit(trt: TensorRt, plan: bytes, manifest: PlanManifest, model: b
         raise BuildError(f"the weights do not fit: {'; '.join(parser_errors(parser) or messages.errors)}. Fix: build a new plan")
     missing = list(refitter.get_missing_weights())
     if missing or not refitter.refit_cuda_engine():
-        names = ", ".join(missing[:_SHOWN]) + (f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else "")
+        more = f" and {len(missing) - _NAMES_IN_ERROR} more" if len(missing) > _NAMES_IN_ERROR else ""
+        names = ", ".join(missing[:_NAMES_IN_ERROR]) + more
         raise BuildError(f"weights are missing: {names or '; '.join(messages.errors)}. Fix: build a new plan")
     config = engine.create_serialization_config()
     config.set_flag(trt.SerializationFlag.INCLUDE_REFIT)  # so that tomorrow's weights can go into it
     content = engine.serialize_with_config(config)
     if content is None:
         raise BuildError(f"the plan cannot be written: {'; '.join(messages.errors)}. Fix: build a new one")
-    return Built(bytes(content), time.perf_counter() - started, engine.num_layers)
+    return BuiltPlan(bytes(content), time.perf_counter() - started, engine.num_layers)

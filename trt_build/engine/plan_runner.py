@@ -1,6 +1,6 @@
-"""Answer with a TensorRT plan on a GPU, one batch after the other: to verify and to time it. The worker has an engine of its own.
+"""Run a TensorRT plan on a GPU, batch after batch, to verify and to time it. The worker has an engine of its own.
 
-Memory on the device is torch's: its tensors are what the plan reads and writes.
+The plan reads and writes torch tensors on the device.
 """
 
 from __future__ import annotations
@@ -13,22 +13,20 @@ import torch
 from numpy.typing import NDArray
 
 from model.plan import PlanManifest
-from model.tensorrt_library import collect_messages
-from model.tensorrt_protocols import ExecutionContext, PlanEngine, TensorRt
+from model.tensorrt.library import collect_messages
+from model.tensorrt.protocols import ExecutionContext, PlanEngine, TensorRt
 from trt_build.errors import BuildError, RefusedError
-
-__all__ = ["PlanRunner", "engine_of"]
 
 
 def engine_of(trt: TensorRt, plan: bytes, *, version_compatible: bool) -> PlanEngine:
-    """Read a plan.
+    """Deserialize a plan.
 
     Raises:
-        RefusedError: TensorRT does not take it: it was built by another release or for another GPU, or is cut short.
+        RefusedError: Another release built it, it is for another GPU, or it is cut short.
     """
     messages = collect_messages(trt)
     runtime = trt.Runtime(messages.logger)
-    if version_compatible:  # such a plan carries its own runtime, which is code: only ours is let in, its hash was compared
+    if version_compatible:  # such a plan carries runtime code; its hash was compared
         runtime.engine_host_code_allowed = True
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
@@ -40,7 +38,7 @@ def engine_of(trt: TensorRt, plan: bytes, *, version_compatible: bool) -> PlanEn
 
 
 class PlanRunner:
-    """One plan with a context for each of its profiles.
+    """A plan with a context for each of its profiles.
 
     Args:
         trt: the library.
@@ -53,18 +51,18 @@ class PlanRunner:
         self._engine = engine_of(trt, plan, version_compatible=manifest.version_compatible)
         self._stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._contexts = [self._context(number) for number in range(self._engine.num_optimization_profiles)]
-        found = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
-        self.inputs = [name for name in found if self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
-        self.outputs = [name for name in found if name not in self.inputs]
+        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+        self.inputs = [name for name in names if self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+        self.outputs = [name for name in names if name not in self.inputs]
 
-    def answers(self, rows: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Return the answers to all rows, in batches as large as the largest profile takes."""
+    def score(self, rows: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Score all rows in batches of the largest profile's size; returns the outputs by name."""
         count, largest = len(next(iter(rows.values()))), self.manifest.profiles[-1].max
         parts = [self._batch({n: v[at : at + largest] for n, v in rows.items()}) for at in range(0, count, largest)]
         return {name: np.concatenate([part[name] for part in parts]) for name in self.outputs}
 
-    def prepared(self, rows: Mapping[str, NDArray[Any]]) -> tuple[int, ExecutionContext, dict[str, torch.Tensor]]:
-        """Return a stream, a context with one batch of `rows` on the device, and where its answers will be.
+    def prepare(self, rows: Mapping[str, NDArray[Any]]) -> tuple[int, ExecutionContext, dict[str, torch.Tensor]]:
+        """Return a stream, a context with one batch of `rows` on the device, and its tensors, inputs and outputs.
 
         Raises:
             BuildError: No profile takes so many rows.
@@ -88,9 +86,9 @@ class PlanRunner:
         return self._stream.cuda_stream, context, tensors
 
     def _batch(self, rows: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        stream, context, tensors = self.prepared(rows)
+        stream, context, tensors = self.prepare(rows)
         if not context.execute_async_v3(stream):
-            raise BuildError("the plan did not run; look at TensorRT's messages above, and build it again")
+            raise BuildError("the plan did not run; build it again on this machine")
         self._stream.synchronize()
         return {name: tensors[name].cpu().numpy() for name in self.outputs}
 

@@ -1,7 +1,7 @@
-"""Plans on disk: build one of a source, write it with its manifest and report, find them, refuse what does not fit.
+"""Plans on disk: build, write with manifest and report, list, read, and refuse those that do not fit.
 
-A plan of an artefact lies in its folder `plans`; of a single ONNX file beside it, or where it is asked for. The manifest is
-written last.
+A plan of an artefact lies in its folder `plans`, a plan of a single ONNX file beside that file unless a path is given. The
+manifest is written last.
 """
 
 from __future__ import annotations
@@ -14,31 +14,29 @@ from rich.progress import Progress
 
 from model.commit import commit
 from model.plan import PLAN_FORMAT, PLAN_SUFFIX, PLANS_FOLDER, PlanManifest, unfit_reason
-from model.tensorrt_protocols import TensorRt
-from trt_build.artifact_source import ArtifactSource, TypedOnnx
-from trt_build.engine.engine_from_onnx import EngineJob, engine_from_onnx
+from model.tensorrt.protocols import TensorRt
+from trt_build.artifact_source import ArtifactSource, OnnxVariant
+from trt_build.engine.engine_from_onnx import EngineOptions, engine_from_onnx
 from trt_build.engine.plan_runner import engine_of
 from trt_build.engine.report_from_engine import report_from_engine
 from trt_build.engine.runtime import GpuDevice
 from trt_build.errors import RefusedError
-from trt_build.manifest import checked_format, library_versions, manifest_beside, read_plain, sha256_of, write_beside
-
-__all__ = ["build_plan", "check_fits", "default_path", "plans_of", "read_plan", "report_beside", "write_plan"]
+from trt_build.manifest import check_format, library_versions, manifest_beside, read_manifest_file, sha256_of, write_beside
 
 _REPORT: Final = ".report.json"
-_SHOWN: Final = 12
+_HASH_DIGITS: Final = 12
 
 
 def default_path(source: Path, precision: str, trt: TensorRt, device: GpuDevice) -> Path:
-    """Return where a plan goes: one name for each precision, GPU generation and release, so that they lie side by side."""
+    """Return a plan's path: one name for each precision, GPU generation and release, so that plans lie side by side."""
     name = f"{precision}-sm{device.compute_capability.replace('.', '')}-trt{trt.__version__}{PLAN_SUFFIX}"
     return source / PLANS_FOLDER / name if source.is_dir() else source.with_name(f"{source.stem}-{name}")
 
 
 def plans_of(source: Path) -> list[Path]:
     """Return the plans of an artefact's folder, or beside a single ONNX file, that have a manifest."""
-    found = (source / PLANS_FOLDER).glob(f"*{PLAN_SUFFIX}") if source.is_dir() else source.parent.glob(f"*{PLAN_SUFFIX}")
-    return sorted(path for path in found if manifest_beside(path).exists())
+    folder = source / PLANS_FOLDER if source.is_dir() else source.parent
+    return sorted(path for path in folder.glob(f"*{PLAN_SUFFIX}") if manifest_beside(path).exists())
 
 
 def read_plan(path: Path, source: ArtifactSource | None = None) -> tuple[bytes, PlanManifest]:
@@ -46,26 +44,26 @@ def read_plan(path: Path, source: ArtifactSource | None = None) -> tuple[bytes, 
 
     Args:
         path: of the plan.
-        source: that it must be of; None = any.
+        source: the model that it must belong to; None = any.
 
     Raises:
         RefusedError: It is damaged, cut short, newer than this program, or of another model.
     """
-    manifest = read_plain(manifest_beside(path), PlanManifest)
-    checked_format(manifest_beside(path), manifest.format, PLAN_FORMAT)
+    manifest = read_manifest_file(manifest_beside(path), PlanManifest)
+    check_format(manifest_beside(path), manifest.format, PLAN_FORMAT)
     try:
         content = path.read_bytes()
     except OSError as err:
         raise RefusedError(f"{path} cannot be read ({err.strerror}). Fix: build it again: {manifest.command}") from err
-    found = sha256_of(content)
-    if found != manifest.sha256:
+    digest = sha256_of(content)
+    if digest != manifest.sha256:
         raise RefusedError(
-            f"{path} is not what its manifest says: sha256 {found[:_SHOWN]} ({len(content):,} bytes), wanted "
-            f"{manifest.sha256[:_SHOWN]}. Fix: copy it again, or build it again: {manifest.command}"
+            f"{path} is not what its manifest says: sha256 {digest[:_HASH_DIGITS]} ({len(content):,} bytes), expected "
+            f"{manifest.sha256[:_HASH_DIGITS]}. Fix: copy it again, or build it again: {manifest.command}"
         )
     if source is not None:
         pairs: dict[str, tuple[Any, Any]] = {
-            "model": (manifest.model_sha256[:_SHOWN], source.manifest.source_sha256[:_SHOWN]),
+            "model": (manifest.model_sha256[:_HASH_DIGITS], source.manifest.source_sha256[:_HASH_DIGITS]),
             "feature catalogue": (manifest.catalogue_hash, source.manifest.catalogue_hash),
             "inputs": (manifest.inputs, source.manifest.inputs),
             "outputs": (manifest.outputs, source.manifest.outputs),
@@ -94,8 +92,8 @@ def build_plan(
     trt: TensorRt,
     device: GpuDevice,
     source: ArtifactSource,
-    typed: TypedOnnx,
-    order: EngineJob,
+    variant: OnnxVariant,
+    options: EngineOptions,
     command: str,
     progress: Progress,
 ) -> tuple[bytes, PlanManifest, dict[str, Any]]:
@@ -104,29 +102,29 @@ def build_plan(
     Args:
         trt: the library.
         device: the GPU.
-        source: what it is of.
-        typed: the ONNX file in the precision of `order`.
-        order: what it shall be.
-        command: that builds it again.
-        progress: where phases are shown.
+        source: the model.
+        variant: its ONNX file in the precision of `options`.
+        options: of the build.
+        command: rebuilds the plan.
+        progress: display of the phases.
 
     Raises:
         BuildError: See `engine_from_onnx`.
     """
-    built = engine_from_onnx(trt, device, typed.content, source.tensors, order, progress)
-    engine = engine_of(trt, built.plan, version_compatible=order.version_compatible)
+    built = engine_from_onnx(trt, device, variant.content, source.tensors, options, progress)
+    engine = engine_of(trt, built.plan, version_compatible=options.version_compatible)
     manifest = PlanManifest(
         sha256=sha256_of(built.plan),
         model_version=source.version,
         model_sha256=source.manifest.source_sha256,
-        onnx_sha256=typed.manifest.sha256,
+        onnx_sha256=variant.manifest.sha256,
         catalogue_hash=source.manifest.catalogue_hash,
-        precision=order.precision,
-        profiles=list(order.profiles),
+        precision=options.precision,
+        profiles=list(options.profiles),
         tensorrt=trt.__version__,
-        version_compatible=order.version_compatible,
-        hardware_compatible=order.hardware_compatible,
-        refittable=order.refittable,
+        version_compatible=options.version_compatible,
+        hardware_compatible=options.hardware_compatible,
+        refittable=options.refittable,
         gpu=device.name,
         compute_capability=device.compute_capability,
         build_seconds=round(built.seconds, 3),
@@ -134,7 +132,7 @@ def build_plan(
         commit=commit(),
         versions=library_versions() | {"tensorrt": trt.__version__},
         weights_sha256=source.manifest.weights_sha256,
-        structure_sha256=typed.manifest.structure_sha256,
+        structure_sha256=variant.manifest.structure_sha256,
         inputs=list(source.tensors),
         outputs=source.manifest.outputs,
         layers=engine.num_layers,
@@ -145,7 +143,7 @@ def build_plan(
 def write_plan(path: Path, plan: bytes, manifest: PlanManifest, report: dict[str, Any]) -> PlanManifest:
     """Write plan, report and, last, manifest; return the manifest as written."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    manifest_beside(path).unlink(missing_ok=True)  # what is half written has none
+    manifest_beside(path).unlink(missing_ok=True)  # a half-written plan has none
     beside = path.with_name(f"{path.name}{_REPORT}")
     beside.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
     fresh = path.with_name(f".{path.name}.new")
@@ -160,10 +158,9 @@ def report_beside(path: Path, manifest: PlanManifest) -> dict[str, Any]:
     """Return the inspector's report that was written with a plan.
 
     Raises:
-        RefusedError: It is not there any more.
+        RefusedError: The report is missing.
     """
     beside = path.with_name(manifest.report)
     if not manifest.report or not beside.exists():
         raise RefusedError(f"there is no report beside {path}. Fix: copy it with the plan, or build again: {manifest.command}")
-    found: dict[str, Any] = msgspec.json.decode(beside.read_bytes())
-    return found
+    return msgspec.json.decode(beside.read_bytes(), type=dict[str, Any])

@@ -1,8 +1,8 @@
-"""Optimisation profiles: which batches a plan takes, and which it is fastest for.
+"""Optimisation profiles: the batch sizes of a plan, and the sizes that it is tuned for.
 
-TensorRT chooses kernels for a profile's `opt` and promises all batches from `min` to `max`. One profile over all of it would be
-tuned for one size only, and its memory is that of the largest; so a worker's small batches and its backlog get one each.
-Profiles may not leave a hole: a batch that no profile takes could not be scored.
+TensorRT chooses kernels for a profile's `opt` and supports every batch from `min` to `max`. A single profile would be tuned for
+one size and use the memory of the largest; so a worker's small batches and its backlog get a profile each. Profiles leave no
+hole: a batch outside all of them could not be scored.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from model.contract import TensorSpec
 from model.plan import PlanProfile
 from trt_build.errors import BuildError
 
-__all__ = ["DEFAULT_PROFILES", "check_profiles", "profiles_from_text", "shapes"]
-
-# What a worker meets: single events and small batches at low rates, 256 under load, 4,096 when it catches up or backtests.
+# Batches of a worker: single events and small batches at low rates, 256 under load, 4,096 when it catches up or backtests.
 DEFAULT_PROFILES: Final = (PlanProfile(1, 16, 64), PlanProfile(65, 256, 512), PlanProfile(513, 4_096, 8_192))
 
 
@@ -25,23 +23,23 @@ def profiles_from_text(text: str) -> tuple[PlanProfile, ...]:
     """Read `min:opt:max[,min:opt:max ...]`, as `1:16:64,65:256:512`.
 
     Raises:
-        BuildError: It is no such text, or leaves a hole, or does not begin at 1.
+        BuildError: The text has another form, or the profiles leave a hole or do not begin at 1.
     """
-    found: list[PlanProfile] = []
+    profiles: list[PlanProfile] = []
     for part in text.split(","):
         numbers = part.strip().split(":")
         if len(numbers) != 3 or not all(n.isdigit() for n in numbers):
             raise BuildError(f"profile {part!r}: give min:opt:max, as 1:16:64, with commas between profiles")
-        found.append(PlanProfile(*map(int, numbers)))
-    check_profiles(found)
-    return tuple(found)
+        profiles.append(PlanProfile(*map(int, numbers)))
+    check_profiles(profiles)
+    return tuple(profiles)
 
 
 def check_profiles(profiles: Sequence[PlanProfile]) -> None:
-    """Refuse profiles with a hole, out of order, or that do not begin at one row.
+    """Check that profiles begin at one row, ascend, and leave no hole.
 
     Raises:
-        BuildError: They do.
+        BuildError: They do not.
     """
     if not profiles or profiles[0].min != 1:
         first = profiles[0].min if profiles else "none"
@@ -58,5 +56,5 @@ def check_profiles(profiles: Sequence[PlanProfile]) -> None:
 
 
 def shapes(spec: TensorSpec, profile: PlanProfile) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Return a tensor's smallest, usual and largest shape in `profile`: the batch in front of what `spec` says."""
+    """Return a tensor's smallest, usual and largest shape in `profile`, with the batch in front."""
     return (profile.min, *spec.shape), (profile.opt, *spec.shape), (profile.max, *spec.shape)

@@ -1,6 +1,6 @@
-"""Progress of a build on the screen: TensorRT says in which phase it is and how many steps of it are done.
+"""Progress of a build on the screen, by TensorRT's phases and steps; an inner phase stands indented below its outer phase.
 
-It calls from its own threads; rich's display takes that. A phase within another is shown indented below it.
+TensorRT calls from its own threads; rich's display is thread-safe.
 """
 
 from __future__ import annotations
@@ -11,14 +11,12 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from model.tensorrt_protocols import ProgressMonitor, TensorRt
-
-__all__ = ["display", "progress_monitor"]
+from model.tensorrt.protocols import ProgressMonitor, TensorRt
 
 
 @contextmanager
 def display() -> Iterator[Progress]:
-    """Show progress on stderr while the context lasts; on something that is no terminal it shows the end of it alone."""
+    """Show progress on stderr within the context; without a terminal only the final state is printed."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         yield progress
@@ -26,7 +24,7 @@ def display() -> Iterator[Progress]:
 
 def progress_monitor(trt: TensorRt, progress: Progress) -> ProgressMonitor:
     """Return an `IProgressMonitor` that shows phases in `progress`."""
-    tasks: dict[str, tuple[TaskID, int]] = {}  # phase -> its line, and how deep it lies
+    tasks: dict[str, tuple[TaskID, int]] = {}  # phase -> its line and its depth
 
     def start(self: object) -> None:
         trt.IProgressMonitor.__init__(self)
@@ -43,9 +41,9 @@ def progress_monitor(trt: TensorRt, progress: Progress) -> ProgressMonitor:
     def phase_finish(_self: object, phase_name: str) -> None:
         if phase_name in tasks:
             task, depth = tasks.pop(phase_name)
-            if depth:  # the outermost phases stay to be seen
+            if depth:  # the outermost phases stay visible
                 progress.remove_task(task)
 
     members = {"__init__": start, "phase_start": phase_start, "step_complete": step_complete, "phase_finish": phase_finish}
-    made: Callable[[], ProgressMonitor] = type("_Monitor", (trt.IProgressMonitor,), members)
-    return made()
+    derived: Callable[[], ProgressMonitor] = type("_Monitor", (trt.IProgressMonitor,), members)
+    return derived()

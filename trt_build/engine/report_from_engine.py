@@ -1,4 +1,4 @@
-"""What is inside a plan: its layers after fusion, their types, its inputs and outputs; from TensorRT's engine inspector."""
+"""The content of a plan: layers after fusion, their types, inputs and outputs; from TensorRT's engine inspector."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import json
 from collections import Counter
 from typing import Any, Final
 
-from model.tensorrt_protocols import PlanEngine, TensorRt
+from model.tensorrt.protocols import PlanEngine, TensorRt
 
-__all__ = ["report_from_engine", "summary"]
-
-# Release 10 says "Bindings" where 11 says "I/O Tensors".
+# Release 10 names the tensors "Bindings", release 11 "I/O Tensors".
 _IO_KEYS: Final = ("I/O Tensors", "Bindings")
 
 
@@ -33,17 +31,17 @@ def report_from_engine(trt: TensorRt, engine: PlanEngine) -> dict[str, Any]:
         {name: [list(shape) for shape in engine.get_tensor_profile_shape(name, number)] for name in inputs}
         for number in range(engine.num_optimization_profiles)
     ]
-    return {**normalised(json.loads(text)), "tensors": tensors, "profiles": profiles}
+    return {**_normalise(json.loads(text)), "tensors": tensors, "profiles": profiles}
 
 
-def normalised(found: dict[str, Any]) -> dict[str, Any]:
-    """Return the inspector's own JSON with one name for what the releases call differently."""
-    bindings: list[Any] = next((found[key] for key in _IO_KEYS if key in found), [])
-    return {"layers": found.get("Layers", []), "bindings": bindings}
+def _normalise(inspection: dict[str, Any]) -> dict[str, Any]:
+    """Return the inspector's JSON with the same keys for every release."""
+    bindings: list[Any] = next((inspection[key] for key in _IO_KEYS if key in inspection), [])
+    return {"layers": inspection.get("Layers", []), "bindings": bindings}
 
 
 def summary(report: dict[str, Any]) -> str:
-    """Say in one sentence how many layers of which kinds there are."""
+    """Return the number of layers of each kind in one sentence."""
     layers = report["layers"]
     kinds = Counter(layer.get("LayerType", "layer") if isinstance(layer, dict) else "layer" for layer in layers)
     return f"{len(layers)} layers: " + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())

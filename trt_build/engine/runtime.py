@@ -7,11 +7,9 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-from model.tensorrt_library import import_tensorrt
-from model.tensorrt_protocols import TensorRt
+from model.tensorrt.library import import_tensorrt
+from model.tensorrt.protocols import TensorRt
 from trt_build.errors import NoDeviceError, NoTensorRTError
-
-__all__ = ["GpuDevice", "device_here", "tensorrt_here"]
 
 _OLDEST: Final = (10, 9)  # the first release with strongly typed networks, refit by ONNX and progress monitors
 _NEWEST: Final = 11
@@ -25,7 +23,7 @@ class GpuDevice:
     compute_capability: str
 
 
-def tensorrt_here() -> TensorRt:
+def require_tensorrt() -> TensorRt:
     """Return the module.
 
     Raises:
@@ -47,7 +45,7 @@ def tensorrt_here() -> TensorRt:
     return module
 
 
-def device_here() -> GpuDevice:
+def require_gpu() -> GpuDevice:
     """Return the first GPU that this process sees.
 
     Raises:

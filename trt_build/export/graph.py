@@ -1,4 +1,4 @@
-"""An ONNX graph to be looked at and rewritten: who makes a tensor, who reads it, of what type it is."""
+"""Look-ups in an ONNX graph (producer, readers, type and shape of a tensor) and a rewriter."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from trt_build.errors import BuildError
-
-__all__ = ["Graph", "Rewriter", "attribute", "contents", "structure_sha256"]
 
 _FLOATS: Final = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
 
@@ -38,11 +36,11 @@ class Graph:
             self._types[name], self._shapes[name] = weight.data_type, tuple(weight.dims)
 
     def type_of(self, tensor: str) -> int:
-        """Return an element type of `TensorProto`; UNDEFINED where inference did not get that far."""
+        """Return an element type of `TensorProto`; UNDEFINED if inference did not find it."""
         return self._types.get(tensor, TensorProto.UNDEFINED)
 
     def shape(self, tensor: str) -> tuple[int, ...]:
-        """Return its shape, -1 for what is not known."""
+        """Return its shape, -1 for an unknown dimension."""
         return self._shapes.get(tensor, ())
 
     def is_float(self, tensor: str) -> bool:
@@ -54,7 +52,7 @@ class Graph:
         return numpy_helper.to_array(self.weights[weight])
 
     def inner_dimension(self, node: onnx.NodeProto) -> int:
-        """Return how many products a Gemm or MatMul adds up for each number of its answer; 0 if it is not known."""
+        """Return the number of terms in a Gemm's or MatMul's sums; 0 if unknown."""
         shape = self.shape(node.input[1])
         if len(shape) < 2:
             return shape[0] if shape else 0
@@ -62,7 +60,7 @@ class Graph:
 
 
 class Rewriter:
-    """Builds a changed copy of a model node by node: fresh names, casts made once, weights kept once."""
+    """Build a changed copy of a model node by node, with fresh names and each weight once."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = onnx.ModelProto()
@@ -72,7 +70,7 @@ class Rewriter:
         self._taken = {node.name for node in model.graph.node}
 
     def weight(self, name: str, array: NDArray[Any]) -> str:
-        """Add a weight, unless one of that name was added; return its name."""
+        """Add a weight, unless its name was added before; return its name."""
         if name not in self.added:
             self.added[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
         return name
@@ -80,14 +78,14 @@ class Rewriter:
     def node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:  # noqa: ANN401
         """Add a node; return its output."""
         name = f"added_{output}"
-        while name in self._taken:  # what is rewritten may have been rewritten before
+        while name in self._taken:  # the model may have been rewritten before
             name += "_"
         self._taken.add(name)
         self.nodes.append(helper.make_node(kind, inputs, [output], name=name, **attributes))
         return output
 
-    def finished(self) -> onnx.ModelProto:
-        """Return the model: weights that nobody reads are left out, types and shapes checked by ONNX itself.
+    def finish(self) -> onnx.ModelProto:
+        """Return the model without unused weights; ONNX checks types and shapes.
 
         Raises:
             BuildError: The result is no valid model.
@@ -108,12 +106,12 @@ class Rewriter:
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:  # noqa: ANN401 (an attribute may be of any type)
-    """Return a node's attribute, or what ONNX takes without it."""
-    return next((helper.get_attribute_value(found) for found in node.attribute if found.name == name), default)
+    """Return a node's attribute, or `default`, which is ONNX's."""
+    return next((helper.get_attribute_value(entry) for entry in node.attribute if entry.name == name), default)
 
 
 def structure_sha256(model: onnx.ModelProto) -> str:
-    """Return a hash of all but the floating-point weights: two models of one structure differ in their training alone."""
+    """Return a hash of the model without its floating-point weights: models of one structure differ in their training alone."""
     bare = onnx.ModelProto()
     bare.CopyFrom(model)
     bare.producer_version = ""
@@ -125,7 +123,7 @@ def structure_sha256(model: onnx.ModelProto) -> str:
 
 
 def contents(model: onnx.ModelProto) -> dict[str, Any]:
-    """Return how many nodes of which kind a model has, and the bytes of its weights by type."""
+    """Return the number of nodes by operator, and the bytes of weights by type."""
     nodes = Counter(node.op_type for node in model.graph.node)
     weights: Counter[str] = Counter()
     for weight in model.graph.initializer:

@@ -1,13 +1,12 @@
 """An fp32 ONNX model in, the same with fp16 or bf16 products out: its inputs and outputs stay fp32.
 
-What goes down is what gains from it and bears it: products with constant or computed factors (Gemm, MatMul), embedding
-tables, and what only moves, adds or bends numbers between them. What stays fp32: everything from the raw inputs up to the
-first product (sums of money and seconds do not fit into fp16), products that add up few numbers, LayerNormalization, Softmax,
-Sigmoid, sums over positions, divisions, logarithms. So the rule looks at the graph alone, not at names: it holds for whatever
-the network becomes.
+Low precision: products with constant or computed factors (Gemm, MatMul), embedding tables, and operators between them that
+move, add or activate. fp32: everything from the raw inputs to the first product (sums of money and seconds do not fit into fp16),
+products of few terms, LayerNormalization, Softmax, Sigmoid, sums over positions, divisions, logarithms. The rule reads the graph
+and no names, so it holds for any network.
 
-Greatest set that fits: all candidates begin as low; one leaves that reads from outside of it (other than weights and 0/1 masks),
-or that nobody in it reads; until none leaves. Products never leave.
+The low set is the greatest fixed point: all candidate nodes begin in it; a node leaves if an input comes from outside (other
+than weights and 0/1 masks), or if no node of the set reads its output; until no node leaves. Products never leave.
 """
 
 from __future__ import annotations
@@ -22,10 +21,8 @@ from onnx import TensorProto
 from trt_build.errors import BuildError
 from trt_build.export.graph import Graph, Rewriter
 
-__all__ = ["half_from_onnx"]
-
 _PRODUCTS: Final = frozenset({"Gemm", "MatMul"})
-_LEAST_INNER: Final = 8  # what a tensor core takes in one step; below it nothing is gained and precision is lost
+_LEAST_INNER: Final = 8  # terms that a tensor core adds in one step; fewer gain nothing and lose precision
 _FLOW: Final = frozenset(
     {
         *("Add", "Mul", "Relu", "Gelu", "Concat", "Identity"),
@@ -51,7 +48,7 @@ def half_from_onnx(model: onnx.ModelProto, precision: str) -> onnx.ModelProto:
 
 
 def _low_nodes(graph: Graph) -> set[int]:
-    """Return the places of the nodes that compute in the low type."""
+    """Return the indices of the nodes that compute in the low type."""
     nodes = graph.nodes
     place = {name: number for number, node in enumerate(nodes) for name in node.output}
     products = {n for n, node in enumerate(nodes) if node.op_type in _PRODUCTS and graph.inner_dimension(node) >= _LEAST_INNER}
@@ -63,7 +60,7 @@ def _low_nodes(graph: Graph) -> set[int]:
             floats = [name for name in node.input if name and graph.is_float(name)]
             fed = [place[name] in low if name in place else name in graph.weights for name in floats if not _is_mask(graph, name)]
             read = [place[out] for name in node.output for reader in graph.readers[name] for out in reader.output]
-            # A weight that is only moved (folded into one by the runtime) and a table that is looked up are fed by nothing else.
+            # A moved weight and an embedding table have weights as their only inputs.
             if not fed or not all(fed) or not any(reader in low for reader in read):
                 leaving.add(number)
         if not leaving:
@@ -72,7 +69,7 @@ def _low_nodes(graph: Graph) -> set[int]:
 
 
 def _is_mask(graph: Graph, tensor: str) -> bool:
-    """Whether it is made of booleans, so that any type holds it."""
+    """Whether it is cast from booleans, so that any type holds it."""
     maker = graph.maker.get(tensor)
     while maker is not None and maker.op_type in {"Unsqueeze", "Slice", "Reshape", "Gather", "Squeeze"}:
         maker = graph.maker.get(maker.input[0])
@@ -83,7 +80,7 @@ class _Conversion:
     def __init__(self, model: onnx.ModelProto, graph: Graph, low: set[int], suffix: str, kind: int, dtype: Any) -> None:  # noqa: ANN401
         self.graph, self.low, self.suffix, self.kind, self.dtype = graph, low, suffix, kind, dtype
         self.out = Rewriter(model)
-        self.made_low: set[str] = set()  # tensors whose own name holds the low type now
+        self.made_low: set[str] = set()  # tensors whose own name now has the low type
         self.casts: dict[tuple[str, int], str] = {}
 
     def run(self) -> onnx.ModelProto:
@@ -94,15 +91,15 @@ class _Conversion:
             for place, name in enumerate(node.input):
                 if name and self.graph.is_float(name):
                     copy.input[place] = self._lowered(name) if is_low else self._raised(name)
-            served = [name for name in node.output if is_low and name in self.graph.outputs]
-            for name in served:  # what is served keeps its name and its type
+            model_outputs = [name for name in node.output if is_low and name in self.graph.outputs]
+            for name in model_outputs:  # an output of the model keeps its name and type
                 copy.output[list(node.output).index(name)] = f"{name}_{self.suffix}"
             self.out.nodes.append(copy)
-            for name in served:
+            for name in model_outputs:
                 self.out.node("Cast", [f"{name}_{self.suffix}"], name, to=TensorProto.FLOAT)
             if is_low:
-                self.made_low |= set(node.output) - set(served)
-        return self.out.finished()
+                self.made_low |= set(node.output) - set(model_outputs)
+        return self.out.finish()
 
     def _lowered(self, name: str) -> str:
         if name in self.made_low:

@@ -19,8 +19,6 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from trt_build.errors import RefusedError
 from trt_build.export.graph import Graph, attribute
 
-__all__ = ["int8_from_onnx", "quantized_inputs"]
-
 _LEAST: Final = 16  # rows and columns: what an int8 tensor core multiplies in one step
 _PRODUCTS: Final = ("Gemm", "MatMul")
 

@@ -8,28 +8,26 @@ from pathlib import Path
 
 from model.checkpoint import Checkpoint
 from model.plan import Precision
-from trt_build.artifact_source import ArtifactSource, TypedOnnx, parsed
+from trt_build.artifact_source import ArtifactSource, OnnxVariant, parse_onnx
 from trt_build.export.graph import structure_sha256
 from trt_build.export.onnx_from_checkpoint import OPSET, onnx_from_checkpoint
 from trt_build.export.ranges_from_rows import Ranges
 from trt_build.manifest import OnnxManifest, library_versions, manifest_beside, sha256_of, weights_sha256, write_beside
-
-__all__ = ["source_of_checkpoint", "write_onnx"]
 
 
 def source_of_checkpoint(checkpoint: Checkpoint, command: str) -> ArtifactSource:
     """Export a checkpoint in fp32 and return it as a source.
 
     Args:
-        checkpoint: any network: its tensors are its inputs', its answers those that are served.
-        command: that makes it again.
+        checkpoint: of any network; the file has its input tensors and its served outputs.
+        command: repeats the export.
     """
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         onnx_from_checkpoint(checkpoint, path)
         content = path.read_bytes()
-    model = parsed(content, "the exported model")
+    model = parse_onnx(content, "the exported model")
     network, digest = checkpoint.network, sha256_of(content)
     outputs = [value.name for value in model.graph.output]
     kinds = {task.name: task.kind for task in network.tasks}
@@ -51,15 +49,15 @@ def source_of_checkpoint(checkpoint: Checkpoint, command: str) -> ArtifactSource
     return ArtifactSource(f"{checkpoint.preset}-{digest[:12]}", content, manifest, tuple(checkpoint.feature_names))
 
 
-def write_onnx(source: ArtifactSource, path: Path, precision: Precision, ranges: Ranges | None, command: str) -> TypedOnnx:
+def write_onnx(source: ArtifactSource, path: Path, precision: Precision, ranges: Ranges | None, command: str) -> OnnxVariant:
     """Write a source in `precision` to `path`, its manifest last; return it.
 
     Raises:
-        BuildError: See `ArtifactSource.typed`; nothing was written.
+        BuildError: See `ArtifactSource.in_precision`; nothing is written then.
     """
-    typed = source.typed(precision, ranges, command)
+    variant = source.in_precision(precision, ranges, command)
     path.parent.mkdir(parents=True, exist_ok=True)
     manifest_beside(path).unlink(missing_ok=True)
-    path.write_bytes(typed.content)
-    write_beside(path, typed.manifest)
-    return typed
+    path.write_bytes(variant.content)
+    write_beside(path, variant.manifest)
+    return variant

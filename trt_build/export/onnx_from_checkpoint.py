@@ -1,7 +1,7 @@
-"""Checkpoint in, ONNX model out: one file, batch dimension free, nothing of the machine it was made on inside.
+"""Checkpoint in, ONNX model out: one file with a free batch dimension and no trace of the machine.
 
-The exporter records where in the source each node came from, with absolute paths; that is stripped, so that the file
-depends on the weights and the versions alone and says nothing about who built it.
+The exporter records the source line of each node with absolute paths; those are stripped, so that the file depends on the
+weights and the versions alone.
 """
 
 from __future__ import annotations
@@ -20,17 +20,15 @@ from model.checkpoint import Checkpoint
 from model.examples import example_inputs
 from model.network import ServingNetwork
 
-__all__ = ["onnx_from_checkpoint"]
-
 OPSET: Final = 20  # what onnxruntime >= 1.17 and TensorRT >= 10 both read
 _LARGEST_BATCH: Final = 65_536
-_TRACED_ROWS: Final = 3  # neither 0 nor 1: the exporter would take those for constants
+_TRACED_ROWS: Final = 3  # the exporter takes 0 and 1 for constants
 
 
 def onnx_from_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write `checkpoint`'s serving graph to `path`: for a shop's events with the tensors of `model.contract`.
+    """Write `checkpoint`'s serving graph to `path`.
 
-    For other inputs its tensors are `inputs.tensors()`, its answers one for each task, by their names.
+    A shop's events have the tensors of `model.contract`; other inputs have `inputs.tensors()` and an output for each task.
     """
     serving = ServingNetwork(checkpoint.network, checkpoint.temperatures).eval()
     examples = example_inputs(checkpoint.network.inputs, _TRACED_ROWS)
@@ -53,7 +51,7 @@ def onnx_from_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
 
 def _without_provenance(model: onnx.ModelProto) -> onnx.ModelProto:
     del model.metadata_props[:]
-    del model.functions[:]  # local functions are inlined by the exporter; what is left of them is unused
+    del model.functions[:]  # the exporter inlines local functions and leaves them unused
     graph = model.graph
     for part in (graph, *graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
         part.doc_string = ""
@@ -64,8 +62,8 @@ def _without_provenance(model: onnx.ModelProto) -> onnx.ModelProto:
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    # Two notices that say nothing about the result: torchvision's operators are not there (none is used), and the batch
-    # dimension of the second to fifth input is the first one's (it is meant to be).
+    # Two harmless notices: torchvision's operators are missing (none is used), and all inputs share the first one's batch
+    # dimension (on purpose).
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

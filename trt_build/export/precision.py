@@ -1,10 +1,10 @@
-"""Precisions that a model can be built in: what each means, and the ONNX file of each.
+"""The ONNX file of a model in each precision.
 
 | precision | in the ONNX file | beside it |
 | --- | --- | --- |
 | fp32 | as exported | TF32 forbidden |
 | tf32 | as exported | products may be rounded to TF32 (10 bits): a flag of the build, noted in the manifest |
-| fp16, bf16 | products and tables in that type, inputs, outputs and all that is delicate in fp32 (`half_from_onnx`) | |
+| fp16, bf16 | products and tables in that type; inputs, outputs and delicate operators in fp32 (`half_from_onnx`) | |
 | int8 | products by Q/DQ pairs (`int8_from_onnx`) | ranges from recorded rows (`ranges_from_rows`) |
 """
 
@@ -19,14 +19,12 @@ from trt_build.export.int8_from_onnx import int8_from_onnx
 from trt_build.export.ranges_from_rows import Ranges
 from trt_build.manifest import sha256_of
 
-__all__ = ["typed_onnx"]
 
-
-def typed_onnx(model: onnx.ModelProto, precision: Precision, ranges: Ranges | None = None) -> onnx.ModelProto:
+def onnx_in_precision(model: onnx.ModelProto, precision: Precision, ranges: Ranges | None = None) -> onnx.ModelProto:
     """Return the fp32 `model` in `precision`.
 
     Args:
-        model: as `onnx_from_checkpoint` makes it.
+        model: from `onnx_from_checkpoint`.
         precision: one of `model.plan.PRECISIONS`.
         ranges: for int8.
 
@@ -39,11 +37,10 @@ def typed_onnx(model: onnx.ModelProto, precision: Precision, ranges: Ranges | No
     if precision != "int8":
         return model
     if ranges is None:
-        raise BuildError("int8 needs ranges of what products read; make them: python -m trt_build calibrate --help")
-    found = sha256_of(model.SerializeToString())
-    if ranges.onnx_sha256 != found:
+        raise BuildError("int8 needs ranges of the inputs of products; make them: python -m trt_build calibrate --help")
+    digest = sha256_of(model.SerializeToString())
+    if ranges.onnx_sha256 != digest:
         raise RefusedError(
-            f"the ranges were found for the model {ranges.onnx_sha256[:12]}, this is {found[:12]}. Fix: calibrate "
-            "again with this one"
+            f"the ranges are of the model {ranges.onnx_sha256[:12]}, this is {digest[:12]}. Fix: calibrate again with this one"
         )
     return int8_from_onnx(model, ranges.largest)

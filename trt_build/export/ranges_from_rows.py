@@ -23,8 +23,6 @@ from trt_build.errors import BuildError, RefusedError
 from trt_build.export.int8_from_onnx import quantized_inputs
 from trt_build.export.sessions import session_of
 
-__all__ = ["Method", "Ranges", "ranges_from_rows", "read_ranges"]
-
 Method = Literal["percentile", "max"]
 
 _FORMAT: Final = 1
@@ -58,10 +56,10 @@ class Ranges(msgspec.Struct, frozen=True, kw_only=True):
 def ranges_from_rows(
     model: onnx.ModelProto, rows: Mapping[str, NDArray[Any]], method: Method = "percentile", percentile: float = 99.99
 ) -> Ranges:
-    """Run the fp32 `model` over recorded `rows` and return the range of each tensor that int8 would quantize.
+    """Run the fp32 `model` over recorded `rows` and return the range of each input of an int8 product.
 
     Raises:
-        BuildError: There are too few rows, or the model has no product that int8 is worth.
+        BuildError: There are too few rows, or no product is large enough for int8.
     """
     count = len(next(iter(rows.values())))
     if count < _LEAST_ROWS:
@@ -72,8 +70,8 @@ def ranges_from_rows(
         raise BuildError("the model has no product that is worth int8 (at least 16 x 16 with constant factors); take fp16")
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
-    served = {value.name for value in model.graph.output}
-    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in served)
+    outputs = {value.name for value in model.graph.output}
+    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in outputs)
     session, digest, largest = session_of(watched), hashlib.sha256(), dict.fromkeys(names, 1e-6)  # no range is 0
     histograms = HistogramCollector("percentile", True, _BINS, _BINS, percentile, "same")
     with redirect_stdout(None):  # the collector prints its steps
@@ -99,10 +97,10 @@ def ranges_from_rows(
 
 
 def read_ranges(path: Path) -> Ranges:
-    """Read what `calibrate` wrote.
+    """Read a file of `calibrate`.
 
     Raises:
-        RefusedError: It is no such file, or newer than this program.
+        RefusedError: The file is damaged, or newer than this program.
     """
     try:
         ranges = msgspec.json.decode(path.read_bytes(), type=Ranges)

@@ -1,8 +1,8 @@
 """Run an ONNX model of any precision on a CPU, to verify it.
 
-ONNX Runtime runs fp32 and int8 files as they are. It has no bf16 products on a CPU, and of fp16 it leaves out casts that the
-file asks for; so those are turned into what they mean: fp32 arithmetic in which every fp16 or bf16 tensor is rounded to its
-type, which is how tensor cores do it (products are summed in fp32).
+ONNX Runtime runs fp32 and int8 files as they are. On a CPU it has no bf16 products, and it drops casts of fp16 files; so such
+files are rewritten to fp32 arithmetic in which every fp16 or bf16 tensor is rounded to its type, as tensor cores do (they add
+products in fp32).
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from onnx import TensorProto, helper, numpy_helper
 from trt_build.errors import RefusedError
 from trt_build.export.graph import Graph, Rewriter
 
-__all__ = ["as_rounded_fp32", "session_of"]
-
 _LOW: Final = frozenset({TensorProto.BFLOAT16, TensorProto.FLOAT16})
 
 
@@ -26,20 +24,20 @@ def session_of(model: onnx.ModelProto | bytes, threads: int = 1) -> ort.Inferenc
     """Return a session on the CPU.
 
     Raises:
-        RefusedError: ONNX Runtime does not take the model.
+        RefusedError: ONNX Runtime rejects the model.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    parsed = onnx.load_model_from_string(model) if isinstance(model, bytes) else model
-    kinds = {weight.data_type for weight in parsed.graph.initializer}
+    proto = onnx.load_model_from_string(model) if isinstance(model, bytes) else model
+    kinds = {weight.data_type for weight in proto.graph.initializer}
     if kinds & (_LOW | {TensorProto.INT8}):
-        # Optimisations fuse casts and Q/DQ pairs away, so that another arithmetic would run than the file says.
+        # Optimisations fuse casts and Q/DQ pairs away: the arithmetic would not be the file's.
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if kinds & _LOW:
-        parsed = as_rounded_fp32(parsed)
+        proto = rounded_fp32(proto)
     try:
-        return ort.InferenceSession(parsed.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as err:  # its exceptions have no common base but this
         raise RefusedError(
             f"onnxruntime {ort.__version__} does not take the model: {err}. Fix: use the version that it was "
@@ -47,8 +45,8 @@ def session_of(model: onnx.ModelProto | bytes, threads: int = 1) -> ort.Inferenc
         ) from err
 
 
-def as_rounded_fp32(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a model of fp32 arithmetic in which each tensor that was fp16 or bf16 is rounded to that type."""
+def rounded_fp32(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a model of fp32 arithmetic in which each fp16 or bf16 tensor is rounded to its type."""
     graph, out = Graph(model), Rewriter(model)
     for name, weight in graph.weights.items():
         if weight.data_type in _LOW:
@@ -70,4 +68,4 @@ def as_rounded_fp32(model: onnx.ModelProto) -> onnx.ModelProto:
         for name in rounded:
             out.node("Cast", [f"{name}_exact"], f"{name}_rounded", to=graph.type_of(name))
             out.node("Cast", [f"{name}_rounded"], name, to=TensorProto.FLOAT)
-    return out.finished()
+    return out.finish()

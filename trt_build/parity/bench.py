@@ -2,7 +2,7 @@
 
 Inputs lie on the device; each batch is waited for.
 
-What a worker gets, with its copies and its queue, is measured by `make bench-engine`; this compares plans.
+`make bench-engine` measures a worker with its copies and its queue; this compares plans.
 """
 
 from __future__ import annotations
@@ -18,15 +18,13 @@ from numpy.typing import NDArray
 
 from model.checkpoint import Checkpoint
 from model.network import ServingNetwork
-from model.tensorrt_protocols import TensorRt
+from model.tensorrt.protocols import TensorRt
 from trt_build.artifact_source import ArtifactSource
 from trt_build.engine.plan_runner import PlanRunner
 from trt_build.engine.plans import check_fits, read_plan
 from trt_build.engine.runtime import GpuDevice
 from trt_build.errors import BuildError
 from trt_build.parity.recorded import Arrays
-
-__all__ = ["bench_plans", "timed"]
 
 _WARM_UP: Final = 20
 _REPEATS: Final = 300
@@ -41,7 +39,7 @@ def bench_plans(
     sizes: Sequence[int],
     checkpoint: Checkpoint | None = None,
 ) -> dict[str, Any]:
-    """Return `{"gpu": ..., "results": {name: {batch: {"rows_per_s", "p50_ms", "p99_ms"}}}}`; sizes no profile takes are left out.
+    """Return `{"gpu": ..., "results": {name: {batch: {"rows_per_s", "p50_ms", "p99_ms"}}}}`; sizes without a profile are omitted.
 
     Raises:
         RefusedError: A plan is damaged, of another model, or not for this machine.
@@ -54,12 +52,12 @@ def bench_plans(
         fitting = [size for size in sizes if size <= manifest.profiles[-1].max]
         results[path.name] = {str(size): timed(_graph_of_plan(runner, _resized(rows, size)), size) for size in fitting}
     if checkpoint is not None:
-        results |= _of_torch(checkpoint, rows, sizes)
+        results |= _time_torch(checkpoint, rows, sizes)
     return {"gpu": device.name, "compute_capability": device.compute_capability, "tensorrt": trt.__version__, "results": results}
 
 
 def timed(run: Callable[[], None], size: int) -> dict[str, float]:
-    """Call `run`, which works on `size` rows and waits, some hundred times; return rows a second, p50 and p99 in ms."""
+    """Call `run`, which scores `size` rows and waits, 300 times; return rows a second, p50 and p99 in ms."""
     for _ in range(_WARM_UP):
         run()
     seconds = np.empty(_REPEATS)
@@ -72,8 +70,8 @@ def timed(run: Callable[[], None], size: int) -> dict[str, float]:
 
 
 def _graph_of_plan(runner: PlanRunner, rows: Arrays) -> Callable[[], None]:
-    stream, context, _tensors = runner.prepared(rows)
-    if not context.execute_async_v3(stream):  # once before it is recorded: first calls set memory up
+    stream, context, _tensors = runner.prepare(rows)
+    if not context.execute_async_v3(stream):  # before the capture: a first call allocates memory
         raise BuildError("the plan did not run; build it again on this machine")
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
@@ -87,20 +85,20 @@ def _graph_of_plan(runner: PlanRunner, rows: Arrays) -> Callable[[], None]:
     return run
 
 
-def _of_torch(checkpoint: Checkpoint, rows: Arrays, sizes: Sequence[int]) -> dict[str, dict[str, dict[str, float]]]:
+def _time_torch(checkpoint: Checkpoint, rows: Arrays, sizes: Sequence[int]) -> dict[str, dict[str, dict[str, float]]]:
     serving = ServingNetwork(checkpoint.network, checkpoint.temperatures).eval().cuda()
     compiled: Callable[..., Any] = torch.compile(serving, mode="reduce-overhead")  # CUDA graphs
     results = {}
     for name, network in (("torch eager", serving), ("torch.compile", compiled)):
-        found = {}
+        times = {}
         for size in sizes:
             inputs = [torch.from_numpy(value).cuda() for value in _resized(rows, size).values()]
-            found[str(size)] = timed(_of_network(network, inputs), size)
-        results[name] = found
+            times[str(size)] = timed(_run_network(network, inputs), size)
+        results[name] = times
     return results
 
 
-def _of_network(network: Callable[..., Any], inputs: list[torch.Tensor]) -> Callable[[], None]:
+def _run_network(network: Callable[..., Any], inputs: list[torch.Tensor]) -> Callable[[], None]:
     def run() -> None:
         with torch.no_grad():
             network(*inputs)
@@ -110,5 +108,5 @@ def _of_network(network: Callable[..., Any], inputs: list[torch.Tensor]) -> Call
 
 
 def _resized(rows: Arrays, size: int) -> Mapping[str, NDArray[Any]]:
-    """Return `size` rows: the recorded ones, from the start again where they are fewer."""
+    """Return `size` rows: the recorded rows, repeated if there are fewer."""
     return {name: np.resize(value, (size, *value.shape[1:])) for name, value in rows.items()}

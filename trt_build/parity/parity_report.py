@@ -1,6 +1,6 @@
-"""The whole verification of one model: torch, ONNX in each precision, and plans, on the same recorded rows.
+"""The verification of a model: torch, ONNX in each precision, and plans, on the same recorded rows.
 
-Where there is a checkpoint, torch is what all is compared with; else the fp32 ONNX file is.
+The reference is torch if there is a checkpoint, else the fp32 ONNX file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from model.checkpoint import Checkpoint
 from model.inputs import EventInputs, SequenceInputs
 from model.plan import Precision
-from model.tensorrt_protocols import TensorRt
+from model.tensorrt.protocols import TensorRt
 from trt_build.artifact_source import ArtifactSource
 from trt_build.engine.plan_runner import PlanRunner
 from trt_build.engine.plans import check_fits, read_plan
@@ -27,17 +27,15 @@ from trt_build.export.ranges_from_rows import Ranges
 from trt_build.manifest import weights_sha256
 from trt_build.parity.compare import OutputDifference
 from trt_build.parity.recorded import Arrays
-from trt_build.parity.verify import Answer, differences, onnx_answers, torch_answers
+from trt_build.parity.verify import Model, differences, onnx_answers, torch_answers
 
-__all__ = ["LEAST_ROWS", "ParityVerdict", "verify_onnx", "verify_plan"]
-
-LEAST_ROWS: Final = 5  # as many ways there are to spoil a row
-_ITEMS: Final = 2_000  # where a model comes without an artefact's items
+LEAST_ROWS: Final = 5  # `hard_rows` spoils five rows
+_ITEMS: Final = 2_000  # for a model without an artefact's items
 
 
 @dataclass(frozen=True)
 class ParityVerdict:
-    """One comparison: what with what, and how far apart."""
+    """One comparison: the names of both models, and the differences."""
 
     what: str
     precision: Precision
@@ -45,11 +43,11 @@ class ParityVerdict:
 
     @property
     def fine(self) -> bool:
-        """Whether all tasks are within what is allowed."""
+        """Whether all tasks are within their limits."""
         return all(difference.fine for difference in self.differences)
 
-    def plain(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
+    def to_json(self) -> dict[str, Any]:
+        """Return the verdict as values for JSON."""
         tasks = {
             d.task: {
                 "largest": d.largest,
@@ -59,7 +57,7 @@ class ParityVerdict:
                 "overlap": d.overlap,
                 "fine": d.fine,
                 "reason": d.limits.reason,
-                "worst_rows": [one.row for one in d.worst],
+                "worst_rows": [row.row for row in d.worst],
             }
             for d in self.differences
         }
@@ -73,27 +71,27 @@ def verify_onnx(
     checkpoint: Checkpoint | None = None,
     ranges: Ranges | None = None,
 ) -> Iterator[ParityVerdict]:
-    """Compare the ONNX model in each of `precisions` with the network, or with itself in fp32; needs no GPU.
+    """Compare the ONNX model in each of `precisions` with the network, or with the fp32 file; needs no GPU.
 
     Args:
         source: the model.
         rows: recorded, five or more.
-        precisions: to compare; tf32 is fp32 on a CPU and is left out.
+        precisions: to compare; tf32, which is fp32 on a CPU, is left out.
         checkpoint: the network.
         ranges: for int8.
 
     Raises:
         RefusedError: The checkpoint is of another training.
-        BuildError: Too few rows, or a precision cannot be made.
+        BuildError: There are too few rows, or a precision cannot be written.
     """
     reference, name = reference_of(source, rows, checkpoint)
     items = items_of(source, checkpoint)
     for precision in precisions:
         if precision == "tf32" or (precision == source.manifest.precision and checkpoint is None):
-            continue  # nothing to compare: the same arithmetic
-        typed = source.typed(precision, ranges)
-        found = differences(reference, onnx_answers(typed.content), rows, source.manifest.kinds, precision, items)
-        yield ParityVerdict(f"{name} against ONNX {precision} on CPU", precision, found)
+            continue  # the same arithmetic as the reference
+        model = onnx_answers(source.in_precision(precision, ranges).content)
+        compared = differences(reference, model, rows, source.manifest.kinds, precision, items)
+        yield ParityVerdict(f"{name} against ONNX {precision} on CPU", precision, compared)
 
 
 def verify_plan(
@@ -114,28 +112,28 @@ def verify_plan(
     runner = PlanRunner(trt, plan, manifest)
     reference, name = reference_of(source, rows, checkpoint)
     items = items_of(source, checkpoint)
-    found = differences(reference, runner.answers, rows, source.manifest.kinds, manifest.precision, items)
-    return ParityVerdict(f"{name} against {path.name}", manifest.precision, found)
+    compared = differences(reference, runner.score, rows, source.manifest.kinds, manifest.precision, items)
+    return ParityVerdict(f"{name} against {path.name}", manifest.precision, compared)
 
 
-def reference_of(source: ArtifactSource, rows: Arrays, checkpoint: Checkpoint | None) -> tuple[Answer, str]:
-    """Return what all is compared with, and its name."""
+def reference_of(source: ArtifactSource, rows: Arrays, checkpoint: Checkpoint | None) -> tuple[Model, str]:
+    """Return the reference model and its name."""
     count = len(next(iter(rows.values())))
     if count < LEAST_ROWS:
         raise BuildError(f"{count} rows to verify with, at least {LEAST_ROWS} are needed. Fix: record more, see docs/engines.md")
     if checkpoint is None:
-        return onnx_answers(source.typed("fp32").content), "ONNX fp32"
-    found = weights_sha256(checkpoint)
-    if source.manifest.weights_sha256 not in {"", found}:
+        return onnx_answers(source.in_precision("fp32").content), "ONNX fp32"
+    digest = weights_sha256(checkpoint)
+    if source.manifest.weights_sha256 not in {"", digest}:
         raise RefusedError(
-            f"the model was made of the weights {source.manifest.weights_sha256[:12]}, the checkpoint has {found[:12]}. "
+            f"the model was made of the weights {source.manifest.weights_sha256[:12]}, the checkpoint has {digest[:12]}. "
             "Fix: name the checkpoint that it was made of, or export this one"
         )
-    return lambda given: torch_answers(checkpoint, given), "torch"
+    return lambda batch: torch_answers(checkpoint, batch), "torch"
 
 
 def items_of(source: ArtifactSource, checkpoint: Checkpoint | None) -> NDArray[Any] | None:
-    """Return vectors of items to rank: the artefact's, else the network's for some thousand codes; None = no ranking."""
+    """Return item vectors to rank: the artefact's, else the network's for the first 2,000 codes; None = no ranking."""
     if source.items is not None or checkpoint is None:
         return source.items
     network = checkpoint.network
@@ -144,8 +142,7 @@ def items_of(source: ArtifactSource, checkpoint: Checkpoint | None) -> NDArray[A
     with torch.no_grad():
         if isinstance(network.inputs, EventInputs):
             codes = torch.arange(1, _ITEMS + 1, dtype=torch.int32)
-            found: NDArray[Any] = network.item_vectors(codes, codes % 500 + 1).numpy()
-            return found
+            return np.asarray(network.item_vectors(codes, codes % 500 + 1).numpy())
         if isinstance(network.inputs, SequenceInputs):
             return np.asarray(network.item_table().numpy())
     return None

@@ -1,8 +1,8 @@
-"""Recorded inputs: the rows that models are calibrated and verified with.
+"""Recorded inputs: rows for calibration and verification.
 
-Samples of an artefact and a kept training set (`python -m training ... --keep rows.npz`) hold them as arrays `in_<tensor>`; the
-folder of features that a replay writes (`millrace replay ... --features-out features`) as Parquet files, with one column for each
-feature and one of flat lists for each other tensor.
+Samples of an artefact and a saved training set (`python -m training ... --keep rows.npz`) hold arrays `in_<tensor>`; a replay's
+folder of features (`millrace replay ... --features-out features`) holds Parquet files with a column for each dense feature and
+a column of flat lists for each other tensor.
 """
 
 from __future__ import annotations
@@ -18,11 +18,9 @@ from numpy.typing import NDArray
 from model.contract import TensorSpec
 from trt_build.errors import RefusedError
 
-__all__ = ["Arrays", "read_rows"]
-
 Arrays = Mapping[str, NDArray[Any]]
 
-_DENSE: Final = "dense"  # the tensor whose numbers are columns of their own in a Parquet file
+_DENSE: Final = "dense"  # its features are columns of their own in a Parquet file
 
 
 def read_rows(
@@ -32,27 +30,27 @@ def read_rows(
 
     Args:
         path: a file of arrays, a Parquet file, or a folder of them.
-        tensors: of a row, as the model wants them.
+        tensors: of a row, as the model takes them.
         count: 0 = all.
         feature_names: of the dense features, for Parquet files.
 
     Raises:
-        RefusedError: There is no such file, or it has other tensors.
+        RefusedError: The file is missing, or has other tensors or too few rows.
     """
     try:
         is_table = path.is_dir() or path.suffix == ".parquet"
-        rows = _of_parquet(path, tensors, feature_names) if is_table else _of_arrays(path, tensors)
+        rows = _read_parquet(path, tensors, feature_names) if is_table else _read_arrays(path, tensors)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as err:
         raise RefusedError(
             f"{path} holds no recorded rows for this model ({err}). Fix: record them again, see docs/engines.md"
         ) from err
     for spec in tensors:
-        found, value = f"{rows[spec.name].dtype}{list(rows[spec.name].shape[1:])}", rows[spec.name]
-        if found != f"{spec.dtype}{list(spec.shape)}":
+        value = rows[spec.name]
+        recorded, expected = f"{value.dtype}{list(value.shape[1:])}", f"{spec.dtype}{list(spec.shape)}"
+        if recorded != expected:
             raise RefusedError(
-                f"{path}: rows of {spec.name} are {found}, the model reads {spec.dtype}{list(spec.shape)}: they "
-                "were recorded with "
-                "another feature catalogue. Fix: record them again with this release"
+                f"{path}: rows of {spec.name} are {recorded}, the model reads {expected}: they were recorded with another "
+                "feature catalogue. Fix: record them again with this release"
             )
         rows[spec.name] = np.ascontiguousarray(value)
     total = len(rows[tensors[0].name])
@@ -62,25 +60,25 @@ def read_rows(
     return {name: value[picked] for name, value in rows.items()}
 
 
-def _of_arrays(path: Path, tensors: Sequence[TensorSpec]) -> dict[str, NDArray[Any]]:
+def _read_arrays(path: Path, tensors: Sequence[TensorSpec]) -> dict[str, NDArray[Any]]:
     with np.load(path, allow_pickle=False) as saved:
         return {spec.name: saved[f"in_{spec.name}"] for spec in tensors}
 
 
-def _of_parquet(path: Path, tensors: Sequence[TensorSpec], feature_names: Sequence[str]) -> dict[str, NDArray[Any]]:
+def _read_parquet(path: Path, tensors: Sequence[TensorSpec], feature_names: Sequence[str]) -> dict[str, NDArray[Any]]:
     import pyarrow as pa
     from pyarrow import parquet
 
-    wanted = [*feature_names, *(spec.name for spec in tensors if spec.name != _DENSE)]
+    columns = [*feature_names, *(spec.name for spec in tensors if spec.name != _DENSE)]
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     if not files:
         raise ValueError("the folder has no Parquet file")
-    table = pa.concat_tables([parquet.read_table(file, columns=wanted) for file in files])
+    table = pa.concat_tables([parquet.read_table(file, columns=columns) for file in files])
     rows: dict[str, NDArray[Any]] = {}
     for spec in tensors:
         if spec.name == _DENSE:
-            columns = [table[name].to_numpy().astype(spec.dtype, copy=False) for name in feature_names]
-            rows[spec.name] = np.stack(columns, axis=1)
+            features = [table[name].to_numpy().astype(spec.dtype, copy=False) for name in feature_names]
+            rows[spec.name] = np.stack(features, axis=1)
         else:
             flat = _flat(table[spec.name].combine_chunks())
             rows[spec.name] = flat.astype(spec.dtype, copy=False).reshape(table.num_rows, *spec.shape)

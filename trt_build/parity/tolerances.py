@@ -1,8 +1,8 @@
-"""How far an answer may be from the network's own, by precision and kind of task, and why.
+"""Tolerances of a model's outputs by precision and kind of task, with reasons.
 
-Differences are absolute, against fp32 torch on a CPU. What was seen on 10,000 rows of the simulator stands in docs/engines.md
-beside the command; a tolerance is several times that, because weights and rows differ from training to training, and a
-decision must still not: thresholds are given to two or three digits.
+Differences are absolute, against fp32 torch on a CPU. docs/engines.md has the differences on 10,000 simulated rows and the
+command; a tolerance is several times those, because weights and rows differ from training to training. Decisions must not
+differ: thresholds have two or three digits.
 """
 
 from __future__ import annotations
@@ -13,17 +13,15 @@ from typing import Final
 
 from model.plan import Precision
 
-__all__ = ["TOLERANCES", "Tolerance", "tolerance"]
-
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What is allowed of one task's answer.
+    """The differences allowed for one task's output.
 
     Attributes:
         largest: absolute difference of any number of any row.
-        mean: mean absolute difference; below fp32 a few rows may be far off, most may not.
-        reason: why so much.
+        mean: mean absolute difference; below fp32 a few rows may differ much, most may not.
+        reason: of the size.
     """
 
     largest: float
@@ -33,11 +31,11 @@ class Tolerance:
 
 _SUMS: Final = "sums in another order, log(1 + x) for log1p: 1e-7 seen, CPUs differ"
 _TF32: Final = "factors have 10 bits of fraction, sums are fp32"
-_FP16: Final = "10 bits of fraction in factors and in what flows between them"
+_FP16: Final = "10 bits of fraction in factors and in the tensors between them"
 _BF16: Final = "7 bits of fraction: eight times fp16's steps"
-_INT8: Final = "127 steps for a tensor's usual range; what is rare is cut, so a few rows move far and the mean must stay"
+_INT8: Final = "127 steps for a tensor's usual range; rare values are cut, so a few rows move far and the mean must stay"
 _CLASSES: Final = "; a class wins by a lead that is larger on most rows"
-_VECTOR: Final = "; not bounded by 1: coordinates reach 13, and inner products add 32 of them. Ranking is judged beside it"
+_VECTOR: Final = "; not bounded by 1: coordinates reach 13, and inner products add 32 of them. Ranking has a limit of its own"
 
 TOLERANCES: Final[Mapping[Precision, Mapping[str, Tolerance]]] = {
     "fp32": {
@@ -72,5 +70,5 @@ OVERLAPS: Final[Mapping[Precision, float]] = {"fp32": 0.999, "tf32": 0.99, "fp16
 
 
 def tolerance(precision: Precision, kind: str) -> Tolerance:
-    """Return what is allowed of a task of that kind."""
+    """Return the tolerance of a kind of task."""
     return TOLERANCES[precision][kind]

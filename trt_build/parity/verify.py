@@ -1,8 +1,7 @@
-"""Compare models with the network they came from, on the same inputs, task by task: torch, ONNX of each precision, plans.
+"""Compare models with their network on the same inputs, task by task: torch, ONNX in each precision, plans.
 
-The inputs are those recorded from real features, and the same with hard rows mixed in: no history, NaN, infinities,
-codes out of range, whatever of these the inputs can have. Batches of 1, 7 and 256 rows, so that a batch dimension that was
-frozen by the export is found.
+Inputs are recorded rows, and the same with hard rows mixed in: no history, NaN, infinities, codes out of range, as far as the
+inputs can have them. Batches of 1, 7 and 256 rows reveal a batch dimension that the export froze.
 """
 
 from __future__ import annotations
@@ -29,19 +28,17 @@ from trt_build.parity.compare import OutputDifference, compare, merged
 from trt_build.parity.recorded import Arrays
 from trt_build.parity.tolerances import TOLERANCES
 
-__all__ = ["differences", "hard_rows", "onnx_answers", "parity", "torch_answers", "verify_artifact"]
-
-Answer = Callable[[Arrays], Mapping[str, NDArray[Any]]]
+Model = Callable[[Arrays], Mapping[str, NDArray[Any]]]
 
 _OF_CONTRACT: Final = {task.name: TOLERANCES["fp32"][task.kind].largest for task in SHOP_TASKS}
 _SMALL_BATCHES: Final = (1, 7)
-_SMALL_ROWS: Final = 128  # rows that are asked in small batches as well
+_SMALL_ROWS: Final = 128  # rows that are also scored in small batches
 _BATCH: Final = 256
-_TORCH_ROWS: Final = 2_048  # at once, which bounds the memory
+_TORCH_ROWS: Final = 2_048  # in one batch, which bounds the memory
 
 
 def hard_rows(inputs: Arrays) -> dict[str, NDArray[Any]]:
-    """Return a copy of `inputs` whose first rows are spoiled, one way each (needs five rows or more)."""
+    """Return a copy of `inputs` (five rows or more) whose first rows are spoiled, each in another way."""
     hard = {name: value.copy() for name, value in inputs.items()}
     if "dense" in hard:
         hard["dense"][0, :] = np.nan
@@ -60,7 +57,7 @@ def hard_rows(inputs: Arrays) -> dict[str, NDArray[Any]]:
 
 
 def torch_answers(checkpoint: Checkpoint, inputs: Arrays) -> dict[str, NDArray[Any]]:
-    """Score with the network itself: what is served, by task."""
+    """Score with the network itself; returns the served outputs by task."""
     serving = ServingNetwork(checkpoint.network, checkpoint.temperatures).eval()
     count = len(next(iter(inputs.values())))
     parts = []
@@ -71,7 +68,7 @@ def torch_answers(checkpoint: Checkpoint, inputs: Arrays) -> dict[str, NDArray[A
     return {name: np.concatenate(answers) for name, answers in zip(serving.served, zip(*parts, strict=True), strict=True)}
 
 
-def onnx_answers(model: bytes) -> Answer:
+def onnx_answers(model: bytes) -> Model:
     """Return a function that scores with an ONNX file of any precision on the CPU."""
     session = session_of(model)
     names = [value.name for value in session.get_outputs()]
@@ -79,28 +76,28 @@ def onnx_answers(model: bytes) -> Answer:
 
 
 def differences(
-    wanted: Answer,
-    found: Answer,
+    reference: Model,
+    candidate: Model,
     inputs: Arrays,
     kinds: Mapping[str, str],
     precision: Precision,
     items: NDArray[Any] | None = None,
 ) -> list[OutputDifference]:
-    """Compare two ways of answering on `inputs` and on hard rows, the second in batches of 1, 7 and 256.
+    """Compare two models on `inputs` and on hard rows, the second in batches of 1, 7 and 256.
 
     Args:
-        wanted: the source; asked once for all rows.
-        found: what is judged.
+        reference: scores all rows at once.
+        candidate: scores batches.
         inputs: recorded rows, five or more.
         kinds: kind of each task.
-        precision: of what is judged.
+        precision: of the candidate.
         items: to rank, see `compare`.
     """
     parts = []
     few = {name: value[:_SMALL_ROWS] for name, value in inputs.items()}
     for rows, sizes in ((inputs, (_BATCH,)), (few, _SMALL_BATCHES), (hard_rows(few), (*_SMALL_BATCHES, _BATCH))):
-        right = wanted(rows)
-        parts += [compare(right, _in_batches(found, rows, size), kinds, precision, items) for size in sizes]
+        expected = reference(rows)
+        parts += [compare(expected, _in_batches(candidate, rows, size), kinds, precision, items) for size in sizes]
     return merged(parts)
 
 
@@ -116,18 +113,18 @@ def verify_artifact(folder: Path, checkpoint: Checkpoint | None = None) -> list[
     """Check an artefact folder: checksums, recorded answers and, given its checkpoint, parity.
 
     Returns:
-        What is wrong, one sentence each; empty when all is well.
+        Problems, one sentence each; empty for a good artefact.
     """
     try:
         manifest = read_manifest(folder)
     except RefusedError as err:
         return [str(err)]
     wrong = []
-    for name, wanted in manifest.sha256.items():
-        found = file_sha256(folder / name) if (folder / name).exists() else "no file"
-        if found != wanted:
+    for name, sha256 in manifest.sha256.items():
+        digest = file_sha256(folder / name) if (folder / name).exists() else "no file"
+        if digest != sha256:
             wrong.append(
-                f"{name}: sha256 is {found[:12]}, the manifest says {wanted[:12]}. Fix: restore it from a good copy, or build"
+                f"{name}: sha256 is {digest[:12]}, the manifest says {sha256[:12]}. Fix: restore it from a good copy, or build"
             )
     if wrong:
         return wrong
@@ -141,15 +138,15 @@ def verify_artifact(folder: Path, checkpoint: Checkpoint | None = None) -> list[
             wrong.append(f"{spec.name}: {gap:.3g} from the recorded answer, allowed {_OF_CONTRACT[spec.name]:.0e}")
     if checkpoint is not None:
         if manifest.weights_sha256 not in {"", weights_sha256(checkpoint)}:
-            wrong.append("the checkpoint's weights are not those that the artefact was made of. Fix: name its own checkpoint")
+            wrong.append("the checkpoint's weights are not those of the artefact. Fix: name its own checkpoint")
         far = [d for d in parity(checkpoint, folder / MODEL_FILE, inputs) if not d.fine]
         wrong += [f"{d.task}: {d.largest:.3g} from the checkpoint's answer, allowed {d.allowed:.0e}" for d in far]
     return wrong
 
 
-def _in_batches(answer: Answer, rows: Arrays, size: int) -> dict[str, NDArray[Any]]:
+def _in_batches(model: Model, rows: Arrays, size: int) -> dict[str, NDArray[Any]]:
     count = len(next(iter(rows.values())))
     parts: Sequence[Mapping[str, NDArray[Any]]] = [
-        answer({name: value[at : at + size] for name, value in rows.items()}) for at in range(0, count, size)
+        model({name: value[at : at + size] for name, value in rows.items()}) for at in range(0, count, size)
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

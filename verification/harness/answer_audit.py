@@ -17,8 +17,6 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-__all__ = ["AnswerAudit", "AnswerBook", "AuditProblems", "Place"]
-
 Place = tuple[str, int, int]  # source topic without prefix, partition, offset
 
 ALERTS, LABELS, CANDIDATES, DEAD, LATE = (

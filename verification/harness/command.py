@@ -15,8 +15,6 @@ from verification.harness.origin import ROOT
 from verification.harness.processes import FleetError
 from verification.harness.raw_files import RawFiles, find_files, stand_in
 
-__all__ = ["data_option", "files_of", "home_option", "reporting"]
-
 Command = TypeVar("Command", bound=Callable[..., Any])
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 

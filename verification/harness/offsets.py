@@ -12,8 +12,6 @@ from typing import Any, TypeAlias
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka import admin as kafka_admin
 
-__all__ = ["QUIET", "Meter", "Offsets"]
-
 Offsets: TypeAlias = dict[tuple[str, int], int]
 
 QUIET = {"log_level": 2}  # silence librdkafka's lines about a broker that restarts

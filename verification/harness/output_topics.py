@@ -11,8 +11,6 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
 from stream_app.logs import topic_log
 from verification.harness.offsets import Offsets
 
-__all__ = ["OutputRecord", "OutputTopicReader"]
-
 T = TypeVar("T")
 
 

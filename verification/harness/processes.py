@@ -18,8 +18,6 @@ from typing import Self
 
 from verification.harness.origin import ROOT
 
-__all__ = ["Fleet", "FleetError", "child_environment", "die_on_sigterm", "log_tail", "run_python"]
-
 _TERMINATE_S = 30.0  # a worker drains what is in flight and commits before it goes; twice what that was seen to take
 
 

@@ -24,8 +24,6 @@ import pyarrow.parquet as pq
 
 from stream_app.events import Click, Event, Order, OrderLine
 
-__all__ = ["RawFiles", "card_events", "find_files", "stand_in", "taobao_events"]
-
 TAOBAO = Path("clickstream") / "taobao_user_behavior.csv.gz"
 CARDS = Path("fraud") / "card_transactions_apr_aug_2018.parquet"
 _BEHAVIOURS: dict[str, Any] = {"pv": "view", "cart": "cart", "fav": "favourite", "buy": "order"}

@@ -16,8 +16,6 @@ from model.commit import commit
 from stream_app.reporting.provenance import cpu_model, origin
 from verification.harness.origin import ROOT
 
-__all__ = ["RESULTS", "print_figures", "save_option"]
-
 RESULTS = ROOT / "benchmarks" / "results"
 _ORIGIN = ("commit", "machine", "cores", "date")  # in a file they stand beside the figures
 

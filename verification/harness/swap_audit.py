@@ -14,8 +14,6 @@ from itertools import groupby
 
 import msgspec
 
-__all__ = ["SwapAudit"]
-
 
 class _Line(msgspec.Struct):
     group: int

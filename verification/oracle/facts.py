@@ -20,8 +20,6 @@ from zlib import crc32
 from stream_app.events import Click, Event, Order, Search
 from stream_app.features.declarations import Catalogue, Measure
 
-__all__ = ["NO_CODES", "Codes", "EventFacts", "cents", "digest", "facts_of", "mixed", "price_bucket", "query_codes"]
-
 Codes = tuple[int, int, int, int]
 
 _KINDS: Final = ("search", "view", "click", "cart", "favourite", "order")

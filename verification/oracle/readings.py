@@ -16,20 +16,6 @@ from typing import Final
 from stream_app.features.declarations import Catalogue, Feature, Window
 from verification.oracle.facts import EventFacts, mixed
 
-__all__ = [
-    "MAX_SQUARED",
-    "EntityHistory",
-    "OracleSession",
-    "events_in_state",
-    "histogram",
-    "last_value",
-    "reading",
-    "registers",
-    "session_of",
-    "tile_sets",
-    "tolerance",
-]
-
 _MAX_EXACT_UNION: Final = 32  # a window's distinct count is exact up to here
 MAX_SQUARED: Final = 10_000_000  # cents: larger values count as this much in squares and in clipped sums
 

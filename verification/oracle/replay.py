@@ -14,8 +14,6 @@ from verification.oracle.facts import NO_CODES, Codes, EventFacts, facts_of
 from verification.oracle.readings import EntityHistory, reading, tolerance
 from verification.oracle.state import QUERIES, SEQUENCE, KindState
 
-__all__ = ["Entity", "EntityLog", "ExpectedEvent", "Oracle", "entity_logs"]
-
 Entity = tuple[int, str, str]  # partition group, kind, key in hex
 
 

@@ -1,6 +1,6 @@
-"""Who is judged: models, rules, single features and scores from elsewhere, all asked about the same events in one pass.
+"""Contenders of a backtest: models, rules, single features and external scores, all applied to the same events in one pass.
 
-Each answers fraud scores, of which higher is more suspicious; a model answers all else that it is asked besides.
+Each returns fraud scores, higher being more suspicious; a model also predicts the other tasks.
 """
 
 from __future__ import annotations
@@ -23,16 +23,14 @@ from stream_app.inference.engines.selection import open_scorer
 from stream_app.inference.retrieval.item_index import load_candidates
 from stream_app.ranked import ModelNorms
 
-__all__ = ["SHOWN", "Contender", "ModelContender", "Predictions", "RulesContender", "ScoringRequest", "matching_columns"]
-
-SHOWN: Final = 20  # items of an answer, as a worker's
+LIST_LENGTH: Final = 20  # items of a recommendation, as in a worker
 
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
 class ScoringRequest:
-    """B events that are asked about: inputs by model.contract.INPUTS, kinds (B,), hashes of their ids (B,) uint64."""
+    """B events to score: inputs by model.contract.INPUTS, kinds (B,), hashes of their ids (B,) uint64."""
 
     inputs: Mapping[str, Array]
     kind: NDArray[np.int32]
@@ -41,10 +39,10 @@ class ScoringRequest:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a candidate says of B events.
+    """Predictions of a contender for B events.
 
     Attributes:
-        fraud: (B,) float32; NaN where it says nothing.
+        fraud: (B,) float32; NaN for no score.
         intent: (B, intents) probabilities, or None.
         next_action: (B, actions) probabilities, or None.
         items: (B, k) int32, rows of `Contender.items`, best first, -1 = none; or None.
@@ -57,35 +55,35 @@ class Predictions:
 
 
 class Contender(Protocol):
-    """One that is judged."""
+    """What a backtest needs from a contender."""
 
     @property
     def threshold(self) -> float | None:
-        """Its own threshold, if it has one."""
+        """Return its own threshold, if it has one."""
         ...
 
     @property
-    def claims(self) -> bool:
-        """Whether its scores are probabilities, so that their calibration can be judged."""
+    def is_probability(self) -> bool:
+        """Return whether its scores are probabilities, so that calibration can be evaluated."""
         ...
 
     @property
     def items(self) -> Sequence[str]:
-        """The items it can show."""
+        """Return the items that it can recommend."""
         ...
 
     @property
     def norms(self) -> ModelNorms | None:
-        """What is usual for each feature, if it knows."""
+        """Return the median and scale of each feature, if known."""
         ...
 
     @property
     def version(self) -> str:
-        """What it is, to the byte."""
+        """Return what identifies it exactly."""
         ...
 
-    def answer(self, asked: ScoringRequest, tasks: Sequence[str]) -> Predictions:
-        """Answer for B events, the tasks that are wanted."""
+    def predict(self, request: ScoringRequest, tasks: Sequence[str]) -> Predictions:
+        """Return the predictions for B events; those of `tasks` besides fraud."""
         ...
 
 
@@ -94,16 +92,16 @@ class ModelContender:
 
     Args:
         folder: The artefact's.
-        engine: The features it will be given.
-        without: Patterns of features that it must do without: they are what is usual.
+        engine: Of the features that it reads.
+        without: Patterns of features that are replaced by their medians.
         runs_on: An engine of `inference.engines`.
 
     Raises:
-        ContractError: It is damaged.
-        ConfigError: It was trained with another catalogue; a pattern that fits no feature.
+        ContractError: The artefact is damaged.
+        ConfigError: It was trained with another catalogue, or a pattern matches no feature.
     """
 
-    claims = True
+    is_probability = True
 
     def __init__(self, folder: Path, engine: FeatureEngine, without: Sequence[str] = (), runs_on: str = "auto") -> None:
         self._scorer = open_scorer(folder, runs_on)
@@ -120,21 +118,21 @@ class ModelContender:
         self.norms: ModelNorms | None = ModelNorms(self.version, manifest.fraud_threshold, medians, scales)
         self._without = matching_columns(without, engine.feature_names)
 
-    def answer(self, asked: ScoringRequest, tasks: Sequence[str]) -> Predictions:
-        """Score, and look for items where they are wanted."""
-        inputs = dict(asked.inputs)
+    def predict(self, request: ScoringRequest, tasks: Sequence[str]) -> Predictions:
+        """Score, and retrieve items for the task `candidates`."""
+        inputs = dict(request.inputs)
         if self._without:
             assert self.norms is not None
             dense = inputs["dense"].copy()
             dense[:, self._without] = self.norms.medians[self._without]
             inputs["dense"] = dense
         outputs = self._scorer.score(inputs)
-        shows = "candidates" in tasks and len(self._index)
+        retrieves = "candidates" in tasks and len(self._index)
         return Predictions(
             np.asarray(outputs["fraud"], np.float32),
             outputs["intent"] if "intent" in tasks else None,
             outputs["next_action"] if "next_action" in tasks else None,
-            self._index.top(np.asarray(outputs["user_vector"], np.float32), SHOWN)[0] if shows else None,
+            self._index.top(np.asarray(outputs["user_vector"], np.float32), LIST_LENGTH)[0] if retrieves else None,
         )
 
 
@@ -143,10 +141,10 @@ class RulesContender:
 
     Args:
         rules: Compiled.
-        threshold: Points from which an event is an alert: by default any rule that speaks against the customer.
+        threshold: Points from which an event is an alert: by default any rule with positive points.
     """
 
-    claims = False
+    is_probability = False
     items: Sequence[str] = ()
     norms: ModelNorms | None = None
     threshold: float | None = float(np.nextafter(np.float32(0), np.float32(1)))
@@ -155,16 +153,16 @@ class RulesContender:
         self.rules = rules
         self.version = f"{len(rules.names)} rule{'s' * (len(rules.names) != 1)}"
 
-    def answer(self, asked: ScoringRequest, tasks: Sequence[str]) -> Predictions:
-        """Add up points."""
+    def predict(self, request: ScoringRequest, tasks: Sequence[str]) -> Predictions:
+        """Return the sum of points."""
         del tasks
-        return Predictions((self.rules.fired(asked.inputs["dense"], asked.kind) @ self.rules.points).astype(np.float32))
+        return Predictions((self.rules.fired(request.inputs["dense"], request.kind) @ self.rules.points).astype(np.float32))
 
 
 class FeatureContender:
-    """One feature alone: what anything that was learnt has to beat."""
+    """One feature alone: the baseline of anything that is learnt."""
 
-    claims = False
+    is_probability = False
     items: Sequence[str] = ()
     norms: ModelNorms | None = None
     threshold: float | None = None
@@ -174,14 +172,14 @@ class FeatureContender:
         self._sign = -1.0 if low else 1.0
         self.version = f"{'low ' if low else ''}{feature}"
 
-    def answer(self, asked: ScoringRequest, tasks: Sequence[str]) -> Predictions:
-        """Return the feature; not a number says nothing."""
+    def predict(self, request: ScoringRequest, tasks: Sequence[str]) -> Predictions:
+        """Return the feature; NaN is no score."""
         del tasks
-        return Predictions((self._sign * asked.inputs["dense"][:, self._column]).astype(np.float32))
+        return Predictions((self._sign * request.inputs["dense"][:, self._column]).astype(np.float32))
 
 
 class ScoresContender:
-    """Scores that something else has written down, by event id: a vendor's, a notebook's, an older system's."""
+    """Scores by event id from a file: of a vendor, a notebook, an older system."""
 
     items: Sequence[str] = ()
     norms: ModelNorms | None = None
@@ -189,13 +187,13 @@ class ScoresContender:
 
     def __init__(self, scores: ScoreFile) -> None:
         self._scores = scores
-        self.claims = scores.are_probabilities
+        self.is_probability = scores.are_probabilities
         self.version = f"{len(scores):,} scores"
 
-    def answer(self, asked: ScoringRequest, tasks: Sequence[str]) -> Predictions:
-        """Look scores up."""
+    def predict(self, request: ScoringRequest, tasks: Sequence[str]) -> Predictions:
+        """Return the scores of the file."""
         del tasks
-        return Predictions(self._scores.of(asked.event))
+        return Predictions(self._scores.of(request.event))
 
 
 def matching_columns(patterns: Sequence[str], names: Sequence[str]) -> list[int]:
@@ -204,10 +202,10 @@ def matching_columns(patterns: Sequence[str], names: Sequence[str]) -> list[int]
     Raises:
         ConfigError: A pattern matches none.
     """
-    found: dict[int, None] = {}
+    columns: dict[int, None] = {}
     for pattern in patterns:
-        places = [place for place, name in enumerate(names) if fnmatch(name, pattern)]
-        if not places:
+        matches = [place for place, name in enumerate(names) if fnmatch(name, pattern)]
+        if not matches:
             raise ConfigError(f"no feature is named {pattern!r}; `millrace features list` shows them all")
-        found.update(dict.fromkeys(places))
-    return list(found)
+        columns.update(dict.fromkeys(matches))
+    return list(columns)

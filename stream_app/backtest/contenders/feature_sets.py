@@ -1,8 +1,8 @@
-"""The catalogues that candidates read: the features of each, of the same events, in the one pass.
+"""Features of the same events by every catalogue that contenders read, in one pass.
 
-Events are decoded once; each catalogue then has columns, fold and state of its own, so that its features are those that a worker
-with this catalogue serves. Which events are late or came twice is said by the worker's catalogue for all of them: every candidate
-is judged on the same events.
+Events are decoded once; each catalogue has columns, fold and state of its own, so its features are those of a worker with this
+catalogue. The worker's catalogue decides for all which events are late or duplicates: every contender is evaluated on the same
+events.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ from stream_app.features.fold_types import FoldResult, LatenessFlags
 from stream_app.privacy import Pseudonymizer
 from stream_app.replay.memory_state import MemoryState
 
-__all__ = ["WORKERS", "FeatureSets", "FoldedFeatures", "engines_of", "load_catalogue"]
-
 WORKERS: Final = ""  # the name of the worker's own catalogue
 
 _HOW: Final = 'write catalogue = "module:NAME", NAME being a stream_app.features.declarations.Catalogue in that module'
@@ -40,7 +38,7 @@ class FoldedFeatures:
 
     @property
     def workers(self) -> FoldResult:
-        """What the worker's catalogue says."""
+        """Return the features by the worker's catalogue."""
         return self.by_catalogue[WORKERS]
 
 
@@ -48,11 +46,8 @@ class FeatureSets:
     """Folds events into the state of every catalogue.
 
     Args:
-        engines: By the name of their catalogue, WORKERS among them.
-        identity: Pseudonyms, as a worker's.
-
-    Attributes:
-        engines: As given.
+        engines: By the name of their catalogue, WORKERS among them; also an attribute.
+        identity: Pseudonyms, as in a worker.
     """
 
     def __init__(self, engines: Mapping[str, FeatureEngine], identity: Pseudonymizer) -> None:
@@ -65,18 +60,18 @@ class FeatureSets:
         columns = self.engines[WORKERS].columns(events, groups, self._identity)
         first = self._state[WORKERS].fold(columns)
         judged = LatenessFlags(first.late_by_ms, first.duplicate_of)
-        found = {WORKERS: first}
+        results = {WORKERS: first}
         for name, state in self._state.items():
             if name != WORKERS:
-                found[name] = state.fold(self.engines[name].columns(events, groups, self._identity), judged=judged)
-        return FoldedFeatures(columns, found)
+                results[name] = state.fold(self.engines[name].columns(events, groups, self._identity), judged=judged)
+        return FoldedFeatures(columns, results)
 
 
 def engines_of(worker: FeatureEngine, names: Iterable[str]) -> dict[str, FeatureEngine]:
     """Return an engine of each catalogue by its name, the worker's first.
 
     Raises:
-        ConfigError: There is no such catalogue, or lateness is judged by something else in it.
+        ConfigError: There is no such catalogue, or its first entity kind, which decides lateness, differs.
     """
     engines = {WORKERS: worker}
     for name in names:
@@ -85,31 +80,31 @@ def engines_of(worker: FeatureEngine, names: Iterable[str]) -> dict[str, Feature
             ours, theirs = ((kind.name, kind.sequence) for kind in (worker.kinds[0], engines[name].kinds[0]))
             if ours != theirs:
                 raise ConfigError(
-                    f"the first entity kind of catalogue {name} is {_said(theirs)}, the worker's is {_said(ours)}: by it "
-                    "lateness and repetition are judged, so candidates would be judged on different events. Make it the same"
+                    f"the first entity kind of catalogue {name} is {_described(theirs)}, the worker's is {_described(ours)}: it "
+                    "decides lateness and duplicates, so candidates would be evaluated on different events. Make it the same"
                 )
     return engines
 
 
 def load_catalogue(name: str) -> Catalogue:
-    """Import a catalogue by `module:NAME`; modules in the folder that the command runs in are found too.
+    """Import a catalogue by `module:NAME`; modules in the current folder are found too.
 
     Raises:
-        ConfigError: There is no such module or name, it is no catalogue, or one that contradicts itself.
+        ConfigError: There is no such module or name, it is not a catalogue, or its declarations contradict each other.
     """
     module, _, attribute = name.partition(":")
     if not module or not attribute:
         raise ConfigError(f"the catalogue {name!r} is named wrongly: {_HOW}")
     try:
         with _folder_in_sight():
-            found = getattr(import_module(module), attribute)
+            catalogue = getattr(import_module(module), attribute)
     except (ImportError, AttributeError, SyntaxError) as err:
         raise ConfigError(f"no catalogue {name}, in {Path.cwd()} or among installed packages: {err}; {_HOW}") from err
     except ContractError as err:
         raise ConfigError(f"the catalogue {name} is wrong: {err}") from err
-    if not isinstance(found, Catalogue):
-        raise ConfigError(f"{name} is of type {type(found).__name__}, no catalogue: {_HOW}")
-    return found
+    if not isinstance(catalogue, Catalogue):
+        raise ConfigError(f"{name} is of type {type(catalogue).__name__}, no catalogue: {_HOW}")
+    return catalogue
 
 
 @contextmanager
@@ -123,5 +118,5 @@ def _folder_in_sight() -> Iterator[None]:
         sys.path[:] = before
 
 
-def _said(kind: tuple[str, bool]) -> str:
+def _described(kind: tuple[str, bool]) -> str:
     return f"{kind[0]} {'with' if kind[1] else 'without'} its last interactions"

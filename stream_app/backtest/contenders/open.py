@@ -19,8 +19,6 @@ from stream_app.decision.rule_files import load_rules
 from stream_app.decision.rules import SHIPPED_RULES, RuleSet
 from stream_app.features.engine import FeatureEngine
 
-__all__ = ["open_contender"]
-
 _SHIPPED: Final = "shipped"  # the path of the worker's own rules
 
 

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 from stream_app.errors import ConfigError, InputFileError
 
-__all__ = ["ScoreFile", "id_hashes"]
-
 _COLUMNS = ("event_id", "score")
 
 

@@ -1,7 +1,6 @@
-"""Boosted trees as a candidate: a model file of LightGBM, on any of the catalogue's features by their names.
+"""Boosted trees as a contender: a model file of LightGBM on features of the catalogue, matched by name.
 
-For a challenger from a notebook: one trained on fewer features is judged beside one that has them all, on the same pass. A worker
-does not serve them.
+Meant for models from a notebook, also on fewer features. A worker does not serve them.
 """
 
 from __future__ import annotations
@@ -17,8 +16,6 @@ from stream_app.errors import ConfigError, InputFileError
 from stream_app.features.engine import FeatureEngine
 from stream_app.ranked import ModelNorms
 
-__all__ = ["TreesContender"]
-
 
 class TreesContender:
     """Trees of a binary objective, so their scores are probabilities.
@@ -28,11 +25,11 @@ class TreesContender:
         engine: The features.
 
     Raises:
-        ConfigError: LightGBM is not there, or the trees read features that the catalogue does not have.
-        InputFileError: It is no such file.
+        ConfigError: LightGBM is not installed, or the trees read features that the catalogue does not have.
+        InputFileError: The file is not a model of LightGBM.
     """
 
-    claims = True
+    is_probability = True
     items: Sequence[str] = ()
     norms: ModelNorms | None = None
     threshold: float | None = None
@@ -53,8 +50,8 @@ class TreesContender:
         self._columns = [engine.feature_names.index(name) for name in names]
         self.version = f"{self._model.num_trees()} trees, {len(names)} features"
 
-    def answer(self, asked: ScoringRequest, tasks: Sequence[str]) -> Predictions:
-        """Predict."""
+    def predict(self, request: ScoringRequest, tasks: Sequence[str]) -> Predictions:
+        """Return the probability of fraud."""
         del tasks
-        says = self._model.predict(np.ascontiguousarray(asked.inputs["dense"][:, self._columns]), num_threads=1)
+        says = self._model.predict(np.ascontiguousarray(request.inputs["dense"][:, self._columns]), num_threads=1)
         return Predictions(np.asarray(says, np.float32))

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["direction", "duration", "is_figure", "number", "share", "threshold"]
-
 _MONEY: Final = frozenset({"cost_per_day", "saved_per_day"})
 _LESS_IS_BETTER: Final = frozenset({"cost_per_day", "log_loss"})
 _NEUTRAL: Final = frozenset({"alerts_per_day", "novelty", "new_item_share"})  # more is neither better nor worse

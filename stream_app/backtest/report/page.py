@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from stream_app.backtest.report.number_formats import direction, duration, number, share, threshold
 from stream_app.reporting import charts
 from stream_app.reporting.html import render_page
 
-__all__ = ["FILTERS", "html_from_json"]
-
-FILTERS: Final = {"direction": direction, "duration": duration, "number": number, "share": share, "threshold": threshold}
+FILTERS: Final[Mapping[str, Callable[..., str]]] = {
+    "direction": direction,
+    "duration": duration,
+    "number": number,
+    "share": share,
+    "threshold": threshold,
+}
 
 _CLASSES: Final = {"intent": "Intent", "next_action": "Next action"}
 

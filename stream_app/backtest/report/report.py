@@ -1,7 +1,7 @@
 """The report of a backtest: `report.json` with every figure and curve, `report.html` drawn from it alone, and files of events.
 
-decisions.parquet             every judged event, with each candidate's score, threshold and decision
-changes-A-B.jsonl             the events that B decides otherwise than A, with the reasons of both
+decisions.parquet             every evaluated event, with score, threshold and decision of each contender
+changes-A-B.jsonl             the events that B decides differently from A, with the reasons of both
 """
 
 from __future__ import annotations
@@ -20,11 +20,9 @@ from stream_app.backtest.report.page import html_from_json
 from stream_app.backtest.run import BacktestOutcome
 from stream_app.errors import ConfigError, InputFileError
 from stream_app.reporting.html import require_packages
-from stream_app.reporting.json_values import plain
+from stream_app.reporting.json_values import json_tree
 
-__all__ = ["claim_folder", "need_packages", "read_decisions", "short_form", "write_report"]
-
-_SHOWN_CHANGES: Final = 25
+_LISTED_CHANGES: Final = 25
 
 Tree = Mapping[str, Any]
 
@@ -39,10 +37,10 @@ def need_packages() -> None:
 
 
 def claim_folder(folder: Path) -> None:
-    """Make the folder of a report, and see that files can be written there; to be called before a log is read.
+    """Create the folder of a report and check that it is writable; called before a log is read.
 
     Raises:
-        ConfigError: They cannot.
+        ConfigError: It is not.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -53,12 +51,12 @@ def claim_folder(folder: Path) -> None:
 
 
 def write_report(outcome: BacktestOutcome, folder: Path, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Write everything into `folder`, which is made; return the report as JSON holds it.
+    """Write all files of a report; return its JSON values.
 
     Args:
         outcome: of the backtest.
-        folder: where it goes.
-        extra: goes into the report: `command`, `config`, `origin`, `days`, `budget`.
+        folder: for the files; it is created.
+        extra: more of the report: `command`, `config`, `origin`, `days`, `budget`.
 
     Raises:
         ConfigError: A package is not installed (`need_packages`), or the folder cannot be written.
@@ -66,44 +64,44 @@ def write_report(outcome: BacktestOutcome, folder: Path, extra: Mapping[str, Any
     need_packages()
     claim_folder(folder)
     changed = [
-        _write_changes(found(), folder / f"changes-{before}-{after}.jsonl".replace(" (run before)", "-before"), before, after)
-        for (before, after), found in outcome.changes.items()
+        _write_changes(changes(), folder / f"changes-{before}-{after}.jsonl".replace(" (run before)", "-before"), before, after)
+        for (before, after), changes in outcome.changes.items()
     ]
     _write_decisions(outcome.decisions(), folder)
-    report: dict[str, Any] = plain({**outcome.report, **extra, "changes": changed})
+    report: dict[str, Any] = json_tree({**outcome.report, **extra, "changes": changed})
     (folder / "report.json").write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
     (folder / "report.html").write_text(html_from_json(report))
     return report
 
 
 def short_form(report: Tree) -> dict[str, Any]:
-    """Return what the command prints: counts, and every candidate's figures that are one number or one with an interval."""
-    found = {}
+    """Return what the command prints: counts, and the figures of every contender that are numbers or intervals."""
+    contenders = {}
     for name, figures in report["candidates"].items():
-        found[name] = {key: value for key, value in figures.items() if is_figure(value)}
+        contenders[name] = {key: value for key, value in figures.items() if is_figure(value)}
         for task in ("intent", "next_action", "candidates"):
             if task in figures:
-                found[name][task] = {key: value for key, value in figures[task].items() if is_figure(value)}
-    return {"name": report["name"], "candidates": found, "counts": report["counts"], "problems": report["problems"]}
+                contenders[name][task] = {key: value for key, value in figures[task].items() if is_figure(value)}
+    return {"name": report["name"], "candidates": contenders, "counts": report["counts"], "problems": report["problems"]}
 
 
-def _write_changes(found: Iterable[ChangedDecision], path: Path, before: str, after: str) -> dict[str, Any]:
-    """Write changed decisions line by line; return their counts, and the first ones."""
+def _write_changes(changes: Iterable[ChangedDecision], path: Path, before: str, after: str) -> dict[str, Any]:
+    """Write changed decisions line by line; return counts and the first of them."""
     counts = dict.fromkeys(
         ("events", "alerts_more", "alerts_less", "frauds_found", "frauds_lost", "false_alarms_more", "false_alarms_less"), 0
     )
     first: list[Any] = []
     encode = msgspec.json.Encoder().encode
     with path.open("wb") as file:
-        for change in found:
+        for change in changes:
             file.write(encode(change) + b"\n")
             more = change.after.alert
             counts["events"] += 1
             counts["alerts_more" if more else "alerts_less"] += 1
             if change.fraud is not None:
-                what = ("frauds_found", "frauds_lost") if change.fraud else ("false_alarms_more", "false_alarms_less")
-                counts[what[0] if more else what[1]] += 1
-            if len(first) < _SHOWN_CHANGES:
+                pair = ("frauds_found", "frauds_lost") if change.fraud else ("false_alarms_more", "false_alarms_less")
+                counts[pair[0] if more else pair[1]] += 1
+            if len(first) < _LISTED_CHANGES:
                 first.append(msgspec.to_builtins(change))
     return {"from": before, "to": after, "file": path.name, **counts, "first": first}
 
@@ -113,7 +111,7 @@ def read_decisions(folder: Path) -> dict[str, Any]:
 
     Raises:
         ConfigError: A package is not installed.
-        InputFileError: There are none in that folder.
+        InputFileError: The folder has none.
     """
     need_packages()
     from pyarrow import ArrowInvalid, parquet

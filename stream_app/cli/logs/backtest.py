@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from stream_app.backtest.config import BacktestConfig, ContenderConfig
 
-__all__ = ["backtest"]
-
 _EXAMPLES: Final = """\b
 Examples:
   millrace backtest card-handbook --data transactions.parquet --json

@@ -11,8 +11,6 @@ import click
 if TYPE_CHECKING:
     from stream_app.replay.compare import ReplayDifferences
 
-__all__ = ["command"]
-
 _SHOWN_FIELDS: Final = 20
 _EXAMPLES: Final = """\b
 Examples:

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from stream_app.logs.ingest.sink import Sink
     from stream_app.logs.ingest.state import ImportState
 
-__all__ = ["command"]
-
 _STATES: Final = Path(".millrace/imports")
 _EXAMPLES: Final = """\b
 Examples:

@@ -9,8 +9,6 @@ from typing import Any, Final
 
 import click
 
-__all__ = ["chosen_log", "log_options"]
-
 _MAPPING: Final = "Mapping from rows to events: a packaged one or a TOML file. Not for logs that Millrace wrote."
 _WINDOW: Final = (
     "Sort within this window, for a log nearly in order; later records are left out and counted. Default: sort all, on disk."

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from stream_app.config import Settings
     from stream_app.replay.replay_job import ReplayOptions
 
-__all__ = ["command"]
-
 _STOPPED: Final = 130  # the exit status of Ctrl-C
 _EXAMPLES: Final = """\b
 Examples:

@@ -12,8 +12,6 @@ import click
 from stream_app.cli.logs.log_options import chosen_log, log_options
 from stream_app.cli.settings import cli_settings
 
-__all__ = ["command"]
-
 _EXAMPLES: Final = """\b
 Examples:
   millrace sort shop.jsonl --out shop.parquet                then: millrace replay shop.parquet --out answers

@@ -10,8 +10,6 @@ import click
 
 from stream_app.errors import ConfigError
 
-__all__ = ["train"]
-
 
 @click.command(
     "train",

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from stream_app.profiling.log_checks import LogChecks
     from stream_app.profiling.validation_report import ValidationReport
 
-__all__ = ["command"]
-
 Into = tuple["LogChecks", "ValidationReport"]
 
 _GET_AGAIN: Final = "get the whole file again"
@@ -94,7 +92,7 @@ def _examined(file: Path, mapping: LogMapping | None, label: str, rows: int | No
     with open_database() as database:
         checks = LogChecks(limits, database)
         try:
-            _look(file, mapping, label, rows, (checks, report))
+            _check_file(file, mapping, label, rows, (checks, report))
         except InputFileError as err:
             report.findings.append(Finding("schema", "error", str(err), "see the finding"))
         report.findings += checks.findings()
@@ -106,8 +104,8 @@ def _examined(file: Path, mapping: LogMapping | None, label: str, rows: int | No
     return report
 
 
-def _look(file: Path, mapping: LogMapping | None, label: str, rows: int | None, into: Into) -> None:
-    """Read the file, and have it checked."""
+def _check_file(file: Path, mapping: LogMapping | None, label: str, rows: int | None, into: Into) -> None:
+    """Read the file and add its rows to the checks, its findings to the report."""
     from stream_app.logs.event_table import is_event_table
     from stream_app.reporting.progress import ProgressLine
 
@@ -118,7 +116,7 @@ def _look(file: Path, mapping: LogMapping | None, label: str, rows: int | None, 
     with ProgressLine(f"checking {file.name}", "rows", rows, sys.stderr) as line:
         if is_log:
             report.findings += _log_findings(file, mapping, rows, into, line.show)
-        if not (is_table or (is_log and _cut_off(report))):  # then its columns cannot be read, and that has been told
+        if not (is_table or (is_log and _cut_off(report))):  # its columns cannot be read either, and the report has that finding
             report.findings += _table_findings(file, mapping, label, rows, into, is_log=is_log, tell=line.show)
 
 
@@ -154,7 +152,7 @@ def _log_findings(
     into: Into,
     tell: Callable[[int], None],
 ) -> list[Finding]:
-    """Look at a log's events one by one."""
+    """Check a log's events one by one."""
     from stream_app.codec.decode import ANY_SKEW_MS, Decoder
     from stream_app.logs.log_files import LogFile
     from stream_app.logs.log_issues import LogIssues
@@ -203,7 +201,7 @@ def _table_findings(
     file: Path, mapping: LogMapping | None, label: str, rows: int | None, into: Into, *, is_log: bool,
     tell: Callable[[int], None],
 ) -> list[Finding]:  # fmt: skip
-    """Look at the columns of the first rows; of a file that is no log of events, at its rows too."""
+    """Check the columns of the first rows; of a file that is no log of events, its rows too."""
     from stream_app.cli.operate.features import mapped_columns
     from stream_app.logs.ingest.fields import used_columns
     from stream_app.logs.ingest.open_rows import format_of

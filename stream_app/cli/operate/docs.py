@@ -6,8 +6,6 @@ from pathlib import Path
 
 import click
 
-__all__ = ["docs"]
-
 
 @click.command("docs")
 @click.option("--check", is_flag=True, help="Write nothing; exit status 1 if a document is stale.")

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from stream_app.admin.doctor import Check
     from stream_app.config import ModelSettings, Settings
 
-__all__ = ["doctor"]
-
 
 @click.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON.")

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from stream_app.events import Event
     from stream_app.logs.ingest.mapping import LogMapping
 
-__all__ = ["Traffic", "traffic_of"]
-
 _DAY_S: Final = 86_400.0
 _MOST_SIMULATED: Final = 250_000  # events: some ten seconds
 _SIMULATED_USERS: Final = (200, 20_000)  # fewer give no stable percentiles

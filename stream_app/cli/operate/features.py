@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from stream_app.logs.ingest.mapping import LogMapping
     from stream_app.profiling.explain import ExplainedFeatures
 
-__all__ = ["features", "mapped_columns"]
 
 # field of an event -> entity kind
 _KINDS: Final = {

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from stream_app.admin.forget import ForgetReport
     from stream_app.config import Settings
 
-__all__ = ["forget"]
-
 _DAY_MS: Final = 86_400_000
 _EXAMPLES: Final = """\b
 Examples:

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from stream_app.inference.registry.document import Stages
     from stream_app.inference.registry.model_registry import ModelRegistry
 
-__all__ = ["models"]
-
 _json = click.option("--json", "as_json", is_flag=True, help="One line of JSON.")
 
 

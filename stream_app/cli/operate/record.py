@@ -11,8 +11,6 @@ import click
 
 from stream_app.cli.settings import cli_settings
 
-__all__ = ["command"]
-
 _EXAMPLES: Final = """\b
 Examples:
   millrace record recorded

@@ -10,8 +10,6 @@ import click
 from stream_app.cli.settings import cli_settings
 from stream_app.events import ANSWER_TOPICS, SIDE_TOPICS, SOURCE_TOPICS
 
-__all__ = ["tail"]
-
 _TOPICS: Final = (*ANSWER_TOPICS, *SOURCE_TOPICS, *SIDE_TOPICS)
 
 

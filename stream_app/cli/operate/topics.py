@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from stream_app.admin.topics import TopicPlan
     from stream_app.config import Settings
 
-__all__ = ["topics"]
-
 _EMBEDDED = (
     "kafka.client_api_version is {version}, that of the embedded broker: `millrace demo` and `millrace services embedded` "
     "create its topics, and it takes no requests for new ones"

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from stream_app.config import Settings
     from stream_app.monitor.answer_reader import AnswerReader
 
-__all__ = ["demo"]
-
 _PARTITIONS: Final = 4
 _LABEL_DELAY_S: Final = 2.0  # mean delay; the simulator's greatest is twice as long
 _START_TIMEOUT_S: Final = 120.0  # a first start compiles the feature engine

@@ -14,8 +14,6 @@ import click
 if TYPE_CHECKING:
     from devservices.cluster import ClusterNode
 
-__all__ = ["command"]
-
 _ROOT = click.option(
     "--root",
     type=click.Path(file_okay=False, path_type=Path),

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from stream_app.simulator.arrivals import Arrival
     from stream_app.simulator.options import SimulatorOptions
 
-__all__ = ["command"]
-
 _DENSEST_PER_S: Final = 1_000.0  # beyond it simulated time outruns the clock, and open sessions would fill the memory
 _USERS_PER_RATE: Final = 100  # live shoppers for each event/s, so that each pauses between events
 _WARM_UP_MS: Final = 180_000  # sessions last about two minutes: after it as many end as begin

@@ -6,8 +6,6 @@ import click
 
 from stream_app.cli.settings import cli_settings
 
-__all__ = ["warm"]
-
 
 @click.command("warm")
 def warm() -> None:

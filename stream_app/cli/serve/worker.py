@@ -17,8 +17,6 @@ import click
 from stream_app.cli.settings import cli_settings
 from stream_app.config import child_environ
 
-__all__ = ["supervise", "worker"]
-
 _RESTARTABLE_AFTER_S: Final = 30.0  # a worker that ran so long has recovered; the pauses start over
 _PAUSES_S: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 _NOT_RESTARTED: Final = (0, 2)  # stopped on purpose; wrong settings

@@ -40,8 +40,6 @@ from stream_app.features.aggregations.windows.sum import SUM
 from stream_app.features.aggregations.windows.trend import TREND
 from stream_app.features.aggregations.windows.zscore import ZSCORE
 
-__all__ = ["SPECS"]
-
 SPECS: Final[dict[str, Spec]] = {
     spec.code.name.lower(): spec
     for spec in (

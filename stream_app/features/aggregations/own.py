@@ -6,6 +6,4 @@ from typing import Final
 
 from stream_app.features.aggregations.spec import AggregationCode, Spec, no_state
 
-__all__ = ["OWN"]
-
 OWN: Final = Spec(AggregationCode.OWN, no_state, lambda f: f"own {f.measure}")

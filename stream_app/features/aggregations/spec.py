@@ -9,8 +9,6 @@ from typing import NamedTuple
 from stream_app.features.declarations import Feature
 from stream_app.features.state.state_schema import Need
 
-__all__ = ["AggregationCode", "Spec", "measure_and_per", "no_state"]
-
 
 @unique
 class AggregationCode(IntEnum):

@@ -6,11 +6,6 @@ from typing import Final, Literal
 
 from stream_app.features.declarations import EVENT, Feature
 
-__all__ = [
-    "MAX_AGE_S", "MAX_COUNT", "MAX_MONEY", "MAX_RATIO", "MAX_ZSCORE",
-    "age", "amount_vs_mean", "changed", "count", "distinct", "mean", "own", "rate", "recency", "spend", "trend", "zscore",
-]  # fmt: skip
-
 MAX_AGE_S: Final = 30 * 86_400.0  # clips recency at the longest window; the state has forgotten what is older
 MAX_COUNT: Final = 1e6  # a count that no entity reaches by honest means; keeps a flood from dwarfing every other input
 MAX_MONEY: Final = 1e9  # units of the currency: the bound of one event's amount (stream_app/events.py)

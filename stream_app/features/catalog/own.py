@@ -6,8 +6,6 @@ from typing import Final
 
 from stream_app.features.catalog.feature_builders import MAX_MONEY, own
 
-__all__ = ["OWN_FEATURES"]
-
 OWN_FEATURES: Final = (
     own("amount", meaning="amount of this order; 0 if the event is none", unit="currency", high=MAX_MONEY,
         reason="FDH: the raw amount"),

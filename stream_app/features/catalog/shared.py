@@ -22,8 +22,6 @@ from stream_app.features.catalog.feature_builders import (
 )
 from stream_app.features.declarations import Feature
 
-__all__ = ["SHARED_FEATURES"]
-
 _DEVICE: Final = (
     count("device", "events", window="10m", reason="velocity: a device farm or a bot"),
     count("device", "orders", window="1d", reason="FDH: terminal's number of transactions, 1 day, for a device"),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["SOURCES"]
-
 SOURCES: Final[dict[str, str]] = {
     "FDH": "Le Borgne, Siblini, Lebichot, Bontempi, Reproducible Machine Learning for Credit Card Fraud Detection - Practical "
     "Handbook (2022), chapter 3: counts and mean amounts of a customer and a terminal over 1, 7 and 30 days; night, weekend",

@@ -24,8 +24,6 @@ from stream_app.features.catalog.feature_builders import (
 from stream_app.features.catalog.windows import DAY, HOUR
 from stream_app.features.declarations import Feature
 
-__all__ = ["SESSION_FEATURES", "USER_CATEGORY_FEATURES", "USER_FEATURES"]
-
 _COUNTS: Final = (
     count("user", "events", window="1m", reason="OWASP: OAT-003; a script's clicks come faster than any hand"),
     count("user", "events", window="10m", reason="velocity: bots and account takeovers act faster than people"),

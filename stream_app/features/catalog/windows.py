@@ -6,8 +6,6 @@ from typing import Final
 
 from stream_app.features.declarations import EntityKind, Measure, Window
 
-__all__ = ["DAY", "HOUR", "KINDS", "MEASURES", "MINUTE", "WINDOWS"]
-
 MINUTE: Final = 60_000
 HOUR: Final = 60 * MINUTE
 DAY: Final = 24 * HOUR

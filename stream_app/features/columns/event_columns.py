@@ -27,16 +27,6 @@ from stream_app.features.declarations import Catalogue, IdField
 from stream_app.features.jit import allocating
 from stream_app.privacy import Pseudonymizer
 
-__all__ = [
-    "COMPOSITE",
-    "ColumnReader",
-    "EntityRows",
-    "EventColumns",
-    "category_bucket",
-    "item_bucket",
-    "rows_of_kinds",
-]
-
 _HALF: Final = 8  # bytes of a digest that distinguish two sessions or categories of one user
 
 _KIND_CODES: Final = {kind: code for code, kind in enumerate(KINDS)}

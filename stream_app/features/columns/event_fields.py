@@ -11,8 +11,6 @@ from model.contract import CATEGORY_BUCKETS, CONTEXT_COLUMNS, PRICE_BUCKETS, QUE
 from stream_app.events import KINDS
 from stream_app.features.declarations import Field
 
-__all__ = ["FIELD_ROWS", "EventFields", "cents"]
-
 _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 24 * _HOUR_MS
 _THURSDAY: Final = 3  # 1 January 1970, counted from Monday = 0

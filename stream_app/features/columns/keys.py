@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 from stream_app.features.jit import Int, compiled, inlined
 from stream_app.privacy import DIGEST_BYTES
 
-__all__ = ["EntityKeys", "KeyIndex", "Vacancies", "counted_numbers", "words_of"]
-
 _WORD: Final = 8  # bytes
 _PLAIN: Final = DIGEST_BYTES // _WORD
 _SPREAD: Final = 0x9E3779B97F4A7C15  # 2**64 by the golden ratio

@@ -24,8 +24,6 @@ from stream_app.features.columns.keys import EntityKeys, counted_numbers
 from stream_app.features.columns.text import REDUCED, query_of, text_hashes
 from stream_app.privacy import Pseudonymizer
 
-__all__ = ["CODED", "NUMERIC", "Coded", "EventTableColumns", "TableReader", "Texts"]
-
 # Names in EventTableColumns.coded and .numbers.
 CODED: Final = (
     "user", "session", "device", "ip", "scene", "platform", "action", "item", "category", "query", "line_item", "line_category",

@@ -29,8 +29,6 @@ from stream_app.features.state.layout import KindLayout
 from stream_app.features.state.plan import HEADER, KindPlan
 from stream_app.features.state.tiles import lowest
 
-__all__ = ["FOREIGN", "as_blobs", "newest_ms_of", "pack_rows", "unpack_rows"]
-
 FOREIGN: Final = 1  # a blob of another schema; its row is empty
 _DAMAGED: Final = 2
 _TAG, _CHECK = 4, 4

@@ -28,8 +28,6 @@ from stream_app.features.state.layout import KindLayout
 from stream_app.features.state.plan import HEADER
 from stream_app.features.state.state_schema import Block, MeasureKey
 
-__all__ = ["describe_row"]
-
 
 def describe_row(catalogue: Catalogue, layout: KindLayout, row: NDArray[np.int64]) -> dict[str, object]:
     """Decode one row (W,) int64 into the form above."""

@@ -46,8 +46,6 @@ from stream_app.features.state.plan import (
 )
 from stream_app.features.state.state_schema import OPERATIONS, Block, MeasureKey, Need, StateSchema, WindowSpan, schema_of
 
-__all__ = ["MAX_UNION", "BlockColumns", "KindLayout", "catalogue_hash", "columns_of", "kind_layout", "stateless_layout"]
-
 MAX_UNION: Final = 1 + max(MAX_LISTED, 16)  # columns of a window's set while it is read
 _SEMANTICS: Final = 3  # raise it when the same catalogue gives other numbers
 _MAX_WIDTH: Final = 62  # one varint of bits marks the stored cells of a record

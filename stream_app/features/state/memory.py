@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from stream_app.features.jit import compiled
 
-__all__ = ["clear_rows", "sparse_zeros"]
-
 
 def sparse_zeros(rows: int, columns: int) -> NDArray[np.int64]:
     """Return (rows, columns) int64 zeros in a private mapping: unwritten parts cost address space alone.

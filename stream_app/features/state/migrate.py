@@ -14,8 +14,6 @@ from stream_app.features.state.layout import KindLayout
 from stream_app.features.state.plan import HEADER
 from stream_app.features.state.state_schema import Block, StateCell
 
-__all__ = ["migrate_row"]
-
 
 def migrate_row(old: KindLayout, row: NDArray[np.int64], new: KindLayout) -> NDArray[np.int64]:
     """Return a state (W',) of the old schema as a state (W,) of the new one."""

@@ -14,8 +14,6 @@ from stream_app.features.columns.keys import KeyIndex, Vacancies
 from stream_app.features.jit import allocating, compiled
 from stream_app.features.state.blobs import Blobs
 
-__all__ = ["PackedStates"]
-
 _FIRST_PLACES: Final = 1 << 10
 _FIRST_BYTES: Final = 1 << 16
 

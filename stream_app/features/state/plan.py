@@ -15,19 +15,6 @@ from numpy.typing import NDArray
 
 from stream_app.features.jit import Int
 
-__all__ = [
-    "HEADER",
-    "BlockPlan",
-    "DecayPlan",
-    "FeaturePlan",
-    "HistogramPlan",
-    "KindPlan",
-    "LastPlan",
-    "Records",
-    "SetPlan",
-    "records",
-]
-
 HEADER: Final = 2  # newest_ms + 1, first_ms + 1; 0 = no event yet
 
 T = TypeVar("T", bound=tuple[Any, ...])

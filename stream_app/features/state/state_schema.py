@@ -20,19 +20,6 @@ import msgspec
 from stream_app.events import KINDS
 from stream_app.features.declarations import Catalogue, EntityKind, Measure
 
-__all__ = [
-    "FORMAT",
-    "OPERATIONS",
-    "Block",
-    "Histogram",
-    "MeasureKey",
-    "Need",
-    "StateCell",
-    "StateSchema",
-    "WindowSpan",
-    "schema_of",
-]
-
 FORMAT: Final = 2  # raise it when the bytes of a blob, or what a cell holds, change
 Operation = Literal["sum", "clipped", "square", "max", "latest", "min", "first", "distinct"]
 # In this order in a record: layout.py.

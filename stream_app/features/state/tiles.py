@@ -14,8 +14,6 @@ from stream_app.features.aggregations.windows.std import clipped, square
 from stream_app.features.jit import Int, compiled, inlined
 from stream_app.features.state.plan import HEADER, KindPlan
 
-__all__ = ["add_event", "add_past", "kept_bits", "lowest", "merge_past", "merge_replicas", "merge_row", "quotient", "remainder"]
-
 _ONE = np.uint64(1)
 
 
@@ -57,7 +55,7 @@ def _rotated(word: Int, first: Int, slots: Int) -> np.uint64:
 
 
 @inlined
-def kept_bits(row: NDArray[np.int64], newest: Int, b: int, t: Int, plan: KindPlan) -> tuple[np.uint64, Int]:
+def window_bits(row: NDArray[np.int64], newest: Int, b: int, t: Int, plan: KindPlan) -> tuple[np.uint64, Int]:
     """Return the tiles of block b that a read at time t covers: bit j for tile `first` + j, and `first`.
 
     `newest` is the time + 1 up to which tiles have been forgotten; of merged replicas it may be later than the row's own newest.

@@ -11,8 +11,6 @@ from typing import Any, Final
 
 from stream_app.errors import EngineLostError, EngineNotHereError
 
-__all__ = ["CudaRuntime"]
-
 _BINDINGS: Final = "cuda.bindings.runtime"
 
 

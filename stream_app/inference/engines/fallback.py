@@ -1,8 +1,8 @@
-"""A scorer on a GPU with one on the CPU behind it.
+"""A scorer on a GPU with a scorer on the CPU as its fallback.
 
-When the engine is lost (out of memory, device lost, hung) the batch at hand and all later ones are the CPU's: the same model,
-slower, and nothing is answered wrongly or twice. There is no way back within the process: a CUDA context that has failed answers
-every later call with the same error. The next start, or the next model, tries the GPU again.
+When the GPU is lost (out of memory, device lost, hung), the CPU scores the current batch and all later ones with the same model,
+slower. The process does not return to the GPU: a failed CUDA context returns the same error to every later call. The next start,
+or the next model, tries the GPU again.
 """
 
 from __future__ import annotations
@@ -16,11 +16,9 @@ from stream_app.errors import EngineLostError
 from stream_app.inference.engines.port import ArtifactScorer, RunsOn, Scorer, Tensors
 from stream_app.metrics import Metrics
 
-__all__ = ["FallbackScorer"]
-
 log = logging.getLogger(__name__)
 
-_SHOWING: Final = threading.Lock()  # models change in one thread, and are given up in another
+_SHOWING: Final = threading.Lock()  # models change in one thread; a GPU is lost in another
 
 
 class FallbackScorer(ArtifactScorer):
@@ -28,12 +26,12 @@ class FallbackScorer(ArtifactScorer):
 
     Args:
         engine: The scorer on the GPU.
-        cpu: The same artefact on the CPU, loaded already: the disk is not needed in a moment of trouble.
-        metrics: Where to count.
-        runs_on: What the engine is.
+        cpu: The same artefact on the CPU, loaded already: a fallback does not read the disk.
+        metrics: Counts fallbacks; None: nothing is counted.
+        runs_on: The engine on the GPU.
 
     Attributes:
-        runs_on: What answers now.
+        runs_on: The current engine.
     """
 
     def __init__(self, engine: Scorer, cpu: Scorer, metrics: Metrics | None, runs_on: RunsOn) -> None:
@@ -46,18 +44,18 @@ class FallbackScorer(ArtifactScorer):
         self._in_use = threading.Lock()  # an engine takes one call at a time
 
     def show(self, metrics: Metrics) -> None:
-        """Say what answers, now and when that changes; see `stream_app.inference.engines.selection.tell_engine`."""
+        """Show the current engine, now and when it changes; see `stream_app.inference.engines.selection.show_engine`."""
         with _SHOWING:
             self._shown_on = metrics
             self.runs_on.show(metrics)
 
     def hide(self) -> None:
-        """Say no more what answers: another model serves."""
+        """Show it no longer: another model serves."""
         with _SHOWING:
             self._shown_on = None
 
     def score(self, inputs: Tensors) -> Tensors:
-        """Answer for a batch; see `Scorer.score`."""
+        """Score a batch; see `Scorer.score`."""
         engine = self._engine
         if engine is not None:
             try:
@@ -67,14 +65,14 @@ class FallbackScorer(ArtifactScorer):
         return self._cpu.score(inputs)
 
     def close(self) -> None:
-        """Free both, but nothing on a device that is lost; calling it twice is fine."""
+        """Free both engines, but nothing on a lost device; calling it twice is fine."""
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.close()
         self._cpu.close()
 
     def _on_engine(self, engine: Scorer, inputs: Tensors) -> Tensors:
-        if not self._in_use.acquire(blocking=False):  # a caller that was given up still waits inside
+        if not self._in_use.acquire(blocking=False):  # an abandoned caller still waits inside
             raise EngineLostError("hang", f"the engine of {self.version} has not come back from an earlier call")
         try:
             return engine.score(inputs)
@@ -95,10 +93,10 @@ class FallbackScorer(ArtifactScorer):
 
 
 def _dispose(engine: Scorer, error: EngineLostError) -> None:
-    """Free an engine on a device that still answers, for others who use it; keep any other for as long as the process lives.
+    """Free an engine that ran out of memory, for other users of the GPU; never destroy an engine on a lost device.
 
-    Its destructor too frees memory on the device, and that may hang in its turn, with all of Python's threads behind it. So one
-    reference more is counted than there is: nobody destroys it, the end of the interpreter neither.
+    Its destructor would free memory on the device too, which may hang with all of Python's threads. An extra reference prevents
+    the destructor, at the end of the interpreter as well.
     """
     if error.reason == "out_of_memory":
         engine.close()

@@ -1,7 +1,7 @@
-"""Buffers of one batch on its way through the GPU, and the graph that computes it, for each size of batch.
+"""Buffers of a batch on the GPU, and a captured graph for each size of batch.
 
-A slot has one pinned piece of host memory and one of device memory for inputs, and the same for outputs. In a bucket (a fixed
-number of rows) the tensors lie one behind the other, so a batch goes in with one copy and comes out with one.
+A slot has a block of pinned host memory and a block of device memory for inputs, and the same for outputs. In a bucket (a fixed
+number of rows) the tensors are contiguous, so a batch needs one copy in and one copy out.
 """
 
 from __future__ import annotations
@@ -20,13 +20,11 @@ from stream_app.errors import EngineLostError
 from stream_app.inference.engines.port import Tensors
 from stream_app.inference.engines.tensors import shape_of
 
-__all__ = ["Bucket", "Device", "Slot"]
-
-_ALIGNMENT: Final = 256  # bytes: what TensorRT asks of an address
+_ALIGNMENT: Final = 256  # bytes: TensorRT's requirement for an address
 
 
 class Device(Protocol):
-    """What scoring asks of a GPU; `stream_app.inference.engines.cuda_runtime.CudaRuntime` says what each does."""
+    """The calls of a GPU that scoring needs; see `stream_app.inference.engines.cuda_runtime.CudaRuntime`."""
 
     def device_memory(self, size: int) -> int: ...  # noqa: D102
     def free_device_memory(self, address: int) -> None: ...  # noqa: D102
@@ -50,10 +48,10 @@ class Device(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """One size of batch in one slot.
+    """A size of batch in a slot.
 
     Attributes:
-        rows: How many.
+        rows: Of the batch.
         inputs: Name -> view (rows, ...) of the slot's pinned memory.
         outputs: Likewise.
         addresses: Of every tensor, in device memory.
@@ -76,21 +74,21 @@ class Bucket:
 
 
 class Slot:
-    """Memory for one batch, and the events that say how far it is.
+    """Memory for one batch, and the events of its progress.
 
     Attributes:
-        buckets: Rows -> where everything lies.
-        graphs: Rows -> the captured graph; filled in by the scorer.
+        buckets: Rows -> views and addresses.
+        graphs: Rows -> the captured graph; the scorer fills it in.
         arrived: The inputs are on the GPU.
-        computed: The outputs are there.
-        returned: They are back in pinned memory.
+        computed: The outputs are computed.
+        returned: The outputs are in pinned memory.
     """
 
     def __init__(self, device: Device, sizes: Sequence[int], features: int) -> None:
         """Allocate for the largest of the sizes.
 
         Raises:
-            EngineLostError: There is not that much memory, or the GPU failed; what there was is given back, if it still answers.
+            EngineLostError: Memory is short, or the GPU failed; allocations are freed if it still answers.
         """
         self._device = device
         largest = max(sizes)
@@ -106,15 +104,15 @@ class Slot:
             self.host_in, self.host_out = self._pinned(in_bytes), self._pinned(out_bytes)
             self.arrived, self.computed, self.returned = self._event(), self._event(), self._event()
         except BaseException:
-            with contextlib.suppress(EngineLostError):  # the first error is the one to tell; no work is under way that could hang
+            with contextlib.suppress(EngineLostError):  # the first error is reported; no work is under way that could hang
                 self.free()
             raise
         for rows in sizes:
             self.buckets[rows] = self._bucket(rows, features)
 
     def free(self) -> None:
-        """Give everything back; nothing of it may be in use."""
-        self.buckets.clear()  # views of memory that goes
+        """Free everything; nothing may be in use."""
+        self.buckets.clear()  # views of the memory that is freed
         for graph in self.graphs.values():
             self._device.free_graph(graph)
         for event in self._events:

@@ -3,8 +3,8 @@
 The session is sequential, with as many threads as asked for and none that spin: on a busy machine spinning threads cost
 4 to 6 ms at the 99th percentile. The only module that imports onnxruntime.
 
-Invariant on the CPU: a row's answer is the same to the last bit in any batch. ONNX Runtime takes logarithms, exponentials and
-products in strips; what is left over at the end goes through other code, which rounds otherwise. So every batch is filled up with
+Invariant on the CPU: a row's outputs are the same to the last bit in any batch. ONNX Runtime computes logarithms, exponentials
+and products in strips; a remainder at the end takes another code path, which rounds differently. So every batch is padded with
 rows of zeros to whole strips.
 """
 
@@ -24,14 +24,12 @@ from stream_app.inference.artifact import load_manifest, verified_bytes
 from stream_app.inference.engines.port import ArtifactScorer, RunsOn, Tensors
 from stream_app.inference.engines.tensors import InputTensors, empty_answers, shape_of
 
-__all__ = ["OnnxScorer"]
-
 _ORT_DTYPES: Final = {"tensor(float)": "float32", "tensor(int32)": "int32"}
 _STRIP: Final = 16  # rows: AVX-512 has 16 floats in a register, the widest there is
 _CUDA: Final = "CUDAExecutionProvider"
 _PROVIDERS: Final[dict[str, list[Any]]] = {
     "cpu": ["CPUExecutionProvider"],
-    # TF32 would round products to 11 bits: what the artefact's samples were recorded with is fp32.
+    # TF32 would round products to 11 bits; the artefact's samples were recorded in fp32.
     "cuda": [(_CUDA, {"use_tf32": "0"}), "CPUExecutionProvider"],
 }
 
@@ -53,7 +51,7 @@ class OnnxScorer(ArtifactScorer):
     Open it with `stream_app.inference.engines.selection.open_scorer`, which warms it up and tests it.
 
     Attributes:
-        runs_on: What it is, and why that; `open_scorer` knows.
+        runs_on: The engine and the reason for it; `open_scorer` sets it.
     """
 
     def __init__(self, path: Path | str, threads: int = 1, device: Literal["cpu", "cuda"] = "cpu") -> None:
@@ -62,7 +60,7 @@ class OnnxScorer(ArtifactScorer):
         Args:
             path: the artefact's folder.
             threads: threads within one operator; 1 when every core has a worker of its own.
-            device: what computes.
+            device: of the computation.
 
         Raises:
             EngineNotHereError: This onnxruntime has no CUDA provider, or finds no GPU.
@@ -79,7 +77,7 @@ class OnnxScorer(ArtifactScorer):
         self._check_tensors(self._session)
 
     def score(self, inputs: Tensors) -> dict[str, NDArray[Any]]:
-        """Answer for a batch; see `Scorer.score`."""
+        """Score a batch; see `Scorer.score`."""
         session = self._session
         if session is None:
             raise ContractError("the scorer is closed. Operator action: none; this is a fault of the caller.")
@@ -101,11 +99,11 @@ class OnnxScorer(ArtifactScorer):
         self._session = None
 
     def _failure(self, rows: int, error: Exception) -> ModelFailedError:
-        what = f"onnxruntime {ort.__version__} failed on {self._device} for a batch of {rows}: {error}"
+        description = f"onnxruntime {ort.__version__} failed on {self._device} for a batch of {rows}: {error}"
         if self._device == "cpu":
-            return ModelFailedError(what)
+            return ModelFailedError(description)
         no_memory = "out of memory" in str(error) or "allocate memory" in str(error)
-        return EngineLostError("out_of_memory" if no_memory else "device_lost", what)
+        return EngineLostError("out_of_memory" if no_memory else "device_lost", description)
 
     def _open(self, content: bytes, threads: int) -> ort.InferenceSession:
         if self._device == "cuda" and _CUDA not in ort.get_available_providers():
@@ -116,7 +114,7 @@ class OnnxScorer(ArtifactScorer):
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3  # errors; warnings about optimisations are of no use to an operator
+        options.log_severity_level = 3  # errors only: warnings about optimisations do not help an operator
         try:
             session = ort.InferenceSession(content, options, providers=_PROVIDERS[self._device])
         except _ORT_FAILURES as error:
@@ -125,7 +123,7 @@ class OnnxScorer(ArtifactScorer):
                 f"install the version it was built with ({self._manifest.versions.get('onnxruntime', 'unknown')}) or a newer "
                 f"one, or build the artefact again: {self._manifest.command}"
             ) from error
-        if self._device == "cuda" and session.get_providers()[0] != _CUDA:  # it falls back to the CPU in silence
+        if self._device == "cuda" and session.get_providers()[0] != _CUDA:  # ONNX Runtime falls back to the CPU silently
             raise self._no_gpu(session.get_providers())
         return session
 
@@ -139,14 +137,14 @@ class OnnxScorer(ArtifactScorer):
 
     def _check_tensors(self, session: ort.InferenceSession) -> None:
         features = len(self._manifest.feature_names)
-        for what, specs, found in (
+        for direction, specs, arguments in (
             ("input", INPUTS, session.get_inputs()),
             ("output", OUTPUTS, session.get_outputs()),
         ):
-            wanted = {spec.name: (spec.dtype, shape_of(spec, features)) for spec in specs}
-            have = {arg.name: (_ORT_DTYPES.get(arg.type, arg.type), tuple(arg.shape[1:])) for arg in found}
-            if wanted != have:
+            expected = {spec.name: (spec.dtype, shape_of(spec, features)) for spec in specs}
+            actual = {arg.name: (_ORT_DTYPES.get(arg.type, arg.type), tuple(arg.shape[1:])) for arg in arguments}
+            if expected != actual:
                 raise ContractError(
-                    f"{self._folder / MODEL_FILE} has the {what}s {have}, the contract says {wanted}. Operator action: "
+                    f"{self._folder / MODEL_FILE} has the {direction}s {actual}, the contract says {expected}. Operator action: "
                     f"deploy the release the model was built with, or build it again: {self._manifest.command}"
                 )

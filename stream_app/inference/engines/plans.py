@@ -1,7 +1,7 @@
-"""The TensorRT plans of an artefact: which of them fits this machine, and is it whole and of this model.
+"""The TensorRT plans of an artefact: find the fastest plan that fits this machine, and verify it.
 
-A plan runs on the GPUs and the TensorRT that it was built for, so an artefact may carry several, in `plans/`. One that does not
-fit is passed over, with the reason; one that is damaged or belongs to another model is refused.
+A plan runs on the GPUs and the TensorRT release of its build, so an artefact may carry several, in `plans/`. A plan that does not
+fit is skipped with the reason; a plan that is damaged or of another model is refused.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from model.contract import MODEL_FILE, Manifest
 from model.plan import PLAN_FORMAT, PLAN_SUFFIX, PLANS_FOLDER, PlanManifest, Precision, unfit_reason
 from stream_app.errors import ContractError, EngineNotHereError
 
-__all__ = ["EnginePlan", "Machine", "find_plan"]
-
 _FASTEST_FIRST: Final[tuple[Precision, ...]] = ("fp16", "tf32", "bf16", "fp32", "int8")  # int8 last: its answers differ most
 _BUILD: Final = "Operator action: build one on a machine like this with `python -m trt_build engine`; see docs/engines.md"
 _HASH_SHOWN: Final = 12
@@ -27,7 +25,7 @@ _HASH_SHOWN: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a plan must fit: TensorRT's version as "10.15.1.29", and the GPU's compute capability as "9.0"."""
+    """TensorRT's version as "10.15.1.29", and the GPU's compute capability as "9.0"."""
 
     tensorrt: str
     compute_capability: str
@@ -35,7 +33,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class EnginePlan:
-    """A plan that fits: its file, its manifest, and its bytes, verified."""
+    """A plan that fits: its file, its manifest, and its verified bytes."""
 
     path: Path
     manifest: PlanManifest
@@ -52,12 +50,12 @@ def find_plan(folder: Path, manifest: Manifest, machine: Machine, precision: str
     Args:
         folder: The artefact's.
         manifest: The artefact's.
-        machine: What it must fit.
-        precision: That it must have; empty: any.
+        machine: That must run the plan.
+        precision: Of the plan; empty: any.
 
     Raises:
-        EngineNotHereError: None fits; the message says why, plan by plan.
-        ContractError: The one to take is damaged, or belongs to another model.
+        EngineNotHereError: No plan fits; the message gives the reason for each.
+        ContractError: The chosen plan is damaged, or belongs to another model.
     """
     fitting: list[tuple[int, Path, PlanManifest]] = []
     unfit: list[str] = []
@@ -79,14 +77,14 @@ def find_plan(folder: Path, manifest: Manifest, machine: Machine, precision: str
 
 
 def _plans(folder: Path) -> Iterator[tuple[Path, PlanManifest]]:
-    """Yield the artefact's plans by name. One without a manifest is not finished, and not a plan."""
+    """Yield the artefact's plans by name; a file without a manifest is unfinished and skipped."""
     for path in sorted((folder / PLANS_FOLDER).glob(f"*{PLAN_SUFFIX}.json")):
         content = path.read_bytes()
         try:
-            found = msgspec.json.decode(content, type=_Format).format
-            if found > PLAN_FORMAT:
+            number = msgspec.json.decode(content, type=_Format).format
+            if number > PLAN_FORMAT:
                 raise ContractError(
-                    f"{path} has format {found}, this release reads up to {PLAN_FORMAT}: the plan is too new. Operator "
+                    f"{path} has format {number}, this release reads up to {PLAN_FORMAT}: the plan is too new. Operator "
                     "action: deploy the release that it was built with, or remove the plan and its manifest and build it again "
                     "with this one."
                 )
@@ -99,7 +97,7 @@ def _plans(folder: Path) -> Iterator[tuple[Path, PlanManifest]]:
 
 
 def _verified(path: Path, plan: PlanManifest, manifest: Manifest) -> bytes:
-    """The plan's bytes, after they and what it was made of have been compared with what the two manifests say."""
+    """Return the plan's bytes, after its model and its hash have been compared with both manifests."""
     rebuild = f"Operator action: build it again: {plan.command}; model.engine = 'onnxruntime' serves without it"
     if plan.model_sha256 != manifest.sha256.get(MODEL_FILE) or plan.catalogue_hash != manifest.catalogue_hash:
         raise ContractError(
@@ -112,10 +110,10 @@ def _verified(path: Path, plan: PlanManifest, manifest: Manifest) -> bytes:
         content = path.read_bytes()
     except OSError as error:
         raise ContractError(f"{path} cannot be read ({error.strerror}). {rebuild}.") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != plan.sha256:
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != plan.sha256:
         raise ContractError(
-            f"{path} is corrupted or was exchanged: sha256 {found[:_HASH_SHOWN]} ({len(content)} bytes), its manifest says "
+            f"{path} is corrupted or was exchanged: sha256 {digest[:_HASH_SHOWN]} ({len(content)} bytes), its manifest says "
             f"{plan.sha256[:_HASH_SHOWN]}. {rebuild}."
         )
     return content

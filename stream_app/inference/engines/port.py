@@ -1,4 +1,4 @@
-"""What the pipeline knows of a model: named tensors in, named tensors out. No engine is named here.
+"""The port between the pipeline and a model: named tensors in, named tensors out; independent of the engine.
 
 Tensors are those of `model.contract`. A scorer is used by one thread at a time; it releases the GIL while it computes.
 """
@@ -14,19 +14,17 @@ from numpy.typing import NDArray
 from model.contract import Manifest
 from stream_app.metrics import Metrics
 
-__all__ = ["ArtifactScorer", "RunsOn", "Scorer", "Tensors"]
-
 Tensors: TypeAlias = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class RunsOn:
-    """What runs a model: the labels of `millrace_engine_info`.
+    """The engine of a model: the labels of `millrace_engine_info`.
 
     Attributes:
         engine: As `stream_app.inference.engines.selection.ENGINES`, never "auto".
-        precision: What it computes in.
-        why: That engine.
+        precision: Of its arithmetic.
+        why: Reason for the engine.
     """
 
     engine: str
@@ -34,7 +32,7 @@ class RunsOn:
     why: str
 
     def show(self, metrics: Metrics) -> None:
-        """Say so in `millrace_engine_info`, in place of what it said."""
+        """Set `millrace_engine_info` to these labels alone."""
         metrics.engine_info.clear()
         metrics.engine_info.labels(self.engine, self.precision, self.why).set(1)
 
@@ -44,20 +42,19 @@ class Scorer(Protocol):
 
     @property
     def version(self) -> str:
-        """The artefact's version, as it stands in every answer."""
+        """The artefact's version, which every answer carries."""
         ...
 
     @property
     def manifest(self) -> Manifest:
-        """What the artefact says of itself."""
+        """The artefact's manifest."""
         ...
 
     def score(self, inputs: Tensors) -> Tensors:
-        """Answer for a batch; blocking.
+        """Score a batch; blocking.
 
-        A row's answer depends on that row alone. On the CPU it is the same to the last bit whatever batch it stands in:
-        replay relies on it. A GPU's engine sums in another order for another size of batch; there it is the same within
-        rounding only.
+        A row's outputs depend on that row alone. On the CPU they are the same to the last bit in every batch, which replay
+        relies on. A GPU sums in another order for another size of batch; there they are equal within rounding only.
 
         Args:
             inputs: as `contract.INPUTS`, each with the batch B >= 0 in front.
@@ -67,7 +64,7 @@ class Scorer(Protocol):
 
         Raises:
             ContractError: A tensor is missing, or has another dtype or shape than the contract's.
-            ModelFailedError: The engine failed; nothing is said of the rows.
+            ModelFailedError: The engine failed; the rows may be good.
         """
         ...
 
@@ -77,7 +74,7 @@ class Scorer(Protocol):
 
 
 class ArtifactScorer:
-    """What every scorer says of the artefact that it was opened from."""
+    """Version and manifest of the artefact, the same for every scorer."""
 
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest

@@ -1,9 +1,10 @@
-"""Open a model: choose what runs it, load it, warm it up and test it. The one place that makes a scorer.
+"""Open a model: choose its engine, load it, warm it up and test it. Every scorer is made here.
 
-`auto` takes the first of these that can run the artefact here: TensorRT (library, GPU, and a plan built for both), ONNX Runtime
-on the GPU (its CUDA provider), ONNX Runtime on the CPU. Which one, and why, stands in the log, and in `millrace_engine_info` once
-the model serves. Behind an engine on a GPU stands the CPU (`stream_app.inference.engines.fallback`). An artefact that is
-damaged is refused whatever the engine: a plan that does not belong to its model is not passed over.
+`auto` takes the first engine that can run the artefact here: TensorRT (library, GPU, and a plan built for both), ONNX Runtime
+on the GPU (its CUDA provider), ONNX Runtime on the CPU. The log has the choice and its reason,
+and so has `millrace_engine_info` once the model serves. An engine on a GPU has the CPU as its fallback
+(`stream_app.inference.engines.fallback`). A damaged artefact is refused with every engine: a plan of another model
+is not skipped.
 """
 
 from __future__ import annotations
@@ -22,14 +23,12 @@ from stream_app.inference.engines.self_test import self_test, warm_up
 from stream_app.inference.engines.tensorrt_scorer import TensorRTScorer
 from stream_app.metrics import Metrics
 
-__all__ = ["ENGINES", "Engine", "open_scorer", "tell_engine"]
-
 log = logging.getLogger(__name__)
 
 Engine = Literal["auto", "tensorrt", "onnxruntime-cuda", "onnxruntime"]
 ENGINES: Final[tuple[Engine, ...]] = get_args(Engine)
 
-_Opened = tuple[Scorer, Precision]  # on a GPU, and what it computes in
+_Opened = tuple[Scorer, Precision]  # on a GPU, and the precision of its arithmetic
 
 
 def _tensorrt(folder: Path, precision: str) -> _Opened:
@@ -52,21 +51,21 @@ _ON_GPU: Final[Mapping[str, Callable[[Path, str], _Opened]]] = {"tensorrt": _ten
 def open_scorer(
     folder: Path | str, engine: str = "auto", *, precision: str = "", threads: int = 1, metrics: Metrics | None = None
 ) -> Scorer:
-    """Load an artefact; when it returns the scorer is warm and has answered its recorded inputs as recorded. Blocking.
+    """Load an artefact; the returned scorer is warm and reproduces its recorded outputs. Blocking.
 
     Args:
         folder: The artefact's.
         engine: One of `ENGINES`.
-        precision: Of the TensorRT plan; empty: the fastest that there is.
+        precision: Of the TensorRT plan; empty: the fastest.
         threads: Within one operator, on the CPU; 1 when every core has a worker of its own.
         metrics: Where to count fallbacks; None: nowhere.
 
     Raises:
-        EngineNotHereError: The engine asked for cannot run this artefact on this machine.
-        ContractError: The artefact is missing, corrupted, truncated, mismatched or too new, or answers otherwise than recorded.
+        EngineNotHereError: The configured engine cannot run this artefact on this machine.
+        ContractError: The artefact is missing, corrupted, truncated, mismatched or too new, or fails its self-test.
     """
     folder = Path(folder)
-    cpu = OnnxScorer(folder, threads)  # always: it is what a GPU's engine falls back to, and it checks the artefact
+    cpu = OnnxScorer(folder, threads)  # always: the fallback of a GPU's engine, and the check of the artefact
     name, opened, why = _choose(folder, engine, precision)
     scorer: OnnxScorer | FallbackScorer = cpu
     computes_in: Precision = "fp32"
@@ -81,18 +80,18 @@ def open_scorer(
     except BaseException:
         scorer.close()
         raise
-    on = scorer.runs_on  # not what was chosen: the GPU may have been lost since
+    on = scorer.runs_on  # the GPU may have been lost since the choice
     log.info("model %s runs on %s in %s (%s); self-test within %.1g", cpu.version, on.engine, on.precision, on.why, worst)
     return scorer
 
 
-def tell_engine(scorer: Scorer, metrics: Metrics, before: Scorer | None = None) -> None:
-    """Show in `millrace_engine_info` what runs this model; to be called when it begins to serve.
+def show_engine(scorer: Scorer, metrics: Metrics, before: Scorer | None = None) -> None:
+    """Show this model's engine in `millrace_engine_info`; call it when the model begins to serve.
 
     Args:
-        scorer: Of `open_scorer`; another kind is not shown.
-        metrics: Where to.
-        before: The model that served: what becomes of it as a previous one or a challenger is not shown.
+        scorer: Of `open_scorer`; other kinds are not shown.
+        metrics: Of the worker.
+        before: The model that served until now; its later changes are not shown.
     """
     if isinstance(before, FallbackScorer):
         before.hide()
@@ -103,7 +102,7 @@ def tell_engine(scorer: Scorer, metrics: Metrics, before: Scorer | None = None) 
 
 
 def _choose(folder: Path, engine: str, precision: str) -> tuple[str, _Opened | None, str]:
-    """Return the engine's name, the scorer if it is one on a GPU, and why that."""
+    """Return the engine's name, its scorer if it runs on a GPU, and the reason."""
     if engine == "onnxruntime":
         return engine, None, "configured"
     if engine in _ON_GPU:
@@ -111,9 +110,9 @@ def _choose(folder: Path, engine: str, precision: str) -> tuple[str, _Opened | N
     if engine != "auto":
         raise ContractError(f"no engine is called {engine!r}. Operator action: set model.engine to one of {', '.join(ENGINES)}.")
     reasons = []
-    for name, open_it in _ON_GPU.items():
+    for name, open_engine in _ON_GPU.items():
         try:
-            return name, open_it(folder, precision), "auto"
+            return name, open_engine(folder, precision), "auto"
         except EngineNotHereError as error:
             reasons.append(f"{name}: {error}")
     for reason in reasons:

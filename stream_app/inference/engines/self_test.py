@@ -1,7 +1,7 @@
 """Warm-up and self-test on the rows that were recorded when the artefact was built, the same for every engine.
 
-Both run before the first event. The warm-up lets an engine lay out its memory for the batch sizes that a worker meets; the
-self-test finds a library, a driver or a plan that computes something else than what was tested when the model was released.
+Both run before the first event. The warm-up lets an engine allocate memory for a worker's batch sizes; the self-test finds a
+library, a driver or a plan that computes other numbers than at the release of the model.
 """
 
 from __future__ import annotations
@@ -17,13 +17,11 @@ from stream_app.errors import ContractError
 from stream_app.inference.artifact import load_samples
 from stream_app.inference.engines.port import Scorer
 
-__all__ = ["TOLERANCES", "SelfTestTolerance", "self_test", "warm_up"]
-
-_WARM_UP_ROWS: Final = (1, 64, 512)  # sizes a worker meets
+_WARM_UP_ROWS: Final = (1, 64, 512)  # sizes of a worker's batches
 
 
 class SelfTestTolerance(NamedTuple):
-    """Absolute difference allowed from the recorded outputs, which fp32 on a CPU made: the largest, and the mean."""
+    """Largest and mean absolute difference allowed from the recorded outputs, which were computed in fp32 on a CPU."""
 
     probability: float
     user_vector: float  # not bounded by 1: coordinates reach 13
@@ -32,8 +30,8 @@ class SelfTestTolerance(NamedTuple):
 
 
 # fp32: another machine sums in another order; 1e-7 for probabilities and 1e-6 for vectors were measured between batch sizes and
-# against torch, and 1,000 times that changes no decision. The others are what a plan of that precision is verified with when it
-# is built (`trt_build.parity.tolerances` has the reasons): the mean finds what a few rows that may be far off would hide.
+# against torch, and 1,000 times that changes no decision. The others are the tolerances of a plan's
+# verification (`trt_build.parity.tolerances` has the reasons): the mean finds a shift that the largest difference hides.
 TOLERANCES: Final[dict[Precision, SelfTestTolerance]] = {
     "fp32": SelfTestTolerance(1e-4, 1e-3, 1e-4, 1e-3),
     "tf32": SelfTestTolerance(2e-2, 0.1, 5e-4, 1e-2),
@@ -44,7 +42,7 @@ TOLERANCES: Final[dict[Precision, SelfTestTolerance]] = {
 
 
 def warm_up(scorer: Scorer, folder: Path) -> None:
-    """Score recorded rows in the sizes that a worker meets; blocking.
+    """Score recorded rows in a worker's batch sizes; blocking.
 
     Raises:
         ContractError: The artefact has no recorded rows, or its file is damaged.
@@ -60,7 +58,7 @@ def self_test(scorer: Scorer, folder: Path, precision: Precision = "fp32") -> fl
     Args:
         scorer: A loaded model.
         folder: Its artefact's.
-        precision: What it computes in.
+        precision: Of its arithmetic.
 
     Returns:
         The largest absolute difference over all outputs.

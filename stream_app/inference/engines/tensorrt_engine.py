@@ -1,7 +1,7 @@
-"""A TensorRT plan, loaded: its module, its tensors compared with the contract, and execution contexts for batches of fixed size.
+"""A loaded TensorRT plan: tensors compared with the contract, and execution contexts for batches of fixed size.
 
-TensorRT is imported here, and only when a plan is to be run. Without a driver the library does not raise, it ends the process: a
-`CudaRuntime` must have been made before.
+TensorRT is imported when a plan is opened. Without a driver the library does not raise but ends the process, so make a
+`CudaRuntime` first.
 """
 
 from __future__ import annotations
@@ -10,13 +10,11 @@ import logging
 from collections.abc import Mapping
 
 from model.contract import INPUTS, OUTPUTS, TensorSpec
-from model.tensorrt_library import collect_messages, import_tensorrt
-from model.tensorrt_protocols import ExecutionContext, PlanEngine, TensorRt
+from model.tensorrt.library import collect_messages, import_tensorrt
+from model.tensorrt.protocols import ExecutionContext, PlanEngine, TensorRt
 from stream_app.errors import ContractError, EngineLostError, EngineNotHereError
 from stream_app.inference.engines.plans import EnginePlan
 from stream_app.inference.engines.tensors import shape_of
-
-__all__ = ["LoadedPlan", "load_tensorrt"]
 
 log = logging.getLogger(__name__)
 
@@ -37,14 +35,14 @@ def load_tensorrt() -> TensorRt:
 
 
 class LoadedPlan:
-    """An engine, and what it takes and gives.
+    """An engine with its inputs and outputs.
 
     Attributes:
-        scratch_bytes: Memory on the GPU that its contexts need while they run; one piece serves all that never run at once.
+        scratch_bytes: Memory on the GPU for a running context; contexts that never run at once share one piece.
     """
 
     def __init__(self, trt: TensorRt, plan: EnginePlan, features: int) -> None:
-        """Load it; seconds.
+        """Load the plan; takes seconds.
 
         Args:
             trt: The module.
@@ -52,7 +50,7 @@ class LoadedPlan:
             features: Dense features of the model.
 
         Raises:
-            ContractError: TensorRT does not take the plan, or its tensors or profiles are not those of contract and manifest.
+            ContractError: TensorRT rejects the plan, or its tensors or profiles differ from contract and manifest.
         """
         self._trt = trt
         self._plan = plan
@@ -80,10 +78,10 @@ class LoadedPlan:
             rows: Of the batch, within a profile.
             addresses: Of every tensor.
             scratch: `scratch_bytes` on the GPU.
-            stream: That it is made ready on, and will run on.
+            stream: For the set-up and for the runs.
 
         Raises:
-            EngineLostError: TensorRT could not make it.
+            EngineLostError: TensorRT cannot make the context.
         """
         context = self._engine.create_execution_context(self._trt.ExecutionContextAllocationStrategy.USER_MANAGED)
         if context is None:
@@ -110,7 +108,7 @@ class LoadedPlan:
             raise EngineLostError("device_lost", f"TensorRT does not run: {self._messages.text()}")
 
     def _profile_for(self, rows: int) -> int:
-        """The profile that takes so many rows and is tuned for a number close to it."""
+        """Return the profile with `rows` in its range whose tuned size is closest."""
         profiles = self._plan.manifest.profiles
         fitting = [number for number, profile in enumerate(profiles) if profile.min <= rows <= profile.max]
         return min(fitting, key=lambda number: abs(profiles[number].opt - rows))
@@ -119,7 +117,7 @@ class LoadedPlan:
         trt, engine = self._trt, self._engine
         dtypes = {trt.DataType.FLOAT: "float32", trt.DataType.INT32: "int32"}
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-        have = {
+        actual = {
             name: (
                 engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT,
                 dtypes.get(engine.get_tensor_dtype(name), str(engine.get_tensor_dtype(name))),
@@ -127,17 +125,17 @@ class LoadedPlan:
             )
             for name in names
         }
-        wanted = {**self._wanted(INPUTS, is_input=True), **self._wanted(OUTPUTS, is_input=False)}
+        expected = {**self._expected(INPUTS, is_input=True), **self._expected(OUTPUTS, is_input=False)}
         batches = [
             tuple(int(shape[0]) for shape in engine.get_tensor_profile_shape(INPUTS[0].name, number))
-            for number in range(engine.num_optimization_profiles if have == wanted else 0)
+            for number in range(engine.num_optimization_profiles if actual == expected else 0)
         ]
-        if have != wanted or batches != [(p.min, p.opt, p.max) for p in self._plan.manifest.profiles]:
+        if actual != expected or batches != [(p.min, p.opt, p.max) for p in self._plan.manifest.profiles]:
             raise ContractError(
-                f"{self._plan.path} has the tensors (input, type, shape) {have} and batches {batches}, the contract says "
-                f"{wanted}, its manifest {self._plan.manifest.profiles}. Operator action: build it again with this release: "
+                f"{self._plan.path} has the tensors (input, type, shape) {actual} and batches {batches}, the contract says "
+                f"{expected}, its manifest {self._plan.manifest.profiles}. Operator action: build it again with this release: "
                 f"{self._plan.manifest.command}; model.engine = 'onnxruntime' serves without it."
             )
 
-    def _wanted(self, specs: tuple[TensorSpec, ...], *, is_input: bool) -> dict[str, tuple[bool, str, tuple[int, ...]]]:
+    def _expected(self, specs: tuple[TensorSpec, ...], *, is_input: bool) -> dict[str, tuple[bool, str, tuple[int, ...]]]:
         return {spec.name: (is_input, spec.dtype, shape_of(spec, self._features)) for spec in specs}

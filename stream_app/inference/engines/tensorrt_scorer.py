@@ -2,18 +2,18 @@
 
     pinned memory --copy stream--> GPU --compute stream: one CUDA graph--> GPU --another copy stream--> pinned memory
 
-A batch is filled up to the next bucket, for which the whole network has been captured as a CUDA graph: one launch in place of
-some hundred. A batch larger than the largest bucket goes in pieces, through two slots in turn: while one piece computes, the next
-is filled and copied in, and the last one copied out. Three streams without order among them, joined by events only.
+A batch is padded to the next bucket, for which the whole network has been captured as a CUDA graph: one launch in place of
+hundreds. A batch larger than the largest bucket goes in pieces through two slots in turn: while one piece computes, the next is
+filled and copied in, and the last is copied out. Events alone order the three streams.
 
-Each graph has an execution context of its own, as NVIDIA advises (a context that gets another shape may invalidate what was
-captured from it); all share one piece of scratch memory, which is safe since all compute on one stream.
+Each graph has an execution context of its own, as NVIDIA advises (another shape of a context may invalidate its captured
+graph); all share one piece of scratch memory, which is safe since all compute on one stream.
 
-A thread that waits for the GPU looks at an event from time to time and never blocks in the driver, so a device that hangs is
-found out: after `hang_s` the engine is lost. Whatever went wrong, what it has is given back if the GPU still answers and comes to
-the end of its work; else nothing is, since that may hang in its turn.
+A thread that waits for the GPU polls an event and never blocks in the driver, so a hang is detected: after `hang_s` the engine
+is lost. After any error, memory is freed if the GPU still answers and finishes its work; otherwise it is not, since freeing may
+hang too.
 
-It was written against the bindings of TensorRT 10 and 11 and a double of the GPU; see docs/engines.md for what has run on one.
+Tested with the bindings of TensorRT 10 and 11 and a double of the GPU, not on a GPU: see docs/engines.md.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from model.contract import OUTPUTS, Manifest
 from model.plan import Precision
-from model.tensorrt_protocols import ExecutionContext, TensorRt
+from model.tensorrt.protocols import ExecutionContext, TensorRt
 from stream_app.errors import ContractError, EngineLostError, EngineNotHereError
 from stream_app.inference.artifact import load_manifest
 from stream_app.inference.engines.cuda_runtime import CudaRuntime
@@ -39,17 +39,15 @@ from stream_app.inference.engines.port import ArtifactScorer, Tensors
 from stream_app.inference.engines.tensorrt_engine import LoadedPlan, load_tensorrt
 from stream_app.inference.engines.tensors import InputTensors, empty_answers
 
-__all__ = ["TensorRTScorer", "bucket_sizes"]
-
 _BUCKETS: Final = (1, 16, 64, 256, 1024, 4096)
 _SLOTS: Final = 2
 _HANG_S: Final = 2.0  # a batch of the largest bucket takes milliseconds
-_LOOK_S: Final = (2e-5, 1e-3)  # between two looks at an event: an eighth of the time waited, within these
+_LOOK_S: Final = (2e-5, 1e-3)  # between two polls of an event: an eighth of the time waited, within these bounds
 _ERRORS_WHILE_LOADING: Final = "Operator action: free memory on the GPU, or set model.engine to 'auto' or 'onnxruntime'"
 
 
 def bucket_sizes(plan: EnginePlan) -> tuple[int, ...]:
-    """Return the sizes of batch to capture, ascending: those that a profile takes, and the largest that one takes."""
+    """Return the batch sizes to capture, ascending: the buckets within a profile, and the largest size of any profile."""
     profiles = plan.manifest.profiles
     sizes = {size for size in _BUCKETS if any(profile.min <= size <= profile.max for profile in profiles)}
     return tuple(sorted(sizes | {max(profile.max for profile in profiles)}))
@@ -58,14 +56,14 @@ def bucket_sizes(plan: EnginePlan) -> tuple[int, ...]:
 class TensorRTScorer(ArtifactScorer):
     """One artefact's plan; see `stream_app.inference.engines.port.Scorer`.
 
-    Open it with `stream_app.inference.engines.selection.open_scorer`, which puts the CPU behind it, warms it up and tests it.
+    Open it with `stream_app.inference.engines.selection.open_scorer`, which adds the CPU as a fallback, warms it up and tests it.
     """
 
     def __init__(self, manifest: Manifest, plan: EnginePlan, trt: TensorRt, device: Device, hang_s: float = _HANG_S) -> None:
-        """Load the plan, allocate, and capture every bucket; seconds.
+        """Load the plan, allocate, and capture every bucket; takes seconds.
 
         Raises:
-            ContractError: TensorRT does not take the plan, or it is not of the contract.
+            ContractError: TensorRT rejects the plan, or its tensors differ from the contract.
             EngineLostError: There is not enough memory, or the GPU failed.
         """
         super().__init__(manifest)
@@ -77,7 +75,7 @@ class TensorRTScorer(ArtifactScorer):
         self._streams: list[int] = []
         self._scratch: int | None = None
         self._slots: list[Slot] = []
-        self._contexts: list[ExecutionContext] = []  # a graph lives no longer than the context it was captured from
+        self._contexts: list[ExecutionContext] = []  # a graph needs the context of its capture
         self._inputs = InputTensors(manifest)
         features = len(manifest.feature_names)
         self._plan = LoadedPlan(trt, plan, features)
@@ -89,7 +87,7 @@ class TensorRTScorer(ArtifactScorer):
                 self._slots.append(Slot(device, self._sizes, features))
             for slot in self._slots:
                 for rows in self._sizes:
-                    slot.graphs[rows] = self._captured(slot, rows, self._scratch)
+                    slot.graphs[rows] = self._capture(slot, rows, self._scratch)
         except BaseException:  # of any class, by TensorRT's bindings
             self.close()
             raise
@@ -100,7 +98,7 @@ class TensorRTScorer(ArtifactScorer):
 
         Args:
             folder: The artefact's.
-            precision: That the plan must have; empty: any.
+            precision: Of the plan; empty: any.
 
         Raises:
             EngineNotHereError: There is no library, GPU or fitting plan, or not enough memory on the GPU.
@@ -116,7 +114,7 @@ class TensorRTScorer(ArtifactScorer):
             raise EngineNotHereError(f"{plan.path} cannot be made ready: {error}. {_ERRORS_WHILE_LOADING}.") from error
 
     def score(self, inputs: Tensors) -> dict[str, NDArray[Any]]:
-        """Answer for a batch; see `Scorer.score`."""
+        """Score a batch; see `Scorer.score`."""
         if self._closed:
             raise ContractError("the scorer is closed. Operator action: none; this is a fault of the caller.")
         if self._lost is not None:
@@ -137,26 +135,26 @@ class TensorRTScorer(ArtifactScorer):
         if self._closed:
             return
         self._closed = True
-        if self._lost is not None and self._lost.reason == "hang":  # it was waited for already
+        if self._lost is not None and self._lost.reason == "hang":  # waited for already
             return
-        with contextlib.suppress(EngineLostError):  # the error before this one is the one to tell
-            if self._comes_to_an_end():
+        with contextlib.suppress(EngineLostError):  # the earlier error is reported
+            if self._finishes():
                 self._free()
 
     def _score(self, inputs: Tensors, answers: dict[str, NDArray[Any]], rows: int) -> None:
         largest = self._sizes[-1]
-        under_way: deque[tuple[Slot, int, int]] = deque()
+        running: deque[tuple[Slot, int, int]] = deque()
         for number, start in enumerate(range(0, rows, largest)):
-            if len(under_way) == _SLOTS:
-                self._land(answers, *under_way.popleft())
+            if len(running) == _SLOTS:
+                self._collect(answers, *running.popleft())
             slot, stop = self._slots[number % _SLOTS], min(start + largest, rows)
             self._start(slot, inputs, start, stop)
-            under_way.append((slot, start, stop))
-        while under_way:
-            self._land(answers, *under_way.popleft())
+            running.append((slot, start, stop))
+        while running:
+            self._collect(answers, *running.popleft())
 
     def _start(self, slot: Slot, inputs: Tensors, start: int, stop: int) -> None:
-        """Send rows [start, stop) on their way."""
+        """Start the computation of rows [start, stop)."""
         device = self._device
         bucket = slot.buckets[next(size for size in self._sizes if size >= stop - start)]
         bucket.fill(inputs, start, stop)
@@ -169,8 +167,8 @@ class TensorRTScorer(ArtifactScorer):
         device.copy_out(slot.host_out, slot.device_out, bucket.out_bytes, self._out)
         device.record(slot.returned, self._out)
 
-    def _land(self, answers: dict[str, NDArray[Any]], slot: Slot, start: int, stop: int) -> None:
-        """Wait for rows [start, stop), and take them over."""
+    def _collect(self, answers: dict[str, NDArray[Any]], slot: Slot, start: int, stop: int) -> None:
+        """Wait for rows [start, stop), and copy their outputs."""
         began = time.perf_counter()
         while not self._device.happened(slot.returned):
             waited = time.perf_counter() - began
@@ -185,8 +183,8 @@ class TensorRTScorer(ArtifactScorer):
         self._streams.append(self._device.stream())
         return self._streams[-1]
 
-    def _comes_to_an_end(self) -> bool:
-        """Wait until nothing uses what the GPU holds any more, at most `hang_s`; never blocks in the driver."""
+    def _finishes(self) -> bool:
+        """Wait until all streams are idle, at most `hang_s`; never blocks in the driver."""
         began = time.perf_counter()
         for stream in self._streams:
             while not self._device.idle(stream):
@@ -197,7 +195,7 @@ class TensorRTScorer(ArtifactScorer):
         return True
 
     def _free(self) -> None:
-        """Give back whatever there is; nothing of it may be in use."""
+        """Free every allocation; nothing may be in use."""
         for slot in self._slots:
             slot.free()
         self._contexts.clear()
@@ -206,14 +204,14 @@ class TensorRTScorer(ArtifactScorer):
         for stream in self._streams:
             self._device.free_stream(stream)
 
-    def _captured(self, slot: Slot, rows: int, scratch: int) -> int:
+    def _capture(self, slot: Slot, rows: int, scratch: int) -> int:
         context = self._plan.context(rows, slot.buckets[rows].addresses, scratch, self._compute)
         self._contexts.append(context)
-        self._plan.run(context, self._compute)  # once for real: what TensorRT does at a first run cannot be captured
+        self._plan.run(context, self._compute)  # TensorRT's work at a first run cannot be captured
         self._device.finish(self._compute)
         return self._device.capture(self._compute, lambda: self._plan.run(context, self._compute))
 
 
 def _pause(waited_s: float) -> None:
-    """Sleep until the next look at the GPU."""
+    """Sleep until the next poll of the GPU."""
     time.sleep(min(max(waited_s / 8, _LOOK_S[0]), _LOOK_S[1]))

@@ -1,4 +1,4 @@
-"""The tensors of one artefact: shapes and checks. What every engine's adapter shares."""
+"""The tensors of an artefact, shared by the engines' adapters: shapes and checks."""
 
 from __future__ import annotations
 
@@ -11,18 +11,16 @@ from model.contract import INPUTS, OUTPUTS, Manifest, TensorSpec
 from stream_app.errors import ContractError
 from stream_app.inference.engines.port import Tensors
 
-__all__ = ["InputTensors", "empty_answers", "shape_of"]
-
 _FAULT: Final = "Operator action: none; the feature engine and the contract disagree, report it"
 
 
 def shape_of(spec: TensorSpec, features: int) -> tuple[int, ...]:
-    """Return a tensor's shape without the batch, of a model of so many dense features."""
+    """Return a tensor's shape without the batch, for a model with `features` dense features."""
     return tuple(features if size == -1 else size for size in spec.shape)
 
 
 class InputTensors:
-    """The inputs that one artefact takes.
+    """The inputs of an artefact.
 
     Attributes:
         shapes: Name -> shape without the batch, in the contract's order.
@@ -41,11 +39,11 @@ class InputTensors:
         """
         for spec in INPUTS:
             tensor = inputs.get(spec.name)
-            wanted = self.shapes[spec.name]
-            if tensor is None or tensor.dtype != spec.dtype or tensor.shape[1:] != wanted or tensor.ndim == 0:
-                have = "nothing" if tensor is None else f"{tensor.dtype} {tensor.shape}"
+            shape = self.shapes[spec.name]
+            if tensor is None or tensor.dtype != spec.dtype or tensor.shape[1:] != shape or tensor.ndim == 0:
+                got = "nothing" if tensor is None else f"{tensor.dtype} {tensor.shape}"
                 raise ContractError(
-                    f"input {spec.name}: got {have}, the model {self._version} takes {spec.dtype} (B, {wanted}). {_FAULT}."
+                    f"input {spec.name}: got {got}, the model {self._version} takes {spec.dtype} (B, {shape}). {_FAULT}."
                 )
         rows = {name: inputs[name].shape[0] for name in self.shapes}
         if len(set(rows.values())) != 1:
@@ -58,5 +56,5 @@ class InputTensors:
 
 
 def empty_answers() -> dict[str, NDArray[Any]]:
-    """Return the answers for a batch of no rows."""
+    """Return the outputs for a batch without rows."""
     return {spec.name: np.empty((0, *spec.shape), spec.dtype) for spec in OUTPUTS}

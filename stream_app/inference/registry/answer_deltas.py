@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from stream_app.inference.ranker import ModelAnswers
 from stream_app.ranked import ModelNorms
 
-__all__ = ["AnswerSide", "Deltas", "RowDeltas", "row_deltas", "summarise"]
-
 
 class AnswerSide(NamedTuple):
     """One model's answers to B rows, with its alert threshold."""

@@ -10,8 +10,6 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
-__all__ = ["Background"]
-
 log = logging.getLogger(__name__)
 
 _NICE: Final = 10  # of 19: on a busy core the thread gets a tenth, enough to finish

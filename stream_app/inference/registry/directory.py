@@ -18,8 +18,6 @@ from typing import Final
 from model.contract import MANIFEST_FILE, Manifest
 from stream_app.errors import ContractError
 
-__all__ = ["DirectoryBackend", "settle"]
-
 _STAGES: Final = "stages.json"
 _WORKERS: Final = "workers"
 _LOCK: Final = ".lock"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-__all__ = ["StageAssignment", "StageChange", "Stages", "WorkerStatus"]
-
 
 class StageAssignment(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The version on each stage, "" where there is none.

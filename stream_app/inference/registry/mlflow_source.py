@@ -8,8 +8,6 @@ from typing import Any, Final
 from model.contract import MANIFEST_FILE
 from stream_app.errors import ConfigError, InputFileError
 
-__all__ = ["MLFLOW_PREFIX", "fetch_mlflow_artefact"]
-
 MLFLOW_PREFIX: Final = "mlflow:"
 
 

@@ -21,8 +21,6 @@ from stream_app.errors import ContractError
 from stream_app.inference.artifact import load_manifest, verified_bytes
 from stream_app.inference.registry.document import StageAssignment, StageChange, Stages, WorkerStatus
 
-__all__ = ["ModelRegistry", "RegistryBackend"]
-
 _MOST_HISTORY: Final = 1_000  # changes; bounds the document, which workers read every two seconds, to about 300 kB
 _WHOLE: Final = 100.0  # percent
 

@@ -21,8 +21,6 @@ from model.contract import MANIFEST_FILE, Manifest
 from stream_app.errors import ConfigError, ContractError
 from stream_app.inference.registry.directory import settle
 
-__all__ = ["ObjectStoreBackend"]
-
 _STAGES: Final = "stages.json"
 _LOCK: Final = "stages.lock"
 _WORKERS: Final = "workers"

@@ -11,8 +11,6 @@ from stream_app.inference.registry.directory import DirectoryBackend
 from stream_app.inference.registry.model_registry import ModelRegistry
 from stream_app.inference.registry.object_store import ObjectStoreBackend
 
-__all__ = ["model_folder", "open_registry"]
-
 _CACHE: Final = Path(".millrace") / "models"  # fetched artefacts, by version
 
 

@@ -26,8 +26,6 @@ from stream_app.inference.registry.answer_deltas import AnswerSide, RowDeltas, r
 from stream_app.inference.registry.background import Background
 from stream_app.metrics import Metrics
 
-__all__ = ["Comparer", "ComparisonLine", "ComparisonLog", "Opinion", "ShadowComparison"]
-
 log = logging.getLogger(__name__)
 
 _QUEUED: Final = 4  # batches: lets a model as fast as the champion catch up after a swap or a slow disk

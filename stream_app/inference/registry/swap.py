@@ -25,8 +25,6 @@ from stream_app.inference.registry.traffic_split import share_of_users
 from stream_app.metrics import Metrics
 from stream_app.ranked import Challenger, ModelNorms, RankedBatch
 
-__all__ = ["Serving", "SwappableRanker", "with_challenger"]
-
 log = logging.getLogger(__name__)
 
 Inputs = Mapping[str, NDArray[Any]]

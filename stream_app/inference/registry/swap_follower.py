@@ -24,7 +24,7 @@ import msgspec
 
 from stream_app.clock import Clock
 from stream_app.errors import ContractError, MillraceError
-from stream_app.inference.engines.selection import tell_engine
+from stream_app.inference.engines.selection import show_engine
 from stream_app.inference.ranker import ModelRanker
 from stream_app.inference.registry.background import Background
 from stream_app.inference.registry.document import StageAssignment, StageChange, Stages, WorkerStatus
@@ -32,8 +32,6 @@ from stream_app.inference.registry.model_registry import ModelRegistry
 from stream_app.inference.registry.swap import SwappableRanker
 from stream_app.inference.registry.swap_gate import GateLimits, Recorder, recorded_samples, replay_through, why_refused
 from stream_app.metrics import Metrics
-
-__all__ = ["FollowOptions", "ModelFollower", "ModelLoader", "first_champion"]
 
 log = logging.getLogger(__name__)
 
@@ -273,7 +271,7 @@ class ModelFollower(Background):
         serving, info = self._ranker.serving, self._metrics.model_info
         info.clear()
         info.labels(serving.champion.version, "champion").set(1)
-        tell_engine(serving.champion.scorer, self._metrics, self._reported_scorer)
+        show_engine(serving.champion.scorer, self._metrics, self._reported_scorer)
         self._reported_scorer = serving.champion.scorer
         if serving.challenger is not None:
             info.labels(serving.challenger.version, "challenger").set(1)

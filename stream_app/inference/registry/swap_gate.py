@@ -19,8 +19,6 @@ from stream_app.inference.artifact import load_manifest, load_samples
 from stream_app.inference.ranker import ModelAnswers, ModelRanker
 from stream_app.inference.registry.answer_deltas import AnswerSide, Deltas, row_deltas, summarise
 
-__all__ = ["GateLimits", "GateReplay", "Recorder", "recorded_samples", "replay_through", "why_refused"]
-
 _SLICE: Final = 256  # rows per call: bounds how long other work on this core waits
 
 Inputs = Mapping[str, NDArray[Any]]

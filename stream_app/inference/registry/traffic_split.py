@@ -13,8 +13,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["share_of_users"]
-
 _WORDS: Final = 2  # of 8 bytes in a digest
 # The finalizer of splitmix64 (Steele, Lea, Flood 2014): every bit of the digest moves every bit of the draw.
 _STEPS: Final = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))

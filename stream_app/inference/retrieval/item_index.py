@@ -24,8 +24,6 @@ from stream_app.errors import ContractError
 from stream_app.inference.artifact import load_items, load_samples
 from stream_app.inference.retrieval.ivf_index import IvfIndex, cells_of
 
-__all__ = ["EXACT_ITEMS", "RECALL", "ItemIndex", "load_candidates"]
-
 EXACT_ITEMS: Final = 10_000  # exact search over so many items answers 30,000 users per second and core
 RECALL: Final = 0.97  # share of the exact best 100 that the searched cells must hold, over the query vectors of the build
 _RECALL_OF: Final = 100

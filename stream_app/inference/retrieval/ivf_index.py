@@ -12,8 +12,6 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["IvfIndex", "cells_of"]
-
 _PER_ROOT: Final = 2  # cells for each square root of N: at an equal number of searched items small cells miss less
 _ROUNDS: Final = 10  # of k-means; further rounds move hardly an item
 _LEARNT_FROM: Final = 64  # training vectors per cell, at most

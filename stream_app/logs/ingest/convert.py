@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from stream_app.logs.ingest.mapping import LogMapping, RecordMapping
     from stream_app.logs.ingest.rules import Cells, Rule
 
-__all__ = ["Converter", "Produced"]
-
 _encode: Final = msgspec.json.Encoder().encode
 _NOT_IN_ID: Final = re.compile(r"[^A-Za-z0-9._-]+")
 

@@ -15,8 +15,6 @@ import msgspec
 from stream_app.codec.decode import EVENT_TYPES
 from stream_app.events import Label
 
-__all__ = ["PLACEHOLDER", "TARGETS", "UNITS", "field_problems", "used_columns"]
-
 # topics that accept imports -> the type of their values
 TARGETS: Final[dict[str, type[msgspec.Struct]]] = {**EVENT_TYPES, "labels": Label}
 UNITS: Final = ("s", "ms", "us", "iso", "text")

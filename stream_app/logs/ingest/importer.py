@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from stream_app.logs.ingest.rules import Cells
     from stream_app.logs.ingest.sink import Sink
 
-__all__ = ["ImportPlan", "ImportSummary", "check_file", "import_file", "mapping_columns"]
-
 _CHUNK_ROWS: Final = 2_000
 _CHECKPOINT_S: Final = 1.0
 

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from stream_app.logs.ingest.mapping import LogMapping
     from stream_app.logs.ingest.rules import Cells
 
-__all__ = ["JsonRows"]
-
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _FIRST_LINES: Final = 100  # a file without an object in its first hundred lines is not a log of JSON lines
 _EXCERPT_BYTES: Final = 500

@@ -17,8 +17,6 @@ from stream_app.errors import ConfigError
 from stream_app.logs.ingest.fields import field_problems
 from stream_app.logs.ingest.rules import text_of
 
-__all__ = ["LogMapping", "RecordMapping", "SourceFormat", "load_mapping", "packaged_mappings"]
-
 _TOP_KEYS: Final = {"name", "description", "unmatched", "source", "record"}
 _SOURCE_KEYS: Final = {"format", "header", "columns", "delimiter", "quote", "encoding"}
 _CSV_KEYS: Final = _SOURCE_KEYS - {"format"}

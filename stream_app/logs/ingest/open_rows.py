@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from stream_app.logs.ingest.mapping import LogMapping
     from stream_app.logs.ingest.rows import RowSource
 
-__all__ = ["format_of", "open_rows"]
-
 _PARQUET_MAGIC: Final = b"PAR1"
 _JSON_LINES: Final = (".jsonl", ".ndjson")  # suffixes of such files, without the suffix of a compression
 _COMPRESSED: Final = (".gz", ".zst")

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Pace"]
-
 _CATCH_UP_S: Final = 1.0
 
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from stream_app.logs.ingest.rows import BadRow
     from stream_app.logs.ingest.rules import Cells
 
-__all__ = ["ParquetRows"]
-
 
 class ParquetRows:
     """Rows of a Parquet file: tuples of the values of the used columns, None for nulls."""

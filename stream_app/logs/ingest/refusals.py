@@ -12,8 +12,6 @@ import msgspec
 
 from stream_app.errors import ConfigError
 
-__all__ = ["Refusals"]
-
 _MOST_REASONS: Final = 50
 _FIRST_ROWS: Final = 5
 _OTHER: Final = "other reasons (see the file of --refused)"

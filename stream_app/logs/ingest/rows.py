@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from stream_app.logs.ingest.mapping import LogMapping, SourceFormat
     from stream_app.logs.ingest.rules import Cells
 
-__all__ = ["BadRow", "CsvRows", "RowSource", "check_columns", "damage", "in_chunks"]
-
 
 @dataclass(frozen=True, slots=True)
 class BadRow:

@@ -13,8 +13,6 @@ from zoneinfo import ZoneInfo
 from stream_app.errors import InvalidEventError
 from stream_app.logs.ingest.fields import PLACEHOLDER, used_columns
 
-__all__ = ["Cells", "Rule", "rule_from_spec", "text_of", "value_at"]
-
 Cells = Sequence[Any]  # texts of a CSV row, or values of a Parquet row or a JSON line; None for a missing value
 Rule = Callable[[Cells, int], object]  # arguments: the cells, and the row's number from 1
 

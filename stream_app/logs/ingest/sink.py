@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-__all__ = ["JsonlSink", "KafkaSink", "NullSink", "Sink"]
-
 _LINGER_MS: Final = 5  # enough to fill batches at high rates; bounds the delay of a live event
 _CONNECT_S: Final = 10.0
 _GIVE_UP_MS: Final = 120_000  # a restarting broker returns in seconds; a longer outage needs an operator

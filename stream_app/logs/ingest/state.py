@@ -17,8 +17,6 @@ from stream_app.errors import ConfigError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["ImportState", "StateFile", "head_of"]
-
 _HEAD_BYTES = 65_536
 
 

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-__all__ = ["stop_on_signals"]
-
 
 @contextmanager
 def stop_on_signals() -> Iterator[Event]:

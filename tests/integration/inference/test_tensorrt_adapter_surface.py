@@ -19,7 +19,7 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 
 _LOGGER = f"""
 import sys; sys.path.insert(0, {str(CHECKOUT)!r})
-from model.tensorrt_library import collect_messages
+from model.tensorrt.library import collect_messages
 from stream_app.inference.engines.tensorrt_engine import load_tensorrt
 trt, errors = load_tensorrt(), []
 logger = collect_messages(trt, errors.append).logger

@@ -9,10 +9,10 @@ from types import ModuleType
 
 import pytest
 
-import model.tensorrt_protocols
+import model.tensorrt.protocols
 from tests.tensorrt_libraries import Library
 from tests.tensorrt_surface import described, differences, in_process
-from trt_build.engine.runtime import device_here
+from trt_build.engine.runtime import require_gpu
 from trt_build.errors import NoDeviceError
 
 pytestmark = pytest.mark.timeout(1_800)  # the first run of a checkout fetches 540 MB
@@ -23,10 +23,10 @@ RELEASES = ("10.15", "11.4")
 _DERIVED = f"""
 import sys; sys.path.insert(0, {str(CHECKOUT)!r})
 from rich.progress import Progress
-from model.tensorrt_library import collect_messages
-from trt_build.engine.runtime import tensorrt_here
+from model.tensorrt.library import collect_messages
+from trt_build.engine.runtime import require_tensorrt
 from trt_build.engine.progress import progress_monitor
-trt = tensorrt_here()
+trt = require_tensorrt()
 messages = collect_messages(trt)
 messages.logger.log(trt.ILogger.Severity.ERROR, "what went wrong")
 messages.logger.log(trt.ILogger.Severity.VERBOSE, "nobody asked")
@@ -49,7 +49,7 @@ main(["engine", {str(CHECKOUT / "model/artifacts/demo")!r}, "/nonexistent/x.plan
 
 @pytest.mark.parametrize("release", RELEASES)
 def test_every_class_method_parameter_and_flag_that_we_use_is_there(release: str, tensorrt_libraries: dict[str, Library]) -> None:
-    version, wrong = differences(tensorrt_libraries[release], model.tensorrt_protocols)
+    version, wrong = differences(tensorrt_libraries[release], model.tensorrt.protocols)
     assert version.startswith(release)
     assert wrong == []
 
@@ -57,7 +57,7 @@ def test_every_class_method_parameter_and_flag_that_we_use_is_there(release: str
 def test_a_flag_that_release_11_removed_and_a_parameter_that_never_was_are_found(
     tensorrt_libraries: dict[str, Library], tmp_path: Path
 ) -> None:
-    source = Path(model.tensorrt_protocols.__file__).read_text()
+    source = Path(model.tensorrt.protocols.__file__).read_text()
     changed = source.replace("    REFIT: Any\n", "    REFIT: Any\n    FP16: Any\n").replace(
         "def parse(self, model: bytes)", "def parse(self, proto: bytes)"
     )
@@ -81,7 +81,7 @@ def test_nothing_but_the_protocols_touches_tensorrt() -> None:
         assert not [name for name in imports if re.fullmatch(r"tensorrt(_bindings)?(\..*)?", name)], path
         by_name = [ast.unparse(n) for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) == "getattr"]
         assert not [call for call in by_name if "trt" in call], path
-    assert len(described(model.tensorrt_protocols)) > 20
+    assert len(described(model.tensorrt.protocols)) > 20
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -94,7 +94,7 @@ def test_our_logger_and_progress_monitor_derive_from_the_real_classes(
 
 def test_without_a_driver_a_build_says_so_and_the_process_lives(tensorrt_libraries: dict[str, Library]) -> None:
     try:
-        pytest.skip(f"this machine has a GPU: {device_here().name}")
+        pytest.skip(f"this machine has a GPU: {require_gpu().name}")
     except NoDeviceError:
         pass
     done = in_process(tensorrt_libraries["10.15"], _BUILD)

@@ -8,8 +8,8 @@ from dataclasses import asdict, replace
 import pytest
 
 from model.contract import INPUTS, OUTPUTS
-from model.inputs import EventInputs, SequenceInputs, TableInputs, TextInputs, inputs_from_plain, plain_from_inputs
-from model.tasks import SHOP_TASKS, Task, check_tasks, tasks_from_plain
+from model.inputs import EventInputs, SequenceInputs, TableInputs, TextInputs, inputs_from_json, json_from_inputs
+from model.tasks import SHOP_TASKS, Task, check_tasks, tasks_from_json
 from stream_app.events import INTENTS, NEXT_ACTIONS
 
 
@@ -60,7 +60,7 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
 
 def test_tasks_come_back_from_a_file() -> None:
     tasks = (*SHOP_TASKS, Task(name="k", kind="classes", label="k", classes=("x", "y"), class_weights=(1.0, 2.0)))
-    assert tasks_from_plain(json.loads(json.dumps([asdict(task) for task in tasks]))) == tasks
+    assert tasks_from_json(json.loads(json.dumps([asdict(task) for task in tasks]))) == tasks
 
 
 @pytest.mark.parametrize(
@@ -68,12 +68,12 @@ def test_tasks_come_back_from_a_file() -> None:
     [EventInputs(7), TableInputs(3, (4, 5), 2), TextInputs(100, 12, 30, 16, "some/where", 512), SequenceInputs(40, 20)],
 )
 def test_inputs_come_back_from_a_file(inputs: EventInputs | TableInputs | TextInputs | SequenceInputs) -> None:
-    assert inputs_from_plain(json.loads(json.dumps(plain_from_inputs(inputs)))) == inputs
+    assert inputs_from_json(json.loads(json.dumps(json_from_inputs(inputs)))) == inputs
 
 
 def test_inputs_of_a_kind_nobody_knows_are_refused() -> None:
     with pytest.raises(ValueError, match="'video', known are event, table, text, sequence"):
-        inputs_from_plain({"kind": "video"})
+        inputs_from_json({"kind": "video"})
 
 
 def test_events_have_the_tensors_of_the_contract_and_others_only_what_they_need() -> None:

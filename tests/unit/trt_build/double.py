@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import onnx
 
-from model.tensorrt_protocols import TensorRt
+from model.tensorrt.protocols import TensorRt
 from trt_build.engine.runtime import GpuDevice
 
 DEVICE = GpuDevice("NVIDIA Double 9000", "9.0")

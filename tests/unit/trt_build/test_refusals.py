@@ -21,10 +21,10 @@ from model.plan import PlanManifest
 from tests.unit.trt_build.double import DEVICE, Double
 from trt_build.__main__ import main
 from trt_build.artifact_source import open_source
-from trt_build.engine.engine_from_onnx import EngineJob
+from trt_build.engine.engine_from_onnx import EngineOptions
 from trt_build.engine.plan_from_refit import check_refit
 from trt_build.engine.plans import build_plan, check_fits, read_plan, write_plan
-from trt_build.engine.runtime import GpuDevice, tensorrt_here
+from trt_build.engine.runtime import GpuDevice, require_tensorrt
 from trt_build.errors import NoTensorRTError, RefusedError
 from trt_build.export.onnx_files import source_of_checkpoint, write_onnx
 from trt_build.export.ranges_from_rows import read_ranges
@@ -130,9 +130,9 @@ def test_an_onnx_file_that_is_not_what_its_manifest_says_is_refused(
 @pytest.fixture
 def plan(artifact: Path) -> Path:
     source = open_source(artifact)
-    order, path = EngineJob("fp32", refittable=True), artifact / "plans" / "fp32.plan"
+    order, path = EngineOptions("fp32", refittable=True), artifact / "plans" / "fp32.plan"
     made, manifest, report = build_plan(
-        Double().api(), DEVICE, source, source.typed("fp32"), order, "the command", Progress(disable=True)
+        Double().api(), DEVICE, source, source.in_precision("fp32"), order, "the command", Progress(disable=True)
     )
     write_plan(path, made, manifest, report)
     return path
@@ -196,7 +196,7 @@ def test_a_plan_for_another_release_or_gpu_is_refused_with_the_option_that_helps
 )
 def test_weights_that_cannot_go_into_a_plan_are_refused_without_a_gpu(changes: dict[str, Any], text: str, plan: Path) -> None:
     manifest: PlanManifest = read_plan(plan)[1]
-    weights = open_source(plan.parent.parent).typed("fp32").manifest
+    weights = open_source(plan.parent.parent).in_precision("fp32").manifest
     check_refit(manifest, weights)
     with pytest.raises(RefusedError, match=text):
         check_refit(msgspec.structs.replace(manifest, **changes), weights)
@@ -238,7 +238,7 @@ def test_rows_of_another_catalogue_or_too_few_of_them_are_refused(artifact: Path
 
 def test_without_the_library_the_message_says_how_to_get_it_and_the_status_tells_it_from_a_failure(artifact: Path) -> None:
     try:
-        tensorrt_here()
+        require_tensorrt()
         pytest.skip("TensorRT is installed here")
     except NoTensorRTError:
         pass

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from stream_app.errors import InputFileError
 from training.data.parsing.columns import TableColumns
 
-__all__ = ["numbers_of", "times_of"]
-
 _SECONDS_BELOW: Final = 100_000_000_000  # as milliseconds that is March 1973
 
 

@@ -20,8 +20,6 @@ import msgspec
 
 from stream_app.errors import InputFileError
 
-__all__ = ["ColumnReading", "TableColumns", "bytes_of", "read_columns", "read_files"]
-
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _PARQUET_MAGIC: Final = b"PAR1"
 _FIELD_LIMIT: Final = 1 << 24  # characters of one cell: a review has some thousands, csv's own limit is 131,072

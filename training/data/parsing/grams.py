@@ -21,8 +21,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["GramPlan", "Grams", "bags", "learn_grams", "words_of"]
-
 # A word: a Chinese, Japanese or Korean character; letters and digits, with apostrophes inside; or one other sign.
 _IDEOGRAPH: Final = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 _WORD: Final = re.compile(rf"[{_IDEOGRAPH}]|[^\W{_IDEOGRAPH}]+(?:'[^\W{_IDEOGRAPH}]+)*|[^\w\s]")
@@ -30,8 +28,6 @@ _ODD: Final = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # of
 _64_BITS: Final = (1 << 64) - 1
 # A learnt n-gram. Buckets follow the hashes, so that every version numbers the n-grams of the same texts alike.
 _LEARNT: Final = np.dtype([("hash", "u8"), ("kind", "i8"), ("count", "i8"), ("weight", "f8"), ("term", "O")])
-
-Kind = tuple[Callable[[str], list[str]], Callable[[str], list[int]]]
 
 
 class GramPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,7 +93,7 @@ def learn_grams(plan: GramPlan, texts: Sequence[str], labels: NDArray[np.int64])
         part["term"], part["kind"], part["count"] = counter.get_feature_names_out(), kind, present.getnnz(axis=0)
         part["weight"] = TfidfTransformer().fit(present).idf_
         if plan.values == "telling":
-            part["weight"] *= _class_divergence(present, labels, part["count"])
+            part["weight"] *= _telling(present, labels, part["count"])
         part = part[part["count"] >= plan.least]
         part["hash"] = [_hash(codes_of(term)) for term in part["term"]]
         learnt = np.concatenate([learnt, part])
@@ -130,7 +126,7 @@ def bags(grams: Grams, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray
     return buckets, values
 
 
-def _class_divergence(present: Any, labels: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.float64]:  # noqa: ANN401  # SciPy
+def _telling(present: Any, labels: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.float64]:  # noqa: ANN401  # SciPy
     """Return (V,) the root of the divergence of the classes given the n-gram from the classes of all n-grams, smoothed by one."""
     pairs = present[labels >= 0].tocoo()
     label_of, classes = labels[labels >= 0][pairs.row], int(labels.max(initial=0)) + 1
@@ -143,8 +139,8 @@ def _class_divergence(present: Any, labels: NDArray[np.int64], count: NDArray[np
     return root
 
 
-def _analyzers(plan: GramPlan) -> list[Kind]:
-    """Return for each kind of n-gram two functions: n-grams of a text, and the numbers of an n-gram for its hash."""
+def _analyzers(plan: GramPlan) -> list[tuple[Callable[[str], list[str]], Callable[[str], list[int]]]]:
+    """Return for each kind of n-gram what cuts a text into them, and what makes numbers of one."""
     shortest, longest = plan.characters
 
     def of_words(text: str) -> list[str]:
@@ -155,9 +151,12 @@ def _analyzers(plan: GramPlan) -> list[Kind]:
         words, sizes = [f" {word} " for word in words_of(text)], range(max(1, shortest), longest + 1)
         return [word[at : at + size] for word in words for size in sizes for at in range(len(word) - size + 1)]
 
-    words: Kind = (of_words, lambda term: [crc32(word.encode()) for word in term.split(" ")])
-    characters: Kind = (of_characters, lambda term: [ord(letter) + _ODD[0] for letter in term])
-    return [words] * (plan.words > 0) + [characters] * (longest > 0)
+    kinds: list[tuple[Callable[[str], list[str]], Callable[[str], list[int]]]] = []
+    if plan.words:
+        kinds.append((of_words, lambda term: [crc32(word.encode()) for word in term.split(" ")]))
+    if longest:
+        kinds.append((of_characters, lambda term: [ord(letter) + _ODD[0] for letter in term]))
+    return kinds
 
 
 def _hash(codes: Sequence[int]) -> int:

@@ -22,8 +22,6 @@ from stream_app.errors import InputFileError
 from training.data.parsing.cells import times_of
 from training.data.parsing.columns import ColumnReading, bytes_of, read_files
 
-__all__ = ["Histories", "SequencePlan", "histories_from"]
-
 Array = NDArray[Any]
 
 

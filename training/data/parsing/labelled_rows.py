@@ -28,8 +28,6 @@ from training.data.parsing.columns import ColumnReading, TableColumns, read_file
 from training.data.parsing.section import read_plan
 from training.data.parsing.splits import SplitPlan, assign
 
-__all__ = ["LabelPlan", "LabelledRows", "SourcePlan", "plan_from_section", "rows_from_files", "scenes_of"]
-
 _SCENES_LIMIT: Final = 127  # segments are int8
 _FILE_KEYS: Final = ("train", "validation", "test")
 

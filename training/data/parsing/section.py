@@ -9,8 +9,6 @@ import msgspec
 
 from stream_app.errors import ConfigError
 
-__all__ = ["read_plan"]
-
 Plan = TypeVar("Plan", bound=msgspec.Struct)
 
 

@@ -18,8 +18,6 @@ from stream_app.errors import ContractError
 from training.data.dataset import SPLITS
 from training.data.splitting import by_share
 
-__all__ = ["SplitPlan", "assign"]
-
 _TRAIN, _VALIDATION, _TEST = range(len(SPLITS))
 
 

@@ -11,8 +11,6 @@ from stream_app.errors import ConfigError
 if TYPE_CHECKING:
     from training.data.dataset import Dataset
 
-__all__ = ["KINDS", "dataset_from"]
-
 KINDS: Final = ("simulation", "log", "table", "text", "sequences")
 
 

@@ -20,8 +20,6 @@ from stream_app.features.fold_types import FoldResult
 from stream_app.privacy import Pseudonymizer
 from training.data.dataset import UNKNOWN, Arrays
 
-__all__ = ["NEVER_MS", "EventFeaturizer", "fraud_labels"]
-
 NEVER_MS: Final = 1 << 62  # label time of an event without complaint
 _LATENESS_MS: Final = 86_400_000  # the worker's default (stream_app/config.py)
 _CHUNK: Final = 8_192  # events folded at once; bounds the memory for unpacked state

@@ -21,17 +21,6 @@ from stream_app.events import Click, Event, Label, Order, OrderLine
 from training.data.dataset import UNKNOWN
 from training.data.sources.events import NEVER_MS
 
-__all__ = [
-    "FraudTruth",
-    "Recommended",
-    "SessionLabels",
-    "first_item",
-    "fraud_truth",
-    "imported_labels",
-    "labels_of_sessions",
-    "sessions_of",
-]
-
 Recommended = Literal["engaged item", "next item", "next category"]
 
 _IMPORTED_TASKS: Final = ("intent", "click", "conversion")  # tasks of Label, beside fraud, that override labels from the session

@@ -17,8 +17,6 @@ from stream_app.logs.ingest.mapping import LogMapping
 from stream_app.logs.log_files import log_files
 from stream_app.logs.log_issues import LogIssues
 
-__all__ = ["TrainingLog", "read_log"]
-
 _PROGRESS_ROWS: Final = 20_000  # rows between two progress messages
 _MAX_REASONS: Final = 3
 
@@ -51,7 +49,7 @@ def read_log(paths: Sequence[Path], mapping: LogMapping | None, progress: Callab
     Raises:
         InputFileError: A file is missing, damaged or lacks columns; or no row is an event.
     """
-    issues = LogIssues(whole=True, tell=progress)
+    issues = LogIssues(whole=True, report=progress)
     events: list[Event] = []
     labels: list[Label] = []
     rows = refused = 0

@@ -31,8 +31,6 @@ from training.data.sources.log_labels import FraudTruth, Recommended, first_item
 from training.data.sources.log_reading import TrainingLog, read_log
 from training.data.splitting import BY_TIME, SplitRules, split_rows, splitting_from
 
-__all__ = ["LogPlan", "dataset_from_log"]
-
 _MINUTE_MS: Final = 60_000
 _DAY_MS: Final = 86_400_000
 _TRAIN, _TEST = SPLITS.index("train"), SPLITS.index("test")

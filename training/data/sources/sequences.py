@@ -25,8 +25,6 @@ from training.data.parsing.histories import Histories, SequencePlan, histories_f
 from training.data.parsing.section import read_plan
 from training.data.splitting import by_share
 
-__all__ = ["dataset_from_sequences"]
-
 _TASK: Final = "next_item"
 # The metric of each protocol's published results.
 _METRICS: Final = {"leave_one_out": "ndcg_at_10", "sessions": "mrr_at_20", "time": "ndcg_at_10"}

@@ -24,8 +24,6 @@ from training.data.simulated_shops import SimulatedShop, shops_from
 from training.data.simulated_visits import SimulatedVisits, simulate_visits
 from training.data.sources.events import NEVER_MS, EventFeaturizer, fraud_labels
 
-__all__ = ["dataset_from_shops", "dataset_from_simulation"]
-
 _TRAIN_UNTIL: Final = 0.70  # shares of each shop's events, in order of arrival
 _VALIDATION_UNTIL: Final = 0.85
 _TEST: Final = SPLITS.index("test")

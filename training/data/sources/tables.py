@@ -23,8 +23,6 @@ from training.data.dataset import Dataset
 from training.data.parsing.cells import numbers_of
 from training.data.parsing.labelled_rows import LabelledRows, SourcePlan, plan_from_section, rows_from_files
 
-__all__ = ["TablePlan", "dataset_from_table"]
-
 _TRAIN: Final = 0
 
 

@@ -22,8 +22,6 @@ from training.data.dataset import Dataset
 from training.data.parsing.grams import GramPlan, Grams, bags, learn_grams
 from training.data.parsing.labelled_rows import LabelledRows, SourcePlan, plan_from_section, rows_from_files
 
-__all__ = ["TextPlan", "TokenPlan", "dataset_from_texts"]
-
 _TRAIN: Final = 0
 
 

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from training.fit.balancing.gradients import cosines, flat, split_flat, task_gradients
 from training.fit.balancing.loss_weighting import LossWeighting
 
-__all__ = ["Balance", "GradientCombiner"]
-
 GradientCombiner = Callable[[Tensor], Tensor]  # (T, P) one gradient a row -> (P,)
 Averaging = Callable[[Tensor], Tensor]  # the mean over all processes, in place
 _LEAST_NORM: Final = 1e-12

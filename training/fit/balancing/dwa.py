@@ -14,8 +14,6 @@ from torch import Tensor
 
 from training.fit.balancing.loss_weighting import LossWeighting
 
-__all__ = ["DynamicWeightAverage"]
-
 
 class DynamicWeightAverage(LossWeighting):
     """Weights that sum to T and change after each epoch."""

@@ -8,8 +8,6 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["cosines", "flat", "split_flat", "task_gradients"]
-
 
 def task_gradients(losses: Mapping[str, Tensor], parameters: Sequence[nn.Parameter]) -> dict[str, tuple[Tensor | None, ...]]:
     """Return each task's gradient on each of `parameters`; None where its loss does not reach. The graph is freed."""

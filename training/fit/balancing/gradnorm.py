@@ -17,8 +17,6 @@ from torch import Tensor
 
 from training.fit.balancing.loss_weighting import LossWeighting
 
-__all__ = ["GradNorm"]
-
 _LEAST_WEIGHT: Final = 1e-3  # a step must not switch off a task or make its weight negative
 
 

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
-__all__ = ["FixedWeights", "LossWeighting"]
-
 
 class LossWeighting(nn.Module):
     """Weights of the losses of T tasks. The optimiser updates its parameters, the class itself its buffers.

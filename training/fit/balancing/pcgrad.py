@@ -9,8 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["project_conflicts"]
-
 
 def project_conflicts(gradients: Tensor) -> Tensor:
     """(T, P) float32, one gradient a row -> (P,) float32. The order is drawn from torch's own generator.

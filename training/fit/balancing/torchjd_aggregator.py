@@ -22,8 +22,6 @@ from torchjd import Stateful, aggregation
 from stream_app.config_errors import closest
 from stream_app.errors import ConfigError
 
-__all__ = ["TorchJdAggregator", "torchjd_names"]
-
 _BASES: Final = (aggregation.Aggregator, aggregation.WeightedAggregator, aggregation.GramianWeightedAggregator)
 # Required arguments of a class, from the number of tasks.
 _ARGUMENTS: Final[dict[str, Callable[[int], Any]]] = {

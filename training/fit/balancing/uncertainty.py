@@ -14,8 +14,6 @@ from torch import Tensor, nn
 
 from training.fit.balancing.loss_weighting import LossWeighting
 
-__all__ = ["UncertaintyWeights"]
-
 
 class UncertaintyWeights(LossWeighting):
     """Weights exp(-s), with one parameter s for each task."""

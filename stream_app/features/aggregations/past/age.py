@@ -6,6 +6,4 @@ from typing import Final
 
 from stream_app.features.aggregations.spec import AggregationCode, Spec, no_state
 
-__all__ = ["AGE"]
-
 AGE: Final = Spec(AggregationCode.AGE, no_state, lambda _: "time since the first event")

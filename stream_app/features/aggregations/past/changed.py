@@ -10,8 +10,6 @@ from stream_app.features.aggregations.past.last import needs
 from stream_app.features.aggregations.spec import AggregationCode, Spec
 from stream_app.features.jit import Int, Real, inlined
 
-__all__ = ["CHANGED", "read_changed"]
-
 CHANGED: Final = Spec(AggregationCode.CHANGED, needs, lambda f: f"whether own {f.measure} differs from the newest before")
 
 

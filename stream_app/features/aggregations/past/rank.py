@@ -11,8 +11,6 @@ from stream_app.features.aggregations.past.share import needs
 from stream_app.features.aggregations.spec import AggregationCode, Spec
 from stream_app.features.jit import Int, Real, inlined
 
-__all__ = ["RANK", "read_rank"]
-
 RANK: Final = Spec(AggregationCode.RANK, needs, lambda f: f"rank of own {f.measure} among {f.cells} cells")
 
 

@@ -10,8 +10,6 @@ from stream_app.features.jit import Int, Real, inlined
 from stream_app.features.sequence import seconds_since
 from stream_app.features.state.state_schema import Need
 
-__all__ = ["RECENCY", "read_since"]
-
 
 def _needs(f: Feature) -> tuple[Need, ...]:
     # Without a measure the operand stays column 0, the time of the entity's newest event.

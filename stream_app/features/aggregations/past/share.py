@@ -15,8 +15,6 @@ from stream_app.features.declarations import Feature
 from stream_app.features.jit import Int, Real, inlined
 from stream_app.features.state.state_schema import Need
 
-__all__ = ["SHARE", "add_count", "needs", "read_share"]
-
 
 def needs(feature: Feature) -> tuple[Need, ...]:
     """Return the measure's histogram."""

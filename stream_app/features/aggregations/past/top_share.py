@@ -11,8 +11,6 @@ from stream_app.features.aggregations.past.share import needs
 from stream_app.features.aggregations.spec import AggregationCode, Spec
 from stream_app.features.jit import Int, Real, inlined
 
-__all__ = ["TOP_SHARE", "read_top_share"]
-
 TOP_SHARE: Final = Spec(AggregationCode.TOP_SHARE, needs, lambda f: f"share of the top {f.top} {f.measure}, {f.cells} cells")
 
 

@@ -12,8 +12,6 @@ from stream_app.features.aggregations.spec import AggregationCode, Spec, no_stat
 from stream_app.features.jit import Int, Real, inlined
 from stream_app.features.sequence import SEQUENCE
 
-__all__ = ["GAP_MIN", "read_gap_min"]
-
 GAP_MIN: Final = Spec(AggregationCode.GAP_MIN, no_state, lambda _: f"shortest gap of the last {SEQUENCE} interactions")
 
 

@@ -11,8 +11,6 @@ from stream_app.features.aggregations.spec import AggregationCode, Spec, no_stat
 from stream_app.features.jit import Int, Real, inlined
 from stream_app.features.sequence import ENTRY, SEQUENCE
 
-__all__ = ["GAP_STD", "gap_ms", "read_gap_std"]
-
 GAP_STD: Final = Spec(AggregationCode.GAP_STD, no_state, lambda _: f"std of the gaps of the last {SEQUENCE} interactions")
 
 

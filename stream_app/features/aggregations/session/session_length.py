@@ -6,6 +6,4 @@ from typing import Final
 
 from stream_app.features.aggregations.spec import AggregationCode, Spec, no_state
 
-__all__ = ["SESSION_LENGTH"]
-
 SESSION_LENGTH: Final = Spec(AggregationCode.SESSION_LENGTH, no_state, lambda _: "time since the current session began")

@@ -8,8 +8,6 @@ from stream_app.features.aggregations.spec import AggregationCode, Spec
 from stream_app.features.declarations import Feature
 from stream_app.features.state.state_schema import Need
 
-__all__ = ["SESSION_RATE"]
-
 
 def _needs(f: Feature) -> tuple[Need, ...]:
     return Need("session", "session", f.measure), Need("session", "session", f.per)

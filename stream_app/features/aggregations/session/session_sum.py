@@ -16,8 +16,6 @@ from stream_app.features.declarations import Feature
 from stream_app.features.jit import Int, inlined
 from stream_app.features.state.state_schema import Need
 
-__all__ = ["SESSION_SUM", "add_session", "session_holds"]
-
 
 def _needs(f: Feature) -> tuple[Need, ...]:
     return (Need("session", "session", f.measure),)

@@ -7,6 +7,4 @@ from typing import Final
 from stream_app.features.aggregations.spec import AggregationCode, Spec
 from stream_app.features.aggregations.windows.sum import needs
 
-__all__ = ["COUNT"]
-
 COUNT: Final = Spec(AggregationCode.COUNT, needs, lambda f: f"count {f.measure} over {f.window}")

@@ -9,8 +9,6 @@ from stream_app.features.aggregations.windows.sum import needs
 from stream_app.features.declarations import Feature
 from stream_app.features.jit import Int, Real, inlined
 
-__all__ = ["DECAYED", "read_decayed", "weights"]
-
 _ONE: Final = 4096
 
 

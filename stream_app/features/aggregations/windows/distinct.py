@@ -19,17 +19,6 @@ from stream_app.features.declarations import Feature
 from stream_app.features.jit import Int, Real, compiled, inlined
 from stream_app.features.state.state_schema import Need
 
-__all__ = [
-    "DISTINCT",
-    "MAX_LISTED",
-    "add_value",
-    "linear_counts",
-    "merge_sets",
-    "read_distinct",
-    "registers_of",
-    "unite",
-]
-
 MAX_LISTED: Final = 32  # different values of a whole window that are still counted exactly
 _MAX_RANK: Final = 15
 _MAX_WORDS: Final = 16

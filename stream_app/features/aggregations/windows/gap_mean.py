@@ -9,8 +9,6 @@ from stream_app.features.declarations import Feature
 from stream_app.features.jit import Int, Real, inlined
 from stream_app.features.state.state_schema import Need
 
-__all__ = ["GAP_MEAN", "read_gap_mean"]
-
 
 def _needs(f: Feature) -> tuple[Need, ...]:
     return tuple(Need(f.window, op, f.measure) for op in ("sum", "first", "latest"))

@@ -7,6 +7,4 @@ from typing import Final
 from stream_app.features.aggregations.spec import AggregationCode, Spec
 from stream_app.features.aggregations.windows.min import needs
 
-__all__ = ["MAX"]
-
 MAX: Final = Spec(AggregationCode.MAX, needs, lambda f: f"max {f.measure} over {f.window}")

@@ -7,8 +7,6 @@ from typing import Final
 from stream_app.features.aggregations.spec import AggregationCode, Spec, measure_and_per
 from stream_app.features.jit import Int, Real, inlined
 
-__all__ = ["MEAN", "read_mean"]
-
 MEAN: Final = Spec(AggregationCode.MEAN, measure_and_per, lambda f: f"mean {f.measure} / {f.per} over {f.window}")
 
 

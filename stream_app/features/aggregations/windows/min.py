@@ -9,8 +9,6 @@ from stream_app.features.declarations import Feature
 from stream_app.features.jit import Int, Real, inlined
 from stream_app.features.state.state_schema import Need
 
-__all__ = ["MIN", "join_min", "needs", "read_extreme"]
-
 
 def needs(feature: Feature) -> tuple[Need, ...]:
     """Return the extreme of the measure that the aggregation is named after."""

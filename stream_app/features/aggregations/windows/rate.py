@@ -8,8 +8,6 @@ from stream_app.features.aggregations.spec import AggregationCode, Spec, measure
 from stream_app.features.declarations import Feature
 from stream_app.features.jit import Int, Real, inlined
 
-__all__ = ["RATE", "read_rate"]
-
 
 def _formula(f: Feature) -> str:
     return f"rate ({f.measure} + {f.prior[0]:g}) / ({f.per} + {f.prior[1]:g}) over {f.window}"

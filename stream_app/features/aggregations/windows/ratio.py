@@ -10,8 +10,6 @@ from stream_app.features.aggregations.spec import AggregationCode, Spec, measure
 from stream_app.features.declarations import Feature
 from stream_app.features.jit import Int, Real, inlined
 
-__all__ = ["RATIO", "read_ratio"]
-
 
 def _formula(f: Feature) -> str:
     return f"own {f.measure} / mean {f.measure} per {f.per} over {f.window}"

@@ -15,8 +15,6 @@ from stream_app.features.declarations import Feature
 from stream_app.features.jit import Int, Real, inlined
 from stream_app.features.state.state_schema import Need
 
-__all__ = ["STD", "clipped", "deviation", "needs", "read_std", "square"]
-
 _MAX_VALUE: Final = 10_000_000
 _BITS: Final = 7
 

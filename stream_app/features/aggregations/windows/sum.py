@@ -9,8 +9,6 @@ from stream_app.features.declarations import Feature
 from stream_app.features.jit import Int, Real, inlined
 from stream_app.features.state.state_schema import Need
 
-__all__ = ["SUM", "needs", "read_sum"]
-
 
 def needs(feature: Feature) -> tuple[Need, ...]:
     """Return the sum of the measure."""

@@ -9,8 +9,6 @@ from stream_app.features.declarations import Feature
 from stream_app.features.jit import Int, Real, inlined
 from stream_app.features.state.state_schema import Need
 
-__all__ = ["TREND", "read_trend"]
-
 
 def _needs(f: Feature) -> tuple[Need, ...]:
     return Need(f.window, "sum", f.measure), Need(f.base, "sum", f.measure)

@@ -10,8 +10,6 @@ from stream_app.features.aggregations.spec import AggregationCode, Spec
 from stream_app.features.aggregations.windows.std import clipped, deviation, needs
 from stream_app.features.jit import Int, Real, inlined
 
-__all__ = ["ZSCORE", "read_zscore"]
-
 ZSCORE: Final = Spec(AggregationCode.ZSCORE, needs, lambda f: f"(own {f.measure} - mean) / std over {f.window}")
 
 

@@ -22,7 +22,7 @@ from stream_app.features.engine import FeatureEngine
 from stream_app.features.state.layout import catalogue_hash
 from stream_app.logs.log_source import open_log
 from stream_app.privacy import Pseudonymizer
-from stream_app.reporting.json_values import plain
+from stream_app.reporting.json_values import json_tree
 from tests.scoring import scoring_engine
 from tests.unit.stream_app.backtest.shop import DEMO, simulated, write_log
 
@@ -137,7 +137,7 @@ def test_a_candidate_has_the_figures_that_it_has_alone_on_a_worker_with_its_cata
     )
     outcome, decisions, _ = judged(folder, alone, engine)
     of_all = without_others(together[0].report["candidates"][name])
-    assert plain(of_all) == plain(outcome.report["candidates"][name])
+    assert json_tree(of_all) == json_tree(outcome.report["candidates"][name])
     assert of_all["frauds"] > 5
     for column, values in decisions.items():
         assert np.array_equal(np.asarray(values), np.asarray(together[1][column])), column

@@ -142,7 +142,7 @@ def test_trees_read_their_features_by_name_whatever_their_order(tmp_path: Path) 
     names = [engine.feature_names[7], engine.feature_names[2], "amount"]
     model = grown(tmp_path / "trees.txt", names)
     dense = np.random.default_rng(2).random((20, len(engine.feature_names))).astype(np.float32)
-    found = TreesContender(tmp_path / "trees.txt", engine).answer(asked_about(dense), ("fraud",)).fraud
+    found = TreesContender(tmp_path / "trees.txt", engine).predict(asked_about(dense), ("fraud",)).fraud
     columns = [engine.feature_names.index(name) for name in names]
     assert found == pytest.approx(np.asarray(model.predict(dense[:, columns])))
 
@@ -169,7 +169,7 @@ def test_a_model_without_features_does_not_see_them() -> None:
     kinds, nobody = np.zeros(4, np.int32), np.zeros(4, np.uint64)
     whole, blind = (ModelContender(DEMO, engine, without, "onnxruntime") for without in ((), ("device_*",)))
     told = [
-        who.answer(ScoringRequest(given, kinds, nobody), ("fraud",)).fraud
+        who.predict(ScoringRequest(given, kinds, nobody), ("fraud",)).fraud
         for who in (whole, blind)
         for given in (inputs, changed)
     ]
@@ -254,7 +254,7 @@ def test_lists_are_judged_against_the_log_counted_by_hand() -> None:
         seen.append((item, now_ms))
         shown.resolve(row, log.numbers[item])
         wanted_place.append(names.index(item) if item in names else np.iinfo(np.int32).max)
-    found = shown.figures(shown.judged())
+    found = shown.figures(shown.evaluated_rows())
     assert found.novelty == pytest.approx(wanted_novelty)
     assert found.new == pytest.approx(wanted_new)
     assert found.place.tolist() == wanted_place
@@ -281,8 +281,8 @@ def test_an_event_after_which_nothing_was_taken_is_not_judged() -> None:
     shown.add([0, 1], np.array([[0, 1], [1, -1]], np.int32), np.array([5, 6]))
     shown.resolve(0, -1)
     shown.resolve(1, log.numbered(["a"])[0])
-    assert shown.judged().tolist() == [1]
-    assert shown.figures(shown.judged()).place[0] == np.iinfo(np.int32).max
+    assert shown.evaluated_rows().tolist() == [1]
+    assert shown.figures(shown.evaluated_rows()).place[0] == np.iinfo(np.int32).max
 
 
 def test_the_configuration_travels_into_the_report_as_plain_values() -> None:

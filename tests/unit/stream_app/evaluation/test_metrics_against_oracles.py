@@ -93,7 +93,7 @@ def test_who_is_found_on_which_day_is_what_card_precision_counts(random: np.rand
     days, draws = time_ms // DAY_MS, BootstrapSamples(user, 2, seed=1)
     cards = CardDays(scores, labels, days, draws.of_event, len(draws.users))
     of_days = len(np.unique(days))
-    found = cards.found(5)
+    found = cards.detection_day(5)
     assert (found < of_days).sum() / (5 * of_days) == pytest.approx(card_precision_at(scores, labels, days, draws.of_event, 5))
 
 

@@ -180,7 +180,7 @@ class Run:
         for (_, key), blob in self.blobs[kind].items():
             replicas.setdefault(key, []).append(blob)
         others = self.engine.merge(kind, list(replicas.values()))
-        return {key: self.engine.describe_others(kind, others, number) for number, key in enumerate(replicas)}
+        return {key: self.engine.describe_replicas(kind, others, number) for number, key in enumerate(replicas)}
 
 
 def new_run(*, lateness_ms: int = LATENESS_MS, groups: int = 1, catalogue: Catalogue = CATALOGUE, numbered: bool = True) -> Run:

@@ -48,9 +48,9 @@ def test_sums_of_a_sample_of_replicas_are_scaled_to_all(log: list[Event], asked:
         sample = Replicas(whole.blobs, whole.of, np.array(whole.held + more, np.int32), whole.asked)
         read, seen = run.engine.merge(kind, sample), run.engine.merge(kind, whole)
         for number, of_one in enumerate(lists):
-            described = run.engine.describe_others(kind, seen, number)
+            described = run.engine.describe_replicas(kind, seen, number)
             expected = expected_sample(described, len(of_one) + more, len(of_one))
-            assert run.engine.describe_others(kind, read, number) == expected
+            assert run.engine.describe_replicas(kind, read, number) == expected
 
 
 def test_an_entity_that_nobody_else_holds_reads_as_its_own_state() -> None:
@@ -60,9 +60,9 @@ def test_an_entity_that_nobody_else_holds_reads_as_its_own_state() -> None:
     none = Replicas(Blobs.of([]), np.zeros(0, np.int32), np.zeros(1, np.int32), np.zeros(1, np.int32))
     others = run.engine.merge("device", none)
     assert not others.held.any()
-    assert run.engine.describe_others("device", others, 0) == run.engine.describe("device", None)
+    assert run.engine.describe_replicas("device", others, 0) == run.engine.describe("device", None)
     assert len(run.engine.merge("device", []).held) == 0
-    assert run.engine.describe_others("device", run.engine.merge("device", [[blob]]), 0) == run.engine.describe("device", blob)
+    assert run.engine.describe_replicas("device", run.engine.merge("device", [[blob]]), 0) == run.engine.describe("device", blob)
 
 
 def without_sharing() -> Catalogue:

@@ -206,7 +206,7 @@ def test_a_table_is_read_in_parts_at_its_row_groups(kept: tuple[Path, LogMapping
     assert list(file.records((60, 140))) == whole[60:140]
     with EventTable(table) as opened:
         assert list(opened.records(3, 5)) == whole[3:5]
-        assert list(opened.taken(0, [2, 2, 4])) == [whole[2], whole[2], whole[4]]
+        assert list(opened.select(0, [2, 2, 4])) == [whole[2], whole[2], whole[4]]
 
 
 def test_labels_and_events_come_from_one_file_too(kept: tuple[Path, LogMapping | None, Path]) -> None:

@@ -126,7 +126,7 @@ def test_a_table_that_others_wrote_again_may_have_row_groups_without_rows(tmp_pa
     with EventTable(path) as table:
         empty, full = (table.batch(group, _READ, DICTIONARIES) for group in (0, 1))
         assert empty.schema.equals(full.schema)
-        assert list(table.taken(0, [])) == []
+        assert list(table.select(0, [])) == []
 
 
 def test_a_row_group_of_fewer_rows_than_the_file_says_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,14 +191,14 @@ def test_single_records_are_taken_few_at_a_time(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(event_table, "_READ_ROWS", 50)
     rows = [3, 49, 50, 51, *range(120, 400, 2)]
     with EventTable(path) as table:
-        assert list(table.taken(0, rows)) == [whole[row] for row in rows]
+        assert list(table.select(0, rows)) == [whole[row] for row in rows]
     assert max(sizes) <= 50
 
 
 _KILLED = """
 import sys, time
 from pathlib import Path
-from stream_app.replay import event_table_writer
+from stream_app.logs import event_table_writer
 from stream_app.logs.log_records import LogRecord
 
 def records():

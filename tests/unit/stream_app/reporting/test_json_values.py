@@ -6,10 +6,10 @@ import json
 
 import numpy as np
 
-from stream_app.reporting.json_values import plain
+from stream_app.reporting.json_values import json_tree
 
 
 def test_a_tree_of_anything_becomes_json_and_what_is_no_number_is_none() -> None:
     tree = {"folds": [float("nan"), np.float32("inf"), np.int64(3)], 1: ("a", True, None), "deep": {"x": {"y": -float("inf")}}}
-    found = json.loads(json.dumps(plain(tree), allow_nan=False))
+    found = json.loads(json.dumps(json_tree(tree), allow_nan=False))
     assert found == {"folds": [None, None, 3], "1": ["a", True, None], "deep": {"x": {"y": None}}}

@@ -13,12 +13,12 @@ from stream_app.evaluation.metrics import average_precision, log_loss
 from stream_app.events import KINDS, SCENES
 from tests.unit.training.data.rows_of_tables import FRAUD, KIND, NEXT, sequences, split_of, table
 from training.data.dataset import UNKNOWN, Dataset, ItemTable
-from training.evaluation.baselines import WAYS, floors, ways_of
+from training.evaluation.baselines import WAYS, baselines_of, fit_baselines
 
 
 def test_floors_of_a_binary_task_find_the_feature_that_matters() -> None:
     dataset = table(3_000)
-    found = floors(dataset)["fraud"]
+    found = fit_baselines(dataset)["fraud"]
     train, test = dataset.known("fraud", "train"), dataset.known("fraud", "test")
     labels = dataset.labels["fraud"]
     assert found["prevalence_average_precision"] == pytest.approx(labels[test].mean())
@@ -32,47 +32,47 @@ def test_floors_of_a_binary_task_find_the_feature_that_matters() -> None:
 
 def test_floors_of_classes_read_categories_too() -> None:
     dataset = table(3_000)
-    found = floors(dataset)["kind"]
+    found = fit_baselines(dataset)["kind"]
     test = dataset.rows("test")
     commonest = np.bincount(dataset.labels["kind"][dataset.rows("train")]).argmax()
     assert found["majority_accuracy"] == pytest.approx((dataset.labels["kind"][test] == commonest).mean())
     blind = replace(dataset, inputs={"dense": dataset.inputs["dense"]})
-    assert found["logistic_accuracy"] > floors(blind)["kind"]["logistic_accuracy"] + 0.05 > found["majority_accuracy"]
+    assert found["logistic_accuracy"] > fit_baselines(blind)["kind"]["logistic_accuracy"] + 0.05 > found["majority_accuracy"]
 
 
 def test_every_floor_has_a_way_that_is_known_and_is_read_for_its_own_metric_only() -> None:
-    for found in (*floors(table()).values(), *floors(sequences()).values(), *floors(events()).values()):
+    for found in (*fit_baselines(table()).values(), *fit_baselines(sequences()).values(), *fit_baselines(events()).values()):
         metrics = {name.removeprefix(f"{way}_") for name in found for way in WAYS if name.startswith(f"{way}_")}
-        assert sum(len(ways_of(found, metric)) for metric in metrics) == len(found)
+        assert sum(len(baselines_of(found, metric)) for metric in metrics) == len(found)
     named = {"svm_accuracy": 0.9, "svm_in_scope_accuracy": 0.8, "scene_table_accuracy": 0.7, "table_accuracy": None}
-    assert ways_of(named, "accuracy") == {"svm": 0.9, "scene_table": 0.7}
-    assert ways_of(named, "in_scope_accuracy") == {"svm": 0.8}
-    assert ways_of({"neighbours_mrr_at_10": 0.1}, "alone_mrr_at_10") == {"neighbours": 0.1}
+    assert baselines_of(named, "accuracy") == {"svm": 0.9, "scene_table": 0.7}
+    assert baselines_of(named, "in_scope_accuracy") == {"svm": 0.8}
+    assert baselines_of({"neighbours_mrr_at_10": 0.1}, "alone_mrr_at_10") == {"neighbours": 0.1}
 
 
 def test_features_that_are_not_known_or_infinite_do_not_spoil_a_floor() -> None:
     dataset = table(1_500)
     dense = dataset.inputs["dense"].copy()
     dense[::7, 0], dense[::11, 1], dense[:, 2] = np.nan, np.inf, np.nan
-    found = floors(replace(dataset, inputs={**dataset.inputs, "dense": dense}))
+    found = fit_baselines(replace(dataset, inputs={**dataset.inputs, "dense": dense}))
     assert all(np.isfinite(value) for of_task in found.values() for value in of_task.values())
 
 
 def test_popularity_and_neighbours_are_floors_of_retrieval() -> None:
     dataset = sequences(4_000)
-    found = floors(dataset)["next"]
+    found = fit_baselines(dataset)["next"]
     train, test = dataset.rows("train"), dataset.rows("test")
     wanted = dataset.labels["next_item"]
     best = np.argsort(-np.bincount(wanted[train], minlength=30), kind="stable")[:10]
     assert found["popularity_recall_at_10"] == pytest.approx(np.isin(wanted[test], best).mean())
-    even = floors(sequences(2_000, even=True))["next"]
+    even = fit_baselines(sequences(2_000, even=True))["next"]
     assert even["neighbours_mrr_at_10"] > 1.4 * even["popularity_mrr_at_10"]  # next is most often the newest plus one
 
 
 def test_a_task_without_a_known_label_has_no_floor() -> None:
     dataset = table()
     unknown = replace(dataset, labels={**dataset.labels, "fraud": np.full(len(dataset), UNKNOWN, np.int8)})
-    found = floors(unknown)
+    found = fit_baselines(unknown)
     assert found["fraud"] == {}
     assert found["kind"]
 
@@ -81,7 +81,7 @@ def test_a_task_of_one_class_in_training_has_no_regression_but_the_rest() -> Non
     dataset = replace(table(), tasks=(FRAUD,))
     labels = dataset.labels["fraud"].copy()
     labels[dataset.split == 0] = 0
-    found = floors(replace(dataset, labels={"fraud": labels}))["fraud"]
+    found = fit_baselines(replace(dataset, labels={"fraud": labels}))["fraud"]
     assert "prevalence_log_loss" in found
     assert not [name for name in found if name.startswith("logistic")]
 
@@ -103,16 +103,16 @@ def test_texts_have_a_linear_machine_on_their_words(grams: bool) -> None:
         tasks=(KIND,),
         spec=TextInputs(vocabulary=60, length=8, grams=8 if grams else 0),
     )
-    found = floors(dataset)["kind"]
+    found = fit_baselines(dataset)["kind"]
     assert found["svm_accuracy"] > 0.85 > found["majority_accuracy"] + 0.3
     assert "svm_log_loss" not in found  # it claims no probabilities
     oos = replace(KIND, classes=("a", "b", "oos"))  # the third class is none of them
-    refused = floors(replace(dataset, tasks=(oos,)))["kind"]
+    refused = fit_baselines(replace(dataset, tasks=(oos,)))["kind"]
     assert refused["svm_in_scope_accuracy"] > 0.8
     assert refused["svm_out_of_scope_recall"] > 0.8
     first = Task(name="first", kind="binary", label="first")
     two = replace(dataset, tasks=(first,), labels={"first": (label == 1).astype(np.int8)})
-    assert floors(two)["first"]["svm_accuracy"] > 0.9 > floors(two)["first"]["prevalence_accuracy"] + 0.15
+    assert fit_baselines(two)["first"]["svm_accuracy"] > 0.9 > fit_baselines(two)["first"]["prevalence_accuracy"] + 0.15
 
 
 def events() -> Dataset:
@@ -144,7 +144,7 @@ def events() -> Dataset:
 
 
 def test_events_have_tables_by_kind_and_scene_and_popularity_by_category() -> None:
-    found = floors(events())
+    found = fit_baselines(events())
     assert found["next_action"]["table_accuracy"] > 0.75 > found["next_action"]["majority_accuracy"] + 0.2
     assert found["click"]["scene_table_log_loss"] < 0.2 < found["click"]["prevalence_log_loss"]
     assert found["next"]["category_popularity_recall_at_20"] == 1.0 > found["next"]["popularity_recall_at_20"]

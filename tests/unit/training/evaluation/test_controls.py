@@ -10,7 +10,7 @@ from model.tasks import SHOP_TASKS
 from stream_app.errors import ContractError
 from tests.unit.training.data.rows_of_tables import sequences, table
 from training.data.dataset import Dataset
-from training.evaluation.baselines import floors
+from training.evaluation.baselines import fit_baselines
 from training.evaluation.controls import lightgbm_control, single_task_control, single_task_sets
 from training.evaluation.protocol import EvaluationProtocol
 
@@ -18,7 +18,7 @@ from training.evaluation.protocol import EvaluationProtocol
 def test_boosted_trees_learn_both_tasks_and_the_same_seed_gives_the_same_figures() -> None:
     dataset = table(3_000)
     found = lightgbm_control(dataset, rounds=60)
-    floor = floors(dataset)
+    floor = fit_baselines(dataset)
     assert found["fraud"]["auc"] > 0.7
     assert found["kind"]["accuracy"] > floor["kind"]["majority_accuracy"] + 0.2
     assert found["fraud"]["rows"] == len(dataset.known("fraud", "test"))

@@ -18,9 +18,9 @@ from stream_app.errors import ConfigError, ContractError
 from stream_app.evaluation.metrics import average_precision, recall_at, threshold_for
 from tests.unit.training.data.rows_of_tables import FRAUD, KIND, sequences, table, told
 from training.data.dataset import UNKNOWN, Dataset, ItemTable
-from training.evaluation.baselines import floors
+from training.evaluation.baselines import fit_baselines
 from training.evaluation.calibration import Calibration
-from training.evaluation.evaluate import answers, choose_threshold, evaluate, item_vectors, judge, not_beaten
+from training.evaluation.evaluate import choose_threshold, evaluate, evaluate_metrics, item_vectors, not_beaten, predict
 from training.evaluation.metrics import ranks
 from training.evaluation.protocol import PROTOCOLS, EvaluationProtocol, seen_items
 
@@ -36,7 +36,7 @@ def logits_of(dataset: Dataset, seed: int = 3) -> dict[str, np.ndarray]:
 def test_a_row_with_an_unknown_label_counts_for_no_metric_of_that_task() -> None:
     dataset = table()
     logits = logits_of(dataset)
-    found = evaluate(told(dataset, logits), dataset)
+    found = evaluate_metrics(told(dataset, logits), dataset)
     test = dataset.known("fraud", "test")
     assert found["fraud"]["rows"] == len(test) < len(dataset.rows("test")) == found["kind"]["rows"]
     assert found["fraud"]["average_precision"] == pytest.approx(
@@ -49,9 +49,9 @@ def test_a_row_with_an_unknown_label_counts_for_no_metric_of_that_task() -> None
 def test_answers_in_batches_are_those_of_all_rows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = table(200)
     network = MultiTaskNetwork(PRESETS["table_tiny"], dataset.spec, dataset.tasks)
-    whole = answers(network, dataset, dataset.rows("train"))
+    whole = predict(network, dataset, dataset.rows("train"))
     monkeypatch.setattr("training.evaluation.evaluate._BATCH", 7)
-    parts = answers(network, dataset, dataset.rows("train"))
+    parts = predict(network, dataset, dataset.rows("train"))
     for name, value in whole.items():
         np.testing.assert_allclose(value, parts[name], atol=1e-6)
     assert whole["kind"].sum(axis=1) == pytest.approx(np.ones(len(whole["kind"])), abs=1e-5)
@@ -61,7 +61,7 @@ def test_answers_in_batches_are_those_of_all_rows_at_once(monkeypatch: pytest.Mo
 def test_the_weight_of_positive_rows_is_taken_back() -> None:
     dataset = table()
     weighted = replace(dataset, tasks=(replace(FRAUD, positive_weight=5.0),))
-    says = answers(told(weighted, {"fraud": np.zeros(len(dataset))}), weighted, dataset.rows("test"))["fraud"]
+    says = predict(told(weighted, {"fraud": np.zeros(len(dataset))}), weighted, dataset.rows("test"))["fraud"]
     assert says == pytest.approx(np.full(len(says), 1 / 6), abs=1e-6)
 
 
@@ -70,7 +70,7 @@ def test_what_is_claimed_is_calibrated_on_the_validation_range_and_the_order_sta
     dataset = replace(table(6_000, signal=1.0), tasks=(task,))
     logits = {"fraud": (dataset.inputs["dense"][:, 0] - 1.0) * 8.0}  # the truth, eight times too sure
     network = told(dataset, logits)
-    plain, fitted = judge(network, dataset, calibrations={}), judge(network, dataset)
+    plain, fitted = evaluate(network, dataset, calibrations={}), evaluate(network, dataset)
     assert fitted.calibrations["fraud"].temperature == pytest.approx(8.0, rel=0.2)
     assert fitted.metrics["fraud"]["log_loss"] < plain.metrics["fraud"]["log_loss"]
     assert fitted.metrics["fraud"]["calibration_error"] < 0.05 < plain.metrics["fraud"]["calibration_error"]
@@ -87,19 +87,19 @@ def test_a_product_is_calibrated_as_it_is_served() -> None:
     labels = {"click": both[0], "sale": both[1]}
     dataset = replace(table(8_000), tasks=(click, sale), labels=labels)
     network = told(dataset, {"click": own[:, 0] * 4.0, "sale": own[:, 1] * 2.0})
-    found = judge(network, dataset)
+    found = evaluate(network, dataset)
     temperatures = {name: each.temperature for name, each in found.calibrations.items()}
     assert temperatures == {"click": pytest.approx(4.0, rel=0.15), "sale": pytest.approx(2.0, rel=0.15)}
     inputs = {"row": torch.from_numpy(dataset.rows("test"))}
     served = probabilities(network(inputs), dataset.tasks, temperatures)
     np.testing.assert_allclose(found.scored["sale"].says, served["sale"].numpy(), atol=1e-4)  # odds of float32 near 1
-    plain = evaluate(network, dataset, calibrations={})
+    plain = evaluate_metrics(network, dataset, calibrations={})
     assert found.metrics["sale"]["calibration_error"] < 0.04 < plain["sale"]["calibration_error"]
 
 
 def test_each_segment_has_its_own_figures_and_every_one_counts_as_much() -> None:
     dataset = table(1_500, segments=3)
-    found = judge(told(dataset, logits_of(dataset)), dataset)
+    found = evaluate(told(dataset, logits_of(dataset)), dataset)
     each = [found.segments[segment]["kind"]["accuracy"] for segment in dataset.segments]
     assert found.metrics["kind"]["segment_mean_accuracy"] == pytest.approx(np.mean(each))
     assert found.metrics["kind"]["segment_worst_accuracy"] == min(each)
@@ -107,7 +107,7 @@ def test_each_segment_has_its_own_figures_and_every_one_counts_as_much() -> None
     right = logits_of(dataset)["kind"][rows].argmax(axis=1) == dataset.labels["kind"][rows]
     assert found.segments["shop 1"]["kind"]["accuracy"] == pytest.approx(right.mean())
     alone = table()
-    assert judge(told(alone, logits_of(alone)), alone).segments == {}
+    assert evaluate(told(alone, logits_of(alone)), alone).segments == {}
 
 
 def test_retrieval_ranks_all_items_and_leaves_out_those_of_the_sequence_only_if_asked() -> None:
@@ -120,20 +120,24 @@ def test_retrieval_ranks_all_items_and_leaves_out_those_of_the_sequence_only_if_
     wanted, seen = dataset.labels["next_item"][test], dataset.inputs["sequence"][test].astype(np.int64) - 1
     for protocol, left_out in (("sessions", None), ("leave_one_out", seen)):
         places = ranks(users[test], items, wanted, left_out)
-        assert evaluate(network, dataset, protocol=protocol)["next"]["recall_at_10"] == pytest.approx(recall_at(places, 10))
+        assert evaluate_metrics(network, dataset, protocol=protocol)["next"]["recall_at_10"] == pytest.approx(
+            recall_at(places, 10)
+        )
 
 
 def test_a_hybrid_adds_what_neighbours_say_and_tells_what_the_network_reaches_alone() -> None:
     dataset = sequences(1_000)
     rng = np.random.default_rng(6)
     network = told(dataset, {"next": rng.normal(size=(1_000, 4)) / 10.0}, rng.normal(size=(30, 4)))
-    alone = evaluate(network, dataset, protocol="sessions")["next"]
-    both = evaluate(network, dataset, protocol=EvaluationProtocol(neighbour_weight=3.0))["next"]
+    alone = evaluate_metrics(network, dataset, protocol="sessions")["next"]
+    both = evaluate_metrics(network, dataset, protocol=EvaluationProtocol(neighbour_weight=3.0))["next"]
     assert both["alone_mrr_at_10"] == alone["mrr_at_10"]
-    assert both["mrr_at_10"] == pytest.approx(floors(dataset)["next"]["neighbours_mrr_at_10"], abs=0.02)  # it hardly has a say
+    assert both["mrr_at_10"] == pytest.approx(
+        fit_baselines(dataset)["next"]["neighbours_mrr_at_10"], abs=0.02
+    )  # it hardly has a say
     events = replace(dataset, spec=EventInputs(features=1), table=ItemTable(["a"], np.ones(1, np.int32), np.ones(1, np.int32)))
     with pytest.raises(ContractError, match=r"neighbour_weight 3\), and rows of EventInputs"):
-        evaluate(network, events, protocol=EvaluationProtocol(neighbour_weight=3.0))
+        evaluate_metrics(network, events, protocol=EvaluationProtocol(neighbour_weight=3.0))
 
 
 def test_rows_that_are_no_sequences_cannot_leave_out_what_was_seen() -> None:
@@ -145,7 +149,7 @@ def test_rows_that_are_no_sequences_cannot_leave_out_what_was_seen() -> None:
 def test_cards_that_are_known_to_be_compromised_are_not_judged() -> None:
     dataset = replace(table(2_000), tasks=(FRAUD,), key=np.random.default_rng(4).integers(0, 1_500, 2_000))
     network = told(dataset, {"fraud": dataset.inputs["dense"][:, 0]})
-    found = evaluate(network, dataset, protocol=EvaluationProtocol(card_budget=5, delay_days=7, known_days=60))
+    found = evaluate_metrics(network, dataset, protocol=EvaluationProtocol(card_budget=5, delay_days=7, known_days=60))
     days, labels = dataset.time_ms // 86_400_000, dataset.labels["fraud"]
     since = days[dataset.rows("test")].min() - 60
     judged = [
@@ -167,7 +171,7 @@ def test_rows_outside_of_the_classes_are_refused_at_a_threshold_chosen_on_valida
     dataset = replace(dataset, labels=labels, tasks=(replace(KIND, classes=classes),))
     logits = np.zeros((2_000, len(classes)))
     logits[np.arange(2_000), np.where(outside, 0, kind)] = np.where(outside, 1.0, 4.0)  # sure of what is inside
-    found = evaluate(told(dataset, {"kind": logits}), dataset)["kind"]
+    found = evaluate_metrics(told(dataset, {"kind": logits}), dataset)["kind"]
     assert found["in_scope_accuracy"] == found["out_of_scope_recall"] == found["out_of_scope_precision"] == 1.0
     assert found["in_scope_accuracy_if_never_refused"] == 1.0
 
@@ -178,7 +182,7 @@ def test_the_threshold_is_that_of_the_worst_segment() -> None:
     network = told(dataset, {"fraud": scores, "kind": np.zeros((3_000, 3))})
     found = choose_threshold(network, dataset, 0.8)
     rows = dataset.known("fraud", "validation")
-    says = answers(network, dataset, rows)["fraud"]
+    says = predict(network, dataset, rows)["fraud"]
     each = [
         threshold_for(says[dataset.segment[rows] == n], dataset.labels["fraud"][rows][dataset.segment[rows] == n], 0.8)
         for n in range(3)
@@ -191,21 +195,21 @@ def test_the_threshold_is_that_of_the_worst_segment() -> None:
 def test_precision_and_recall_are_told_where_there_is_a_threshold() -> None:
     dataset = table()
     network = told(dataset, logits_of(dataset))
-    found = evaluate(network, dataset, thresholds={"fraud": 0.5})["fraud"]
+    found = evaluate_metrics(network, dataset, thresholds={"fraud": 0.5})["fraud"]
     assert found["threshold"] == 0.5
     assert 0.0 < found["precision_at_threshold"] <= 1.0
-    assert "threshold" not in evaluate(network, dataset)["fraud"]
+    assert "threshold" not in evaluate_metrics(network, dataset)["fraud"]
 
 
 def test_what_cannot_be_judged_says_what_to_do() -> None:
     dataset = table()
     network = told(dataset, logits_of(dataset))
     with pytest.raises(ConfigError, match="leave_one_out"):
-        evaluate(network, dataset, protocol="guess")
+        evaluate_metrics(network, dataset, protocol="guess")
     with pytest.raises(ContractError, match="the test split has 0 of"):
-        evaluate(network, replace(dataset, split=np.minimum(dataset.split, 1)))
+        evaluate_metrics(network, replace(dataset, split=np.minimum(dataset.split, 1)))
     unknown = replace(dataset, labels={**dataset.labels, "fraud": np.full(len(dataset), UNKNOWN, np.int8)})
-    found = evaluate(network, unknown)["fraud"]
+    found = evaluate_metrics(network, unknown)["fraud"]
     assert found["rows"] == 0.0
     assert math.isnan(found["average_precision"])
     with pytest.raises(ContractError, match="'fraud' is chosen on the validation range"):
@@ -246,6 +250,6 @@ def test_a_network_in_training_is_judged_without_its_noise() -> None:
     network = MultiTaskNetwork(PRESETS["table_tiny"], dataset.spec, dataset.tasks)
     network.train()
     torch.manual_seed(1)
-    first = evaluate(network, dataset, "validation", calibrations={})
+    first = evaluate_metrics(network, dataset, "validation", calibrations={})
     torch.manual_seed(2)
-    assert evaluate(network, dataset, "validation", calibrations={}) == first
+    assert evaluate_metrics(network, dataset, "validation", calibrations={}) == first

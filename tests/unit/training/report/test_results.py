@@ -16,7 +16,16 @@ from stream_app.errors import ContractError
 from training.cli import main
 from training.report.references import REFERENCES
 from training.report.result_row import ResultRow
-from training.report.results import RECORD, add_rows, default_name, page_of, read_rows, rows_from_metrics, settled, with_step_time
+from training.report.results import (
+    RECORD,
+    add_rows,
+    default_name,
+    page_of,
+    read_rows,
+    rows_from_metrics,
+    with_references,
+    with_step_time,
+)
 from training.report.results_page import results_markdown
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -111,14 +120,14 @@ def test_a_benchmark_has_its_reference_beside_and_one_seed_has_no_spread() -> No
 
 def test_boosted_trees_on_the_same_rows_are_the_floor_and_those_of_another_split_none() -> None:
     trees = row("lightgbm (control)", value=0.9538)
-    ours, control = settled([row(value=0.9516, floors={"logistic": 0.9435}), trees])
+    ours, control = with_references([row(value=0.9516, floors={"logistic": 0.9435}), trees])
     assert (ours.floor, ours.floor_from) == (0.9538, "lightgbm (control)")
     assert control.floor_from == "LightGBM, other split"  # no floor of itself
     [line] = [line for line in results_markdown([ours, control]).splitlines() if line.startswith("| income.auc | mmoe")]
     assert "| 0.9538 | worse | lightgbm (control) |" in line
-    weak = settled([row(floors={"logistic": 0.9435}), replace(trees, value=0.94)])[0]
+    weak = with_references([row(floors={"logistic": 0.9435}), replace(trees, value=0.94)])[0]
     assert (weak.floor, weak.floor_from) == (0.9435, "logistic")  # and not 0.9509 of another split
-    [other, *_] = settled([row(floors={"logistic": 0.9435}), replace(trees, dataset="uci")])
+    [other, *_] = with_references([row(floors={"logistic": 0.9435}), replace(trees, dataset="uci")])
     assert other.floor_from == "LightGBM, other split"
     page = results_markdown([ours, other])
     assert "Of 1 figures with a floor beside them" in page
@@ -142,7 +151,7 @@ def test_a_hybrid_says_that_it_is_one_and_what_its_network_reaches_alone_has_the
     assert (alone.metric, alone.note) == ("next.alone_recall_at_10", "the network alone, of a hybrid")
     assert (both.floor, both.published) == (alone.floor, alone.published) == (0.0855, 0.0928)
     old = [replace(both, floors={}, floor_from=""), replace(alone, floors={}, floor_from="", floor=None)]  # no floor was written
-    assert [each.floor for each in settled(old)] == [0.0855, 0.0855]
+    assert [each.floor for each in with_references(old)] == [0.0855, 0.0855]
 
 
 def test_cards_stand_beside_the_best_floor_and_say_that_the_published_had_other_training_data() -> None:
@@ -161,7 +170,7 @@ def test_the_time_of_a_step_is_a_row_where_the_epochs_know_it() -> None:
     assert with_step_time(metrics, [{"epoch": 1}]) == metrics
 
 
-def test_rows_of_other_files_are_merged_and_what_stands_beside_them_is_settled(tmp_path: Path) -> None:
+def test_rows_of_other_files_are_merged_and_what_stands_beside_them_is_with_references(tmp_path: Path) -> None:
     main_file, others = tmp_path / "results.json", [tmp_path / "a" / "one.json", tmp_path / "b" / "two.json"]
     add_rows(main_file, [row(value=0.94)])
     add_rows(others[0], [row(value=0.9516), row("ple")])

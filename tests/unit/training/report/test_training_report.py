@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from tests.unit.training.data.rows_of_tables import NEXT, sequences, table, told
-from training.evaluation.baselines import floors
-from training.evaluation.evaluate import judge
+from training.evaluation.baselines import fit_baselines
+from training.evaluation.evaluate import evaluate
 from training.report.training_report import TrainingReport, html_from_json, write_report
 
 EPOCHS = [
@@ -56,11 +56,11 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dataset = table(1_500, segments=2)
     rng = np.random.default_rng(1)
     logits = {"fraud": dataset.inputs["dense"][:, 0], "kind": rng.normal(size=(1_500, 3)) + np.eye(3)[dataset.labels["kind"]]}
-    beside = floors(dataset)
+    beside = fit_baselines(dataset)
     report = TrainingReport(
         name="census <mmoe>",
         tasks=dataset.tasks,
-        judgement=judge(told(dataset, logits), dataset),
+        evaluation=evaluate(told(dataset, logits), dataset),
         floors=beside,
         epochs=EPOCHS,
         controls={"LightGBM": {"fraud": {"auc": 0.8125, "log_loss": float("nan")}}},
@@ -111,7 +111,7 @@ def test_a_floor_of_another_metric_is_not_shown_beside(tmp_path: Path) -> None:
     dataset = replace(table(), tasks=table().tasks[1:])
     network = told(dataset, {"kind": np.zeros((len(dataset), 3))})
     floor = {"kind": {"svm_accuracy": 0.125, "svm_in_scope_accuracy": 0.9876}}
-    report = TrainingReport(name="clinc150", tasks=dataset.tasks, judgement=judge(network, dataset), floors=floor)
+    report = TrainingReport(name="clinc150", tasks=dataset.tasks, evaluation=evaluate(network, dataset), floors=floor)
     page = write_report(report, tmp_path).read_text()
     assert "svm 0.1250" in page
     assert "0.9876" not in page
@@ -146,11 +146,11 @@ def test_the_page_tells_of_segments_learning_conflict_and_configuration(written:
 def test_a_report_without_epochs_floors_or_curves_is_a_page_too(tmp_path: Path) -> None:
     dataset = sequences()
     network = told(dataset, {"next": np.ones((600, 2))}, np.ones((30, 2)))
-    report = TrainingReport(name="beauty", tasks=(NEXT,), judgement=judge(network, dataset), floors={})
+    report = TrainingReport(name="beauty", tasks=(NEXT,), evaluation=evaluate(network, dataset), floors={})
     page = write_report(report, tmp_path).read_text()
     assert "recall_at_10" in page
     assert "<svg" not in page
     dataset = replace(table(), tasks=table().tasks[:1])
     none = replace(dataset, labels={"fraud": np.full(1_200, -1, np.int8)})
-    report = replace(report, judgement=judge(told(none, {"fraud": np.zeros(1_200)}), none), tasks=none.tasks)
+    report = replace(report, evaluation=evaluate(told(none, {"fraud": np.zeros(1_200)}), none), tasks=none.tasks)
     assert "average_precision" in write_report(report, tmp_path / "empty").read_text()

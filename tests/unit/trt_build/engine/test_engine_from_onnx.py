@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from rich.progress import Progress
 
-import model.tensorrt_protocols
+import model.tensorrt.protocols
 from model.plan import PlanProfile
 from tests.unit.trt_build import double
 from tests.unit.trt_build.double import DEVICE, Double
 from trt_build.artifact_source import ArtifactSource, open_source
-from trt_build.engine.engine_from_onnx import EngineJob, engine_from_onnx, timing_cache_path
+from trt_build.engine.engine_from_onnx import EngineOptions, engine_from_onnx, timing_cache_path
 from trt_build.engine.plan_from_refit import check_refit, plan_from_refit
 from trt_build.engine.plans import build_plan, default_path, plans_of, read_plan, write_plan
 from trt_build.engine.profiles import DEFAULT_PROFILES, profiles_from_text
@@ -28,8 +28,8 @@ def source(built_artifact: Path) -> ArtifactSource:
 
 
 def built(trt: Double, source: ArtifactSource, **order: Any) -> dict[str, Any]:
-    whole = EngineJob(**{"precision": "fp32", **order})
-    content = source.typed(whole.precision).content
+    whole = EngineOptions(**{"precision": "fp32", **order})
+    content = source.in_precision(whole.precision).content
     plan = engine_from_onnx(trt.api(), DEVICE, content, source.tensors, whole, Progress(disable=True)).plan
     found: dict[str, Any] = json.loads(plan)
     return found
@@ -105,7 +105,7 @@ def test_a_build_that_comes_to_nothing_says_what_tensorrt_said_and_a_fix(said: s
 
 
 def test_a_network_with_other_inputs_than_the_source_is_refused(source: ArtifactSource) -> None:
-    order = EngineJob("fp32")
+    order = EngineOptions("fp32")
     with pytest.raises(BuildError, match="expected are"):
         engine_from_onnx(Double().api(), DEVICE, source.content, source.tensors[1:], order, Progress(disable=True))
 
@@ -133,8 +133,8 @@ def test_profiles_are_read_from_text_and_may_overlap() -> None:
 @pytest.mark.parametrize("version", ["10.15.1.29", "11.4.0.106"])
 def test_a_plan_is_written_with_its_manifest_and_a_report_of_one_form(version: str, artifact: Path) -> None:
     trt, source = Double(version), open_source(artifact)
-    order = EngineJob("fp16", refittable=True)
-    typed = source.typed("fp16")
+    order = EngineOptions("fp16", refittable=True)
+    typed = source.in_precision("fp16")
     plan, manifest, report = build_plan(trt.api(), DEVICE, source, typed, order, "the command", Progress(disable=True))
     path = default_path(artifact, "fp16", trt.api(), DEVICE)
     written = write_plan(path, plan, manifest, report)
@@ -151,8 +151,8 @@ def test_a_plan_is_written_with_its_manifest_and_a_report_of_one_form(version: s
 
 
 def test_new_weights_go_into_a_refittable_plan_and_into_no_other(source: ArtifactSource) -> None:
-    trt, order = Double(), EngineJob("fp32", refittable=True)
-    typed = source.typed("fp32")
+    trt, order = Double(), EngineOptions("fp32", refittable=True)
+    typed = source.in_precision("fp32")
     plan, manifest, _ = build_plan(trt.api(), DEVICE, source, typed, order, "", Progress(disable=True))
     check_refit(manifest, typed.manifest)
     assert json.loads(plan_from_refit(trt.api(), plan, manifest, typed.content).plan)["refitted"] == len(typed.content)
@@ -167,8 +167,8 @@ def test_new_weights_go_into_a_refittable_plan_and_into_no_other(source: Artifac
 def test_a_plan_of_another_release_is_refused_when_it_is_read(source: ArtifactSource) -> None:
     from trt_build.engine.plan_runner import engine_of
 
-    order = EngineJob("fp32", version_compatible=True)
-    plan = build_plan(Double().api(), DEVICE, source, source.typed("fp32"), order, "", Progress(disable=True))[0]
+    order = EngineOptions("fp32", version_compatible=True)
+    plan = build_plan(Double().api(), DEVICE, source, source.in_precision("fp32"), order, "", Progress(disable=True))[0]
     with pytest.raises(RefusedError, match="does not take the plan: the plan is of another version"):
         engine_of(Double("11.4.0.106").api(), plan, version_compatible=True)
 
@@ -176,7 +176,7 @@ def test_a_plan_of_another_release_is_refused_when_it_is_read(source: ArtifactSo
 def test_the_double_has_nothing_that_is_not_in_the_checked_interface() -> None:
     known = {
         name
-        for protocol in vars(model.tensorrt_protocols).values()
+        for protocol in vars(model.tensorrt.protocols).values()
         if inspect.isclass(protocol)
         for name in {*vars(protocol), *getattr(protocol, "__annotations__", {})}
     }

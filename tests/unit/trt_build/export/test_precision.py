@@ -17,15 +17,15 @@ from model.network import MultiTaskNetwork
 from model.plan import Precision
 from model.presets import PRESETS
 from tests.unit.model.small import SMALL, small_network, small_rows
-from trt_build.artifact_source import ArtifactSource, parsed
+from trt_build.artifact_source import ArtifactSource, parse_onnx
 from trt_build.errors import BuildError, RefusedError
 from trt_build.export.graph import Graph
 from trt_build.export.half_from_onnx import half_from_onnx
 from trt_build.export.int8_from_onnx import int8_from_onnx, quantized_inputs
 from trt_build.export.onnx_files import source_of_checkpoint
-from trt_build.export.precision import typed_onnx
+from trt_build.export.precision import onnx_in_precision
 from trt_build.export.ranges_from_rows import Method, ranges_from_rows
-from trt_build.export.sessions import as_rounded_fp32
+from trt_build.export.sessions import rounded_fp32
 from trt_build.parity.parity_report import verify_onnx
 
 DELICATE = {"LayerNormalization", "Softmax", "Sigmoid", "Log", "Div", "ReduceSum", "ReduceMean", "IsNaN"}
@@ -47,7 +47,7 @@ def test_each_precision_answers_as_torch_does_within_its_tolerance(
 ) -> None:
     checkpoint, source = exported[kind]
     rows = {name: value.numpy() for name, value in small_rows(kind, 300).items()}
-    model = parsed(source.content, kind)
+    model = parse_onnx(source.content, kind)
     has_int8 = bool(quantized_inputs(model))
     ranges = ranges_from_rows(model, rows) if has_int8 else None
     asked: list[Precision] = ["fp32", "fp16", "bf16", *(["int8"] if has_int8 else [])]  # type: ignore[list-item]
@@ -81,7 +81,7 @@ def test_products_are_low_and_what_is_delicate_and_what_goes_in_and_out_is_not(
     kind: str, precision: Precision, low: int, exported: dict[str, tuple[Checkpoint, ArtifactSource]]
 ) -> None:
     source = exported[kind][1]
-    model = typed_onnx(parsed(source.content, kind), precision)
+    model = onnx_in_precision(parse_onnx(source.content, kind), precision)
     graph = Graph(model)
     of_products = [graph.type_of(node.output[0]) for node in graph.nodes if node.op_type in {"Gemm", "MatMul"}]
     assert low in of_products
@@ -91,20 +91,20 @@ def test_products_are_low_and_what_is_delicate_and_what_goes_in_and_out_is_not(
     ends = {v.type.tensor_type.elem_type for v in (*model.graph.input, *model.graph.output)}
     assert ends <= {TensorProto.FLOAT, TensorProto.INT32}
     assert len(model.SerializeToString()) < len(source.content)
-    assert typed_onnx(parsed(source.content, kind), precision).SerializeToString() == model.SerializeToString()
+    assert onnx_in_precision(parse_onnx(source.content, kind), precision).SerializeToString() == model.SerializeToString()
 
 
 def test_rounding_fp32_arithmetic_is_what_onnxruntime_does_in_fp16(
     exported: dict[str, tuple[Checkpoint, ArtifactSource]],
 ) -> None:
     """The oracle for bf16, which ONNX Runtime cannot compute on a CPU: the same rewriting of an fp16 file."""
-    model = half_from_onnx(parsed(exported["table"][1].content, ""), "fp16")
+    model = half_from_onnx(parse_onnx(exported["table"][1].content, ""), "fp16")
     rows = {name: value.numpy() for name, value in small_rows("table", 200).items()}
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     direct, rounded = (
         ort.InferenceSession(one.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(None, rows)
-        for one in (model, as_rounded_fp32(model))
+        for one in (model, rounded_fp32(model))
     )
     for a, b in zip(direct, rounded, strict=True):
         np.testing.assert_allclose(a, b, atol=2e-3)
@@ -129,7 +129,7 @@ def test_a_weight_that_fp16_cannot_hold_is_named_with_its_layer_and_bf16_takes_i
 def test_ranges_are_those_of_all_values_whatever_the_batches(
     method: Method, percentile: float, exported: dict[str, tuple[Checkpoint, ArtifactSource]]
 ) -> None:
-    model = parsed(exported["event"][1].content, "")
+    model = parse_onnx(exported["event"][1].content, "")
     rows = {name: value.numpy() for name, value in small_rows("event", 1_200).items()}
     ranges = ranges_from_rows(model, rows, method, percentile)
     watched = onnx.ModelProto()
@@ -146,7 +146,7 @@ def test_ranges_are_those_of_all_values_whatever_the_batches(
 
 def test_int8_weights_are_symmetric_with_a_scale_for_each_channel(exported: dict[str, tuple[Checkpoint, ArtifactSource]]) -> None:
     source = exported["event"][1]
-    model = parsed(source.content, "")
+    model = parse_onnx(source.content, "")
     made = int8_from_onnx(model, dict.fromkeys(quantized_inputs(model), 4.0))
     before, after = Graph(model), Graph(made)
     weights = [name for name in after.weights if after.type_of(name) == TensorProto.INT8 and len(after.shape(name)) == 2]
@@ -165,8 +165,8 @@ def test_int8_weights_are_symmetric_with_a_scale_for_each_channel(exported: dict
 
 def test_ranges_of_another_model_are_refused(exported: dict[str, tuple[Checkpoint, ArtifactSource]], tmp_path: Path) -> None:
     rows = {name: value.numpy() for name, value in small_rows("event", 100).items()}
-    ranges = ranges_from_rows(parsed(exported["event"][1].content, ""), rows)
+    ranges = ranges_from_rows(parse_onnx(exported["event"][1].content, ""), rows)
     with pytest.raises(RefusedError, match="calibrate again with this one"):
-        exported["table"][1].typed("int8", ranges)
+        exported["table"][1].in_precision("int8", ranges)
     with pytest.raises(BuildError, match="int8 needs ranges"):
-        exported["event"][1].typed("int8")
+        exported["event"][1].in_precision("int8")

@@ -85,14 +85,14 @@ def check_monoid(catalogue: Catalogue, logs: Sequence[Sequence[Event]], *, idemp
     orders = [[replica for replica in order if replica] for order in permutations(replicas)]
     merged = engine.merge("device", orders)
     for number in range(len(orders)):
-        assert engine.describe_others("device", merged, number) == engine.describe("device", whole), "commutative"
+        assert engine.describe_replicas("device", merged, number) == engine.describe("device", whole), "commutative"
     probe = probe_after([event for log in logs for event in log])
     alone = read_with(engine, whole, [], probe)
     for first, *two in permutations(replicas):
         pair = [blob for blob in two if blob]
         joined = bytes(engine.pack("device", engine.merge("device", [pair]).rows)[0]) if pair else b""
         again = engine.merge("device", [[blob for blob in (first, joined) if blob]])
-        assert engine.describe_others("device", again, 0) == engine.describe("device", whole), "associative"
+        assert engine.describe_replicas("device", again, 0) == engine.describe("device", whole), "associative"
     nothing = bytes(engine.pack("device", engine.unpack("device", [None]))[0])
     assert read_with(engine, nothing, [blob for blob in (nothing, whole) if blob], probe) == alone, "neutral"
     if idempotent and whole:

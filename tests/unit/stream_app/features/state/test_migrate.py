@@ -242,7 +242,7 @@ def test_replicas_of_two_catalogues_merge(log: list[Event], data: st.DataObject)
         for key in {key for _, key in new.blobs[kind]}:
             held = [(g, data.draw(st.booleans())) for g, of in new.blobs[kind] if of == key]
             mixed = [(old if is_old else new).blobs[kind][g, key] for g, is_old in held]
-            actual = engine.describe_others(kind, engine.merge(kind, [mixed]), 0)
+            actual = engine.describe_replicas(kind, engine.merge(kind, [mixed]), 0)
             expected = new.merged(kind)[key]
             for meaning in meanings(A, kind):
                 where, name = meanings(b, kind)[meaning]

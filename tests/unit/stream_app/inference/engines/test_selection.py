@@ -18,7 +18,7 @@ from stream_app.inference.engines import selection
 from stream_app.inference.engines.fallback import FallbackScorer
 from stream_app.inference.engines.onnx_scorer import OnnxScorer
 from stream_app.inference.engines.port import RunsOn, Tensors
-from stream_app.inference.engines.selection import open_scorer, tell_engine
+from stream_app.inference.engines.selection import open_scorer, show_engine
 from stream_app.metrics import Metrics
 from tests.unit.stream_app.inference.engines.on_gpu import OnGpu, shown
 
@@ -58,7 +58,7 @@ def test_without_a_gpu_auto_takes_the_cpu_and_says_why(
         scorer = open_scorer(built_artifact, metrics=metrics)
     assert isinstance(scorer, OnnxScorer)
     assert shown(metrics) == []  # not before it serves
-    tell_engine(scorer, metrics)
+    show_engine(scorer, metrics)
     assert shown(metrics) == [{"engine": "onnxruntime", "precision": "fp32", "why": "auto: no engine on a GPU"}]
     assert "engine not taken: tensorrt: no tensorrt here" in caplog.text
     assert f"model {scorer.version} runs on onnxruntime in fp32" in caplog.text
@@ -71,7 +71,7 @@ def test_auto_takes_the_first_engine_that_is_there(
     engine = OnGpu(built_artifact)
     here(monkeypatch, **{name.replace("-", "_"): engine})
     scorer = open_scorer(built_artifact, metrics=metrics)
-    tell_engine(scorer, metrics)
+    show_engine(scorer, metrics)
     assert shown(metrics) == [{"engine": name, "precision": "fp16", "why": "auto"}]
     before = engine.calls
     assert before > 1  # warmed up and tested
@@ -115,7 +115,7 @@ def test_a_lost_engine_is_given_up_for_the_cpu_which_answers_the_batch_at_hand_a
 ) -> None:
     engine, cpu = OnGpu(built_artifact), OnnxScorer(built_artifact)
     scorer = FallbackScorer(engine, cpu, metrics, ON_GPU)
-    tell_engine(scorer, metrics)
+    show_engine(scorer, metrics)
     inputs, _ = load_samples(built_artifact, cpu.manifest)
     wanted = cpu.score(inputs)
     engine.fails = EngineLostError(reason, "on purpose")
@@ -173,8 +173,8 @@ def test_a_model_that_served_and_is_lost_later_does_not_say_what_runs_the_one_th
     engine, other = OnGpu(built_artifact), RunsOn("onnxruntime-cuda", "fp32", "auto")
     served = FallbackScorer(engine, OnnxScorer(built_artifact), metrics, ON_GPU)
     serves = FallbackScorer(OnGpu(built_artifact), OnnxScorer(built_artifact), metrics, other)
-    tell_engine(served, metrics)
-    tell_engine(serves, metrics, served)
+    show_engine(served, metrics)
+    show_engine(serves, metrics, served)
     engine.fails = EngineLostError("device_lost", "on purpose")
     served.score(load_samples(built_artifact, engine.manifest)[0])
     assert shown(metrics) == [{"engine": "onnxruntime-cuda", "precision": "fp32", "why": "auto"}]
@@ -189,7 +189,7 @@ def test_a_gpu_that_is_lost_in_the_warm_up_is_not_said_to_run_the_model(
     with caplog.at_level(logging.INFO):
         scorer = open_scorer(built_artifact, metrics=metrics)
     assert f"model {scorer.version} runs on onnxruntime in fp32 (fallback: device_lost)" in caplog.text
-    tell_engine(scorer, metrics)
+    show_engine(scorer, metrics)
     assert shown(metrics) == [{"engine": "onnxruntime", "precision": "fp32", "why": "fallback: device_lost"}]
 
 
@@ -197,7 +197,7 @@ def test_the_engine_that_is_shown_is_that_of_the_model_that_serves_whatever_is_l
     built_artifact: Path, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serves = open_scorer(built_artifact, "onnxruntime", metrics=metrics)
-    tell_engine(serves, metrics)
+    show_engine(serves, metrics)
     engine = OnGpu(built_artifact)
     here(monkeypatch, tensorrt=engine)
     beside = open_scorer(built_artifact, metrics=metrics)

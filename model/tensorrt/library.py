@@ -11,9 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from model.tensorrt_protocols import TensorRt, TensorRtLogger
-
-__all__ = ["TensorRtMessages", "collect_messages", "import_tensorrt"]
+from model.tensorrt.protocols import TensorRt, TensorRtLogger
 
 # `tensorrt` is NVIDIA's whole package; `tensorrt_bindings` is its Python part, alone where the library came another way.
 _MODULES: Final = ("tensorrt", "tensorrt_bindings")

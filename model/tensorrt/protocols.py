@@ -14,19 +14,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-__all__ = [
-    "BuilderConfig",
-    "ExecutionContext",
-    "Network",
-    "Parser",
-    "ParserRefitter",
-    "PlanBuilder",
-    "PlanEngine",
-    "ProgressMonitor",
-    "TensorRt",
-    "TensorRtLogger",
-]
-
 
 class TensorRtLogger(Protocol):
     """`ILogger`, which we derive from: TensorRT calls `log`."""
