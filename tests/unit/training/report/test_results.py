@@ -185,7 +185,7 @@ def test_rows_of_other_files_are_merged_and_what_stands_beside_them_is_with_refe
     assert CliRunner().invoke(main, arguments).exit_code == 0
     assert main_file.read_text() == again
     missing = CliRunner().invoke(main, ["results", "--results", str(tmp_path / "typo.json")])
-    assert (missing.exit_code, "there is no such file" in missing.stderr) == (2, True)
+    assert (missing.exit_code, "typo.json: no such file" in missing.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(
