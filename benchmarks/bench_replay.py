@@ -83,7 +83,7 @@ def measured_model(logs: list[FeatureLog], events: int, model: Path) -> dict[str
             sink.flush()
         start, count = time.process_time(), 0
         for batch in replay.batches(chunks_of(open_log([path]), 1_024)):
-            count += len(batch.prepared.events)
+            count += len(batch.decoded.events)
         seconds = time.process_time() - start
     return {"events_per_s": round(count / seconds, 1), "events": count}
 

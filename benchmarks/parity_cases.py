@@ -156,9 +156,9 @@ def rows_of_replay(log: LogSource, count: int) -> Arrays:
     step, seen = 1, 0  # so many events, scored or not, stand for one that is kept
     with CanonicalReplay(Settings(model=ModelSettings(engine="none"))) as replay:
         for batch in replay.batches(chunks_of(log, _BATCH)):
-            if batch.judged is None:
+            if batch.scored is None:
                 continue
-            folded = batch.judged.folded
+            folded = batch.scored.folded
             scored = np.flatnonzero(~folded.late & (folded.duplicate_of < 0))
             kept = scored[-seen % step :: step]
             seen += len(scored)

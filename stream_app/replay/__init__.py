@@ -1,1 +1,1 @@
-"""Replay: a log or a recorded live run through the way of one event, with a virtual clock and a state of its own."""
+"""Replay: process a log or a recorded live run as live, with a virtual clock and separate state."""

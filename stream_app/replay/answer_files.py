@@ -1,4 +1,4 @@
-"""Answers in folders, of a recorded live run or of a replay, one at a time."""
+"""Read the answers in the folder of a recorded live run or of a replay, one by one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Head(msgspec.Struct):
 
 
 class AnswerRecord(NamedTuple):
-    """One message: its topic, the id of what it answers, its bytes."""
+    """One message: topic, answer id, bytes."""
 
     topic: str
     answer_id: str
@@ -44,16 +44,16 @@ _line: Final = msgspec.json.Decoder(RecordLine).decode
 def answers_in(folder: Path) -> Iterator[AnswerRecord]:
     """Yield the messages of a folder, topic by topic.
 
-    Those of a replay are in `<topic>.jsonl` or, as Parquet, in folders `<topic>`; of a recording in
+    A replay has files `<topic>.jsonl` or folders `<topic>` of Parquet, a recording files
     `live/<topic>-<partition>.jsonl`.
 
     Raises:
-        InputFileError: There are none, or a file is damaged.
+        InputFileError: The folder has no answers, or a file is damaged.
     """
     inner = folder / "live"
     files = sorted((inner if inner.is_dir() else folder).glob("*.jsonl*"))
-    found = [(match["topic"], path) for path in files if (match := _NAME.fullmatch(path.name))]
-    compared = [(topic, path) for topic, path in found if topic in COMPARED_TOPICS]
+    named = [(match["topic"], path) for path in files if (match := _NAME.fullmatch(path.name))]
+    compared = [(topic, path) for topic, path in named if topic in COMPARED_TOPICS]
     tables = [topic for topic in COMPARED_TOPICS if (folder / topic).is_dir() and any(parts_in(folder / topic))]
     if tables == [FEATURES]:
         tables = []  # a folder of --features-out, beside answers in JSON lines
@@ -82,7 +82,7 @@ def _messages(topic: str, path: Path) -> Iterator[AnswerRecord]:
 
 
 def source_of(answer_id: str) -> Source:
-    """Return the coordinates that an answer's id is made of."""
+    """Return the coordinates in an answer's id."""
     match = _ID.fullmatch(answer_id)
     if match is None:
         return Source(answer_id, -1, -1)

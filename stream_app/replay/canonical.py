@@ -1,11 +1,11 @@
-"""Canonical replay: a log in its canonical order through the live way of one event, with a state of its own.
+"""Canonical replay: process a log in canonical order by the live pipeline, with separate state.
 
-Everything is one partition group: an event sees all earlier events of its entities, whatever partition they came from, and no
-state is a replica. Answers say that they were decided when their record came (the virtual clock). The result is the same for
-every batch size, down to the bytes: nothing that is answered depends on where batches are cut.
+All records form one partition group: an event sees all earlier events of its entities, from every partition, and no state is a
+replica. The virtual clock stands at the timestamp of each record, so answers carry it as the time of their decision. Answers do
+not depend on batch borders: every batch size gives the same bytes.
 
-The state is kept unpacked in memory (`MemoryState`), or in any store by choice; the fold, the model, the decisions and the bytes
-of the answers are the worker's in both cases.
+The state stays unpacked in memory (`MemoryState`), or in any store. Fold, model, decisions and encoded answers are the worker's
+in both cases.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from stream_app.metrics import Metrics
 from stream_app.pipeline import Pipeline
 from stream_app.replay.duplicate_cache import DuplicateCache
 from stream_app.replay.memory_state import MemoryState
-from stream_app.replay.parallel.state_shards import load_kept, load_state, save_state
+from stream_app.replay.parallel.state_shards import load_answers, load_state, save_state
 from stream_app.store.port import CommitStatus, Store
 from stream_app.wiring import build_engine, build_pipeline
 
 __all__ = ["CanonicalReplay", "ReplayBatch"]
 
 _GROUP: Final = 0
-_LOG: Final = "log"  # the one topic of a canonical replay's positions: what is applied is a prefix of the log
+_LOG: Final = "log"  # the single topic of a canonical replay's positions, which count records of the log
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,33 +50,33 @@ class ReplayBatch:
 
     Attributes:
         first: Position in the log (of records of source topics, from 0) of the batch's first record.
-        end: The position behind its last.
-        prepared: Its events in canonical order, their coordinates and columns; and the records that are no events.
-        judged: What became of the events: features, the model's answers, decisions; None where there was no event.
-        messages: What live publishes for them, by topic.
-        labels: What became known in between, in order.
+        end: The position after its last record.
+        decoded: Its events in canonical order with coordinates and columns, and its invalid records.
+        scored: Features, model outputs and decisions of the events; None for a batch without events.
+        messages: The messages that a worker publishes for them, by topic.
+        labels: The labels between its records, in order.
     """
 
     first: int
     end: int
-    prepared: DecodedBatch
-    judged: ScoredBatch | None
+    decoded: DecodedBatch
+    scored: ScoredBatch | None
     messages: Mapping[str, Messages]
     labels: list[Label]
 
 
 class CanonicalReplay:
-    """One replay: its state, and the way of one event over it. Use it as a context, or `close` it.
+    """One replay: pipeline and state. Use it as a context manager, or `close` it.
 
     Args:
-        settings: What a worker would be started with: model, features, the key of the identities.
+        settings: Settings of a worker: model, features, key of the identities.
         engine: The feature engine; None: the settings'.
-        pipeline: Replaces parts of the pipeline (a ranker of one's own); None: as wiring builds it.
-        store: Keeps the state, in its group 0; None: memory, which is faster.
+        pipeline: A pipeline with replaced parts, such as a ranker; None: as wiring builds it.
+        store: Holds the state in its group 0; None: memory, which is faster.
 
     Attributes:
-        position: So many records of source topics were replayed.
-        events: So many of them were events: the next one's number is one more.
+        position: Number of replayed records of source topics.
+        events: Number of events among them; the next event has the number `events` + 1.
         state: The state in memory; empty with a store.
     """
 
@@ -90,10 +90,10 @@ class CanonicalReplay:
     ) -> None:
         self.engine = engine or build_engine(settings)
         self.clock = SettableClock()
-        self.kept = DuplicateCache()
-        built = pipeline or build_pipeline(settings, self.engine, self.kept, self.clock, Metrics(CollectorRegistry()))
-        outputs = replace(built.outputs, clock=self.clock, scored_at_ingest=True)
-        self.pipeline = replace(built, store=store or self.kept, outputs=outputs)
+        self.duplicates = DuplicateCache()
+        base = pipeline or build_pipeline(settings, self.engine, self.duplicates, self.clock, Metrics(CollectorRegistry()))
+        outputs = replace(base.outputs, clock=self.clock, scored_at_ingest=True)
+        self.pipeline = replace(base, store=store or self.duplicates, outputs=outputs)
         self.state = MemoryState(self.engine)
         self.position = self.events = 0
         self._in_store = store is not None
@@ -121,9 +121,9 @@ class CanonicalReplay:
         self._loop.close()
 
     def load(self, path: Path) -> None:
-        """Begin with the state of a file. Replicas that several groups hold of an entity become one.
+        """Load the initial state from a file. Replicas of an entity in several groups are merged.
 
-        Events are numbered behind the commits of that state: what it says of the past is then never taken for this replay's.
+        Events are numbered after the commits of that state, so that its commit numbers never match events of this replay.
 
         Raises:
             InputFileError: The file is damaged.
@@ -136,79 +136,79 @@ class CanonicalReplay:
 
     @property
     def at_rest(self) -> bool:
-        """Always: a batch is given out as soon as it is folded."""
+        """Return True: every folded batch was yielded."""
         return True
 
     @property
     def each_batch(self) -> bool:
-        """Whether the state is in a store: a batch is committed there when the next one is asked for."""
+        """Return whether the state is in a store; a batch is then committed when the next one is requested."""
         return self._in_store
 
     def save(self, folder: Path, name: str) -> list[str]:
-        """Write the state (of a store only which answers may be asked for again) into a file; see `checkpoint.Resumable`."""
+        """Write the state and the cached answers to a file, without the state of a store; see `checkpoint.Resumable`."""
         file = f"{name}.bin"
-        save_state(folder / file, self.engine, [] if self._in_store else [self.state], self.events, self.kept)
+        save_state(folder / file, self.engine, [] if self._in_store else [self.state], self.events, self.duplicates)
         return [file]
 
     def restore(self, position: int, paths: Sequence[Path]) -> None:
-        """Be where `save` was called."""
+        """Restore the replay to the point of `save`."""
         self.events = load_state(paths, self.engine, dict.fromkeys(self.state.entities(), self.state))
-        load_kept(paths, self.kept)
+        load_answers(paths, self.duplicates)
         self.position = position
 
     def batches(self, chunks: Iterable[LogChunk]) -> Iterator[ReplayBatch]:
-        """Replay chunks of a log, each as one batch; whatever the chunks' sizes, the same comes out.
+        """Replay chunks of a log, one batch per chunk; the sizes of chunks do not change the messages.
 
         Args:
-            chunks: In canonical order (`sources.chunks_of`), going on where the last call stopped.
+            chunks: Chunks in canonical order (`log_source.chunks_of`) from `position` on.
         """
         for chunk in chunks:
-            prepared = self.prepare(chunk)
+            decoded = self.prepare(chunk)
             if self._in_store:
-                yield from self._through_store(chunk, prepared)
+                yield from self._through_store(chunk, decoded)
             else:
-                yield self.answer(chunk, prepared, self.fold(prepared))
+                yield self.answer(chunk, decoded, self.fold(decoded))
 
     def prepare(self, chunk: LogChunk) -> DecodedBatch:
-        """Decode the next chunk; changes nothing."""
+        """Decode the next chunk; leaves the state unchanged."""
         span = OffsetSpan(_GROUP, self._epoch, _LOG, self.position, self.position + len(chunk.records))
         return self.pipeline.prepare([span], ((record.topic, record) for record in chunk.records), group=_GROUP)
 
-    def fold(self, prepared: DecodedBatch) -> FoldResult | None:
-        """Read the features of the next chunk's events and add them to the state; None where it has no event."""
-        if prepared.columns is None:
+    def fold(self, decoded: DecodedBatch) -> FoldResult | None:
+        """Read the features of the next chunk's events and update the state; None for a chunk without events."""
+        if decoded.columns is None:
             return None
-        return self.state.fold(prepared.columns, self.events + 1 + np.arange(len(prepared.columns), dtype=np.int64))
+        return self.state.fold(decoded.columns, self.events + 1 + np.arange(len(decoded.columns), dtype=np.int64))
 
-    def answer(self, chunk: LogChunk, prepared: DecodedBatch, folded: FoldResult | None) -> ReplayBatch:
-        """Answer the next chunk, whose events were folded under their running numbers, from 1."""
+    def answer(self, chunk: LogChunk, decoded: DecodedBatch, folded: FoldResult | None) -> ReplayBatch:
+        """Score the next chunk and build its messages; its events were folded under their numbers in the log, from 1."""
         first = self.position
         if chunk.records:
             self.clock.set_ms(max(record.timestamp for record in chunk.records))
-            self.kept.forget(chunk.records[0].time_ms)
-        outboxes, judged = self._loop.run_until_complete(self.pipeline.score_folded(prepared, folded, self.events + 1))
+            self.duplicates.forget(chunk.records[0].time_ms)
+        outboxes, scored = self._loop.run_until_complete(self.pipeline.score_folded(decoded, folded, self.events + 1))
         outbox = outboxes[_GROUP]
         if chunk.records:
-            self.kept.add(self.events + 1, chunk.records[-1].time_ms, outbox)
+            self.duplicates.add(self.events + 1, chunk.records[-1].time_ms, outbox)
         self.position += len(chunk.records)
-        self.events += len(prepared.events)
-        return ReplayBatch(first, self.position, prepared, judged, outbox.topics, chunk.labels)
+        self.events += len(decoded.events)
+        return ReplayBatch(first, self.position, decoded, scored, outbox.topics, chunk.labels)
 
-    def _through_store(self, chunk: LogChunk, prepared: DecodedBatch) -> Iterator[ReplayBatch]:
-        """Give out a batch, and commit it when the next one is asked for: then it has been written down."""
+    def _through_store(self, chunk: LogChunk, decoded: DecodedBatch) -> Iterator[ReplayBatch]:
+        """Yield a batch, and commit it when the next one is requested: by then the outputs hold it."""
         first = self.position
         if not chunk.records:  # labels alone
-            yield ReplayBatch(first, first, prepared, None, {}, chunk.labels)
+            yield ReplayBatch(first, first, decoded, None, {}, chunk.labels)
             return
         self.clock.set_ms(max(record.timestamp for record in chunk.records))
-        if prepared.columns is not None:
-            prepared = replace(prepared, rows=self.engine.rows(prepared.columns))
-        scored = self._loop.run_until_complete(self.pipeline.score(prepared))
+        if decoded.columns is not None:
+            decoded = replace(decoded, rows=self.engine.rows(decoded.columns))
+        scored = self._loop.run_until_complete(self.pipeline.score(decoded))
         [step], outbox = scored.steps, scored.outboxes[_GROUP]
-        step = replace(step, published=self.kept.forget(chunk.records[0].time_ms))
-        self.kept.add(step.after + 1, chunk.records[-1].time_ms, outbox)
-        self.position, self.events = first + len(chunk.records), self.events + len(prepared.events)
-        yield ReplayBatch(first, self.position, prepared, scored.scored, outbox.topics, chunk.labels)
+        step = replace(step, published=self.duplicates.forget(chunk.records[0].time_ms))
+        self.duplicates.add(step.after + 1, chunk.records[-1].time_ms, outbox)
+        self.position, self.events = first + len(chunk.records), self.events + len(decoded.events)
+        yield ReplayBatch(first, self.position, decoded, scored.scored, outbox.topics, chunk.labels)
         [result] = self._loop.run_until_complete(self.pipeline.store.commit([step]))
         if result.status is not CommitStatus.APPLIED:
             raise ConfigError(

@@ -1,7 +1,7 @@
-"""Compares the answers and features of a live run with those of a replay, event by event.
+"""Compare the answers and features of a live run with those of a replay, event by event.
 
-Both folders are read twice: first all messages by a hash, then those that differ as a whole. So a comparison needs some hundred
-bytes a message, and the messages themselves only where they differ.
+Both folders are read twice: first a hash of every message, then the whole messages whose hashes differ. So a comparison needs
+some hundred bytes of memory per message, and the messages themselves only where they differ.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import numpy as np
 from stream_app.codec.feature_rows import decode_tensors
 from stream_app.events import FeatureRow
 from stream_app.replay.answer_files import FEATURES, AnswerRecord, answers_in, source_of
-from stream_app.replay.start_offsets import read_begins
+from stream_app.replay.start_offsets import read_start_offsets
 
 __all__ = ["ReplayDifference", "ReplayDifferences", "compare"]
 
 _MOST_FIELDS: Final = 10  # of the first event that differs
-_MOST_HELD: Final = 200_000  # differing messages that are looked into; the others are counted
+_MOST_COMPARED: Final = 200_000  # differing messages compared field by field; beyond them messages are only counted
 
 Key = tuple[str, str]  # topic, answer id
 
@@ -42,17 +42,17 @@ class ReplayDifference(msgspec.Struct):
 
 @dataclass
 class ReplayDifferences:
-    """What differs.
+    """Differences between a live run and a replay.
 
     Attributes:
-        events: Events that the live run answered.
-        before: Events of the live run that stand before the replay's beginning; they are not compared.
-        messages: Of the live run, each once.
+        events: Number of events that the live run answered.
+        before: Events of the live run before the replay's start offsets; they are not compared.
+        messages: Number of distinct messages of the live run.
         features: Whether both sides have features.
         differing: Events with any difference.
         missing: Messages that the replay lacks.
         extra: Messages that only the replay has.
-        unequal_repeats: Messages that a side has twice with different bytes.
+        unequal_repeats: Messages that one side has twice with different bytes.
         fields: "topic: field" -> events in which it differs.
         largest: Feature -> largest difference of it.
         first: The first event that differs, in canonical order, and its differences.
@@ -107,72 +107,73 @@ def compare(live: Path, replay: Path, feature_names: Sequence[str], ignore: Coll
     """
     result = ReplayDifferences()
     known: dict[Key, int] = {}
-    with_features = [any(said.topic == FEATURES for said in answers_in(folder)) for folder in (live, replay)]
+    with_features = [any(record.topic == FEATURES for record in answers_in(folder)) for folder in (live, replay)]
     result.features = all(with_features)
-    begins, before = read_begins(replay), set[str]()
-    for said in _compared(live, result.features):
-        if begins and begins.is_before(source_of(said.answer_id)):
-            before.add(said.answer_id)
+    start, before = read_start_offsets(replay), set[str]()
+    for record in _compared(live, result.features):
+        if start and start.is_before(source_of(record.answer_id)):
+            before.add(record.answer_id)
             continue
-        result.unequal_repeats += _entered(known, said, ignore)
+        result.unequal_repeats += _enter(known, record, ignore)
     result.messages, result.before = len(known), len(before)
     result.events = len({answer_id for _, answer_id in known})
     seen: dict[Key, int] = {}
-    for said in _compared(replay, result.features):
-        result.unequal_repeats += _entered(seen, said, ignore)
+    for record in _compared(replay, result.features):
+        result.unequal_repeats += _enter(seen, record, ignore)
     different = {key for key, digest in seen.items() if known.get(key, digest) != digest}
     result.missing, result.extra = len(known.keys() - seen.keys()), len(seen.keys() - known.keys())
     different |= known.keys() ^ seen.keys()
     result.differing = len({answer_id for _, answer_id in different})
     if different:
-        _look_into(result, live, replay, different, (feature_names, ignore))
+        _describe_differences(result, live, replay, different, (feature_names, ignore))
     return result
 
 
 def _compared(folder: Path, features: bool) -> Iterator[AnswerRecord]:
-    return (said for said in answers_in(folder) if features or said.topic != FEATURES)
+    return (record for record in answers_in(folder) if features or record.topic != FEATURES)
 
 
-def _entered(known: dict[Key, int], said: AnswerRecord, ignore: Collection[str]) -> bool:
-    """Enter a message; tell whether the same was said before in other words."""
-    digest = hash(_without(said, ignore))
-    return known.setdefault((said.topic, said.answer_id), digest) != digest
+def _enter(known: dict[Key, int], record: AnswerRecord, ignore: Collection[str]) -> bool:
+    """Enter a message; return whether its side has the same message with different bytes."""
+    digest = hash(_without(record, ignore))
+    return known.setdefault((record.topic, record.answer_id), digest) != digest
 
 
-def _without(said: AnswerRecord, ignore: Collection[str]) -> bytes:
-    if not ignore or said.topic == FEATURES:
-        return said.value
-    answer = _json.decode(said.value)
+def _without(record: AnswerRecord, ignore: Collection[str]) -> bytes:
+    if not ignore or record.topic == FEATURES:
+        return record.value
+    answer = _json.decode(record.value)
     return msgspec.json.encode({name: value for name, value in answer.items() if name not in ignore})
 
 
-def _look_into(
+def _describe_differences(
     result: ReplayDifferences, live: Path, replay: Path, different: set[Key], how: tuple[Sequence[str], Collection[str]]
 ) -> None:
     events = {answer_id for _, answer_id in different}
     times: dict[str, int] = {}
     sides: list[dict[Key, bytes]] = [{}, {}]
     for side, folder in zip(sides, (live, replay), strict=True):
-        for said in answers_in(folder):
-            if said.answer_id in events and said.answer_id not in times and said.topic != FEATURES:
-                times[said.answer_id] = _json.decode(said.value).get("event_time_ms", -1)
-            key = (said.topic, said.answer_id)
-            if key in different and len(side) < _MOST_HELD:
-                side[key] = said.value
-    found: dict[str, list[ReplayDifference]] = {}
+        for record in answers_in(folder):
+            if record.answer_id in events and record.answer_id not in times and record.topic != FEATURES:
+                times[record.answer_id] = _json.decode(record.value).get("event_time_ms", -1)
+            key = (record.topic, record.answer_id)
+            if key in different and len(side) < _MOST_COMPARED:
+                side[key] = record.value
+    by_event: dict[str, list[ReplayDifference]] = {}
     for topic, answer_id in sorted(different):
         both = [side.get((topic, answer_id)) for side in sides]
         if both == [None, None]:
-            continue  # beyond what is looked into
-        found.setdefault(answer_id, []).extend(_differences(topic, both[0], both[1], *how))
-    for of_event in found.values():
-        result.fields.update({f"{one.topic}: {one.field}" for one in of_event})
-        _enter_largest(result.largest, of_event)
-    first = min(found, key=lambda answer_id: (times.get(answer_id, -1), *msgspec.structs.astuple(source_of(answer_id))))
+            continue  # beyond _MOST_COMPARED
+        by_event.setdefault(answer_id, []).extend(_differences(topic, both[0], both[1], *how))
+    for differences in by_event.values():
+        result.fields.update({f"{difference.topic}: {difference.field}" for difference in differences})
+        _enter_largest(result.largest, differences)
+    first = min(by_event, key=lambda answer_id: (times.get(answer_id, -1), *msgspec.structs.astuple(source_of(answer_id))))
     source = source_of(first)
     result.first = {
         "answer_id": first, "event_time_ms": times.get(first, -1), "topic": source.topic, "partition": source.partition,
-        "offset": source.offset, "differences": [msgspec.structs.asdict(one) for one in found[first][:_MOST_FIELDS]],
+        "offset": source.offset,
+        "differences": [msgspec.structs.asdict(difference) for difference in by_event[first][:_MOST_FIELDS]],
     }  # fmt: skip
 
 
@@ -210,6 +211,6 @@ def _of_values(topic: str, path: str, live: Any, replay: Any) -> Iterator[Replay
 
 
 def _enter_largest(largest: dict[str, float], differences: Sequence[ReplayDifference]) -> None:
-    for one in differences:
-        if one.topic == FEATURES and isinstance(one.live, float) and isinstance(one.replay, float):
-            largest[one.field] = max(largest.get(one.field, 0.0), abs(one.live - one.replay))
+    for difference in differences:
+        if difference.topic == FEATURES and isinstance(difference.live, float) and isinstance(difference.replay, float):
+            largest[difference.field] = max(largest.get(difference.field, 0.0), abs(difference.live - difference.replay))

@@ -1,7 +1,7 @@
-"""The answers of the event time that a canonical replay stands at: a copy of an event is answered with the first one's.
+"""Answers at the current event time of a canonical replay, for events that come again.
 
-A copy has its first one's event time, and in canonical order time never goes back. So the answers of the newest time are all that
-may be asked for, whatever happened since.
+A duplicate has the event time of its original, and in canonical order time never goes back. So only the answers of the newest
+event time are needed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["DuplicateCache"]
 
 
 class DuplicateCache(MemoryStore):
-    """Keeps the messages of batches, each under the number of its first event (or of its commit); holds no other state."""
+    """Caches the messages of batches, each under the number of its first event (or its commit); has no other state."""
 
     def __init__(self) -> None:
         super().__init__(1, frozenset())
@@ -25,7 +25,7 @@ class DuplicateCache(MemoryStore):
         self._outboxes: list[OutboxBatch] = []
 
     def add(self, first: int, newest_ms: int, outbox: OutboxBatch) -> None:
-        """Keep a batch; `newest_ms` is the time of its last record."""
+        """Add a batch; `newest_ms` is the time of its last record."""
         self._firsts.append(first)
         self._newest_ms.append(newest_ms)
         self._outboxes.append(outbox)
@@ -35,26 +35,26 @@ class DuplicateCache(MemoryStore):
         count = 0
         while count < len(self._newest_ms) and self._newest_ms[count] < time_ms:
             count += 1
-        gone = self._firsts[:count]
-        for held in (self._firsts, self._newest_ms, self._outboxes):
-            del held[:count]
-        return gone
+        expired = self._firsts[:count]
+        for column in (self._firsts, self._newest_ms, self._outboxes):
+            del column[:count]
+        return expired
 
-    def kept(self) -> list[tuple[int, int, bytes]]:
-        """Return what is kept: number, time and payload of each batch."""
+    def entries(self) -> list[tuple[int, int, bytes]]:
+        """Return number, time and payload of each batch."""
         return [
             (first, newest_ms, encode_outbox(outbox))
             for first, newest_ms, outbox in zip(self._firsts, self._newest_ms, self._outboxes, strict=True)
         ]
 
     async def answers(self, group: int, commits: Sequence[int]) -> dict[int, bytes]:
-        """Return the payloads of the batches that the events of these numbers are in."""
-        found: dict[int, bytes] = {}
+        """Return the payloads of the batches that contain the events with these numbers."""
+        payloads: dict[int, bytes] = {}
         encoded: dict[int, bytes] = {}
         for number in commits:
             at = bisect_right(self._firsts, number) - 1
             if at >= 0:
                 if at not in encoded:
                     encoded[at] = encode_outbox(self._outboxes[at])
-                found[number] = encoded[at]
-        return found
+                payloads[number] = encoded[at]
+        return payloads

@@ -1,4 +1,4 @@
-"""Features of a replay as a folder of Parquet files: what trainings, Spark and others read.
+"""Write the features of a replay as a folder of Parquet files, for training, Spark and other readers.
 
 One row an event, late ones and duplicates marked, in the order of the log: identifiers and coordinates, one float32 column a
 feature under its own name, and the other tensors of model.contract.INPUTS as flat lists (`sequence_ids` of 32 x 4: 128 numbers).
@@ -27,10 +27,10 @@ def feature_table(engine: FeatureEngine, identifiers: Mapping[str, Any], folded:
     """Make the rows of a batch's events.
 
     Args:
-        engine: Whose features.
-        identifiers: What names the B events: the first columns, by name.
-        folded: Of the same B events.
-        versions: B, of the models.
+        engine: Names the features.
+        identifiers: The first columns of the B events, by name.
+        folded: The fold of the same B events.
+        versions: B model versions.
 
     Raises:
         ConfigError: pyarrow is not installed.
@@ -52,15 +52,15 @@ def feature_table(engine: FeatureEngine, identifiers: Mapping[str, Any], folded:
     return pa.table(columns)
 
 
-def _identifiers(prepared: DecodedBatch) -> dict[str, Any]:
+def _identifiers(decoded: DecodedBatch) -> dict[str, Any]:
     pa = arrow()
     return {
-        "event_id": pa.array([event.event_id for event in prepared.events], pa.string()),
-        "topic": pa.array([source.topic for source in prepared.sources], pa.string()),
-        "user": pa.array([event.user for event in prepared.events], pa.string()),
-        "event_time_ms": pa.array([event.event_time_ms for event in prepared.events], pa.int64()),
-        "partition": pa.array([source.partition for source in prepared.sources], pa.int32()),
-        "offset": pa.array([source.offset for source in prepared.sources], pa.int64()),
+        "event_id": pa.array([event.event_id for event in decoded.events], pa.string()),
+        "topic": pa.array([source.topic for source in decoded.sources], pa.string()),
+        "user": pa.array([event.user for event in decoded.events], pa.string()),
+        "event_time_ms": pa.array([event.event_time_ms for event in decoded.events], pa.int64()),
+        "partition": pa.array([source.partition for source in decoded.sources], pa.int32()),
+        "offset": pa.array([source.offset for source in decoded.sources], pa.int64()),
     }
 
 
@@ -69,8 +69,8 @@ class FeaturesFolder:
 
     Args:
         folder: Made when needed.
-        engine: Whose features these are.
-        resume_at: What `flush` returned; None begins anew, and removes parts of an earlier replay; files of other names stay.
+        engine: Names the features.
+        resume_at: A result of `flush`; None starts anew and removes parts of an earlier replay; files of other names stay.
 
     Raises:
         ConfigError: pyarrow is not installed, or the folder cannot be written or lacks a part.
@@ -80,24 +80,24 @@ class FeaturesFolder:
         self._parts = ParquetParts(folder, resume_at)
         self._engine = engine
 
-    def write(self, prepared: DecodedBatch, judged: ScoredBatch | None) -> None:
+    def write(self, decoded: DecodedBatch, scored: ScoredBatch | None) -> None:
         """Append the rows of a batch."""
-        if judged is not None:
-            versions = list(judged.ranked.versions)
-            self.append(feature_table(self._engine, _identifiers(prepared), judged.folded, versions))
+        if scored is not None:
+            versions = list(scored.ranked.versions)
+            self.append(feature_table(self._engine, _identifiers(decoded), scored.folded, versions))
 
     def append(self, table: Any) -> None:  # noqa: ANN401 (a pyarrow table)
         """Append rows that `feature_table` made."""
         self._parts.append(table)
 
     def flush(self) -> dict[str, int]:
-        """Put everything on the disk; return where the folder stands."""
+        """Put everything on the disk; return the folder's position."""
         return self._parts.flush()
 
     def finish(self) -> None:
-        """Write the last part; `tidy` is to follow when no checkpoint needs what was set aside."""
+        """Write the last part; call `tidy` after the checkpoint was removed."""
         self._parts.finish()
 
     def tidy(self) -> None:
-        """Remove what was set aside for a checkpoint."""
+        """Remove the files that only a checkpoint needed."""
         self._parts.tidy()

@@ -1,12 +1,12 @@
-"""State of all entities in memory, as rows of the fold's own matrices: a chunk of a replay unpacks and packs nothing.
+"""State of all entities in memory, as rows of the matrices that the fold reads, so that no chunk unpacks or packs state.
 
-One partition group, events in canonical order. An entity's row stays where it is from one batch to the next. When a kind has as
-many rows as it may have, those that were used longest ago are packed and kept as blobs; the next event of such an entity unpacks
-its blob. What is folded does not depend on that bound.
+There is one partition group, and events come in canonical order. An entity keeps its row between batches. When a kind reaches
+its row limit, the least recently used rows are packed into blobs; the next event of such an entity unpacks its blob. The limit
+does not change any result.
 
-An entity that has been silent for longer than its kind's time to live is forgotten, by event time, as the store forgets it live
-by the clock: so memory does not grow with the length of a log. The fold does it, event by event, so nothing depends on how the
-log is cut; here only those are dropped that nobody has asked for since.
+State expires by event time when an entity was silent for longer than its kind's TTL, as the live store expires it by the clock,
+so memory does not grow with the length of the log. The fold applies the TTL event by event, independent of batch borders; this
+module only frees the memory of expired entities.
 """
 
 from __future__ import annotations
@@ -32,41 +32,42 @@ from stream_app.features.state.packed import PackedStates
 __all__ = ["MemoryState"]
 
 _HOT_BYTES: Final = 1 << 27  # of all rows together: a row of a user is 10 kB, its blob some hundred bytes
-_FIRST_ROWS: Final = 1 << 10  # that keys are kept of; doubled when they are not enough
-_FEWEST_SWEPT: Final = 1 << 14  # entities of a kind below which none is looked for that may be forgotten
+_FIRST_ROWS: Final = 1 << 10  # initial size of the key index; doubled when full
+_FEWEST_SWEPT: Final = 1 << 14  # entities of a kind below which no sweep for expired ones starts
 
 
 class MemoryState:
-    """Folds batches into state that it keeps.
+    """Folds batches into state in memory.
 
     Args:
         engine: Any, warm.
         kinds: The entity kinds to fold; empty: all of the catalogue.
-        hot_bytes: Rows of all kinds together; what is beyond is kept packed. A batch's own entities are hot whatever this says.
+        hot_bytes: Bytes of the unpacked rows of all kinds; other rows are packed. The entities of the current batch are always
+            unpacked.
     """
 
     def __init__(self, engine: FeatureEngine, kinds: Sequence[str] = (), *, hot_bytes: int = _HOT_BYTES) -> None:
         self._engine = engine
         widths = engine.widths()
         chosen = [kind for kind in engine.kinds if not kinds or kind.name in kinds]
-        # Half of it is shared out, the same number of rows for every kind; half goes to the kinds that need more.
+        # Half of the bytes gives every kind the same number of rows; kinds that need more take rows from the other half.
         share = max(1, hot_bytes // 2 // (8 * sum(widths[kind.name] for kind in chosen)))
         spare = _Spare(hot_bytes // 2)
         self._tables = {kind.name: _Table(engine, kind, widths[kind.name], share, spare) for kind in chosen}
 
     def fold(
-        self, columns: EventColumns, commits: NDArray[np.int64] | None = None, judged: LatenessFlags | None = None
+        self, columns: EventColumns, commits: NDArray[np.int64] | None = None, flags: LatenessFlags | None = None
     ) -> FoldResult:
-        """Read every event's features and add it to its entities, as `FeatureEngine.fold` does, with the state kept here.
+        """Read every event's features and update its entities, as `FeatureEngine.fold` does.
 
         Args:
-            columns: B events in order of time, none of them before the last one of the batch before.
+            columns: B events in order of time, none before the last event of the previous batch.
             commits: (B,), as there.
-            judged: As there.
+            flags: As there.
         """
-        passing = self._engine.begin(columns, commits, judged)
-        self._fold_into(passing, columns, list(self._tables))
-        return passing.result()
+        fold_pass = self._engine.begin(columns, commits, flags)
+        self._fold_into(fold_pass, columns, list(self._tables))
+        return fold_pass.result()
 
     def folds(self, batches: Iterable[tuple[EventColumns, NDArray[np.int64]]]) -> Iterator[FoldResult]:
         """Fold batch after batch as `fold` does, on two cores.
@@ -75,38 +76,38 @@ class MemoryState:
         one user. Each kind sees the batches in their order, so the result is the same.
 
         Args:
-            batches: Columns and commits, as in `fold`. One or two are taken ahead of what is returned.
+            batches: Columns and commits, as in `fold`. One or two batches are read ahead of the returned results.
         """
         shared = [kind.name for kind in self._engine.kinds if kind.shared and kind.name in self._tables]
         of_users = [kind for kind in self._tables if kind not in shared]
 
-        def begun(columns: EventColumns, commits: NDArray[np.int64]) -> FoldPass:
-            passing = self._engine.begin(columns, commits)
-            self._fold_into(passing, columns, of_users)
-            return passing
+        def begin_fold(columns: EventColumns, commits: NDArray[np.int64]) -> FoldPass:
+            fold_pass = self._engine.begin(columns, commits)
+            self._fold_into(fold_pass, columns, of_users)
+            return fold_pass
 
-        with ThreadPoolExecutor(1, "millrace-fold") as other:
+        with ThreadPoolExecutor(1, "millrace-fold") as executor:
             before: tuple[EventColumns, Future[FoldPass]] | None = None
             for columns, commits in batches:
-                current = columns, other.submit(begun, columns, commits)
+                current = columns, executor.submit(begin_fold, columns, commits)
                 if before is not None:
                     yield self._finished(*before, shared)
                 before = current
             if before is not None:
                 yield self._finished(*before, shared)
 
-    def _finished(self, columns: EventColumns, begun: Future[FoldPass], shared: Sequence[str]) -> FoldResult:
-        passing = begun.result()
-        self._fold_into(passing, columns, shared)
-        return passing.result()
+    def _finished(self, columns: EventColumns, future: Future[FoldPass], shared: Sequence[str]) -> FoldResult:
+        fold_pass = future.result()
+        self._fold_into(fold_pass, columns, shared)
+        return fold_pass.result()
 
-    def _fold_into(self, passing: FoldPass, columns: EventColumns, kinds: Sequence[str]) -> None:
+    def _fold_into(self, fold_pass: FoldPass, columns: EventColumns, kinds: Sequence[str]) -> None:
         tables = {kind: self._tables[kind] for kind in kinds}
         rows = {kind: table.numbers(columns.keys[kind], columns.time_ms) for kind, table in tables.items()}
-        self._engine.fold_into(passing, rows, {kind: table.state for kind, table in tables.items()})
+        self._engine.fold_into(fold_pass, rows, {kind: table.state for kind, table in tables.items()})
 
     def load(self, kind: str, keys: Sequence[bytes], blobs: Blobs) -> None:
-        """Take in the packed state of entities, in place of what is kept of them."""
+        """Load packed state of entities; replaces their current state."""
         self._tables[kind].load(keys, blobs)
 
     def packed(self, kind: str, most: int = 1 << 12) -> Iterator[tuple[list[bytes], Blobs]]:
@@ -119,24 +120,24 @@ class MemoryState:
 
 
 class _Spare:
-    """Bytes of rows that any kind may take beyond its share; none comes back."""
+    """Bytes for rows that any kind may take beyond its share; they are never returned."""
 
     def __init__(self, size: int) -> None:
         self.bytes = size
-        self._lock = Lock()  # the tables of one Resident are used by two threads
+        self._lock = Lock()  # two threads use the tables of one MemoryState
 
     def take(self, rows: int, of_bytes: int) -> int:
-        """Take room for so many rows, or for fewer if there is less; return for how many."""
+        """Take space for `rows` rows, or as many as fit; return their number."""
         with self._lock:
-            taken = min(rows, max(0, self.bytes // of_bytes))
-            self.bytes -= taken * of_bytes
-            return taken
+            granted = min(rows, max(0, self.bytes // of_bytes))
+            self.bytes -= granted * of_bytes
+            return granted
 
 
 class _Table:
-    """All entities of one kind: hot ones have a row in `state`, cold ones a blob. A vacant row is empty.
+    """All entities of one kind: hot entities have a row in `state`, cold ones a blob. A vacant row is all zeros.
 
-    Rows are opened one after the other, so that memory that was never needed is never touched.
+    Rows are opened in order, so that the operating system never backs unused ones with memory.
     """
 
     def __init__(self, engine: FeatureEngine, kind: EntityKind, width: int, share: int, spare: _Spare) -> None:
@@ -155,15 +156,15 @@ class _Table:
         return self._hot + len(self._cold)
 
     def entities(self) -> int:
-        """Return how many have state."""
+        """Return how many entities have state."""
         return len(self._with_state()) + len(self._cold)
 
-    def _taken(self) -> NDArray[np.int64]:
+    def _used_rows(self) -> NDArray[np.int64]:
         return np.flatnonzero(self._index.used[: self._opened])
 
     def _with_state(self) -> NDArray[np.int64]:
-        """Return the rows of the hot ones but for those that only events without effect have named (late ones, repeated ones)."""
-        rows = self._taken()
+        """Return the rows of hot entities with state; late and repeated events leave rows without state."""
+        rows = self._used_rows()
         is_known: NDArray[np.bool_] = self.state[rows, 0] > 0
         return rows[is_known]
 
@@ -179,10 +180,10 @@ class _Table:
         return numbers
 
     def load(self, keys: Sequence[bytes], blobs: Blobs) -> None:
-        """Take in packed state."""
+        """Load packed state."""
         words, newest_ms = words_of(keys), np.array([newest_ms_of(blob) for blob in blobs], np.int64)
-        there = self._index.rows_of(words)
-        self._vacate(np.unique(there[there >= 0]).astype(np.int64))
+        rows = self._index.rows_of(words)
+        self._vacate(np.unique(rows[rows >= 0]).astype(np.int64))
         self._cold.put(words, blobs, newest_ms)
 
     def packed(self, most: int) -> Iterator[tuple[list[bytes], Blobs]]:
@@ -198,7 +199,7 @@ class _Table:
             yield part, Blobs.of([next(hot if key in row_of else cold) for key in part])
 
     def _heat(self, words: NDArray[np.uint64], numbers: NDArray[np.int32], missing: int) -> None:
-        """Give rows to entities that have none."""
+        """Assign rows to entities that have none."""
         free = self._free(missing)
         first = self._index.add(words, numbers, self._batch, free)
         self._hot += len(free)
@@ -206,26 +207,26 @@ class _Table:
         if len(known):
             self.state[free[known]] = self._engine.unpack(self._kind, blobs)
 
-    def _free(self, wanted: int) -> NDArray[np.int32]:
-        """Return so many empty rows: vacant ones, new ones, or those of entities that go cold."""
-        opening = wanted - len(self._vacant)
+    def _free(self, count: int) -> NDArray[np.int32]:
+        """Return `count` empty rows: vacant rows, new rows, or rows of entities that become cold."""
+        opening = count - len(self._vacant)
         if opening > self._room:
             self._room += self._spare.take(opening - self._room, 8 * self.state.shape[1])
         if opening > self._room:
             self._cool(opening - self._room)
-            opening = wanted - len(self._vacant)
+            opening = count - len(self._vacant)
         opening = max(0, opening)
         self._grow(self._opened + opening)
         opened = np.arange(self._opened, self._opened + opening, dtype=np.int32)
         self._opened, self._room = self._opened + opening, max(0, self._room - opening)
-        return np.concatenate((self._vacant.take(wanted - opening), opened))
+        return np.concatenate((self._vacant.take(count - opening), opened))
 
     def _cool(self, lacking: int) -> None:
-        """Pack the rows that were used longest ago, but for those of this batch."""
-        taken = self._taken()
-        used = self._index.used[taken]
-        idle, used = taken[used < self._batch], used[used < self._batch]
-        going = min(len(idle), max(lacking, self._opened // 4))  # many at once: packing is by the batch
+        """Pack the least recently used rows, except those of this batch."""
+        rows_in_use = self._used_rows()
+        used = self._index.used[rows_in_use]
+        idle, used = rows_in_use[used < self._batch], used[used < self._batch]
+        going = min(len(idle), max(lacking, self._opened // 4))  # pack many at once: packing works on batches
         rows = idle[np.argsort(used, kind="stable")[:going]]
         with_state = rows[self.state[rows, 0] > 0]
         blobs = self._engine.pack(self._kind, self.state, with_state)
@@ -240,17 +241,17 @@ class _Table:
             self._vacant.give(rows)
 
     def _sweep(self, now_ms: int) -> None:
-        """Forget who has been silent for too long: nobody will read of them."""
-        oldest, taken = now_ms - self._ttl_ms, self._taken()
-        self._vacate(taken[(self.state[taken, 0] - 1 < oldest) & (self._index.used[taken] < self._batch)])
+        """Free the entities whose TTL has expired."""
+        oldest, rows = now_ms - self._ttl_ms, self._used_rows()
+        self._vacate(rows[(self.state[rows, 0] - 1 < oldest) & (self._index.used[rows] < self._batch)])
         self._cold.forget(oldest)
         self._sweep_at = max(_FEWEST_SWEPT, 2 * len(self))
 
     def _grow(self, rows: int) -> None:
-        """See to it that so many rows can be opened."""
+        """Grow index and matrix to at least `rows` rows."""
         if rows > len(self._index):
             self._index.grow(max(rows, 2 * len(self._index)))
-        if rows > len(self.state):  # a batch's own entities are hot whatever the bound says
+        if rows > len(self.state):  # entities of the current batch are hot beyond the limit
             state = sparse_zeros(max(rows, 2 * len(self.state)), self.state.shape[1])
             state[: self._opened] = self.state[: self._opened]
             self.state = state

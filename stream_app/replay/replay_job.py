@@ -1,4 +1,4 @@
-"""Puts a canonical replay together from what was asked for: log, state, outputs; and runs it."""
+"""Build a replay from its options (log, state, outputs) and run it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from stream_app.replay.journal.journal_replay import JournalReplay
 from stream_app.replay.parallel.split_replay import SplitReplay
 from stream_app.replay.replay_run import Outputs, ReplaySummary, run_replay
 from stream_app.replay.sinks import AnswerFiles, AnswerTables, AnswerTopics, ReplaySink
-from stream_app.replay.start_offsets import write_begins
+from stream_app.replay.start_offsets import write_start_offsets
 from stream_app.replay.table_replay import replay_features
 from stream_app.wiring import build_engine, build_store, shared_kinds
 
@@ -32,18 +32,18 @@ __all__ = ["Callbacks", "ReplayOptions", "replay_log", "replay_recording"]
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayOptions(LogOptions):
-    """What to replay, and where to.
+    """Input and outputs of a replay.
 
     Attributes:
         out: Folder for the answers; checkpoints are kept in it.
-        answers_format: Of the files in `out`.
+        answers_format: Format of the files in `out`.
         to_topics: Prefix of topics for the answers.
         features_out: Folder for the features.
         batch: Records of a batch.
-        processes: How many.
-        spark: Master of the Apache Spark that runs it (`local[4]`, `spark://host:7077`); None: this machine alone.
-        prefix: Where in Redis the state is kept; None: in memory.
-        snapshot: State to begin with.
+        processes: Number of processes.
+        spark: Spark master that runs the replay (`local[4]`, `spark://host:7077`); None: without Spark.
+        prefix: Redis prefix of the state; None: state in memory.
+        snapshot: File with the initial state.
         resume: Whether to go on from a checkpoint in `out`.
         checkpoint_s: Seconds between checkpoints.
     """
@@ -61,76 +61,76 @@ class ReplayOptions(LogOptions):
     checkpoint_s: float = 30.0
 
     def problems(self) -> list[str]:
-        """Say what does not go together."""
-        found = super().problems()
+        """Return the conflicts between options."""
+        conflicts = super().problems()
         if not (self.out or self.to_topics or self.features_out):
-            found.append("say where results go: --out FOLDER, --to-topics PREFIX or --features-out FOLDER")
+            conflicts.append("say where results go: --out FOLDER, --to-topics PREFIX or --features-out FOLDER")
         if self.spark is not None and (self.from_topics or self.processes > 1 or self.window_ms is not None):
-            found.append("--engine spark reads files, sorts them all, and has processes of its own")
+            conflicts.append("--engine spark reads files, sorts them all, and has processes of its own")
         if self.prefix is not None and (self.processes > 1 or self.spark is not None):
-            found.append("--store redis goes with one process of this machine")
+            conflicts.append("--store redis goes with one process of this machine")
         if self.spark is not None and self.snapshot is not None:
-            found.append("--from-snapshot goes with processes of this machine")
+            conflicts.append("--from-snapshot goes with processes of this machine")
         if self.answers_format == "parquet" and self.out and self.features_out and _same(self.out / FEATURES, self.features_out):
-            found.append(f"--features-out {self.features_out} is where --answers-format parquet writes the topic features")
+            conflicts.append(f"--features-out {self.features_out} is where --answers-format parquet writes the topic features")
         if self.prefix is not None and self.snapshot is not None:
-            found.append("--from-snapshot keeps the state in memory: leave out --store")
-        return found
+            conflicts.append("--from-snapshot keeps the state in memory: leave out --store")
+        return conflicts
 
 
 @dataclass(frozen=True)
 class Callbacks:
-    """Who is told how far it is, and who says when to stop."""
+    """Progress callback and stop flag."""
 
     progress: Callable[[int, str], None] = lambda _events, _note: None
     stop: Callable[[], bool] = lambda: False
 
 
-def replay_log(settings: Settings, options: ReplayOptions, problems: LogIssues, told: Callbacks) -> dict[str, Any]:
+def replay_log(settings: Settings, options: ReplayOptions, problems: LogIssues, callbacks: Callbacks) -> dict[str, Any]:
     """Replay a log in canonical order; return what the command prints last.
 
     Raises:
         ConfigError: The options do not go together, a file is not there, or the checkpoint is of another replay.
-        InputFileError: Something is wrong with the log, and the problems are strict.
+        InputFileError: The log has an issue, and `problems` is strict.
     """
-    wrong = options.problems()
-    if wrong:
-        raise ConfigError("; ".join(wrong))
+    conflicts = options.problems()
+    if conflicts:
+        raise ConfigError("; ".join(conflicts))
     _refuse_own_input(options)
-    source = open_source(settings, options, problems, lambda line: told.progress(0, line))
+    source = open_source(settings, options, problems, lambda line: callbacks.progress(0, line))
     with ExitStack() as stack:
         table = _table_alone(settings, options, source)
         if table is not None:
-            outputs = _outputs(settings, options, told, None, None, stack)
-            # Twice as many at once: columns take less than half the memory of records, and larger batches go faster.
-            made = replay_features(settings, table, source, outputs, 2 * options.batch).line(source)
-            return {**made, "alerts": None, "answers": None}  # nobody has asked for them
+            outputs = _outputs(settings, options, callbacks, None, None, stack)
+            # Twice the batch size: columns need less than half the memory of records, and larger batches are faster.
+            line = replay_features(settings, table, source, outputs, 2 * options.batch).line(source)
+            return {**line, "alerts": None, "answers": None}  # a replay of features alone makes no answers
         summary = ReplaySummary()
         replay = None if options.spark is not None else _replay(settings, options)
         if replay is not None:
             stack.callback(replay.close)
         checkpoints = _checkpoints(settings, options, source) if replay is not None and options.out is not None else None
-        found = begin(checkpoints, replay, summary, problems, resume=options.resume) if replay is not None else None
-        if replay is not None and options.snapshot is not None and found is None:
+        checkpoint = begin(checkpoints, replay, summary, problems, resume=options.resume) if replay is not None else None
+        if replay is not None and options.snapshot is not None and checkpoint is None:
             replay.load(options.snapshot)
-        outputs = _outputs(settings, options, told, found, checkpoints, stack)
+        outputs = _outputs(settings, options, callbacks, checkpoint, checkpoints, stack)
         if options.out is not None:
-            write_begins(options.out, {})
+            write_start_offsets(options.out, {})
         return run_replay(_batches(settings, options, source, replay), source, outputs, summary, replay).line(source)
 
 
 def replay_recording(
-    settings: Settings, folder: Path, models: Sequence[Path], options: ReplayOptions, problems: LogIssues, told: Callbacks
+    settings: Settings, folder: Path, models: Sequence[Path], options: ReplayOptions, problems: LogIssues, callbacks: Callbacks
 ) -> dict[str, Any]:
     """Replay a recorded live run in the order of its journal; return what the command prints last.
 
     Args:
         settings: What the workers were started with.
-        folder: Of `recorded.record_topics`.
+        folder: A folder of `millrace record`.
         models: Folders of the models that answered; none: the settings'.
-        options: Where to, and the snapshot to begin with; what is about logs is not used.
-        problems: Takes note of what is no event.
-        told: Is told how far it is.
+        options: Outputs and snapshot; options of logs are ignored.
+        problems: Collects records that are not events.
+        callbacks: Progress and stop.
 
     Raises:
         InputFileError: The recording is not whole.
@@ -144,20 +144,20 @@ def replay_recording(
         log.total = replay.total
         checkpoints = None
         if options.out is not None:
-            given = (options.to_topics, options.features_out, snapshot_identity(options.snapshot), options.answers_format)
+            identity = (options.to_topics, options.features_out, snapshot_identity(options.snapshot), options.answers_format)
             shape = (settings.kafka.partitions, settings.redis.max_replicas, settings.redis.answers_kept_ms)
             folders = [manifest_identity(model) for model in models]
-            checkpoints = checkpoints_in(options.out, settings, *run.identity(), *folders, *map(str, (*given, *shape)))
-        found = begin(checkpoints, replay, summary, problems, resume=options.resume)
-        outputs = _outputs(settings, options, told, found, checkpoints, stack)
+            checkpoints = checkpoints_in(options.out, settings, *run.identity(), *folders, *map(str, (*identity, *shape)))
+        checkpoint = begin(checkpoints, replay, summary, problems, resume=options.resume)
+        outputs = _outputs(settings, options, callbacks, checkpoint, checkpoints, stack)
         if options.out is not None:
-            write_begins(options.out, replay.begins)
+            write_start_offsets(options.out, replay.start_offsets)
         line = run_replay(replay.batches(), log, outputs, summary, replay).line(log)
     return line if options.snapshot is None else {**line, "left_out": replay.left_out}
 
 
 def _refuse_own_input(options: ReplayOptions) -> None:
-    """Refuse to write features among the files of the log: parts of an earlier replay are removed there."""
+    """Refuse a features folder that holds files of the log: a replay removes the parts of an earlier one there."""
     if options.features_out is None:
         return
     folder = options.features_out.resolve()
@@ -172,16 +172,16 @@ def _same(one: Path, other: Path) -> bool:
 
 def _checkpoints(settings: Settings, options: ReplayOptions, source: LogSource) -> CheckpointFolder:
     assert options.out is not None
-    begun = snapshot_identity(options.snapshot)
-    given = (options.to_topics, options.features_out, begun, options.prefix, options.answers_format)
-    return checkpoints_in(options.out, settings, *source.identity(), *map(str, given))
+    snapshot = snapshot_identity(options.snapshot)
+    identity = (options.to_topics, options.features_out, snapshot, options.prefix, options.answers_format)
+    return checkpoints_in(options.out, settings, *source.identity(), *map(str, identity))
 
 
 def _table_alone(settings: Settings, options: ReplayOptions, source: LogSource) -> Path | None:
-    """Return the event table whose features alone are asked for, without model, answers or state from elsewhere; else None."""
-    answered = options.out or options.to_topics or settings.model.engine != "none"
-    elsewhere = options.prefix or options.spark or options.snapshot or options.processes > 1
-    return source.table if isinstance(source, ReplayLog) and not answered and not elsewhere else None
+    """Return the event table if the replay needs only its features: no model, answers or other state; else None."""
+    needs_answers = options.out or options.to_topics or settings.model.engine != "none"
+    needs_state = options.prefix or options.spark or options.snapshot or options.processes > 1
+    return source.table if isinstance(source, ReplayLog) and not needs_answers and not needs_state else None
 
 
 def _replay(settings: Settings, options: ReplayOptions) -> CanonicalReplay | SplitReplay:
@@ -191,8 +191,10 @@ def _replay(settings: Settings, options: ReplayOptions) -> CanonicalReplay | Spl
     if options.prefix is not None:
         if options.prefix == settings.redis.prefix:
             raise ConfigError(f"--prefix {options.prefix} is that of the live state (redis.prefix): take another one")
-        alone = replace(settings, kafka=replace(settings.kafka, partitions=1), redis=settings.redis.with_prefix(options.prefix))
-        store = build_store(alone, shared_kinds(engine))
+        own_settings = replace(
+            settings, kafka=replace(settings.kafka, partitions=1), redis=settings.redis.with_prefix(options.prefix)
+        )
+        store = build_store(own_settings, shared_kinds(engine))
     return CanonicalReplay(settings, engine, store=store)
 
 
@@ -211,11 +213,11 @@ def _batches(
 
 
 def _outputs(
-    settings: Settings, options: ReplayOptions, told: Callbacks, found: ReplayCheckpoint | None,
+    settings: Settings, options: ReplayOptions, callbacks: Callbacks, checkpoint: ReplayCheckpoint | None,
     checkpoints: CheckpointFolder | None,
     stack: ExitStack,
 ) -> Outputs:  # fmt: skip
-    at: Mapping[str, dict[str, int]] = found.sinks if found is not None else {}
+    at: Mapping[str, dict[str, int]] = checkpoint.sinks if checkpoint is not None else {}
     sinks: dict[str, ReplaySink] = {}
     if options.out is not None:
         files = AnswerTables if options.answers_format == "parquet" else AnswerFiles
@@ -232,6 +234,6 @@ def _outputs(
         features=features,
         checkpoints=checkpoints,
         checkpoint_s=options.checkpoint_s,
-        stop=told.stop,
-        progress=told.progress,
+        stop=callbacks.stop,
+        progress=callbacks.progress,
     )

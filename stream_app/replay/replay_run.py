@@ -1,6 +1,6 @@
-"""The replay loop: batches in; answers, features and counts out; a checkpoint now and then.
+"""The replay loop: read batches, write answers and features, count, and save checkpoints.
 
-Where the batches come from (one process, several) and where the answers go is the caller's choice.
+The caller chooses the source of the batches (one process, several, Spark) and the sinks of the answers.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from stream_app.replay.checkpoints.checkpoint import CheckpointFolder, Resumable
 from stream_app.replay.features_file import FeaturesFolder
 from stream_app.replay.sinks import ReplaySink
 
-__all__ = ["Outputs", "ReplaySummary", "reached", "run_replay"]
+__all__ = ["Outputs", "ReplaySummary", "progress_note", "run_replay"]
 
 _IN_MINUTES_S: Final = 120
 
 
 @dataclass
 class ReplaySummary:
-    """What became of the records, over all runs of this replay; `new_events` and `seconds` are this run's alone."""
+    """Counts of a replay over all its runs; `new_events` and `seconds` are of the current run."""
 
     records: int = 0
     events: int = 0
@@ -48,33 +48,33 @@ class ReplaySummary:
     resumable: bool = False
 
     def counts(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
-        kept = ("records", "events", "late", "duplicates", "dead_letters", "labels", "alerts", "first_event_ms", "last_event_ms")
-        counts = {name: getattr(self, name) for name in kept}
+        """Return the counts for a checkpoint."""
+        names = ("records", "events", "late", "duplicates", "dead_letters", "labels", "alerts", "first_event_ms", "last_event_ms")
+        counts = {name: getattr(self, name) for name in names}
         return {**counts, "answers": dict(self.answers), "model_versions": self.model_versions}
 
     def restore(self, counts: Mapping[str, Any]) -> None:
-        """Go on from what a checkpoint kept."""
+        """Restore the counts of a checkpoint."""
         for name, value in counts.items():
             setattr(self, name, Counter(value) if name == "answers" else value)
         self.resumed_at = self.records
 
     def take(self, batch: ReplayBatch) -> None:
         """Count a batch."""
-        prepared, judged = batch.prepared, batch.judged
+        decoded, scored = batch.decoded, batch.scored
         self.records += batch.end - batch.first
         self.labels += len(batch.labels)
-        self.dead_letters += len(prepared.dead)
-        for topic, said in batch.messages.items():
-            self.answers[topic] += len(said.values)
-        if judged is None:
+        self.dead_letters += len(decoded.dead)
+        for topic, topic_messages in batch.messages.items():
+            self.answers[topic] += len(topic_messages.values)
+        if scored is None:
             return
         self.alerts = self.answers["fraud-alerts"]
-        times = prepared.events[0].event_time_ms, prepared.events[-1].event_time_ms
-        self.take_features(*times, judged.folded, Counter(judged.ranked.versions))
+        times = decoded.events[0].event_time_ms, decoded.events[-1].event_time_ms
+        self.take_features(*times, scored.folded, Counter(scored.ranked.versions))
 
     def take_features(self, first_ms: int, last_ms: int, folded: FoldResult, versions: Mapping[str, int]) -> None:
-        """Count the events of a batch: the times of the first and last one, what was folded, and the events of each model."""
+        """Count the events of a batch, from the times of its first and last event, its fold, and the events of each model."""
         self.events += len(folded.late)
         self.new_events += len(folded.late)
         self.late += int(folded.late.sum())
@@ -86,7 +86,7 @@ class ReplaySummary:
             self.model_versions[version] = self.model_versions.get(version, 0) + rows
 
     def line(self, source: LogSource) -> dict[str, Any]:
-        """Return what the command prints last."""
+        """Return the command's last line of output."""
         return {
             **self.counts(),
             "answers": dict(sorted(self.answers.items())),
@@ -102,7 +102,7 @@ class ReplaySummary:
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """Where everything goes. `checkpoints` needs a replay that can go on from one."""
+    """Sinks, features, checkpoints and callbacks of a replay. `checkpoints` needs a replay that can resume."""
 
     sinks: Mapping[str, ReplaySink]
     features: FeaturesFolder | None = None
@@ -115,26 +115,26 @@ class Outputs:
 def run_replay(
     batches: Iterable[ReplayBatch], source: LogSource, outputs: Outputs, summary: ReplaySummary, replay: Resumable | None
 ) -> ReplaySummary:
-    """Replay to the end, or until it is told to stop.
+    """Replay to the end, or until `outputs.stop` returns True.
 
     Args:
-        batches: In order of the log, behind what the summary has counted.
-        source: Names the records that are no events.
-        outputs: Where everything goes.
-        summary: Goes on counting.
-        replay: Whose state a checkpoint keeps.
+        batches: Batches in order of the log, after the records that the summary has counted.
+        source: The log; collects invalid records as issues.
+        outputs: Sinks and callbacks.
+        summary: Is updated.
+        replay: Provides the state for checkpoints.
     """
     summary.resumable = outputs.checkpoints is not None
     begin_s = checkpoint_s = time.monotonic()
     stopped = False
     for batch in batches:
-        _give_out(batch, source, outputs, summary)
-        outputs.progress(summary.records, reached(summary, source, begin_s))
+        _write_batch(batch, source, outputs, summary)
+        outputs.progress(summary.records, progress_note(summary, source, begin_s))
         stopped = stopped or outputs.stop()
         if outputs.checkpoints is not None:
-            assert replay is not None, "a checkpoint keeps the state of a replay"
+            assert replay is not None, "a checkpoint needs the state of a replay"
             if not replay.at_rest:
-                continue  # to the end of the segment, and of a replay that is to stop too
+                continue  # checkpoints and stops happen at the end of a segment
             if stopped or replay.each_batch or time.monotonic() >= checkpoint_s + outputs.checkpoint_s:
                 _checkpoint(outputs, outputs.checkpoints, summary, source.problems, replay)
                 checkpoint_s = time.monotonic()
@@ -147,15 +147,15 @@ def run_replay(
     return summary
 
 
-def _give_out(batch: ReplayBatch, source: LogSource, outputs: Outputs, summary: ReplaySummary) -> None:
+def _write_batch(batch: ReplayBatch, source: LogSource, outputs: Outputs, summary: ReplaySummary) -> None:
     summary.take(batch)
-    for record, _, reason, _ in batch.prepared.dead:
+    for record, _, reason, _ in batch.decoded.dead:
         assert isinstance(record, LogRecord)
         source.problems.add(*source.where(record), f"no event: {reason}", of_record=True)
     for sink in outputs.sinks.values():
         sink.write(batch.messages)
     if outputs.features is not None:
-        outputs.features.write(batch.prepared, batch.judged)
+        outputs.features.write(batch.decoded, batch.scored)
 
 
 def _finish(outputs: Outputs) -> None:
@@ -166,7 +166,7 @@ def _finish(outputs: Outputs) -> None:
     if outputs.checkpoints is not None:
         outputs.checkpoints.remove()
     for sink in outputs.sinks.values():
-        sink.tidy()  # only now: a checkpoint that is left needs what was set aside
+        sink.tidy()  # after the checkpoint, which needs the files that tidy removes
     if outputs.features is not None:
         outputs.features.tidy()
 
@@ -180,8 +180,8 @@ def _checkpoint(
     checkpoints.save(replay, summary.records, positions, summary.counts(), problems)
 
 
-def reached(summary: ReplaySummary, source: LogSource, begin_s: float) -> str:
-    """Say which event time is reached, and how long it will take yet."""
+def progress_note(summary: ReplaySummary, source: LogSource, begin_s: float) -> str:
+    """Return the current event time and the remaining time as text."""
     at = datetime.fromtimestamp(summary.last_event_ms / 1_000, UTC).strftime("%Y-%m-%d %H:%M")
     done = summary.records - summary.resumed_at
     if source.total is None or not done:

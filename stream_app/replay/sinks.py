@@ -1,8 +1,7 @@
-"""Where a replay's answers go: files of JSON lines, one a topic; Parquet tables, one a topic; or topics of their own.
+"""Sinks of a replay's answers: files of JSON lines or Parquet tables, one per topic, or Kafka topics with a prefix.
 
-A sink says where it stands after a `flush`; it can be put back there, so that a replay that was killed goes on from its last
-checkpoint and its files are the same bytes in the end. Kafka cannot be put back: what was sent since is sent again, under the
-same answer ids.
+`flush` returns a sink's position. A sink opened at that position discards later output, so a killed replay resumes from its last
+checkpoint and ends with the same bytes. Kafka topics cannot be cut back: later messages are sent again under the same answer ids.
 """
 
 from __future__ import annotations
@@ -24,30 +23,30 @@ __all__ = ["REPLAY_TOPICS", "AnswerFiles", "AnswerTables", "AnswerTopics", "Repl
 
 REPLAY_TOPICS: Final = (*ANSWER_TOPICS, "dead-letters", "late-events")
 _FILES: Final = (*REPLAY_TOPICS, FEATURES)
-_LARGE_ROWS: Final = 512  # of a part whose messages may have megabytes each: a part is held in memory
+_LARGE_ROWS: Final = 512  # per part of topics with messages of up to megabytes: a part is held in memory
 
 
 class ReplaySink(Protocol):
-    """Takes a replay's messages."""
+    """Receives a replay's messages."""
 
     def write(self, messages: Mapping[str, Messages]) -> None:
-        """Take the messages of the next batch, by topic."""
+        """Write the messages of the next batch, by topic."""
         ...
 
     def flush(self) -> dict[str, int]:
-        """Make everything safe; return where the sink stands then."""
+        """Make all messages durable; return the sink's position."""
         ...
 
     def finish(self) -> None:
-        """Make everything safe: the replay has come to its end, and nothing is written any more."""
+        """Make all messages durable at the end of the replay; no write follows."""
         ...
 
     def tidy(self) -> None:
-        """Remove what only a checkpoint needed: there is none any more."""
+        """Remove files that only a checkpoint needed, after it was removed."""
         ...
 
     def close(self) -> None:
-        """Give back files and connections."""
+        """Close files and connections."""
         ...
 
 
@@ -56,7 +55,7 @@ class AnswerFiles:
 
     Args:
         folder: Made when needed.
-        resume_at: What `flush` returned; all that was written since is cut off. None begins anew.
+        resume_at: A result of `flush`; later output is cut off. None starts anew.
 
     Raises:
         ConfigError: A file cannot be written, or is shorter than it was; or the folder holds answers as Parquet.
@@ -77,22 +76,22 @@ class AnswerFiles:
 
     def write(self, messages: Mapping[str, Messages]) -> None:
         """Append the messages."""
-        for topic, said in messages.items():
-            self._files[topic].write(b"\n".join([*said.values, b""]))
+        for topic, topic_messages in messages.items():
+            self._files[topic].write(b"\n".join([*topic_messages.values, b""]))
 
     def flush(self) -> dict[str, int]:
-        """Put everything on the disk; return the files' lengths."""
+        """Sync the files to disk; return their lengths."""
         for file in self._files.values():
             file.flush()
             os.fsync(file.fileno())
         return {topic: file.tell() for topic, file in self._files.items()}
 
     def finish(self) -> None:
-        """Put everything on the disk."""
+        """Sync the files to disk."""
         self.flush()
 
     def tidy(self) -> None:
-        """Do nothing: nothing is set aside."""
+        """Do nothing: checkpoints need no extra files."""
 
     def close(self) -> None:
         """Close the files."""
@@ -118,7 +117,7 @@ class AnswerTables:
 
     Args:
         folder: Made when needed.
-        resume_at: What `flush` returned; all that was written since is removed. None begins anew.
+        resume_at: A result of `flush`; later output is removed. None starts anew.
 
     Raises:
         ConfigError: pyarrow is not installed, a folder cannot be written, or lacks a part; or it holds answers as JSON lines.
@@ -136,12 +135,12 @@ class AnswerTables:
 
     def write(self, messages: Mapping[str, Messages]) -> None:
         """Append the messages."""
-        for topic, said in messages.items():
-            if said.values:
-                self._tables[topic].append(answer_table(topic, said.values))
+        for topic, topic_messages in messages.items():
+            if topic_messages.values:
+                self._tables[topic].append(answer_table(topic, topic_messages.values))
 
     def flush(self) -> dict[str, int]:
-        """Put everything on the disk; return where each table stands."""
+        """Sync the tables to disk; return their positions."""
         return {f"{topic} {key}": at for topic, parts in self._tables.items() for key, at in parts.flush().items()}
 
     def finish(self) -> None:
@@ -150,7 +149,7 @@ class AnswerTables:
             parts.finish()
 
     def tidy(self) -> None:
-        """Remove the rows that were set aside for a checkpoint."""
+        """Remove the rows that only a checkpoint needed."""
         for parts in self._tables.values():
             parts.tidy()
 
@@ -159,11 +158,11 @@ class AnswerTables:
 
 
 class AnswerTopics:
-    """Topics with a prefix of their own, keyed as live ones.
+    """Topics with a prefix, keyed as live.
 
     Args:
         bootstrap: The broker.
-        prefix: Before every topic's name; the topics must exist.
+        prefix: Prefix of every topic's name; the topics must exist.
 
     Raises:
         BrokerUnavailableError: No broker answers.
@@ -176,25 +175,25 @@ class AnswerTopics:
 
     def write(self, messages: Mapping[str, Messages]) -> None:
         """Queue the messages."""
-        for topic, said in messages.items():
+        for topic, topic_messages in messages.items():
             if topic not in REPLAY_TOPICS:
                 continue
-            for key, value in zip(said.keys, said.values, strict=True):
+            for key, value in zip(topic_messages.keys, topic_messages.values, strict=True):
                 self._sink.send(topic, key or b"", value, 0)
                 self._sent += 1
 
     def flush(self) -> dict[str, int]:
-        """Wait until the broker has everything; return how much that was."""
+        """Wait until the broker has all messages; return their number."""
         self._sink.flush()
         return {"sent": self._sent}
 
     def finish(self) -> None:
-        """Wait until the broker has everything."""
+        """Wait until the broker has all messages."""
         self._sink.flush()
 
     def tidy(self) -> None:
-        """Do nothing: nothing is set aside."""
+        """Do nothing: checkpoints need no extra files."""
 
     def close(self) -> None:
-        """Leave the broker."""
+        """Disconnect from the broker."""
         self._sink.close()

@@ -1,7 +1,7 @@
-"""The state of a live deployment in a file, to begin a replay with.
+"""Write the state of a live deployment to a file, as the initial state of a replay.
 
-Each group is taken at one point in time: its state, its fronts and its commit number belong together. The groups are taken one
-after the other, so while workers run an event may be in one group's replica of a device and not yet in another's.
+Each group is read atomically: its state, offsets and commit number belong together. Groups are read one after the other, so while
+workers run, one group's replica of a device may include an event that another group's replica lacks.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ __all__ = ["take_snapshot"]
 def take_snapshot(
     settings: Settings, path: Path, progress: Callable[[int, str], None] = lambda _count, _note: None
 ) -> dict[str, Any]:
-    """Write the state under the settings' redis.prefix to a file; changes nothing.
+    """Write the state under the settings' redis.prefix to a file; Redis is only read.
 
     Returns:
         The file, its entities, and each group's commit number and fronts.
 
     Raises:
-        StoreUnavailableError: Redis does not answer.
-        ConfigError: The file cannot be written; that is found out before Redis is asked.
+        StoreUnavailableError: Redis is unreachable.
+        ConfigError: The file cannot be written; this is checked before Redis is read.
     """
     with _written_to(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        tried = path.with_name(path.name + ".tmp")
-        tried.touch()
-        tried.unlink()
+        probe = path.with_name(path.name + ".tmp")
+        probe.touch()
+        probe.unlink()
     engine = build_engine(settings)
     store = build_store(settings, shared_kinds(engine))
     dumps, layouts = asyncio.run(_read(store, settings.kafka.partitions, progress))

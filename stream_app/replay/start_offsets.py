@@ -1,4 +1,4 @@
-"""Where a replay begins that has no answers of the records before: told in its folder, for `millrace diff`."""
+"""Start offsets of a replay that began from a snapshot, as a file in its folder; read by `millrace diff`."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ import msgspec
 from stream_app.errors import InputFileError
 from stream_app.events import Source
 
-__all__ = ["StartOffsets", "read_begins", "write_begins"]
+__all__ = ["StartOffsets", "read_start_offsets", "write_start_offsets"]
 
 _FILE: Final = "begins.json"
 _decode: Final = msgspec.json.Decoder(dict[str, int]).decode
 
 
 class StartOffsets:
-    """Tells which records a replay has answered.
+    """The offsets from which a replay has answers.
 
     Args:
-        offsets: "topic-partition" -> the offset from which it has; of others it has answered all.
+        offsets: "topic-partition" -> first answered offset; partitions that are missing have all answers.
     """
 
     def __init__(self, offsets: Mapping[str, int]) -> None:
         self._offsets = dict(offsets)
 
     def is_before(self, source: Source) -> bool:
-        """Whether a record stands before the replay's beginning."""
+        """Return whether a record comes before the replay's start."""
         return source.offset < self._offsets.get(f"{source.topic}-{source.partition}", 0)
 
     def __bool__(self) -> bool:
         return bool(self._offsets)
 
 
-def write_begins(folder: Path, offsets: Mapping[str, int]) -> None:
-    """Tell it in a replay's folder, which is there; without offsets the folder tells nothing."""
+def write_start_offsets(folder: Path, offsets: Mapping[str, int]) -> None:
+    """Write the offsets to a replay's existing folder; without offsets remove the file."""
     if offsets:
         (folder / _FILE).write_bytes(msgspec.json.encode(dict(sorted(offsets.items()))))
     else:
         (folder / _FILE).unlink(missing_ok=True)
 
 
-def read_begins(folder: Path) -> StartOffsets:
-    """Return what a replay's folder tells.
+def read_start_offsets(folder: Path) -> StartOffsets:
+    """Read the offsets of a replay's folder; a folder without the file has none.
 
     Raises:
         InputFileError: The file is damaged.

@@ -1,7 +1,7 @@
-"""Features alone, of a log that is kept as an event table: from its columns into the fold, without an object for each event.
+"""Replay of an event table for features alone: columns go into the fold without an object per event.
 
-What comes out is what `CanonicalReplay` makes of the same log: the same rows of features, the same counts. Nothing is answered:
-who wants answers replays the table record by record. Two cores are used.
+Feature rows and counts equal those of `CanonicalReplay` for the same log. There are no answers: for answers a table is replayed
+record by record. Two cores are used.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from stream_app.logs.table_events import COLUMNS, DICTIONARIES, events_of, ident
 from stream_app.privacy import Pseudonymizer
 from stream_app.replay.features_file import feature_table
 from stream_app.replay.memory_state import MemoryState
-from stream_app.replay.replay_run import Outputs, ReplaySummary, reached
+from stream_app.replay.replay_run import Outputs, ReplaySummary, progress_note
 from stream_app.wiring import build_engine
 
 __all__ = ["TableFeatures", "TableReplay", "replay_features"]
@@ -43,43 +43,43 @@ _RECORD: Final = ("timestamp", "partition", "offset")
 
 @dataclass(frozen=True, slots=True)
 class TableFeatures:
-    """Features of the next events of a table: their rows (a pyarrow record batch), and what was folded."""
+    """Features of the next events of a table: their rows (a pyarrow record batch) and their fold."""
 
     events: Any
     folded: FoldResult
 
 
-class _Told(NamedTuple):
-    """A row that is to be counted: 1 label, or 1 dead letter, or none of them; and what is wrong with it."""
+class _RowNote(NamedTuple):
+    """Counts of one row (1 label, 1 dead letter, or neither) and its issue."""
 
     row: int
     labels: int
     dead: int
-    problem: tuple[LogRecord, str, str] | None  # record, what stands behind its place, reason
+    problem: tuple[LogRecord, str, str] | None  # record, suffix of its place, reason
 
 
 @dataclass(frozen=True, slots=True)
 class _Tally:
-    """What the records up to some event add to the counts; `lost`: where the table ends too early, and why."""
+    """Counts of a range of records; `lost`: place and reason if the table ends early."""
 
     records: int = 0
-    told: Sequence[_Told] = ()
+    notes: Sequence[_RowNote] = ()
     lost: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """A row group: its events (a pyarrow record batch) and their rows (K,), which of its rows are labels (N,), what is told."""
+    """A row group: its events (a pyarrow record batch) and their rows (K,), which rows are labels (N,), notes on other rows."""
 
     events: Any
     rows: NDArray[np.int64]
     is_label: NDArray[np.bool_]
-    told: Sequence[_Told]
+    notes: Sequence[_RowNote]
 
     def tally(self, begin: int, end: int) -> _Tally:
         """Count the rows [begin, end)."""
-        told = [one for one in self.told if begin <= one.row < end]
-        return _Tally(end - begin - int(self.is_label[begin:end].sum()), told)
+        notes = [note for note in self.notes if begin <= note.row < end]
+        return _Tally(end - begin - int(self.is_label[begin:end].sum()), notes)
 
 
 class TableReplay:
@@ -87,14 +87,14 @@ class TableReplay:
 
     Args:
         path: The table.
-        table: It, opened.
-        engine: Whose features.
+        table: The same, opened.
+        engine: Computes the features.
         identity: Key of the identifiers.
-        source: The same table as a log: names the records that are no events, and is told of them.
+        source: The same table as a log: names records, and collects issues.
         skew_ms: features.future_skew_ms of the settings.
 
     Attributes:
-        summary: What was counted, up to the last event that was given out.
+        summary: Counts up to the last yielded event.
     """
 
     def __init__(
@@ -110,20 +110,20 @@ class TableReplay:
         """Yield the features of all events, at most `size` at a time.
 
         Raises:
-            InputFileError: Something is wrong with the table, and the problems are strict.
+            InputFileError: The table has an issue, and its issues are strict.
         """
-        taken: deque[tuple[Any, list[_Tally]]] = deque()  # what is folded ahead is counted when it is given out
-        waiting: list[_Tally] = []  # of records behind the last event that was taken
-        for folded in self._state.folds(self._parts(size, taken, waiting)):
-            events, tallies = taken.popleft()
+        pending: deque[tuple[Any, list[_Tally]]] = deque()  # of batches folded ahead; counted when yielded
+        uncounted: list[_Tally] = []  # of records after the last event read
+        for folded in self._state.folds(self._parts(size, pending, uncounted)):
+            events, tallies = pending.popleft()
             self._count(tallies)
             first_ms, last_ms = (events.column("time_ms")[at].as_py() for at in (0, -1))
             self.summary.take_features(first_ms, last_ms, folded, {PriorRanker.version: len(events)})
             yield TableFeatures(events, folded)
-        self._count(waiting)
+        self._count(uncounted)
 
     def _parts(
-        self, size: int, taken: deque[tuple[Any, list[_Tally]]], waiting: list[_Tally]
+        self, size: int, pending: deque[tuple[Any, list[_Tally]]], uncounted: list[_Tally]
     ) -> Iterator[tuple[EventColumns, NDArray[np.int64]]]:
         count = 0
         for number in range(self._table.row_groups):
@@ -133,28 +133,28 @@ class TableReplay:
                 reader = TableReader(self._engine.reader, columns, self._identity)
             except InputFileError as err:
                 row = (0, *self._table.ends())[number]
-                waiting.append(_Tally(lost=(f"after row {row}" if row else "the whole file", str(err))))
+                uncounted.append(_Tally(lost=(f"after row {row}" if row else "the whole file", str(err))))
                 return
             begin = 0
             for first in range(0, len(group.rows), size):
                 last = min(first + size, len(group.rows))
                 end = len(group.is_label) if last == len(group.rows) else int(group.rows[last])
-                taken.append((group.events.slice(first, last - first), [*waiting, group.tally(begin, end)]))
-                waiting.clear()
+                pending.append((group.events.slice(first, last - first), [*uncounted, group.tally(begin, end)]))
+                uncounted.clear()
                 yield reader.read(first, last), np.arange(count + 1, count + 1 + last - first, dtype=np.int64)
                 count, begin = count + last - first, end
-            if begin < len(group.is_label):  # it has no event
-                waiting.append(group.tally(begin, len(group.is_label)))
+            if begin < len(group.is_label):  # the group has no event
+                uncounted.append(group.tally(begin, len(group.is_label)))
 
     def _count(self, tallies: Sequence[_Tally]) -> None:
         problems = self._source.problems
         for tally in tallies:
             self.summary.records += tally.records
-            for told in tally.told:
-                self.summary.labels += told.labels
-                self.summary.dead_letters += told.dead
-                if told.problem is not None:
-                    record, behind, reason = told.problem
+            for notes in tally.notes:
+                self.summary.labels += notes.labels
+                self.summary.dead_letters += notes.dead
+                if notes.problem is not None:
+                    record, behind, reason = notes.problem
                     file, place = self._source.where(record)
                     problems.add(file, place + behind, reason, of_record=not behind)
             if tally.lost is not None:
@@ -172,11 +172,11 @@ class TableReplay:
         topic = batch.column("topic")
         names: list[str] = topic.dictionary.to_pylist()
         is_label = topic.indices.to_numpy() == (names.index(LABELS) if LABELS in names else -1)
-        told = [*self._jumps(number, time_ms), *self._others(number, np.flatnonzero(~is_event).tolist(), is_label)]
+        notes = [*self._jumps(number, time_ms), *self._non_events(number, np.flatnonzero(~is_event).tolist(), is_label)]
         events = batch if is_event.all() else batch.filter(arrow().array(is_event))
-        return _Group(events, np.flatnonzero(is_event), is_label, sorted(told, key=lambda one: one.row))
+        return _Group(events, np.flatnonzero(is_event), is_label, sorted(notes, key=lambda note: note.row))
 
-    def _jumps(self, number: int, time_ms: NDArray[np.int64]) -> Iterator[_Told]:
+    def _jumps(self, number: int, time_ms: NDArray[np.int64]) -> Iterator[_RowNote]:
         if not len(time_ms):
             return
         before_ms = np.concatenate(([time_ms[0] if self._last_ms is None else self._last_ms], time_ms[:-1]))
@@ -188,16 +188,16 @@ class TableReplay:
         rows = np.flatnonzero(time_ms - before_ms > MOST_APART_MS).tolist()
         for row, record in self._records(number, rows):
             apart, reason = time_jump(int(before_ms[row]), int(time_ms[row])) or ("", "")
-            yield _Told(row, 0, 0, (record, f" ({apart})", reason))
+            yield _RowNote(row, 0, 0, (record, f" ({apart})", reason))
 
-    def _others(self, number: int, rows: list[int], is_label: NDArray[np.bool_]) -> Iterator[_Told]:
-        """Count the labels, and say of the records that are neither labels nor events why."""
+    def _non_events(self, number: int, rows: list[int], is_label: NDArray[np.bool_]) -> Iterator[_RowNote]:
+        """Count the labels, and find the reason of each invalid record."""
         for row, record in self._records(number, rows):
             if is_label[row]:
                 wrong = _why_no_label(record)
-                yield _Told(row, int(wrong is None), 0, None if wrong is None else (record, "", wrong))
+                yield _RowNote(row, int(wrong is None), 0, None if wrong is None else (record, "", wrong))
             else:
-                yield _Told(row, 0, 1, (record, "", self._why_no_event(record)))
+                yield _RowNote(row, 0, 1, (record, "", self._why_no_event(record)))
 
     def _records(self, number: int, rows: list[int]) -> Iterator[tuple[int, LogRecord]]:
         return zip(rows, self._table.select(number, rows) if rows else (), strict=True)
@@ -222,19 +222,19 @@ def _why_no_label(record: LogRecord) -> str | None:
 
 
 def replay_features(settings: Settings, path: Path, source: LogSource, outputs: Outputs, size: int) -> ReplaySummary:
-    """Write the features of a table, and nothing else.
+    """Write the features of a table.
 
     Args:
-        settings: What a worker would be started with; no model.
+        settings: Settings of a worker without a model.
         path: The table.
         source: The same as a log.
-        outputs: Of which the features are written.
-        size: Events at a time.
+        outputs: Features folder and callbacks.
+        size: Events per batch.
 
     Raises:
-        InputFileError: The table is damaged, or something is wrong with it and the problems are strict.
+        InputFileError: The table is damaged, or has an issue and issues are strict.
     """
-    assert outputs.features is not None, "there is nothing to be done"
+    assert outputs.features is not None, "features are the only output"
     assert not outputs.sinks, "answers need every record"
     begin_s = time.monotonic()
     engine = build_engine(settings)
@@ -250,7 +250,7 @@ def replay_features(settings: Settings, path: Path, source: LogSource, outputs: 
         for batch in replay.batches(size):
             versions = [PriorRanker.version] * len(batch.events)
             outputs.features.append(feature_table(engine, identifiers(batch.events), batch.folded, versions))
-            outputs.progress(replay.summary.records, reached(replay.summary, source, begin_s))
+            outputs.progress(replay.summary.records, progress_note(replay.summary, source, begin_s))
             if outputs.stop():
                 break
         else:

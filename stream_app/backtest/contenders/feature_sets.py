@@ -63,7 +63,7 @@ class FeatureSets:
         results = {WORKERS: first}
         for name, state in self._state.items():
             if name != WORKERS:
-                results[name] = state.fold(self.engines[name].columns(events, groups, self._identity), judged=judged)
+                results[name] = state.fold(self.engines[name].columns(events, groups, self._identity), flags=judged)
         return FoldedFeatures(columns, results)
 
 

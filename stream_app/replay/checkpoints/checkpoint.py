@@ -1,10 +1,10 @@
-"""How far a replay is: its position, its state and where its sinks stand, written together so that all of it counts or none.
+"""Checkpoints of a replay: position, state and sink positions, written atomically.
 
-The files of the state first; the checkpoint names them and is replaced atomically. A replay that was killed goes on from the last
-one, and its files are in the end the same bytes as those of one that was not.
+State files are written first; then the checkpoint file that names them is replaced atomically. A killed replay resumes from the
+last checkpoint, and its output files end with the same bytes as those of an uninterrupted replay.
 
-State that is kept in a store moves on batch by batch and cannot be put back. Such a replay writes down every batch before its
-state is committed, and keeps the point before too: the store stands at one of the two, and says at which.
+State in a store advances batch by batch and cannot be rolled back. Such a replay saves a checkpoint for every batch before the
+store commits it, and keeps the previous one too: the store's position selects one of the two.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ __all__ = ["CheckpointFolder", "ReplayCheckpoint", "Resumable", "replay_identity
 
 
 class Resumable(Protocol):
-    """A replay that can go on from a checkpoint.
+    """A replay that can resume from a checkpoint.
 
     Attributes:
-        at_rest: Whether its state has seen just the batches that it has given out: it can be saved now.
-        position: So many records of the log were replayed.
-        each_batch: Whether its state moves on in a store, so that every batch must be written down before the next is asked for.
+        at_rest: Whether its state includes exactly the batches that it has yielded, so that it can be saved.
+        position: Number of replayed records of the log.
+        each_batch: Whether its state is in a store, so that every batch needs a checkpoint before the next is requested.
     """
 
     position: int
@@ -43,23 +43,23 @@ class Resumable(Protocol):
     def each_batch(self) -> bool: ...  # noqa: D102
 
     def save(self, folder: Path, name: str) -> list[str]:
-        """Write what it needs to go on into new files, whose names begin with `name`; return the names."""
+        """Write its state to new files, whose names start with `name`; return the names."""
         ...
 
     def restore(self, position: int, paths: Sequence[Path]) -> None:
-        """Be where `save` was called, so many records from the log's beginning; nothing was replayed yet."""
+        """Restore a new replay to the point of `save`, `position` records from the log's beginning."""
         ...
 
 
 class ReplayCheckpoint(msgspec.Struct, kw_only=True):
-    """A point that a replay can go on from.
+    """A point from which a replay can resume.
 
     Attributes:
-        position: Records done.
+        position: Number of replayed records.
         states: Names of the state's files.
-        sinks: Where each sink stands.
-        counts: What the summary has counted so far.
-        problems: Of the records done (`LogIssues.kept`); those of reading are met again.
+        sinks: Positions of the sinks.
+        counts: Counts of the summary.
+        problems: Issues of the replayed records (`LogIssues.checkpoint`); reading the log finds its other issues again.
     """
 
     position: int
@@ -70,63 +70,63 @@ class ReplayCheckpoint(msgspec.Struct, kw_only=True):
 
 
 class _Points(msgspec.Struct, kw_only=True):
-    """The file: which replay it is, and its points, the newest one last."""
+    """The checkpoint file: identity of the replay, and its points, newest last."""
 
     identity: str
     points: list[ReplayCheckpoint]
 
 
 def replay_identity(*parts: str) -> str:
-    """Return a hash of what makes it this replay."""
+    """Return a hash of the parts that identify a replay."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 class CheckpointFolder:
-    """Where a replay's checkpoints are.
+    """The folder of a replay's checkpoints.
 
     Args:
-        folder: Made when needed.
-        identity: Of the log, the settings and the sinks: another replay does not go on from here.
+        folder: Created when needed.
+        identity: Hash of log, settings and sinks; a replay of another identity is refused.
     """
 
     def __init__(self, folder: Path, identity: str) -> None:
         self._folder, self._identity = folder, identity
         self._file = folder / "checkpoint.json"
         self._points: list[ReplayCheckpoint] = []
-        self._run = secrets.token_hex(4)  # processes of a run that was killed may still write; never over this run's files
+        self._run = secrets.token_hex(4)  # processes of a killed run may still write; their files have another name
 
     def load(self, position: int | None = None) -> ReplayCheckpoint | None:
         """Return the last checkpoint; None if there is none.
 
         Args:
-            position: Where a store's state stands: the point there is returned.
+            position: Position of a store's state; selects the point.
 
         Raises:
-            ConfigError: It is of another replay, or cannot be read.
+            ConfigError: The checkpoint belongs to another replay, or cannot be read.
         """
         try:
-            found = msgspec.json.decode(self._file.read_bytes(), type=_Points)
+            file = msgspec.json.decode(self._file.read_bytes(), type=_Points)
         except FileNotFoundError:
             return None
         except (OSError, msgspec.DecodeError) as err:
             raise ConfigError(f"the checkpoint {self._file} cannot be read ({err}). Use --restart to begin anew") from err
-        if found.identity != self._identity:
+        if file.identity != self._identity:
             raise ConfigError(
-                f"{self._folder} holds the checkpoint of another replay, stopped after {found.points[-1].position:,} records: "
+                f"{self._folder} holds the checkpoint of another replay, stopped after {file.points[-1].position:,} records: "
                 "its log, settings or options differ. Use --restart to begin anew, or another --out"
             )
-        usable = [point for point in found.points if position is None or point.position == position]
+        usable = [point for point in file.points if position is None or point.position == position]
         self._points = usable[-1:]
         return usable[-1] if usable else None
 
-    def restore(self, found: ReplayCheckpoint, replay: Resumable) -> None:
-        """Bring a fresh replay to where the checkpoint is."""
-        replay.restore(found.position, [self._folder / name for name in found.states])
+    def restore(self, checkpoint: ReplayCheckpoint, replay: Resumable) -> None:
+        """Restore a new replay to the checkpoint."""
+        replay.restore(checkpoint.position, [self._folder / name for name in checkpoint.states])
 
     def save(
         self, replay: Resumable, position: int, sinks: dict[str, dict[str, int]], counts: dict[str, Any], problems: LogIssues
     ) -> None:
-        """Write one; what the sinks were given must be safe already."""
+        """Write a checkpoint; the sinks must have flushed before."""
         self._folder.mkdir(parents=True, exist_ok=True)
         point = ReplayCheckpoint(
             position=position,
@@ -135,25 +135,25 @@ class CheckpointFolder:
             counts=counts,
             problems=problems.checkpoint(),
         )
-        point = copy.deepcopy(point)  # the replay goes on counting, and this point may be written once more
+        point = copy.deepcopy(point)  # the replay changes the counts, and this point may be written again
         self._points = [*self._points[-1:], point] if replay.each_batch else [point]
-        fresh = self._file.with_suffix(".tmp")
-        with fresh.open("wb") as file:
+        temporary = self._file.with_suffix(".tmp")
+        with temporary.open("wb") as file:
             file.write(msgspec.json.encode(_Points(identity=self._identity, points=self._points)))
             file.flush()
             os.fsync(file.fileno())
-        fresh.replace(self._file)
-        self._tidy({name for kept in self._points for name in kept.states})
+        temporary.replace(self._file)
+        self._tidy({name for point in self._points for name in point.states})
 
     def remove(self) -> None:
-        """Forget it: the replay is complete, or begins anew."""
+        """Remove the checkpoint: the replay is complete, or starts anew."""
         self._file.unlink(missing_ok=True)
         self._points = []
         self._tidy(set())
         if self._folder.is_dir() and not any(self._folder.iterdir()):
             self._folder.rmdir()
 
-    def _tidy(self, kept: set[str]) -> None:
-        for path in self._folder.glob("state-*"):  # what a run that was killed has begun to write among them
-            if path.name not in kept:
+    def _tidy(self, used: set[str]) -> None:
+        for path in self._folder.glob("state-*"):  # includes partial files of killed runs
+            if path.name not in used:
                 path.unlink(missing_ok=True)

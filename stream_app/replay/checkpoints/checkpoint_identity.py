@@ -1,4 +1,4 @@
-"""Where a replay goes on: which replay a checkpoint is of, and bringing everything to where it was."""
+"""Identify the replay that a checkpoint belongs to, and resume a replay from its checkpoint."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _CHECKPOINTS: Final = ".replay"
 
 
 def checkpoints_in(out: Path, settings: Settings, *parts: str) -> CheckpointFolder:
-    """Return where the checkpoints of a replay to this folder are.
+    """Return the checkpoint folder of a replay to `out`.
 
     Args:
         out: Folder of the answers.
-        settings: What a worker would be started with.
-        parts: Log and options: what else makes it this replay.
+        settings: Settings of a worker.
+        parts: Identity of the log and the options.
     """
     return CheckpointFolder(
         out / _CHECKPOINTS,
@@ -35,22 +35,22 @@ def checkpoints_in(out: Path, settings: Settings, *parts: str) -> CheckpointFold
 
 
 def snapshot_identity(path: Path | None) -> str:
-    """Tell which snapshot a replay begins with: its name, and what changes when it is taken anew; "" for none."""
+    """Identify a snapshot by path, size and time of change; "" for none."""
     if path is None or not path.exists():
-        return str(path or "")  # who reads it says that it is not there
+        return str(path or "")  # reading it raises the error
     stat = path.stat()
     return f"{path} {stat.st_size} {stat.st_mtime_ns}"
 
 
 def model_identity(model: ModelSettings) -> list[str]:
-    """Tell which model lies in the folder now: the manifest has the version, and the checksums of the other files."""
+    """Identify the model in its folder: the manifest has the version and the checksums of the other files."""
     if model.engine == "none":
         return [model.engine]
     return [model.engine, model.precision, manifest_identity(Path(model.path))]
 
 
 def manifest_identity(folder: Path) -> str:
-    """Return a hash of a model's manifest; of one that cannot be read too: loading the model says what is wrong."""
+    """Return a hash of a model's manifest, or of no bytes if it cannot be read: loading the model raises the error."""
     try:
         manifest = (folder / "manifest.json").read_bytes()
     except OSError:
@@ -61,38 +61,38 @@ def manifest_identity(folder: Path) -> str:
 def begin(
     checkpoints: CheckpointFolder | None, replay: Resumable, summary: ReplaySummary, problems: LogIssues, *, resume: bool
 ) -> ReplayCheckpoint | None:
-    """Bring replay, summary and problems to the last checkpoint.
+    """Restore replay, summary and problems from the last checkpoint.
 
     Args:
-        checkpoints: Where they are; None: this replay keeps none.
-        replay: Fresh.
-        summary: Fresh.
-        problems: Fresh.
-        resume: Whether to go on; else the checkpoint is forgotten.
+        checkpoints: The checkpoint folder; None: this replay saves none.
+        replay: New, before its first batch.
+        summary: New.
+        problems: New.
+        resume: Whether to resume; otherwise the checkpoint is removed.
 
     Returns:
-        The checkpoint; None: the replay begins anew.
+        The checkpoint; None: the replay starts anew.
 
     Raises:
-        ConfigError: The checkpoint is of another replay, or the replay's store holds state of which there is none.
-        InputFileError: There were problems before, and they are strict.
+        ConfigError: The checkpoint is of another replay, or no checkpoint matches the state in the replay's store.
+        InputFileError: The checkpoint has problems, and `problems` is strict.
     """
-    stands_at = replay.position if replay.each_batch else 0  # elsewhere a fresh replay has no state
-    found = None
+    store_position = replay.position if replay.each_batch else 0  # without a store a new replay has no state
+    checkpoint = None
     if checkpoints is not None and resume:
-        found = checkpoints.load(stands_at if replay.each_batch else None)
-    if stands_at and found is None:
-        # Going on would leave out what is done, of answers that begin anew.
+        checkpoint = checkpoints.load(store_position if replay.each_batch else None)
+    if store_position and checkpoint is None:
+        # Resuming here would skip records whose answers the new output files lack.
         raise ConfigError(
-            f"the --prefix of this replay holds the state of another one ({stands_at:,} records), which no checkpoint in --out "
-            "goes on from: take an empty one"
+            f"the --prefix of this replay holds the state of another one ({store_position:,} records), which no checkpoint in "
+            "--out goes on from: take an empty one"
         )
     if checkpoints is None:
         return None
-    if found is None:
+    if checkpoint is None:
         checkpoints.remove()
         return None
-    summary.restore(found.counts)
-    problems.restore(found.problems)
-    checkpoints.restore(found, replay)
-    return found
+    summary.restore(checkpoint.counts)
+    problems.restore(checkpoint.problems)
+    checkpoints.restore(checkpoint, replay)
+    return checkpoint

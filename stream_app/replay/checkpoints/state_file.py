@@ -1,10 +1,10 @@
-"""State in a file: that of a replay's checkpoint, or of a live deployment (`millrace snapshot`).
+"""The state file of a replay's checkpoint or of a live deployment (`millrace snapshot`).
 
     MILLRACE-STATE 1\\n
     frames, each: length (4 bytes, little-endian), MessagePack
       first the header, then [group, kind, keys, blobs end to end, their ends], last the number of entities
 
-A file that was cut off has no last frame and is refused. Blobs are those of the store, whatever kind of store it was.
+A truncated file has no last frame and is refused. Blobs have the format of the stores.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ _FRAME: Final = 4_096  # entities
 
 
 class GroupHeader(msgspec.Struct):
-    """Where one partition group stands: its commit number, and per topic the offset below which all is applied."""
+    """Position of one partition group: its commit number, and per topic the offset below which all records are applied."""
 
     commit: int
     fronts: dict[str, int]
 
 
 class StateHeader(msgspec.Struct, kw_only=True):
-    """What the file is.
+    """Header of a state file.
 
     Attributes:
-        catalogue_hash: Of the features whose state it holds.
-        layouts: What blobs look like: tag in hex -> description.
+        catalogue_hash: Catalogue of the features whose state follows.
+        layouts: Layouts of the blobs: tag in hex -> description.
         groups: The groups, by number.
-        taken_ms: When it was taken, by the machine's clock; 0 of a replay.
-        replay: What a replay needs besides to go on: JSON.
+        taken_ms: Wall clock time of the snapshot; 0 in a replay's checkpoint.
+        replay: Further state of a replay's checkpoint, encoded.
     """
 
     catalogue_hash: str
@@ -63,7 +63,7 @@ class EntityFrame(msgspec.Struct, array_like=True):
 
     @classmethod
     def of(cls, group: int, kind: str, keys: list[bytes], blobs: Blobs) -> EntityFrame:
-        """Make one."""
+        """Build a frame from keys and blobs."""
         return cls(group, kind, keys, blobs.data, blobs.ends.astype("<i8").tobytes())
 
     def blobs(self) -> Blobs:
@@ -72,7 +72,7 @@ class EntityFrame(msgspec.Struct, array_like=True):
 
 
 def group_frames(group: int, entities: Mapping[str, tuple[list[bytes], Blobs]]) -> Iterator[EntityFrame]:
-    """Yield what a store has dumped of one group, by entity kind."""
+    """Yield the frames of one group's dump, by entity kind."""
     for kind, (keys, blobs) in entities.items():
         for first in range(0, len(keys), _FRAME):
             last = min(len(keys), first + _FRAME)
@@ -85,10 +85,10 @@ _frame: Final = msgspec.msgpack.Decoder(EntityFrame | int).decode
 
 
 def write_state(path: Path, header: StateHeader, frames: Iterable[EntityFrame]) -> int:
-    """Write a file, complete or not at all; return how many entities it has."""
-    fresh = path.with_name(path.name + ".tmp")
+    """Write a file atomically; return its number of entities."""
+    temporary = path.with_name(path.name + ".tmp")
     count = 0
-    with fresh.open("wb") as file:
+    with temporary.open("wb") as file:
         file.write(_MAGIC)
         _put(file, _encode(header))
         for frame in frames:
@@ -97,7 +97,7 @@ def write_state(path: Path, header: StateHeader, frames: Iterable[EntityFrame]) 
         _put(file, _encode(count))
         file.flush()
         os.fsync(file.fileno())
-    fresh.replace(path)
+    temporary.replace(path)
     return count
 
 
@@ -105,7 +105,7 @@ def read_header(path: Path) -> StateHeader:
     """Return the header alone.
 
     Raises:
-        InputFileError: The file is not there, or no state file.
+        InputFileError: The file does not exist, or is not a state file.
     """
     with _opened(path) as file:
         return _header(_next(path, file))

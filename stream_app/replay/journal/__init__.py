@@ -1,1 +1,1 @@
-"""Replay in journal order: repeat a live run in the order of its commits, to the bit."""
+"""Replay in journal order: repeat a live run in the order of its commits, bit for bit."""

@@ -1,10 +1,10 @@
-"""The order of a recorded run: which read came before which commit.
+"""A serial order of the reads and commits of a recorded run.
 
     commit n of a group comes after its read, and after all reads that saw the group at n - 1
     a read comes after the commits that it saw, and before the next one of each of these groups
 
-A live run on one Redis server has such an order: the one in which the server served them. What is found here is one of them, the
-same one wherever it begins.
+A live run on one Redis server has such an order: the one in which the server executed the scripts. The search is deterministic:
+it returns the same order from every starting point.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ Commit = tuple[int, int]  # group, number
 
 
 def serial_order(
-    lines: Mapping[Commit, JournalLine], start: Mapping[int, int], begun: Collection[Commit] = ()
+    lines: Mapping[Commit, JournalLine], start: Mapping[int, int], open_reads: Collection[Commit] = ()
 ) -> Iterator[tuple[str, Commit]]:
     """Order reads and commits: yields ("read", line) and ("commit", line).
 
-    A read that saw a group before where it begins is placed as if it had seen it there: what it saw is gone.
+    A read that saw a group before its start is placed as if it had seen the group at its start: the older state is not available.
 
     Args:
-        lines: The journal behind `start`.
-        start: Group -> the commit that the state to begin with has.
-        begun: Commits whose read was done already.
+        lines: The journal after `start`.
+        start: Group -> commit number of the initial state.
+        open_reads: Commits whose read was already replayed.
 
     Raises:
         InputFileError: A commit is missing, or there is no such order.
@@ -38,7 +38,7 @@ def serial_order(
     groups = sorted({group for group, _ in lines})
     last = {group: max(number for other, number in lines if other == group) for group in groups}
     committed = {group: start.get(group, 0) for group in {*groups, *(other for seen in reads.values() for other in seen)}}
-    read = {group: committed[group] + ((group, committed[group] + 1) in begun) for group in groups}
+    read = {group: committed[group] + ((group, committed[group] + 1) in open_reads) for group in groups}
     for group in groups:
         missing = [n for n in range(committed[group] + 1, last[group] + 1) if (group, n) not in lines]
         if missing:
@@ -60,12 +60,12 @@ def serial_order(
 
 
 def seen_by(line: JournalLine, start: Mapping[int, int]) -> dict[int, int]:
-    """Return which commit of each group the line's read saw, at least where the group begins."""
+    """Return the commit of each group that the line's read saw, at least the group's start."""
     return {int(other): max(seen, start.get(int(other), 0)) for other, seen in line.reads.items()}
 
 
 def is_settled(line: JournalLine, start: Mapping[int, int]) -> bool:
-    """Whether the line's read saw no group before where it begins: then all that it saw can be had."""
+    """Return whether the line's read saw no group before its start, so that the state it saw is available."""
     return all(seen >= start.get(int(other), 0) for other, seen in line.reads.items())
 
 
@@ -86,5 +86,5 @@ def _next_step(
 
 
 def _has_moved_on(seen: Mapping[int, int] | None, group: int, number: int) -> bool:
-    """Whether a group's next read saw this commit, or there is none: then nobody needs the state before it."""
+    """Return whether no pending read of a group needs the state before this commit."""
     return seen is None or seen.get(group, number) >= number

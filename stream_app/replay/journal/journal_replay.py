@@ -1,12 +1,12 @@
-"""Journal replay: a recorded live run in its own order, so that every feature and every answer comes out as it did, to the bit.
+"""Journal replay: repeat a recorded live run in its own order, so that every feature and answer is the live one to the bit.
 
-Every commit of the journal is two things: its read, which saw certain commits of all groups, and the commit itself. They are put
-into one order in which each read sees just those commits (`journal_order`). What the groups of one batch did is independent, so
-each is replayed by itself. Answers are decided at the time that the journal says, by the model that it names.
+Every commit of the journal has two steps: its read, which saw certain commits of all groups, and the commit itself.
+`journal_order` puts the steps into an order in which each read sees exactly those commits. The groups of one batch are
+independent and are replayed separately. The clock and the models of a commit are those in its journal line.
 
-From a snapshot of live state the replay begins with each group's first commit behind it. A read that was under way when the
-snapshot was taken may have seen a group before it. What such a commit writes depends on its own group alone, so the state is
-right; what it answered is not, and is left out: the replay's answers begin with the next commit of the group.
+From a snapshot of live state the replay starts with each group's first commit after the snapshot. A read in progress during the
+snapshot may have seen an older state of another group. Such a commit writes only its own group's state, which is right; its
+answers are unknown and are left out: the replay's answers start with the next commit of the group.
 """
 
 from __future__ import annotations
@@ -49,22 +49,22 @@ __all__ = ["JournalReplay"]
 
 
 class JournalReplay:
-    """Replays a recording. Use it as a context, or `close` it.
+    """Replays a recording. Use it as a context manager, or `close` it.
 
     Args:
-        settings: What the workers were started with.
+        settings: Settings of the workers.
         run: The recording.
-        models: Folders of the models that answered; a version that the journal names and that is not among them is an error.
-        snapshot: Live state to begin with; None: the journal begins with the first commit.
+        models: Folders of the models that answered; every model version in the journal must be among them.
+        snapshot: Initial live state; None: the journal starts with the first commit.
 
     Attributes:
-        position: Records whose commits were given out.
-        total: Records of all commits that will be.
-        begins: "topic-partition" -> the offset from which records are answered; empty without a snapshot.
-        left_out: Records behind the snapshot whose answers cannot be known.
+        position: Number of records of the yielded commits.
+        total: Number of records of all commits to be yielded.
+        start_offsets: "topic-partition" -> first answered offset; empty without a snapshot.
+        left_out: Number of records after the snapshot whose answers are unknown.
 
     Raises:
-        InputFileError: The snapshot is damaged, or of fewer groups.
+        InputFileError: The snapshot is damaged, or has another number of groups.
     """
 
     def __init__(self, settings: Settings, run: RecordedRun, models: Sequence[Path] = (), snapshot: Path | None = None) -> None:
@@ -72,18 +72,18 @@ class JournalReplay:
         self.engine = build_engine(settings)
         groups = max(settings.kafka.partitions, 1 + max((group for group, _ in self._lines), default=0))
         self.store = JournalStore(groups, shared_kinds(self.engine), settings.redis.max_replicas, settings.redis.answers_kept_ms)
-        self._start: dict[int, int] = {}  # group -> the commit that the state began with
-        self._begun: dict[Commit, Snapshot] = {}  # what the reads under way saw
+        self._start: dict[int, int] = {}  # group -> commit number of the initial state
+        self._open_reads: dict[Commit, Snapshot] = {}  # what the reads in progress saw
         self._committed: dict[int, int] = {}
-        self.begins: dict[str, int] = {}
+        self.start_offsets: dict[str, int] = {}
         self.position = self.left_out = 0
         if snapshot is not None:
             self._begin_with(snapshot, groups)
         self.clock = SettableClock()
         bare = replace(settings, model=replace(settings.model, engine="none"))
-        built = build_pipeline(bare, self.engine, self.store, self.clock, Metrics(CollectorRegistry()))
+        base = build_pipeline(bare, self.engine, self.store, self.clock, Metrics(CollectorRegistry()))
         self.pipeline = replace(
-            built, outputs=replace(built.outputs, records_features=settings.features.record or run.has_features())
+            base, outputs=replace(base.outputs, records_features=settings.features.record or run.has_features())
         )
         self._rankers = _rankers(settings, self._lines, models, self.engine.catalogue_hash, self.engine.feature_names)
         self._streams: dict[tuple[str, int], _Stream] = {}
@@ -114,15 +114,15 @@ class JournalReplay:
             )
         self.engine.learn_layouts(header.layouts)
         self.store.load_file(snapshot)
-        self._start = {group: found.commit for group, found in header.groups.items()}
+        self._start = {group: group_header.commit for group, group_header in header.groups.items()}
         self._committed = dict(self._start)
         self._lines = {(group, number): line for (group, number), line in self._lines.items() if number > self._start[group]}
-        for group, found in header.groups.items():
-            self._begin_group(group, found)
+        for group, group_header in header.groups.items():
+            self._begin_group(group, group_header)
 
-    def _begin_group(self, group: int, found: GroupHeader) -> None:
-        """Find where the group's answers begin, and have those before said by the recording."""
-        fronts, commit = dict(found.fronts), found.commit + 1
+    def _begin_group(self, group: int, group_header: GroupHeader) -> None:
+        """Find the start of the group's answers, and load earlier answers from the recording."""
+        fronts, commit = dict(group_header.fronts), group_header.commit + 1
         oldest_ms = self._lines[group, commit].scored_time_ms if (group, commit) in self._lines else 0
         while (group, commit) in self._lines and not is_settled(self._lines[group, commit], self._start):
             line = self._lines[group, commit]
@@ -130,57 +130,57 @@ class JournalReplay:
             self.left_out += _records_of(line)
             commit += 1
         self.store.answer_from(self._run, group, (commit, fronts), oldest_ms)
-        self.begins.update({f"{topic}-{group}": offset for topic, offset in fronts.items()})
+        self.start_offsets.update({f"{topic}-{group}": offset for topic, offset in fronts.items()})
 
     @property
     def at_rest(self) -> bool:
-        """Always: reads under way are kept too."""
+        """Return True: checkpoints include reads in progress."""
         return True
 
     @property
     def each_batch(self) -> bool:
-        """Never: the state is in memory."""
+        """Return False: the state is in memory."""
         return False
 
     def save(self, folder: Path, name: str) -> list[str]:
-        """Write the state and the reads under way into a file; see `checkpoint.Resumable`."""
+        """Write the state and the reads in progress to a file; see `checkpoint.Resumable`."""
         file = f"{name}.bin"
-        self.store.save(folder / file, self.engine, self._begun)
+        self.store.save(folder / file, self.engine, self._open_reads)
         return [file]
 
     def restore(self, position: int, paths: Sequence[Path]) -> None:
-        """Be where `save` was called."""
+        """Restore the replay to the point of `save`."""
         [path] = paths
-        self._begun = self.store.restore(path)
-        self._committed = {group: found.commit for group, found in read_header(path).groups.items()}
+        self._open_reads = self.store.restore(path)
+        self._committed = {group: group_header.commit for group, group_header in read_header(path).groups.items()}
         self._lines = {(group, number): line for (group, number), line in self._lines.items() if number > self._committed[group]}
         self.position = position
 
     def batches(self) -> Iterator[ReplayBatch]:
-        """Yield what each commit did, in an order of the journal.
+        """Yield the batch of each commit, in an order of the journal.
 
         Raises:
-            InputFileError: The recording lacks a commit or a record, or has no order.
+            InputFileError: The recording lacks a commit or a record, or its journal has no serial order.
         """
-        read = {commit: self._read(self._lines[commit], seen) for commit, seen in self._begun.items()}
+        read = {commit: self._read(self._lines[commit], seen) for commit, seen in self._open_reads.items()}
         for kind, commit in serial_order(self._lines, self._committed, frozenset(read)):
             line = self._lines[commit]
             if kind == "read":
                 read[commit] = self._read(line)
                 assert self.store.saw is not None
-                self._begun[commit] = self.store.saw
+                self._open_reads[commit] = self.store.saw
                 continue
-            prepared, scored = read.pop(commit)
-            del self._begun[commit]
-            batch = self._committed_batch(line, prepared, scored)
+            decoded, scored = read.pop(commit)
+            del self._open_reads[commit]
+            batch = self._committed_batch(line, decoded, scored)
             if is_settled(line, self._start):
                 yield batch
 
-    def _read(self, line: JournalLine, again: Snapshot | None = None) -> tuple[DecodedBatch, BatchCommit]:
-        prepared = self._prepared(line)
-        return prepared, self._scored(line, prepared, again)
+    def _read(self, line: JournalLine, saved_read: Snapshot | None = None) -> tuple[DecodedBatch, BatchCommit]:
+        decoded = self._decode(line)
+        return decoded, self._score(line, decoded, saved_read)
 
-    def _prepared(self, line: JournalLine) -> DecodedBatch:
+    def _decode(self, line: JournalLine) -> DecodedBatch:
         spans, records = [], []
         for topic, (start, end) in line.ranges.items():
             spans.append(OffsetSpan(line.group, self._epochs[line.group], topic, start, end))
@@ -190,19 +190,19 @@ class JournalReplay:
             records += [(topic, record) for record in self._streams[key].take(start, end)]
         return self.pipeline.prepare(spans, records)
 
-    def _scored(self, line: JournalLine, prepared: DecodedBatch, again: Snapshot | None) -> BatchCommit:
+    def _score(self, line: JournalLine, decoded: DecodedBatch, saved_read: Snapshot | None) -> BatchCommit:
         if line.features_version != self.engine.catalogue_hash:
             raise ConfigError(
                 f"commit {line.commit} of group {line.group} was made with the features {line.features_version}, this release "
                 f"has {self.engine.catalogue_hash}: replay it with the release that was live"
             )
-        times = [record.timestamp for record in prepared.records]
-        self.clock.set_ms(line.scored_time_ms or max(times, default=0))  # lines of earlier releases do not say it
-        self.store.at(line, self.clock.now_ms(), again)
+        times = [record.timestamp for record in decoded.records]
+        self.clock.set_ms(line.scored_time_ms or max(times, default=0))  # lines of earlier releases lack it
+        self.store.at(line, self.clock.now_ms(), saved_read)
         pipeline = replace(self.pipeline, ranker=_LineRanker(line, self._rankers))
-        return self._loop.run_until_complete(pipeline.score(prepared))
+        return self._loop.run_until_complete(pipeline.score(decoded))
 
-    def _committed_batch(self, line: JournalLine, prepared: DecodedBatch, scored: BatchCommit) -> ReplayBatch:
+    def _committed_batch(self, line: JournalLine, decoded: DecodedBatch, scored: BatchCommit) -> ReplayBatch:
         [result] = self._loop.run_until_complete(self.store.commit(scored.steps))
         if result.status is not CommitStatus.APPLIED or result.commit != line.commit:
             raise InputFileError(
@@ -211,8 +211,8 @@ class JournalReplay:
             )
         first = self.position
         if is_settled(line, self._start):
-            self.position += len(prepared.events) + len(prepared.dead)
-        return ReplayBatch(first, self.position, prepared, scored.scored, scored.outboxes[line.group].topics, [])
+            self.position += len(decoded.events) + len(decoded.dead)
+        return ReplayBatch(first, self.position, decoded, scored.scored, scored.outboxes[line.group].topics, [])
 
 
 def _records_of(line: JournalLine) -> int:
@@ -227,7 +227,7 @@ class _Stream:
         self._next: LogRecord | None = next(records, None)
 
     def take(self, start: int, end: int) -> Iterator[LogRecord]:
-        """Yield the records of the offsets [start, end); offsets without a record are the broker's own marks."""
+        """Yield the records of the offsets [start, end); offsets without a record are markers of the broker."""
         while self._next is not None and self._next.offset < end:
             if self._next.offset >= start:
                 yield self._next
@@ -236,7 +236,7 @@ class _Stream:
 
 @dataclass(frozen=True)
 class _LineRanker:
-    """Ranks as the workers did: by the champion, the challengers and the rules of a degraded batch that the journal names."""
+    """Ranks as the workers did: by the champion and challengers of the journal line, or by rules alone for a degraded batch."""
 
     line: JournalLine
     rankers: Mapping[str, ModelRanker | PriorRanker]
@@ -266,16 +266,16 @@ class _LineRanker:
 def _rankers(
     settings: Settings, lines: Mapping[Commit, JournalLine], models: Sequence[Path], catalogue_hash: str, names: Sequence[str]
 ) -> dict[str, ModelRanker | PriorRanker]:
-    """Load the models that the journal names.
+    """Load the models in the journal.
 
     Raises:
-        ConfigError: One is not among the folders.
+        ConfigError: A model is not among the folders.
     """
-    wanted = {version for line in lines.values() for version in (line.model_version, *line.challengers)}
-    found: dict[str, ModelRanker | PriorRanker] = {"none": PriorRanker()}
+    versions = {version for line in lines.values() for version in (line.model_version, *line.challengers)}
+    rankers: dict[str, ModelRanker | PriorRanker] = {"none": PriorRanker()}
     chosen = settings.model
     for folder in models or [Path(chosen.path)]:
-        if not wanted - found.keys():
+        if not versions - rankers.keys():
             break
         loader = RankerLoader(
             catalogue_hash=catalogue_hash,
@@ -285,11 +285,11 @@ def _rankers(
             threshold=chosen.fraud_threshold,
         )
         ranker = loader.load(folder)
-        found[ranker.version] = ranker
-    missing = sorted(wanted - found.keys())
+        rankers[ranker.version] = ranker
+    missing = sorted(versions - rankers.keys())
     if missing:
         raise ConfigError(
             f"the journal names the models {', '.join(missing)}, which are not among those given "
-            f"({', '.join(sorted(found.keys() - {'none'})) or 'none'}): name their folders with --model, once for each"
+            f"({', '.join(sorted(rankers.keys() - {'none'})) or 'none'}): name their folders with --model, once for each"
         )
-    return found
+    return rankers

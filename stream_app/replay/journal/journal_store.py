@@ -1,7 +1,7 @@
-"""The state of a journal replay: that of every partition group, the answers that may be asked for again, and reads under way.
+"""The store of a journal replay: state of every partition group, answers for duplicates, and reads in progress.
 
-What a read saw that is not committed yet cannot be had again once other groups have moved on. So a checkpoint keeps it, and the
-read is done again from there.
+Once other groups have committed, a read whose commit is still open cannot be repeated from the state. So a checkpoint stores the
+read's snapshot, and a resumed replay uses that.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from stream_app.store.port import GroupDump, Snapshot
 
 __all__ = ["JournalStore"]
 
-_SLACK_MS: Final = 600_000  # answers are kept from when they were published, which the journal does not tell
+_SLACK_MS: Final = 600_000  # live keeps answers from their publication, whose time the journal lacks
 
 
 class _Blobs(msgspec.Struct, array_like=True):
@@ -46,7 +46,7 @@ class _Blobs(msgspec.Struct, array_like=True):
 
 
 class _Read(msgspec.Struct, array_like=True):
-    """What a read saw: `own` by kind; `others` by kind, with the arrays `of`, `held`, `asked`; commits by group."""
+    """Snapshot of a read: `own` by kind; `others` by kind, with the arrays `of`, `held`, `asked`; commits by group."""
 
     group: int
     commit: int
@@ -57,8 +57,8 @@ class _Read(msgspec.Struct, array_like=True):
     @classmethod
     def of(cls, commit: Commit, seen: Snapshot) -> _Read:
         others = {
-            kind: (_Blobs.of(found.blobs), _bytes(found.of), _bytes(found.held), _bytes(found.asked))
-            for kind, found in seen.others.items()
+            kind: (_Blobs.of(replicas.blobs), _bytes(replicas.of), _bytes(replicas.held), _bytes(replicas.asked))
+            for kind, replicas in seen.others.items()
         }
         return cls(*commit, {kind: _Blobs.of(blobs) for kind, blobs in seen.own.items()}, others, dict(seen.reads))
 
@@ -78,13 +78,13 @@ def _int32(data: bytes) -> NDArray[np.int32]:
     return np.frombuffer(data, "<i4").astype(np.int32)
 
 
-class _Kept(msgspec.Struct):
-    """What a checkpoint keeps besides the groups' state.
+class _JournalCheckpoint(msgspec.Struct):
+    """State of a checkpoint besides the groups' state.
 
     Attributes:
-        outboxes: Group, commit and payload of the answers that may be asked for again.
-        decided: Group, commit and time of what was read, in this order.
-        reads: What the reads under way saw.
+        outboxes: Group, commit and payload of the answers that duplicates may need.
+        decided: Group, commit and time of the reads, in order.
+        reads: Snapshots of the reads in progress.
     """
 
     outboxes: list[tuple[int, int, bytes]]
@@ -93,7 +93,7 @@ class _Kept(msgspec.Struct):
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode
-_kept: Final = msgspec.msgpack.Decoder(_Kept).decode
+_decode_checkpoint: Final = msgspec.msgpack.Decoder(_JournalCheckpoint).decode
 
 
 async def _dumped(store: MemoryStore, groups: Iterable[int]) -> dict[int, GroupDump]:
@@ -101,30 +101,30 @@ async def _dumped(store: MemoryStore, groups: Iterable[int]) -> dict[int, GroupD
 
 
 class JournalStore(MemoryStore):
-    """Finds an earlier commit's answers when live found them: the journal says which it did not.
+    """A memory store that returns an earlier commit's answers exactly if live did; the journal lists those that live had dropped.
 
     Args:
         groups: Number of partition groups.
-        shared: Entity kinds kept as one replica a group.
+        shared: Entity kinds with one replica per group.
         max_replicas: As live.
-        kept_ms: How long live keeps answers that are published.
+        kept_ms: How long live keeps published answers.
 
     Attributes:
-        saw: What the last read saw.
+        saw: Snapshot of the last read.
     """
 
     def __init__(self, groups: int, shared: frozenset[str], max_replicas: int, kept_ms: int) -> None:
         super().__init__(groups, shared, max_replicas=max_replicas)
         self._groups_count, self._kept_ms = groups, kept_ms + _SLACK_MS
         self._forgotten: frozenset[int] = frozenset()
-        self._decided: dict[int, dict[int, int]] = {}  # group -> commit -> when it was decided
-        self._again: Snapshot | None = None
-        self._earlier: dict[int, tuple[int, bytes]] = {}  # group -> first commit of this replay's own, payload of those before
+        self._decided: dict[int, dict[int, int]] = {}  # group -> commit -> time of its decisions
+        self._saved_read: Snapshot | None = None
+        self._earlier: dict[int, tuple[int, bytes]] = {}  # group -> first commit of this replay, payload of the earlier ones
         self.saw: Snapshot | None = None
 
-    def at(self, line: JournalLine, now_ms: int, again: Snapshot | None = None) -> None:
-        """Be the store of the line's read; `again`: what it saw when it was done before."""
-        self._forgotten, self._again = frozenset(line.forgotten), again
+    def at(self, line: JournalLine, now_ms: int, saved_read: Snapshot | None = None) -> None:
+        """Prepare the line's read; `saved_read`: its snapshot from a checkpoint."""
+        self._forgotten, self._saved_read = frozenset(line.forgotten), saved_read
         decided = self._decided.setdefault(line.group, {})
         old = list(takewhile(lambda number: decided[number] < now_ms - self._kept_ms, decided))
         for number in old:
@@ -133,37 +133,37 @@ class JournalStore(MemoryStore):
         decided[line.commit] = now_ms
 
     async def read(self, rows: Mapping[str, EntityRows]) -> Snapshot:
-        """Read the blobs of a batch's entities, or return what this read saw before."""
-        self.saw = self._again or await super().read(rows)
+        """Read the blobs of a batch's entities, or return the saved snapshot of this read."""
+        self.saw = self._saved_read or await super().read(rows)
         return self.saw
 
     async def answers(self, group: int, commits: Sequence[int]) -> dict[int, bytes]:
-        """Payloads of earlier commits; of those before this replay's own, what live has said."""
-        found = await super().answers(group, [number for number in commits if number not in self._forgotten])
+        """Return payloads of earlier commits; for commits before this replay, the recorded answers."""
+        payloads = await super().answers(group, [number for number in commits if number not in self._forgotten])
         first, payload = self._earlier.get(group, (0, b""))
-        return found | {number: payload for number in commits if number < first and number not in self._forgotten}
+        return payloads | {number: payload for number in commits if number < first and number not in self._forgotten}
 
     def answer_from(self, run: RecordedRun, group: int, begin: tuple[int, Mapping[str, int]], since_ms: int) -> None:
-        """Take the answers of the commits before this replay's own from the recording.
+        """Load the answers of the commits before this replay from the recording.
 
         Args:
             run: The recording.
             group: The group.
-            begin: Its first commit whose answers are this replay's own, and the offsets of each topic from which they are.
-            since_ms: What was decided before `since_ms` less the time that answers are kept is not asked for any more.
+            begin: The first commit that this replay answers, and the first answered offset of each topic.
+            since_ms: Time of the first commit; answers older than this by the retention are not loaded.
         """
         commit, fronts = begin
         nothing = JournalLine(group=group, commit=commit, epoch="", ranges={}, reads={}, model_version="", features_version="")
-        said = OutboxBatch(group, {}, nothing)
+        outbox = OutboxBatch(group, {}, nothing)
         for topic, key, value in run.earlier_answers(group, fronts, since_ms - self._kept_ms):
-            said.topics.setdefault(topic, Messages([], [])).add(key, value)
-        self._earlier[group] = commit, encode_outbox(said)
+            outbox.topics.setdefault(topic, Messages([], [])).add(key, value)
+        self._earlier[group] = commit, encode_outbox(outbox)
 
     def save(self, path: Path, engine: FeatureEngine, reads: Mapping[Commit, Snapshot]) -> None:
-        """Write a checkpoint's file; `reads`: what the reads under way saw."""
+        """Write a checkpoint's file; `reads`: snapshots of the reads in progress."""
         groups = range(self._groups_count)
         dumps = asyncio.run(_dumped(self, groups))
-        kept = _Kept(
+        checkpoint = _JournalCheckpoint(
             [(group, number, payload) for group in groups for number, payload in self.waiting(group).items()],
             [(group, number, at_ms) for group, of_group in self._decided.items() for number, at_ms in of_group.items()],
             [_Read.of(commit, seen) for commit, seen in reads.items()],
@@ -172,32 +172,32 @@ class JournalStore(MemoryStore):
             catalogue_hash=engine.catalogue_hash,
             layouts=engine.layout_records(),
             groups={group: GroupHeader(dump.commit, dict(dump.fronts)) for group, dump in dumps.items()},
-            replay=_encode(kept),
+            replay=_encode(checkpoint),
         )
         write_state(path, header, chain.from_iterable(group_frames(group, dump.entities) for group, dump in dumps.items()))
 
     def restore(self, path: Path) -> dict[Commit, Snapshot]:
-        """Be where a checkpoint's file was written; return what the reads under way had seen.
+        """Restore a checkpoint's file; return the snapshots of the reads in progress.
 
         Raises:
             InputFileError: The file is damaged.
         """
-        kept = _kept(read_header(path).replay)
+        checkpoint = _decode_checkpoint(read_header(path).replay)
         outboxes: dict[int, dict[int, bytes]] = {}
-        for group, number, payload in kept.outboxes:
+        for group, number, payload in checkpoint.outboxes:
             outboxes.setdefault(group, {})[number] = payload
-        for group, number, at_ms in kept.decided:
+        for group, number, at_ms in checkpoint.decided:
             self._decided.setdefault(group, {})[number] = at_ms
         self.load_file(path, outboxes)
-        return {(read.group, read.commit): read.snapshot() for read in kept.reads}
+        return {(read.group, read.commit): read.snapshot() for read in checkpoint.reads}
 
     def load_file(self, path: Path, outboxes: Mapping[int, Mapping[int, bytes]] = MappingProxyType({})) -> None:
-        """Be where a state file was written: a snapshot of live state, or a checkpoint's with its `outboxes` by group and commit.
+        """Restore a state file: a snapshot of live state, or a checkpoint's file with its `outboxes` by group and commit.
 
         Raises:
             InputFileError: The file is damaged.
         """
-        for group, found in read_header(path).groups.items():
-            self.begin(group, found.commit, found.fronts, outboxes.get(group, {}))
+        for group, group_header in read_header(path).groups.items():
+            self.begin(group, group_header.commit, group_header.fronts, outboxes.get(group, {}))
         for frame in read_state(path):
             self.load(frame.group, frame.kind, frame.keys, frame.blobs())

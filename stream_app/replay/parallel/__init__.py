@@ -1,1 +1,1 @@
-"""Replay on several processes: users are split over workers, shared entities are exchanged as partitions."""
+"""Replay on several processes: users are split over workers, which exchange shared entities as partitions."""

@@ -1,13 +1,13 @@
-"""Features entity kind by entity kind, joined by event: what several processes, or Spark, do with a log in canonical order.
+"""Fold a log in canonical order by shares of its entities and join the features by event, for several processes and for Spark.
 
-An entity's features depend on that entity's events alone, so each share of the entities can be folded by itself:
+An entity's features depend only on that entity's events, so each share of the entities can be folded separately:
 
-    1. the kinds of one user, by shares of users: they judge lateness and repetition too, and fill the sequences;
-    2. each shared kind, by shares of its entities: late events are left out, duplicates read and change nothing;
-    3. joined by event: what an event has no entity for is settled by its own values.
+    1. the kinds of one user, by shares of users; this pass also flags late and repeated events and fills the sequences;
+    2. each shared kind, by shares of its entities: late events are skipped, duplicates read features but leave state unchanged;
+    3. the join by event: features of a kind that an event has no entity of come from the event's own values.
 
-Every number is the one that a single process computes, to the bit: it is the same compiled fold over the same events in the same
-order. Nothing here knows how the shares travel.
+The result equals that of a single process to the bit, since the same compiled fold sees the same events in the same order. This
+module does not move data between processes.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ __all__ = [
     "fold_kind",
     "fold_users",
     "join",
-    "joined_judgement",
+    "join_flags",
+    "select_events",
     "share_of",
     "shared_kinds",
     "shares_at",
-    "taken",
     "user_kinds",
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class UserFeatures:
-    """What the pass over a share of the users gives: K events, numbered by `at` (K,) int64 in the batch they are of.
+    """Features from a share of the users: K events with their indices `at` (K,) int64 in the batch.
 
     dense (K, F_user) float32; the rest as in FoldResult.
     """
@@ -52,12 +52,12 @@ class UserFeatures:
     sequence_gaps: NDArray[np.float32]
     query_ids: NDArray[np.int32]
     query_gaps: NDArray[np.float32]
-    judged: LatenessFlags
+    flags: LatenessFlags
 
 
 @dataclass(frozen=True, slots=True)
 class KindFeatures:
-    """What the pass over a share of a shared kind's entities gives: `at` (K,) int64, dense (K, F_kind) float32."""
+    """Features from a share of a shared kind's entities: indices `at` (K,) int64, dense (K, F_kind) float32."""
 
     kind: str
     at: NDArray[np.int64]
@@ -65,32 +65,32 @@ class KindFeatures:
 
 
 class SplitFold(Protocol):
-    """Keeps the state of some entities: all that come (Resident), or the one that is at hand (GroupedFold)."""
+    """Holds state of entities: of all (MemoryState), or of the current one only (GroupedFold)."""
 
     def fold(
-        self, columns: EventColumns, commits: NDArray[np.int64] | None = None, judged: LatenessFlags | None = None
+        self, columns: EventColumns, commits: NDArray[np.int64] | None = None, flags: LatenessFlags | None = None
     ) -> FoldResult:
-        """Read every event's features and add it to its entities, as `FeatureEngine.fold` does."""
+        """Read every event's features and update its entities, as `FeatureEngine.fold` does."""
         ...
 
 
 def user_kinds(engine: FeatureEngine) -> tuple[str, ...]:
-    """Return the kinds that go by the user: their keys begin with the user's digest."""
+    """Return the kinds whose keys begin with the user's digest."""
     return tuple(kind.name for kind in engine.kinds if not kind.shared)
 
 
 def shared_kinds(engine: FeatureEngine) -> tuple[str, ...]:
-    """Return the kinds that get a pass each."""
+    """Return the kinds shared between users; each gets its own pass."""
     return tuple(kind.name for kind in engine.kinds if kind.shared)
 
 
 def share_of(keys: Sequence[bytes], shares: int) -> NDArray[np.int32]:
-    """Return which of `shares` each key belongs to, (B,), -1 for none. Keys are digests: their first bytes are spread evenly."""
+    """Return the share of each key, (B,), -1 for an empty key. Keys are digests, so their first bytes are spread evenly."""
     return np.fromiter((((key[0] << 8) | key[1]) % shares if key else -1 for key in keys), np.int32, len(keys))
 
 
-def taken(columns: EventColumns, at: NDArray[np.int64], kinds: Sequence[str]) -> EventColumns:
-    """Return the events numbered `at` (K,), with their keys of `kinds`."""
+def select_events(columns: EventColumns, at: NDArray[np.int64], kinds: Sequence[str]) -> EventColumns:
+    """Return the events at indices `at` (K,), with their keys of `kinds`."""
     places = at.tolist()
     return EventColumns(
         time_ms=columns.time_ms[at],
@@ -112,54 +112,54 @@ def fold_users(
 
     Args:
         engine: Any, warm.
-        state: Of the user kinds, and of this share.
-        part: The K events of this share, of one batch, in order.
-        at: (K,) their numbers in the batch.
+        state: State of the user kinds of this share.
+        part: The K events of this share in one batch, in order.
+        at: (K,) their indices in the batch.
         commits: (K,) as in FeatureEngine.fold.
     """
     folded = state.fold(part, commits)
     dense = np.ascontiguousarray(folded.dense[:, _columns(engine, user_kinds(engine))])
-    judged = LatenessFlags(folded.late_by_ms, folded.duplicate_of)
-    return UserFeatures(at, dense, folded.sequence_ids, folded.sequence_gaps, folded.query_ids, folded.query_gaps, judged)
+    flags = LatenessFlags(folded.late_by_ms, folded.duplicate_of)
+    return UserFeatures(at, dense, folded.sequence_ids, folded.sequence_gaps, folded.query_ids, folded.query_gaps, flags)
 
 
 def fold_kind(
-    engine: FeatureEngine, state: SplitFold, kind: str, part: EventColumns, at: NDArray[np.int64], judged: LatenessFlags
+    engine: FeatureEngine, state: SplitFold, kind: str, part: EventColumns, at: NDArray[np.int64], flags: LatenessFlags
 ) -> KindFeatures:
     """Fold a share of a shared kind's entities.
 
     Args:
         engine: Any, warm.
-        state: Of this kind, and of this share.
+        state: State of this kind and share.
         kind: The kind.
-        part: The K events of this share, of one batch, in order.
-        at: (K,) their numbers in the batch.
-        judged: What the users' pass said of the whole batch.
+        part: The K events of this share in one batch, in order.
+        at: (K,) their indices in the batch.
+        flags: Lateness and repetition of the whole batch, from the users' pass.
     """
-    late = judged.late_by_ms[at] > 0
+    late = flags.late_by_ms[at] > 0
     if late.any():
-        part, at = taken(part, np.flatnonzero(~late), (kind,)), at[~late]
-    folded = state.fold(part, judged=LatenessFlags(judged.late_by_ms[at], judged.duplicate_of[at]))
+        part, at = select_events(part, np.flatnonzero(~late), (kind,)), at[~late]
+    folded = state.fold(part, flags=LatenessFlags(flags.late_by_ms[at], flags.duplicate_of[at]))
     return KindFeatures(kind, at, np.ascontiguousarray(folded.dense[:, _columns(engine, (kind,))]))
 
 
 def join(
     engine: FeatureEngine, columns: EventColumns, users: Sequence[UserFeatures], kinds: Sequence[KindFeatures]
 ) -> FoldResult:
-    """Put the passes' parts together; every event must be in one of `users`.
+    """Join the features of all passes by event; every event must be in one of `users`.
 
     Args:
         engine: Any, warm.
         columns: B events.
-        users: Of all shares.
-        kinds: Of all shared kinds and shares.
+        users: User features of all shares.
+        kinds: Features of all shared kinds and shares.
     """
-    judged = joined_judgement(len(columns), users)
-    nobody = EntityRows(np.zeros(0, np.int32), [], np.full(len(columns), -1, np.int32))
+    flags = join_flags(len(columns), users)
+    no_entities = EntityRows(np.zeros(0, np.int32), [], np.full(len(columns), -1, np.int32))
     widths = engine.widths()
-    rows = dict.fromkeys(widths, nobody)
-    # Without entities: each event reads as one without a past, and then gets what the passes have read.
-    whole = engine.fold(columns, rows, {kind: np.zeros((0, width), np.int64) for kind, width in widths.items()}, {}, None, judged)
+    rows = dict.fromkeys(widths, no_entities)
+    # Fold without entities: each event gets features of an empty history; the passes' features then replace them.
+    whole = engine.fold(columns, rows, {kind: np.zeros((0, width), np.int64) for kind, width in widths.items()}, {}, None, flags)
     of_users = _columns(engine, user_kinds(engine))
     for user in users:
         whole.dense[np.ix_(user.at, of_users)] = user.dense
@@ -170,16 +170,16 @@ def join(
     return whole
 
 
-def joined_judgement(count: int, users: Sequence[UserFeatures]) -> LatenessFlags:
-    """Return what the users' passes said of all B events."""
+def join_flags(count: int, users: Sequence[UserFeatures]) -> LatenessFlags:
+    """Combine lateness and repetition of all B events from the users' passes."""
     late_by_ms, duplicate_of = np.zeros(count, np.int64), np.full(count, -1, np.int64)
     for user in users:
-        late_by_ms[user.at], duplicate_of[user.at] = user.judged.late_by_ms, user.judged.duplicate_of
+        late_by_ms[user.at], duplicate_of[user.at] = user.flags.late_by_ms, user.flags.duplicate_of
     return LatenessFlags(late_by_ms, duplicate_of)
 
 
 def shares_at(keys: Mapping[str, Sequence[bytes]], kind: str, shares: int) -> list[NDArray[np.int64]]:
-    """Return for each share the events whose entity of `kind` belongs to it, ascending."""
+    """Return the event indices of each share of `kind`, ascending."""
     share = share_of(keys[kind], shares)
     return [np.flatnonzero(share == number) for number in range(shares)]
 

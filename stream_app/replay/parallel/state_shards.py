@@ -1,6 +1,6 @@
-"""State of a canonical replay in files, and back: one file of each process that holds a share of the entities.
+"""Save and load the state of a canonical replay: one file per process, each with a share of the entities.
 
-Which process holds an entity is told by its key, so any number of processes can go on from what any number has written.
+An entity's key determines its share, so a replay can resume on another number of processes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from stream_app.replay.duplicate_cache import DuplicateCache
 from stream_app.replay.memory_state import MemoryState
 from stream_app.replay.parallel.partitioning import share_of
 
-__all__ = ["WHOLE", "StateShard", "load_kept", "load_state", "save_state"]
+__all__ = ["WHOLE", "StateShard", "load_answers", "load_state", "save_state"]
 
 _GROUP: Final = 0
 _MERGED_AT_ONCE: Final = 4_096
@@ -29,13 +29,13 @@ _MERGED_AT_ONCE: Final = 4_096
 
 @dataclass(frozen=True, slots=True)
 class StateShard:
-    """Which of `shares` of the entities a process holds."""
+    """The share of the entities that one process holds: number `number` of `shares`."""
 
     number: int
     shares: int
 
     def of(self, keys: list[bytes], blobs: Blobs) -> tuple[list[bytes], Blobs]:
-        """Return what belongs to this share."""
+        """Return the entities of this share."""
         if self.shares == 1:
             return keys, blobs
         at = np.flatnonzero(share_of(keys, self.shares) == self.number).tolist()
@@ -45,27 +45,27 @@ class StateShard:
 WHOLE: Final = StateShard(0, 1)
 
 
-class _Kept(msgspec.Struct):
-    """Answers that may be asked for again: number, time and payload of each batch."""
+class _CachedAnswers(msgspec.Struct):
+    """Answers that later duplicates may need: number, time and payload of each batch."""
 
-    kept: list[tuple[int, int, bytes]]
+    entries: list[tuple[int, int, bytes]] = msgspec.field(name="kept")
 
 
-def save_state(path: Path, engine: FeatureEngine, states: Sequence[MemoryState], events: int, kept: DuplicateCache) -> None:
-    """Write a file.
+def save_state(path: Path, engine: FeatureEngine, states: Sequence[MemoryState], events: int, duplicates: DuplicateCache) -> None:
+    """Write state and cached answers to a file.
 
     Args:
-        path: Is replaced as a whole.
-        engine: Whose state it is.
-        states: Each of kinds of its own.
-        events: So many were replayed.
-        kept: Answers that may be asked for again.
+        path: The file, replaced atomically.
+        engine: Describes the layouts.
+        states: Disjoint in their entity kinds.
+        events: Number of replayed events.
+        duplicates: Answers that later duplicates may need.
     """
     header = StateHeader(
         catalogue_hash=engine.catalogue_hash,
         layouts=engine.layout_records(),
         groups={_GROUP: GroupHeader(events, {})},
-        replay=msgspec.json.encode(_Kept(kept.kept())),
+        replay=msgspec.json.encode(_CachedAnswers(duplicates.entries())),
     )
     write_state(path, header, _frames(states))
 
@@ -78,17 +78,17 @@ def _frames(states: Sequence[MemoryState]) -> Iterator[EntityFrame]:
 
 
 def load_state(paths: Sequence[Path], engine: FeatureEngine, states: Mapping[str, MemoryState], share: StateShard = WHOLE) -> int:
-    """Begin with the state of files. Replicas that several groups hold of an entity become one.
+    """Load the state of files. Replicas of an entity in several groups are merged.
 
     Args:
-        paths: What `save_state` or `millrace snapshot` wrote.
-        engine: Learns what the files' blobs look like.
-        states: Who keeps each kind.
-        share: Of the entities; the others are left out.
+        paths: Files of `save_state` or `millrace snapshot`.
+        engine: Learns the layouts of the files' blobs.
+        states: Entity kind -> state that receives it.
+        share: The share to load; other entities are skipped.
 
     Returns:
-        So many commits that state has seen: events are numbered behind them, so what it says of the past is never taken for what
-        the coming events do.
+        The highest commit number in the state. The replay numbers its events after it, so that stored commit numbers never
+        match those of new events.
 
     Raises:
         InputFileError: A file is damaged.
@@ -104,24 +104,24 @@ def load_state(paths: Sequence[Path], engine: FeatureEngine, states: Mapping[str
             if len(header.groups) == 1:
                 states[frame.kind].load(frame.kind, keys, blobs)
                 continue
-            held = replicas.setdefault(frame.kind, {})
+            by_key = replicas.setdefault(frame.kind, {})
             for key, blob in zip(keys, blobs, strict=True):
-                held.setdefault(key, []).append(blob)
+                by_key.setdefault(key, []).append(blob)
         for kind, of_kind in replicas.items():
             _load_merged(engine, states[kind], kind, of_kind)
         commits = max(commits, *(group.commit for group in header.groups.values()), 0)
     return commits
 
 
-def load_kept(paths: Sequence[Path], kept: DuplicateCache) -> None:
-    """Take in the answers that may be asked for again.
+def load_answers(paths: Sequence[Path], duplicates: DuplicateCache) -> None:
+    """Load the answers that later duplicates may need.
 
     Raises:
         InputFileError: A file is damaged.
     """
     for path in paths:
-        for first, newest_ms, payload in msgspec.json.decode(read_header(path).replay, type=_Kept).kept:
-            kept.add(first, newest_ms, decode_outbox(payload))
+        for first, newest_ms, payload in msgspec.json.decode(read_header(path).replay, type=_CachedAnswers).entries:
+            duplicates.add(first, newest_ms, decode_outbox(payload))
 
 
 def _load_merged(engine: FeatureEngine, state: MemoryState, kind: str, replicas: dict[bytes, list[bytes]]) -> None:

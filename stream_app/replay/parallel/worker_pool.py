@@ -1,7 +1,7 @@
-"""The processes of a replay that is split by entity: each has a chunk of the segment, and a share of the state.
+"""Worker processes of a replay split by entity: each has one chunk of the segment and a share of the state.
 
-They are told what to do through pipes; what one has for another goes through files. A process ends when its pipe is closed, so
-none is left when the one that started them is killed.
+The parent sends commands over pipes; workers exchange partitions through temporary files. A worker ends when its pipe is closed,
+so no worker outlives a killed parent.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from stream_app.replay.parallel.partitioning import (
     fold_kind,
     fold_users,
     join,
-    joined_judgement,
+    join_flags,
+    select_events,
     shared_kinds,
     shares_at,
-    taken,
     user_kinds,
 )
-from stream_app.replay.parallel.state_shards import StateShard, load_kept, load_state, save_state
+from stream_app.replay.parallel.state_shards import StateShard, load_answers, load_state, save_state
 
 __all__ = ["WorkerPool"]
 
 _CLOSE_S: Final = 10.0
-_Order = tuple[Any, ...]  # a method of _Member and what to call it with
+_Command = tuple[Any, ...]  # name of a method of _PoolWorker, then its arguments
 
 
 class WorkerPool:
@@ -54,17 +54,17 @@ class WorkerPool:
         self._pipes: list[Connection] = []
         self._processes: list[Any] = []
         for number in range(processes):
-            here, there = context.Pipe()
-            process = context.Process(target=_serve, args=(there, settings, folder, number, processes), daemon=True)
+            own_end, worker_end = context.Pipe()
+            process = context.Process(target=_serve, args=(worker_end, settings, folder, number, processes), daemon=True)
             process.start()
-            there.close()
-            self._pipes.append(here)
+            worker_end.close()
+            self._pipes.append(own_end)
             self._processes.append(process)
 
     def close(self) -> None:
         """End the processes."""
         for pipe in self._pipes:
-            pipe.close()  # ends the process, once it has done what it was told
+            pipe.close()  # ends the process after its current command
         for process in self._processes:
             process.join(_CLOSE_S)
             if process.is_alive():
@@ -72,26 +72,26 @@ class WorkerPool:
                 process.join()
             process.close()
 
-    def order(self, orders: Sequence[_Order]) -> None:
-        """Give process i the i-th order."""
-        for pipe, order in zip(self._pipes, orders, strict=False):
-            with contextlib.suppress(BrokenPipeError):  # the reply says what became of it
-                pipe.send(order)
+    def send(self, commands: Sequence[_Command]) -> None:
+        """Send the i-th command to process i."""
+        for pipe, command in zip(self._pipes, commands, strict=False):
+            with contextlib.suppress(BrokenPipeError):  # `reply` raises the error
+                pipe.send(command)
 
-    def all(self, orders: Sequence[_Order]) -> list[Any]:
-        """Give process i the i-th order, and wait for all replies."""
-        self.order(orders)
-        return [self.reply(member) for member in range(len(orders))]
+    def run(self, commands: Sequence[_Command]) -> list[Any]:
+        """Send the i-th command to process i, and wait for all replies."""
+        self.send(commands)
+        return [self.reply(worker) for worker in range(len(commands))]
 
-    def reply(self, member: int) -> Any:  # noqa: ANN401 (whatever the order asks for)
+    def reply(self, worker: int) -> Any:  # noqa: ANN401 (the result of the command)
         """Wait for a process's reply."""
         try:
-            reply = self._pipes[member].recv()
+            reply = self._pipes[worker].recv()
         except (EOFError, ConnectionResetError) as err:
-            process = self._processes[member]
+            process = self._processes[worker]
             process.join(_CLOSE_S)
             raise ServiceError(
-                f"process {member + 1} of {len(self._processes)} of the replay ended (exit status {process.exitcode}; -9: it was "
+                f"process {worker + 1} of {len(self._processes)} of the replay ended (exit status {process.exitcode}; -9: it was "
                 "killed, by the kernel if memory ran out). Start the replay again, with fewer --processes if memory is short; "
                 "with --out it goes on from its last checkpoint"
             ) from err
@@ -101,19 +101,19 @@ class WorkerPool:
 
 
 def _serve(pipe: Connection, settings: Settings, folder: Path, number: int, processes: int) -> None:
-    """Do what the pipe says until it is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that was started by hand; it closes the pipe
+    """Execute commands from the pipe until it is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C stops the parent, which closes the pipe
     with contextlib.suppress(EOFError, BrokenPipeError):
         try:
-            with _Member(settings, folder, number, processes) as member:
+            with _PoolWorker(settings, folder, number, processes) as worker:
                 while True:
-                    name, *given = pipe.recv()
-                    pipe.send(getattr(member, name)(*given))
+                    name, *arguments = pipe.recv()
+                    pipe.send(getattr(worker, name)(*arguments))
         except MillraceError as err:  # the replay ends with it
             pipe.send(err)
 
 
-class _Member:
+class _PoolWorker:
     """One process: its chunk of the segment, and its share of the state."""
 
     def __init__(self, settings: Settings, folder: Path, number: int, processes: int) -> None:
@@ -124,79 +124,81 @@ class _Member:
         self._users = MemoryState(engine, user_kinds(engine))
         self._kinds = {kind: MemoryState(engine, (kind,)) for kind in shared_kinds(engine)}
         self._share = StateShard(number, processes)
-        self._held: tuple[LogChunk, DecodedBatch] | None = None
+        self._chunk: tuple[LogChunk, DecodedBatch] | None = None
 
-    def __enter__(self) -> _Member:
+    def __enter__(self) -> _PoolWorker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._replay.close()
 
     def save(self, path: Path, events: int) -> None:
-        """Write this share of the state. Segments end where the time changes, so no earlier answer is asked for again."""
+        """Write this share of the state. Segments end where the time changes, so no earlier answer is needed."""
         save_state(path, self._engine, [self._users, *self._kinds.values()], events, DuplicateCache())
 
     def load(self, paths: Sequence[Path]) -> int:
-        """Take in this share of the state; returns so many commits it has seen."""
+        """Load this share of the state; return its highest commit number."""
         states = {**dict.fromkeys(user_kinds(self._engine), self._users), **self._kinds}
-        load_kept(paths, self._replay.kept)
+        load_answers(paths, self._replay.duplicates)
         return load_state(paths, self._engine, states, self._share)
 
     def prepare(self, segment: int, chunk: LogChunk) -> int:
-        """Decode a chunk and hand its columns to the shares; returns how many events it has."""
-        prepared = self._replay.prepare(chunk)
-        self._held = chunk, prepared
+        """Decode a chunk and write its columns per share; return its number of events."""
+        decoded = self._replay.prepare(chunk)
+        self._chunk = chunk, decoded
         users = user_kinds(self._engine)
         for by, kinds in ((users[0], users), *((kind, (kind,)) for kind in self._kinds)):
-            self._hand_out(segment, prepared.columns, by, kinds)
-        return len(prepared.events)
+            self._hand_out(segment, decoded.columns, by, kinds)
+        return len(decoded.events)
 
     def _hand_out(self, segment: int, columns: EventColumns | None, by: str, kinds: Sequence[str]) -> None:
-        """Write each share's part of a chunk; None where it has none."""
+        """Write each share's part of a chunk; None for an empty part."""
         shares = [] if columns is None else shares_at(columns.keys, by, self._processes)
         for share in range(self._processes):
             at = shares[share] if shares else np.zeros(0, np.int64)
-            part = (at, taken(columns, at, kinds)) if columns is not None and len(at) else None
+            part = (at, select_events(columns, at, kinds)) if columns is not None and len(at) else None
             self._write(part, segment, by, self._number, share)
 
     def users(self, segment: int, firsts: Sequence[int]) -> None:
-        """Fold the users of this share; `firsts`: number of each chunk's first event in the log."""
+        """Fold the users of this share; `firsts`: index in the log of each chunk's first event."""
         by = user_kinds(self._engine)[0]
         for chunk, first in enumerate(firsts):
             folded = None
-            if (found := self._read(segment, by, chunk, self._number)) is not None:
-                at, part = found
+            if (piece := self._read(segment, by, chunk, self._number)) is not None:
+                at, part = piece
                 folded = fold_users(self._engine, self._users, part, at, first + at + 1)
             self._write(folded, segment, "users", self._number, chunk)
 
     def kinds(self, segment: int, chunks: int) -> None:
         """Fold the shared entities of this share."""
         for chunk in range(chunks):
-            users = self._of_users(segment, chunk, keep=True)
-            judged = joined_judgement(sum(len(user.at) for user in users), users)
+            users = self._user_features(segment, chunk, keep=True)
+            flags = join_flags(sum(len(user.at) for user in users), users)
             folded = []
             for kind, state in self._kinds.items():
-                if (found := self._read(segment, kind, chunk, self._number)) is not None:
-                    at, part = found
-                    folded.append(fold_kind(self._engine, state, kind, part, at, judged))
+                if (piece := self._read(segment, kind, chunk, self._number)) is not None:
+                    at, part = piece
+                    folded.append(fold_kind(self._engine, state, kind, part, at, flags))
             self._write(folded, segment, "kinds", self._number, chunk)
 
     def answer(self, segment: int, start: tuple[int, int]) -> ReplayBatch:
         """Join, score and answer the chunk; `start`: position of its first record and number of its first event in the log."""
-        assert self._held is not None
-        chunk, prepared = self._held
-        self._held = None
-        users = self._of_users(segment, self._number, keep=False)  # read by a chunk without events too: that removes the files
+        assert self._chunk is not None
+        chunk, decoded = self._chunk
+        self._chunk = None
+        users = self._user_features(
+            segment, self._number, keep=False
+        )  # read by a chunk without events too: that removes the files
         kinds: list[KindFeatures] = []
         for share in range(self._processes):
             kinds += self._read(segment, "kinds", share, self._number)
-        folded = None if prepared.columns is None else join(self._engine, prepared.columns, users, kinds)
+        folded = None if decoded.columns is None else join(self._engine, decoded.columns, users, kinds)
         self._replay.position, self._replay.events = start
-        return self._replay.answer(chunk, prepared, folded)
+        return self._replay.answer(chunk, decoded, folded)
 
-    def _of_users(self, segment: int, chunk: int, *, keep: bool) -> list[UserFeatures]:
-        found = [self._read(segment, "users", share, chunk, keep=keep) for share in range(self._processes)]
-        return [user for user in found if user is not None]
+    def _user_features(self, segment: int, chunk: int, *, keep: bool) -> list[UserFeatures]:
+        piece = [self._read(segment, "users", share, chunk, keep=keep) for share in range(self._processes)]
+        return [user for user in piece if user is not None]
 
     def _path(self, segment: int, what: str, source: int, target: int) -> Path:
         return self._folder / f"{segment}-{what}-{source}-{target}"
@@ -206,7 +208,7 @@ class _Member:
             pickle.dump(part, file, pickle.HIGHEST_PROTOCOL)
 
     def _read(self, segment: int, what: str, source: int, target: int, *, keep: bool = False) -> Any:  # noqa: ANN401
-        # What comes out is what was written under that name.
+        # Returns the object that `_write` wrote under the same name.
         path = self._path(segment, what, source, target)
         with path.open("rb") as file:
             part = pickle.load(file)  # noqa: S301 (this replay's own processes wrote it, into a folder of this user alone)

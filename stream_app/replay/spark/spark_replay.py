@@ -3,10 +3,10 @@
     files --read--> records --range by time, sort--> parts of the log --prepare--> events
     events --by user--> users' features
     events --by kind and entity--> shared kinds' features
-    all of them --by part and event--> answer --> batches, which the driver gives out in order of the log
+    all of them --by part and event--> answer --> batches, which the driver yields in order of the log
 
-A part of the log is a partition of Spark that holds whole event times, so that what answers an event is in its own part. Entities
-are sorted within partitions, not collected: the busiest one needs no more memory than any other (`GroupedFold`).
+A part of the log is a Spark partition of whole event times, so a duplicate and its original are in the same part. Entities are
+sorted within partitions, not collected: the busiest one needs no more memory than any other (`GroupedFold`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ARROW_ROWS: Final = 2_048  # a row of features is some kB
 
 @dataclass(frozen=True, slots=True)
 class SparkOptions:
-    """Where and how wide. master: Spark's; parts: partitions of every step; conf: further settings of Spark's, by name.
+    """Cluster and parallelism. master: Spark's; parts: partitions of every step; conf: further settings of Spark's, by name.
 
     0 parts: twice as many as the cluster has cores.
     """
@@ -55,19 +55,19 @@ def replay_spark(
     size: int,
     options: SparkOptions,
 ) -> Iterator[ReplayBatch]:
-    """Replay a log on Spark; yields what CanonicalReplay yields, in order of the log.
+    """Replay a log on Spark; yields the batches of CanonicalReplay, in order of the log.
 
     Args:
-        settings: What a worker would be started with; the model's files lie at the same place on every executor.
-        paths: As in open_log; at the same place on every executor. Parquet is read by row groups, other files one by one.
+        settings: Settings of a worker; the model's files are at the same path on every executor.
+        paths: As in open_log; at the same path on every executor. Parquet is read by row groups, other files one by one.
         mapping: How rows become events; None: JSON lines, or event tables.
-        problems: Takes note of what is wrong with the log.
+        problems: Collects the issues of the log.
         size: Records of a batch.
-        options: Where and how wide.
+        options: Cluster and parallelism.
 
     Raises:
-        ConfigError: pyspark is not installed, or a file is not there.
-        InputFileError: Something is wrong with the log, and the problems are strict.
+        ConfigError: pyspark is not installed, or a file does not exist.
+        InputFileError: The log has an issue, and `problems` is strict.
     """
     files = log_files(expand(paths), mapping, problems)
     with _session(options) as spark:
@@ -86,15 +86,15 @@ def replay_spark(
         plan = _Plan(spark, task, width, user_kinds(engine), tuple(engine.widths()))
         parts = [(file.number, *part) for file in files for part in file.parts()]
         try:
-            yield from _in_order(plan.answered(plan.prepared(plan.read(parts), problems)))
+            yield from _in_order(plan.answers(plan.prepared(plan.read(parts), problems)))
         finally:
-            plan.forget()
+            plan.unpersist()
 
 
-def _in_order(answered: Any) -> Iterator[ReplayBatch]:  # noqa: ANN401 (a data frame)
-    """Take the batches out part by part, and number their records through the log."""
+def _in_order(answers: Any) -> Iterator[ReplayBatch]:  # noqa: ANN401 (a data frame)
+    """Yield the batches part by part, with positions in the whole log."""
     start, end, part = 0, 0, -1
-    for row in answered.toLocalIterator(prefetchPartitions=True):
+    for row in answers.toLocalIterator(prefetchPartitions=True):
         batch: ReplayBatch = pickle.loads(row["batch"])  # noqa: S301 (our executors made it)
         if row["part"] != part:
             part, start = row["part"], end
@@ -143,7 +143,7 @@ def _session(options: SparkOptions) -> Iterator[Any]:
 
 
 class _Plan:
-    """The steps as data frames; what is used more than once is kept on the executors' disks until `forget`."""
+    """The steps as data frames; frames used more than once stay on the executors' disks until `unpersist`."""
 
     def __init__(self, spark: Any, task: Any, parts: int, users: Sequence[str], kinds: Sequence[str]) -> None:  # noqa: ANN401
         from pyspark.sql import functions
@@ -151,17 +151,17 @@ class _Plan:
         self._spark, self._task, self._parts = spark, task, parts
         self._users, self._kinds = users, kinds
         self._f: Any = functions
-        self._kept: list[Any] = []
+        self._persisted: list[Any] = []
 
     def read(self, parts: Sequence[tuple[int, int, int]]) -> Any:  # noqa: ANN401
-        """Read the files, each part of one by itself."""
+        """Read the parts of the files in parallel."""
         from stream_app.replay.spark.spark_tasks import READ
 
         frame = self._spark.createDataFrame(list(parts), "file int, first long, last long")
-        return self._keep(frame.repartition(len(parts), "file", "first").mapInArrow(self._task.read, READ))
+        return self._persist(frame.repartition(len(parts), "file", "first").mapInArrow(self._task.read, READ))
 
     def prepared(self, read: Any, problems: LogIssues) -> Any:  # noqa: ANN401
-        """Put the records into the log's order, cut it into parts, and decode them."""
+        """Sort the records, cut the log into parts, and decode them."""
         from stream_app.replay.spark.spark_tasks import prepared_schema
 
         for row in read.where(read.problems.isNotNull()).orderBy("file").toLocalIterator():
@@ -169,11 +169,11 @@ class _Plan:
         records = read.where(read.record.isNotNull()).drop("problems")
         ordered = records.repartitionByRange(self._parts, "time_ms")
         ordered = ordered.sortWithinPartitions("time_ms", "file", "row", "number")
-        return self._keep(ordered.mapInArrow(self._task.prepare, prepared_schema(self._kinds)))
+        return self._persist(ordered.mapInArrow(self._task.prepare, prepared_schema(self._kinds)))
 
-    def answered(self, prepared: Any) -> Any:  # noqa: ANN401
+    def answers(self, prepared: Any) -> Any:  # noqa: ANN401
         """Fold the kinds, join them by event, and answer."""
-        from stream_app.replay.spark.spark_tasks import ANSWERED
+        from stream_app.replay.spark.spark_tasks import ANSWERS
 
         f = self._f
         users = self._folded_users(prepared)
@@ -181,15 +181,15 @@ class _Plan:
         none, zero = f.lit(None).cast("binary"), f.lit(0).cast("long")
         records = prepared.select("part", "at", f.lit("").alias("kind"), "seq", "record", none.alias("features"))
         rows = records.unionByName(features.select("part", "at", "kind", zero.alias("seq"), none.alias("record"), "features"))
-        # An event's record comes after those before it that are none (`seq`), and before its features (`kind`).
+        # An event's record comes after the invalid records before it (`seq`), and before its features (`kind`).
         joined = rows.repartitionByRange(self._parts, "part").sortWithinPartitions("part", "at", "kind", "seq")
-        answered = self._keep(joined.mapInArrow(self._task.answer, ANSWERED))
-        answered.count()  # all parts at once; the driver then takes them one after the other
-        return answered
+        answers = self._persist(joined.mapInArrow(self._task.answer, ANSWERS))
+        answers.count()  # computes all parts in parallel; the driver then reads them in order
+        return answers
 
-    def forget(self) -> None:
+    def unpersist(self) -> None:
         """Free the executors' disks."""
-        for frame in self._kept:
+        for frame in self._persisted:
             frame.unpersist()
 
     def _folded_users(self, prepared: Any) -> Any:  # noqa: ANN401
@@ -201,7 +201,7 @@ class _Plan:
         grouped = (
             events.select("part", "at", "columns", *keys).repartition(self._parts, by).sortWithinPartitions(by, "part", "at")
         )
-        return self._keep(grouped.mapInArrow(self._task.users, FEATURES))
+        return self._persist(grouped.mapInArrow(self._task.users, FEATURES))
 
     def _folded_kinds(self, prepared: Any, users: Any) -> Any:  # noqa: ANN401
         from stream_app.replay.spark.spark_tasks import FEATURES
@@ -210,16 +210,16 @@ class _Plan:
         one_each = f.array(*(f.struct(f.lit(k).alias("kind"), f.col(f"key_{k}").alias("key")) for k in self._task.kinds))
         events = prepared.where("columns is not null").select("part", "at", "columns", f.explode(one_each).alias("entity"))
         events = events.select("part", "at", "columns", "entity.kind", "entity.key").where("length(key) > 0")
-        odd = users.where("late_by_ms > 0 or duplicate_of >= 0").select("part", "at", "late_by_ms", "duplicate_of")
-        judged = events.join(odd, ["part", "at"], "left").where("late_by_ms is null or late_by_ms = 0")
+        flagged = users.where("late_by_ms > 0 or duplicate_of >= 0").select("part", "at", "late_by_ms", "duplicate_of")
+        judged = events.join(flagged, ["part", "at"], "left").where("late_by_ms is null or late_by_ms = 0")
         judged = judged.select(
             "part", "at", "columns", "kind", "key", f.coalesce("duplicate_of", f.lit(-1)).alias("duplicate_of")
         )
         grouped = judged.repartition(self._parts, "kind", "key").sortWithinPartitions("kind", "key", "part", "at")
         return grouped.mapInArrow(self._task.shared, FEATURES)
 
-    def _keep(self, frame: Any) -> Any:  # noqa: ANN401
+    def _persist(self, frame: Any) -> Any:  # noqa: ANN401
         from pyspark import StorageLevel
 
-        self._kept.append(frame.persist(StorageLevel.DISK_ONLY))
-        return self._kept[-1]
+        self._persisted.append(frame.persist(StorageLevel.DISK_ONLY))
+        return self._persisted[-1]

@@ -1,7 +1,7 @@
-"""What travels between the steps of a replay on Spark: numbers of one event, packed into bytes of a fixed length, and back.
+"""Encode the numbers of one event as bytes of fixed length, for transport between the steps of a replay on Spark.
 
-One binary column in place of a hundred: Spark only moves it. Everything is little-endian, as numpy has it on every machine that
-Spark runs on.
+One binary column replaces a hundred columns, since Spark only moves it. Numbers are little-endian, as on every machine that runs
+Spark.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ _SEQUENCE = (sequence.SEQUENCE, sequence.CODES)
 
 
 def packed_columns(columns: EventColumns) -> list[bytes]:
-    """Pack what a fold needs of each event but its keys."""
+    """Pack the columns of each event that a fold reads, except the keys."""
     return _packed([columns.time_ms, columns.event, columns.values, columns.ids, columns.query], len(columns))
 
 
 def columns_from(rows: Sequence[bytes], measures: int, keys: dict[str, list[bytes]]) -> EventColumns:
-    """Unpack events that can be folded, of a catalogue of so many measures."""
+    """Unpack events for a fold; `measures` is the catalogue's number of measures."""
     parts = [_Part("<i8", 1), _Part("<i8", 1), _Part("<i8", measures), _Part("<i4", 4), _Part("<i4", 4)]
     time_ms, event, values, ids, query = _unpacked(rows, parts)
     count = len(rows)
@@ -64,15 +64,15 @@ def columns_from(rows: Sequence[bytes], measures: int, keys: dict[str, list[byte
     )
 
 
-def packed_users(found: UserFeatures) -> list[bytes]:
-    """Pack what the users' pass gave."""
-    judged = found.judged
-    tensors = [found.sequence_ids, found.sequence_gaps, found.query_ids, found.query_gaps]
-    return _packed([judged.late_by_ms, judged.duplicate_of, found.dense, *tensors], len(found.at))
+def packed_users(features: UserFeatures) -> list[bytes]:
+    """Pack the features of the users' pass."""
+    flags = features.flags
+    tensors = [features.sequence_ids, features.sequence_gaps, features.query_ids, features.query_gaps]
+    return _packed([flags.late_by_ms, flags.duplicate_of, features.dense, *tensors], len(features.at))
 
 
 def user_features_from(engine: FeatureEngine, at: NDArray[np.int64], rows: Sequence[bytes]) -> UserFeatures:
-    """Unpack what the users' pass gave of the events numbered `at` (K,)."""
+    """Unpack the users' features of the events at indices `at` (K,)."""
     width = sum(len(engine.columns_of(kind)) for kind in user_kinds(engine))
     parts = [
         _Part("<i8", 1), _Part("<i8", 1), _Part("<f4", width), _Part("<i4", int(np.prod(_SEQUENCE))), _Part("<f4", _SEQUENCE[0]),
@@ -87,17 +87,17 @@ def user_features_from(engine: FeatureEngine, at: NDArray[np.int64], rows: Seque
         sequence_gaps=sequence_gaps,
         query_ids=query_ids.reshape(count, *_QUERIES),
         query_gaps=query_gaps,
-        judged=LatenessFlags(late_by_ms.reshape(count), duplicate_of.reshape(count)),
+        flags=LatenessFlags(late_by_ms.reshape(count), duplicate_of.reshape(count)),
     )
 
 
-def packed_kind(found: KindFeatures) -> list[bytes]:
-    """Pack what a shared kind's pass gave."""
-    return _packed([found.dense], len(found.at))
+def packed_kind(features: KindFeatures) -> list[bytes]:
+    """Pack the features of a shared kind's pass."""
+    return _packed([features.dense], len(features.at))
 
 
 def kind_features_from(engine: FeatureEngine, kind: str, at: NDArray[np.int64], rows: Sequence[bytes]) -> KindFeatures:
-    """Unpack what a shared kind's pass gave of the events numbered `at` (K,)."""
+    """Unpack a shared kind's features of the events at indices `at` (K,)."""
     [dense] = _unpacked(rows, [_Part("<f4", len(engine.columns_of(kind)))])
     return KindFeatures(kind, at, dense)
 
@@ -113,8 +113,8 @@ def _packed(arrays: Sequence[NDArray[Any]], count: int) -> list[bytes]:
 
 def _unpacked(rows: Sequence[bytes], parts: Sequence[_Part]) -> list[NDArray[Any]]:
     table: Bytes = np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), sum(part.size for part in parts))
-    found, start = [], 0
+    arrays, start = [], 0
     for part in parts:
-        found.append(np.ascontiguousarray(table[:, start : start + part.size]).view(part.dtype))
+        arrays.append(np.ascontiguousarray(table[:, start : start + part.size]).view(part.dtype))
         start += part.size
-    return found
+    return arrays

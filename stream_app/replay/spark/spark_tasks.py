@@ -1,4 +1,4 @@
-"""What Spark's executors do of a replay, each function on the rows of one partition; spark.py says what they are sorted by.
+"""The steps of a replay on Spark's executors; each works on the rows of one partition, sorted as in `spark_replay`.
 
     read      a part of a file      -> records
     prepare   records in log order  -> the same records, numbered, and the columns of those that are events
@@ -6,7 +6,7 @@
     kinds     events entity by entity of the shared kinds -> their features
     answer    records in log order with their features    -> finished batches
 
-Rows come and go as Arrow record batches. An executor builds the engine once, the rest of the pipeline once for each partition.
+Rows are Arrow record batches. An executor process builds engine and pipeline once.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ from stream_app.replay.spark.spark_rows import (
 )
 from stream_app.wiring import build_engine
 
-__all__ = ["ANSWERED", "FEATURES", "READ", "ReplayTask", "prepared_schema"]
+__all__ = ["ANSWERS", "FEATURES", "READ", "ReplayTask", "prepared_schema"]
 
 Batches = Iterable[Any]  # pyarrow record batches
 
-# Schemas of what the steps give, as Spark writes them.
+# Schemas of the steps' results, in Spark's notation.
 READ: Final = "time_ms long, file int, row long, number int, record binary, problems binary"
 _KEYS: Final = "key_"  # before a kind's name: its entity's digest, empty for none
 FEATURES: Final = "part int, at long, kind string, late_by_ms long, duplicate_of long, features binary"
-ANSWERED: Final = "part int, number int, batch binary"
+ANSWERS: Final = "part int, number int, batch binary"
 _END_MS: Final = 1 << 60
 _ROWS: Final = 2_048  # folded at once: a row of a user's state is 10 kB
 
@@ -74,21 +74,21 @@ def _engine(settings: bytes) -> FeatureEngine:
 
 @cache
 def _replay(settings: bytes) -> CanonicalReplay:
-    """The way of one event, in this executor's process as long as that lives."""
+    """Return the pipeline of this executor process, built once."""
     return CanonicalReplay(pickle.loads(settings), _engine(settings))  # noqa: S301 (the driver made it)
 
 
 @dataclass(frozen=True)
 class ReplayTask:
-    """The steps of one replay; travels to the executors.
+    """The steps of one replay; sent to the executors.
 
     Attributes:
         settings: Pickled.
-        files: Of the log, by number; at the same place on every executor.
+        files: Files of the log, by number; at the same path on every executor.
         mapping: How rows become events; None: JSON lines.
         size: Records of a batch.
         kinds: The shared kinds.
-        partition: Tells the number of the partition that a function works on.
+        partition: Returns the number of the current partition.
     """
 
     settings: bytes
@@ -121,24 +121,24 @@ class ReplayTask:
     # --- prepare --------------------------------------------------------------------------------------------------------------
 
     def prepare(self, batches: Batches) -> Iterator[Any]:
-        """Decode records and make their columns. `at` numbers the partition's events; of other records it is the next event's."""
+        """Decode records. `at` is an event's index in the partition; other records have the index of the next event."""
         part, seq, at = self.partition(), 0, 0
         schema = prepared_schema(_engine(self.settings).widths())
         replay = _replay(self.settings)
         for batch in batches:
             for encoded in _chunked(batch.column(batch.schema.get_field_index("record")).to_pylist(), self.size):
-                found = self._prepared(replay, encoded, (part, seq, at))
+                columns = self._decode_records(replay, encoded, (part, seq, at))
                 seq += len(encoded)
-                at += sum(columns is not None for columns in found[4])
-                yield _table(schema, *found)
+                at += sum(packed is not None for packed in columns[4])
+                yield _table(schema, *columns)
 
-    def _prepared(self, replay: CanonicalReplay, encoded: Sequence[bytes], start: tuple[int, int, int]) -> list[list[Any]]:
+    def _decode_records(self, replay: CanonicalReplay, encoded: Sequence[bytes], start: tuple[int, int, int]) -> list[list[Any]]:
         part, seq, at = start
-        records = [_decode(one) for one in encoded]
-        prepared = replay.prepare(LogChunk([record for record in records if record.topic != LABELS], []))
-        events = iter(prepared.records)
+        records = [_decode(item) for item in encoded]
+        decoded = replay.prepare(LogChunk([record for record in records if record.topic != LABELS], []))
+        events = iter(decoded.records)
         event = next(events, None)
-        packed = iter([] if prepared.columns is None else packed_columns(prepared.columns))
+        packed = iter([] if decoded.columns is None else packed_columns(decoded.columns))
         ats: list[int] = []
         columns: list[bytes | None] = []
         places: list[int] = []
@@ -151,7 +151,7 @@ class ReplayTask:
             else:
                 columns.append(None)
                 places.append(-1)
-        keys = {} if prepared.columns is None else prepared.columns.keys
+        keys = {} if decoded.columns is None else decoded.columns.keys
         of_kinds = [[keys[kind][place] if place >= 0 else None for place in places] for kind in replay.engine.widths()]
         return [[part] * len(records), list(range(seq, seq + len(records))), ats, list(encoded), columns, *of_kinds]
 
@@ -165,10 +165,10 @@ class ReplayTask:
         for rows in _rows(batches):
             keys = {kind: rows[_KEYS + kind] for kind in kinds}
             at = np.array(rows["at"], np.int64)
-            found = fold_users(engine, state, columns_from(rows["columns"], measures, keys), at, at + 1)
-            judged = found.judged
+            features = fold_users(engine, state, columns_from(rows["columns"], measures, keys), at, at + 1)
+            flags = features.flags
             kind = [kinds[0]] * len(at)
-            yield _table(FEATURES, rows["part"], at, kind, judged.late_by_ms, judged.duplicate_of, packed_users(found))
+            yield _table(FEATURES, rows["part"], at, kind, flags.late_by_ms, flags.duplicate_of, packed_users(features))
 
     def shared(self, batches: Batches) -> Iterator[Any]:
         """Fold the shared kinds of events that are sorted by kind, entity and log order."""
@@ -182,11 +182,11 @@ class ReplayTask:
                 first, end = of[0], of[-1] + 1
                 part = columns_from(rows["columns"][first:end], measures, {kind: rows["key"][first:end]})
                 duplicate_of = np.array(rows["duplicate_of"][first:end], np.int64)
-                judged = LatenessFlags(np.zeros(len(of), np.int64), duplicate_of)
-                found = fold_kind(engine, states[kind], kind, part, np.arange(len(of)), judged)
+                flags = LatenessFlags(np.zeros(len(of), np.int64), duplicate_of)
+                features = fold_kind(engine, states[kind], kind, part, np.arange(len(of)), flags)
                 at = np.array(rows["at"][first:end], np.int64)
                 kinds = [kind] * len(of)
-                yield _table(FEATURES, rows["part"][first:end], at, kinds, judged.late_by_ms, duplicate_of, packed_kind(found))
+                yield _table(FEATURES, rows["part"][first:end], at, kinds, flags.late_by_ms, duplicate_of, packed_kind(features))
 
     # --- answer --------------------------------------------------------------------------------------------------------------
 
@@ -194,25 +194,25 @@ class ReplayTask:
         """Join, score and answer records that are sorted by part and log order, each event followed by its features."""
         rows = (row for batch in batches for row in batch.to_pylist())
         for part, of_part in groupby(rows, key=itemgetter("part")):
-            for number, batch in enumerate(self._answered(of_part)):
-                yield _table(ANSWERED, [part], [number], [pickle.dumps(batch, pickle.HIGHEST_PROTOCOL)])
+            for number, batch in enumerate(self._batches(of_part)):
+                yield _table(ANSWERS, [part], [number], [pickle.dumps(batch, pickle.HIGHEST_PROTOCOL)])
 
-    def _answered(self, rows: Iterable[dict[str, Any]]) -> Iterator[ReplayBatch]:
+    def _batches(self, rows: Iterable[dict[str, Any]]) -> Iterator[ReplayBatch]:
         engine, replay = _engine(self.settings), _replay(self.settings)
-        replay.position = replay.events = 0  # of the part; the driver numbers them through
-        replay.kept.forget(_END_MS)
+        replay.position = replay.events = 0  # within the part; the driver numbers them through the log
+        replay.duplicates.forget(_END_MS)
         source = _PartSource(rows)
         for chunk in chunks_of(source, self.size, whole_times=True):
-            prepared = replay.prepare(chunk)
+            decoded = replay.prepare(chunk)
             folded = None
-            if prepared.columns is not None:
-                users, kinds = source.taken(engine, self.kinds, replay.events, len(prepared.events))
-                folded = join(engine, prepared.columns, users, kinds)
-            yield replay.answer(chunk, prepared, folded)
+            if decoded.columns is not None:
+                users, kinds = source.take(engine, self.kinds, replay.events, len(decoded.events))
+                folded = join(engine, decoded.columns, users, kinds)
+            yield replay.answer(chunk, decoded, folded)
 
 
 class _PartSource:
-    """A part's records as a log, setting the features that stand among them aside."""
+    """A part's records as a log source; collects the feature rows between them."""
 
     def __init__(self, rows: Iterable[dict[str, Any]]) -> None:
         self.problems = LogIssues()
@@ -222,53 +222,53 @@ class _PartSource:
 
     def records(self) -> Iterator[LogRecord]:
         """Yield the records."""
-        held: LogRecord | None = None  # given out once its features have passed
+        pending: LogRecord | None = None  # yielded after its feature rows
         for row in self._rows:
             if row["record"] is None:
                 self._features.setdefault(row["kind"], {})[row["at"]] = row["features"]
                 continue
-            if held is not None:
-                yield held
-            held = _decode(row["record"])
-        if held is not None:
-            yield held
+            if pending is not None:
+                yield pending
+            pending = _decode(row["record"])
+        if pending is not None:
+            yield pending
 
-    def taken(
+    def take(
         self, engine: FeatureEngine, kinds: Sequence[str], first: int, count: int
     ) -> tuple[list[UserFeatures], list[KindFeatures]]:
         """Take the features of `count` events from number `first` on."""
-        by_user, found = user_kinds(engine)[0], []
+        by_user, by_kind = user_kinds(engine)[0], []
         for kind in (by_user, *kinds):
-            held = self._features.get(kind, {})
-            at = [number for number in range(first, first + count) if number in held]
-            found.append((np.array(at, np.int64) - first, [held.pop(number) for number in at]))
-        (at_users, users), *of_kinds = found
+            of_kind = self._features.get(kind, {})
+            at = [number for number in range(first, first + count) if number in of_kind]
+            by_kind.append((np.array(at, np.int64) - first, [of_kind.pop(number) for number in at]))
+        (at_users, users), *of_kinds = by_kind
         return (
             [user_features_from(engine, at_users, users)],
             [kind_features_from(engine, kind, at, rows) for kind, (at, rows) in zip(kinds, of_kinds, strict=True) if rows],
         )
 
     def where(self, record: LogRecord) -> tuple[str, str]:
-        """Name a record by its place; the driver knows the file's name."""
+        """Return a record's file number and row; the driver resolves the name."""
         return str(record.place[0]), str(record.place[1])
 
     def identity(self) -> list[str]:
-        """Nothing resumes here."""
+        """Return nothing: a replay on Spark does not resume."""
         return []
 
 
 def _rows(batches: Batches) -> Iterator[dict[str, list[Any]]]:
-    """Yield columns as lists, of so many rows at once as may be folded."""
+    """Yield columns as lists, of at most `_ROWS` rows at a time."""
     for batch in batches:
         for start in range(0, batch.num_rows, _ROWS):
             piece = batch.slice(start, _ROWS)
             yield {name: piece.column(place).to_pylist() for place, name in enumerate(piece.schema.names)}
 
 
-def _chunked(given: Iterable[Any], size: int) -> Iterator[list[Any]]:
+def _chunked(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
     chunk: list[Any] = []
-    for one in given:
-        chunk.append(one)
+    for item in items:
+        chunk.append(item)
         if len(chunk) == size:
             yield chunk
             chunk = []

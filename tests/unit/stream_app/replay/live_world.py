@@ -31,7 +31,7 @@ class LiveWorld:
 
     events: Sequence[Event]
     sources: dict[tuple[str, int], list[Record]] = field(default_factory=lambda: defaultdict(list))
-    said: dict[tuple[str, int], list[tuple[bytes | None, bytes]]] = field(default_factory=lambda: defaultdict(list))
+    published: dict[tuple[str, int], list[tuple[bytes | None, bytes]]] = field(default_factory=lambda: defaultdict(list))
     dumps: dict[int, GroupDump] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -64,8 +64,8 @@ class LiveWorld:
             step_number += 1
             worker = draw.randrange(2)
             if under_way[worker] is None:
-                prepared = self._cut(pipeline, OWNED[worker], fronts, epochs, draw)
-                under_way[worker] = await pipeline.score(prepared) if prepared is not None else None
+                decoded = self._cut(pipeline, OWNED[worker], fronts, epochs, draw)
+                under_way[worker] = await pipeline.score(decoded) if decoded is not None else None
                 continue
             scored = under_way[worker]
             assert scored is not None
@@ -90,8 +90,8 @@ class LiveWorld:
         return pipeline.prepare(spans, records) if spans else None
 
     def _publish(self, group: int, messages: Mapping[str, Messages]) -> None:
-        for topic, said in messages.items():
-            self.said[topic, group] += list(zip(said.keys, said.values, strict=True))
+        for topic, topic_messages in messages.items():
+            self.published[topic, group] += list(zip(topic_messages.keys, topic_messages.values, strict=True))
 
     def snapshot(self, path: Path) -> Path:
         """Write what `millrace snapshot` writes."""
@@ -108,9 +108,9 @@ class LiveWorld:
         for (topic, partition), records in self.sources.items():
             lines = [_line(replace(record, topic=topic)) for record in records]
             (folder / "log" / f"{topic}-{partition}.jsonl").write_bytes(b"".join(lines))
-        for (topic, partition), messages in self.said.items():
-            told = [Record(topic, partition, at, 0, key, value) for at, (key, value) in enumerate(messages)]
-            (folder / "live" / f"{topic}-{partition}.jsonl").write_bytes(b"".join(map(_line, told)))
+        for (topic, partition), messages in self.published.items():
+            records = [Record(topic, partition, at, 0, key, value) for at, (key, value) in enumerate(messages)]
+            (folder / "live" / f"{topic}-{partition}.jsonl").write_bytes(b"".join(map(_line, records)))
         return folder
 
 

@@ -35,11 +35,11 @@ def replayed(log: Path, size: int, store: Store | None = None) -> Iterator[Repla
 
 
 def messages(log: Path, size: int, store: Store | None = None) -> dict[str, list[tuple[bytes | None, bytes]]]:
-    found: dict[str, list[tuple[bytes | None, bytes]]] = {}
+    by_topic: dict[str, list[tuple[bytes | None, bytes]]] = {}
     for batch in replayed(log, size, store):
-        for topic, said in batch.messages.items():
-            found.setdefault(topic, []).extend(zip(said.keys, said.values, strict=True))
-    return found
+        for topic, topic_messages in batch.messages.items():
+            by_topic.setdefault(topic, []).extend(zip(topic_messages.keys, topic_messages.values, strict=True))
+    return by_topic
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def single(log: Path) -> dict[str, list[tuple[bytes | None, bytes]]]:
 def test_any_batch_size_gives_the_bytes_that_single_events_give(
     log: Path, single: dict[str, list[tuple[bytes | None, bytes]]], size: int
 ) -> None:
-    assert {topic: len(said) for topic, said in single.items()}["intent-labels"] == 560
+    assert {topic: len(topic_messages) for topic, topic_messages in single.items()}["intent-labels"] == 560
     assert len(single["dead-letters"]) == 2
     assert sum(b"duplicate_of" in value for _, value in single["intent-labels"]) == 60
     assert messages(log, size) == single

@@ -23,20 +23,20 @@ def log(tmp_path: Path) -> Path:
 
 def replayed(log: Path, folder: Path, stops: int = 0) -> dict[str, Any]:
     options = ReplayOptions(paths=(str(log),), out=folder / "out", features_out=folder / "features", batch=20)
-    told = iter([False, True] if stops else [])
-    return replay_log(SETTINGS, options, LogIssues(), Callbacks(stop=lambda: next(told, False)))
+    stop_answers = iter([False, True] if stops else [])
+    return replay_log(SETTINGS, options, LogIssues(), Callbacks(stop=lambda: next(stop_answers, False)))
 
 
 def test_files_of_other_names_stay_and_do_not_count_as_parts(log: Path, tmp_path: Path) -> None:
     folder = tmp_path / "features"
     folder.mkdir()
-    others = {"part-00000-0c8f.snappy.parquet", "part-mydata.parquet"}
-    for name in others:
+    foreign = {"part-00000-0c8f.snappy.parquet", "part-mydata.parquet"}
+    for name in foreign:
         (folder / name).write_text("precious")
     (folder / "part-00007.parquet").write_text("of an earlier replay")
     replayed(log, tmp_path)
-    assert {path.name for path in folder.iterdir()} == {*others, "part-00000.parquet"}
-    assert all((folder / name).read_text() == "precious" for name in others)
+    assert {path.name for path in folder.iterdir()} == {*foreign, "part-00000.parquet"}
+    assert all((folder / name).read_text() == "precious" for name in foreign)
 
 
 def test_a_kill_between_the_last_part_and_the_end_leaves_a_replay_that_goes_on(

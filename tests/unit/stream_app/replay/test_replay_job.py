@@ -48,14 +48,14 @@ def log(tmp_path: Path) -> Path:
 
 
 def replayed(log: Path, out: Path, stop_after: int = 1 << 30, **options: Any) -> dict[str, Any]:
-    told = [0]
+    calls = [0]
 
     def stop() -> bool:
-        told[0] += 1
-        return told[0] == stop_after
+        calls[0] += 1
+        return calls[0] == stop_after
 
-    asked = replace(ReplayOptions(paths=(str(log),), out=out, batch=7), **options)
-    return replay_log(SETTINGS, asked, LogIssues(), Callbacks(stop=stop))
+    replay_options = replace(ReplayOptions(paths=(str(log),), out=out, batch=7), **options)
+    return replay_log(SETTINGS, replay_options, LogIssues(), Callbacks(stop=stop))
 
 
 def counted(line: dict[str, Any]) -> dict[str, Any]:
@@ -114,9 +114,9 @@ def test_a_replay_over_a_store_goes_on_from_what_the_store_has_committed(
             if records > limit:
                 raise _CutOffError
 
-        asked = ReplayOptions(paths=(str(log),), out=tmp_path / "out", batch=7, prefix="mine:")
+        replay_options = ReplayOptions(paths=(str(log),), out=tmp_path / "out", batch=7, prefix="mine:")
         with pytest.raises(_CutOffError):
-            replay_log(SETTINGS, asked, LogIssues(), Callbacks(progress=cut_off))
+            replay_log(SETTINGS, replay_options, LogIssues(), Callbacks(progress=cut_off))
     resumed = replayed(log, tmp_path / "out", prefix="mine:")
     assert resumed["resumed_at"] > 14
     assert counted(resumed) == counted(whole)
@@ -155,11 +155,11 @@ def test_features_are_not_written_among_the_files_of_the_log(log: Path, tmp_path
     ],
 )
 def test_who_stops_a_replay_is_told_what_the_same_command_would_do(
-    monkeypatch: pytest.MonkeyPatch, options: list[str], resumable: bool, said: str
+    monkeypatch: pytest.MonkeyPatch, options: list[str], resumable: bool, message: str
 ) -> None:
     result = {"complete": False, "records": 3, "resumable": resumable}
     monkeypatch.setattr(replay_job, "replay_log", lambda *_: result)
     done = CliRunner().invoke(command, ["log", *options])
     assert done.exit_code == 130
-    assert said in done.stderr
+    assert message in done.stderr
     assert json.loads(done.stdout) == result

@@ -62,9 +62,9 @@ def counted(line: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in line.items() if name not in ("resumed_at", "seconds", "events_per_s")}
 
 
-def replayed(log: Path, folder: Path, told: Callbacks, **options: Any) -> dict[str, Any]:
+def replayed(log: Path, folder: Path, callbacks: Callbacks, **options: Any) -> dict[str, Any]:
     asked = ReplayOptions(paths=(str(log),), out=folder / "out", features_out=folder / "features", batch=50, **options)
-    return replay_log(SETTINGS, asked, LogIssues(), told)
+    return replay_log(SETTINGS, asked, LogIssues(), callbacks)
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from stream_app.simulator.shop import simulate
 
 SETTINGS = Settings(model=ModelSettings(engine="none"))
 # Of the run, or of answers, which are not made of a table's features alone.
-OTHERS = {"seconds", "events_per_s", "answers", "alerts", "problems_by_reason"}
+NOT_COMPARED = {"seconds", "events_per_s", "answers", "alerts", "problems_by_reason"}
 JUMP_MS = 400 * 86_400_000
 
 
@@ -53,7 +53,7 @@ def features(log: Path, folder: Path, settings: Settings = SETTINGS, **options: 
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}, summary
 
 
-def wrongs(summary: dict[str, Any]) -> list[tuple[str, int]]:
+def issues(summary: dict[str, Any]) -> list[tuple[str, int]]:
     """Reasons and counts of what was wrong; the files have different names."""
     return sorted((problem["reason"], problem["count"]) for problem in summary["problems_by_reason"])
 
@@ -61,28 +61,28 @@ def wrongs(summary: dict[str, Any]) -> list[tuple[str, int]]:
 @pytest.mark.parametrize("batch", [7, 4_096])
 def test_features_of_a_table_are_those_of_its_log_to_the_byte(batch: int, log: Path, tmp_path: Path) -> None:
     table = table_of([log], tmp_path / "log.parquet")
-    expected, told = features(log, tmp_path / "expected")
-    found, summary = features(table, tmp_path / "found", batch=batch)
-    assert found == expected
-    assert {name: value for name, value in summary.items() if name not in OTHERS} == {
-        name: value for name, value in told.items() if name not in OTHERS
+    expected, log_summary = features(log, tmp_path / "expected")
+    written, summary = features(table, tmp_path / "found", batch=batch)
+    assert written == expected
+    assert {name: value for name, value in summary.items() if name not in NOT_COMPARED} == {
+        name: value for name, value in log_summary.items() if name not in NOT_COMPARED
     }
     assert summary["dead_letters"] > 0
     assert summary["labels"] > 0
     assert summary["duplicates"] > 0
     assert summary["problems"] == summary["dead_letters"] + 1  # and one label that is none
     assert (summary["answers"], summary["alerts"]) == (None, None)
-    assert wrongs(summary) == wrongs(told)
+    assert issues(summary) == issues(log_summary)
 
 
 def test_a_record_whose_clock_was_wrong_is_no_event_of_a_table_either(log: Path, tmp_path: Path) -> None:
     table = table_of([log], tmp_path / "log.parquet")
     strict = replace(SETTINGS, features=replace(SETTINGS.features, future_skew_ms=0))
-    expected, told = features(log, tmp_path / "expected", strict)
-    found, summary = features(table, tmp_path / "found", strict)
-    assert found == expected
-    assert summary["dead_letters"] == told["dead_letters"]
-    assert [p["reason"] for p in summary["problems_by_reason"]] == [p["reason"] for p in told["problems_by_reason"]]
+    expected, log_summary = features(log, tmp_path / "expected", strict)
+    written, summary = features(table, tmp_path / "found", strict)
+    assert written == expected
+    assert summary["dead_letters"] == log_summary["dead_letters"]
+    assert [p["reason"] for p in summary["problems_by_reason"]] == [p["reason"] for p in log_summary["problems_by_reason"]]
 
 
 def test_a_strict_replay_of_a_table_ends_at_the_first_record_that_is_no_event(log: Path, tmp_path: Path) -> None:
@@ -113,10 +113,10 @@ def test_a_jump_of_time_and_a_label_that_is_too_deep_are_told_as_of_the_log(log:
     other.write_text("".join(json.dumps(line) + "\n" for line in [*lines, deep]))
     table = table_of([other], tmp_path / "log.parquet")
     expected, _ = features(other, tmp_path / "expected")
-    found, summary = features(table, tmp_path / "found")
-    assert found == expected
-    assert any("180 days" in reason for reason, _ in wrongs(summary))
-    assert any(reason.startswith("no label") for reason, _ in wrongs(summary))
+    written, summary = features(table, tmp_path / "found")
+    assert written == expected
+    assert any("180 days" in reason for reason, _ in issues(summary))
+    assert any(reason.startswith("no label") for reason, _ in issues(summary))
     with pytest.raises(InputFileError, match=r"180 days|no label"):
         replay_log(SETTINGS, ReplayOptions(paths=(str(table),), features_out=tmp_path / "f"), LogIssues(strict=True), Callbacks())
 
@@ -126,14 +126,14 @@ def test_a_damaged_table_gives_what_stands_before_the_damage_and_says_where(log:
     whole, _ = features(table, tmp_path / "whole")
     cut = tmp_path / "cut.parquet"
     cut.write_bytes(table.read_bytes()[:-100])
-    found, summary = features(cut, tmp_path / "found")
-    assert (found, summary["events"], summary["complete"], summary["problems"]) == ({}, 0, True, 1)
+    written, summary = features(cut, tmp_path / "found")
+    assert (written, summary["events"], summary["complete"], summary["problems"]) == ({}, 0, True, 1)
     data = bytearray(table.read_bytes())
     data[len(data) // 4] ^= 0xFF  # within the columns of the first row group
     cut.write_bytes(data)
-    found, summary = features(cut, tmp_path / "rotten")
-    assert found in ({}, whole)  # whole, if the bit is of a column that features do not need
-    assert summary["problems"] == 1 or found == whole
+    written, summary = features(cut, tmp_path / "rotten")
+    assert written in ({}, whole)  # whole, if the bit is of a column that features do not need
+    assert summary["problems"] == 1 or written == whole
 
 
 def test_answers_and_several_files_are_replayed_record_by_record(

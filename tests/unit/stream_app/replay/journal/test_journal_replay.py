@@ -42,9 +42,9 @@ def replayed_by_journal(recorded: Path, out: Path) -> Path:
 
 
 def test_a_journal_replay_is_the_live_run_to_the_bit(recorded: Path, tmp_path: Path) -> None:
-    found = compare(recorded, replayed_by_journal(recorded, tmp_path / "out"), NAMES)
-    assert found.same, found.line()
-    assert (found.events, found.features) == (545, True)
+    differences = compare(recorded, replayed_by_journal(recorded, tmp_path / "out"), NAMES)
+    assert differences.same, differences.line()
+    assert (differences.events, differences.features) == (545, True)
     lines = RecordedRun(recorded).journal().values()
     assert len({(line.reads["0"], line.reads["3"]) for line in lines}) > 15, "the workers' batches did not interleave"
 
@@ -55,9 +55,9 @@ def test_a_canonical_replay_differs_from_a_live_run_in_shared_entities(recorded:
         for batch in replay.batches(chunks_of(open_log([recorded / "log"]), 64)):
             sink.write(batch.messages)
     sink.close()
-    found = compare(recorded, tmp_path / "out", NAMES, ignore=("scored_time_ms",))
-    assert not found.same
-    assert found.missing == 0 or set(found.fields) >= {"late-events: (message)"}
+    differences = compare(recorded, tmp_path / "out", NAMES, ignore=("scored_time_ms",))
+    assert not differences.same
+    assert differences.missing == 0 or set(differences.fields) >= {"late-events: (message)"}
 
 
 def test_diff_names_the_first_event_and_feature_that_differ(recorded: Path, tmp_path: Path) -> None:
@@ -68,11 +68,15 @@ def test_diff_names_the_first_event_and_feature_that_differ(recorded: Path, tmp_
     tensors["dense"][0, 11] += 1
     [lines[7]] = encode_feature_rows([row.answer_id], tensors, row.features_version)
     (out / "features.jsonl").write_bytes(b"\n".join([*lines, b""]))
-    found = compare(recorded, out, NAMES)
-    assert (found.differing, dict(found.fields), found.largest) == (1, {f"features: {NAMES[11]}": 1}, {NAMES[11]: 1.0})
-    assert found.first is not None
-    assert found.first["answer_id"] == row.answer_id
-    [difference] = found.first["differences"]
+    differences = compare(recorded, out, NAMES)
+    assert (differences.differing, dict(differences.fields), differences.largest) == (
+        1,
+        {f"features: {NAMES[11]}": 1},
+        {NAMES[11]: 1.0},
+    )
+    assert differences.first is not None
+    assert differences.first["answer_id"] == row.answer_id
+    [difference] = differences.first["differences"]
     assert (difference["field"], difference["replay"] - difference["live"]) == (NAMES[11], 1.0)
 
 
@@ -80,9 +84,9 @@ def test_diff_counts_what_one_side_lacks(recorded: Path, tmp_path: Path) -> None
     out = replayed_by_journal(recorded, tmp_path / "out")
     labels = (out / "intent-labels.jsonl").read_bytes().splitlines(keepends=True)
     (out / "intent-labels.jsonl").write_bytes(b"".join(labels[1:]))
-    found = compare(recorded, out, NAMES)
-    assert (found.missing, found.extra, found.differing) == (1, 0, 1)
-    assert dict(found.fields) == {"intent-labels: (message)": 1}
+    differences = compare(recorded, out, NAMES)
+    assert (differences.missing, differences.extra, differences.differing) == (1, 0, 1)
+    assert dict(differences.fields) == {"intent-labels: (message)": 1}
 
 
 def line(group: int, commit: int, reads: dict[str, int]) -> JournalLine:

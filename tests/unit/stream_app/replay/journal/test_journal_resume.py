@@ -32,11 +32,11 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def replayed(recorded: Path, folder: Path, stop_after: int = 1 << 30, **options: Any) -> dict[str, Any]:
-    told = [0]
+    calls = [0]
 
     def stop() -> bool:
-        told[0] += 1
-        return told[0] == stop_after
+        calls[0] += 1
+        return calls[0] == stop_after
 
     asked = ReplayOptions(out=folder / "out", features_out=folder / "features", **options)
     return replay_recording(SETTINGS, recorded, (), asked, LogIssues(), Callbacks(stop=stop))
@@ -77,10 +77,10 @@ def test_a_journal_replay_from_a_snapshot_of_a_busy_deployment_is_the_live_run_f
     world = LiveWorld([*EVENTS, *EVENTS[-40:]]).run(5, snapshot_at)
     recorded, snapshot = world.record(tmp_path / "recorded"), world.snapshot(tmp_path / "live.state")
     line = replayed(recorded, tmp_path / "whole", snapshot=snapshot)
-    found = compare(recorded, tmp_path / "whole" / "out", NAMES)
-    assert found.same, found.line()
-    assert found.events + found.before == 540
-    assert found.features
+    differences = compare(recorded, tmp_path / "whole" / "out", NAMES)
+    assert differences.same, differences.line()
+    assert differences.events + differences.before == 540
+    assert differences.features
     assert line["left_out"] < 100
     before = {
         answer_id(topic, group, at)
@@ -88,9 +88,9 @@ def test_a_journal_replay_from_a_snapshot_of_a_busy_deployment_is_the_live_run_f
         for topic, end in dump.fronts.items()
         for at in range(end)
     }
-    answered = {said.answer_id for said in answers_in(tmp_path / "whole" / "out")}
-    assert not before & answered
-    assert len(before) + line["left_out"] == found.before
+    answers = {record.answer_id for record in answers_in(tmp_path / "whole" / "out")}
+    assert not before & answers
+    assert len(before) + line["left_out"] == differences.before
     while not replayed(recorded, tmp_path / "stopped", 6, snapshot=snapshot)["complete"]:
         pass
     assert digests(tmp_path / "stopped") == digests(tmp_path / "whole")
@@ -106,8 +106,8 @@ def test_what_the_topics_no_longer_hold_is_not_missed_behind_a_snapshot(tmp_path
             log = recorded / "log" / f"{topic}-{group}.jsonl"
             log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[front:]))
     replayed(recorded, tmp_path / "out", snapshot=snapshot)
-    found = compare(recorded, tmp_path / "out" / "out", NAMES)
-    assert found.same, found.line()
+    differences = compare(recorded, tmp_path / "out" / "out", NAMES)
+    assert differences.same, differences.line()
     with pytest.raises(InputFileError, match=r"lacks commit 1 .* begin with a snapshot taken behind it"):
         replayed(recorded, tmp_path / "other")
 

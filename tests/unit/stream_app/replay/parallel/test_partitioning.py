@@ -13,11 +13,11 @@ from stream_app.replay.parallel.partitioning import (
     fold_kind,
     fold_users,
     join,
-    joined_judgement,
+    join_flags,
+    select_events,
     share_of,
     shared_kinds,
     shares_at,
-    taken,
     user_kinds,
 )
 from tests.unit.stream_app.features.cases import LATENESS_MS, NOON, engine_of, event_of, logs, tensors
@@ -32,22 +32,22 @@ def test_any_number_of_shares_gives_what_one_fold_gives(which: str, log: list[Ev
     whole = MemoryState(engine)
     users = [MemoryState(engine, user_kinds(engine)) for _ in range(shares)]
     kinds = {kind: [MemoryState(engine, (kind,)) for _ in range(shares)] for kind in shared_kinds(engine)}
-    by_user, found, expected = user_kinds(engine)[0], [], []
+    by_user, results, expected = user_kinds(engine)[0], [], []
     for columns, commits in cut(engine, in_order(log), size):
         expected.append(whole.fold(columns, commits))
         of_users = [
-            fold_users(engine, users[share], taken(columns, at, user_kinds(engine)), at, commits[at])
+            fold_users(engine, users[share], select_events(columns, at, user_kinds(engine)), at, commits[at])
             for share, at in enumerate(shares_at(columns.keys, by_user, shares))
         ]
-        judged = joined_judgement(len(columns), of_users)
+        flags = join_flags(len(columns), of_users)
         of_kinds = [
-            fold_kind(engine, states[share], kind, taken(columns, at, (kind,)), at, judged)
+            fold_kind(engine, states[share], kind, select_events(columns, at, (kind,)), at, flags)
             for kind, states in kinds.items()
             for share, at in enumerate(shares_at(columns.keys, kind, shares))
         ]
-        found.append(join(engine, columns, of_users, of_kinds))
-        assert found[-1].duplicate_of.tobytes() == expected[-1].duplicate_of.tobytes()
-    whole_tensors, split_tensors = tensors(expected), tensors(found)
+        results.append(join(engine, columns, of_users, of_kinds))
+        assert results[-1].duplicate_of.tobytes() == expected[-1].duplicate_of.tobytes()
+    whole_tensors, split_tensors = tensors(expected), tensors(results)
     for name, tensor in whole_tensors.items():
         assert split_tensors[name].tobytes() == tensor.tobytes(), name
 
@@ -60,7 +60,7 @@ def test_late_events_change_no_shared_kind_either() -> None:
     everything = np.arange(3)
     users = fold_users(engine, MemoryState(engine, user_kinds(engine)), columns, everything, commits)
     kinds = [
-        fold_kind(engine, MemoryState(engine, (kind,)), kind, taken(columns, at, (kind,)), at, users.judged)
+        fold_kind(engine, MemoryState(engine, (kind,)), kind, select_events(columns, at, (kind,)), at, users.flags)
         for kind in shared_kinds(engine)
         for at in shares_at(columns.keys, kind, 1)
     ]
@@ -70,7 +70,7 @@ def test_late_events_change_no_shared_kind_either() -> None:
 
 def test_an_entity_is_in_one_share_and_none_in_none() -> None:
     keys = [bytes([n, 255 - n]) + bytes(14) for n in range(200)]
-    found = share_of([*keys, b"", *keys], 7)
-    assert found[200] == -1
-    assert (found[:200] == found[201:]).all()
-    assert set(found[:200].tolist()) == set(range(7))
+    results = share_of([*keys, b"", *keys], 7)
+    assert results[200] == -1
+    assert (results[:200] == results[201:]).all()
+    assert set(results[:200].tolist()) == set(range(7))

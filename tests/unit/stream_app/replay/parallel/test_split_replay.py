@@ -20,22 +20,22 @@ from stream_app.simulator.shop import simulated_events
 from tests.scoring import scoring_engine, topic_of
 from tests.unit.stream_app.replay.test_canonical import SETTINGS, write_log
 
-Told = dict[str, list[tuple[bytes | None, bytes]]]
+Messages = dict[str, list[tuple[bytes | None, bytes]]]
 
 
-def told(batches: Iterable[ReplayBatch]) -> tuple[Told, bytes]:
+def outputs(batches: Iterable[ReplayBatch]) -> tuple[Messages, bytes]:
     """All messages by topic, and all features."""
-    messages: Told = {}
+    messages: Messages = {}
     features, position = [], 0
     for batch in batches:
         assert batch.first == position
         position = batch.end
-        for topic, said in batch.messages.items():
-            messages.setdefault(topic, []).extend(zip(said.keys, said.values, strict=True))
-        if batch.judged is not None:
-            inputs = batch.judged.folded.inputs()
+        for topic, topic_messages in batch.messages.items():
+            messages.setdefault(topic, []).extend(zip(topic_messages.keys, topic_messages.values, strict=True))
+        if batch.scored is not None:
+            inputs = batch.scored.folded.inputs()
             features += [
-                b"".join(inputs[name][row].tobytes() for name in sorted(inputs)) for row in range(len(batch.prepared.events))
+                b"".join(inputs[name][row].tobytes() for name in sorted(inputs)) for row in range(len(batch.decoded.events))
             ]
     return messages, b"".join(features)
 
@@ -56,11 +56,11 @@ def log(tmp_path: Path) -> Path:
 
 def test_three_processes_give_the_bytes_of_one(log: Path) -> None:
     with CanonicalReplay(SETTINGS, scoring_engine()) as replay:
-        expected = told(replay.batches(chunks_of(open_log([log]), 1_000)))
+        expected = outputs(replay.batches(chunks_of(open_log([log]), 1_000)))
     assert sum(b"duplicate_of" in value for _, value in expected[0]["intent-labels"]) > 10
     assert len(expected[0]["dead-letters"]) == 2
     with SplitReplay(SETTINGS, 3) as split:
-        assert told(split.batches(open_log([log]), 120)) == expected
+        assert outputs(split.batches(open_log([log]), 120)) == expected
     assert not multiprocessing.active_children()
 
 
