@@ -71,7 +71,8 @@ class ReplayOptions(LogOptions):
             conflicts.append("--store redis goes with one process of this machine")
         if self.spark is not None and self.snapshot is not None:
             conflicts.append("--from-snapshot goes with processes of this machine")
-        if self.answers_format == "parquet" and self.out and self.features_out and _same(self.out / FEATURES, self.features_out):
+        tables = self.out / FEATURES if self.out and self.answers_format == "parquet" else None
+        if tables and self.features_out and tables.resolve() == self.features_out.resolve():
             conflicts.append(f"--features-out {self.features_out} is where --answers-format parquet writes the topic features")
         if self.prefix is not None and self.snapshot is not None:
             conflicts.append("--from-snapshot keeps the state in memory: leave out --store")
@@ -164,10 +165,6 @@ def _refuse_own_input(options: ReplayOptions) -> None:
     for path in expand(options.paths):
         if path.resolve().parent == folder:
             raise ConfigError(f"--features-out {options.features_out} holds {path.name} of the log: name another folder")
-
-
-def _same(one: Path, other: Path) -> bool:
-    return one.resolve() == other.resolve()
 
 
 def _checkpoints(settings: Settings, options: ReplayOptions, source: LogSource) -> CheckpointFolder:

@@ -211,11 +211,11 @@ class _Plan:
         events = prepared.where("columns is not null").select("part", "at", "columns", f.explode(one_each).alias("entity"))
         events = events.select("part", "at", "columns", "entity.kind", "entity.key").where("length(key) > 0")
         flagged = users.where("late_by_ms > 0 or duplicate_of >= 0").select("part", "at", "late_by_ms", "duplicate_of")
-        judged = events.join(flagged, ["part", "at"], "left").where("late_by_ms is null or late_by_ms = 0")
-        judged = judged.select(
+        on_time = events.join(flagged, ["part", "at"], "left").where("late_by_ms is null or late_by_ms = 0")
+        on_time = on_time.select(
             "part", "at", "columns", "kind", "key", f.coalesce("duplicate_of", f.lit(-1)).alias("duplicate_of")
         )
-        grouped = judged.repartition(self._parts, "kind", "key").sortWithinPartitions("kind", "key", "part", "at")
+        grouped = on_time.repartition(self._parts, "kind", "key").sortWithinPartitions("kind", "key", "part", "at")
         return grouped.mapInArrow(self._task.shared, FEATURES)
 
     def _persist(self, frame: Any) -> Any:  # noqa: ANN401

@@ -1,4 +1,4 @@
-"""A replay that is killed when all is written, and its checkpoint is still there."""
+"""Kill a replay after its last write, before it removes its checkpoint."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class KilledError(Exception):
 
 
 def killed_at_the_end(monkeypatch: pytest.MonkeyPatch, replay: Callable[[], object]) -> None:
-    """Run a replay up to where it removes its checkpoint."""
+    """Run a replay until it removes its checkpoint."""
 
     def kill(_: CheckpointFolder) -> None:
         raise KilledError

@@ -1,4 +1,4 @@
-"""A live run in memory: two workers own two partition groups each, and their batches interleave; it can be recorded as files."""
+"""A live run in memory: two workers own two partition groups each, and their batches interleave; recordable as files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OWNED = ((0, 1), (2, 3))
 
 @dataclass
 class LiveWorld:
-    """The source topics, and what came out of them, by (topic, partition)."""
+    """Records of the source topics and published messages, by (topic, partition)."""
 
     events: Sequence[Event]
     sources: dict[tuple[str, int], list[Record]] = field(default_factory=lambda: defaultdict(list))

@@ -59,7 +59,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def single(log: Path) -> dict[str, list[tuple[bytes | None, bytes]]]:
-    """What is said of the log, event by event."""
+    """Messages of the log replayed event by event."""
     return messages(log, 1)
 
 
@@ -74,7 +74,7 @@ def test_any_batch_size_gives_the_bytes_that_single_events_give(
 
 
 @pytest.mark.parametrize("size", [3, 50])
-def test_state_in_memory_gives_the_bytes_that_the_way_through_a_store_gives(log: Path, size: int) -> None:
+def test_state_in_memory_gives_the_bytes_that_a_store_gives(log: Path, size: int) -> None:
     shared = frozenset(kind.name for kind in scoring_engine().kinds if kind.shared)
     assert messages(log, size, MemoryStore(1, shared)) == messages(log, 300)
 

@@ -1,4 +1,4 @@
-"""A folder of features keeps what is not its own, and what a checkpoint needs, until that is gone."""
+"""A features folder keeps foreign files, and the files that a checkpoint needs."""
 
 from __future__ import annotations
 

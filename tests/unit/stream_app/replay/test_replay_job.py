@@ -33,7 +33,7 @@ def line_of(topic: str, value: bytes, time_ms: int, user: str) -> bytes:
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """Behind every event a label, a label that is none, and a record that is no event, of the same time; and a garbled line."""
+    """Each event is followed by a label, an invalid label and an invalid record of the same time; and one garbled line."""
     lines = []
     for event in EVENTS:
         at_ms = event.event_time_ms
@@ -146,7 +146,7 @@ def test_features_are_not_written_among_the_files_of_the_log(log: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("options", "resumable", "said"),
+    ("options", "resumable", "message"),
     [
         (["--out", "x"], True, "run the same command again to go on"),
         (["--out", "x", "--restart"], True, "without --restart"),
@@ -154,7 +154,7 @@ def test_features_are_not_written_among_the_files_of_the_log(log: Path, tmp_path
         (["--to-topics", "x", "--store", "redis", "--prefix", "p:"], False, "begin anew with an empty --prefix"),
     ],
 )
-def test_who_stops_a_replay_is_told_what_the_same_command_would_do(
+def test_a_stopped_replay_prints_what_the_same_command_would_do(
     monkeypatch: pytest.MonkeyPatch, options: list[str], resumable: bool, message: str
 ) -> None:
     result = {"complete": False, "records": 3, "resumable": resumable}

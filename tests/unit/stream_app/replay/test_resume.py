@@ -81,7 +81,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(log: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, str]]:
-    """What one process that nobody interrupts says last, and the files that it leaves."""
+    """Last line and files of an uninterrupted replay on one process."""
     folder = tmp_path_factory.mktemp("whole")
     return counted(replayed(log, folder, Callbacks())), digests(folder)
 

@@ -92,7 +92,7 @@ def test_a_strict_replay_of_a_table_ends_at_the_first_record_that_is_no_event(lo
         replay_log(SETTINGS, options, LogIssues(strict=True), Callbacks())
 
 
-def test_a_replay_of_a_table_that_is_told_to_stop_stops(log: Path, tmp_path: Path) -> None:
+def test_a_replay_of_a_table_ends_at_the_stop_flag(log: Path, tmp_path: Path) -> None:
     table = table_of([log], tmp_path / "log.parquet")
     options = ReplayOptions(paths=(str(table),), features_out=tmp_path / "found", batch=100)
     summary = replay_log(SETTINGS, options, LogIssues(), Callbacks(stop=lambda: True))
@@ -102,7 +102,7 @@ def test_a_replay_of_a_table_that_is_told_to_stop_stops(log: Path, tmp_path: Pat
     assert summary["records"] < 3_000
 
 
-def test_a_jump_of_time_and_a_label_that_is_too_deep_are_told_as_of_the_log(log: Path, tmp_path: Path) -> None:
+def test_a_jump_of_time_and_a_label_that_is_too_deep_are_reported_as_of_the_log(log: Path, tmp_path: Path) -> None:
     lines = [json.loads(line) for line in log.read_text().splitlines() if r'"topic":"clicks"' in line and "dwell_ms" in line][:20]
     for line in lines[10:]:
         value = json.loads(line["value"])
