@@ -12,7 +12,7 @@ from rich.text import Text
 from stream_app.monitor.scoreboard import Scoreboard, Summary
 
 
-def plain_line(seconds: float, rate: float, board: Scoreboard, summary: Summary) -> str:
+def text_line(seconds: float, rate: float, board: Scoreboard, summary: Summary) -> str:
     """Return the figures on one line, for logs and pipes."""
     answers = summary.answers
     return (

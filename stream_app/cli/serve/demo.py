@@ -171,7 +171,7 @@ def _show(
     from rich.console import Console
     from rich.live import Live
 
-    from stream_app.monitor.dashboard import plain_line, screen
+    from stream_app.monitor.dashboard import text_line, screen
 
     console = Console(stderr=True)
     with Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live:
@@ -187,7 +187,7 @@ def _show(
                 live.update(screen(*figures), refresh=True)
             elif now_s - shown_s >= _PLAIN_EVERY_S:
                 shown_s = now_s
-                click.echo(plain_line(*figures), err=True)
+                click.echo(text_line(*figures), err=True)
 
 
 def _result(reader: AnswerReader, elapsed_s: float) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from stream_app.events import FraudAlert, IntentLabel, Label, Source
-from stream_app.monitor.dashboard import plain_line, screen
+from stream_app.monitor.dashboard import text_line, screen
 from stream_app.monitor.scoreboard import Scoreboard
 
 _DELAY_MS = 4_000
@@ -95,6 +95,6 @@ def test_the_screen_shows_the_figures_and_the_newest_alerts() -> None:
     assert "12" in text
     assert "fraud" in text
     assert "buy" in text
-    line = plain_line(5.0, 400.0, board, board.summary(9_000))
+    line = text_line(5.0, 400.0, board, board.summary(9_000))
     assert "precision 1.00" in line
     assert "p50 12 ms" in line
