@@ -16,8 +16,6 @@ from stream_app.logs.compression import DAMAGE, decompressed
 from stream_app.logs.log_files import RecordLine
 from stream_app.logs.parquet_parts import parts_in
 
-__all__ = ["COMPARED_TOPICS", "FEATURES", "AnswerRecord", "answers_in", "source_of"]
-
 FEATURES: Final = "features"
 COMPARED_TOPICS: Final = (*ANSWER_TOPICS, "dead-letters", "late-events", FEATURES)
 _NAME: Final = re.compile(r"(?P<topic>[a-z]+(-[a-z]+)*?)(-\d+)?\.jsonl(\.gz|\.zst)?")

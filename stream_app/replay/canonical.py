@@ -38,8 +38,6 @@ from stream_app.replay.parallel.state_shards import load_answers, load_state, sa
 from stream_app.store.port import CommitStatus, Store
 from stream_app.wiring import build_engine, build_pipeline
 
-__all__ = ["CanonicalReplay", "ReplayBatch"]
-
 _GROUP: Final = 0
 _LOG: Final = "log"  # the single topic of a canonical replay's positions, which count records of the log
 

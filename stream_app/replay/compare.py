@@ -20,8 +20,6 @@ from stream_app.events import FeatureRow
 from stream_app.replay.answer_files import FEATURES, AnswerRecord, answers_in, source_of
 from stream_app.replay.start_offsets import read_start_offsets
 
-__all__ = ["ReplayDifference", "ReplayDifferences", "compare"]
-
 _MOST_FIELDS: Final = 10  # of the first event that differs
 _MOST_COMPARED: Final = 200_000  # differing messages compared field by field; beyond them messages are only counted
 

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from stream_app.codec.outbox import OutboxBatch, encode_outbox
 from stream_app.store.memory import MemoryStore
 
-__all__ = ["DuplicateCache"]
-
 
 class DuplicateCache(MemoryStore):
     """Caches the messages of batches, each under the number of its first event (or its commit); has no other state."""

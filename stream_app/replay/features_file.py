@@ -18,8 +18,6 @@ from stream_app.features.engine import FeatureEngine
 from stream_app.features.fold_types import FoldResult
 from stream_app.logs.parquet_parts import ParquetParts, arrow
 
-__all__ = ["FeaturesFolder", "feature_table"]
-
 _OTHER_TENSORS: Final = tuple(spec for spec in contract.INPUTS if spec.name != "dense")
 
 

@@ -29,8 +29,6 @@ from stream_app.features.state.blobs import Blobs
 from stream_app.features.state.memory import clear_rows, sparse_zeros
 from stream_app.features.state.packed import PackedStates
 
-__all__ = ["MemoryState"]
-
 _HOT_BYTES: Final = 1 << 27  # of all rows together: a row of a user is 10 kB, its blob some hundred bytes
 _FIRST_ROWS: Final = 1 << 10  # initial size of the key index; doubled when full
 _FEWEST_SWEPT: Final = 1 << 14  # entities of a kind below which no sweep for expired ones starts

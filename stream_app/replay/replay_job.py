@@ -27,8 +27,6 @@ from stream_app.replay.start_offsets import write_start_offsets
 from stream_app.replay.table_replay import replay_features
 from stream_app.wiring import build_engine, build_store, shared_kinds
 
-__all__ = ["Callbacks", "ReplayOptions", "replay_log", "replay_recording"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayOptions(LogOptions):

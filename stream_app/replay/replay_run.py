@@ -21,8 +21,6 @@ from stream_app.replay.checkpoints.checkpoint import CheckpointFolder, Resumable
 from stream_app.replay.features_file import FeaturesFolder
 from stream_app.replay.sinks import ReplaySink
 
-__all__ = ["Outputs", "ReplaySummary", "progress_note", "run_replay"]
-
 _IN_MINUTES_S: Final = 120
 
 

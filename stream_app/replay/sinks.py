@@ -19,8 +19,6 @@ from stream_app.logs.ingest.sink import KafkaSink
 from stream_app.logs.parquet_parts import PART_ROWS, ParquetParts, parts_in
 from stream_app.replay.answer_files import FEATURES
 
-__all__ = ["REPLAY_TOPICS", "AnswerFiles", "AnswerTables", "AnswerTopics", "ReplaySink"]
-
 REPLAY_TOPICS: Final = (*ANSWER_TOPICS, "dead-letters", "late-events")
 _FILES: Final = (*REPLAY_TOPICS, FEATURES)
 _LARGE_ROWS: Final = 512  # per part of topics with messages of up to megabytes: a part is held in memory

@@ -20,8 +20,6 @@ from stream_app.replay.checkpoints.state_file import GroupHeader, StateHeader, g
 from stream_app.store.port import GroupDump, Store
 from stream_app.wiring import build_engine, build_store, shared_kinds
 
-__all__ = ["take_snapshot"]
-
 
 def take_snapshot(
     settings: Settings, path: Path, progress: Callable[[int, str], None] = lambda _count, _note: None

@@ -11,8 +11,6 @@ import msgspec
 from stream_app.errors import InputFileError
 from stream_app.events import Source
 
-__all__ = ["StartOffsets", "read_start_offsets", "write_start_offsets"]
-
 _FILE: Final = "begins.json"
 _decode: Final = msgspec.json.Decoder(dict[str, int]).decode
 

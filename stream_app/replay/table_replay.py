@@ -36,8 +36,6 @@ from stream_app.replay.memory_state import MemoryState
 from stream_app.replay.replay_run import Outputs, ReplaySummary, progress_note
 from stream_app.wiring import build_engine
 
-__all__ = ["TableFeatures", "TableReplay", "replay_features"]
-
 _RECORD: Final = ("timestamp", "partition", "offset")
 
 

@@ -171,7 +171,7 @@ def _show(
     from rich.console import Console
     from rich.live import Live
 
-    from stream_app.monitor.dashboard import text_line, screen
+    from stream_app.monitor.dashboard import screen, text_line
 
     console = Console(stderr=True)
     with Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live:

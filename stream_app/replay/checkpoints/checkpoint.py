@@ -22,8 +22,6 @@ import msgspec
 from stream_app.errors import ConfigError
 from stream_app.logs.log_issues import LogIssues
 
-__all__ = ["CheckpointFolder", "ReplayCheckpoint", "Resumable", "replay_identity"]
-
 
 class Resumable(Protocol):
     """A replay that can resume from a checkpoint.

@@ -12,8 +12,6 @@ from stream_app.logs.log_issues import LogIssues
 from stream_app.replay.checkpoints.checkpoint import CheckpointFolder, ReplayCheckpoint, Resumable, replay_identity
 from stream_app.replay.replay_run import ReplaySummary
 
-__all__ = ["begin", "checkpoints_in", "manifest_identity", "model_identity", "snapshot_identity"]
-
 _CHECKPOINTS: Final = ".replay"
 
 

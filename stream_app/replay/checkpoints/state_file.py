@@ -20,8 +20,6 @@ import numpy as np
 from stream_app.errors import InputFileError
 from stream_app.features.state.blobs import Blobs
 
-__all__ = ["EntityFrame", "GroupHeader", "StateHeader", "group_frames", "read_header", "read_state", "write_state"]
-
 _MAGIC: Final = b"MILLRACE-STATE 1\n"
 _LENGTH: Final = 4
 _FRAME: Final = 4_096  # entities

@@ -14,8 +14,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from stream_app.errors import InputFileError
 from stream_app.events import JournalLine
 
-__all__ = ["Commit", "is_settled", "seen_by", "serial_order"]
-
 Commit = tuple[int, int]  # group, number
 
 

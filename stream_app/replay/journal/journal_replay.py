@@ -45,8 +45,6 @@ from stream_app.replay.journal.journal_store import JournalStore
 from stream_app.store.port import CommitStatus, Snapshot
 from stream_app.wiring import build_engine, build_pipeline, shared_kinds
 
-__all__ = ["JournalReplay"]
-
 
 class JournalReplay:
     """Replays a recording. Use it as a context manager, or `close` it.

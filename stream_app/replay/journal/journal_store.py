@@ -28,8 +28,6 @@ from stream_app.replay.journal.journal_order import Commit
 from stream_app.store.memory import MemoryStore
 from stream_app.store.port import GroupDump, Snapshot
 
-__all__ = ["JournalStore"]
-
 _SLACK_MS: Final = 600_000  # live keeps answers from their publication, whose time the journal lacks
 
 

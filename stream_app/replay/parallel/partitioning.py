@@ -23,21 +23,6 @@ from stream_app.features.columns.event_columns import EntityRows, EventColumns
 from stream_app.features.engine import FeatureEngine
 from stream_app.features.fold_types import FoldResult, LatenessFlags
 
-__all__ = [
-    "KindFeatures",
-    "SplitFold",
-    "UserFeatures",
-    "fold_kind",
-    "fold_users",
-    "join",
-    "join_flags",
-    "select_events",
-    "share_of",
-    "shared_kinds",
-    "shares_at",
-    "user_kinds",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class UserFeatures:

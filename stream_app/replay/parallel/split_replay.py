@@ -28,8 +28,6 @@ from stream_app.logs.log_source import LogChunk, LogSource, chunks_of
 from stream_app.replay.canonical import ReplayBatch
 from stream_app.replay.parallel.worker_pool import WorkerPool
 
-__all__ = ["SplitReplay"]
-
 
 class SplitReplay:
     """One replay on several processes. Use it as a context manager, or `close` it.

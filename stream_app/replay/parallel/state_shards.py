@@ -21,8 +21,6 @@ from stream_app.replay.duplicate_cache import DuplicateCache
 from stream_app.replay.memory_state import MemoryState
 from stream_app.replay.parallel.partitioning import share_of
 
-__all__ = ["WHOLE", "StateShard", "load_answers", "load_state", "save_state"]
-
 _GROUP: Final = 0
 _MERGED_AT_ONCE: Final = 4_096
 

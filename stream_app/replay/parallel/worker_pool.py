@@ -40,8 +40,6 @@ from stream_app.replay.parallel.partitioning import (
 )
 from stream_app.replay.parallel.state_shards import StateShard, load_answers, load_state, save_state
 
-__all__ = ["WorkerPool"]
-
 _CLOSE_S: Final = 10.0
 _Command = tuple[Any, ...]  # name of a method of _PoolWorker, then its arguments
 

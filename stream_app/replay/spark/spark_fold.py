@@ -15,8 +15,6 @@ from stream_app.features.columns.event_columns import EventColumns
 from stream_app.features.engine import FeatureEngine
 from stream_app.features.fold_types import FoldResult, LatenessFlags
 
-__all__ = ["GroupedFold"]
-
 
 class GroupedFold:
     """Folds batches of events sorted by entity; a batch may start and end within an entity.

@@ -29,8 +29,6 @@ from stream_app.replay.canonical import ReplayBatch
 from stream_app.replay.parallel.partitioning import shared_kinds, user_kinds
 from stream_app.wiring import build_engine
 
-__all__ = ["SparkOptions", "replay_spark"]
-
 _ROOT: Final = Path(__file__).resolve().parents[3]
 _ARROW_ROWS: Final = 2_048  # a row of features is some kB
 

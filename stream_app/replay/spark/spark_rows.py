@@ -19,8 +19,6 @@ from stream_app.features.engine import FeatureEngine
 from stream_app.features.fold_types import LatenessFlags
 from stream_app.replay.parallel.partitioning import KindFeatures, UserFeatures, user_kinds
 
-__all__ = ["columns_from", "kind_features_from", "packed_columns", "packed_kind", "packed_users", "user_features_from"]
-
 Bytes = NDArray[np.uint8]
 
 

@@ -44,8 +44,6 @@ from stream_app.replay.spark.spark_rows import (
 )
 from stream_app.wiring import build_engine
 
-__all__ = ["ANSWERS", "FEATURES", "READ", "ReplayTask", "prepared_schema"]
-
 Batches = Iterable[Any]  # pyarrow record batches
 
 # Schemas of the steps' results, in Spark's notation.

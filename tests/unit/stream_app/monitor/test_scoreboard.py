@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from stream_app.events import FraudAlert, IntentLabel, Label, Source
-from stream_app.monitor.dashboard import text_line, screen
+from stream_app.monitor.dashboard import screen, text_line
 from stream_app.monitor.scoreboard import Scoreboard
 
 _DELAY_MS = 4_000
