@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,13 +30,15 @@ SHARED = frozenset(kind.name for kind in scoring_engine().kinds if kind.shared)
 
 
 class NotingRanker(PriorRanker):
-    """Keeps the tensors it is shown."""
+    """Records the tensors it scores, and the threads that call it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.seen: list[Mapping[str, NDArray[Any]]] = []
+        self.threads: set[int] = set()
 
     def rank(self, inputs: Mapping[str, NDArray[Any]], users: Sequence[bytes]) -> RankedBatch:
+        self.threads.add(threading.get_ident())
         self.seen.append({name: value.copy() for name, value in inputs.items()})
         return super().rank(inputs, users)
 

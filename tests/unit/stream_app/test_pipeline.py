@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
@@ -89,6 +89,7 @@ def test_a_batch_of_markers_alone_still_moves_the_front(run: Run) -> None:
 
 
 def test_the_model_runs_in_its_own_thread(run: Run) -> None:
-    assert isinstance(run.pipeline.model_thread, ThreadPoolExecutor)
     asyncio.run(run.batch(log_of(make_events(3, users=USERS, devices=["d"]))))
-    assert run.pipeline.model_thread._max_workers == 1
+    [thread] = run.ranker.threads
+    assert thread != threading.get_ident()
+    assert run.pipeline.model_thread.submit(threading.get_ident).result() == thread
