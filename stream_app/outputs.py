@@ -34,8 +34,8 @@ class OutputBuilder:
         clock: The time at which an answer is decided.
         metrics: Counts late events, duplicates and dead letters.
         allowed_lateness_ms: The limit that a late-event message names.
-        scored_at_ingest: Use the record's own time as `scored_time_ms` in place of the clock's: in a replay no other time is
-            independent of where its batches are cut.
+        scored_at_ingest: Use the record's own time as `scored_time_ms` in place of the clock's, so that a replay's answers do not
+            depend on the size of its batches.
         records_features: Whether to publish the features of each answered event too.
     """
 
@@ -78,7 +78,10 @@ class OutputBuilder:
         return outboxes
 
     def _journal_line(self, ranked: RankedBatch | None, reads: Mapping[int, int], serving: str, now_ms: int) -> JournalLine:
-        """Build what the journal lines of all groups of a batch have in common; `ranked` is None if it has no events."""
+        """Build a template for the journal lines of a batch: `_of_group` fills in group, epoch and ranges of each group.
+
+        `ranked` is None for a batch without events.
+        """
         return JournalLine(
             group=-1,
             commit=0,  # the store draws it; filled in when the line is published
@@ -103,6 +106,7 @@ class OutputBuilder:
     def _add_events(self, batch: DecodedBatch, scored: ScoredBatch, outboxes: Mapping[int, OutboxBatch], now_ms: int) -> None:
         folded = scored.folded
         late, duplicate_of = folded.late.tolist(), folded.duplicate_of.tolist()
+        # A number from `commits` on is that of this very batch: the first event is in it.
         firsts = _first_rows(batch, scored) if (folded.duplicate_of >= scored.commits).any() else {}
         for row, (event, source, record) in enumerate(zip(batch.events, batch.sources, batch.records, strict=True)):
             outbox, key = outboxes[batch.groups[row]], record.key

@@ -5,13 +5,15 @@
             -> steps:   what to commit, group by group   (the caller commits, publishes and acknowledges, in this order)
 
 A batch holds what waits in all partition groups of the worker. Its events are folded in the order (event time, topic,
-partition, offset). Each event reads only its own past: its user's earlier events, and for a shared entity the earlier events of
-its own group and the other groups' replicas as the batch's read saw them.
+partition, offset). Each event reads only its own past:
+
+- of its user: the user's earlier events;
+- of a shared entity: the earlier events of its own group, and the other groups' replicas as the batch's read saw them.
 
 Canonical replay (stream_app/replay/canonical.py) passes records in folding order, all in one group.
 
-`stream_app.outputs` builds the outcome of each record: every offset gets answers, a late event or a dead letter, and only one of
-them. A duplicate, an event that its producer sent before, changes no state and gets its first answers again
+`stream_app.outputs` builds the outcome of each record: every offset gets exactly one of: answers, a late event, a dead letter. A
+duplicate, an event that its producer sent before, changes no state and gets its first answers again
 (docs/adr/0009-duplicates.md).
 """
 

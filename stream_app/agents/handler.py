@@ -6,11 +6,11 @@
     score     read, fold, score, decide
     commit    answers into the outbox, state and front: one script for each group
     publish   wait until the broker has acknowledged every answer
-    mark      the commit may leave the outbox, with the group's next step or when the group is revoked
+    mark      remember the commit as published; the group's next step, or its revocation, removes it from the outbox
 
 A crash between any two lines loses nothing. Before `commit` nothing has happened; after it the answers are in the outbox, and the
-next owner of the group publishes the same bytes again. Publishing takes as long as the broker takes, and no heartbeat is sent
-during a claim: so a task of the assignment republishes the outbox, and the assignment's own answers wait for it.
+next owner of the group publishes the same bytes again. Republishing may outlast a claim, during which
+no heartbeat is sent: so a task of the assignment republishes the outbox, and the assignment's own answers wait for that task.
 """
 
 from __future__ import annotations
