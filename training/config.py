@@ -164,7 +164,7 @@ class SearchRange:
     def _is_a_range(self) -> SearchRange:
         if not self.choices and not self.low < self.high:
             raise ValueError(f"low = {self.low}, high = {self.high}: give low below high, or choices")
-        if not self.choices and self.log and self.low <= 0:
+        if self.log and self.low <= 0:
             raise ValueError(f"low = {self.low}: a range in the log begins above 0")
         return self
 

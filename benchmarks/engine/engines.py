@@ -69,7 +69,7 @@ def cpu_engines(folder: Path, network: ServingNetwork, sample: Tensors, *, compi
 
 
 def gpu_engines(folder: Path, network: ServingNetwork, sample: Tensors, *, compiled: bool) -> Engines:
-    """Return all engines of the first GPU; arguments as `cpu_ways`. A plan must lie beside the model to be run."""
+    """Return all engines of the first GPU; arguments as `cpu_engines`. A plan must lie beside the model to be run."""
     engines: Engines = {}
     for name, (engine, precision) in _GPU_ENGINES.items():
         try:

@@ -65,7 +65,7 @@ class BootstrapSamples:
         self._count, self._seed = draws, seed
 
     def weights(self) -> Iterator[Weights]:
-        """Yield for each draw how often each user was drawn, (U,), which sums to U; the same ones at every call."""
+        """Yield the weight (U,) of every user for each draw; the weights sum to U, and each call yields the same."""
         generator, users = np.random.default_rng(self._seed), len(self.users)
         for _ in range(self._count):
             yield np.bincount(generator.integers(0, max(1, users), users), minlength=users).astype(np.float64)

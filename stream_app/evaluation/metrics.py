@@ -19,7 +19,7 @@ Weights = NDArray[np.float64]
 
 
 class Ranking:
-    """Rows in order of their score, for metrics that are counted again and again with other weights.
+    """Rows sorted by score, to compute metrics repeatedly with different weights.
 
     Args:
         scores: (N,), higher is more likely.

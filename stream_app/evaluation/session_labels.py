@@ -5,8 +5,8 @@ positive outcomes alone would bias a model towards them. Fraud is not here; its 
 
     intent       buy     the session holds an order at or after the event, at most `BUY_WITHIN_MS` later
                  return  else: a visit to the service pages at or after the event
-                 other   else: a bot, a session of one event, or one that is only watched: no search, no item's page,
-                         nothing kept, put in the cart or ordered, in all of it
+                 other   else: a bot, a session of one event, or a session without search, item page, favourite,
+                         cart or order
                  look    else
     next_action  kind of the session's next event, or `leave` after the last one
     click        for a view: whether its item is clicked, put in the cart, kept or ordered later in the session

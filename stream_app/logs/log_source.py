@@ -185,9 +185,8 @@ def chunks_of(
 
     Args:
         source: The log.
-        size: Records of source topics per chunk. A chunk is shorter at the end of the log, and where it would span a day: no
-        state
-            expires within a chunk.
+        size: Records of source topics per chunk. A chunk is shorter at the end of the log, and where it would span a day,
+            because no state may expire within a chunk.
         skip: Number of records (of source topics) that were replayed before; the labels up to the next record are skipped too.
         whole_times: Whether a chunk ends only where the event time changes.
         refuse: Receives file, place and reason of each invalid label; None: it becomes an issue of the source at once.

@@ -53,7 +53,7 @@ def open_database() -> Iterator[DuckDBPyConnection]:
 
 
 def insert(database: DuckDBPyConnection, statement: str, columns: Mapping[str, Sequence[Any]]) -> None:
-    """Run an INSERT whose rows are those of the table `chunk`.
+    """Run an INSERT that reads the table `chunk`.
 
     Args:
         database: The database.
@@ -80,7 +80,7 @@ def rows_of_query(database: DuckDBPyConnection, query: str, parameters: Sequence
         return database.execute(query, parameters).fetchall()
     except (duckdb.IOException, duckdb.OutOfMemoryException) as err:
         raise InputFileError(
-            f"the temporary database has no room ({str(err).splitlines()[0]}): it needs about 150 bytes an event; name a folder "
+            f"the temporary database has no room ({str(err).splitlines()[0]}): it needs about 130 bytes an event; name a folder "
             "with more room in TMPDIR"
         ) from err
 

@@ -1,7 +1,7 @@
-"""Bytes of state for given traffic: real events are folded, real blobs are measured.
+"""Estimate the bytes of state for given traffic: fold real events, measure real blobs.
 
 Every event goes through the engine as in a worker, by partition group, so a shared entity counts once for each group that sees
-it. What is added for Redis itself (`KEY_BYTES`) is what `MEMORY USAGE` says above the value's own length, on Redis 7.
+it. `KEY_BYTES` is the overhead of Redis per key: `MEMORY USAGE` minus the length of the value, on Redis 7.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ _REUSED: Final = """
 SELECT first, key_first, count(*) OVER () FROM contents WHERE row > key_row ORDER BY row LIMIT $1
 """
 _IDENTIFIERS: Final = """
-SELECT field, count(*), sum(events)::BIGINT, arg_max(value, events), max(events) FROM (
+SELECT field, count(*), sum(events)::BIGINT, arg_min(value, row(-events, first)), max(events) FROM (
     SELECT field, value, count(*) AS events, min(rowid) AS first FROM identifiers GROUP BY field, value)
 GROUP BY field ORDER BY min(first)
 """
@@ -65,7 +65,7 @@ QUALIFY row_number() OVER (PARTITION BY field ORDER BY number) <= $1 ORDER BY fi
 
 
 class Matches(NamedTuple):
-    """How many events match, and the first ones: (number, a second figure, as the method says)."""
+    """Number of matching events, and the first of them as (number, second figure of the method)."""
 
     total: int
     first: list[tuple[int, int]]
@@ -103,12 +103,12 @@ class EventIndex:
         """Add an event.
 
         Args:
-            number: Its place in the file; ascends.
-            key: Its topic and id; empty: it takes no part in the search for duplicates.
-            content: Tells it from other events of its key.
-            user: Whose it is; empty: it takes no part in the search for late events.
-            time_ms: When it happened.
-            identifiers: By field; empty texts are left out.
+            number: Position in the file; ascends.
+            key: Topic and id; empty: the event is not checked for duplicates.
+            content: Distinguishes events with the same key.
+            user: User id; empty: the event is not checked for lateness.
+            time_ms: Event time.
+            identifiers: Identifiers by field; empty texts are left out.
 
         Raises:
             InputFileError: The temporary folder has no room.
@@ -124,10 +124,10 @@ class EventIndex:
             self._flush()
 
     def late_events(self, allowed_lateness_ms: int) -> tuple[Matches, int]:
-        """Return the events that are older than an event of their user before them, by more than is allowed.
+        """Return events older than an earlier event of their user by more than the allowed lateness.
 
         Returns:
-            Them as (number, lateness in ms), and the greatest lateness in ms.
+            The events as (number, lateness in ms), and the greatest lateness in ms.
         """
         rows = self._query(_LATE, PLACES, allowed_lateness_ms)
         return _matches(rows), rows[0][3] if rows else 0
@@ -145,11 +145,11 @@ class EventIndex:
         return {field: IdentifierUse(*rest) for field, *rest in self._query(_IDENTIFIERS)}
 
     def placeholders(self) -> dict[str, Matches]:
-        """Return by field the events whose identifier is a word for none, as (number, 0)."""
-        found: dict[str, Matches] = {}
+        """Return by field the events whose identifier is a placeholder such as "unknown", as (number, 0)."""
+        matches: dict[str, Matches] = {}
         for field, number, count in self._query(_PLACEHOLDERS, PLACES, _PLACEHOLDER):
-            found.setdefault(field, Matches(count, [])).first.append((number, 0))
-        return found
+            matches.setdefault(field, Matches(count, [])).first.append((number, 0))
+        return matches
 
     def _query(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
         self._flush()

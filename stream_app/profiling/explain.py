@@ -1,6 +1,6 @@
 """One entity's features at a time, and the stored state that they are read from.
 
-It only reads, beside running workers or without any. A shared entity's replicas are merged, as a worker merges them.
+Read-only; workers may run at the same time. A shared entity's replicas are merged, as a worker merges them.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class ExplainedFeatures:
 
     Attributes:
         entity: Kind of entity.
-        name: Its identifier.
-        group: Its partition group; for a shared kind -1, its replicas are in many.
-        groups: How many groups hold a part of it.
-        at_ms: The features are what an event at this time would read.
+        name: Identifier of the entity.
+        group: Partition group of the entity; -1 for a shared kind, whose replicas are in several.
+        groups: Number of groups that hold a part of the state.
+        at_ms: Time at which the features are computed.
         features: Name -> value, in the catalogue's order.
         state: `FeatureEngine.describe`.
     """
@@ -53,7 +53,7 @@ class ExplainedFeatures:
 
     @property
     def known(self) -> bool:
-        """Whether the store has state of it."""
+        """Whether the store has state of the entity."""
         return self.state["newest_ms"] is not None
 
 

@@ -1,8 +1,8 @@
-"""Whether a log is fit to be imported, replayed and trained on: checks over its events in the order of the file.
+"""Check that a log can be imported, replayed and trained on; events come in the order of the file.
 
 Each check gives findings: the defect, how often it occurs, its first places, and what to do. A `warning` matters: figures from
 this log would be wrong, or a worker would refuse some of its events. An `info` is worth knowing. An `error` makes a log useless.
-Memory is bounded: order, gaps and clocks need the last event only, all else is asked of an `EventIndex`.
+Memory is bounded: order, gaps and clocks need the last event only, an `EventIndex` answers the other checks.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class WorkerLimits:
 
 
 def row_from_event(event: Event, topic: str, place: tuple[str, int], recorded_ms: int) -> LogRow:
-    """Return what the checks need of an event; `place` is a unit and a number."""
+    """Return the `LogRow` of an event; `place` is a unit and a number."""
     fields = ("user", "session", "device", "ip", "item", "payment_instrument", "shipping_address")
     identifiers = {name: getattr(event, name) for name in fields if hasattr(event, name)}
     return LogRow(
@@ -223,7 +223,7 @@ class LogChecks:
         found: list[Finding] = []
         for field, matches in self._index.placeholders().items():
             found += self._occurrences(matches).findings(
-                "cardinality", "warning", "{count} events have a " f"{field} that is a word for none",
+                "cardinality", "warning", "{count} events have a " f"{field} that is a placeholder",
                 f"leave {field} empty where it is not known: all of them would be taken for one {field}",
             )  # fmt: skip
         uses = self._index.identifiers()
@@ -253,12 +253,12 @@ def _concentration(field: str, use: IdentifierUse) -> list[Finding]:
 def leak_findings(
     columns: list[Column], time: TimeColumn | None, used: Callable[[str], bool] = lambda _column: True
 ) -> list[Finding]:
-    """Return the columns of a log that give the truth away.
+    """Return findings about columns that leak the label.
 
     Args:
-        columns: Of the first rows.
+        columns: Columns of the first rows.
         time: The column of the event time.
-        used: Whether events are made of a column; one that only labels are made of, or nothing, may know the truth.
+        used: Whether a column feeds a field of an event; other columns may contain the label.
     """
     from stream_app.profiling.leakage import warnings_of
 

@@ -1,4 +1,4 @@
-"""What a validation found: for a terminal, as JSON, and as a page."""
+"""The report of a validation: table, JSON and HTML page."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _HEAD: Final = ("", "check", "finding", "times", "where", "what to do")
 
 @dataclass(slots=True)
 class ValidationReport:
-    """All that is known of one log.
+    """Result of validating one log.
 
     Attributes:
-        file: As it was named.
-        events: How many events were looked at.
-        rows: How many rows (or lines) of the file, as far as it was read.
-        first_ms: Of the oldest event, -1 if there is none.
-        last_ms: Of the newest.
-        more: The file has further rows that were not looked at.
-        cardinality: About how many different values each identifier has.
-        findings: The gravest first.
+        file: Path as given.
+        events: Number of checked events.
+        rows: Number of rows (or lines) of the file that were read.
+        first_ms: Time of the oldest event, -1 without events.
+        last_ms: Time of the newest event.
+        more: Whether the file has further, unchecked rows.
+        cardinality: Number of different values of each identifier.
+        findings: Findings, most severe first.
     """
 
     file: str
@@ -74,14 +74,12 @@ class ValidationReport:
         facts = {
             "events": f"{self.events:,}", "rows": f"{self.rows:,}" + (" (the file has more)" if self.more else ""),
             "from": _moment(self.first_ms), "until": _moment(self.last_ms),
-            **{f"different values of {name}, about": f"{count:,}" for name, count in self.cardinality.items()},
+            **{f"different values of {name}": f"{count:,}" for name, count in self.cardinality.items()},
         }  # fmt: skip
         values = {
             "title": f"validation of {Path(self.file).name}",
             "file": self.file,
-            "verdict": ("Nothing that matters was found.", "There are findings that matter.", "This log cannot be used.")[
-                self.status
-            ],
+            "verdict": _VERDICTS[self.status],
             "facts": facts,
             "heads": _HEAD,
             "findings": [(f.level, f.check, f.message, _times(f), "; ".join(f.places), f.action) for f in self.ranked()],

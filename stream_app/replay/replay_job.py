@@ -86,10 +86,10 @@ class Callbacks:
 
 
 def replay_log(settings: Settings, options: ReplayOptions, problems: LogIssues, callbacks: Callbacks) -> dict[str, Any]:
-    """Replay a log in canonical order; return what the command prints last.
+    """Replay a log in canonical order; return the summary that the command prints.
 
     Raises:
-        ConfigError: The options do not go together, a file is not there, or the checkpoint is of another replay.
+        ConfigError: The options contradict one another, a file is not there, or the checkpoint is of another replay.
         InputFileError: The log has an issue, and `problems` is strict.
     """
     conflicts = options.problems()
@@ -121,7 +121,7 @@ def replay_log(settings: Settings, options: ReplayOptions, problems: LogIssues, 
 def replay_recording(
     settings: Settings, folder: Path, models: Sequence[Path], options: ReplayOptions, problems: LogIssues, callbacks: Callbacks
 ) -> dict[str, Any]:
-    """Replay a recorded live run in the order of its journal; return what the command prints last.
+    """Replay a recorded live run in the order of its journal; return the summary that the command prints.
 
     Args:
         settings: What the workers were started with.

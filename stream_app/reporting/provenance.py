@@ -1,4 +1,4 @@
-"""Where a figure comes from: commit, machine, cores, date. Stands beside every published number."""
+"""Provenance of a figure: commit, machine, cores, date. Every published figure has it."""
 
 from __future__ import annotations
 

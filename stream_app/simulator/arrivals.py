@@ -36,7 +36,7 @@ _HOUR_MS: Final = 3_600_000
 class Arrival(NamedTuple):
     """One record about to be sent.
 
-    `damage` is 0 for a good record, else which way its bytes are to be broken. `copy` says whether the same bytes come again.
+    `damage`: 0, or the kind of corruption. `copy`: whether the record repeats an earlier one.
     """
 
     arrival_ms: int

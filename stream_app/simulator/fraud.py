@@ -6,7 +6,8 @@
     refund_abuse      a buyer of dear things who asks for the money back soon after, again and again
     bot_clicking      clicks at a machine's pace, place after place, thousandths of a second apart from regular
 
-Every event of a ring carries the kind as its truth. Rings start at random, as often as makes their events the wanted share.
+Every event of a ring is labelled with its kind. Rings start at random; their rate follows from the configured share of fraud
+events.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""When people shop: quiet nights, busy evenings, fuller weekends.
+"""The rate of visits over the week: quiet nights, busy evenings, fuller weekends.
 
 Arrivals are a Poisson process whose rate follows the hour of the week (UTC), by thinning (Lewis and Shedler, 1979). The
-factors have mean 1 over the week, so that the mean rate is what was asked for.
+factors have mean 1 over the week, so the mean rate is the configured one.
 """
 
 from __future__ import annotations

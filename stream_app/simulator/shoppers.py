@@ -1,4 +1,4 @@
-"""Who shops: tastes, price level, devices, addresses and payment instruments.
+"""Shoppers: tastes, price level, devices, addresses and payment instruments.
 
 A shopper is a function of the seed and the index, made when first needed, so that millions of them cost nothing until they come.
 Two neighbours share a household: its address, its line (IP) and its tablet. One household in eight sits behind a carrier's
@@ -67,7 +67,7 @@ class Population:
         self._regulars: list[int] = []
 
     def visitor(self) -> Shopper:
-        """Draw who opens the shop next: mostly one of the regular users, one time in fifty somebody new."""
+        """Draw the next visitor: a regular user, or in 2 % of the draws a new one."""
         if self._rng.random() < 0.02:  # so that a new account alone is no sign of fraud
             return self.newcomer()
         index = skewed_index(self._rng, self._users)

@@ -1,7 +1,7 @@
 """One visit to the shop, written down event by event: the only place where the simulator makes events.
 
 A visit has a cursor in event time that moves with every step. An interaction is reported when it ends, so its time already
-includes its dwell. Honest sessions and fraud rings use the same writer: what tells them apart is what they do.
+includes its dwell. Honest sessions and fraud rings use the same writer: they differ only in their actions.
 """
 
 from __future__ import annotations

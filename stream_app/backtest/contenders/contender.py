@@ -55,7 +55,7 @@ class Predictions:
 
 
 class Contender(Protocol):
-    """What a backtest needs from a contender."""
+    """Interface of a contender."""
 
     @property
     def threshold(self) -> float | None:
@@ -140,7 +140,9 @@ class RulesContender:
     """Rules, as a worker runs them; an event's score is the sum of the points of those that fire.
 
     Args:
-        rules: Compiled.
+        rules: Compiled rules.
+
+    Attributes:
         threshold: Points from which an event is an alert: by default any rule with positive points.
     """
 

@@ -75,7 +75,7 @@ def write_report(outcome: BacktestOutcome, folder: Path, extra: Mapping[str, Any
 
 
 def short_form(report: Tree) -> dict[str, Any]:
-    """Return what the command prints: counts, and the figures of every contender that are numbers or intervals."""
+    """Return the summary that the command prints: counts, and the figures of every contender that are numbers or intervals."""
     contenders = {}
     for name, figures in report["candidates"].items():
         contenders[name] = {key: value for key, value in figures.items() if is_figure(value)}

@@ -119,7 +119,10 @@ def _settings(model: str) -> Settings:
     settings = cli_settings()
     if not model:
         return settings
-    chosen = replace(settings.model, engine="none") if model == "none" else replace(settings.model, path=model)
+    try:
+        chosen = replace(settings.model, engine="none") if model == "none" else replace(settings.model, path=model)
+    except ValueError as err:  # pydantic's, whose text is long
+        raise ConfigError(f"--model {model!r} is not the path of an artefact folder") from err
     return replace(settings, model=chosen)
 
 

@@ -1,4 +1,4 @@
-"""`millrace features`: the catalogue, what it knows of a user, what it costs, and what a log needs."""
+"""`millrace features`: the catalogue, a user's features, the size of its state, suggestions for a log."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="One line of JSON."
 
 @click.group("features")
 def features() -> None:
-    """Show the feature catalogue, what it knows of a user, what it costs, and what a log needs.
+    """Show the feature catalogue, a user's features, the size of the state, and suggestions for a log.
 
     \b
     Examples:
@@ -77,7 +77,7 @@ def list_(entities: tuple[str, ...], aggregations: tuple[str, ...], as_json: boo
 def show(name: str, as_json: bool) -> None:
     """Show all about one feature.
 
-    What it means, why it is there, how it is computed, what it reads.
+    Meaning, reason, computation and inputs.
 
     \b
     Examples:
@@ -159,8 +159,8 @@ async def _explain(settings: Settings, entity: str, name: str, at_ms: int) -> Ex
 def estimate(**options: Any) -> None:  # noqa: ANN401 (the options above, by name)
     """Measure the bytes of state for given traffic.
 
-    Real events, simulated or from a log, are folded as a worker does, and what they leave behind is weighed. A simulated shop
-    is a scale model: fewer users (and items) who are each as busy as yours.
+    The command folds events, simulated or from a log, as a worker does, and measures the state. A simulated shop has fewer users
+    and items, with the same number of events for each.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""What the state layout and the generated documents know of an aggregation; its arithmetic stands beside its `Spec`."""
+"""Properties of an aggregation for the state layout and the documents; the arithmetic is in the same file as the `Spec`."""
 
 from __future__ import annotations
 

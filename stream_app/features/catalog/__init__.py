@@ -1,9 +1,9 @@
 """The shipped catalogue: every feature of the vector, in the order of the tensor.
 
 This package is the single source of names, order, windows, state layout, tensors and docs/features.md. A feature is declared
-once: in `user.py` (of the user, its sessions and its categories), in `shared.py` (of what users share) or in `own.py` (of the
+once: in `user.py` (of the user, its sessions and its categories), in `shared.py` (of shared entities) or in `own.py` (of the
 event itself); entity kinds, windows and measures stand in `windows.py`. Changing any of them changes the catalogue's hash, so the
-model must be trained again. What each word means: stream_app/features/declarations.py. What the reasons cite: `sources.py`.
+model must be trained again. Definitions: stream_app/features/declarations.py. Sources: `sources.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Features of what users share: where they come from, what they pay with, where it goes, and what they look at.
+"""Features of shared entities: device, network address, payment instrument, shipping address, item.
 
 Each event pays for every window of every entity it touches, so these keep few of them.
 """

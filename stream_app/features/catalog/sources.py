@@ -1,4 +1,4 @@
-"""What the features' reasons cite: the word before the colon of a reason, and the work it stands for."""
+"""Sources that the features' reasons cite: the word before the colon of a reason -> the work."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ class HistogramPlan(NamedTuple):
 
 
 class KindPlan(NamedTuple):
-    """What the compiled loops read of one entity kind. Arrays are C-contiguous.
+    """Plan of one entity kind for the compiled loops. Arrays are C-contiguous.
 
     cells (A,): measure of each accumulator, the scalar cells of the blocks one after the other.
     weights (R, T): weight of a tile by its age in tiles.

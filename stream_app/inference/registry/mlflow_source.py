@@ -32,6 +32,7 @@ def fetch_mlflow_artefact(source: str, folder: Path) -> Path:
         raise ConfigError(f"{source!r} names no model; write mlflow:<tracking URI>#<model name>@<alias>, or /<version>")
     try:
         from mlflow import MlflowClient
+        from mlflow.artifacts import download_artifacts
         from mlflow.exceptions import MlflowException
     except ImportError as error:
         raise ConfigError(f"{source}: {error}; install `millrace[mlflow]`") from error
@@ -39,8 +40,7 @@ def fetch_mlflow_artefact(source: str, folder: Path) -> Path:
     try:
         by_alias = separator == "@"
         entry = client.get_model_version_by_alias(name, version) if by_alias else client.get_model_version(name, version)
-        path = entry.source.removeprefix(client.get_run(entry.run_id).info.artifact_uri).strip("/")
-        fetched = Path(client.download_artifacts(entry.run_id, path, str(folder)))
+        fetched = Path(download_artifacts(artifact_uri=entry.source, dst_path=str(folder), tracking_uri=uri))
     except MlflowException as error:
         raise InputFileError(f"{source}: {error}") from error
     manifests = sorted(fetched.rglob(MANIFEST_FILE))

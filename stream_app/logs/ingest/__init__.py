@@ -1,5 +1,5 @@
 """Log files to source topics: rows of CSV, Parquet and JSON lines become events by a declarative mapping.
 
-Every row ends as events, or as a counted refusal with its reason. An import that was killed goes on where the broker had
-acknowledged everything; what it repeats bears the same event ids.
+Every row ends as events, or as a counted refusal with its reason. A killed import resumes after the last
+acknowledged row; repeated rows have the same event ids.
 """

@@ -48,7 +48,7 @@ class ImportPlan:
 
 @dataclass
 class ImportSummary:
-    """What became of the rows, over all runs of this import; `new_events` and `seconds` are this run's alone."""
+    """Counts of the rows over all runs of an import; `new_events` and `seconds` cover this run."""
 
     rows: int = 0
     by_topic: Counter[str] = field(default_factory=Counter)
@@ -61,7 +61,7 @@ class ImportSummary:
     complete: bool = False
 
     def line(self) -> dict[str, object]:
-        """Return what the command prints last."""
+        """Return the summary that the command prints."""
         labels = self.by_topic["labels"]
         return {
             "rows": self.rows,

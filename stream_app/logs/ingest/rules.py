@@ -53,8 +53,7 @@ def rule_from_spec(spec: object, index: dict[str, int], file: str) -> Rule:
 
     Args:
         spec: The rule: a template, a constant, the table of a column, a table of rules (with `each`: for each object of a list),
-        or
-            a list of rules.
+            or a list of rules.
         index: Column -> position in the cells.
         file: The value of `{file}`.
     """
