@@ -67,6 +67,8 @@ class SwapPlan:
     pause_s: float = 0.7
 
 
+_FIRST_ANSWER_S = 8.0  # the load goes on that much longer, so that answers follow the last swap of a worker that starts slowly
+
 FULL = SwapPlan()
 
 
@@ -104,7 +106,7 @@ class SwapRun:
         self.space.create_topics()
         fleet.start("worker", ["stream_app", "worker"], self.space.settings())
         self._await_worker(fleet, 1, _START_LIMIT_S)
-        seconds = self.plan.before_s + self.plan.swaps * (self.plan.pause_s + 1.5)
+        seconds = _FIRST_ANSWER_S + self.plan.before_s + self.plan.swaps * (self.plan.pause_s + 1.5)
         with ThreadPoolExecutor(1) as pool:
             load = pool.submit(self._load, seconds)
             self._await_first_answer(fleet)

@@ -60,7 +60,7 @@ def test_a_front_beyond_the_end_of_the_log_ends_the_worker(subject: SqliteSubjec
     store.close()
     worker = subject.start()
     assert worker.wait(60) == 1
-    assert "LogPosition(wanted=1000, beginning=0, end=0)" in subject.log(0).read_text()
+    assert "LogPosition(start=1000, beginning=0, end=0)" in subject.log(0).read_text()
 
 
 def test_records_that_expire_before_they_are_read_end_the_worker(subject: SqliteSubject) -> None:
@@ -75,7 +75,7 @@ def test_records_that_expire_before_they_are_read_end_the_worker(subject: Sqlite
     deleted.result(timeout=30)
     worker = subject.start()
     assert worker.wait(60) == 1
-    assert "LogPosition(wanted=10, beginning=15, end=20)" in subject.log(1).read_text()
+    assert "LogPosition(start=10, beginning=15, end=20)" in subject.log(1).read_text()
 
 
 def test_two_workers_with_one_instance_id_apply_nothing_twice_and_one_of_them_says_so(subject: SqliteSubject) -> None:
