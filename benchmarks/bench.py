@@ -36,7 +36,6 @@ from verification.harness.results import print_figures, save_option
 _PARTITIONS = 4  # a machine of two cores; each partition costs the broker an append for every batch and answer topic
 _LOADS = (10, 40, 70)  # percent of the drain rate
 _BACKLOG_SPAN_MS = 3_600_000  # event times of a backlog cover the hour before now
-_SECOND_MS = 1_000
 _WARM_UP_MS = 3_000  # of a steady phase: the jump in rate itself is not steady state
 _SETTLE_S = 30.0
 _START_S = 60.0  # until the first answer: a worker compiles and loads first

@@ -184,7 +184,6 @@ def _measure(what: str, data: Path, model: Path, sizes: dict[str, Any], events: 
     return measured_memory(logs, events or sizes["memory"][0], sizes["base"])
 
 
-_MEASURES = ("features", "decoded", "model", "memory", "offline")
 _EXAMPLES = """\b
 Examples:
   python -m benchmarks.bench_replay

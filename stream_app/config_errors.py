@@ -1,6 +1,6 @@
 """Pydantic's validation errors as one line each: the key, the value, what is allowed and the fix.
 
-The worker's settings, the training configuration and the backtest configuration share it. A secret's value never appears.
+The worker's settings and the training configuration share it. A secret's value never appears.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class Module:
                 names.update(alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module:
                 below = {f"{node.module}.{alias.name}" for alias in node.names}
-                names.update(below & modules.keys() or {node.module})
+                names.update(below & modules.keys())
                 if not below <= modules.keys():
                     names.add(node.module)
         return {name for name in names if name in modules and name != self.name}

@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 import click
 
-from model.commit import commit
 from stream_app.reporting.provenance import cpu_model, origin
 from verification.harness.origin import ROOT
 
@@ -33,19 +32,20 @@ def print_figures(name: str, figures: Mapping[str, Any], *, save: bool, folder: 
     click.echo(json.dumps(figures))
     if not save:
         return
-    head = commit()
+    run = origin()
+    head = str(run["commit"])
     result = {
         "name": name,
         "command": shlex.join(["python", "-m", _module(), *sys.argv[1:]]),
         "commit": head.removesuffix("+"),
         "dirty": head.endswith("+"),
         "machine": {
-            "cores": origin()["cores"],
+            "cores": run["cores"],
             "cpu": cpu_model(),
             "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         },
         "python": sys.version.split()[0],
-        "date": origin()["date"],
+        "date": run["date"],
         "figures": {key: value for key, value in figures.items() if key not in _ORIGIN},
     }
     folder.mkdir(parents=True, exist_ok=True)

@@ -103,7 +103,7 @@ def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
 
 
-def judged(
+def run_backtest(
     folder: Path, config: BacktestConfig, engine: FeatureEngine
 ) -> tuple[BacktestOutcome, dict[str, Any], list[ChangedDecision]]:
     with Backtest(msgspec.structs.replace(config, draws=5), engine, Pseudonymizer(b"k"), "onnxruntime") as judge:
@@ -116,7 +116,7 @@ def judged(
 def together(folder: Path) -> tuple[BacktestOutcome, dict[str, Any], list[ChangedDecision]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        return judged(folder, load_config("shop.toml"), scoring_engine())
+        return run_backtest(folder, load_config("shop.toml"), scoring_engine())
 
 
 def without_others(figures: dict[str, Any]) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def test_a_candidate_has_the_figures_that_it_has_alone_on_a_worker_with_its_cata
     alone = msgspec.structs.replace(
         config, candidates={name: msgspec.structs.replace(config.candidates[name], catalogue="")}, against=name
     )
-    outcome, decisions, _ = judged(folder, alone, engine)
+    outcome, decisions, _ = run_backtest(folder, alone, engine)
     of_all = without_others(together[0].report["candidates"][name])
     assert json_tree(of_all) == json_tree(outcome.report["candidates"][name])
     assert of_all["frauds"] > 5

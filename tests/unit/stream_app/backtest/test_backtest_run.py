@@ -64,9 +64,9 @@ def test_a_model_is_judged_by_the_probabilities_that_a_worker_would_have_answere
             for line in batch.messages["intent-labels"].values:
                 label = msgspec.json.decode(line, type=IntentLabel)
                 answered[label.event_id] = label.fraud_probability
-    judged = decisions["event_id"].tolist()
-    assert len(judged) > 100
-    assert decisions["model_score"] == pytest.approx([answered[event] for event in judged], abs=1e-5)
+    events = decisions["event_id"].tolist()
+    assert len(events) > 100
+    assert decisions["model_score"] == pytest.approx([answered[event] for event in events], abs=1e-5)
 
 
 def test_figures_are_recounts_of_the_decisions(written: dict[str, Any], decisions: dict[str, np.ndarray[Any, Any]]) -> None:
@@ -214,7 +214,7 @@ def test_names_from_a_configuration_are_escaped(folder: Path, written: dict[str,
     assert page.count("&lt;b&gt;model") > 10
 
 
-def judged_on(config: str, path: Path, problems: LogIssues, *tasks: str) -> dict[str, Any]:
+def report_of(config: str, path: Path, problems: LogIssues, *tasks: str) -> dict[str, Any]:
     judge = msgspec.structs.replace(load_config(config).judge, tasks=tasks)
     asked = msgspec.structs.replace(load_config(config), judge=judge, draws=2)
     with Backtest(asked, scoring_engine(), Pseudonymizer(b"k"), "onnxruntime") as backtested:
@@ -229,7 +229,7 @@ def test_an_event_that_came_twice_is_one_step_of_its_session(folder: Path, shop:
         path = write_log(tmp_path / f"{number}.jsonl", list(events))
         for to in ("2026-01-04", "2026-01-05"):  # what comes after the end is read for what came before it
             (tmp_path / "shop.toml").write_text((folder / "shop.toml").read_text().replace("to = 2026-01-05", f"to = {to}"))
-            report = judged_on(str(tmp_path / "shop.toml"), path, LogIssues(), "intent", "next_action", "candidates")
+            report = report_of(str(tmp_path / "shop.toml"), path, LogIssues(), "intent", "next_action", "candidates")
             of_model = report["candidates"]["model"]
             found.append(
                 [of_model["intent"]["confusion"], of_model["next_action"]["confusion"], of_model["candidates"]["events"]]
@@ -245,7 +245,7 @@ def test_a_label_whose_value_is_none_is_counted_and_shown_with_file_and_line(
     event = next(event for event in shop if isinstance(event, Event) and event.event_time_ms > BEGIN_MS + 2 * DAY_MS)
     odd = Label(event_id=event.event_id, user=event.user, label_time_ms=BEGIN_MS + 3 * DAY_MS, task=task, value=value)
     problems = LogIssues()
-    report = judged_on(str(folder / "shop.toml"), write_log(tmp_path / "log.jsonl", [odd, *shop]), problems, "intent")
+    report = report_of(str(folder / "shop.toml"), write_log(tmp_path / "log.jsonl", [odd, *shop]), problems, "intent")
     [found] = report["problems"]
     assert found["first"] == ["line 1"]
     assert found["reason"].startswith(f"no label: a value of {task} is a whole number from 0 to")

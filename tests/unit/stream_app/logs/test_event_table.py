@@ -83,7 +83,9 @@ LOGS = {"shop": (shop, ""), "cards": (cards, "cards"), "visits": (visits, "taoba
 
 
 @pytest.fixture(params=LOGS)
-def kept(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, LogMapping | None, Path]:
+def sorted_log(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Path, LogMapping | None, Path]:
     """A log, its mapping, and its table of several row groups."""
     monkeypatch.setattr(event_table_writer, "_ROW_GROUP", 64)
     make, name = LOGS[request.param]
@@ -103,8 +105,8 @@ def answers(log: Path, mapping: LogMapping | None) -> list[tuple[str, list[bytes
         return [(topic, list(said.keys), list(said.values)) for batch in batches for topic, said in batch.messages.items()]
 
 
-def test_a_table_read_as_records_is_the_log_that_it_was_made_from(kept: tuple[Path, LogMapping | None, Path]) -> None:
-    log, mapping, table = kept
+def test_a_table_read_as_records_is_the_log_that_it_was_made_from(sorted_log: tuple[Path, LogMapping | None, Path]) -> None:
+    log, mapping, table = sorted_log
     records = list(open_log([log], mapping).records())
     assert list(open_log([table]).records()) == records
     assert list(open_log([table], window_ms=0).records()) == records
@@ -113,20 +115,20 @@ def test_a_table_read_as_records_is_the_log_that_it_was_made_from(kept: tuple[Pa
         assert opened.row_groups == -(-len(records) // 64)
 
 
-def test_a_replay_of_the_table_says_what_a_replay_of_the_log_says(kept: tuple[Path, LogMapping | None, Path]) -> None:
-    log, mapping, table = kept
+def test_a_replay_of_the_table_says_what_a_replay_of_the_log_says(sorted_log: tuple[Path, LogMapping | None, Path]) -> None:
+    log, mapping, table = sorted_log
     assert answers(table, None) == answers(log, mapping)
 
 
-def test_events_and_labels_of_the_table_are_those_of_the_log(kept: tuple[Path, LogMapping | None, Path]) -> None:
-    log, mapping, table = kept
+def test_events_and_labels_of_the_table_are_those_of_the_log(sorted_log: tuple[Path, LogMapping | None, Path]) -> None:
+    log, mapping, table = sorted_log
     assert list(decoded(open_log([table]), 10)) == list(decoded(open_log([log], mapping), 10))
 
 
 def test_the_columns_hold_each_event_as_it_was_decoded_and_nothing_of_other_records(
-    kept: tuple[Path, LogMapping | None, Path],
+    sorted_log: tuple[Path, LogMapping | None, Path],
 ) -> None:
-    log, mapping, table = kept
+    log, mapping, table = sorted_log
     events = iter([event for found, _ in decoded(open_log([log], mapping), 1_000) for event in found])
     for row in parquet.read_table(table).to_pylist():
         fields = {name: row[name] for name in EVENT_FIELDS}
@@ -141,8 +143,10 @@ def test_the_columns_hold_each_event_as_it_was_decoded_and_nothing_of_other_reco
     assert next(events, None) is None
 
 
-def test_batches_are_single_arrays_with_a_dictionary_where_it_is_asked_for(kept: tuple[Path, LogMapping | None, Path]) -> None:
-    _, _, table = kept
+def test_batches_are_single_arrays_with_a_dictionary_where_it_is_asked_for(
+    sorted_log: tuple[Path, LogMapping | None, Path],
+) -> None:
+    _, _, table = sorted_log
     whole = parquet.read_table(table)
     columns = ["user", "time_ms", "lines", "topic", "event_id"]
     with EventTable(table) as opened:
@@ -196,8 +200,8 @@ def test_a_problem_names_the_line_that_a_record_of_a_table_came_from(tmp_path: P
     assert "offset 3 of clicks-0" in told
 
 
-def test_a_table_is_read_in_parts_at_its_row_groups(kept: tuple[Path, LogMapping | None, Path]) -> None:
-    _, _, table = kept
+def test_a_table_is_read_in_parts_at_its_row_groups(sorted_log: tuple[Path, LogMapping | None, Path]) -> None:
+    _, _, table = sorted_log
     file = LogFile(table, 0, None, LogIssues())
     parts = file.parts()
     assert len(parts) == EventTable(table).row_groups
@@ -209,8 +213,8 @@ def test_a_table_is_read_in_parts_at_its_row_groups(kept: tuple[Path, LogMapping
         assert list(opened.select(0, [2, 2, 4])) == [whole[2], whole[2], whole[4]]
 
 
-def test_labels_and_events_come_from_one_file_too(kept: tuple[Path, LogMapping | None, Path]) -> None:
-    _, _, table = kept
+def test_labels_and_events_come_from_one_file_too(sorted_log: tuple[Path, LogMapping | None, Path]) -> None:
+    _, _, table = sorted_log
     file = LogFile(table, 0, None, LogIssues())
     found = list(file.events())
     chunks = list(decoded(open_log([table]), 50))
