@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from stream_app.atomic_file import atomic_write
 from stream_app.errors import ConfigError
 
 PART_ROWS: Final = 1 << 15
@@ -98,16 +99,12 @@ class ParquetParts:
         return {"parts": self._parts, "waiting": self._waiting_rows}
 
     def _write_pending(self, name: str) -> None:
-        unfinished = self._folder / f"{_PENDING}.tmp"
-        with unfinished.open("wb") as file:
+        with atomic_write(self._folder / name) as file:
             if self._waiting:
                 whole = self._pa.concat_tables(self._waiting).combine_chunks()
                 with self._pa.ipc.new_file(file, whole.schema) as writer:
                     writer.write_table(whole)
                 self._waiting = [whole]
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(self._folder / name)
 
     def finish(self) -> None:
         """Write the last part, which may be shorter; call `tidy` once no checkpoint needs the pending file."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from model.inputs import Inputs, inputs_from_json, json_from_inputs
 from model.tasks import Task, tasks_from_json
+from stream_app.atomic_file import atomic_write
 from stream_app.errors import ContractError
 from stream_app.features.catalog import CATALOGUE
 from stream_app.features.state.layout import catalogue_hash
@@ -121,9 +122,8 @@ def save_dataset(dataset: Dataset, path: Path) -> None:
         table = dataset.table
         arrays |= {"item_ids": np.array(table.ids), "item_buckets": table.items, "item_categories": table.categories}
     arrays["about"] = np.array(msgspec.json.encode(_about(dataset)).decode())
-    temporary = path.with_name(f".{path.name}.new.npz")
-    np.savez(temporary, **arrays)
-    temporary.replace(path)
+    with atomic_write(path) as file:
+        np.savez(file, **arrays)
 
 
 def load_dataset(path: Path) -> Dataset:

@@ -5,7 +5,6 @@ The state holds no random generator: the random numbers of a step follow from th
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from stream_app.atomic_file import atomic_write
 from stream_app.errors import ContractError
 
 STATE_FILE: Final = "state.pt"
@@ -29,12 +29,8 @@ def seed_step(seed: int, step: int, rank: int) -> None:
 
 def save_state(state: Mapping[str, Any], folder: Path) -> None:
     """Replace the state on disk atomically: after a crash either the old or the new one is there."""
-    temporary, path = folder / f".{STATE_FILE}.new", folder / STATE_FILE
-    with temporary.open("wb") as file:
+    with atomic_write(folder / STATE_FILE) as file:
         torch.save(dict(state), file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:

@@ -7,7 +7,6 @@ the stages hold a lock (flock on `.lock`); the system releases it when the proce
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from model.contract import MANIFEST_FILE, Manifest
+from stream_app.atomic_file import atomic_write
 from stream_app.errors import ContractError
 
 _STAGES: Final = "stages.json"
@@ -127,13 +127,6 @@ def settle(coming: Path, target: Path) -> None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Replace a file atomically, also across a crash."""
-    coming = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
-    try:
-        with coming.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        coming.replace(path)
-    finally:
-        coming.unlink(missing_ok=True)
+    """Replace a file, which several processes may do at once."""
+    with atomic_write(path, path.with_name(f".{path.name}.{uuid.uuid4().hex}")) as file:
+        file.write(content)

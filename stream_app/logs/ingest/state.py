@@ -7,11 +7,11 @@ replaced atomically, and removed when the import is complete.
 from __future__ import annotations
 
 import hashlib
-import os
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from stream_app.atomic_file import atomic_write
 from stream_app.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -68,12 +68,8 @@ class StateFile:
     def save(self, state: ImportState) -> None:
         """Replace the state atomically."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self.path.with_suffix(".tmp")
-        with fresh.open("wb") as file:
+        with atomic_write(self.path) as file:
             file.write(msgspec.json.encode(state))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self.path)
 
     def remove(self) -> None:
         """Delete the state."""

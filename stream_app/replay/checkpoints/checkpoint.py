@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import os
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from stream_app.atomic_file import atomic_write
 from stream_app.errors import ConfigError
 from stream_app.logs.log_issues import LogIssues
 
@@ -135,12 +135,8 @@ class CheckpointFolder:
         )
         point = copy.deepcopy(point)  # the replay changes the counts, and this point may be written again
         self._points = [*self._points[-1:], point] if replay.each_batch else [point]
-        temporary = self._file.with_suffix(".tmp")
-        with temporary.open("wb") as file:
+        with atomic_write(self._file) as file:
             file.write(msgspec.json.encode(_Points(identity=self._identity, points=self._points)))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._file)
         self._tidy({name for point in self._points for name in point.states})
 
     def remove(self) -> None:

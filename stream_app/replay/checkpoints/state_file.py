@@ -9,7 +9,6 @@ A truncated file has no last frame and is refused. Blobs have the format of the 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -17,6 +16,7 @@ from typing import BinaryIO, Final
 import msgspec
 import numpy as np
 
+from stream_app.atomic_file import atomic_write
 from stream_app.errors import InputFileError
 from stream_app.features.state.blobs import Blobs
 
@@ -84,18 +84,14 @@ _frame: Final = msgspec.msgpack.Decoder(EntityFrame | int).decode
 
 def write_state(path: Path, header: StateHeader, frames: Iterable[EntityFrame]) -> int:
     """Write a file atomically; return its number of entities."""
-    temporary = path.with_name(path.name + ".tmp")
     count = 0
-    with temporary.open("wb") as file:
+    with atomic_write(path) as file:
         file.write(_MAGIC)
         _put(file, _encode(header))
         for frame in frames:
             _put(file, _encode(frame))
             count += len(frame.keys)
         _put(file, _encode(count))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
     return count
 
 
