@@ -111,7 +111,7 @@ def unequal(one: Path, other: Path) -> int:
     """Return how many events differ between two replays; if none, how many files are not the same bytes."""
     comparison = compare(one, other, _NAMES)
     if not comparison.same:
-        return max(1, comparison.differing)
+        return max(1, comparison.differing_events)
     files = sorted(path.name for path in one.glob("*.jsonl"))
     return sum(file_sha256(one / name) != file_sha256(other / name) for name in files)
 
@@ -146,11 +146,11 @@ def figures(replays: Replays, *, with_spark: bool, say: Any) -> dict[str, Any]: 
         "messages": journal.messages,
         "commits": len(RecordedRun(recorded).journal()),
         "features_recorded": journal.features,
-        "journal_differences": journal.differing + journal.unequal_repeats,
+        "journal_differences": journal.differing_events + journal.unequal_repeats,
         "repeat_differences": again,
         "process_differences": four,
         "spark_differences": spark,
-        "canonical_vs_live_share": round(orders.differing / orders.events, 5),
+        "canonical_vs_live_share": round(orders.differing_events / orders.events, 5),
         "canonical_vs_live_features": _largest(orders, topic_is_features=True),
         "canonical_vs_live_answers": _largest(orders, topic_is_features=False),
     }

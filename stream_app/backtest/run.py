@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 from stream_app.backtest.answer_metrics import class_figures, recommendation_figures
 from stream_app.backtest.changes import ChangedDecision, DecidedEvents, DecidingContender, changes, earlier
 from stream_app.backtest.config import DAY_MS, BacktestConfig
+from stream_app.backtest.contenders.contender import open_contender
 from stream_app.backtest.contenders.feature_sets import FeatureSets, engines_of
-from stream_app.backtest.contenders.open import open_contender
 from stream_app.backtest.decisions import blocked, decide
 from stream_app.backtest.fraud_metrics import FraudCase, fraud_figures
 from stream_app.backtest.scoring_pass import ScoredLog, ScoringPass
@@ -49,7 +50,7 @@ class BacktestOutcome:
     decisions: Callable[[], dict[str, Any]]
 
 
-class Backtest:
+class Backtest(AbstractContextManager["Backtest"]):
     """One backtest; a context manager, since it spools events to disk.
 
     Args:
@@ -72,13 +73,9 @@ class Backtest:
         }
         self._spool = Spool()
 
-    def __enter__(self) -> Backtest:
-        """Return itself."""
-        return self
-
     def __exit__(self, *_: object) -> None:
         """Delete the spooled events."""
-        self._spool.__exit__(None, None, None)
+        self._spool.close()
 
     def run(
         self,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 from typing import IO
 
 import msgspec
@@ -16,20 +15,16 @@ _decode = msgspec.msgpack.Decoder(tuple[list[str], list[str]]).decode
 
 
 class Spool:
-    """Rows in the order of their addition. A context manager: on exit its files are deleted."""
+    """Rows in the order of their addition; `close` deletes the files."""
 
     def __init__(self) -> None:
-        self._names = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __exit__)
+        self._names = tempfile.TemporaryFile()  # noqa: SIM115 (see `close`)
         self._dense: dict[str, IO[bytes]] = {}
         self._first: list[int] = [0]  # row of each batch
         self._offset: list[int] = [0]  # of each batch in the file of names
         self._width: dict[str, int] = {}
 
-    def __enter__(self) -> Spool:
-        """Return itself."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def close(self) -> None:
         """Delete the files."""
         for file in (self._names, *self._dense.values()):
             file.close()
@@ -45,7 +40,7 @@ class Spool:
         self._names.write(block)
         for name, part in dense.items():
             if name not in self._dense:
-                self._dense[name] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __exit__)
+                self._dense[name] = tempfile.TemporaryFile()  # noqa: SIM115 (see `close`)
                 self._width[name] = part.shape[1]
             self._dense[name].seek(0, 2)
             self._dense[name].write(np.ascontiguousarray(part).tobytes())

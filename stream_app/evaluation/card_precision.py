@@ -20,8 +20,7 @@ def known_compromised(days: Labels, cards: Labels, labels: Labels, delay_days: i
     A fraud of day f is known from day f + delay_days + 1 on. Only the frauds given are known: give the rows from the first
     training day on, those of the delay between training and test too.
 
-    Source: `get_train_test_set` of Le Borgne et al., "Reproducible Machine Learning for Credit Card Fraud Detection:
-    Practical Handbook", 2022.
+    Source: `get_train_test_set` of Le Borgne et al.
     """
     _, card = np.unique(cards, return_inverse=True)
     first = np.full(int(card.max(initial=-1)) + 1, np.iinfo(np.int64).max, np.int64)  # day of the card's first fraud
@@ -33,16 +32,10 @@ def known_compromised(days: Labels, cards: Labels, labels: Labels, delay_days: i
 def card_precision_at(scores: Scores, labels: Labels, days: Labels, cards: Labels, budget: int) -> float:
     """Return the mean over days of: compromised cards among the `budget` cards of the highest score, over `budget`.
 
-    A card scores as its highest transaction of the day; a detected card is blocked and left out on later days.
+    A card scores as its highest transaction of the day; a detected card is blocked and left out on later days. Scores, labels
+    (1 = fraud), day numbers and numbers of cards (N,) are those of transactions.
 
-    Source: `card_precision_top_k` of Le Borgne et al. (2022), as above.
-
-    Args:
-        scores: (N,) of transactions.
-        labels: (N,) 1 = fraud.
-        days: (N,) day numbers.
-        cards: (N,) numbers of the cards.
-        budget: cards that can be reviewed per day.
+    Source: `card_precision_top_k` of Le Borgne et al.
     """
     numbers, card = np.unique(cards, return_inverse=True)
     return CardDays(scores, labels, days, card, len(numbers)).precision(np.ones(len(numbers)), budget)

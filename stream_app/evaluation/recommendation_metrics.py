@@ -31,9 +31,7 @@ class ItemLog:
     def add(self, item: str, time_ms: int) -> int:
         """Count an event of an item; return its number."""
         number = self.numbers.setdefault(item, len(self.numbers))
-        if number >= len(self._first_ms):
-            self._first_ms = np.concatenate([self._first_ms, np.full(len(self._first_ms), _NEVER_MS, np.int64)])
-            self._events = np.concatenate([self._events, np.zeros(len(self._events), np.int64)])
+        self._grow()
         self._first_ms[number] = min(self._first_ms[number], time_ms)
         self._events[number] += 1
         self._total += 1
@@ -42,11 +40,14 @@ class ItemLog:
     def numbered(self, items: Sequence[str]) -> NDArray[np.int32]:
         """Return the numbers of items (M,); an item that is new to the log gets a number without an event."""
         numbers = [self.numbers.setdefault(item, len(self.numbers)) for item in items]
-        missing = len(self.numbers) - len(self._first_ms)
-        if missing > 0:
-            self._first_ms = np.concatenate([self._first_ms, np.full(missing, _NEVER_MS, np.int64)])
-            self._events = np.concatenate([self._events, np.zeros(missing, np.int64)])
+        self._grow()
         return np.array(numbers, np.int32)
+
+    def _grow(self) -> None:
+        if len(self.numbers) > len(self._first_ms):
+            added = max(len(self._first_ms), len(self.numbers) - len(self._first_ms))
+            self._first_ms = np.append(self._first_ms, np.full(added, _NEVER_MS))
+            self._events = np.append(self._events, np.zeros(added, np.int64))
 
     def busiest(self, count: int) -> NDArray[np.int32]:
         """Return the numbers (up to count,) of the items with the most events so far, the busiest first."""

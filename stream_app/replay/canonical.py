@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
 import numpy as np
@@ -32,6 +31,7 @@ from stream_app.features.fold_types import FoldResult
 from stream_app.logs.log_source import LogChunk
 from stream_app.metrics import Metrics
 from stream_app.pipeline import Pipeline
+from stream_app.replay.checkpoints.checkpoint import Resumable
 from stream_app.replay.duplicate_cache import DuplicateCache
 from stream_app.replay.memory_state import MemoryState
 from stream_app.replay.parallel.state_shards import load_answers, load_state, save_state
@@ -63,8 +63,8 @@ class ReplayBatch:
     labels: list[Label]
 
 
-class CanonicalReplay:
-    """One replay: pipeline and state. Use it as a context manager, or `close` it.
+class CanonicalReplay(Resumable):
+    """One replay: pipeline and state.
 
     Args:
         settings: Settings of a worker: model, features, key of the identities.
@@ -74,6 +74,7 @@ class CanonicalReplay:
 
     Attributes:
         position: Number of replayed records of source topics.
+        each_batch: Whether the state is in a store; a batch is then committed when the next one is requested.
         events: Number of events among them; the next event has the number `events` + 1.
         state: The state in memory; empty with a store.
     """
@@ -94,21 +95,13 @@ class CanonicalReplay:
         self.pipeline = replace(base, store=store or self.duplicates, outputs=outputs)
         self.state = MemoryState(self.engine)
         self.position = self.events = 0
-        self._in_store = store is not None
+        self.each_batch = store is not None
         self._loop = asyncio.new_event_loop()
         self._epoch = "replay"
         if store is not None:
             self._loop.run_until_complete(self.pipeline.learn_layouts())
             claim = self._loop.run_until_complete(store.claim(_GROUP, "replay"))
             self._epoch, self.position = claim.epoch, claim.fronts.get(_LOG, 0)
-
-    def __enter__(self) -> CanonicalReplay:
-        """Return itself."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Close."""
-        self.close()
 
     def close(self) -> None:
         """End the model's thread, and disconnect from the store."""
@@ -128,24 +121,14 @@ class CanonicalReplay:
             ContractError: The file describes state of another release.
             ConfigError: This replay keeps its state in a store.
         """
-        if self._in_store:
+        if self.each_batch:
             raise ConfigError("a replay that begins with a snapshot keeps its state in memory: leave out --store")
         self.events = load_state([path], self.engine, dict.fromkeys(self.state.entities(), self.state))
 
-    @property
-    def at_rest(self) -> bool:
-        """Return True: every folded batch was yielded."""
-        return True
-
-    @property
-    def each_batch(self) -> bool:
-        """Return whether the state is in a store; a batch is then committed when the next one is requested."""
-        return self._in_store
-
     def save(self, folder: Path, name: str) -> list[str]:
-        """Write the state and the cached answers to a file, without the state of a store; see `checkpoint.Resumable`."""
+        """Write the state and the cached answers to a file, without the state of a store."""
         file = f"{name}.bin"
-        save_state(folder / file, self.engine, [] if self._in_store else [self.state], self.events, self.duplicates)
+        save_state(folder / file, self.engine, [] if self.each_batch else [self.state], self.events, self.duplicates)
         return [file]
 
     def restore(self, position: int, paths: Sequence[Path]) -> None:
@@ -155,14 +138,10 @@ class CanonicalReplay:
         self.position = position
 
     def batches(self, chunks: Iterable[LogChunk]) -> Iterator[ReplayBatch]:
-        """Replay chunks of a log, one batch per chunk; the sizes of chunks do not change the messages.
-
-        Args:
-            chunks: Chunks in canonical order (`log_source.chunks_of`) from `position` on.
-        """
+        """Replay chunks in canonical order (`log_source.chunks_of`) from `position` on, one batch per chunk."""
         for chunk in chunks:
             decoded = self.prepare(chunk)
-            if self._in_store:
+            if self.each_batch:
                 yield from self._through_store(chunk, decoded)
             else:
                 yield self.answer(chunk, decoded, self.fold(decoded))

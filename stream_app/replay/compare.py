@@ -18,7 +18,7 @@ import numpy as np
 from stream_app.codec.feature_rows import decode_tensors
 from stream_app.events import FeatureRow
 from stream_app.replay.answer_files import FEATURES, AnswerRecord, answers_in, source_of
-from stream_app.replay.start_offsets import read_start_offsets
+from stream_app.replay.start_offsets import has_answer, read_start_offsets
 
 _MOST_FIELDS: Final = 10  # of the first event that differs
 _MOST_COMPARED: Final = 200_000  # differing messages compared field by field; beyond them messages are only counted
@@ -47,7 +47,7 @@ class ReplayDifferences:
         before: Events of the live run before the replay's start offsets; they are not compared.
         messages: Number of distinct messages of the live run.
         features: Whether both sides have features.
-        differing: Events with any difference.
+        differing_events: Events with any difference.
         missing: Messages that the replay lacks.
         extra: Messages that only the replay has.
         unequal_repeats: Messages that one side has twice with different bytes.
@@ -60,7 +60,7 @@ class ReplayDifferences:
     before: int = 0
     messages: int = 0
     features: bool = False
-    differing: int = 0
+    differing_events: int = 0
     missing: int = 0
     extra: int = 0
     unequal_repeats: int = 0
@@ -71,34 +71,15 @@ class ReplayDifferences:
     @property
     def same(self) -> bool:
         """Whether nothing differs."""
-        return not (self.differing or self.unequal_repeats)
+        return not (self.differing_events or self.unequal_repeats)
 
     def line(self) -> dict[str, Any]:
         """Return what the command prints with --json."""
-        return {
-            "same": self.same,
-            "events": self.events,
-            "before": self.before,
-            "messages": self.messages,
-            "features": self.features,
-            "differing_events": self.differing,
-            "missing": self.missing,
-            "extra": self.extra,
-            "unequal_repeats": self.unequal_repeats,
-            "fields": dict(self.fields.most_common()),
-            "largest": self.largest,
-            "first": self.first,
-        }
+        return {"same": self.same, **vars(self), "fields": dict(self.fields.most_common())}
 
 
 def compare(live: Path, replay: Path, feature_names: Sequence[str], ignore: Collection[str] = ()) -> ReplayDifferences:
-    """Compare two folders (see `answer_files.answers_in`).
-
-    Args:
-        live: The recorded run.
-        replay: The replay.
-        feature_names: Columns of the tensor `dense`.
-        ignore: Fields of answers that may differ, as `scored_time_ms`.
+    """Compare two folders of answers, without the fields in `ignore`; `feature_names` are the columns of the tensor `dense`.
 
     Raises:
         InputFileError: A folder has no answers, or a file is damaged.
@@ -109,7 +90,7 @@ def compare(live: Path, replay: Path, feature_names: Sequence[str], ignore: Coll
     result.features = all(with_features)
     start, before = read_start_offsets(replay), set[str]()
     for record in _compared(live, result.features):
-        if start and start.is_before(source_of(record.answer_id)):
+        if start and not has_answer(source_of(record.answer_id), start):
             before.add(record.answer_id)
             continue
         result.unequal_repeats += _enter(known, record, ignore)
@@ -121,7 +102,7 @@ def compare(live: Path, replay: Path, feature_names: Sequence[str], ignore: Coll
     different = {key for key, digest in seen.items() if known.get(key, digest) != digest}
     result.missing, result.extra = len(known.keys() - seen.keys()), len(seen.keys() - known.keys())
     different |= known.keys() ^ seen.keys()
-    result.differing = len({answer_id for _, answer_id in different})
+    result.differing_events = len({answer_id for _, answer_id in different})
     if different:
         _describe_differences(result, live, replay, different, (feature_names, ignore))
     return result

@@ -22,13 +22,7 @@ _OTHER_TENSORS: Final = tuple(spec for spec in contract.INPUTS if spec.name != "
 
 
 def feature_table(engine: FeatureEngine, identifiers: Mapping[str, Any], folded: FoldResult, versions: Sequence[str]) -> Any:  # noqa: ANN401 (a pyarrow table)
-    """Make the rows of a batch's events.
-
-    Args:
-        engine: Names the features.
-        identifiers: The first columns of the B events, by name.
-        folded: The fold of the same B events.
-        versions: B model versions.
+    """Make the rows of B events: `identifiers` are their first columns by name, `versions` their model versions.
 
     Raises:
         ConfigError: pyarrow is not installed.
@@ -62,20 +56,11 @@ def _identifiers(decoded: DecodedBatch) -> dict[str, Any]:
     }
 
 
-class FeaturesFolder:
-    """Writes the features of a replay, see `parquet_parts`.
-
-    Args:
-        folder: Made when needed.
-        engine: Names the features.
-        resume_at: A result of `flush`; None starts anew and removes parts of an earlier replay; files of other names stay.
-
-    Raises:
-        ConfigError: pyarrow is not installed, or the folder cannot be written or lacks a part.
-    """
+class FeaturesFolder(ParquetParts):
+    """Writes the features of a replay; `engine` names them."""
 
     def __init__(self, folder: Path, engine: FeatureEngine, resume_at: Mapping[str, int] | None = None) -> None:
-        self._parts = ParquetParts(folder, resume_at)
+        super().__init__(folder, resume_at)
         self._engine = engine
 
     def write(self, decoded: DecodedBatch, scored: ScoredBatch | None) -> None:
@@ -83,19 +68,3 @@ class FeaturesFolder:
         if scored is not None:
             versions = list(scored.ranked.versions)
             self.append(feature_table(self._engine, _identifiers(decoded), scored.folded, versions))
-
-    def append(self, table: Any) -> None:  # noqa: ANN401 (a pyarrow table)
-        """Append rows that `feature_table` made."""
-        self._parts.append(table)
-
-    def flush(self) -> dict[str, int]:
-        """Put everything on the disk; return the folder's position."""
-        return self._parts.flush()
-
-    def finish(self) -> None:
-        """Write the last part; call `tidy` after the checkpoint was removed."""
-        self._parts.finish()
-
-    def tidy(self) -> None:
-        """Remove the files that only a checkpoint needed."""
-        self._parts.tidy()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol
+from typing import BinaryIO, Final
 
 from stream_app.codec.outbox import Messages
 from stream_app.errors import ConfigError
@@ -24,31 +24,29 @@ _FILES: Final = (*REPLAY_TOPICS, FEATURES)
 _LARGE_ROWS: Final = 512  # per part of topics with messages of up to megabytes: a part is held in memory
 
 
-class ReplaySink(Protocol):
+class ReplaySink:
     """Receives a replay's messages."""
 
     def write(self, messages: Mapping[str, Messages]) -> None:
         """Write the messages of the next batch, by topic."""
-        ...
+        raise NotImplementedError
 
     def flush(self) -> dict[str, int]:
         """Make all messages durable; return the sink's position."""
-        ...
+        raise NotImplementedError
 
     def finish(self) -> None:
         """Make all messages durable at the end of the replay; no write follows."""
-        ...
+        self.flush()
 
     def tidy(self) -> None:
-        """Remove files that only a checkpoint needed, after it was removed."""
-        ...
+        """Remove files that only a checkpoint needed, after it was removed; most sinks have none."""
 
     def close(self) -> None:
         """Close files and connections."""
-        ...
 
 
-class AnswerFiles:
+class AnswerFiles(ReplaySink):
     """`<topic>.jsonl` in a folder: the messages' values, one a line, in the order of the log; `features` with features.record.
 
     Args:
@@ -84,13 +82,6 @@ class AnswerFiles:
             os.fsync(file.fileno())
         return {topic: file.tell() for topic, file in self._files.items()}
 
-    def finish(self) -> None:
-        """Sync the files to disk."""
-        self.flush()
-
-    def tidy(self) -> None:
-        """Do nothing: checkpoints need no extra files."""
-
     def close(self) -> None:
         """Close the files."""
         for file in self._files.values():
@@ -110,7 +101,7 @@ def _opened(path: Path, resume_at: int | None) -> BinaryIO:
     return file
 
 
-class AnswerTables:
+class AnswerTables(ReplaySink):
     """A folder a topic with the messages as a Parquet table, in the order of the log; see `answer_tables` and `parquet_parts`.
 
     Args:
@@ -151,11 +142,8 @@ class AnswerTables:
         for parts in self._tables.values():
             parts.tidy()
 
-    def close(self) -> None:
-        """Do nothing: no file stays open."""
 
-
-class AnswerTopics:
+class AnswerTopics(ReplaySink):
     """Topics with a prefix, keyed as live.
 
     Args:
@@ -184,13 +172,6 @@ class AnswerTopics:
         """Wait until the broker has all messages; return their number."""
         self._sink.flush()
         return {"sent": self._sent}
-
-    def finish(self) -> None:
-        """Wait until the broker has all messages."""
-        self._sink.flush()
-
-    def tidy(self) -> None:
-        """Do nothing: checkpoints need no extra files."""
 
     def close(self) -> None:
         """Disconnect from the broker."""

@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from stream_app.clock import SystemClock
 from stream_app.config import Settings
 from stream_app.errors import ConfigError
-from stream_app.replay.checkpoints.state_file import GroupHeader, StateHeader, group_frames, write_state
+from stream_app.replay.checkpoints.state_file import write_dumps
 from stream_app.store.port import GroupDump, Store
 from stream_app.wiring import build_engine, build_store, shared_kinds
 
@@ -41,15 +40,8 @@ def take_snapshot(
     engine = build_engine(settings)
     store = build_store(settings, shared_kinds(engine))
     dumps, layouts = asyncio.run(_read(store, settings.kafka.partitions, progress))
-    header = StateHeader(
-        catalogue_hash=engine.catalogue_hash,
-        layouts=layouts,
-        groups={group: GroupHeader(dump.commit, dict(dump.fronts)) for group, dump in dumps.items()},
-        taken_ms=SystemClock().now_ms(),
-    )
     with _written_to(path):
-        frames = chain.from_iterable(group_frames(group, dump.entities) for group, dump in dumps.items())
-        count = write_state(path, header, frames)
+        count = write_dumps(path, dumps, engine, layouts, SystemClock().now_ms())
     groups = {str(group): {"commit": dump.commit, "fronts": dict(dump.fronts)} for group, dump in dumps.items()}
     return {"file": str(path), "entities": count, "catalogue_hash": engine.catalogue_hash, "groups": groups}
 

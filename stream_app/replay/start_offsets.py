@@ -1,4 +1,7 @@
-"""Start offsets of a replay that began from a snapshot, as a file in its folder; read by `millrace diff`."""
+"""Start offsets of a replay that began from a snapshot, as a file in its folder; read by `millrace diff`.
+
+They map "topic-partition" to the first answered offset; of a partition that is missing all records are answered.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +18,9 @@ _FILE: Final = "begins.json"
 _decode: Final = msgspec.json.Decoder(dict[str, int]).decode
 
 
-class StartOffsets:
-    """The offsets from which a replay has answers.
-
-    Args:
-        offsets: "topic-partition" -> first answered offset; partitions that are missing have all answers.
-    """
-
-    def __init__(self, offsets: Mapping[str, int]) -> None:
-        self._offsets = dict(offsets)
-
-    def is_before(self, source: Source) -> bool:
-        """Return whether a record comes before the replay's start."""
-        return source.offset < self._offsets.get(f"{source.topic}-{source.partition}", 0)
-
-    def __bool__(self) -> bool:
-        return bool(self._offsets)
+def has_answer(source: Source, offsets: Mapping[str, int]) -> bool:
+    """Return whether a record comes after the replay's start."""
+    return source.offset >= offsets.get(f"{source.topic}-{source.partition}", 0)
 
 
 def write_start_offsets(folder: Path, offsets: Mapping[str, int]) -> None:
@@ -41,15 +31,15 @@ def write_start_offsets(folder: Path, offsets: Mapping[str, int]) -> None:
         (folder / _FILE).unlink(missing_ok=True)
 
 
-def read_start_offsets(folder: Path) -> StartOffsets:
+def read_start_offsets(folder: Path) -> dict[str, int]:
     """Read the offsets of a replay's folder; a folder without the file has none.
 
     Raises:
         InputFileError: The file is damaged.
     """
     try:
-        return StartOffsets(_decode((folder / _FILE).read_bytes()))
+        return _decode((folder / _FILE).read_bytes())
     except FileNotFoundError:
-        return StartOffsets({})
+        return {}
     except (OSError, msgspec.DecodeError) as err:
         raise InputFileError(f"{folder / _FILE} cannot be read ({err}). Make the replay again") from err

@@ -12,19 +12,15 @@ what has arrived all are, at the end if their delay reaches beyond it.
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
 
 import msgspec
 
-from stream_app.events import INTENTS, Label
+from stream_app.events import INTENTS, Click, Label, Order, Search
 from stream_app.simulator.draws import seeded, spread
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from stream_app.events import Click, Order, Search
-    from stream_app.simulator.options import SimulatorOptions
-    from stream_app.simulator.visit import SimulatedAction
+from stream_app.simulator.options import SimulatorOptions
+from stream_app.simulator.visit import SimulatedAction
 
 ONLY: Final = 0  # values of Arrival.copy
 FIRST_OF_TWO: Final = 1

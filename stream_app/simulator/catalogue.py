@@ -6,14 +6,12 @@ category is its popularity rank there, so popularity is a Zipf law without any t
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from stream_app.simulator.draws import between, seeded, skewed_index, spread
 from stream_app.simulator.words import BRANDS, DEPARTMENTS, QUALITIES
-
-if TYPE_CHECKING:
-    import random
 
 _PAGES: Final = 12  # result pages made ahead for each category: drawing one anew for each search would cost 10 us
 _PAGE_ITEMS: Final = 12

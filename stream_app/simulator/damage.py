@@ -2,61 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Final
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+_TIME: Final = b'"event_time_ms":'
 
-
-def _cut(value: bytes) -> bytes:
-    return value[: max(1, len(value) // 2)]
-
-
-def _without_user(value: bytes) -> bytes:
-    return value.replace(b'"user":', b'"usr":')
-
-
-def _time_as_text(value: bytes) -> bytes:
-    return value.replace(b'"event_time_ms":', b'"event_time_ms":"soon","was":')
-
-
-def _negative_time(value: bytes) -> bytes:
-    return value.replace(b'"event_time_ms":', b'"event_time_ms":-')
-
-
-def _spaces_in_id(value: bytes) -> bytes:
-    return value.replace(b'"event_id":"', b'"event_id":"not an id ')
-
-
-def _not_a_number(value: bytes) -> bytes:
-    return value.replace(b'"event_time_ms":', b'"event_time_ms":NaN,"was":')
-
-
-def _not_text(value: bytes) -> bytes:
-    return b"\xff\xfe\x00" + value
-
-
-def _nothing(value: bytes) -> bytes:
-    return value[:0]
-
-
-def _a_list(value: bytes) -> bytes:
-    return b"[" + value + b"]"
-
-
-_WAYS: Final[tuple[Callable[[bytes], bytes], ...]] = (
-    _cut,
-    _without_user,
-    _time_as_text,
-    _negative_time,
-    _spaces_in_id,
-    _not_a_number,
-    _not_text,
-    _nothing,
-    _a_list,
+_KINDS: Final[tuple[Callable[[bytes], bytes], ...]] = (
+    lambda value: value[: max(1, len(value) // 2)],
+    lambda value: value.replace(b'"user":', b'"usr":'),
+    lambda value: value.replace(_TIME, _TIME + b'"soon","was":'),
+    lambda value: value.replace(_TIME, _TIME + b"-"),
+    lambda value: value.replace(b'"event_id":"', b'"event_id":"not an id '),
+    lambda value: value.replace(_TIME, _TIME + b'NaN,"was":'),
+    lambda value: b"\xff\xfe\x00" + value,  # no text
+    lambda value: value[:0],
+    lambda value: b"[" + value + b"]",
 )
 
 
-def damaged(value: bytes, way: int) -> bytes:
-    """Return the bytes of an event, broken in the given way (any number >= 0; ways repeat)."""
-    return _WAYS[way % len(_WAYS)](value)
+def damaged(value: bytes, kind: int) -> bytes:
+    """Return the damaged bytes of an event; `kind` is any number >= 0, kinds repeat."""
+    return _KINDS[kind % len(_KINDS)](value)

@@ -9,11 +9,8 @@ from __future__ import annotations
 import math
 import random
 from bisect import bisect
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
 
 def seeded(seed: int, name: str) -> random.Random:

@@ -12,18 +12,14 @@ events.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
+from stream_app.events import Intent
+from stream_app.simulator.catalogue import Item, ItemCatalogue
 from stream_app.simulator.draws import between, cumulative, pick, seeded, skewed_index, spread
-from stream_app.simulator.shoppers import COUNTRIES, foreign_ip
+from stream_app.simulator.shoppers import COUNTRIES, Population, Shopper, foreign_ip
 from stream_app.simulator.visit import Payment, SimulatedAction, Visit, VisitNumbers
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from stream_app.events import Intent, Platform
-    from stream_app.simulator.catalogue import Item, ItemCatalogue
-    from stream_app.simulator.shoppers import Population, Shopper
 
 FRAUD_KINDS: Final = ("card_testing", "account_takeover", "device_farm", "refund_abuse", "bot_clicking")
 # Events of one ring of each kind, measured over 2,000; and each kind's wanted share of all ring events.
@@ -107,13 +103,7 @@ class Rings:
             visit.pause(spread(rng, 2_000, 2))
             visit.act("cart", item, "detail")
             visit.pause(spread(rng, 12_000, 2))
-            paid = Payment(
-                instrument=victim.instruments[0],
-                address=drop,
-                billing_country=victim.country,
-                shipping_country=self._country(),
-                ip_country=self._country(),
-            )
+            paid = Payment(victim.instruments[0], drop, victim.country, self._country(), self._country())
             visit.order([(item, between(rng, 1, 3))], paid)
             visit.pause(spread(rng, 60_000, 4))
         return [visit]
@@ -149,14 +139,8 @@ class Rings:
             buy.act("cart", item, "detail")
             buy.pause(spread(rng, 15_000, 2))
             buy.order([(item, between(rng, 1, 2))], self._own_card(abuser, abuser.instruments[0], abuser.address))
-            back = self._enter(
-                "refund_abuse",
-                abuser,
-                buy.now_ms + int(spread(rng, 1_500_000, 4)),  # the parcel is not even packed
-                abuser.devices[:1],
-                [abuser.home_ip],
-                intent="return",
-            )
+            back_ms = buy.now_ms + int(spread(rng, 1_500_000, 4))  # the parcel is not even packed
+            back = self._enter("refund_abuse", abuser, back_ms, abuser.devices[:1], [abuser.home_ip], intent="return")
             back.search("refund status", [])
             for _ in range(between(rng, 3, 6)):
                 back.pause(spread(rng, 5_000, 2))
@@ -180,23 +164,16 @@ class Rings:
     # --- parts of rings ----------------------------------------------------------------------------------------------
 
     def _enter(
-        self,
-        kind: str,
-        shopper: Shopper,
-        now_ms: int,
-        devices: list[str] | tuple[str, ...],
-        ips: list[str],
-        intent: Intent = "buy",
+        self, kind: str, shopper: Shopper, now_ms: int, devices: Sequence[str], ips: Sequence[str], intent: Intent = "buy"
     ) -> Visit:
         rng = self._rng
-        platform: Platform = shopper.platform if kind == "refund_abuse" else "web"
         return Visit(
             numbers=self._numbers,
             shopper=shopper,
             now_ms=now_ms,
             device=devices[between(rng, 0, len(devices) - 1)],
             ip=ips[between(rng, 0, len(ips) - 1)],
-            platform=platform,
+            platform=shopper.platform if kind == "refund_abuse" else "web",
             intent=intent,
             fraud_kind=kind,
         )
@@ -215,20 +192,7 @@ class Rings:
         return self._dear[between(self._rng, 0, len(self._dear) - 1)]
 
     def _stolen_card(self, instrument: str, address: str) -> Payment:
-        return Payment(
-            instrument=instrument,
-            address=address,
-            billing_country=self._country(),
-            shipping_country=self._country(),
-            ip_country=self._country(),
-        )
+        return Payment(instrument, address, self._country(), self._country(), self._country())
 
     def _own_card(self, shopper: Shopper, instrument: str, address: str) -> Payment:
-        country = shopper.country
-        return Payment(
-            instrument=instrument,
-            address=address,
-            billing_country=country,
-            shipping_country=country,
-            ip_country=country,
-        )
+        return Payment(instrument, address, shopper.country, shopper.country, shopper.country)

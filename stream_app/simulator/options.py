@@ -14,6 +14,17 @@ DAY_MS: Final = 86_400_000
 # A Thursday, midnight UTC: simulations start at a fixed time so that two runs of a seed are byte-identical.
 _START_MS: Final = 1_767_225_600_000  # 2026-01-01
 
+_LEAST: Final = {
+    "users": 10,
+    "items": 20,
+    "start_ms": 40 * DAY_MS,  # late events reach back from it
+    "warm_up_ms": 0,
+    "label_delay_ms": 0,
+    "events": 1,
+    "duration_ms": 1,
+}
+_SHARES: Final = ("fraud_share", "late_share", "out_of_order_share", "duplicate_share", "malformed_share")
+
 
 @dataclass(frozen=True, kw_only=True)
 class SimulatorOptions:
@@ -63,35 +74,22 @@ class SimulatorOptions:
 
     def __post_init__(self) -> None:
         """Check all bounds, and name every violation in one message."""
-        problems = [*self._size_problems(), *self._share_problems()]
+        problems = [
+            f"{name} is {value}; it must be at least {least}"
+            for name, least in _LEAST.items()
+            if (value := getattr(self, name)) is not None and value < least
+        ]
+        if not 0 < self.events_per_s <= 1e6:
+            problems.append(f"events_per_s is {self.events_per_s}; it must be above 0 and at most 1000000")
+        problems += [
+            f"{name} is {value}; a share is between 0 and 0.5"
+            for name in _SHARES
+            if not 0 <= (value := getattr(self, name)) <= 0.5
+        ]
         if problems:
-            msg = "The simulator's options are wrong:\n" + "\n".join(f"  - {problem}" for problem in problems)
-            raise ConfigError(msg)
+            raise ConfigError("The simulator's options are wrong:\n" + "\n".join(f"  - {problem}" for problem in problems))
 
     @property
     def prefix(self) -> str:
         """Prefix of every event and session id."""
         return self.id_prefix or f"sim{self.seed}-"
-
-    def _size_problems(self) -> list[str]:
-        least: dict[str, tuple[float, float]] = {
-            "users": (self.users, 10),
-            "items": (self.items, 20),
-            "start_ms": (self.start_ms, 40 * DAY_MS),  # late events reach back from it
-            "warm_up_ms": (self.warm_up_ms, 0),
-            "label_delay_ms": (self.label_delay_ms, 0),
-            "events": (1 if self.events is None else self.events, 1),
-            "duration_ms": (1 if self.duration_ms is None else self.duration_ms, 1),
-        }
-        problems = [f"{name} is {value}; it must be at least {low}" for name, (value, low) in least.items() if value < low]
-        if not 0 < self.events_per_s <= 1e6:
-            problems.append(f"events_per_s is {self.events_per_s}; it must be above 0 and at most 1000000")
-        return problems
-
-    def _share_problems(self) -> list[str]:
-        names = ("fraud_share", "late_share", "out_of_order_share", "duplicate_share", "malformed_share")
-        return [
-            f"{name} is {getattr(self, name)}; a share is between 0 and 0.5"
-            for name in names
-            if not 0 <= getattr(self, name) <= 0.5
-        ]

@@ -6,13 +6,11 @@ factors have mean 1 over the week, so the mean rate is the configured one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import random
+from collections.abc import Iterator
+from typing import Final
 
 from stream_app.simulator.draws import exponential
-
-if TYPE_CHECKING:
-    import random
-    from collections.abc import Iterator
 
 _HOUR_MS: Final = 3_600_000
 _HOURS: Final = (4, 2, 2, 1, 1, 2, 4, 7, 9, 11, 12, 13, 14, 12, 11, 11, 12, 14, 17, 20, 22, 20, 14, 8)

@@ -7,18 +7,15 @@ purpose (a new phone, a hotel's network abroad, a gift to another address, a big
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from stream_app.events import Intent, Scene
+from stream_app.simulator.catalogue import Category, Item, ItemCatalogue
 from stream_app.simulator.draws import between, cumulative, pick, seeded, skewed_index, spread
 from stream_app.simulator.options import DAY_MS
-from stream_app.simulator.shoppers import COUNTRIES, foreign_ip
+from stream_app.simulator.shoppers import COUNTRIES, Population, Shopper, foreign_ip
 from stream_app.simulator.visit import Payment, Visit, VisitNumbers
 from stream_app.simulator.words import CHORES
-
-if TYPE_CHECKING:
-    from stream_app.events import Intent, Scene
-    from stream_app.simulator.catalogue import Category, Item, ItemCatalogue
-    from stream_app.simulator.shoppers import Population, Shopper
 
 MEAN_EVENTS: Final = 9.5  # events of a session, measured over 50,000; a test keeps the rate it gives within 10 %
 
@@ -57,13 +54,9 @@ class Sessions:
         """Return the shopper's usual payment; one in twenty-five sends a gift to another address."""
         rng = self._rng
         gift = rng.random() < 0.04
-        return Payment(
-            instrument=shopper.instruments[0 if rng.random() < 0.85 else -1],
-            address=f"a{skewed_index(rng, 1_000_000, 1.0)}" if gift else shopper.address,
-            billing_country=shopper.country,
-            shipping_country=shopper.country,
-            ip_country=ip_country or shopper.country,
-        )
+        instrument = shopper.instruments[0 if rng.random() < 0.85 else -1]
+        address = f"a{skewed_index(rng, 1_000_000, 1.0)}" if gift else shopper.address
+        return Payment(instrument, address, shopper.country, shopper.country, ip_country or shopper.country)
 
     def _intent(self, shopper: Shopper) -> Intent:
         draw = self._rng.random()

@@ -7,10 +7,12 @@ clock's times on with `LiveStamp`.
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
 
 import msgspec
 
+from stream_app.events import Click, Label, Order, Search
 from stream_app.simulator.arrivals import FIRST_OF_TWO, SECOND_OF_TWO, Arrival, arrivals_from_happenings
 from stream_app.simulator.catalogue import ItemCatalogue
 from stream_app.simulator.damage import damaged
@@ -21,11 +23,6 @@ from stream_app.simulator.rhythm import arrival_times
 from stream_app.simulator.sessions import MEAN_EVENTS, Sessions
 from stream_app.simulator.shoppers import Population
 from stream_app.simulator.visit import SimulatedAction, VisitNumbers
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from stream_app.events import Click, Label, Order, Search
 
 _RING_WARM_UP_MS: Final = 1_800_000  # most rings last no longer
 

@@ -8,12 +8,10 @@ NAT with many others, so that a shared IP alone is no sign of fraud.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from stream_app.events import Platform
 from stream_app.simulator.draws import between, cumulative, pick, seeded, skewed_index
-
-if TYPE_CHECKING:
-    from stream_app.events import Platform
 
 COUNTRIES: Final = ("DE", "FR", "GB", "US", "CN", "PL", "IT", "NL")
 _CURRENCY: Final = {"GB": "GBP", "US": "USD", "CN": "CNY", "PL": "PLN"}

@@ -6,18 +6,13 @@ includes its dwell. Honest sessions and fraud rings use the same writer: they di
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
-from stream_app.events import Click, Order, OrderLine, Search
-from stream_app.simulator.shoppers import home_currency
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from stream_app.events import Action, Intent, Platform, Scene
-    from stream_app.simulator.catalogue import Category, Item
-    from stream_app.simulator.shoppers import Shopper
+from stream_app.events import Action, Click, Intent, Order, OrderLine, Platform, Scene, Search
+from stream_app.simulator.catalogue import Category, Item
+from stream_app.simulator.shoppers import Shopper, home_currency
 
 
 class SimulatedAction(NamedTuple):
@@ -49,7 +44,7 @@ class VisitNumbers:
         return f"{self.prefix}s{self.sessions}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Payment:
     """How and where an order is paid and sent."""
 
@@ -89,33 +84,15 @@ class Visit:
 
     def search(self, query: str, shown: Sequence[str]) -> None:
         """Write a search and what it showed, at the cursor."""
-        event = Search(
-            event_id=self.numbers.event_id(),
-            user=self.shopper.id,
-            event_time_ms=self.now_ms,
-            session=self.session,
-            device=self.device,
-            ip=self.ip,
-            scene="search",
-            platform=self.platform,
-            query=query,
-            items_shown=list(shown),
-        )
-        self._write("searches", event)
+        self._write("searches", Search(**self._common(), scene="search", query=query, items_shown=list(shown)))
 
     def act(self, action: Action, item: Item, scene: Scene, *, position: int = 0, dwell_ms: float = 0.0) -> None:
         """Write one interaction; the cursor first moves on by its dwell."""
         dwell = int(dwell_ms)
         self.now_ms += dwell
         event = Click(
-            event_id=self.numbers.event_id(),
-            user=self.shopper.id,
-            event_time_ms=self.now_ms,
-            session=self.session,
-            device=self.device,
-            ip=self.ip,
+            **self._common(),
             scene=scene,
-            platform=self.platform,
             action=action,
             item=item.id,
             category=item.category,
@@ -129,14 +106,8 @@ class Visit:
         """Write an order of (item, quantity) lines at the cursor; its amount is their sum plus `fee`."""
         amount = round(sum(item.price * quantity for item, quantity in lines) + fee, 2)
         event = Order(
-            event_id=self.numbers.event_id(),
-            user=self.shopper.id,
-            event_time_ms=self.now_ms,
-            session=self.session,
-            device=self.device,
-            ip=self.ip,
+            **self._common(),
             scene="checkout",
-            platform=self.platform,
             lines=[
                 OrderLine(item=item.id, category=item.category, quantity=quantity, unit_price=item.price)
                 for item, quantity in lines
@@ -155,6 +126,18 @@ class Visit:
         """Write a search that shows one of the category's pages; return the items shown, best first."""
         self.search(query, category.page_ids[page])
         return category.pages[page]
+
+    def _common(self) -> dict[str, Any]:
+        """Return the fields that every event has, at the cursor."""
+        return {
+            "event_id": self.numbers.event_id(),
+            "user": self.shopper.id,
+            "event_time_ms": self.now_ms,
+            "session": self.session,
+            "device": self.device,
+            "ip": self.ip,
+            "platform": self.platform,
+        }
 
     def _write(self, topic: str, event: Search | Click | Order) -> None:
         self.happenings.append(SimulatedAction(self.now_ms, topic, event, self.fraud_kind, self.intent))

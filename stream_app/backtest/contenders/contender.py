@@ -5,24 +5,28 @@ Each returns fraud scores, higher being more suspicious; a model also predicts t
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_app.backtest.config import ContenderConfig, packaged_file
 from stream_app.backtest.contenders.score_files import ScoreFile
-from stream_app.decision.rules import RuleSet
-from stream_app.errors import ConfigError, ContractError
+from stream_app.decision.rule_files import load_rules
+from stream_app.decision.rules import SHIPPED_RULES, RuleSet
+from stream_app.errors import ConfigError, ContractError, InputFileError
 from stream_app.features.engine import FeatureEngine
 from stream_app.inference.artifact import check_catalogue
 from stream_app.inference.engines.selection import open_scorer
 from stream_app.inference.retrieval.item_index import load_candidates
 from stream_app.ranked import ModelNorms
 
+_SHIPPED_RULES: Final = "shipped"  # the path of the worker's own rules
 LIST_LENGTH: Final = 20  # items of a recommendation, as in a worker
 
 Array = NDArray[Any]
@@ -54,40 +58,29 @@ class Predictions:
     items: NDArray[np.int32] | None = None
 
 
-class Contender(Protocol):
-    """Interface of a contender."""
+class Contender:
+    """A source of predictions.
 
-    @property
-    def threshold(self) -> float | None:
-        """Return its own threshold, if it has one."""
-        ...
+    Attributes:
+        version: Identifies it exactly.
+        is_probability: Whether its scores are probabilities, so that calibration can be evaluated.
+        threshold: Its own threshold, if it has one.
+        items: The items that it can recommend.
+        norms: Median and scale of each feature, if known.
+    """
 
-    @property
-    def is_probability(self) -> bool:
-        """Return whether its scores are probabilities, so that calibration can be evaluated."""
-        ...
-
-    @property
-    def items(self) -> Sequence[str]:
-        """Return the items that it can recommend."""
-        ...
-
-    @property
-    def norms(self) -> ModelNorms | None:
-        """Return the median and scale of each feature, if known."""
-        ...
-
-    @property
-    def version(self) -> str:
-        """Return what identifies it exactly."""
-        ...
+    version: str
+    is_probability = False
+    threshold: float | None = None
+    items: Sequence[str] = ()
+    norms: ModelNorms | None = None
 
     def predict(self, request: ScoringRequest, tasks: Sequence[str]) -> Predictions:
         """Return the predictions for B events; those of `tasks` besides fraud."""
-        ...
+        raise NotImplementedError
 
 
-class ModelContender:
+class ModelContender(Contender):
     """An artefact, run as a worker runs it.
 
     Args:
@@ -112,10 +105,10 @@ class ModelContender:
             raise ConfigError(f'{err}. Or name the catalogue that it reads: catalogue = "module:NAME"') from err
         self._index = load_candidates(folder, manifest)
         self.items = self._index.ids
-        self.threshold: float | None = manifest.fraud_threshold
+        self.threshold = manifest.fraud_threshold
         medians, scales = (np.asarray(part, np.float32) for part in (manifest.feature_medians, manifest.feature_scales))
         self.version = self._scorer.version
-        self.norms: ModelNorms | None = ModelNorms(self.version, manifest.fraud_threshold, medians, scales)
+        self.norms = ModelNorms(self.version, manifest.fraud_threshold, medians, scales)
         self._without = matching_columns(without, engine.feature_names)
 
     def predict(self, request: ScoringRequest, tasks: Sequence[str]) -> Predictions:
@@ -136,20 +129,11 @@ class ModelContender:
         )
 
 
-class RulesContender:
-    """Rules, as a worker runs them; an event's score is the sum of the points of those that fire.
+class RulesContender(Contender):
+    """Rules, as a worker runs them; an event's score is the sum of the points of those that fire."""
 
-    Args:
-        rules: Compiled rules.
-
-    Attributes:
-        threshold: Points from which an event is an alert: by default any rule with positive points.
-    """
-
-    is_probability = False
-    items: Sequence[str] = ()
-    norms: ModelNorms | None = None
-    threshold: float | None = float(np.nextafter(np.float32(0), np.float32(1)))
+    # Any rule with positive points is an alert.
+    threshold = float(np.nextafter(np.float32(0), np.float32(1)))
 
     def __init__(self, rules: RuleSet) -> None:
         self.rules = rules
@@ -157,17 +141,11 @@ class RulesContender:
 
     def predict(self, request: ScoringRequest, tasks: Sequence[str]) -> Predictions:
         """Return the sum of points."""
-        del tasks
         return Predictions((self.rules.fired(request.inputs["dense"], request.kind) @ self.rules.points).astype(np.float32))
 
 
-class FeatureContender:
+class FeatureContender(Contender):
     """One feature alone: the baseline of anything that is learnt."""
-
-    is_probability = False
-    items: Sequence[str] = ()
-    norms: ModelNorms | None = None
-    threshold: float | None = None
 
     def __init__(self, feature: str, engine: FeatureEngine, *, low: bool) -> None:
         [self._column] = matching_columns([feature], engine.feature_names)
@@ -176,16 +154,11 @@ class FeatureContender:
 
     def predict(self, request: ScoringRequest, tasks: Sequence[str]) -> Predictions:
         """Return the feature; NaN is no score."""
-        del tasks
         return Predictions((self._sign * request.inputs["dense"][:, self._column]).astype(np.float32))
 
 
-class ScoresContender:
+class ScoresContender(Contender):
     """Scores by event id from a file: of a vendor, a notebook, an older system."""
-
-    items: Sequence[str] = ()
-    norms: ModelNorms | None = None
-    threshold: float | None = None
 
     def __init__(self, scores: ScoreFile) -> None:
         self._scores = scores
@@ -194,8 +167,70 @@ class ScoresContender:
 
     def predict(self, request: ScoringRequest, tasks: Sequence[str]) -> Predictions:
         """Return the scores of the file."""
-        del tasks
         return Predictions(self._scores.of(request.event))
+
+
+class TreesContender(Contender):
+    """Boosted trees of LightGBM with a binary objective, matched to features by name; a worker does not serve them.
+
+    Args:
+        path: What `Booster.save_model` wrote.
+        engine: The features.
+
+    Raises:
+        ConfigError: LightGBM is not installed, or the trees read features that the catalogue does not have.
+        InputFileError: The file is not a model of LightGBM.
+    """
+
+    is_probability = True
+
+    def __init__(self, path: Path, engine: FeatureEngine) -> None:
+        if importlib.util.find_spec("lightgbm") is None:
+            raise ConfigError(f"{path} needs LightGBM: pip install 'millrace[train]'")
+        import lightgbm
+
+        try:
+            self._model = lightgbm.Booster(model_str=path.read_text())
+        except (OSError, UnicodeDecodeError, lightgbm.basic.LightGBMError) as err:
+            raise InputFileError(f"{path} is no model file of LightGBM that can be read: {err}") from err
+        names = self._model.feature_name()
+        unknown = [name for name in names if name not in engine.feature_names]
+        if unknown:
+            raise ConfigError(f"{path} reads features that the catalogue does not have: {', '.join(unknown)}; train it on others")
+        self._columns = [engine.feature_names.index(name) for name in names]
+        self.version = f"{self._model.num_trees()} trees, {len(names)} features"
+
+    def predict(self, request: ScoringRequest, tasks: Sequence[str]) -> Predictions:
+        """Return the probability of fraud."""
+        says = self._model.predict(np.ascontiguousarray(request.inputs["dense"][:, self._columns]), num_threads=1)
+        return Predictions(np.asarray(says, np.float32))
+
+
+def open_contender(config: ContenderConfig, engine: FeatureEngine, runs_on: str = "auto") -> Contender | None:
+    """Open a contender; None for a blend, which is computed from the scores of others.
+
+    Args:
+        config: Of one contender.
+        engine: Of the catalogue that it reads.
+        runs_on: An engine of `inference.engines` for models.
+
+    Raises:
+        ConfigError: A file is missing or wrong, or a model was trained with another catalogue.
+        ContractError: A model is damaged, or rules name features that the catalogue does not have.
+    """
+    names = engine.feature_names
+    if config.kind == "model":
+        return ModelContender(Path(config.path), engine, config.without, runs_on)
+    if config.kind == "rules":
+        rules = SHIPPED_RULES if config.path == _SHIPPED_RULES else load_rules(packaged_file(config.path))
+        return RulesContender(RuleSet(rules, names))
+    if config.kind == "feature":
+        return FeatureContender(config.feature, engine, low=config.low)
+    if config.kind == "scores":
+        return ScoresContender(ScoreFile.read(Path(config.path)))
+    if config.kind == "trees":
+        return TreesContender(Path(config.path), engine)
+    return None
 
 
 def matching_columns(patterns: Sequence[str], names: Sequence[str]) -> list[int]:

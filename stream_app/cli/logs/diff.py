@@ -44,7 +44,8 @@ def _described(result: ReplayDifferences) -> str:
         head += f"\n{result.before:,} events precede the snapshot that the replay started from: not compared"
     if result.same:
         return f"{head}\nthe same, to the bit"
-    lines = [head, f"{result.differing:,} events differ; {result.missing:,} messages are missing, {result.extra:,} are too many"]
+    messages = f"{result.missing:,} messages are missing, {result.extra:,} are too many"
+    lines = [head, f"{result.differing_events:,} events differ; {messages}"]
     if result.unequal_repeats:
         lines.append(f"{result.unequal_repeats:,} messages are on one side twice, with different content")
     lines += [f"  {count:>9,}  {name}" for name, count in result.fields.most_common(_SHOWN_FIELDS)]

@@ -10,11 +10,12 @@ store commits it, and keeps the previous one too: the store's position selects o
 from __future__ import annotations
 
 import copy
-import hashlib
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Self
 
 import msgspec
 
@@ -23,8 +24,8 @@ from stream_app.errors import ConfigError
 from stream_app.logs.log_issues import LogIssues
 
 
-class Resumable(Protocol):
-    """A replay that can resume from a checkpoint.
+class Resumable(ABC):
+    """A replay that can resume from a checkpoint. Use it as a context manager, or `close` it.
 
     Attributes:
         at_rest: Whether its state includes exactly the batches that it has yielded, so that it can be saved.
@@ -32,21 +33,27 @@ class Resumable(Protocol):
         each_batch: Whether its state is in a store, so that every batch needs a checkpoint before the next is requested.
     """
 
-    position: int
+    position = 0
+    at_rest = True
+    each_batch = False
 
-    @property
-    def at_rest(self) -> bool: ...  # noqa: D102
+    def __enter__(self) -> Self:
+        return self
 
-    @property
-    def each_batch(self) -> bool: ...  # noqa: D102
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
 
+    @abstractmethod
+    def close(self) -> None:
+        """End threads and processes, and disconnect from the store."""
+
+    @abstractmethod
     def save(self, folder: Path, name: str) -> list[str]:
         """Write its state to new files, whose names start with `name`; return the names."""
-        ...
 
+    @abstractmethod
     def restore(self, position: int, paths: Sequence[Path]) -> None:
         """Restore a new replay to the point of `save`, `position` records from the log's beginning."""
-        ...
 
 
 class ReplayCheckpoint(msgspec.Struct, kw_only=True):
@@ -72,11 +79,6 @@ class _Points(msgspec.Struct, kw_only=True):
 
     identity: str
     points: list[ReplayCheckpoint]
-
-
-def replay_identity(*parts: str) -> str:
-    """Return a hash of the parts that identify a replay."""
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 class CheckpointFolder:

@@ -9,27 +9,17 @@ from typing import Final
 from stream_app.config import ModelSettings, Settings
 from stream_app.errors import ConfigError
 from stream_app.logs.log_issues import LogIssues
-from stream_app.replay.checkpoints.checkpoint import CheckpointFolder, ReplayCheckpoint, Resumable, replay_identity
+from stream_app.replay.checkpoints.checkpoint import CheckpointFolder, ReplayCheckpoint, Resumable
 from stream_app.replay.replay_run import ReplaySummary
 
 _CHECKPOINTS: Final = ".replay"
 
 
 def checkpoints_in(out: Path, settings: Settings, *parts: str) -> CheckpointFolder:
-    """Return the checkpoint folder of a replay to `out`.
-
-    Args:
-        out: Folder of the answers.
-        settings: Settings of a worker.
-        parts: Identity of the log and the options.
-    """
-    return CheckpointFolder(
-        out / _CHECKPOINTS,
-        replay_identity(
-            settings.model.path, *model_identity(settings.model), str(settings.model.fraud_threshold), repr(settings.features),
-            settings.privacy.id_key.get_secret_value(), *parts,
-        ),
-    )  # fmt: skip
+    """Return the checkpoint folder of a replay that writes its answers to `out`; `parts` identify the log and the options."""
+    model, key = settings.model, settings.privacy.id_key.get_secret_value()
+    identity = (model.path, *model_identity(model), str(model.fraud_threshold), repr(settings.features), key, *parts)
+    return CheckpointFolder(out / _CHECKPOINTS, hashlib.sha256("\0".join(identity).encode()).hexdigest()[:16])
 
 
 def snapshot_identity(path: Path | None) -> str:
@@ -59,14 +49,7 @@ def manifest_identity(folder: Path) -> str:
 def begin(
     checkpoints: CheckpointFolder | None, replay: Resumable, summary: ReplaySummary, problems: LogIssues, *, resume: bool
 ) -> ReplayCheckpoint | None:
-    """Restore replay, summary and problems from the last checkpoint.
-
-    Args:
-        checkpoints: The checkpoint folder; None: this replay saves none.
-        replay: New, before its first batch.
-        summary: New.
-        problems: New.
-        resume: Whether to resume; otherwise the checkpoint is removed.
+    """Restore a new replay, summary and problems from the last checkpoint; without `resume`, remove it.
 
     Returns:
         The checkpoint; None: the replay starts anew.

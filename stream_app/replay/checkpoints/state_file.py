@@ -18,7 +18,9 @@ import numpy as np
 
 from stream_app.atomic_file import atomic_write
 from stream_app.errors import InputFileError
+from stream_app.features.engine import FeatureEngine
 from stream_app.features.state.blobs import Blobs
+from stream_app.store.port import GroupDump
 
 _MAGIC: Final = b"MILLRACE-STATE 1\n"
 _LENGTH: Final = 4
@@ -62,24 +64,48 @@ class EntityFrame(msgspec.Struct, array_like=True):
     @classmethod
     def of(cls, group: int, kind: str, keys: list[bytes], blobs: Blobs) -> EntityFrame:
         """Build a frame from keys and blobs."""
-        return cls(group, kind, keys, blobs.data, blobs.ends.astype("<i8").tobytes())
+        return cls(group, kind, keys, *encode_blobs(blobs))
 
     def blobs(self) -> Blobs:
         """Return the blobs."""
-        return Blobs(self.data, np.frombuffer(self.ends, "<i8").astype(np.int64))
+        return decode_blobs(self.data, self.ends)
 
 
-def group_frames(group: int, entities: Mapping[str, tuple[list[bytes], Blobs]]) -> Iterator[EntityFrame]:
-    """Yield the frames of one group's dump, by entity kind."""
-    for kind, (keys, blobs) in entities.items():
-        for first in range(0, len(keys), _FRAME):
-            last = min(len(keys), first + _FRAME)
-            yield EntityFrame.of(group, kind, keys[first:last], blobs.part(first, last))
+def encode_blobs(blobs: Blobs) -> tuple[bytes, bytes]:
+    """Return the blobs end to end, and their ends as int64, little-endian."""
+    return blobs.data, blobs.ends.astype("<i8").tobytes()
+
+
+def decode_blobs(data: bytes, ends: bytes) -> Blobs:
+    """Return the blobs of `encode_blobs`."""
+    return Blobs(data, np.frombuffer(ends, "<i8").astype(np.int64))
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _header: Final = msgspec.msgpack.Decoder(StateHeader).decode
 _frame: Final = msgspec.msgpack.Decoder(EntityFrame | int).decode
+
+
+def write_dumps(
+    path: Path,
+    dumps: Mapping[int, GroupDump],
+    engine: FeatureEngine,
+    layouts: dict[str, str],
+    taken_ms: int = 0,
+    replay: bytes = b"null",
+) -> int:
+    """Write the dumps of groups, by number, with the fields of `StateHeader`; return the number of entities."""
+    groups = {group: GroupHeader(dump.commit, dict(dump.fronts)) for group, dump in dumps.items()}
+    header = StateHeader(catalogue_hash=engine.catalogue_hash, layouts=layouts, groups=groups, taken_ms=taken_ms, replay=replay)
+    return write_state(path, header, _frames(dumps))
+
+
+def _frames(dumps: Mapping[int, GroupDump]) -> Iterator[EntityFrame]:
+    for group, dump in dumps.items():
+        for kind, (keys, blobs) in dump.entities.items():
+            for first in range(0, len(keys), _FRAME):
+                last = min(len(keys), first + _FRAME)
+                yield EntityFrame.of(group, kind, keys[first:last], blobs.part(first, last))
 
 
 def write_state(path: Path, header: StateHeader, frames: Iterable[EntityFrame]) -> int:

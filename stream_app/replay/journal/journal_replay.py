@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -39,6 +38,7 @@ from stream_app.metrics import Metrics
 from stream_app.pipeline import BatchCommit
 from stream_app.ranked import Challenger, RankedBatch
 from stream_app.replay.canonical import ReplayBatch
+from stream_app.replay.checkpoints.checkpoint import Resumable
 from stream_app.replay.checkpoints.state_file import GroupHeader, read_header
 from stream_app.replay.journal.journal_order import Commit, is_settled, serial_order
 from stream_app.replay.journal.journal_store import JournalStore
@@ -46,8 +46,8 @@ from stream_app.store.port import CommitStatus, Snapshot
 from stream_app.wiring import build_engine, build_pipeline, shared_kinds
 
 
-class JournalReplay:
-    """Replays a recording. Use it as a context manager, or `close` it.
+class JournalReplay(Resumable):
+    """Replays a recording; checkpoints include reads in progress.
 
     Args:
         settings: Settings of the workers.
@@ -89,14 +89,6 @@ class JournalReplay:
         self._epochs = {group: self._loop.run_until_complete(self.store.claim(group, "replay")).epoch for group in range(groups)}
         self.total = sum(_records_of(line) for line in self._lines.values()) - self.left_out
 
-    def __enter__(self) -> JournalReplay:
-        """Return itself."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Close."""
-        self.close()
-
     def close(self) -> None:
         """End the model's thread."""
         if isinstance(self.pipeline.model_thread, ThreadPoolExecutor):
@@ -130,18 +122,8 @@ class JournalReplay:
         self.store.answer_from(self._run, group, (commit, fronts), oldest_ms)
         self.start_offsets.update({f"{topic}-{group}": offset for topic, offset in fronts.items()})
 
-    @property
-    def at_rest(self) -> bool:
-        """Return True: checkpoints include reads in progress."""
-        return True
-
-    @property
-    def each_batch(self) -> bool:
-        """Return False: the state is in memory."""
-        return False
-
     def save(self, folder: Path, name: str) -> list[str]:
-        """Write the state and the reads in progress to a file; see `checkpoint.Resumable`."""
+        """Write the state and the reads in progress to a file."""
         file = f"{name}.bin"
         self.store.save(folder / file, self.engine, self._open_reads)
         return [file]
@@ -272,16 +254,16 @@ def _rankers(
     versions = {version for line in lines.values() for version in (line.model_version, *line.challengers)}
     rankers: dict[str, ModelRanker | PriorRanker] = {"none": PriorRanker()}
     chosen = settings.model
+    loader = RankerLoader(
+        catalogue_hash=catalogue_hash,
+        feature_names=names,
+        engine="auto" if chosen.engine == "none" else chosen.engine,
+        precision=chosen.precision,
+        threshold=chosen.fraud_threshold,
+    )
     for folder in models or [Path(chosen.path)]:
         if not versions - rankers.keys():
             break
-        loader = RankerLoader(
-            catalogue_hash=catalogue_hash,
-            feature_names=names,
-            engine="auto" if chosen.engine == "none" else chosen.engine,
-            precision=chosen.precision,
-            threshold=chosen.fraud_threshold,
-        )
         ranker = loader.load(folder)
         rankers[ranker.version] = ranker
     missing = sorted(versions - rankers.keys())

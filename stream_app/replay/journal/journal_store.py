@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain, takewhile
+from itertools import takewhile
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -21,9 +21,9 @@ from stream_app.codec.outbox import Messages, OutboxBatch, encode_outbox
 from stream_app.events import JournalLine
 from stream_app.features.columns.event_columns import EntityRows
 from stream_app.features.engine import FeatureEngine
-from stream_app.features.state.blobs import Blobs, Replicas
+from stream_app.features.state.blobs import Replicas
 from stream_app.logs.recording import RecordedRun
-from stream_app.replay.checkpoints.state_file import GroupHeader, StateHeader, group_frames, read_header, read_state, write_state
+from stream_app.replay.checkpoints.state_file import decode_blobs, encode_blobs, read_header, read_state, write_dumps
 from stream_app.replay.journal.journal_order import Commit
 from stream_app.store.memory import MemoryStore
 from stream_app.store.port import GroupDump, Snapshot
@@ -31,41 +31,29 @@ from stream_app.store.port import GroupDump, Snapshot
 _SLACK_MS: Final = 600_000  # live keeps answers from their publication, whose time the journal lacks
 
 
-class _Blobs(msgspec.Struct, array_like=True):
-    data: bytes
-    ends: bytes
-
-    @classmethod
-    def of(cls, blobs: Blobs) -> _Blobs:
-        return cls(blobs.data, blobs.ends.astype("<i8").tobytes())
-
-    def blobs(self) -> Blobs:
-        return Blobs(self.data, np.frombuffer(self.ends, "<i8").astype(np.int64))
-
-
 class _Read(msgspec.Struct, array_like=True):
-    """Snapshot of a read: `own` by kind; `others` by kind, with the arrays `of`, `held`, `asked`; commits by group."""
+    """Snapshot of a read: `own` blobs by kind; `others` by kind, with the arrays `of`, `held`, `asked`; commits by group."""
 
     group: int
     commit: int
-    own: dict[str, _Blobs]
-    others: dict[str, tuple[_Blobs, bytes, bytes, bytes]]
+    own: dict[str, tuple[bytes, bytes]]
+    others: dict[str, tuple[tuple[bytes, bytes], bytes, bytes, bytes]]
     commits: dict[int, int]
 
     @classmethod
     def of(cls, commit: Commit, seen: Snapshot) -> _Read:
         others = {
-            kind: (_Blobs.of(replicas.blobs), _bytes(replicas.of), _bytes(replicas.held), _bytes(replicas.asked))
+            kind: (encode_blobs(replicas.blobs), _bytes(replicas.of), _bytes(replicas.held), _bytes(replicas.asked))
             for kind, replicas in seen.others.items()
         }
-        return cls(*commit, {kind: _Blobs.of(blobs) for kind, blobs in seen.own.items()}, others, dict(seen.reads))
+        return cls(*commit, {kind: encode_blobs(blobs) for kind, blobs in seen.own.items()}, others, dict(seen.reads))
 
     def snapshot(self) -> Snapshot:
         others = {
-            kind: Replicas(blobs.blobs(), _int32(of), _int32(held), _int32(asked))
+            kind: Replicas(decode_blobs(*blobs), _int32(of), _int32(held), _int32(asked))
             for kind, (blobs, of, held, asked) in self.others.items()
         }
-        return Snapshot({kind: blobs.blobs() for kind, blobs in self.own.items()}, others, self.commits)
+        return Snapshot({kind: decode_blobs(*blobs) for kind, blobs in self.own.items()}, others, self.commits)
 
 
 def _bytes(array: NDArray[np.int32]) -> bytes:
@@ -166,13 +154,7 @@ class JournalStore(MemoryStore):
             [(group, number, at_ms) for group, of_group in self._decided.items() for number, at_ms in of_group.items()],
             [_Read.of(commit, seen) for commit, seen in reads.items()],
         )
-        header = StateHeader(
-            catalogue_hash=engine.catalogue_hash,
-            layouts=engine.layout_records(),
-            groups={group: GroupHeader(dump.commit, dict(dump.fronts)) for group, dump in dumps.items()},
-            replay=_encode(checkpoint),
-        )
-        write_state(path, header, chain.from_iterable(group_frames(group, dump.entities) for group, dump in dumps.items()))
+        write_dumps(path, dumps, engine, engine.layout_records(), replay=_encode(checkpoint))
 
     def restore(self, path: Path) -> dict[Commit, Snapshot]:
         """Restore a checkpoint's file; return the snapshots of the reads in progress.

@@ -19,18 +19,18 @@ import tempfile
 from collections.abc import Generator, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
 from typing import cast
 
 from stream_app.config import Settings
 from stream_app.logs.log_issues import LogIssues
 from stream_app.logs.log_source import LogChunk, LogSource, chunks_of
 from stream_app.replay.canonical import ReplayBatch
+from stream_app.replay.checkpoints.checkpoint import Resumable
 from stream_app.replay.parallel.worker_pool import WorkerPool
 
 
-class SplitReplay:
-    """One replay on several processes. Use it as a context manager, or `close` it.
+class SplitReplay(Resumable):
+    """One replay on several processes.
 
     Args:
         settings: Settings of a worker.
@@ -46,20 +46,6 @@ class SplitReplay:
         self._folder = tempfile.TemporaryDirectory(prefix="millrace-replay-")
         self._pool = WorkerPool(settings, Path(self._folder.name), processes)
         self.position = self._events = 0
-        self.at_rest = True
-
-    @property
-    def each_batch(self) -> bool:
-        """Return False: the state is in the processes."""
-        return False
-
-    def __enter__(self) -> SplitReplay:
-        """Return itself."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Close."""
-        self.close()
 
     def close(self) -> None:
         """End the processes."""
@@ -67,16 +53,11 @@ class SplitReplay:
         self._folder.cleanup()
 
     def load(self, path: Path) -> None:
-        """Load the initial state from a snapshot; see `CanonicalReplay.load`.
-
-        Raises:
-            InputFileError: The file is damaged.
-            ContractError: The file describes state of another release.
-        """
+        """Load the initial state from a snapshot; see `CanonicalReplay.load`."""
         self._load([path])
 
     def save(self, folder: Path, name: str) -> list[str]:
-        """Write each process's share of the state into a file of its own; see `checkpoint.Resumable`."""
+        """Write each process's share of the state into a file of its own."""
         files = [f"{name}-{number}.bin" for number in range(self._processes)]
         self._pool.run([("save", folder / file, self._events) for file in files])
         return files
@@ -90,11 +71,7 @@ class SplitReplay:
         self._events = max(self._pool.run([("load", paths)] * self._processes))
 
     def batches(self, source: LogSource, size: int) -> Iterator[ReplayBatch]:
-        """Replay a log from `position` on; yields the batches of CanonicalReplay, in order of the log.
-
-        Args:
-            source: The log.
-            size: Records of a batch.
+        """Replay a log from `position` on in batches of `size` records; yields the batches of CanonicalReplay, in order.
 
         Raises:
             ServiceError: A process was killed.

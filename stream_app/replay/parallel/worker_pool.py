@@ -13,7 +13,6 @@ import signal
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final
 
 import numpy as np
@@ -103,7 +102,7 @@ def _serve(pipe: Connection, settings: Settings, folder: Path, number: int, proc
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C stops the parent, which closes the pipe
     with contextlib.suppress(EOFError, BrokenPipeError):
         try:
-            with _PoolWorker(settings, folder, number, processes) as worker:
+            with contextlib.closing(_PoolWorker(settings, folder, number, processes)) as worker:
                 while True:
                     name, *arguments = pipe.recv()
                     pipe.send(getattr(worker, name)(*arguments))
@@ -124,10 +123,7 @@ class _PoolWorker:
         self._share = StateShard(number, processes)
         self._chunk: tuple[LogChunk, DecodedBatch] | None = None
 
-    def __enter__(self) -> _PoolWorker:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def close(self) -> None:
         self._replay.close()
 
     def save(self, path: Path, events: int) -> None:
@@ -184,9 +180,8 @@ class _PoolWorker:
         assert self._chunk is not None
         chunk, decoded = self._chunk
         self._chunk = None
-        users = self._user_features(
-            segment, self._number, keep=False
-        )  # read by a chunk without events too: that removes the files
+        # Read by a chunk without events too: that removes the files.
+        users = self._user_features(segment, self._number, keep=False)
         kinds: list[KindFeatures] = []
         for share in range(self._processes):
             kinds += self._read(segment, "kinds", share, self._number)
@@ -202,14 +197,12 @@ class _PoolWorker:
         return self._folder / f"{segment}-{what}-{source}-{target}"
 
     def _write(self, part: object, segment: int, what: str, source: int, target: int) -> None:
-        with self._path(segment, what, source, target).open("wb") as file:
-            pickle.dump(part, file, pickle.HIGHEST_PROTOCOL)
+        self._path(segment, what, source, target).write_bytes(pickle.dumps(part, pickle.HIGHEST_PROTOCOL))
 
     def _read(self, segment: int, what: str, source: int, target: int, *, keep: bool = False) -> Any:  # noqa: ANN401
-        # Returns the object that `_write` wrote under the same name.
+        """Return the object that `_write` wrote under the same name."""
         path = self._path(segment, what, source, target)
-        with path.open("rb") as file:
-            part = pickle.load(file)  # noqa: S301 (this replay's own processes wrote it, into a folder of this user alone)
+        part = pickle.loads(path.read_bytes())  # noqa: S301 (own processes wrote it, into a folder of this user alone)
         if not keep:
             path.unlink()
         return part

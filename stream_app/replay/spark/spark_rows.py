@@ -7,7 +7,6 @@ Spark.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,100 +18,82 @@ from stream_app.features.engine import FeatureEngine
 from stream_app.features.fold_types import LatenessFlags
 from stream_app.replay.parallel.partitioning import KindFeatures, UserFeatures, user_kinds
 
-Bytes = NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """`count` numbers of one type."""
-
-    dtype: str
-    count: int
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return self.count * np.dtype(self.dtype).itemsize
-
-
-_QUERIES = (sequence.QUERIES, sequence.QUERY_CODES)
-_SEQUENCE = (sequence.SEQUENCE, sequence.CODES)
+_SEQUENCE_TENSORS = ("sequence_ids", "sequence_gaps", "query_ids", "query_gaps")
 
 
 def packed_columns(columns: EventColumns) -> list[bytes]:
     """Pack the columns of each event that a fold reads, except the keys."""
-    return _packed([columns.time_ms, columns.event, columns.values, columns.ids, columns.query], len(columns))
+    row = _columns_row(columns.values.shape[1])
+    return _packed(row, {name: getattr(columns, name) for name in row.names or ()}, len(columns))
 
 
 def columns_from(rows: Sequence[bytes], measures: int, keys: dict[str, list[bytes]]) -> EventColumns:
     """Unpack events for a fold; `measures` is the catalogue's number of measures."""
-    parts = [_Part("<i8", 1), _Part("<i8", 1), _Part("<i8", measures), _Part("<i4", 4), _Part("<i4", 4)]
-    time_ms, event, values, ids, query = _unpacked(rows, parts)
     count = len(rows)
     return EventColumns(
-        time_ms=time_ms.reshape(count),
         kind=np.zeros(count, np.int32),
         group=np.zeros(count, np.int32),
-        values=values,
         context=np.zeros((count, 4), np.int32),
-        ids=ids,
-        query=query,
-        event=event.reshape(count),
         keys=keys,
+        **_unpacked(_columns_row(measures), rows),
     )
 
 
 def packed_users(features: UserFeatures) -> list[bytes]:
     """Pack the features of the users' pass."""
-    flags = features.flags
-    tensors = [features.sequence_ids, features.sequence_gaps, features.query_ids, features.query_gaps]
-    return _packed([flags.late_by_ms, flags.duplicate_of, features.dense, *tensors], len(features.at))
+    arrays = {name: getattr(features, name) for name in ("dense", *_SEQUENCE_TENSORS)}
+    flags = {"late_by_ms": features.flags.late_by_ms, "duplicate_of": features.flags.duplicate_of}
+    return _packed(_users_row(features.dense.shape[1]), arrays | flags, len(features.at))
 
 
 def user_features_from(engine: FeatureEngine, at: NDArray[np.int64], rows: Sequence[bytes]) -> UserFeatures:
     """Unpack the users' features of the events at indices `at` (K,)."""
-    width = sum(len(engine.columns_of(kind)) for kind in user_kinds(engine))
-    parts = [
-        _Part("<i8", 1), _Part("<i8", 1), _Part("<f4", width), _Part("<i4", int(np.prod(_SEQUENCE))), _Part("<f4", _SEQUENCE[0]),
-        _Part("<i4", int(np.prod(_QUERIES))), _Part("<f4", _QUERIES[0]),
-    ]  # fmt: skip
-    late_by_ms, duplicate_of, dense, sequence_ids, sequence_gaps, query_ids, query_gaps = _unpacked(rows, parts)
-    count = len(rows)
-    return UserFeatures(
-        at=at,
-        dense=dense,
-        sequence_ids=sequence_ids.reshape(count, *_SEQUENCE),
-        sequence_gaps=sequence_gaps,
-        query_ids=query_ids.reshape(count, *_QUERIES),
-        query_gaps=query_gaps,
-        flags=LatenessFlags(late_by_ms.reshape(count), duplicate_of.reshape(count)),
-    )
+    columns = _unpacked(_users_row(sum(len(engine.columns_of(kind)) for kind in user_kinds(engine))), rows)
+    flags = LatenessFlags(columns.pop("late_by_ms"), columns.pop("duplicate_of"))
+    return UserFeatures(at=at, flags=flags, **columns)
 
 
 def packed_kind(features: KindFeatures) -> list[bytes]:
     """Pack the features of a shared kind's pass."""
-    return _packed([features.dense], len(features.at))
+    return _packed(_kind_row(features.dense.shape[1]), {"dense": features.dense}, len(features.at))
 
 
 def kind_features_from(engine: FeatureEngine, kind: str, at: NDArray[np.int64], rows: Sequence[bytes]) -> KindFeatures:
     """Unpack a shared kind's features of the events at indices `at` (K,)."""
-    [dense] = _unpacked(rows, [_Part("<f4", len(engine.columns_of(kind)))])
-    return KindFeatures(kind, at, dense)
+    return KindFeatures(kind, at, **_unpacked(_kind_row(len(engine.columns_of(kind))), rows))
 
 
-def _packed(arrays: Sequence[NDArray[Any]], count: int) -> list[bytes]:
-    if not count:
-        return []
-    flat = [np.ascontiguousarray(array).reshape(count, -1).view(np.uint8) for array in arrays]
-    joined = np.concatenate(flat, axis=1)
-    data, width = joined.tobytes(), joined.shape[1]
-    return [data[start : start + width] for start in range(0, len(data), width)]
+def _columns_row(measures: int) -> np.dtype[np.void]:
+    times = [("time_ms", "<i8"), ("event", "<i8")]
+    return np.dtype([*times, ("values", "<i8", (measures,)), ("ids", "<i4", (4,)), ("query", "<i4", (4,))])
 
 
-def _unpacked(rows: Sequence[bytes], parts: Sequence[_Part]) -> list[NDArray[Any]]:
-    table: Bytes = np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), sum(part.size for part in parts))
-    arrays, start = [], 0
-    for part in parts:
-        arrays.append(np.ascontiguousarray(table[:, start : start + part.size]).view(part.dtype))
-        start += part.size
-    return arrays
+def _users_row(features: int) -> np.dtype[np.void]:
+    interactions, queries = (sequence.SEQUENCE, sequence.CODES), (sequence.QUERIES, sequence.QUERY_CODES)
+    return np.dtype(
+        [
+            ("late_by_ms", "<i8"),
+            ("duplicate_of", "<i8"),
+            ("dense", "<f4", (features,)),
+            ("sequence_ids", "<i4", interactions),
+            ("sequence_gaps", "<f4", interactions[:1]),
+            ("query_ids", "<i4", queries),
+            ("query_gaps", "<f4", queries[:1]),
+        ]
+    )
+
+
+def _kind_row(features: int) -> np.dtype[np.void]:
+    return np.dtype([("dense", "<f4", (features,))])
+
+
+def _packed(row: np.dtype[np.void], columns: dict[str, NDArray[Any]], count: int) -> list[bytes]:
+    table = np.empty(count, row)
+    for name, values in columns.items():
+        table[name] = values
+    return table.view(f"V{row.itemsize}").tolist() if count else []
+
+
+def _unpacked(row: np.dtype[np.void], rows: Sequence[bytes]) -> dict[str, NDArray[Any]]:
+    table = np.frombuffer(b"".join(rows), row)
+    return {name: np.ascontiguousarray(table[name]) for name in row.names or ()}

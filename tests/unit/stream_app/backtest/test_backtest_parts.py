@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from stream_app.backtest.config import DAY_MS, EvaluationConfig, load_config, packaged_configs
-from stream_app.backtest.contenders.contender import ModelContender, ScoringRequest
+from stream_app.backtest.contenders.contender import ModelContender, ScoringRequest, TreesContender
 from stream_app.backtest.contenders.score_files import ScoreFile, id_hashes
-from stream_app.backtest.contenders.trees import TreesContender
 from stream_app.backtest.decisions import blocked
 from stream_app.backtest.session_labeller import SessionLabeller
 from stream_app.backtest.spool import Spool
@@ -186,7 +186,7 @@ def test_what_was_spooled_comes_back_by_row() -> None:
     rng = np.random.default_rng(4)
     dense = rng.random((25, 3)).astype(np.float32)
     events, users = [f"e{n}" for n in range(25)], [f"ü{n % 4}" for n in range(25)]
-    with Spool() as spool:
+    with closing(Spool()) as spool:
         for first, end in ((0, 10), (10, 10), (10, 11), (11, 25)):
             spool.add(events[first:end], users[first:end], {"": dense[first:end], "other": -dense[first:end, :2]})
         for rows in (np.arange(25), np.array([3, 9, 10, 11, 24]), np.zeros(0, np.int64)):

@@ -123,7 +123,7 @@ def test_a_replay_writes_the_same_answers_as_tables_and_as_json_lines(log: Path,
     assert line["answers"] == {topic: sum(one.topic == topic for one in said) for topic in line["answers"]}
     assert {"dead-letters", "intent-labels", "recommendation-candidates"} <= line["answers"].keys()
     found = compare(tmp_path / "lines", tmp_path / "tables", [])
-    assert (found.differing, found.missing, found.extra, found.messages) == (0, 0, 0, len(said))
+    assert (found.differing_events, found.missing, found.extra, found.messages) == (0, 0, 0, len(said))
 
     # What an analyst reads: one flat table a topic, also of a topic on which nothing was said.
     labels = parquet.read_table(tmp_path / "tables" / "intent-labels").to_pandas()

@@ -16,7 +16,7 @@ from stream_app.codec.outbox import Messages
 from stream_app.events import Event
 from stream_app.logs.log_files import RecordLine
 from stream_app.pipeline import BatchCommit, Pipeline
-from stream_app.replay.checkpoints.state_file import GroupHeader, StateHeader, group_frames, write_state
+from stream_app.replay.checkpoints.state_file import write_dumps
 from stream_app.store.memory import MemoryStore
 from stream_app.store.port import CommitStatus, GroupDump
 from tests.scoring import SETTINGS, Record, record_of, scoring_engine, scoring_pipeline, topic_of
@@ -96,9 +96,7 @@ class LiveWorld:
     def snapshot(self, path: Path) -> Path:
         """Write what `millrace snapshot` writes."""
         engine = scoring_engine()
-        groups = {group: GroupHeader(dump.commit, dict(dump.fronts)) for group, dump in self.dumps.items()}
-        header = StateHeader(catalogue_hash=engine.catalogue_hash, layouts=engine.layout_records(), groups=groups)
-        write_state(path, header, (frame for group, dump in self.dumps.items() for frame in group_frames(group, dump.entities)))
+        write_dumps(path, self.dumps, engine, engine.layout_records())
         return path
 
     def record(self, folder: Path) -> Path:

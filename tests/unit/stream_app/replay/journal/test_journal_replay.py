@@ -69,7 +69,7 @@ def test_diff_names_the_first_event_and_feature_that_differ(recorded: Path, tmp_
     [lines[7]] = encode_feature_rows([row.answer_id], tensors, row.features_version)
     (out / "features.jsonl").write_bytes(b"\n".join([*lines, b""]))
     differences = compare(recorded, out, NAMES)
-    assert (differences.differing, dict(differences.fields), differences.largest) == (
+    assert (differences.differing_events, dict(differences.fields), differences.largest) == (
         1,
         {f"features: {NAMES[11]}": 1},
         {NAMES[11]: 1.0},
@@ -85,7 +85,7 @@ def test_diff_counts_what_one_side_lacks(recorded: Path, tmp_path: Path) -> None
     labels = (out / "intent-labels.jsonl").read_bytes().splitlines(keepends=True)
     (out / "intent-labels.jsonl").write_bytes(b"".join(labels[1:]))
     differences = compare(recorded, out, NAMES)
-    assert (differences.missing, differences.extra, differences.differing) == (1, 0, 1)
+    assert (differences.missing, differences.extra, differences.differing_events) == (1, 0, 1)
     assert dict(differences.fields) == {"intent-labels: (message)": 1}
 
 
