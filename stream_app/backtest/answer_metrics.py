@@ -17,13 +17,7 @@ _RANKS: Final = (1, 10, 20)  # the lists of a worker hold 20
 
 
 def class_figures(says: NDArray[np.float32], labels: NDArray[np.int64], names: Sequence[str], draws: BootstrapSamples) -> Figures:
-    """Evaluate predicted classes.
-
-    Args:
-        says: (K, C) probabilities.
-        labels: (K,) codes, all known.
-        names: of the C classes.
-        draws: of the users of these K events.
+    """Evaluate predicted classes: `says` (K, C) are probabilities, `labels` (K,) codes, `draws` those of the K users.
 
     Returns:
         `accuracy` and `log_loss` with intervals, `classes` (name -> precision and recall with intervals, rows), `confusion`
@@ -35,8 +29,8 @@ def class_figures(says: NDArray[np.float32], labels: NDArray[np.int64], names: S
         actual, predicted = labels == code, predictions == code
         classes[name] = {
             "rows": int(actual.sum()),
-            "precision": interval_of(draws.ratios(actual & predicted, predicted)).to_json(),
-            "recall": interval_of(draws.ratios(actual & predicted, actual)).to_json(),
+            "precision": interval_of(draws.ratios(actual & predicted, predicted)),
+            "recall": interval_of(draws.ratios(actual & predicted, actual)),
         }
     ones = np.ones(len(labels))
     drawn = {
@@ -56,12 +50,7 @@ def class_figures(says: NDArray[np.float32], labels: NDArray[np.int64], names: S
 
 
 def recommendation_figures(rows: RecommendationFigures, draws: BootstrapSamples, coverage: float) -> Figures:
-    """Evaluate lists of items.
-
-    Args:
-        rows: of K events that another item followed.
-        draws: of the users of these K events.
-        coverage: share of the contender's items that it recommended at all.
+    """Evaluate lists of items of K events that another item followed; `coverage` is the recommended share of all items.
 
     Returns:
         `recall_at_k` and `ndcg_at_k` (one relevant item), `novelty` in bits and `new_item_share`, with intervals; `coverage`.
@@ -76,4 +65,4 @@ def recommendation_figures(rows: RecommendationFigures, draws: BootstrapSamples,
 
 
 def _with_intervals(drawn: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
-    return {name: interval_of(values).to_json() for name, values in drawn.items()}
+    return {name: interval_of(values) for name, values in drawn.items()}

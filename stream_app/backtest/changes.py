@@ -83,7 +83,7 @@ def changes(
         before: The contender that is replaced.
         after: Its replacement.
         facts: `time_ms`, `kind`, `amount`, `label` (N,) of the scored events.
-        evaluated: (K,) rows of them that are evaluated, ascending.
+        evaluated: (K,) rows of them, ascending.
         spool: Ids and features of the N events.
     """
     differ = evaluated[before.decisions.alert[evaluated] != after.decisions.alert[evaluated]]
@@ -108,14 +108,10 @@ def changes(
 def earlier(
     columns: Mapping[str, NDArray[Any]], name: str, now: DecidedEvents, evaluated: NDArray[np.int64], events: Sequence[str]
 ) -> DecidedEvents | None:
-    """Return the decisions of the contender of this name in an earlier run; None if that run had no such contender.
+    """Return a contender's decisions in an earlier run, whose decisions.parquet has `columns`; None if it is not among them.
 
-    Args:
-        columns: Of that run's decisions.parquet.
-        name: Of the contender.
-        now: Its decisions in this run; they also stand for events that the earlier run did not evaluate.
-        evaluated: (K,) rows that are evaluated in this run.
-        events: Their ids.
+    `now` are its decisions in this run, about `evaluated` rows (K,) with the ids `events`; they also stand for events that the
+    earlier run did not evaluate.
     """
     if f"{name}_alert" not in columns:
         return None

@@ -27,12 +27,7 @@ def sweep(
     """Return the results of each threshold, from the highest to the lowest; the first one raises no alert.
 
     At most 200 distinct scores are kept, even in the log of the alerts; the threshold of the least cost is always among them.
-
-    Args:
-        scores: (K,), all numbers.
-        label: (K,) 0 or 1.
-        amount: (K,).
-        costs: of decisions.
+    Scores (K,) are all numbers, labels (K,) 0 or 1.
 
     Returns:
         `threshold`, `alerts`, `hits`, `precision` (NaN without alerts), `recall`, `value_caught` (shares), `cost`; as long.

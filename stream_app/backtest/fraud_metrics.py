@@ -69,7 +69,7 @@ def fraud_figures(
     ranked = np.where(has_score, scores, lowest)
     alert = has_score & (scores >= threshold)
     drawn = _ranking(case, ranked) | _decisions(case, alert)
-    figures: dict[str, Any] = {name: interval_of(values).to_json() for name, values in drawn.items()}
+    figures: dict[str, Any] = {name: interval_of(values) for name, values in drawn.items()}
     figures |= {
         "events": len(scores),
         "frauds": int(case.label.sum()),
@@ -179,7 +179,7 @@ def _by_segment(case: FraudCase, alert: NDArray[np.bool_], codes: NDArray[np.int
                 "frauds": int((own & ~honest).sum()),
                 "alerts": int((own & alert).sum()),
                 "false_positives": int((own & alert & honest).sum()),
-                "false_positive_rate": interval_of(case.draws.ratios(own & alert & honest, own & honest)).to_json(),
+                "false_positive_rate": interval_of(case.draws.ratios(own & alert & honest, own & honest)),
             }
         )
     return rows

@@ -55,10 +55,7 @@ class LabelIndex:
     def settle(self, log: ReplayLog, scored: NDArray[np.uint64], everything: NDArray[np.uint64]) -> None:
         """Join the labels to the scored events; a label without an event in the log is an issue of the log.
 
-        Args:
-            log: Gets these issues, with file and line.
-            scored: (N,) hashes of the ids of the scored events.
-            everything: (A,) hashes of the ids of all events of the log.
+        `scored` (N,) and `everything` (A,) are hashes of the ids of the scored events and of all events of the log.
 
         Raises:
             InputFileError: There is such a label, and the issues of the log are strict.

@@ -85,10 +85,8 @@ class Backtest(AbstractContextManager["Backtest"]):
     ) -> BacktestOutcome:
         """Read the log, evaluate the contenders, compare them.
 
-        Args:
-            log: In canonical order.
-            progress: Called with the number of events read and the time of the last one.
-            before: Columns of the decisions of an earlier run, compared with those of contenders of the same names.
+        `progress` is called with the number of events read and the time of the last one. `before` are columns of the decisions of
+        an earlier run, compared with those of contenders of the same names.
 
         Raises:
             InputFileError: The log has an issue, and its issues are strict.

@@ -89,14 +89,7 @@ class _Columns:
 
 
 class ScoringPass:
-    """One pass.
-
-    Args:
-        config: Of the backtest.
-        contenders: By name.
-        features: Of all catalogues that they read.
-        spool: Receives ids and features.
-    """
+    """One pass; the spool receives ids and features."""
 
     def __init__(self, config: BacktestConfig, contenders: Mapping[str, Contender], features: FeatureSets, spool: Spool) -> None:
         protocol = config.judge
@@ -124,11 +117,7 @@ class ScoringPass:
         self._counts = dict.fromkeys(("events", "judged", "late", "repeated", "labels"), 0)
 
     def run(self, log: ReplayLog, progress: Callable[[int, int], None] = lambda _events, _time_ms: None) -> ScoredLog:
-        """Read the log to its end and return the scored events.
-
-        Args:
-            log: In canonical order.
-            progress: Called with the number of events read and the time of the last one.
+        """Read the log to its end and return the scored events; `progress` as in `Backtest.run`.
 
         Raises:
             InputFileError: The log has an issue, and its issues are strict.

@@ -17,19 +17,6 @@ from numpy.typing import NDArray
 Weights = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A figure and its 95 % interval; NaN if undefined."""
-
-    value: float
-    low: float
-    high: float
-
-    def to_json(self) -> dict[str, float]:
-        """Return JSON values."""
-        return {"value": self.value, "low": self.low, "high": self.high}
-
-
 @dataclass(frozen=True, eq=False)
 class Figures:
     """Figures of one contender.
@@ -44,7 +31,7 @@ class Figures:
 
     def against(self, name: str, base: Figures) -> dict[str, Any]:
         """Return the difference to the contender of this name on the same draws, for the report."""
-        pairs = {figure: interval_of(drawn - base.drawn[figure]).to_json() for figure, drawn in self.drawn.items()}
+        pairs = {figure: interval_of(drawn - base.drawn[figure]) for figure, drawn in self.drawn.items()}
         return {"against": name, "difference": pairs}
 
 
@@ -91,8 +78,11 @@ class BootstrapSamples:
         return ratio
 
 
-def interval_of(values: NDArray[np.float64]) -> Interval:
-    """Return the interval of (1 + draws,) values, as `BootstrapSamples.values` gives them; undefined draws are left out."""
+def interval_of(values: NDArray[np.float64]) -> dict[str, float]:
+    """Return `value`, `low` and `high` of (1 + draws,) values of `BootstrapSamples.values`: the figure and its 95 % interval.
+
+    Undefined draws are left out; NaN if undefined.
+    """
     drawn = values[1:][~np.isnan(values[1:])]
     low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) else (np.nan, np.nan)
-    return Interval(float(values[0]), float(low), float(high))
+    return {"value": float(values[0]), "low": float(low), "high": float(high)}

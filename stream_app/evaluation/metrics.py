@@ -91,10 +91,8 @@ def brier(probabilities: Scores, labels: Labels) -> float:
 def calibration_error(probabilities: Scores, labels: Labels, bins: int = CALIBRATION_BINS) -> float:
     """Return the expected calibration error: |confidence - observed share|, over bins of equal width, weighted by their rows.
 
-    Args:
-        probabilities: (N,) of label 1, or (N, C), of which the most likely class counts (Guo et al., ICML 2017).
-        labels: (N,) 0 or 1, or codes.
-        bins: how many; the first is [0, 1 / bins].
+    Probabilities are (N,) of label 1 with labels 0 or 1, or (N, C) with codes, of which the most likely class counts (Guo et al.,
+    ICML 2017).
     """
     if not len(labels):
         return float("nan")

@@ -1,9 +1,13 @@
-"""Read the answers in the folder of a recorded live run or of a replay, one by one."""
+"""Read the answers in the folder of a recorded live run or of a replay, one by one.
+
+A replay that began from a snapshot writes its start offsets beside them, read by `millrace diff`: "topic-partition" -> first
+answered offset; of a partition that is missing all records are answered.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -19,6 +23,7 @@ from stream_app.logs.parquet_parts import parts_in
 FEATURES: Final = "features"
 COMPARED_TOPICS: Final = (*ANSWER_TOPICS, "dead-letters", "late-events", FEATURES)
 _NAME: Final = re.compile(r"(?P<topic>[a-z]+(-[a-z]+)*?)(-\d+)?\.jsonl(\.gz|\.zst)?")
+_START_OFFSETS: Final = "begins.json"
 _ENVELOPE: Final = b'{"topic":'
 _ID: Final = re.compile(r"(?P<topic>.+)-(?P<partition>\d+)-(?P<offset>\d+)")
 
@@ -36,6 +41,7 @@ class AnswerRecord(NamedTuple):
 
 
 _head: Final = msgspec.json.Decoder(_Head).decode
+_offsets: Final = msgspec.json.Decoder(dict[str, int]).decode
 _line: Final = msgspec.json.Decoder(RecordLine).decode
 
 
@@ -85,3 +91,30 @@ def source_of(answer_id: str) -> Source:
     if match is None:
         return Source(answer_id, -1, -1)
     return Source(match["topic"], int(match["partition"]), int(match["offset"]))
+
+
+def has_answer(source: Source, offsets: Mapping[str, int]) -> bool:
+    """Return whether a record comes after the replay's start."""
+    return source.offset >= offsets.get(f"{source.topic}-{source.partition}", 0)
+
+
+def write_start_offsets(folder: Path, offsets: Mapping[str, int]) -> None:
+    """Write the offsets to a replay's existing folder; without offsets remove the file."""
+    if offsets:
+        (folder / _START_OFFSETS).write_bytes(msgspec.json.encode(dict(sorted(offsets.items()))))
+    else:
+        (folder / _START_OFFSETS).unlink(missing_ok=True)
+
+
+def read_start_offsets(folder: Path) -> dict[str, int]:
+    """Read the offsets of a replay's folder; a folder without the file has none.
+
+    Raises:
+        InputFileError: The file is damaged.
+    """
+    try:
+        return _offsets((folder / _START_OFFSETS).read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, msgspec.DecodeError) as err:
+        raise InputFileError(f"{folder / _START_OFFSETS} cannot be read ({err}). Make the replay again") from err

@@ -112,13 +112,9 @@ class CanonicalReplay(Resumable):
         self._loop.close()
 
     def load(self, path: Path) -> None:
-        """Load the initial state from a file. Replicas of an entity in several groups are merged.
-
-        Events are numbered after the commits of that state, so that its commit numbers never match events of this replay.
+        """Load the initial state from a file; see `load_state`.
 
         Raises:
-            InputFileError: The file is damaged.
-            ContractError: The file describes state of another release.
             ConfigError: This replay keeps its state in a store.
         """
         if self.each_batch:

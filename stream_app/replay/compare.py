@@ -17,8 +17,7 @@ import numpy as np
 
 from stream_app.codec.feature_rows import decode_tensors
 from stream_app.events import FeatureRow
-from stream_app.replay.answer_files import FEATURES, AnswerRecord, answers_in, source_of
-from stream_app.replay.start_offsets import has_answer, read_start_offsets
+from stream_app.replay.answer_files import FEATURES, AnswerRecord, answers_in, has_answer, read_start_offsets, source_of
 
 _MOST_FIELDS: Final = 10  # of the first event that differs
 _MOST_COMPARED: Final = 200_000  # differing messages compared field by field; beyond them messages are only counted

@@ -14,16 +14,20 @@ from stream_app.logs.log_issues import LogIssues
 from stream_app.logs.log_options import LogOptions, open_source
 from stream_app.logs.log_source import LogSource, ReplayLog, chunks_of, expand, open_log
 from stream_app.logs.recording import RecordedRun
-from stream_app.replay.answer_files import FEATURES
+from stream_app.replay.answer_files import FEATURES, write_start_offsets
 from stream_app.replay.canonical import CanonicalReplay, ReplayBatch
-from stream_app.replay.checkpoints.checkpoint import CheckpointFolder, ReplayCheckpoint
-from stream_app.replay.checkpoints.checkpoint_identity import begin, checkpoints_in, manifest_identity, snapshot_identity
+from stream_app.replay.checkpoints.checkpoint import (
+    CheckpointFolder,
+    ReplayCheckpoint,
+    checkpoints_in,
+    manifest_identity,
+    snapshot_identity,
+)
 from stream_app.replay.features_file import FeaturesFolder
 from stream_app.replay.journal.journal_replay import JournalReplay
 from stream_app.replay.parallel.split_replay import SplitReplay
-from stream_app.replay.replay_run import Outputs, ReplaySummary, run_replay
+from stream_app.replay.replay_run import Outputs, ReplaySummary, restore_checkpoint, run_replay
 from stream_app.replay.sinks import AnswerFiles, AnswerTables, AnswerTopics, ReplaySink
-from stream_app.replay.start_offsets import write_start_offsets
 from stream_app.replay.table_replay import replay_features
 from stream_app.wiring import build_engine, build_store, shared_kinds
 
@@ -105,13 +109,14 @@ def replay_log(settings: Settings, options: ReplayOptions, problems: LogIssues, 
             line = replay_features(settings, table, source, outputs, 2 * options.batch).line(source)
             return {**line, "alerts": None, "answers": None}  # a replay of features alone makes no answers
         summary = ReplaySummary()
-        replay = None if options.spark is not None else _replay(settings, options)
-        if replay is not None:
+        replay = checkpoints = checkpoint = None
+        if options.spark is None:
+            replay = _replay(settings, options)
             stack.callback(replay.close)
-        checkpoints = _checkpoints(settings, options, source) if replay is not None and options.out is not None else None
-        checkpoint = begin(checkpoints, replay, summary, problems, resume=options.resume) if replay is not None else None
-        if replay is not None and options.snapshot is not None and checkpoint is None:
-            replay.load(options.snapshot)
+            checkpoints = _checkpoints(settings, options, source) if options.out is not None else None
+            checkpoint = restore_checkpoint(checkpoints, replay, summary, problems, resume=options.resume)
+            if options.snapshot is not None and checkpoint is None:
+                replay.load(options.snapshot)
         outputs = _outputs(settings, options, callbacks, checkpoint, checkpoints, stack)
         if options.out is not None:
             write_start_offsets(options.out, {})
@@ -123,13 +128,8 @@ def replay_recording(
 ) -> dict[str, Any]:
     """Replay a recorded live run in the order of its journal; return the summary that the command prints.
 
-    Args:
-        settings: What the workers were started with.
-        folder: A folder of `millrace record`.
-        models: Folders of the models that answered; none: the settings'.
-        options: Outputs and snapshot; options of logs are ignored.
-        problems: Collects records that are not events.
-        callbacks: Progress and stop.
+    `settings` are those of the workers, `folder` is one of `millrace record`, `models` are folders of the models that answered
+    (none: the settings'). Options of logs are ignored.
 
     Raises:
         InputFileError: The recording is not whole.
@@ -147,7 +147,7 @@ def replay_recording(
             shape = (settings.kafka.partitions, settings.redis.max_replicas, settings.redis.answers_kept_ms)
             folders = [manifest_identity(model) for model in models]
             checkpoints = checkpoints_in(options.out, settings, *run.identity(), *folders, *map(str, (*identity, *shape)))
-        checkpoint = begin(checkpoints, replay, summary, problems, resume=options.resume)
+        checkpoint = restore_checkpoint(checkpoints, replay, summary, problems, resume=options.resume)
         outputs = _outputs(settings, options, callbacks, checkpoint, checkpoints, stack)
         if options.out is not None:
             write_start_offsets(options.out, replay.start_offsets)
@@ -197,11 +197,10 @@ def _batches(
     settings: Settings, options: ReplayOptions, source: LogSource, replay: CanonicalReplay | SplitReplay | None
 ) -> Iterator[ReplayBatch]:
     if replay is None:
-        from stream_app.replay.spark.spark_replay import SparkOptions, replay_spark
+        from stream_app.replay.spark.spark_replay import replay_spark
 
         assert options.spark is not None
-        spark = SparkOptions(master=options.spark)
-        return replay_spark(settings, options.paths, options.mapping, source.problems, options.batch, spark)
+        return replay_spark(settings, options.paths, options.mapping, source.problems, options.batch, options.spark)
     if isinstance(replay, SplitReplay):
         return replay.batches(source, options.batch)
     return replay.batches(chunks_of(source, options.batch, replay.position))

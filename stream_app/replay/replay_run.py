@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from stream_app.errors import ConfigError
 from stream_app.features.fold_types import FoldResult
 from stream_app.logs.log_issues import LogIssues
 from stream_app.logs.log_records import LogRecord
 from stream_app.logs.log_source import LogSource
 from stream_app.replay.canonical import ReplayBatch
-from stream_app.replay.checkpoints.checkpoint import CheckpointFolder, Resumable
+from stream_app.replay.checkpoints.checkpoint import CheckpointFolder, ReplayCheckpoint, Resumable
 from stream_app.replay.features_file import FeaturesFolder
 from stream_app.replay.sinks import ReplaySink
 
@@ -113,14 +114,9 @@ class Outputs:
 def run_replay(
     batches: Iterable[ReplayBatch], source: LogSource, outputs: Outputs, summary: ReplaySummary, replay: Resumable | None
 ) -> ReplaySummary:
-    """Replay to the end, or until `outputs.stop` returns True.
+    """Replay batches after the records that the summary has counted, to the end or until `outputs.stop` returns True.
 
-    Args:
-        batches: Batches in order of the log, after the records that the summary has counted.
-        source: The log; collects invalid records as issues.
-        outputs: Sinks and callbacks.
-        summary: Is updated.
-        replay: Provides the state for checkpoints.
+    The source collects invalid records as issues; `replay` provides the state for checkpoints.
     """
     summary.resumable = outputs.checkpoints is not None
     begin_s = checkpoint_s = time.monotonic()
@@ -143,6 +139,39 @@ def run_replay(
         summary.complete = True
     summary.seconds = time.monotonic() - begin_s
     return summary
+
+
+def restore_checkpoint(
+    checkpoints: CheckpointFolder | None, replay: Resumable, summary: ReplaySummary, problems: LogIssues, *, resume: bool
+) -> ReplayCheckpoint | None:
+    """Restore a new replay, summary and problems from the last checkpoint; without `resume`, remove it.
+
+    Returns:
+        The checkpoint; None: the replay starts anew.
+
+    Raises:
+        ConfigError: The checkpoint is of another replay, or no checkpoint matches the state in the replay's store.
+        InputFileError: The checkpoint has problems, and `problems` is strict.
+    """
+    store_position = replay.position if replay.each_batch else 0  # without a store a new replay has no state
+    checkpoint = None
+    if checkpoints is not None and resume:
+        checkpoint = checkpoints.load(store_position if replay.each_batch else None)
+    if store_position and checkpoint is None:
+        # Resuming here would skip records whose answers the new output files lack.
+        raise ConfigError(
+            f"the --prefix of this replay holds the state of another one ({store_position:,} records), which no checkpoint in "
+            "--out goes on from: take an empty one"
+        )
+    if checkpoints is None:
+        return None
+    if checkpoint is None:
+        checkpoints.remove()
+        return None
+    summary.restore(checkpoint.counts)
+    problems.restore(checkpoint.problems)
+    checkpoints.restore(checkpoint, replay)
+    return checkpoint
 
 
 def _write_batch(batch: ReplayBatch, source: LogSource, outputs: Outputs, summary: ReplaySummary) -> None:

@@ -220,14 +220,7 @@ def _why_no_label(record: LogRecord) -> str | None:
 
 
 def replay_features(settings: Settings, path: Path, source: LogSource, outputs: Outputs, size: int) -> ReplaySummary:
-    """Write the features of a table.
-
-    Args:
-        settings: Settings of a worker without a model.
-        path: The table.
-        source: The same as a log.
-        outputs: Features folder and callbacks.
-        size: Events per batch.
+    """Write the features of a table, which `source` opens as a log, in batches of `size` events.
 
     Raises:
         InputFileError: The table is damaged, or has an issue and issues are strict.

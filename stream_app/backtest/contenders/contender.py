@@ -209,10 +209,7 @@ class TreesContender(Contender):
 def open_contender(config: ContenderConfig, engine: FeatureEngine, runs_on: str = "auto") -> Contender | None:
     """Open a contender; None for a blend, which is computed from the scores of others.
 
-    Args:
-        config: Of one contender.
-        engine: Of the catalogue that it reads.
-        runs_on: An engine of `inference.engines` for models.
+    `engine` is that of the catalogue that it reads, `runs_on` an engine of `inference.engines` for models.
 
     Raises:
         ConfigError: A file is missing or wrong, or a model was trained with another catalogue.

@@ -51,18 +51,10 @@ def claim_folder(folder: Path) -> None:
 
 
 def write_report(outcome: BacktestOutcome, folder: Path, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Write all files of a report; return its JSON values.
+    """Write all files of a report to a folder that was claimed; return its JSON values.
 
-    Args:
-        outcome: of the backtest.
-        folder: for the files; it is created.
-        extra: more of the report: `command`, `config`, `origin`, `days`, `budget`.
-
-    Raises:
-        ConfigError: A package is not installed (`need_packages`), or the folder cannot be written.
+    `extra` has more of the report: `command`, `config`, `origin`, `days`, `budget`.
     """
-    need_packages()
-    claim_folder(folder)
     changed = [
         _write_changes(changes(), folder / f"changes-{before}-{after}.jsonl".replace(" (run before)", "-before"), before, after)
         for (before, after), changes in outcome.changes.items()
@@ -110,10 +102,8 @@ def read_decisions(folder: Path) -> dict[str, Any]:
     """Return the columns of an earlier run's decisions.
 
     Raises:
-        ConfigError: A package is not installed.
         InputFileError: The folder has none.
     """
-    need_packages()
     from pyarrow import ArrowInvalid, parquet
 
     path = folder / "decisions.parquet"

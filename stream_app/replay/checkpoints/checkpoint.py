@@ -10,18 +10,22 @@ store commits it, and keeps the previous one too: the store's position selects o
 from __future__ import annotations
 
 import copy
+import hashlib
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import msgspec
 
 from stream_app.atomic_file import atomic_write
+from stream_app.config import ModelSettings, Settings
 from stream_app.errors import ConfigError
 from stream_app.logs.log_issues import LogIssues
+
+_CHECKPOINTS: Final = ".replay"
 
 
 class Resumable(ABC):
@@ -153,3 +157,34 @@ class CheckpointFolder:
         for path in self._folder.glob("state-*"):  # includes partial files of killed runs
             if path.name not in used:
                 path.unlink(missing_ok=True)
+
+
+def checkpoints_in(out: Path, settings: Settings, *parts: str) -> CheckpointFolder:
+    """Return the checkpoint folder of a replay that writes its answers to `out`; `parts` identify the log and the options."""
+    model, key = settings.model, settings.privacy.id_key.get_secret_value()
+    identity = (model.path, *model_identity(model), str(model.fraud_threshold), repr(settings.features), key, *parts)
+    return CheckpointFolder(out / _CHECKPOINTS, hashlib.sha256("\0".join(identity).encode()).hexdigest()[:16])
+
+
+def snapshot_identity(path: Path | None) -> str:
+    """Identify a snapshot by path, size and time of change; "" for none."""
+    if path is None or not path.exists():
+        return str(path or "")  # reading it raises the error
+    stat = path.stat()
+    return f"{path} {stat.st_size} {stat.st_mtime_ns}"
+
+
+def model_identity(model: ModelSettings) -> list[str]:
+    """Identify the model in its folder: the manifest has the version and the checksums of the other files."""
+    if model.engine == "none":
+        return [model.engine]
+    return [model.engine, model.precision, manifest_identity(Path(model.path))]
+
+
+def manifest_identity(folder: Path) -> str:
+    """Return a hash of a model's manifest, or of no bytes if it cannot be read: loading the model raises the error."""
+    try:
+        manifest = (folder / "manifest.json").read_bytes()
+    except OSError:
+        manifest = b""
+    return hashlib.sha256(manifest).hexdigest()

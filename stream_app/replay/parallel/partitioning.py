@@ -93,15 +93,7 @@ def select_events(columns: EventColumns, at: NDArray[np.int64], kinds: Sequence[
 def fold_users(
     engine: FeatureEngine, state: SplitFold, part: EventColumns, at: NDArray[np.int64], commits: NDArray[np.int64]
 ) -> UserFeatures:
-    """Fold a share of the users.
-
-    Args:
-        engine: Any, warm.
-        state: State of the user kinds of this share.
-        part: The K events of this share in one batch, in order.
-        at: (K,) their indices in the batch.
-        commits: (K,) as in FeatureEngine.fold.
-    """
+    """Fold the K events of a share of the users in one batch; `at` (K,) are their indices, `commits` (K,) as in `engine.fold`."""
     folded = state.fold(part, commits)
     dense = np.ascontiguousarray(folded.dense[:, _columns(engine, user_kinds(engine))])
     flags = LatenessFlags(folded.late_by_ms, folded.duplicate_of)
@@ -111,16 +103,7 @@ def fold_users(
 def fold_kind(
     engine: FeatureEngine, state: SplitFold, kind: str, part: EventColumns, at: NDArray[np.int64], flags: LatenessFlags
 ) -> KindFeatures:
-    """Fold a share of a shared kind's entities.
-
-    Args:
-        engine: Any, warm.
-        state: State of this kind and share.
-        kind: The kind.
-        part: The K events of this share in one batch, in order.
-        at: (K,) their indices in the batch.
-        flags: Lateness and repetition of the whole batch, from the users' pass.
-    """
+    """Fold the K events of a share of a kind's entities in one batch; `at` (K,) are their indices, `flags` those of the batch."""
     late = flags.late_by_ms[at] > 0
     if late.any():
         part, at = select_events(part, np.flatnonzero(~late), (kind,)), at[~late]
@@ -131,14 +114,7 @@ def fold_kind(
 def join(
     engine: FeatureEngine, columns: EventColumns, users: Sequence[UserFeatures], kinds: Sequence[KindFeatures]
 ) -> FoldResult:
-    """Join the features of all passes by event; every event must be in one of `users`.
-
-    Args:
-        engine: Any, warm.
-        columns: B events.
-        users: User features of all shares.
-        kinds: Features of all shared kinds and shares.
-    """
+    """Join the features of all shares and kinds by event; each of the B events must be in one of `users`."""
     flags = join_flags(len(columns), users)
     no_entities = EntityRows(np.zeros(0, np.int32), [], np.full(len(columns), -1, np.int32))
     widths = engine.widths()

@@ -50,15 +50,7 @@ class _CachedAnswers(msgspec.Struct):
 
 
 def save_state(path: Path, engine: FeatureEngine, states: Sequence[MemoryState], events: int, duplicates: DuplicateCache) -> None:
-    """Write state and cached answers to a file.
-
-    Args:
-        path: The file, replaced atomically.
-        engine: Describes the layouts.
-        states: Disjoint in their entity kinds.
-        events: Number of replayed events.
-        duplicates: Answers that later duplicates may need.
-    """
+    """Replace a file by states (disjoint in their entity kinds), the number of replayed events and the cached answers."""
     header = StateHeader(
         catalogue_hash=engine.catalogue_hash,
         layouts=engine.layout_records(),
@@ -81,12 +73,11 @@ def load_state(paths: Sequence[Path], engine: FeatureEngine, states: Mapping[str
     Args:
         paths: Files of `save_state` or `millrace snapshot`.
         engine: Learns the layouts of the files' blobs.
-        states: Entity kind -> state that receives it.
+        states: Entity kind -> state.
         share: The share to load; other entities are skipped.
 
     Returns:
-        The highest commit number in the state. The replay numbers its events after it, so that stored commit numbers never
-        match those of new events.
+        The highest commit number. The replay numbers its events after it, so that no stored number matches that of a new event.
 
     Raises:
         InputFileError: A file is damaged.

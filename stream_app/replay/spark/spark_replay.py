@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,25 +33,8 @@ _ROOT: Final = Path(__file__).resolve().parents[3]
 _ARROW_ROWS: Final = 2_048  # a row of features is some kB
 
 
-@dataclass(frozen=True, slots=True)
-class SparkOptions:
-    """Cluster and parallelism. master: Spark's; parts: partitions of every step; conf: further settings of Spark's, by name.
-
-    0 parts: twice as many as the cluster has cores.
-    """
-
-    master: str = "local[*]"
-    parts: int = 0
-    conf: Mapping[str, str] = field(default_factory=dict)
-
-
 def replay_spark(
-    settings: Settings,
-    paths: Sequence[str | Path],
-    mapping: LogMapping | None,
-    problems: LogIssues,
-    size: int,
-    options: SparkOptions,
+    settings: Settings, paths: Sequence[str | Path], mapping: LogMapping | None, problems: LogIssues, size: int, master: str
 ) -> Iterator[ReplayBatch]:
     """Replay a log on Spark; yields the batches of CanonicalReplay, in order of the log.
 
@@ -61,14 +44,14 @@ def replay_spark(
         mapping: How rows become events; None: JSON lines, or event tables.
         problems: Collects the issues of the log.
         size: Records of a batch.
-        options: Cluster and parallelism.
+        master: Spark's.
 
     Raises:
         ConfigError: pyspark is not installed, or a file does not exist.
         InputFileError: The log has an issue, and `problems` is strict.
     """
     files = log_files(expand(paths), mapping, problems)
-    with _session(options) as spark:
+    with _session(master) as spark:
         from stream_app.replay.spark.spark_tasks import ReplayTask
 
         engine = build_engine(settings)
@@ -80,11 +63,11 @@ def replay_spark(
             kinds=shared_kinds(engine),
             partition=_partition,
         )
-        width = options.parts or 2 * spark.sparkContext.defaultParallelism
-        plan = _Plan(spark, task, width, user_kinds(engine), tuple(engine.widths()))
-        parts = [(file.number, *part) for file in files for part in file.parts()]
+        parts = 2 * spark.sparkContext.defaultParallelism  # twice as many as the cluster has cores
+        plan = _Plan(spark, task, parts, user_kinds(engine), tuple(engine.widths()))
+        pieces = [(file.number, *part) for file in files for part in file.parts()]
         try:
-            yield from _in_order(plan.answers(plan.prepared(plan.read(parts), problems)))
+            yield from _in_order(plan.answers(plan.prepared(plan.read(pieces), problems)))
         finally:
             plan.unpersist()
 
@@ -109,17 +92,17 @@ def _partition() -> int:
 
 
 @contextmanager
-def _session(options: SparkOptions) -> Iterator[Any]:
+def _session(master: str) -> Iterator[Any]:
     try:
         from pyspark.sql import SparkSession
     except ImportError as err:
         raise ConfigError(
             "a replay on Spark needs pyspark and Java 17: install the extra with `pip install 'millrace[spark]'`"
         ) from err
-    local = options.master.startswith("local")
+    local = master.startswith("local")
     builder = (
         SparkSession.builder.appName("millrace replay")
-        .master(options.master)
+        .master(master)
         .config("spark.sql.execution.arrow.maxRecordsPerBatch", _ARROW_ROWS)
         .config("spark.sql.adaptive.coalescePartitions.enabled", "false")  # a part is a partition
         .config("spark.sql.session.timeZone", "UTC")
@@ -129,8 +112,6 @@ def _session(options: SparkOptions) -> Iterator[Any]:
     )
     if local:
         builder = builder.config("spark.executorEnv.PYTHONPATH", str(_ROOT)).config("spark.driver.bindAddress", "127.0.0.1")
-    for name, value in options.conf.items():
-        builder = builder.config(name, value)
     with spark_environ(sys.executable, local=local):
         spark = builder.getOrCreate()
         spark.sparkContext.setLogLevel("ERROR")

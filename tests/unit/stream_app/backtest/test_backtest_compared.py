@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from stream_app.backtest.config import DAY_MS, ContenderConfig, load_config
+from stream_app.backtest.decisions import budget_threshold
 from stream_app.backtest.run import Backtest
-from stream_app.backtest.thresholds import budget_threshold
 from stream_app.events import Event, Label, Order
 from stream_app.logs.log_source import open_log
 from stream_app.privacy import Pseudonymizer

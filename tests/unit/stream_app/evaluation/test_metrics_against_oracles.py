@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from stream_app.backtest.config import DAY_MS, Costs
 from stream_app.backtest.costs import cost_of, sweep
-from stream_app.backtest.thresholds import NO_ALERTS, budget_threshold, known_threshold
+from stream_app.backtest.decisions import NO_ALERTS, budget_threshold, known_threshold
 from stream_app.evaluation.bootstrap import BootstrapSamples, interval_of
 from stream_app.evaluation.card_precision import CardDays, card_precision_at, known_compromised
 from stream_app.evaluation.label_history import NEVER_MS, UNKNOWN, LabelHistory
@@ -104,10 +104,10 @@ def test_the_bootstraps_spread_is_the_closed_form_of_a_mean() -> None:
     drawn = BootstrapSamples(np.arange(users), 4_000, seed=1).ratios(labels, np.ones(users))
     spread = (rate * (1 - rate) / users) ** 0.5
     found = interval_of(drawn)
-    assert found.value == pytest.approx(rate)
+    assert found["value"] == pytest.approx(rate)
     assert drawn[1:].std() == pytest.approx(spread, rel=0.05)
-    assert found.low == pytest.approx(rate - 1.96 * spread, abs=0.003)
-    assert found.high == pytest.approx(rate + 1.96 * spread, abs=0.003)
+    assert found["low"] == pytest.approx(rate - 1.96 * spread, abs=0.003)
+    assert found["high"] == pytest.approx(rate + 1.96 * spread, abs=0.003)
 
 
 def test_events_of_one_user_are_drawn_together() -> None:

@@ -17,7 +17,7 @@ from stream_app.errors import ConfigError
 from stream_app.logs.log_issues import LogIssues
 from stream_app.logs.log_source import chunks_of, open_log
 from stream_app.replay import replay_job
-from stream_app.replay.checkpoints.checkpoint_identity import model_identity
+from stream_app.replay.checkpoints.checkpoint import model_identity
 from stream_app.replay.replay_job import Callbacks, ReplayOptions, replay_log
 from stream_app.store.memory import MemoryStore
 from stream_app.wiring import build_engine, shared_kinds
