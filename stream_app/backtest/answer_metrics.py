@@ -16,14 +16,16 @@ from stream_app.evaluation.recommendation_metrics import RecommendationFigures
 _RANKS: Final = (1, 10, 20)  # the lists of a worker hold 20
 
 
-def class_figures(says: NDArray[np.float32], labels: NDArray[np.int64], names: Sequence[str], draws: BootstrapSamples) -> Figures:
-    """Evaluate predicted classes: `says` (K, C) are probabilities, `labels` (K,) codes, `draws` those of the K users.
+def class_figures(
+    probabilities: NDArray[np.float32], labels: NDArray[np.int64], names: Sequence[str], draws: BootstrapSamples
+) -> Figures:
+    """Evaluate predicted classes by `probabilities` (K, C) and `labels` (K,), which are codes; `draws` are of the K users.
 
     Returns:
         `accuracy` and `log_loss` with intervals, `classes` (name -> precision and recall with intervals, rows), `confusion`
         [label][prediction], `commonest` class and its share, `reliability`.
     """
-    predictions = says.argmax(axis=1)
+    predictions = probabilities.argmax(axis=1)
     classes: dict[str, Any] = {}
     for code, name in enumerate(names):
         actual, predicted = labels == code, predictions == code
@@ -35,16 +37,16 @@ def class_figures(says: NDArray[np.float32], labels: NDArray[np.int64], names: S
     ones = np.ones(len(labels))
     drawn = {
         "accuracy": draws.ratios(predictions == labels, ones),
-        "log_loss": draws.ratios(log_losses(says.astype(np.float64), labels), ones),
+        "log_loss": draws.ratios(log_losses(probabilities.astype(np.float64), labels), ones),
     }
     counts = np.bincount(labels, minlength=len(names))
     figures = _with_intervals(drawn) | {
         "events": len(labels),
         "classes": classes,
-        "confusion": curves.confusion(says, labels),
+        "confusion": curves.confusion(probabilities, labels),
         "commonest": names[int(counts.argmax())],
         "commonest_share": float(counts.max() / max(1, len(labels))),
-        "reliability": curves.reliability(says, labels) if len(labels) else {},
+        "reliability": curves.reliability(probabilities, labels) if len(labels) else {},
     }
     return Figures(figures, drawn)
 

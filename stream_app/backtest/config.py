@@ -203,7 +203,7 @@ def problems_of(config: BacktestConfig) -> list[str]:
     if judge.daily_budget < 1 or config.draws < 2 or judge.known_days < 0 or judge.session_gap_minutes <= 0:
         problems.append("daily_budget is at least 1, draws at least 2, known_days at least 0, session_gap_minutes more than 0")
     if not config.candidates:
-        problems.append("there is no [candidates.<name>]: each says who is judged")
+        problems.append("there is no [candidates.<name>]: define at least one")
     if config.against and config.against not in config.candidates:
         problems.append(f"against {config.against!r} is no candidate; they are {', '.join(config.candidates)}")
     costs = msgspec.structs.astuple(config.costs)

@@ -56,14 +56,7 @@ class FraudCase:
 def fraud_figures(
     case: FraudCase, scores: NDArray[np.float64], threshold: NDArray[np.float64], *, is_probability: bool
 ) -> Figures:
-    """Evaluate one contender.
-
-    Args:
-        case: The events.
-        scores: (K,), higher is more suspicious; NaN counts as lower than any other.
-        threshold: (K,) from which an event is an alert.
-        is_probability: whether scores are probabilities.
-    """
+    """Evaluate one contender by its scores (K,) and the thresholds (K,) of its alerts; a NaN is lower than any other score."""
     has_score = ~np.isnan(scores)
     lowest = scores[has_score].min(initial=0.0) - 1.0
     ranked = np.where(has_score, scores, lowest)

@@ -53,11 +53,7 @@ class BacktestOutcome:
 class Backtest(AbstractContextManager["Backtest"]):
     """One backtest; a context manager, since it spools events to disk.
 
-    Args:
-        config: Of the backtest.
-        engine: The worker's features.
-        identity: Pseudonyms, as a worker's.
-        runs_on: An engine of `inference.engines` for models.
+    `engine` has the worker's features, `runs_on` is an engine of `inference.engines` for models.
 
     Raises:
         ConfigError: The file or catalogue of a contender is missing, wrong, or does not fit.
@@ -140,9 +136,7 @@ class Backtest(AbstractContextManager["Backtest"]):
         protocol = self._config.judge
         maturity_ms = None if protocol.maturity_days is None else round(protocol.maturity_days * DAY_MS)
         records = scored.labels.of("fraud")
-        labels = LabelHistory.of(
-            scored.time_ms, scored.kind, records, silence=True, end_ms=scored.newest_ms, maturity_ms=maturity_ms
-        )
+        labels = LabelHistory.of(scored.time_ms, scored.kind, records, end_ms=scored.newest_ms, maturity_ms=maturity_ms)
         keep = in_time & (labels.final != UNKNOWN)
         if protocol.leave_out_known:
             keep &= ~blocked(protocol, scored.time_ms, scored.user, labels)
@@ -192,8 +186,8 @@ class Backtest(AbstractContextManager["Backtest"]):
             labels = _class_labels(scored, task, config.judge.begin_ms)
             rows = np.flatnonzero(labels != UNKNOWN)
             draws = BootstrapSamples(scored.user[rows], config.draws, config.seed)
-            says = scored.classes.get(task, {})
-            figures = {name: class_figures(of[rows], labels[rows], names, draws) for name, of in says.items()}
+            predictions = scored.classes.get(task, {})
+            figures = {name: class_figures(of[rows], labels[rows], names, draws) for name, of in predictions.items()}
             for name, compared in self._with_differences(figures).items():
                 report["candidates"][name][task] = compared
         lists = {name: self._list_figures(scored, metrics) for name, metrics in scored.lists.items()}

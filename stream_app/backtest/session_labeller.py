@@ -15,12 +15,7 @@ from stream_app.events import Click, Event, Order
 
 
 class SessionLabeller:
-    """Open sessions.
-
-    Args:
-        items: Numbers the items of all events, and counts them.
-        gap_ms: See the module.
-    """
+    """Open sessions; `items` numbers and counts the items of all events."""
 
     def __init__(self, items: ItemLog, gap_ms: int) -> None:
         self._items, self._gap_ms = items, gap_ms

@@ -36,13 +36,7 @@ class Figures:
 
 
 class BootstrapSamples:
-    """Draws of users.
-
-    Args:
-        user: (N,) user of each event.
-        draws: number of draws.
-        seed: of the draws.
-    """
+    """Draws of users; `user` (N,) is that of each event."""
 
     def __init__(self, user: NDArray[np.int64], draws: int, seed: int) -> None:
         # In order of their first event, so that draws do not depend on how users are numbered.

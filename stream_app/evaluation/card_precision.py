@@ -17,8 +17,8 @@ Labels = NDArray[np.integer[Any]]
 def known_compromised(days: Labels, cards: Labels, labels: Labels, delay_days: int) -> NDArray[np.bool_]:
     """Return for each row (N,) whether its card had a fraud that was known before the row's day began.
 
-    A fraud of day f is known from day f + delay_days + 1 on. Only the frauds given are known: give the rows from the first
-    training day on, those of the delay between training and test too.
+    A fraud of day f is known from day f + delay_days + 1 on. The rows must begin with the first training day, and include those
+    of the delay between training and test.
 
     Source: `get_train_test_set` of Le Borgne et al.
     """

@@ -14,19 +14,16 @@ _POINTS: Final = 200  # of a curve: a screen cannot show more
 Array = NDArray[Any]
 
 
-def reliability(probabilities: Array, labels: Array, bins: int = CALIBRATION_BINS) -> dict[str, list[float]]:
+def reliability(probabilities: Array, labels: Array) -> dict[str, list[float]]:
     """Return `says`, `happened` and `rows` of each bin that is not empty: mean probability, share of hits, count.
 
-    Args:
-        probabilities: (N,) of label 1, or (N, C), of which the most likely class counts.
-        labels: (N,) 0 or 1, or codes.
-        bins: of equal width.
+    Probabilities and labels, as for `calibration_error`: (N,) of label 1, or (N, C), of which the most likely class counts.
     """
-    says, happened = confidence_and_outcome(probabilities, labels)
-    place = calibration_bin(says, bins)
-    rows = np.bincount(place, minlength=bins)
+    confidence, outcome = confidence_and_outcome(probabilities, labels)
+    place = calibration_bin(confidence, CALIBRATION_BINS)
+    rows = np.bincount(place, minlength=CALIBRATION_BINS)
     filled = rows > 0
-    means = [np.bincount(place, part, minlength=bins)[filled] / rows[filled] for part in (says, happened)]
+    means = [np.bincount(place, part, minlength=CALIBRATION_BINS)[filled] / rows[filled] for part in (confidence, outcome)]
     return {"says": means[0].tolist(), "happened": means[1].tolist(), "rows": rows[filled].astype(float).tolist()}
 
 

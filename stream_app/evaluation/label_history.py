@@ -43,7 +43,6 @@ class LabelHistory:
         kind: NDArray[np.integer[Any]],
         labels: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
         *,
-        silence: bool,
         end_ms: int,
         maturity_ms: int | None = None,
     ) -> LabelHistory:
@@ -53,7 +52,6 @@ class LabelHistory:
             time_ms: (N,) of the events.
             kind: (N,) codes of events.KINDS.
             labels: (M,) event numbers, (M,) when known, (M,) values.
-            silence: whether no label may mean 0; it does where every label is above 0.
             end_ms: the newest time of the log, events and labels.
             maturity_ms: age at which no label means 0; None: the longest delay of a label.
         """
@@ -62,7 +60,7 @@ class LabelHistory:
         rows, known_ms, values = rows[order], known_ms[order], values[order]
         final = np.full(len(time_ms), UNKNOWN, np.int64)
         honest_from_ms = np.full(len(time_ms), NEVER_MS, np.int64)
-        if silence and len(rows) and (values > 0).all():
+        if len(rows) and (values > 0).all():
             delay_ms = int((known_ms - time_ms[rows]).max()) if maturity_ms is None else maturity_ms
             mature = np.isin(kind, np.unique(kind[rows]))
             final[mature], honest_from_ms[mature] = 0, time_ms[mature] + delay_ms

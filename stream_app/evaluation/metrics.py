@@ -96,9 +96,9 @@ def calibration_error(probabilities: Scores, labels: Labels, bins: int = CALIBRA
     """
     if not len(labels):
         return float("nan")
-    says, outcome = confidence_and_outcome(probabilities, labels)
-    place = calibration_bin(says, bins)
-    gaps = np.bincount(place, says - outcome, minlength=bins)  # rows of the bin times its gap
+    confidence, outcome = confidence_and_outcome(probabilities, labels)
+    place = calibration_bin(confidence, bins)
+    gaps = np.bincount(place, confidence - outcome, minlength=bins)  # rows of the bin times its gap
     return float(np.abs(gaps).sum() / len(labels))
 
 
@@ -141,8 +141,8 @@ def precision_recall(scores: Scores, labels: Labels, threshold: float) -> tuple[
 def threshold_for(scores: Scores, labels: Labels, precision: float) -> float:
     """Return the lowest threshold whose alerts have at least this precision; the highest score if none has."""
     hits, alerts = cumulative(scores, labels)
-    fine = np.flatnonzero(hits >= precision * alerts)
-    return float(np.unique(scores)[::-1][fine[-1] if len(fine) else 0])
+    precise = np.flatnonzero(hits >= precision * alerts)
+    return float(np.unique(scores)[::-1][precise[-1] if len(precise) else 0])
 
 
 def recall_at(ranked: NDArray[np.int64], k: int) -> float:
@@ -167,9 +167,9 @@ def confidence_and_outcome(probabilities: Scores, labels: Labels) -> tuple[Score
     return probabilities.max(axis=1), (probabilities.argmax(axis=1) == labels).astype(np.float64)
 
 
-def calibration_bin(says: Scores, bins: int) -> NDArray[np.int64]:
+def calibration_bin(confidence: Scores, bins: int) -> NDArray[np.int64]:
     """Return the bin (N,) of each probability (N,): the first is [0, 1 / bins], the others open below and closed above."""
-    place: NDArray[np.int64] = np.clip(np.ceil(says * bins).astype(np.int64) - 1, 0, bins - 1)
+    place: NDArray[np.int64] = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
     return place
 
 

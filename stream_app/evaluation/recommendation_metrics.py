@@ -81,13 +81,7 @@ class RecommendationFigures:
 
 
 class RecommendationMetrics:
-    """Metrics of one contender's lists.
-
-    Args:
-        log: Items of the log.
-        items: All items that the contender can recommend.
-        new_item_ms: How long an item is new.
-    """
+    """Metrics of the lists of one contender, which can recommend `items`; an item is new for `new_item_ms`."""
 
     def __init__(self, log: ItemLog, items: Sequence[str], new_item_ms: int) -> None:
         self._log, self._new_item_ms = log, new_item_ms

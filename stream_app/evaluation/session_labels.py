@@ -72,15 +72,7 @@ def next_kind(next_step: Step) -> int:
 
 
 def session_labels(steps: Sequence[Step], *, bot: bool) -> list[SessionLabel]:
-    """Label the events of one session that is over.
-
-    Args:
-        steps: the session's events, ascending in time.
-        bot: whether the session is known to be a machine's.
-
-    Returns:
-        One label for each step, in the same order.
-    """
+    """Return one label for each step of a session that is over, ascending in time; `bot`: it is known to be a machine's."""
     passive = bot or len(steps) == 1 or not any(_decides(step) for step in steps)
     labels: list[SessionLabel] = []
     order_ms, service = -1, False

@@ -35,13 +35,9 @@ _FEWEST_SWEPT: Final = 1 << 14  # entities of a kind below which no sweep for ex
 
 
 class MemoryState:
-    """Folds batches into state in memory.
+    """Folds batches into state in memory, of `kinds` or of all entity kinds of the catalogue.
 
-    Args:
-        engine: Any, warm.
-        kinds: The entity kinds to fold; empty: all of the catalogue.
-        hot_bytes: Bytes of the unpacked rows of all kinds; other rows are packed. The entities of the current batch are always
-            unpacked.
+    `hot_bytes` bound the unpacked rows of all kinds; other rows are packed. Entities of the current batch are always unpacked.
     """
 
     def __init__(self, engine: FeatureEngine, kinds: Sequence[str] = (), *, hot_bytes: int = _HOT_BYTES) -> None:
@@ -58,10 +54,7 @@ class MemoryState:
     ) -> FoldResult:
         """Read every event's features and update its entities, as `FeatureEngine.fold` does.
 
-        Args:
-            columns: B events in order of time, none before the last event of the previous batch.
-            commits: (B,), as there.
-            flags: As there.
+        The B events are in order of time, none before the last event of the previous batch.
         """
         fold_pass = self._engine.begin(columns, commits, flags)
         self._fold_into(fold_pass, columns, list(self._tables))
@@ -71,10 +64,7 @@ class MemoryState:
         """Fold batch after batch as `fold` does, on two cores.
 
         While this thread folds the shared kinds of a batch, and reads the next one, another thread folds the next one's kinds of
-        one user. Each kind sees the batches in their order, so the result is the same.
-
-        Args:
-            batches: Columns and commits, as in `fold`. One or two batches are read ahead of the returned results.
+        one user. Each kind sees the batches in their order, so the result is the same. One or two batches are read ahead.
         """
         shared = [kind.name for kind in self._engine.kinds if kind.shared and kind.name in self._tables]
         of_users = [kind for kind in self._tables if kind not in shared]

@@ -49,9 +49,7 @@ class ReplaySink:
 class AnswerFiles(ReplaySink):
     """`<topic>.jsonl` in a folder: the messages' values, one a line, in the order of the log; `features` with features.record.
 
-    Args:
-        folder: Made when needed.
-        resume_at: A result of `flush`; later output is cut off. None starts anew.
+    `resume_at` is a result of `flush`, later output is cut off; None starts anew.
 
     Raises:
         ConfigError: A file cannot be written, or is shorter than it was; or the folder holds answers as Parquet.
@@ -104,9 +102,7 @@ def _opened(path: Path, resume_at: int | None) -> BinaryIO:
 class AnswerTables(ReplaySink):
     """A folder a topic with the messages as a Parquet table, in the order of the log; see `answer_tables` and `parquet_parts`.
 
-    Args:
-        folder: Made when needed.
-        resume_at: A result of `flush`; later output is removed. None starts anew.
+    `resume_at` is a result of `flush`, later output is removed; None starts anew.
 
     Raises:
         ConfigError: pyarrow is not installed, a folder cannot be written, or lacks a part; or it holds answers as JSON lines.
@@ -145,10 +141,6 @@ class AnswerTables(ReplaySink):
 
 class AnswerTopics(ReplaySink):
     """Topics with a prefix, keyed as live.
-
-    Args:
-        bootstrap: The broker.
-        prefix: Prefix of every topic's name; the topics must exist.
 
     Raises:
         BrokerUnavailableError: No broker answers.

@@ -83,16 +83,8 @@ class _Group:
 class TableReplay:
     """One pass over a table.
 
-    Args:
-        path: The table.
-        table: The same, opened.
-        engine: Computes the features.
-        identity: Key of the identifiers.
-        source: The same table as a log: names records, and collects issues.
-        skew_ms: features.future_skew_ms of the settings.
-
-    Attributes:
-        summary: Counts up to the last yielded event.
+    `source` is the same table as a log: it names records, and collects issues. `summary` has the counts up to the last yielded
+    event.
     """
 
     def __init__(

@@ -5,8 +5,8 @@
     duplicate     arrives a second time within 20 s, byte for byte
     malformed     a broken copy of an event under an id of its own; it is extra, so the truth of the event itself stands
 
-Arrivals come ascending in `arrival_ms`. Labels of what has not arrived when the simulation ends are never given; those of
-what has arrived all are, at the end if their delay reaches beyond it.
+Arrivals come ascending in `arrival_ms`. Events that have not arrived when the simulation ends get no label; labels whose delay
+reaches beyond the end arrive at the end.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ class _Disturbance:
             if arrival.topic == "labels":
                 yield arrival
 
-    def befall(self, happening: SimulatedAction) -> Arrival | None:
+    def disturb(self, action: SimulatedAction) -> Arrival | None:
         """Return the event as it arrives now, or None when it arrives later."""
-        now_ms, topic, event, fraud_kind, intent = happening
+        now_ms, topic, event, fraud_kind, intent = action
         rng, options = self._rng, self._options
         draw = rng.random()
         delay_ms = 0
@@ -94,7 +94,7 @@ class _Disturbance:
             return None
         return arrival
 
-    def give_truth(self, arrival: Arrival) -> None:
+    def schedule_labels(self, arrival: Arrival) -> None:
         """Schedule the labels of an event that arrives now."""
         message = arrival.message
         if arrival.copy == SECOND_OF_TWO or arrival.damage or isinstance(message, Label):
@@ -121,36 +121,33 @@ class _Disturbance:
         heapq.heappush(self._waiting, (arrival.arrival_ms, self._sequence, arrival))
 
 
-def arrivals_from_happenings(
-    happenings: Iterator[SimulatedAction], options: SimulatorOptions, stop: Callable[[], bool]
+def arrivals_from_actions(
+    actions: Iterator[SimulatedAction], options: SimulatorOptions, stop: Callable[[], bool]
 ) -> Iterator[Arrival]:
-    """Yield arrivals until the options' end or until `stop` is true; then the remaining labels.
+    """Yield arrivals until the options' end, or until `stop` returns True before a source record; then the remaining labels.
 
-    Args:
-        happenings: Ascending in time; may be endless.
-        options: Shares, delays and the end.
-        stop: Asked before each source record.
+    The actions ascend in time and may be endless.
     """
     disturbance = _Disturbance(options)
     limit = options.events if options.events is not None else -1
     end_ms = options.start_ms + options.duration_ms if options.duration_ms is not None else None
     count = 0
-    for arrival in _in_order(happenings, disturbance, end_ms):
+    for arrival in _in_order(actions, disturbance, end_ms):
         if arrival.topic != "labels":
             if count == limit or stop():
                 break
             count += 1
-            disturbance.give_truth(arrival)
+            disturbance.schedule_labels(arrival)
         yield arrival
     yield from disturbance.rest_of_labels()
 
 
-def _in_order(happenings: Iterator[SimulatedAction], disturbance: _Disturbance, end_ms: int | None) -> Iterator[Arrival]:
-    for happening in happenings:
-        if end_ms is not None and happening.time_ms >= end_ms:
+def _in_order(actions: Iterator[SimulatedAction], disturbance: _Disturbance, end_ms: int | None) -> Iterator[Arrival]:
+    for action in actions:
+        if end_ms is not None and action.time_ms >= end_ms:
             yield from disturbance.due(end_ms)
             return
-        yield from disturbance.due(happening.time_ms)
-        arrival = disturbance.befall(happening)
+        yield from disturbance.due(action.time_ms)
+        arrival = disturbance.disturb(action)
         if arrival is not None:
             yield arrival

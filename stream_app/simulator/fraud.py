@@ -22,7 +22,7 @@ from stream_app.simulator.shoppers import COUNTRIES, Population, Shopper, foreig
 from stream_app.simulator.visit import Payment, SimulatedAction, Visit, VisitNumbers
 
 FRAUD_KINDS: Final = ("card_testing", "account_takeover", "device_farm", "refund_abuse", "bot_clicking")
-# Events of one ring of each kind, measured over 2,000; and each kind's wanted share of all ring events.
+# Events of one ring of each kind, measured over 2,000; and each kind's intended share of all ring events.
 _RING_EVENTS: Final = (66.0, 15.4, 123.0, 47.0, 143.0)
 _EVENT_SHARES: Final = (0.25, 0.2, 0.2, 0.15, 0.2)
 _RING_SHARES: Final = tuple(share / size for share, size in zip(_EVENT_SHARES, _RING_EVENTS, strict=True))
@@ -59,7 +59,7 @@ class Rings:
     def ring(self, kind: str, start_ms: int) -> list[SimulatedAction]:
         """Return all events of one ring of this kind. A takeover needs a regular; before there is one, it is card testing."""
         visits = self._writers[FRAUD_KINDS.index(kind)](start_ms)
-        return [happening for visit in visits for happening in visit]
+        return [action for visit in visits for action in visit]
 
     # --- the kinds ----------------------------------------------------------------------------------------------------
 

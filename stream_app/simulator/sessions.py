@@ -115,18 +115,18 @@ class Sessions:
         rng = self._rng
         page = between(rng, 0, len(category.pages) - 1)
         if scene == "search":
-            shown = visit.browse_page(category, page, self._query(category, page, narrow=visit.intent == "buy"))
+            items = visit.browse_page(category, page, self._query(category, page, narrow=visit.intent == "buy"))
         else:
-            shown = category.pages[page]
-            first = self._catalogue.trending(visit.now_ms // DAY_MS, rng) if rng.random() < 0.3 else shown[0]
+            items = category.pages[page]
+            first = self._catalogue.trending(visit.now_ms // DAY_MS, rng) if rng.random() < 0.3 else items[0]
             visit.act("view", first, scene, position=0, dwell_ms=spread(rng, 1_800, 3))
         visit.pause(spread(rng, _GAP_MS, 3))
         # Of two places, mostly near the top, they take the one whose price suits them.
-        places = (skewed_index(rng, len(shown), 2.0), skewed_index(rng, len(shown), 2.0))
+        places = (skewed_index(rng, len(items), 2.0), skewed_index(rng, len(items), 2.0))
         level = visit.shopper.price_level
-        place = min(places, key=lambda n: abs(shown[n].price_rank - level))
-        visit.act("click", shown[place], scene, position=place)
-        return shown[place]
+        place = min(places, key=lambda n: abs(items[n].price_rank - level))
+        visit.act("click", items[place], scene, position=place)
+        return items[place]
 
     def _query(self, category: Category, page: int, *, narrow: bool) -> str:
         words = category.pages[page][0].title.split(" ", 2)  # brand, quality, goods

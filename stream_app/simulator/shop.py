@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from stream_app.events import Click, Label, Order, Search
-from stream_app.simulator.arrivals import FIRST_OF_TWO, SECOND_OF_TWO, Arrival, arrivals_from_happenings
+from stream_app.simulator.arrivals import FIRST_OF_TWO, SECOND_OF_TWO, Arrival, arrivals_from_actions
 from stream_app.simulator.catalogue import ItemCatalogue
 from stream_app.simulator.damage import damaged
 from stream_app.simulator.draws import seeded
@@ -63,13 +63,8 @@ def simulated_events(options: SimulatorOptions) -> Iterator[SimulatedEvent]:
 
 
 def arrivals(options: SimulatorOptions, stop: Callable[[], bool] = lambda: False) -> Iterator[Arrival]:
-    """Yield what `simulate` encodes: typed messages in order of arrival, with truth and damage beside them.
-
-    Args:
-        options: What to simulate.
-        stop: Asked before each source record; True ends the simulation, the remaining labels still come.
-    """
-    return arrivals_from_happenings(_happenings(options), options, stop)
+    """Yield what `simulate` encodes: typed messages with truth and damage; see `arrivals_from_actions`."""
+    return arrivals_from_actions(_actions(options), options, stop)
 
 
 def record_from_arrival(arrival: Arrival) -> SimulatedRecord:
@@ -106,7 +101,7 @@ def _shifted(message: Search | Click | Order | Label, shift_ms: int, now_ms: int
     return msgspec.structs.replace(message, event_time_ms=message.event_time_ms + shift_ms)
 
 
-def _happenings(options: SimulatorOptions) -> Iterator[SimulatedAction]:
+def _actions(options: SimulatorOptions) -> Iterator[SimulatedAction]:
     """Yield events from the start on, ascending in time, without end."""
     catalogue = ItemCatalogue(options.seed if options.shop_seed is None else options.shop_seed, options.items)
     population = Population(options.seed, options.users, len(catalogue.categories))
@@ -130,21 +125,21 @@ def _happenings(options: SimulatorOptions) -> Iterator[SimulatedAction]:
     while True:
         now_ms = min(next_session, next_ring)
         while waiting and waiting[0][0] <= now_ms:
-            happening = heapq.heappop(waiting)[2]
-            if happening.time_ms >= options.start_ms:
-                yield happening
+            action = heapq.heappop(waiting)[2]
+            if action.time_ms >= options.start_ms:
+                yield action
         if next_session <= next_ring:
-            new, next_session = sessions.next_session(now_ms).happenings, next(session_times)
+            new, next_session = sessions.next_session(now_ms).actions, next(session_times)
         else:
             new, next_ring = rings.next_ring(now_ms), next(ring_times)
-        for happening in new:
+        for action in new:
             sequence += 1  # equal times stay in the order of writing, and events are never compared
-            heapq.heappush(waiting, (happening.time_ms, sequence, happening))
+            heapq.heappush(waiting, (action.time_ms, sequence, action))
 
 
 def _ring_times(options: SimulatorOptions, begin_ms: int) -> Iterator[int]:
     if not options.fraud_share:
         yield 1 << 62  # never
-    # Criminals keep no office hours: no rhythm.
+    # Rings follow no rhythm of the day.
     per_ms = options.events_per_s / 1_000 * options.fraud_share / MEAN_RING_EVENTS
     yield from arrival_times(seeded(options.seed, "ring times"), per_ms, begin_ms, rhythm=False)

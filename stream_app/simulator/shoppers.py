@@ -88,10 +88,10 @@ class Population:
 
     def shopper(self, index: int) -> Shopper:
         """Return the shopper of this index."""
-        found = self._known.get(index)
-        if found is None:
-            found = self._known[index] = self._make(index)
-        return found
+        shopper = self._known.get(index)
+        if shopper is None:
+            shopper = self._known[index] = self._make(index)
+        return shopper
 
     def _make(self, index: int) -> Shopper:
         rng = seeded(self._seed, f"shopper:{index}")

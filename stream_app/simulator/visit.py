@@ -57,7 +57,7 @@ class Payment:
 
 @dataclass(slots=True, kw_only=True)
 class Visit:
-    """A session being written. `now_ms` is its cursor; `happenings` what has been written, ascending in time."""
+    """A session being written: `now_ms` is its cursor, `actions` are its events so far, ascending in time."""
 
     numbers: VisitNumbers
     shopper: Shopper
@@ -68,23 +68,23 @@ class Visit:
     intent: Intent
     fraud_kind: str = ""
     session: str = ""
-    happenings: list[SimulatedAction] = field(default_factory=list)
+    actions: list[SimulatedAction] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Draw the session's id."""
         self.session = self.session or self.numbers.session_id()
 
     def __iter__(self) -> Iterator[SimulatedAction]:
-        """Iterate over what has been written."""
-        return iter(self.happenings)
+        """Iterate over its events so far."""
+        return iter(self.actions)
 
     def pause(self, gap_ms: float) -> None:
         """Move the cursor on by `gap_ms` (at least 1 ms)."""
         self.now_ms += max(1, int(gap_ms))
 
-    def search(self, query: str, shown: Sequence[str]) -> None:
-        """Write a search and what it showed, at the cursor."""
-        self._write("searches", Search(**self._common(), scene="search", query=query, items_shown=list(shown)))
+    def search(self, query: str, items: Sequence[str]) -> None:
+        """Write a search that shows items, at the cursor."""
+        self._write("searches", Search(**self._common(), scene="search", query=query, items_shown=list(items)))
 
     def act(self, action: Action, item: Item, scene: Scene, *, position: int = 0, dwell_ms: float = 0.0) -> None:
         """Write one interaction; the cursor first moves on by its dwell."""
@@ -140,4 +140,4 @@ class Visit:
         }
 
     def _write(self, topic: str, event: Search | Click | Order) -> None:
-        self.happenings.append(SimulatedAction(self.now_ms, topic, event, self.fraud_kind, self.intent))
+        self.actions.append(SimulatedAction(self.now_ms, topic, event, self.fraud_kind, self.intent))

@@ -81,13 +81,7 @@ class Contender:
 
 
 class ModelContender(Contender):
-    """An artefact, run as a worker runs it.
-
-    Args:
-        folder: The artefact's.
-        engine: Of the features that it reads.
-        without: Patterns of features that are replaced by their medians.
-        runs_on: An engine of `inference.engines`.
+    """An artefact, run as a worker runs it; features that match a pattern of `without` are replaced by their medians.
 
     Raises:
         ContractError: The artefact is damaged.
@@ -173,10 +167,6 @@ class ScoresContender(Contender):
 class TreesContender(Contender):
     """Boosted trees of LightGBM with a binary objective, matched to features by name; a worker does not serve them.
 
-    Args:
-        path: What `Booster.save_model` wrote.
-        engine: The features.
-
     Raises:
         ConfigError: LightGBM is not installed, or the trees read features that the catalogue does not have.
         InputFileError: The file is not a model of LightGBM.
@@ -202,8 +192,8 @@ class TreesContender(Contender):
 
     def predict(self, request: ScoringRequest, tasks: Sequence[str]) -> Predictions:
         """Return the probability of fraud."""
-        says = self._model.predict(np.ascontiguousarray(request.inputs["dense"][:, self._columns]), num_threads=1)
-        return Predictions(np.asarray(says, np.float32))
+        probabilities = self._model.predict(np.ascontiguousarray(request.inputs["dense"][:, self._columns]), num_threads=1)
+        return Predictions(np.asarray(probabilities, np.float32))
 
 
 def open_contender(config: ContenderConfig, engine: FeatureEngine, runs_on: str = "auto") -> Contender | None:

@@ -43,12 +43,7 @@ class FoldedFeatures:
 
 
 class FeatureSets:
-    """Folds events into the state of every catalogue.
-
-    Args:
-        engines: By the name of their catalogue, WORKERS among them; also an attribute.
-        identity: Pseudonyms, as in a worker.
-    """
+    """Folds events into the state of every catalogue; `engines` are by the name of their catalogue, WORKERS among them."""
 
     def __init__(self, engines: Mapping[str, FeatureEngine], identity: Pseudonymizer) -> None:
         self.engines, self._identity = engines, identity
@@ -59,11 +54,11 @@ class FeatureSets:
         groups = [0] * len(events)
         columns = self.engines[WORKERS].columns(events, groups, self._identity)
         first = self._state[WORKERS].fold(columns)
-        judged = LatenessFlags(first.late_by_ms, first.duplicate_of)
+        flags = LatenessFlags(first.late_by_ms, first.duplicate_of)
         results = {WORKERS: first}
         for name, state in self._state.items():
             if name != WORKERS:
-                results[name] = state.fold(self.engines[name].columns(events, groups, self._identity), flags=judged)
+                results[name] = state.fold(self.engines[name].columns(events, groups, self._identity), flags=flags)
         return FoldedFeatures(columns, results)
 
 

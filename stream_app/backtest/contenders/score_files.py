@@ -30,12 +30,7 @@ def id_hashes(ids: Iterable[str]) -> NDArray[np.uint64]:
 
 
 class ScoreFile:
-    """Scores, looked up by the hash of the event's id.
-
-    Args:
-        event: (M,) hashes.
-        score: (M,) scores.
-    """
+    """Scores (M,), looked up by the hashes (M,) of the events' ids."""
 
     def __init__(self, event: NDArray[np.uint64], score: NDArray[np.float32]) -> None:
         order = np.argsort(event, kind="stable")

@@ -86,12 +86,7 @@ class _Points(msgspec.Struct, kw_only=True):
 
 
 class CheckpointFolder:
-    """The folder of a replay's checkpoints.
-
-    Args:
-        folder: Created when needed.
-        identity: Hash of log, settings and sinks; a replay of another identity is refused.
-    """
+    """The folder of a replay's checkpoints; those of a replay of another identity (hash of log, settings, sinks) are refused."""
 
     def __init__(self, folder: Path, identity: str) -> None:
         self._folder, self._identity = folder, identity
@@ -100,10 +95,7 @@ class CheckpointFolder:
         self._run = secrets.token_hex(4)  # processes of a killed run may still write; their files have another name
 
     def load(self, position: int | None = None) -> ReplayCheckpoint | None:
-        """Return the last checkpoint; None if there is none.
-
-        Args:
-            position: Position of a store's state; selects the point.
+        """Return the last checkpoint, or that at the `position` of a store's state; None if there is none.
 
         Raises:
             ConfigError: The checkpoint belongs to another replay, or cannot be read.

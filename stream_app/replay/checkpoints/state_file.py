@@ -144,7 +144,7 @@ def read_state(path: Path) -> Iterator[EntityFrame]:
             count += len(frame.keys)
             yield frame
         if frame != count:
-            raise InputFileError(f"{path} says that it has {frame} entities, but holds {count}. Take the snapshot again")
+            raise InputFileError(f"{path} should have {frame} entities, and has {count}. Take the snapshot again")
 
 
 def _opened(path: Path) -> BinaryIO:

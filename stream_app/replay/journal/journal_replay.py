@@ -49,11 +49,8 @@ from stream_app.wiring import build_engine, build_pipeline, shared_kinds
 class JournalReplay(Resumable):
     """Replays a recording; checkpoints include reads in progress.
 
-    Args:
-        settings: Settings of the workers.
-        run: The recording.
-        models: Folders of the models that answered; every model version in the journal must be among them.
-        snapshot: Initial live state; None: the journal starts with the first commit.
+    Every model version in the journal must be among the folders `models`. Without a snapshot (initial live state) the journal
+    must start with the first commit.
 
     Attributes:
         position: Number of records of the yielded commits.

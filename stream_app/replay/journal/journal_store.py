@@ -89,14 +89,7 @@ async def _dumped(store: MemoryStore, groups: Iterable[int]) -> dict[int, GroupD
 class JournalStore(MemoryStore):
     """A memory store that returns an earlier commit's answers exactly if live did; the journal lists those that live had dropped.
 
-    Args:
-        groups: Number of partition groups.
-        shared: Entity kinds with one replica per group.
-        max_replicas: As live.
-        kept_ms: How long live keeps published answers.
-
-    Attributes:
-        saw: Snapshot of the last read.
+    `kept_ms` is how long live keeps published answers; `saw` is the snapshot of the last read.
     """
 
     def __init__(self, groups: int, shared: frozenset[str], max_replicas: int, kept_ms: int) -> None:
@@ -132,11 +125,8 @@ class JournalStore(MemoryStore):
     def answer_from(self, run: RecordedRun, group: int, begin: tuple[int, Mapping[str, int]], since_ms: int) -> None:
         """Load the answers of the commits before this replay from the recording.
 
-        Args:
-            run: The recording.
-            group: The group.
-            begin: The first commit that this replay answers, and the first answered offset of each topic.
-            since_ms: Time of the first commit; answers older than this by the retention are not loaded.
+        `begin` is the first commit that this replay answers, and the first answered offset of each topic. Answers older than
+        `since_ms`, the time of that commit, by the retention are not loaded.
         """
         commit, fronts = begin
         nothing = JournalLine(group=group, commit=commit, epoch="", ranges={}, reads={}, model_version="", features_version="")

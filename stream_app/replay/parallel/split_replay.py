@@ -30,11 +30,7 @@ from stream_app.replay.parallel.worker_pool import WorkerPool
 
 
 class SplitReplay(Resumable):
-    """One replay on several processes.
-
-    Args:
-        settings: Settings of a worker.
-        processes: Number of processes; each loads the model and holds its share of the state.
+    """One replay on several processes; each loads the model and holds its share of the state.
 
     Attributes:
         position: Number of records of source topics before the next segment.

@@ -295,7 +295,7 @@ def test_who_is_blocked_is_known_of_the_days_that_thresholds_look_back_at_too() 
     user, fraud = rng.integers(0, 25, 600), np.flatnonzero(rng.random(600) < 0.05)
     said_ms = time_ms[fraud] + rng.integers(0, 9 * DAY_MS, len(fraud))
     said = (fraud, said_ms, np.ones(len(fraud), np.int64))
-    truth = LabelHistory.of(time_ms, np.zeros(600, np.int32), said, silence=True, end_ms=99 * DAY_MS)
+    truth = LabelHistory.of(time_ms, np.zeros(600, np.int32), said, end_ms=99 * DAY_MS)
     judge = msgspec.convert({"from": "1970-01-31", "to": "1970-02-09", "known_days": 6}, EvaluationConfig)
     wanted = []
     for when, who in zip(time_ms.tolist(), user.tolist(), strict=True):

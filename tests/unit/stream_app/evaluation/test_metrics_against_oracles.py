@@ -152,7 +152,7 @@ def test_what_is_known_at_a_time_is_what_was_said_by_then(random: np.random.Gene
     row = random.integers(0, count, 150)  # some have several labels, some none
     known_ms = time_ms[row] + random.integers(0, 5 * DAY_MS, 150)
     value = random.integers(0, 2, 150)
-    truth = LabelHistory.of(time_ms, np.full(count, 5), (row, known_ms, value), silence=True, end_ms=NEVER_MS)
+    truth = LabelHistory.of(time_ms, np.full(count, 5), (row, known_ms, value), end_ms=NEVER_MS)
     for moment_ms in (0, 2 * DAY_MS, 5 * DAY_MS, 20 * DAY_MS):
         for event in range(count):
             heard = [(known_ms[k], k) for k in range(150) if row[k] == event and known_ms[k] <= moment_ms]
@@ -161,7 +161,7 @@ def test_what_is_known_at_a_time_is_what_was_said_by_then(random: np.random.Gene
 
 def test_silence_means_honest_once_an_event_is_older_than_the_longest_delay() -> None:
     time_ms, kind = np.array([0, 10, 20, 30]), np.array([5, 5, 5, 1])
-    truth = LabelHistory.of(time_ms, kind, (np.array([0]), np.array([100]), np.array([1])), silence=True, end_ms=NEVER_MS)
+    truth = LabelHistory.of(time_ms, kind, (np.array([0]), np.array([100]), np.array([1])), end_ms=NEVER_MS)
     assert truth.at(99).tolist() == [UNKNOWN] * 4
     assert truth.at(100).tolist() == [1, UNKNOWN, UNKNOWN, UNKNOWN]
     assert truth.at(110).tolist() == [1, 0, UNKNOWN, UNKNOWN]
@@ -173,20 +173,20 @@ def test_silence_means_honest_once_an_event_is_older_than_the_longest_delay() ->
 def test_an_event_that_is_young_when_the_log_ends_is_not_judged_whatever_was_said(maturity_ms: int | None) -> None:
     time_ms, kind = np.array([0, 10, 20, 30, 40]), np.full(5, 5)
     said = (np.array([0, 3]), np.array([100, 90]), np.array([1, 1]))
-    truth = LabelHistory.of(time_ms, kind, said, silence=True, end_ms=120, maturity_ms=maturity_ms)
+    truth = LabelHistory.of(time_ms, kind, said, end_ms=120, maturity_ms=maturity_ms)
     assert truth.final.tolist() == [1, 0, 0, UNKNOWN, UNKNOWN]
     assert truth.first_known_ms(1)[3] == 90  # known all the same, to whoever blocks its user
 
 
 def test_verdicts_need_no_time(random: np.random.Generator) -> None:
     value = random.permutation([0, 1, 0, 1])
-    truth = LabelHistory.of(np.arange(4), np.full(4, 5), (np.arange(4), np.arange(4) + 50, value), silence=True, end_ms=53)
+    truth = LabelHistory.of(np.arange(4), np.full(4, 5), (np.arange(4), np.arange(4) + 50, value), end_ms=53)
     assert truth.final.tolist() == value.tolist()
 
 
 def test_a_verdict_that_overturns_a_complaint_counts_from_its_own_time() -> None:
     said = (np.array([0, 0]), np.array([100, 200]), np.array([1, 0]))
-    truth = LabelHistory.of(np.array([0]), np.array([5]), said, silence=True, end_ms=NEVER_MS)
+    truth = LabelHistory.of(np.array([0]), np.array([5]), said, end_ms=NEVER_MS)
     assert [int(truth.at(moment)[0]) for moment in (99, 100, 199, 200)] == [UNKNOWN, 1, 1, 0]
     assert truth.final.tolist() == [0]
 
@@ -196,7 +196,7 @@ def test_who_was_known_when_the_day_began_is_the_handbooks_known_compromised(ran
     time_ms = np.sort(random.integers(0, 20 * DAY_MS, len(scores)))
     frauds = np.flatnonzero(labels)
     said = (frauds, time_ms[frauds] + 7 * DAY_MS, np.ones(len(frauds), np.int64))
-    truth = LabelHistory.of(time_ms, np.full(len(scores), 5), said, silence=True, end_ms=NEVER_MS)
+    truth = LabelHistory.of(time_ms, np.full(len(scores), 5), said, end_ms=NEVER_MS)
     first = np.full(60, NEVER_MS)
     np.minimum.at(first, user, truth.first_known_ms(1))
     known = first[user] <= time_ms // DAY_MS * DAY_MS
@@ -206,9 +206,7 @@ def test_who_was_known_when_the_day_began_is_the_handbooks_known_compromised(ran
 def test_the_precision_threshold_sees_no_label_before_its_time(random: np.random.Generator) -> None:
     scores, labels, _, time_ms = events(random)
     known_ms = time_ms + random.integers(0, 3 * DAY_MS, len(scores))
-    truth = LabelHistory.of(
-        time_ms, np.full(len(scores), 5), (np.arange(len(scores)), known_ms, labels), silence=True, end_ms=NEVER_MS
-    )
+    truth = LabelHistory.of(time_ms, np.full(len(scores), 5), (np.arange(len(scores)), known_ms, labels), end_ms=NEVER_MS)
     for moment_ms in (DAY_MS, 3 * DAY_MS, 5 * DAY_MS):
         found = known_threshold(scores, time_ms, truth, 0.3, moment_ms, lookback_days=2)
         seen = [
@@ -232,7 +230,7 @@ def test_where_only_frauds_are_told_the_precision_threshold_is_of_events_whose_s
     known_ms = time_ms[frauds] + random.integers(0, 4 * DAY_MS, len(frauds))  # most are told long before silence counts
     delay_ms = 6 * DAY_MS
     truth = LabelHistory.of(
-        time_ms, np.full(len(scores), 5), (frauds, known_ms, np.ones(len(frauds), np.int64)), silence=True, end_ms=NEVER_MS,
+        time_ms, np.full(len(scores), 5), (frauds, known_ms, np.ones(len(frauds), np.int64)), end_ms=NEVER_MS,
         maturity_ms=delay_ms,
     )  # fmt: skip
     for day in (2, 8, 12, 19):

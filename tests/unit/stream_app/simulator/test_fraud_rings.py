@@ -29,8 +29,8 @@ class Shop:
 def test_every_event_of_a_ring_bears_its_kind_and_none_of_an_honest_session_any() -> None:
     shop = Shop()
     for kind in FRAUD_KINDS:
-        assert {happening.fraud_kind for happening in shop.ring(kind)} == {kind}
-    assert {happening.fraud_kind for happening in shop.past} == {""}
+        assert {action.fraud_kind for action in shop.ring(kind)} == {kind}
+    assert {action.fraud_kind for action in shop.past} == {""}
 
 
 def test_card_testing_is_many_cards_on_few_devices_with_small_amounts() -> None:
@@ -45,10 +45,10 @@ def test_card_testing_is_many_cards_on_few_devices_with_small_amounts() -> None:
 def test_a_taken_over_account_has_a_past_and_now_another_device_address_and_bigger_amounts() -> None:
     shop = Shop()
     ring = shop.ring("account_takeover")
-    [user] = {happening.event.user for happening in ring}
-    past = [happening.event for happening in shop.past if happening.event.user == user]
+    [user] = {action.event.user for action in ring}
+    past = [action.event for action in shop.past if action.event.user == user]
     assert len({event.session for event in past}) >= 2
-    assert not {event.device for event in past} & {happening.event.device for happening in ring}
+    assert not {event.device for event in past} & {action.event.device for action in ring}
     orders = [h.event for h in ring if isinstance(h.event, Order)]
     before = [event for event in past if isinstance(event, Order)]
     assert len(orders) >= 2
@@ -63,15 +63,15 @@ def test_nobody_is_taken_over_before_there_is_a_regular() -> None:
 def test_a_device_farm_is_many_fresh_accounts_on_one_device_and_address() -> None:
     shop = Shop()
     ring = shop.ring("device_farm")
-    users = {happening.event.user for happening in ring}
+    users = {action.event.user for action in ring}
     assert len(users) >= 15
-    assert not users & {happening.event.user for happening in shop.past}
-    assert len({happening.event.device for happening in ring}) == 1
+    assert not users & {action.event.user for action in shop.past}
+    assert len({action.event.device for action in ring}) == 1
     assert len({h.event.shipping_address for h in ring if isinstance(h.event, Order)}) == 1
 
 
 def test_refund_abuse_goes_to_the_service_pages_after_each_order() -> None:
-    ring = sorted(Shop().ring("refund_abuse"), key=lambda happening: happening.time_ms)
+    ring = sorted(Shop().ring("refund_abuse"), key=lambda action: action.time_ms)
     orders = [h for h in ring if isinstance(h.event, Order)]
     assert len(orders) >= 4
     for order in orders:
@@ -82,8 +82,8 @@ def test_refund_abuse_goes_to_the_service_pages_after_each_order() -> None:
 def test_a_bot_clicks_like_a_machine_and_people_do_not() -> None:
     shop = Shop()
 
-    def unevenness(happenings: list[SimulatedAction]) -> float:
-        gaps = [after.time_ms - before.time_ms for before, after in pairwise(happenings)]
+    def unevenness(actions: list[SimulatedAction]) -> float:
+        gaps = [after.time_ms - before.time_ms for before, after in pairwise(actions)]
         return pstdev(gaps) / mean(gaps)
 
     assert unevenness(shop.ring("bot_clicking")) < 0.05
