@@ -14,6 +14,7 @@ help: ## Show this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 # --- environments: .venv holds the default install; `make test-unit`, then `make test` and `make lint` add to it ------------
+# Python compiles what tests import; compiling all that torch brings (--no-compile leaves it out) would take a minute more.
 
 .venv/.default: requirements/default.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Millrace needs Python 3.11 to 3.13, this is {v[0]}.{v[1]}; name another one: make PYTHON=python3.11 ...")'
@@ -25,12 +26,12 @@ help: ## Show this list
 
 .venv/.unit: .venv/.default requirements/unit.txt
 	@echo "installing what unit tests need into .venv (no torch) ..."
-	@$(PIP) --require-hashes -r requirements/unit.txt
+	@$(PIP) --no-compile --require-hashes -r requirements/unit.txt
 	@touch $@
 
 .venv/.test: .venv/.default requirements/test.txt
 	@echo "installing what tests and training need into .venv (torch: some minutes, 5 GB) ..."
-	@$(PIP) --require-hashes -r requirements/test.txt
+	@$(PIP) --no-compile --require-hashes -r requirements/test.txt
 	@touch $@
 
 # --- look -----------------------------------------------------------------------------------------------------------------
@@ -40,15 +41,15 @@ demo: .venv/.default ## Run everything on this machine and watch live answers (S
 
 # --- check ----------------------------------------------------------------------------------------------------------------
 
-# Tests that share no server run on all cores, the others (marker `serial`, set by tests/conftest.py) one after the other.
-# The coverage of stream_app by the first part is printed, not gated.
-PARALLEL := -m "not serial" -n auto --dist loadfile --doctest-modules tests/unit tests/contract tools stream_app/features/aggregations
+# Tests that share no server run on all cores. The others (marker `shared`, set by tests/conftest.py) wait for servers more than
+# they compute: two at a time, on any machine. The coverage of stream_app by the first part is printed, not gated.
+PARALLEL := -m "not shared" -n auto --dist loadfile --doctest-modules tests/unit tests/contract tools stream_app/features/aggregations
 
 test: .venv/.test ## All tests, on a real Kafka and Redis that they start themselves
 	@begin=$$(date +%s); failed=0; \
 	$(BIN)/python -m pytest --durations 10 --cov stream_app --cov-report= $(PARALLEL) || failed=1; \
 	echo "coverage of stream_app by the tests without services: $$($(BIN)/coverage report --format=total) %"; \
-	$(BIN)/python -m pytest --durations 10 -m serial tests || failed=1; \
+	$(BIN)/python -m pytest --durations 10 -m shared -n 2 --dist worksteal tests || failed=1; \
 	echo "make test took $$(( $$(date +%s) - begin )) s"; exit $$failed
 
 test-unit: .venv/.unit ## Only the tests that need no service, and no torch where .venv has none

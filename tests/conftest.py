@@ -32,9 +32,9 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 # Pools that live as long as the process, whoever used them first.
 _LASTING_THREADS = re.compile(r"asyncio_\d+|pytest_timeout.*|tqdm.*|Mlflow\w+ArtifactRepository_\d+")
 _THREAD_PATIENCE_S = 5.0
-# Tests in these folders, or with these markers, share servers, kill processes or fill the machine.
-_SERIAL_FOLDERS = frozenset({"integration", "chaos", "gpu"})
-_SERIAL_MARKERS = ("kafka", "redis", "slow", "gpu")
+# Tests in these folders, or with these markers, use servers that other tests use, kill processes or fill the machine.
+_SHARED_FOLDERS = frozenset({"integration", "chaos", "gpu"})
+_SHARED_MARKERS = ("kafka", "redis", "slow", "gpu")
 # `make test-unit` runs without torch: files that import it are not collected, tests that need a trained artefact are left out.
 _TESTS = Path(__file__).parent
 _TORCH_FOLDERS = {"training", "model", "trt_build"}
@@ -46,20 +46,33 @@ collect_ignore = [] if HAS_TORCH else [
     for path in _TESTS.rglob("test_*.py")
     if _TORCH_FOLDERS & set(path.relative_to(_TESTS).parts) or _TORCH_IMPORT.search(path.read_text(encoding="utf-8"))
 ]  # fmt: skip
+_RAN_BEFORE = pytest.StashKey[tuple[bool, bool]]()
 _ASYNCIO_LEAKS = ("was destroyed but it is pending", "exception was never retrieved")
 
 
-def pytest_configure() -> None:
-    """Let Ctrl-C reach what tests start: a shell that runs us in the background has it ignored, and children inherit that."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Let Ctrl-C reach what tests start, and see which servers run before them."""
+    # A shell that runs us in the background has SIGINT ignored, and children inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if not hasattr(config, "workerinput"):
+        config.stash[_RAN_BEFORE] = (_running() is not None, cluster.status(CHECKOUT).ok)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop the servers that the session started: the workers of pytest-xdist share them, so only their parent may."""
+    services_ran, cluster_ran = config.stash.get(_RAN_BEFORE, (True, True))
+    if not services_ran and _running() is not None:
+        real.down(CHECKOUT)
+    if not cluster_ran and cluster.status(CHECKOUT).ok:
+        cluster.down(CHECKOUT)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what may not run beside other tests, and leave out what needs torch where there is none."""
+    """Mark what may not run on all cores, and leave out what needs torch where there is none."""
     for item in items:
-        if item.path.relative_to(CHECKOUT).parts[1] in _SERIAL_FOLDERS or any(map(item.get_closest_marker, _SERIAL_MARKERS)):
-            item.add_marker("serial")
+        if item.path.relative_to(CHECKOUT).parts[1] in _SHARED_FOLDERS or any(map(item.get_closest_marker, _SHARED_MARKERS)):
+            item.add_marker("shared")
     if HAS_TORCH:
         return
     without = [item for item in items if not _TORCH_FIXTURES & set(getattr(item, "fixturenames", ()))]
@@ -68,29 +81,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def real_services() -> Iterator[ServicesState]:
-    """Kafka and Redis of this checkout: those that run already, else started now and stopped at the end."""
-    running = _running()
-    if running is not None:
-        yield running
-        return
+def real_services() -> ServicesState:
+    """Kafka and Redis of this checkout: those that run already, else started now and stopped when the session ends."""
     with _needed("real services"):
-        state = real.up(CHECKOUT, lambda _line: None)
-    yield state
-    real.down(CHECKOUT)
+        return _running() or real.up(CHECKOUT, lambda _line: None)
 
 
 @pytest.fixture(scope="session")
-def redis_cluster() -> Iterator[ClusterState]:
-    """A Redis Cluster of this checkout: one that runs, else started now and stopped at the end. Kill no node of it."""
+def redis_cluster() -> ClusterState:
+    """A Redis Cluster of this checkout: one that runs, else started now and stopped when the session ends. Kill no node of it."""
     running = cluster.status(CHECKOUT)
-    if running.ok:
-        yield running
-        return
     with _needed("Redis Cluster"):
-        state = cluster.up(CHECKOUT, lambda _line: None)
-    yield state
-    cluster.down(CHECKOUT)
+        return running if running.ok else cluster.up(CHECKOUT, lambda _line: None)
 
 
 @pytest.fixture(scope="module")

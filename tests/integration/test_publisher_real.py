@@ -14,31 +14,16 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from devservices import real
-from devservices.kafka_broker import VERSION
 from stream_app.agents import publisher as module
 from stream_app.agents.publisher import Publisher
 from stream_app.codec.outbox import Messages
 from stream_app.errors import ContractError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from devservices.state import ServicesState
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
-
-CHECKOUT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def own_broker(real_services: ServicesState, tmp_path: Path) -> Iterator[tuple[Path, str]]:
-    """Root folder and address of a broker that the test may stop; the jars are the checkout's."""
-    (tmp_path / ".services").mkdir()
-    (tmp_path / ".services" / f"kafka-{VERSION}").symlink_to(CHECKOUT / ".services" / f"kafka-{VERSION}")
-    try:
-        yield tmp_path, real.start_kafka(tmp_path).kafka.bootstrap
-    finally:
-        real.stop_kafka(tmp_path)
 
 
 def make_topic(bootstrap: str, name: str, partitions: int) -> None:

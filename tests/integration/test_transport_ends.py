@@ -16,7 +16,7 @@ from tests.integration.transport_harness import PARTITIONS, SqliteSubject, commi
 from tests.integration.transport_worker import open_store
 
 if TYPE_CHECKING:
-    from devservices.state import ServicesState
+    pass
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
@@ -94,16 +94,15 @@ def test_two_workers_with_one_instance_id_apply_nothing_twice_and_one_of_them_sa
     settle(subject, places)
 
 
-def test_sigterm_without_a_broker_ends_the_worker_in_time(subject: SqliteSubject, real_services: ServicesState) -> None:
-    root = Path(real_services.kafka.log).parents[2]
+def test_sigterm_without_a_broker_ends_the_worker_in_time(
+    subject_of_own_broker: SqliteSubject, own_broker: tuple[Path, str]
+) -> None:
+    subject = subject_of_own_broker
     worker = subject.start(options={"drain_timeout_ms": 1_000})
     settle(subject, produce(subject.bootstrap, subject.topics, 60))
-    real.stop_kafka(root)
-    try:
-        worker.terminate()
-        assert worker.wait(60) == 0
-    finally:
-        real.start_kafka(root)
+    real.stop_kafka(own_broker[0])
+    worker.terminate()
+    assert worker.wait(60) == 0
 
 
 def test_the_embedded_broker_serves_the_same_worker(tmp_path: Path) -> None:

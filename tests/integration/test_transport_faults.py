@@ -27,7 +27,7 @@ from tests.integration.transport_harness import (
 )
 
 if TYPE_CHECKING:
-    from devservices.state import ServicesState
+    pass
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
@@ -146,13 +146,13 @@ def test_aborted_transactions_are_never_applied_and_leave_no_lag(subject: Sqlite
 
 
 @pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
-def test_the_broker_restarts(subject: SqliteSubject, real_services: ServicesState, *, kill: bool) -> None:
-    root = Path(real_services.kafka.log).parents[2]
+def test_the_broker_restarts(subject_of_own_broker: SqliteSubject, own_broker: tuple[Path, str], *, kill: bool) -> None:
+    subject = subject_of_own_broker
     subject.options = {"chunk_events": 20, "batch_events": 40}
     places = produce(subject.bootstrap, subject.topics, 1_500)
     worker = subject.start(delay_s=0.1)
     wait_for_first(subject, worker, at_least=100)
-    real.restart_kafka(root, kill=kill)
+    real.restart_kafka(own_broker[0], kill=kill)
     places += produce(subject.bootstrap, subject.topics, 300)
     settle(subject, places)
     assert worker.poll() is None, "a broker restart is no reason to end"
