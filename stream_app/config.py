@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 from pydantic import ConfigDict, Field, SecretStr, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from stream_app.config_errors import bounds_of, masked, model_fields, problem_lines
 from stream_app.config_sources import read_sources, variable
 from stream_app.errors import ConfigError
+from stream_app.reporting.validation_errors import bounds_of, masked, model_fields, problem_lines
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo

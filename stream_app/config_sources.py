@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from stream_app.config_errors import ErrorStyle, closest
+from stream_app.reporting.validation_errors import ErrorStyle, closest
 
 _PREFIX: Final = "MILLRACE_"
 _CONFIG: Final = "MILLRACE_CONFIG"

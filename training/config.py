@@ -28,8 +28,8 @@ from pydantic.dataclasses import dataclass
 
 from model.presets import PRESETS, NetworkShape
 from model.tasks import Task
-from stream_app.config_errors import closest, problem_lines
 from stream_app.errors import ConfigError
+from stream_app.reporting.validation_errors import closest, problem_lines
 
 _FOLDER: Final = Path(__file__).parent / "configs"
 BALANCES: Final = ("fixed", "uncertainty", "dwa", "gradnorm", "pcgrad")  # and `torchjd:<aggregator>`

@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from stream_app.config_errors import closest
 from stream_app.errors import ConfigError, ContractError
 from stream_app.reporting.json_values import json_tree
+from stream_app.reporting.validation_errors import closest
 from training.config import SearchRange, TrainingConfig
 from training.data.batches import fingerprint
 from training.data.dataset import Dataset

@@ -20,7 +20,7 @@ def redis_client(url: str, timeout_ms: int, *, cluster: bool = False) -> Iterato
     """
     import redis
 
-    from stream_app.config_errors import masked
+    from stream_app.reporting.validation_errors import masked
 
     client: Any = None
     try:

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torchjd import Stateful, aggregation
 
-from stream_app.config_errors import closest
 from stream_app.errors import ConfigError
+from stream_app.reporting.validation_errors import closest
 
 _BASES: Final = (aggregation.Aggregator, aggregation.WeightedAggregator, aggregation.GramianWeightedAggregator)
 # Required arguments of a class, from the number of tasks.
