@@ -18,12 +18,9 @@ from collections.abc import Sequence
 from model.tasks import Task
 from training.config import TrainingOptions
 from training.fit.balancing.balance import Balance, GradientCombiner
-from training.fit.balancing.dwa import DynamicWeightAverage
-from training.fit.balancing.gradnorm import GradNorm
-from training.fit.balancing.loss_weighting import FixedWeights, LossWeighting
-from training.fit.balancing.pcgrad import project_conflicts
+from training.fit.balancing.gradients import project_conflicts
+from training.fit.balancing.loss_weighting import DynamicWeightAverage, FixedWeights, GradNorm, LossWeighting, UncertaintyWeights
 from training.fit.balancing.torchjd_aggregator import TorchJdAggregator, torchjd_names
-from training.fit.balancing.uncertainty import UncertaintyWeights
 
 __all__ = ["Balance", "balance_from", "torchjd_names"]
 

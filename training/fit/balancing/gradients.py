@@ -1,4 +1,4 @@
-"""Gradients of single tasks: matrix layout and cosines."""
+"""Gradients of single tasks: matrix layout, cosines, projection of conflicts."""
 
 from __future__ import annotations
 
@@ -40,3 +40,23 @@ def cosines(gradients: Tensor, names: Sequence[str]) -> dict[str, float]:
         for a, b in combinations(range(len(names)), 2)
         if size[a] > 0 and size[b] > 0
     }
+
+
+def project_conflicts(gradients: Tensor) -> Tensor:
+    """PCGrad: of two conflicting gradients, each loses its component along the other; (T, P) float32 -> their sum (P,).
+
+    Source: Yu et al., "Gradient Surgery for Multi-Task Learning", NeurIPS 2020, algorithm 1: task by task, against the original
+    gradients of all other tasks in a random order, which is drawn from torch's own generator.
+
+    Every projection stays in the span of the rows, so it is computed on (T, T) coefficients with the products of the rows; the P
+    columns are read twice, whatever the number of tasks.
+    """
+    tasks = len(gradients)
+    products = gradients @ gradients.T  # (T, T)
+    shares = torch.eye(tasks, dtype=gradients.dtype, device=gradients.device)  # row i: coefficients of task i's gradient
+    for task in range(tasks):
+        for other in torch.randperm(tasks).tolist():
+            along = shares[task] @ products[:, other]
+            if other != task and along < 0:
+                shares[task, other] -= along / products[other, other]
+    return shares.sum(dim=0) @ gradients

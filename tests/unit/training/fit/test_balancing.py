@@ -16,9 +16,8 @@ from stream_app.errors import ConfigError
 from tests.unit.training.toy import config, table
 from training.config import TrainingOptions
 from training.fit.balancing import Balance, balance_from, torchjd_names
-from training.fit.balancing.dwa import DynamicWeightAverage
-from training.fit.balancing.gradnorm import GradNorm
-from training.fit.balancing.pcgrad import project_conflicts
+from training.fit.balancing.gradients import project_conflicts
+from training.fit.balancing.loss_weighting import DynamicWeightAverage, GradNorm
 from training.fit.batch_losses import BatchLosses
 from training.fit.distributed import ProcessGroup
 
