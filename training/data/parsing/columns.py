@@ -1,7 +1,7 @@
 """Files of rows as columns of texts: CSV, TSV, JSON and Parquet, plain or gzip, each row with its place in the file.
 
-Nothing is converted here: every cell is a text, an absent one is "". An error of a conversion names the cell by
-`TableColumns.where`. Why this is neither pyarrow's nor DuckDB's reader: docs/adr/0024.
+Every cell is a text, an absent one is "". `numbers_of` and `times_of` convert a column; an error names the place of the cell. Why
+this is neither pyarrow's nor DuckDB's reader: docs/adr/0024.
 """
 
 from __future__ import annotations
@@ -13,16 +13,20 @@ import json
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from stream_app.errors import InputFileError
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _PARQUET_MAGIC: Final = b"PAR1"
 _FIELD_LIMIT: Final = 1 << 24  # characters of one cell: a review has some thousands, csv's own limit is 131,072
+_SECONDS_BELOW: Final = 100_000_000_000  # as milliseconds that is March 1973
 
 
 class ColumnReading(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,6 +81,54 @@ class TableColumns:
         """Return the place of a cell, for a message."""
         file, line = self.places[row]
         return f"{file}, line {line}, column {column!r}"
+
+
+def numbers_of(columns: TableColumns, column: str, missing: Sequence[str]) -> NDArray[np.float64]:
+    """Return a column's (N,) numbers, NaN where missing; true and false are 1 and 0.
+
+    Raises:
+        InputFileError: A cell is no number.
+    """
+    known = {**dict.fromkeys(missing, np.nan), "True": 1.0, "False": 0.0, "true": 1.0, "false": 0.0}
+    values = np.empty(len(columns))
+    for row, text in enumerate(columns[column]):
+        try:
+            values[row] = known[text] if text in known else float(text)
+        except ValueError as err:
+            raise InputFileError(
+                f"{columns.where(row, column)}: {text!r} is no number. Declare the column as categorical, "
+                "or the text as missing, in [source]"
+            ) from err
+    return values
+
+
+def times_of(columns: TableColumns, column: str) -> NDArray[np.int64]:
+    """Return (N,) int64 milliseconds since 1970 UTC; zeros for column "".
+
+    Raises:
+        InputFileError: A cell is no time.
+    """
+    if not column:
+        return np.zeros(len(columns), np.int64)
+    values = np.empty(len(columns), np.int64)
+    for row, text in enumerate(columns[column]):
+        try:
+            values[row] = _time_ms(text)
+        except ValueError as err:
+            raise InputFileError(
+                f"{columns.where(row, column)}: {text!r} is no time: neither a number of seconds or milliseconds nor ISO 8601. "
+                "Name another column as time in [source]"
+            ) from err
+    return values
+
+
+def _time_ms(text: str) -> int:
+    try:
+        number = float(text)
+    except ValueError:
+        moment = datetime.fromisoformat(text)
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000)
+    return int(number * 1_000) if abs(number) < _SECONDS_BELOW else int(number)
 
 
 def read_files(paths: Sequence[Path], reading: ColumnReading) -> TableColumns:

@@ -73,13 +73,7 @@ def words_of(text: str) -> list[str]:
 
 
 def learn_grams(plan: GramPlan, texts: Sequence[str], labels: NDArray[np.int64]) -> Grams:
-    """Choose and weigh n-grams.
-
-    Args:
-        plan: which.
-        texts: of the N train rows.
-        labels: (N,) classes, -1 = unknown; only for values "telling".
-    """
+    """Choose and weigh n-grams by the texts of N train rows and their `labels` (N,), -1 = unknown, for values "telling"."""
     from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
 
     learnt = np.zeros(0, _LEARNT)

@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_app.errors import InputFileError
-from training.data.parsing.cells import times_of
-from training.data.parsing.columns import ColumnReading, bytes_of, read_files
+from training.data.parsing.columns import ColumnReading, bytes_of, read_files, times_of
 
 Array = NDArray[Any]
 

@@ -23,8 +23,7 @@ from model.inputs import TableInputs, TextInputs
 from model.tasks import Task
 from stream_app.errors import ConfigError, ContractError, InputFileError
 from training.data.dataset import UNKNOWN, Dataset
-from training.data.parsing.cells import numbers_of, times_of
-from training.data.parsing.columns import ColumnReading, TableColumns, read_files
+from training.data.parsing.columns import ColumnReading, TableColumns, numbers_of, read_files, times_of
 from training.data.parsing.section import read_plan
 from training.data.parsing.splits import SplitPlan, assign
 
@@ -260,19 +259,14 @@ def _labels(
     labels: dict[str, NDArray[np.int32]] = {}
     for label in plan.labels:
         classes, values = _values(columns, label, plan.missing)
-        by_name = _by_scene(values, segment, segments) if label.by_scene else {label.name: values}
-        for name, task_values in by_name.items():
+        for code, name in enumerate(segments if label.by_scene else (label.name,)):
             tasks.append(Task(name=name, kind=label.kind, label=name, classes=classes))
-            labels[name] = task_values
+            labels[name] = np.where(segment == code, values, np.int32(UNKNOWN)) if label.by_scene else values
     if len(labels) != len(tasks):
         raise ConfigError(
             f"[[source.labels]]: two tasks have one name among {', '.join(task.name for task in tasks)}; rename one"
         )
     return tuple(tasks), labels
-
-
-def _by_scene(values: NDArray[np.int32], segment: NDArray[np.int8], segments: tuple[str, ...]) -> dict[str, NDArray[np.int32]]:
-    return {name: np.where(segment == code, values, UNKNOWN).astype(np.int32) for code, name in enumerate(segments)}
 
 
 def _values(columns: TableColumns, label: LabelPlan, missing: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.int32]]:

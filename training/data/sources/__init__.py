@@ -36,34 +36,27 @@ def dataset_from(
         ContractError: The files hold no training set.
     """
     kind = source.get("kind")
-    if kind == "log":
-        from training.data.sources.logs import dataset_from_log
-
-        return dataset_from_log(paths, source, progress, protocol, tasks)
-    if kind == "simulation":
-        from training.data.sources.simulated import dataset_from_simulation
-
-        return dataset_from_simulation(paths, source, progress)
-    if kind not in KINDS:
-        raise ConfigError(f"[source] kind = {kind!r}: no such kind; it is one of {', '.join(KINDS)}")
-    return _dataset_from_file(str(kind), source, _single(paths, str(kind)), progress)
-
-
-def _dataset_from_file(kind: str, source: Mapping[str, Any], path: Path, progress: Callable[[str], None]) -> Dataset:
-    if kind == "table":
-        from training.data.sources.tables import dataset_from_table
-
-        return dataset_from_table(path, source, progress)
-    if kind == "text":
-        from training.data.sources.texts import dataset_from_texts
-
-        return dataset_from_texts(path, source, progress)
-    from training.data.sources.sequences import dataset_from_sequences
-
-    return dataset_from_sequences(path, source, progress)
-
-
-def _single(paths: Sequence[Path], kind: str) -> Path:
-    if len(paths) != 1:
+    if kind in {"table", "text", "sequences"} and len(paths) != 1:
         raise ConfigError(f"a source of kind {kind} reads one --data, a file or the folder of its files; {len(paths)} are given")
-    return paths[0]
+    match kind:
+        case "log":
+            from training.data.sources.logs import dataset_from_log
+
+            return dataset_from_log(paths, source, progress, protocol, tasks)
+        case "simulation":
+            from training.data.sources.simulated import dataset_from_simulation
+
+            return dataset_from_simulation(paths, source, progress)
+        case "table":
+            from training.data.sources.tables import dataset_from_table
+
+            return dataset_from_table(paths[0], source, progress)
+        case "text":
+            from training.data.sources.texts import dataset_from_texts
+
+            return dataset_from_texts(paths[0], source, progress)
+        case "sequences":
+            from training.data.sources.sequences import dataset_from_sequences
+
+            return dataset_from_sequences(paths[0], source, progress)
+    raise ConfigError(f"[source] kind = {kind!r}: no such kind; it is one of {', '.join(KINDS)}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -82,8 +82,7 @@ class LogPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     split: dict[str, Any] = {}
 
 
-@dataclass(frozen=True)
-class _ItemNumbers:
+class _ItemNumbers(NamedTuple):
     """Items and categories of N events, numbered in order of appearance."""
 
     items: dict[str, int]
@@ -106,12 +105,7 @@ def dataset_from_log(
 ) -> Dataset:
     """Read files, compute features and labels, split.
 
-    Args:
-        paths: files of the mapping, or event tables.
-        source: the [source] section, see `LogPlan`.
-        progress: receives progress, one sentence at a time.
-        protocol: a name of `training.evaluation.protocol.PROTOCOLS`; "" = time.
-        tasks: names of the tasks that rows are for; empty = all.
+    Arguments are those of `training.data.sources.dataset_from`; `source` is a `LogPlan`, protocol "" means time.
 
     Raises:
         ConfigError: The section or the mapping is wrong, or there is none.

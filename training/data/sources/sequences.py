@@ -38,10 +38,7 @@ Array = NDArray[Any]
 def dataset_from_sequences(path: Path, section: Mapping[str, Any], progress: Callable[[str], None] = lambda _: None) -> Dataset:
     """Read histories and make a row of each prefix; evaluation ranks all items.
 
-    Args:
-        path: a file, or the folder of `train` and `test`.
-        section: [source], see `SequencePlan`.
-        progress: receives progress, one sentence at a time.
+    `path` is a file, or the folder of the files that `section`, a `SequencePlan`, names.
 
     Raises:
         ConfigError: The section is wrong.

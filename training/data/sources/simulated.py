@@ -49,11 +49,7 @@ def dataset_from_simulation(paths: Sequence[Path], source: Mapping[str, Any], pr
 
 
 def dataset_from_shops(shops: Sequence[SimulatedShop], progress: Callable[[str], None] = lambda _: None) -> Dataset:
-    """Simulate the shops and compute features and labels of all their events.
-
-    Args:
-        shops: one simulation each, with the same items (`shop_seed`, `items`).
-        progress: receives progress, one sentence at a time.
+    """Simulate the shops, which have the same items (`shop_seed`, `items`), and compute features and labels of all their events.
 
     Raises:
         ContractError: A shop ends before a session is over, or the shops differ in their items.

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from model.inputs import TableInputs
 from stream_app.errors import ConfigError, ContractError
 from training.data.dataset import Dataset
-from training.data.parsing.cells import numbers_of
+from training.data.parsing.columns import numbers_of
 from training.data.parsing.labelled_rows import LabelledRows, SourcePlan, plan_from_section, rows_from_files
 
 _TRAIN: Final = 0
@@ -45,10 +45,7 @@ class TablePlan(SourcePlan, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 def dataset_from_table(path: Path, source: Mapping[str, Any], progress: Callable[[str], None] = lambda _: None) -> Dataset:
     """Read a CSV or Parquet file as the configuration declares it.
 
-    Args:
-        path: the file, or the folder of the files that the configuration names.
-        source: the [source] section, see `TablePlan`.
-        progress: receives progress, one sentence at a time.
+    `path` is the file, or the folder of the files that `source`, a `TablePlan`, names.
 
     Raises:
         ConfigError: The section is wrong, or a column of the file is not declared.

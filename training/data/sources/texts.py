@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from model.inputs import TextInputs
 from training.data.dataset import Dataset
-from training.data.parsing.grams import GramPlan, Grams, bags, learn_grams
+from training.data.parsing.grams import GramPlan, bags, learn_grams
 from training.data.parsing.labelled_rows import LabelledRows, SourcePlan, plan_from_section, rows_from_files
 
 _TRAIN: Final = 0
@@ -56,10 +56,7 @@ class TextPlan(SourcePlan, frozen=True, forbid_unknown_fields=True, kw_only=True
 def dataset_from_texts(path: Path, source: Mapping[str, Any], progress: Callable[[str], None] = lambda _: None) -> Dataset:
     """Read files of texts as the configuration declares them.
 
-    Args:
-        path: the file, or the folder of the files that the configuration names.
-        source: the [source] section, see `TextPlan`.
-        progress: receives progress, one sentence at a time.
+    `path` is the file, or the folder of the files that `source`, a `TextPlan`, names.
 
     Raises:
         ConfigError: The section is wrong.
@@ -72,7 +69,8 @@ def dataset_from_texts(path: Path, source: Mapping[str, Any], progress: Callable
     texts = rows.columns[plan.text]
     progress(f"{len(texts):,} texts; learning tokens and n-grams from the train rows")
     inputs, vocabulary, fitted = _tokens(plan.tokens, texts, rows)
-    grams = _grams(plan.grams, texts, rows)
+    train = np.flatnonzero(rows.split == _TRAIN)
+    grams = learn_grams(plan.grams, [texts[row] for row in train], rows.first[train].astype(np.int64))
     inputs["grams"], inputs["gram_values"] = bags(grams, texts)
     fitted |= {"gram_hashes": grams.hashes, "gram_values": grams.values}
     if plan.scene:
@@ -98,8 +96,3 @@ def _tokens(
     tokenizer = tokenizer_from_path(plan.path) if plan.path else learn_tokenizer((texts[row] for row in train), plan.vocabulary)
     learnt: dict[str, NDArray[Any]] = {"tokenizer": np.array(tokenizer.to_str())}
     return {"tokens": encode(tokenizer, texts, plan.length)}, vocabulary_size(tokenizer), learnt
-
-
-def _grams(plan: GramPlan, texts: list[str], rows: LabelledRows) -> Grams:
-    train = np.flatnonzero(rows.split == _TRAIN)
-    return learn_grams(plan, [texts[row] for row in train], rows.first[train].astype(np.int64))
