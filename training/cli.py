@@ -145,7 +145,7 @@ def train(**options: Any) -> None:  # noqa: ANN401 (options by name)
         from training.cross_validation import cross_validate
 
         _refuse_with_folds(options)
-        click.echo(json.dumps(json_tree(cross_validate(job, console, options["members"]))))
+        click.echo(json.dumps(json_tree(cross_validate(job, console))))
         return
     report = run(job, console)
     if report:

@@ -4,7 +4,7 @@
     [source] only = "each"          every scene alone, with its own split: a comparison for networks that share scenes
 
 Each training learns tokens, categories and scaling from its own train rows. With `members` above 1 each part trains an ensemble
-(`training.fit.ensemble`).
+(`training.outcome.Ensemble`).
 """
 
 from __future__ import annotations
@@ -27,13 +27,12 @@ from training.report.console import TrainingConsole
 from training.report.results import add_rows, rows_from_metrics
 
 
-def cross_validate(job: TrainingJob, console: TrainingConsole, members: int = 1) -> dict[str, Any]:
+def cross_validate(job: TrainingJob, console: TrainingConsole) -> dict[str, Any]:
     """Train and evaluate every part; write `folds.json` into the run's folder, and rows into `job.results` if it is set.
 
     Args:
         job: as for `training.run.run`; `seeds`, `out`, `resume` and `controls` are ignored.
         console: shows progress.
-        members: number of networks of each part; their logits are averaged.
 
     Returns:
         name, folds, members, and task -> metric -> {mean, spread, folds}, which the command prints.
@@ -42,7 +41,7 @@ def cross_validate(job: TrainingJob, console: TrainingConsole, members: int = 1)
         ConfigError: The source has neither folds nor single scenes.
     """
     metrics: list[Metrics] = []
-    parts = _parts(job)
+    parts, members = _parts(job), job.members
     for part in parts:
         console.say(", ".join(f"{key} = {value}" for key, value in part.items()))
         config = job.config.changed(part)

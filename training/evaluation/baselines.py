@@ -27,9 +27,10 @@ from model.inputs import EventInputs, SequenceInputs, TextInputs
 from model.tasks import Task
 from stream_app.evaluation.metrics import average_precision
 from training.data.dataset import SPLITS, UNKNOWN, Dataset
-from training.evaluation.metrics import ranks
-from training.evaluation.neighbours import neighbour_places, neighbours_of
+from training.evaluation.metrics import ranked_places, ranks
+from training.evaluation.neighbours import neighbours_of
 from training.evaluation.protocol import (
+    DEFAULT_PROTOCOL,
     EvaluationProtocol,
     evaluated_rows,
     has_out_of_scope,
@@ -53,8 +54,7 @@ WAYS: Final = (
     "category_popularity",
 )
 
-CANDIDATES: Final = 20  # items an answer holds
-DEFAULT_PROTOCOL: Final = EvaluationProtocol()
+CANDIDATES: Final = 20  # items of an answer
 _KIND, _SCENE = 0, 1  # columns of contract.CONTEXT_COLUMNS
 _SCENES: Final = 32  # more than there are
 _LARGEST: Final = 1e15  # stands for infinity, as in the encoder
@@ -65,18 +65,7 @@ _PULL: Final = 2e-4  # towards zero, of the mean loss: as weak as it can be and 
 _SPREADS_IN_RANGE: Final = 1.35  # interquartile range of a normal distribution, in standard deviations
 _LEAST_SPREAD: Final = 0.1  # in log units, as the encoder
 _LIMIT: Final = 6.0  # spreads, as the encoder
-_METRICS: Final = (
-    "average_precision",
-    "auc",
-    "log_loss",
-    "accuracy",
-    "macro_f1",
-    "macro_auc",
-    "card_precision",
-    "recall",
-    "ndcg",
-    "mrr",
-)
+_NOT_COMPARED: Final = frozenset({"rows", "calibration_error", "brier"})  # metrics that no baseline is compared by
 
 Array = NDArray[Any]
 
@@ -84,10 +73,8 @@ Array = NDArray[Any]
 def fit_baselines(dataset: Dataset, protocol: EvaluationProtocol = DEFAULT_PROTOCOL) -> dict[str, dict[str, float]]:
     """Return baselines by task and name; none for a task without a known label in the training or the test range."""
     baselines: dict[str, dict[str, float]] = {}
-    held = (
-        dataset.rows("validation") if any(has_out_of_scope(task, dataset) for task in dataset.tasks) else dataset.rows("test")[:0]
-    )
-    rows = np.concatenate([_thinned(dataset.rows("train")), held, dataset.rows("test")])
+    held = [dataset.rows("validation")] if any(has_out_of_scope(task, dataset) for task in dataset.tasks) else []
+    rows = np.concatenate([_thinned(dataset.rows("train")), *held, dataset.rows("test")])
     features = features_of(dataset, rows) if any(task.kind != "retrieval" for task in dataset.tasks) else None
     for task in dataset.tasks:
         train = dataset.known(task.label, "train")
@@ -116,7 +103,7 @@ def features_of(dataset: Dataset, rows: Array) -> Any:  # noqa: ANN401  # scipy 
     """Return the features of `rows` (R,) for a linear model: an array (R, F), a sparse matrix, or None without features.
 
     Dense features are scaled as the network's encoder scales them, by the training range; categories and scenes are one-hot;
-    texts are their n-grams, or where they have none, their tokens.
+    texts are their n-grams.
     """
     from scipy import sparse
 
@@ -124,7 +111,7 @@ def features_of(dataset: Dataset, rows: Array) -> Any:  # noqa: ANN401  # scipy 
     codes = list(dataset.inputs["categories"].T) if "categories" in dataset.inputs else []
     codes += [dataset.inputs["scene"]] if "scene" in dataset.inputs else []
     parts = [_one_hot(column)[rows] for column in codes]
-    parts += [_words(dataset, rows)] if isinstance(dataset.spec, TextInputs) else []
+    parts += [_grams(dataset, rows)] if "grams" in dataset.inputs else []
     if not parts:
         return dense[0] if dense else None
     return sparse.hstack([sparse.csr_matrix(part) for part in dense] + parts, format="csr")
@@ -140,8 +127,8 @@ def _scaled(dataset: Dataset, rows: Array) -> NDArray[np.float32]:
     low, middle, high = np.nanpercentile(np.where(known, fit, 0.0), [25, 50, 75], axis=0)
     spread = np.maximum((high - low) / _SPREADS_IN_RANGE, np.nanstd(np.where(known, fit, 0.0), axis=0) / 2)
     scaled = np.clip((logs(rows) - middle) / np.maximum(spread, _LEAST_SPREAD), -_LIMIT, _LIMIT)
-    found: NDArray[np.float32] = np.nan_to_num(scaled).astype(np.float32)
-    return found
+    known_scaled: NDArray[np.float32] = np.nan_to_num(scaled).astype(np.float32)
+    return known_scaled
 
 
 def _one_hot(column: Array) -> Any:  # noqa: ANN401  # scipy ships no types
@@ -151,33 +138,19 @@ def _one_hot(column: Array) -> Any:  # noqa: ANN401  # scipy ships no types
     return sparse.csr_matrix((np.ones(len(column), np.float32), (rows, codes)))
 
 
-def _words(dataset: Dataset, rows: Array) -> Any:  # noqa: ANN401  # scipy ships no types
+def _grams(dataset: Dataset, rows: Array) -> Any:  # noqa: ANN401  # scipy ships no types
     from scipy import sparse
-    from sklearn.preprocessing import normalize
 
-    weighed = "gram_values" in dataset.inputs
-    codes = dataset.inputs["grams" if weighed else "tokens"]
-    width = int(codes.max(initial=0)) + 1
-
-    def counted(part: Array) -> Any:  # noqa: ANN401  # scipy ships no types
-        row, place = np.nonzero(codes[part] > 0)
-        found = codes[part][row, place]
-        values = dataset.inputs["gram_values"][part][row, place] if weighed else np.ones(len(found), np.float32)
-        return sparse.csr_matrix((values, (row, found)), (len(part), width))
-
-    of_rows = counted(rows)
-    if weighed:
-        return of_rows
-    fit = counted(dataset.rows("train"))
-    rarity = np.log((1.0 + fit.shape[0]) / (1.0 + np.asarray((fit > 0).sum(axis=0)).ravel())) + 1.0  # smoothed idf
-    of_rows.data = 1.0 + np.log(of_rows.data)
-    return normalize(of_rows @ sparse.diags(rarity)).tocsr()
+    grams = dataset.inputs["grams"]
+    row, place = np.nonzero(grams[rows])
+    values = dataset.inputs["gram_values"][rows][row, place]
+    return sparse.csr_matrix((values, (row, grams[rows][row, place])), (len(rows), int(grams.max(initial=0)) + 1))
 
 
 def _metrics(task: Task, dataset: Dataset, predictions: Array, protocol: EvaluationProtocol, way: str) -> dict[str, float]:
     """Return the metrics of predictions (R, ...) for the R rows of the test range."""
-    found = measure(split_scores(task, dataset, dataset.rows("test"), predictions, protocol), dataset, protocol)
-    return {f"{way}_{name}": value for name, value in found.items() if name.startswith(_METRICS)}
+    metrics = measure(split_scores(task, dataset, dataset.rows("test"), predictions, protocol), dataset, protocol)
+    return {f"{way}_{name}": value for name, value in metrics.items() if name not in _NOT_COMPARED}
 
 
 def _labels(task: Task, dataset: Dataset) -> tuple[NDArray[np.int64], int]:
@@ -188,8 +161,8 @@ def _constant(task: Task, dataset: Dataset, train: Array, protocol: EvaluationPr
     shares = _shares(np.zeros(len(dataset), np.int64), *_labels(task, dataset), train, dataset.rows("test"))
     if task.kind == "classes":
         return _metrics(task, dataset, shares, protocol, "majority")
-    found = _metrics(task, dataset, shares[:, 1], protocol, "prevalence")
-    return {name: found[name] for name in ("prevalence_average_precision", "prevalence_log_loss", "prevalence_accuracy")}
+    metrics = _metrics(task, dataset, shares[:, 1], protocol, "prevalence")
+    return {name: metrics[name] for name in ("prevalence_average_precision", "prevalence_log_loss", "prevalence_accuracy")}
 
 
 def _table(task: Task, dataset: Dataset, train: Array, protocol: EvaluationProtocol) -> dict[str, float]:
@@ -220,8 +193,8 @@ def _single(task: Task, dataset: Dataset, rows: Array, protocol: EvaluationProto
         ((column, sign) for column in range(values.shape[1]) for sign in (1.0, -1.0)),
         key=lambda way: average_precision(way[1] * values[fit, way[0]], labels[fit]),
     )
-    found = _metrics(task, dataset, sign * values[len(rows) - len(dataset.rows("test")) :, column], protocol, "single_feature")
-    return {name: value for name, value in found.items() if not name.endswith(("log_loss", "accuracy"))}  # it is no probability
+    metrics = _metrics(task, dataset, sign * values[len(rows) - len(dataset.rows("test")) :, column], protocol, "single_feature")
+    return {name: value for name, value in metrics.items() if not name.endswith(("log_loss", "accuracy"))}  # it is no probability
 
 
 def _linear(task: Task, dataset: Dataset, features: Any, rows: Array, protocol: EvaluationProtocol) -> dict[str, float]:  # noqa: ANN401
@@ -242,23 +215,23 @@ def _linear(task: Task, dataset: Dataset, features: Any, rows: Array, protocol: 
     predictions = _class_scores(model, features, occur, classes)
     test = predictions[len(rows) - len(dataset.rows("test")) :]
     way = "svm" if text else "logistic"
-    found = _metrics(task, dataset, test if task.kind == "classes" else test[:, 1], protocol, way)
+    metrics = _metrics(task, dataset, test if task.kind == "classes" else test[:, 1], protocol, way)
     if has_out_of_scope(task, dataset):
         held = dataset.rows("validation")
         both = (predictions[len(rows) - len(test) - len(held) : len(rows) - len(test)], test)
         rejection = rejection_metrics(task, dataset, (held, dataset.rows("test")), both)
-        found |= {f"{way}_{name}": rejection[name] for name in ("in_scope_accuracy", "out_of_scope_recall")}
-    return {name: value for name, value in found.items() if not (text and name.endswith("log_loss"))}
+        metrics |= {f"{way}_{name}": rejection[name] for name in ("in_scope_accuracy", "out_of_scope_recall")}
+    return {name: value for name, value in metrics.items() if not (text and name.endswith("log_loss"))}
 
 
 def _class_scores(model: Any, features: Any, occur: Array, classes: int) -> Array:  # noqa: ANN401  # scikit-learn ships no types
     """Return (R, classes) of a model that was fitted on the classes `occur`: probabilities, or margins where it has none."""
     margins = not hasattr(model, "predict_proba")
-    says = model.decision_function(features) if margins else model.predict_proba(features)
-    if says.ndim == 1:  # two classes, as one margin, of which the sigmoid is .5 at 0
-        says = np.stack([1.0 / (1.0 + np.exp(says)), 1.0 / (1.0 + np.exp(-says))], axis=1)
-    scores = np.full((len(says), classes), says.min(initial=0.0) if margins else 0.0)  # a class never seen comes last
-    scores[:, occur] = says
+    known = model.decision_function(features) if margins else model.predict_proba(features)
+    if known.ndim == 1:  # two classes, as one margin, of which the sigmoid is .5 at 0
+        known = np.stack([1.0 / (1.0 + np.exp(known)), 1.0 / (1.0 + np.exp(-known))], axis=1)
+    scores = np.full((len(known), classes), known.min(initial=0.0) if margins else 0.0)  # a class never seen comes last
+    scores[:, occur] = known
     return scores
 
 
@@ -273,23 +246,22 @@ def _retrieval(task: Task, dataset: Dataset, train: Array, protocol: EvaluationP
     items = dataset.table.ids if dataset.table else []
     count = dataset.spec.items if isinstance(dataset.spec, SequenceInputs) else len(items)
     counts = np.bincount(targets[train], minlength=count).astype(np.float32)
-    everybody = np.ones((len(test), 1), np.float32)
-    popular = ranks(everybody, counts[:, None], targets[test], seen_items(dataset, test, protocol))
-    found = rank_metrics(popular, "popularity_")
+    everybody, seen = np.ones((len(test), 1), np.float32), seen_items(dataset, test, protocol)
+    metrics = rank_metrics(ranks(everybody, counts[:, None], targets[test], seen), "popularity_")
     if isinstance(dataset.spec, SequenceInputs):
-        near = neighbours_of(dataset, task.label)
-        places = neighbour_places(near, dataset.inputs["sequence"][test], targets[test], exclude_seen=protocol.exclude_seen)
-        return found | rank_metrics(places, "neighbours_")
-    return found | _category_popularity(dataset, counts, test, targets[test])
+        near, sequences = neighbours_of(dataset, task.label), dataset.inputs["sequence"][test]
+        places = ranked_places(lambda part: near.scores(sequences[part]), count, targets[test], seen)
+        return metrics | rank_metrics(places, "neighbours_")
+    return metrics | _category_popularity(dataset, counts, test, targets[test])
 
 
-def _category_popularity(dataset: Dataset, counts: Array, test: Array, wanted: Array) -> dict[str, float]:
+def _category_popularity(dataset: Dataset, counts: Array, test: Array, targets: Array) -> dict[str, float]:
     if dataset.table is None:
         return {}
     popular, of_item = np.argsort(-counts, kind="stable"), dataset.table.categories
     best = popular[:CANDIDATES].tolist()
     of_category = {int(c): popular[of_item[popular] == c][:CANDIDATES].tolist() for c in np.unique(of_item)}
     candidates = [of_category.get(category) or best for category in dataset.inputs["item"][test, 1].tolist()]
-    asked = list(zip(wanted.tolist(), candidates, strict=True))
-    places = np.array([some.index(item) if item in some else CANDIDATES for item, some in asked], np.int64)
+    rows = zip(targets.tolist(), candidates, strict=True)
+    places = np.array([items.index(item) if item in items else CANDIDATES for item, items in rows], np.int64)
     return rank_metrics(places, "category_popularity_")

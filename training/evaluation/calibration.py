@@ -6,7 +6,7 @@ metrics of probabilities the calibrated ones. A calibration is written as JSON a
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -16,8 +16,6 @@ from stream_app.errors import ContractError
 from stream_app.evaluation.metrics import LEAST_PROBABILITY, log_loss
 
 _COLDEST, _HOTTEST = 0.05, 20.0  # a temperature beyond shows another defect
-_STEPS: Final = 40  # of a golden section: the bracket shrinks to 1e-8 of itself
-_GOLDEN: Final = (5.0**0.5 - 1.0) / 2.0
 _CURVE_ROWS: Final = 50  # least number of known rows for a curve: fewer make steps of single rows
 
 Array = NDArray[Any]
@@ -34,10 +32,6 @@ class Calibration:
 
     temperature: float = 1.0
     curves: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values, for a report."""
-        return asdict(self)
 
 
 NO_CALIBRATION: Final = Calibration()
@@ -100,30 +94,20 @@ def _divided(probabilities: Array, temperature: float) -> Array:
 
 
 def _temperature(probabilities: Array, labels: Array) -> float:
-    """Search the log of T for the lowest log loss, which has one minimum in 1 / T (it is convex there)."""
-    low, high = np.log(_COLDEST), np.log(_HOTTEST)
+    """Return the T of the lowest log loss, which has one minimum in 1 / T (it is convex there)."""
+    from scipy.optimize import minimize_scalar
 
-    def loss(at: float) -> float:
-        return log_loss(_divided(probabilities, float(np.exp(at))), labels)
-
-    inner, outer = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-    of_inner, of_outer = loss(inner), loss(outer)
-    for _ in range(_STEPS):
-        if of_inner <= of_outer:
-            high, outer, of_outer = outer, inner, of_inner
-            inner = high - _GOLDEN * (high - low)
-            of_inner = loss(inner)
-        else:
-            low, inner, of_inner = inner, outer, of_outer
-            outer = low + _GOLDEN * (high - low)
-            of_outer = loss(outer)
-    return float(np.exp((low + high) / 2.0))
+    best = minimize_scalar(
+        lambda log_t: log_loss(_divided(probabilities, float(np.exp(log_t))), labels),
+        bounds=(np.log(_COLDEST), np.log(_HOTTEST)),
+        method="bounded",
+        options={"xatol": 1e-8},
+    )
+    return float(np.exp(best.x))
 
 
-def _curve(says: Array, happened: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _curve(predictions: Array, positive: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
     from sklearn.isotonic import IsotonicRegression
 
-    fitted = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(
-        says.astype(np.float64), happened.astype(np.float64)
-    )
-    return tuple(fitted.X_thresholds_.tolist()), tuple(fitted.y_thresholds_.tolist())
+    curve = IsotonicRegression(y_min=0.0, y_max=1.0).fit(predictions.astype(np.float64), positive.astype(np.float64))
+    return tuple(curve.X_thresholds_.tolist()), tuple(curve.y_thresholds_.tolist())

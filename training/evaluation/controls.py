@@ -11,27 +11,23 @@ from dataclasses import replace
 
 from model.tasks import Task
 from training.data.dataset import Dataset
-from training.evaluation.protocol import EvaluationProtocol, measure, split_scores
+from training.evaluation.protocol import DEFAULT_PROTOCOL, EvaluationProtocol, measure, split_scores
 from training.fit.gbdt import LIGHTGBM, ROUNDS, TreeColumns, grow_trees
 
 Metrics = dict[str, dict[str, float]]
 
 
 def lightgbm_control(
-    dataset: Dataset, protocol: EvaluationProtocol | None = None, seed: int = 1, rounds: int = ROUNDS
+    dataset: Dataset, protocol: EvaluationProtocol = DEFAULT_PROTOCOL, seed: int = 1, rounds: int = ROUNDS
 ) -> Metrics:
     """Train one LightGBM model for each binary task and each task of classes; return its metrics on the test range.
 
-    Args:
-        dataset: with dense features or categories.
-        protocol: of the evaluation.
-        seed: of the rows and columns that each tree takes.
-        rounds: trees at most; fewer where the validation range has labels and stops getting better.
+    `rounds` bounds the number of trees; there are fewer where the loss on the validation range stops falling.
 
     Raises:
         ContractError: The rows have neither dense features nor categories.
     """
-    columns, rule = TreeColumns(dataset), protocol or EvaluationProtocol()
+    columns = TreeColumns(dataset)
     metrics: Metrics = {}
     for task in dataset.tasks:
         known = dataset.known(task.label, "train")
@@ -39,7 +35,7 @@ def lightgbm_control(
             continue
         trees = grow_trees(task, dataset, columns, known, parameters=LIGHTGBM | {"seed": seed}, rounds=rounds)
         test = dataset.rows("test")
-        measured = measure(split_scores(task, dataset, test, trees.predict(test), rule), dataset, rule)
+        measured = measure(split_scores(task, dataset, test, trees.predict(test), protocol), dataset, protocol)
         metrics[task.name] = measured | {"trees": float(trees.trees), "trained_rows": float(trees.rows)}
     return metrics
 
@@ -50,17 +46,7 @@ def single_task_sets(tasks: Sequence[Task]) -> list[tuple[Task, ...]]:
     return [(by_name[task.given], task) if task.given else (task,) for task in tasks]
 
 
-def single_task_control(
-    dataset: Dataset, train_and_evaluate: Callable[[Dataset], Metrics], tasks: Sequence[Task] | None = None
-) -> Metrics:
-    """Return the metrics of each task when it is trained alone.
-
-    Args:
-        dataset: what to train on.
-        train_and_evaluate: trains all tasks of a data set and returns their metrics on the test range.
-        tasks: those to train; all of the data set if None.
-    """
-    metrics: Metrics = {}
-    for alone in single_task_sets(dataset.tasks if tasks is None else tasks):
-        metrics[alone[-1].name] = train_and_evaluate(replace(dataset, tasks=alone))[alone[-1].name]
-    return metrics
+def single_task_control(dataset: Dataset, train_and_evaluate: Callable[[Dataset], Metrics]) -> Metrics:
+    """Return the metrics of each task when it is trained alone, by a function that returns those of a data set's tasks."""
+    names_and_tasks = [(tasks[-1].name, tasks) for tasks in single_task_sets(dataset.tasks)]
+    return {name: train_and_evaluate(replace(dataset, tasks=tasks))[name] for name, tasks in names_and_tasks}

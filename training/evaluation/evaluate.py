@@ -31,7 +31,7 @@ from stream_app.evaluation.metrics import threshold_for
 from training.data.dataset import UNKNOWN, Dataset
 from training.evaluation.baselines import baselines_of
 from training.evaluation.calibration import NO_CALIBRATION, Calibration, calibrated, fit_calibration
-from training.evaluation.metrics import higher_is_better, ranks
+from training.evaluation.metrics import higher_is_better, ranked_places, ranks
 from training.evaluation.neighbours import neighbours_of
 from training.evaluation.protocol import (
     EvaluationProtocol,
@@ -270,11 +270,13 @@ def _ranked(split: ScoredSplit, items: Array, dataset: Dataset, protocol: Evalua
             f"{type(dataset.spec).__name__} are no sequences of items. Operator action: set evaluation.neighbour_weight = 0."
         )
     near, sequences = neighbours_of(dataset, split.task.label), dataset.inputs["sequence"][split.rows]
+    item_columns = np.ascontiguousarray(items.T)  # (D, M)
 
-    def extra(start: int, stop: int) -> NDArray[np.float32]:
-        return np.float32(protocol.neighbour_weight) * near.log_scores(sequences[start:stop])
+    def scores(part: slice) -> NDArray[np.float32]:
+        of_network: NDArray[np.float32] = split.raw[part] @ item_columns
+        return of_network + np.float32(protocol.neighbour_weight) * near.log_scores(sequences[part])
 
-    return replace(split, places=ranks(split.raw, items, split.labels, seen, extra), alone=places)
+    return replace(split, places=ranked_places(scores, len(items), split.labels, seen), alone=places)
 
 
 def _segments(

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.evaluation.item_scores import ItemScores
+from training.evaluation.item_scores import ItemScores, ranges
 
 Array = NDArray[Any]
 
@@ -77,7 +77,7 @@ class HistoryNeighbours(ItemScores):
         options, count = self.options, len(self.item_starts) - 1
         row, history, shared, likeness = self._nearest(sequences)
         many = np.diff(self.starts)[history]
-        place = _ranges(self.starts[history], many)
+        place = ranges(self.starts[history], many)
         away = place - np.repeat(shared, many)
         weight = options.distance ** np.maximum(np.abs(away) - 1, 0) * np.where(away < 0, options.before, 1.0)
         weight = np.where(away == 0, options.again, weight) * np.repeat(likeness, many)
@@ -94,7 +94,7 @@ class HistoryNeighbours(ItemScores):
         row, position = np.nonzero(sequences)
         item, back = sequences[row, position].astype(np.int64) - 1, sequences.shape[1] - 1 - position
         many = np.minimum(self.touches[item], options.newest)
-        place = self.occurrences[_ranges(self.item_starts[item + 1] - many, many)]
+        place = self.occurrences[ranges(self.item_starts[item + 1] - many, many)]
         key = np.repeat(row, many) * total + np.searchsorted(self.starts, place, side="right") - 1
         weight = np.repeat(options.recency**back / np.maximum(self.touches[item], 1) ** options.rarity, many)
         order = np.lexsort((-place, np.repeat(back, many), key))
@@ -145,9 +145,3 @@ def fit_history_neighbours(
         item_starts=np.searchsorted(all_items[occurrences], np.arange(items + 1)).astype(np.int64),
         options=options or HistoryOptions(),
     )
-
-
-def _ranges(starts: Array, many: Array) -> Array:
-    """Return start, start + 1, ... of each start, `many` of them, one after the other."""
-    ranges: Array = np.arange(many.sum()) + np.repeat(starts - np.cumsum(many) + many, many)
-    return ranges

@@ -42,10 +42,15 @@ class ItemScores(ABC):
 
         A softmax over the sum is then the network's probability times the score to a power: a product of experts.
 
-        Args:
-            sequences: (B, L) item numbers + 1, 0 = padding in front.
+        `sequences` as in `scores`.
         """
         scores = self.scores(sequences)
         highest = np.maximum(scores.max(axis=1, keepdims=True), np.finfo(np.float64).tiny)
         logs: NDArray[np.float32] = np.log(scores / highest + _LEAST_SHARE).astype(np.float32)
         return logs
+
+
+def ranges(starts: Array, counts: Array) -> Array:
+    """Return (sum of `counts`,) int64: start, start + 1, ... of each start (N,), `counts` (N,) of them, one after the other."""
+    places: Array = np.arange(counts.sum()) + np.repeat(starts - np.cumsum(counts) + counts, counts)
+    return places

@@ -32,12 +32,14 @@ def is_metric_of(kind: str, metric: str) -> bool:
     return metric in _OF_KIND.get(kind, ())
 
 
-def ranks(
-    users: Scores,
-    items: Scores,
-    targets: Labels,
-    seen: Labels | None = None,
-    extra: Callable[[int, int], Scores] | None = None,
+def ranks(users: Scores, items: Scores, targets: Labels, seen: Labels | None = None) -> NDArray[np.int64]:
+    """Return `ranked_places` by inner products of `users` (B, D) and `items` (M, D), in float32."""
+    users, items = users.astype(np.float32, copy=False), np.ascontiguousarray(items.T, dtype=np.float32)  # (D, M)
+    return ranked_places(lambda part: users[part] @ items, items.shape[1], targets, seen)
+
+
+def ranked_places(
+    scores_of: Callable[[slice], Scores], items: int, targets: Labels, seen: Labels | None = None
 ) -> NDArray[np.int64]:
     """Return the place of each row's target among all items, 0 is the best: a full ranking without sampling.
 
@@ -45,30 +47,24 @@ def ranks(
     or which is among `seen`, comes last: its place is M.
 
     Args:
-        users: (B, D).
-        items: (M, D); the score is the inner product.
+        scores_of: called with a slice of the rows, returns their scores (b, M), which are changed in place.
+        items: M.
         targets: (B,) item numbers.
         seen: (B, L) item numbers that are not candidates for the row, -1 = none; None excludes nothing.
-        extra: called with (start, stop), answers (stop - start, M) that are added to the scores of those rows.
     """
-    users, items = users.astype(np.float32, copy=False), np.ascontiguousarray(items.T, dtype=np.float32)  # (D, M)
-    count = items.shape[1]
-    target_places = np.empty(len(users), np.int64)
-    size = max(1, _SCORES_AT_ONCE // max(1, count))
-    for start in range(0, len(users), size):
+    target_places = np.empty(len(targets), np.int64)
+    size = max(1, _SCORES_AT_ONCE // max(1, items))
+    for start in range(0, len(targets), size):
         part = slice(start, start + size)
-        scores = users[part] @ items  # (b, M)
-        if extra is not None:
-            scores += extra(start, start + len(scores))
+        scores = scores_of(part)
         if seen is not None:
             row, place = np.nonzero(seen[part] >= 0)
             scores[row, seen[part][row, place]] = -np.inf
-        target_places[part] = places(scores, targets[part])
+        target_places[part] = _places(scores, targets[part])
     return target_places
 
 
-def places(scores: Scores, targets: Labels) -> NDArray[np.int64]:
-    """Return the place of each row's target by `scores` (B, M), as `ranks` does; `targets` (B,) item numbers."""
+def _places(scores: Scores, targets: Labels) -> NDArray[np.int64]:
     own = scores[np.arange(len(scores)), targets][:, None]
     place: NDArray[np.int64] = np.count_nonzero(scores > own, axis=1).astype(np.int64)
     equal = scores == own

@@ -20,12 +20,10 @@ from numpy.typing import NDArray
 
 from model.inputs import SequenceInputs
 from stream_app.errors import ContractError
-from training.data.dataset import UNKNOWN, Dataset
+from training.data.dataset import Dataset
 from training.evaluation.history_neighbours import fit_history_neighbours
-from training.evaluation.item_scores import ItemScores
-from training.evaluation.metrics import places
+from training.evaluation.item_scores import ItemScores, ranges
 
-_SCORES_AT_ONCE: Final = 1 << 23  # 64 MB of float64: what bounds the memory of a full ranking
 _RECURRING: Final = 0.02  # share of targets that are in their own sequence: 0 on Beauty and Sports, 0.2 on diginetica
 
 Array = NDArray[Any]
@@ -76,7 +74,7 @@ class Neighbours(ItemScores):
         item = sequences[row, position].astype(np.int64) - 1
         weight = self.recency ** (sequences.shape[1] - 1 - position)
         many = self.starts[item + 1] - self.starts[item]
-        pair = np.arange(many.sum()) + np.repeat(self.starts[item] - np.cumsum(many) + many, many)
+        pair = ranges(self.starts[item], many)
         cell = np.repeat(row * count, many) + self.items[pair]
         pair_weight = self.weights[pair] * np.repeat(weight, many)
         sums: NDArray[np.float64] = np.bincount(cell, pair_weight, minlength=len(sequences) * count).astype(np.float64)
@@ -134,27 +132,6 @@ def fit_neighbours(sequences: Array, targets: Array, items: int, options: Neighb
         popularity=touches / max(1.0, touches.sum()),
         recency=options.recency,
     )
-
-
-def neighbour_places(neighbours: ItemScores, sequences: Array, targets: Array, *, exclude_seen: bool) -> NDArray[np.int64]:
-    """Return the place (B,) of each target among all, 0 is the best.
-
-    Args:
-        neighbours: of the items.
-        sequences: (B, L) item numbers + 1, 0 = padding in front.
-        targets: (B,) item numbers.
-        exclude_seen: whether the items of a row's own sequence are left out.
-    """
-    target_places = np.full(len(targets), UNKNOWN, np.int64)
-    size = max(1, _SCORES_AT_ONCE // len(neighbours.popularity))
-    for start in range(0, len(targets), size):
-        part = slice(start, start + size)
-        scores = neighbours.scores(sequences[part])
-        if exclude_seen:
-            row, position = np.nonzero(sequences[part])
-            scores[row, sequences[part][row, position] - 1] = -np.inf
-        target_places[part] = places(scores, targets[part])
-    return target_places
 
 
 def _known(dataset: Dataset, label: str) -> tuple[Array, Array, int]:

@@ -48,19 +48,15 @@ class EvaluationProtocol:
     neighbour_weight: float = 0.0
 
 
-# How each splits is said in training/data/splitting.py.
+DEFAULT_PROTOCOL: Final = EvaluationProtocol()
+# `training.data.splitting` has the split of each.
 PROTOCOLS: Final[dict[str, EvaluationProtocol]] = {
-    "time": EvaluationProtocol(),  # the last rows are evaluated; also any split that the files bring
+    "time": DEFAULT_PROTOCOL,  # the last rows are evaluated; also any split of the files
     "leave_one_out": EvaluationProtocol(exclude_seen=True),  # each user's last item; their earlier items are left out
-    "sessions": EvaluationProtocol(),  # the next item of a session may be one that it had before
-    "cards": EvaluationProtocol(
-        card_budget=100, delay_days=7
-    ),  # a split by time; the Fraud Detection Handbook's budget and delay
+    "sessions": DEFAULT_PROTOCOL,  # the next item of a session may be one that it had before
+    "cards": EvaluationProtocol(card_budget=100),  # a split by time; budget and delay of the Fraud Detection Handbook
 }
-
-
-def _nowhere() -> NDArray[np.int64]:
-    return np.zeros(0, np.int64)
+_NO_PLACES: Final = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -82,8 +78,8 @@ class ScoredSplit:
     raw: Array
     says: Array
     labels: NDArray[np.int64]
-    places: NDArray[np.int64] = field(default_factory=_nowhere)
-    alone: NDArray[np.int64] = field(default_factory=_nowhere)
+    places: NDArray[np.int64] = field(default_factory=lambda: _NO_PLACES)
+    alone: NDArray[np.int64] = field(default_factory=lambda: _NO_PLACES)
 
     def only(self, keep: NDArray[np.bool_]) -> ScoredSplit:
         """Return the rows where `keep` (K,) is true."""
@@ -121,24 +117,24 @@ def measure(
 ) -> dict[str, float]:
     """Return the metrics of one task."""
     labels, raw, says = split.labels, split.raw, split.says
-    found = {"rows": float(len(labels))}
+    metrics = {"rows": float(len(labels))}
     if split.task.kind == "retrieval":
-        found |= rank_metrics(split.places)
-        return found | (rank_metrics(split.alone, "alone_") if protocol.neighbour_weight else {})
+        metrics |= rank_metrics(split.places)
+        return metrics | (rank_metrics(split.alone, "alone_") if protocol.neighbour_weight else {})
     calibration = {"log_loss": figure.log_loss(says, labels), "calibration_error": figure.calibration_error(says, labels)}
     if split.task.kind == "classes":
-        found |= {"accuracy": figure.accuracy(says, labels), "macro_f1": figure.macro_f1(says, labels)}
-        return found | {"macro_auc": figure.macro_auc(raw, labels)} | calibration
-    found |= {"average_precision": figure.average_precision(raw, labels), "auc": figure.roc_auc(raw, labels)}
-    found |= calibration | {"brier": figure.brier(says, labels), "accuracy": figure.accuracy(says, labels)}
+        metrics |= {"accuracy": figure.accuracy(says, labels), "macro_f1": figure.macro_f1(says, labels)}
+        return metrics | {"macro_auc": figure.macro_auc(raw, labels)} | calibration
+    metrics |= {"average_precision": figure.average_precision(raw, labels), "auc": figure.roc_auc(raw, labels)}
+    metrics |= calibration | {"brier": figure.brier(says, labels), "accuracy": figure.accuracy(says, labels)}
     if protocol.card_budget:
         days, cards = dataset.time_ms[split.rows] // _DAY_MS, dataset.key[split.rows]
         precision = card_precision_at(raw, labels, days, cards, protocol.card_budget)
-        found[f"card_precision_at_{protocol.card_budget}"] = precision
+        metrics[f"card_precision_at_{protocol.card_budget}"] = precision
     if threshold is not None:
         precision, recall = figure.precision_recall(says, labels, threshold)
-        found |= {"threshold": threshold, "precision_at_threshold": precision, "recall_at_threshold": recall}
-    return found
+        metrics |= {"threshold": threshold, "precision_at_threshold": precision, "recall_at_threshold": recall}
+    return metrics
 
 
 def rank_metrics(places: NDArray[np.int64], prefix: str = "") -> dict[str, float]:

@@ -32,12 +32,11 @@ from training.fit.batch_losses import BatchLosses
 from training.fit.checks import check_best_epoch, check_dataset, check_losses
 from training.fit.distillation import with_soft_labels
 from training.fit.distributed import ProcessGroup, process_group
-from training.fit.progress import EpochReport, TrainingCallbacks
+from training.fit.progress import EpochReport, TrainingCallbacks, tensorboard_log
 from training.fit.resume import ALL_RANKS, WEIGHTS, check_same, load_state, save_state, seed_step
 from training.fit.schedule import learning_rate, optimiser_for
 from training.fit.spectral import initialise_items
 from training.fit.stopping import EarlyStopping
-from training.fit.tensorboard import TensorBoardLog
 
 HISTORY_FILE: Final = "history.json"
 CONFIG_FILE: Final = "config.json"
@@ -137,8 +136,7 @@ class _Training:
         """Train from the present state to the end."""
         steps = self._options.epochs * self._per_epoch
         resumed = self._progress.epoch + self._progress.step > 0
-        tensorboard = TensorBoardLog(self._folder if self._group.is_leader else None, resumed=resumed)
-        try:
+        with tensorboard_log(self._folder if self._group.is_leader else None, resumed=resumed) as write_scalars:
             while self._progress.epoch < self._options.epochs and not self._stopping.over:
                 began_s = time.monotonic() - self._progress.seconds
                 self._network.train()
@@ -153,10 +151,8 @@ class _Training:
                         self._save()
                 report = self._close_epoch(began_s)
                 if self._group.is_leader:
-                    tensorboard.write(report)
+                    write_scalars(report)
                     callbacks.epoch(report)
-        finally:
-            tensorboard.close()
         check_best_epoch(self._tasks, self._progress.history)
         self._network.load_state_dict(self._best)
         return TrainedNetwork(

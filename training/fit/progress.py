@@ -1,9 +1,15 @@
-"""Reports of a running training: one for each epoch, and the callbacks that receive them."""
+"""Reports of a running training: one for each epoch, the callbacks that receive them, and scalars for TensorBoard."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 @dataclass(frozen=True)
@@ -46,3 +52,34 @@ class TrainingCallbacks:
 
     step: Callable[[int, int], None] = lambda done, steps: None
     epoch: Callable[[EpochReport], None] = lambda report: None
+
+
+@contextmanager
+def tensorboard_log(folder: Path | None, *, resumed: bool) -> Iterator[Callable[[EpochReport], None]]:
+    """Yield a function that writes the values of an epoch into the folder of the run; None writes nothing.
+
+    Unless the training is resumed, events of earlier trainings are removed.
+    """
+    if folder is None:
+        yield lambda _: None
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
+    for old in [] if resumed else folder.glob("events.out.tfevents.*"):
+        old.unlink()
+    with SummaryWriter(str(folder)) as writer:  # type: ignore[no-untyped-call]
+        yield lambda report: _write_scalars(writer, report)
+
+
+def _write_scalars(writer: SummaryWriter, report: EpochReport) -> None:
+    groups = {
+        "loss_train": report.train,
+        "loss_validation": report.validation,
+        "weight": report.weights,
+        "conflict": report.conflict,
+    }
+    groups |= {f"metric/{task}": values for task, values in report.metrics.items()}
+    for group, values in groups.items():
+        for name, value in values.items():
+            writer.add_scalar(f"{group}/{name}", value, report.steps)
+    writer.flush()

@@ -16,7 +16,6 @@ from training.fit.progress import EpochReport
 from training.jobs import TrainingJob
 from training.outcome import TrainingOutcome, checkpoint_of, protocol_of
 from training.report.console import TrainingConsole
-from training.report.result_row import ResultRow
 from training.report.results import add_rows, default_name, rows_from_metrics, with_step_time
 from training.report.training_report import TrainingReport, write_report
 
@@ -31,21 +30,16 @@ def reported(
     skipped: Mapping[str, str],
     console: TrainingConsole,
 ) -> dict[str, Any]:
-    """Write report, artefact and results of a run, as far as they are wanted; return the report's short form.
+    """Write report, artefact and results of a run, as the job asks for; return the report's short form.
 
-    Args:
-        job: that was carried out.
-        dataset: that was trained on.
-        outcomes: of each seed.
-        controls: what else was trained on the same rows -> its metrics.
-        skipped: tasks that were left out, and what they lack.
-        console: to tell a person.
+    `outcomes` has one outcome for each seed, `controls` the metrics of each control, `skipped` a reason for each task left out.
     """
     first, config = outcomes[0], job.config
     protocol = protocol_of(config)
     floor = fit_baselines(dataset, protocol)
     metrics = first.evaluation.metrics
     worse = not_beaten(metrics, floor, dataset.tasks)
+    named_floors = {task: {f"floor_{way}": value for way, value in values.items()} for task, values in floor.items()}
     short: dict[str, Any] = {
         "name": job.name or config.name,
         "preset": config.network.preset,
@@ -53,7 +47,7 @@ def reported(
         "epochs": len(first.trained[0].history),
         "tasks": [task.name for task in dataset.tasks],
         "skipped": dict(skipped),
-        "metrics": {task: _beside(values, floor.get(task, {})) for task, values in metrics.items()},
+        "metrics": {task: values | named_floors.get(task, {}) for task, values in metrics.items()},
         "beats_floors": not worse,
         "not_beaten": worse,
     }
@@ -76,23 +70,18 @@ def reported(
     if job.results is not None:
         of_seeds = [with_step_time(each.evaluation.metrics, map(_epoch, each.trained[0].history)) for each in outcomes]
         name = job.name or default_name(config.network.shape.sharing, config.evaluation.neighbour_weight)
-        add_rows(job.results, _rows(job, {name: of_seeds}, floor))
-        add_rows(job.results, _rows(job, {f"{way} (control)": [found] for way, found in controls.items()}, floor))
+        ways = {name: of_seeds} | {f"{way} (control)": [control] for way, control in controls.items()}
+        for way, values in ways.items():
+            rows = rows_from_metrics(way, config.name, values, floor, job.command, only=config.evaluation.metrics)
+            add_rows(job.results, rows)
     console.figures(dataset.tasks, metrics, floor)
     return short
-
-
-def _rows(job: TrainingJob, ways: Mapping[str, Sequence[Metrics]], floor: Metrics) -> list[ResultRow]:
-    config, found = job.config, []
-    for way, of_seeds in ways.items():
-        found += rows_from_metrics(way, config.name, of_seeds, floor, job.command, only=config.evaluation.metrics)
-    return found
 
 
 def _artefact(
     job: TrainingJob, dataset: Dataset, outcome: TrainingOutcome, short: Mapping[str, Any], *, refused: Sequence[str]
 ) -> dict[str, Any]:
-    """Write the artefact where one is wanted and the network may be served; return what the report says of it."""
+    """Write the artefact if the job asks for one and nothing refuses it; return its part of the report."""
     if job.out is None:
         return {}
     if refused:
@@ -103,10 +92,6 @@ def _artefact(
     manifest = write_artifact(finished, dataset, job.out)
     size = sum(file.stat().st_size for file in job.out.iterdir())
     return {"version": manifest.version, "bytes": size, "parity": manifest.metrics["onnx_largest_difference"]}
-
-
-def _beside(metrics: Mapping[str, float], floor: Mapping[str, float]) -> dict[str, float]:
-    return {**metrics, **{f"floor_{name}": value for name, value in floor.items()}}
 
 
 def _of_seeds(metrics: Sequence[Metrics]) -> dict[str, dict[str, list[float]]]:
@@ -123,7 +108,7 @@ def _epoch(report: EpochReport) -> dict[str, Any]:
 
 
 def _described(dataset: Dataset) -> dict[str, str]:
-    """Return what the data are, for a person."""
+    """Return a description of the data."""
     frauds = int((dataset.labels["fraud"] == 1).sum()) if "fraud" in dataset.labels else 0
     rows = ", ".join(f"{len(dataset.rows(split)):,} {split}" for split in SPLITS)
     known = {task.name: int((dataset.labels[task.label] != UNKNOWN).sum()) for task in dataset.tasks}

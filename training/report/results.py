@@ -28,8 +28,7 @@ from stream_app.reporting.provenance import origin
 from training.evaluation.baselines import baselines_of
 from training.evaluation.metrics import higher_is_better
 from training.report.references import NOTES, Reference, reference_of
-from training.report.result_row import ResultRow
-from training.report.results_page import OTHER_SPLIT, results_markdown
+from training.report.results_page import OTHER_SPLIT, ResultRow, results_markdown
 
 Metrics = Mapping[str, Mapping[str, float]]
 
@@ -69,20 +68,14 @@ def rows_from_metrics(
 
     Args:
         name: of the way.
-        dataset: of the data set.
+        dataset: name of the data set.
         of_seeds: task -> metric -> value, one for each seed, in the order of the seeds.
         floors: task -> `<way>_<metric>` -> value, measured on the same rows.
         command: that was run.
         only: metrics to take, as "auc" or "income.auc"; all results if empty. The time of a step is always taken, and with a
             metric of a hybrid that of its network alone.
     """
-    here = origin()
-    stamp: dict[str, Any] = {
-        "command": command,
-        "commit": str(here["commit"]),
-        "machine": f"{here['machine']}, {here['cores']} cores",
-    }
-    rows = []
+    here, rows = origin(), []
     for task, metrics in of_seeds[0].items():
         for metric in metrics:
             values = [seed[task][metric] for seed in of_seeds if math.isfinite(seed.get(task, {}).get(metric, math.nan))]
@@ -97,9 +90,11 @@ def rows_from_metrics(
                 seeds=len(values),
                 floors=baselines_of(floors.get(task, {}), metric),
                 higher_is_better=higher_is_better(metric),
+                command=command,
+                commit=str(here["commit"]),
+                machine=f"{here['machine']}, {here['cores']} cores",
                 date=str(here["date"]),
                 values=tuple(values) if len(values) > 1 else (),
-                **stamp,
             )
             rows.append(row)
     return with_references(rows)
@@ -152,8 +147,10 @@ def add_rows(path: Path, rows: Iterable[ResultRow]) -> None:
             published = row.published if row.published is not None else old.published
             by_key[row.key] = replace(row, floors=_measured(row) or _measured(old), published=published)
         ordered = sorted(with_references(by_key.values()), key=lambda row: (row.dataset, row.metric, row.name))
-        of_json = {"rows": [_row_json(row) for row in ordered]}
-        write_atomically(path, json.dumps(of_json, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        filled = [
+            {name: value for name, value in asdict(row).items() if name not in {"values", "floors"} or value} for row in ordered
+        ]
+        write_atomically(path, json.dumps({"rows": filled}, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
         page = page_of(path)
         write_atomically(page, results_markdown(ordered, os.path.relpath(path, page.parent)))
 
@@ -196,10 +193,6 @@ def _measured(row: ResultRow) -> Mapping[str, float]:
     if row.floors or row.floor_from or row.floor is None or row.floor == known.floor:
         return row.floors
     return {_UNNAMED: row.floor}
-
-
-def _row_json(row: ResultRow) -> dict[str, Any]:
-    return {name: value for name, value in asdict(row).items() if name not in {"values", "floors"} or value}
 
 
 @contextmanager

@@ -1,14 +1,14 @@
-"""The page of results: every row of the results file beside its baseline and published figures."""
+"""A row of the results file, and the page of results: every row beside its baseline and published figures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final
 
 from training.evaluation.significance import holm, paired_all
 from training.report.references import Reference, reference_of
-from training.report.result_row import ResultRow
 
 CONTROL: Final = "(control)"  # suffix of the names of controls, which do not count for the network
 OTHER_SPLIT: Final = "other split"  # suffix of a floor that was measured on other rows
@@ -26,13 +26,56 @@ not count in the sums below.
 """
 
 
-def results_markdown(rows: Sequence[ResultRow], source: str = "results.json") -> str:
-    """Return the page; its text does not depend on the order of the rows.
+@dataclass(frozen=True, kw_only=True)
+class ResultRow:
+    """One figure.
 
-    Args:
-        rows: of the results file.
-        source: link from the page to that file.
+    Attributes:
+        name: of the way, such as "mmoe".
+        dataset: of the data set, such as "census".
+        metric: a task and its metric, such as "income.auc".
+        value: mean over the seeds.
+        spread: standard deviation over the seeds; None for one seed.
+        seeds: how many trainings.
+        floor: the best known baseline; None if there is none.
+        floor_from: name of that baseline; marked if it is of another split.
+        floors: name -> baseline that the row's own run measured on the same rows.
+        published: a published figure; None if there is none.
+        note: how floor or published figure differ from the value.
+        higher_is_better: whether more is better.
+        command: that measured it.
+        commit: of the code; "+" after it = with changes.
+        machine: processor, system, Python.
+        date: ISO 8601, UTC.
+        values: of each seed, in the order of the seeds, for paired tests.
     """
+
+    name: str
+    dataset: str
+    metric: str
+    value: float
+    spread: float | None = None
+    seeds: int = 1
+    floor: float | None = None
+    floor_from: str = ""
+    floors: Mapping[str, float] = field(default_factory=dict)
+    published: float | None = None
+    note: str = ""
+    higher_is_better: bool = True
+    command: str = ""
+    commit: str = ""
+    machine: str = ""
+    date: str = ""
+    values: tuple[float, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Return name, data set and metric, which identify a row."""
+        return self.name, self.dataset, self.metric
+
+
+def results_markdown(rows: Sequence[ResultRow], source: str = "results.json") -> str:
+    """Return the page of the rows, in any order; `source` is the link from the page to the results file."""
     ordered = sorted(rows, key=lambda row: (row.dataset, row.metric, row.name))
     parts = [_HEAD.format(source=source), _summary(ordered)]
     for dataset, of_dataset in groupby(ordered, key=lambda row: row.dataset):

@@ -34,7 +34,7 @@ class TrainingReport:
 
     Attributes:
         name: of the run.
-        tasks: that were trained.
+        tasks: the trained tasks.
         evaluation: on the test range.
         floors: task -> `<way>_<metric>` -> value.
         epochs: records of the loop: `epoch`, `train` and `validation` (task -> loss), and where there are any `weights` (task ->
@@ -42,7 +42,7 @@ class TrainingReport:
         controls: way -> task -> metric -> value: other models on the same rows, such as LightGBM or single tasks.
         config: the configuration, as JSON values.
         data: description of the data set.
-        command: that was run.
+        command: command line of the training.
         extra: anything else for `report.json`, such as the version of the artefact.
     """
 
@@ -67,7 +67,7 @@ class TrainingReport:
             "floors": self.floors,
             "controls": self.controls,
             "segments": evaluation.segments,
-            "calibrations": {task: calibration.to_json() for task, calibration in evaluation.calibrations.items()},
+            "calibrations": {task: asdict(calibration) for task, calibration in evaluation.calibrations.items()},
             "curves": {name: _curves(evaluation, name) for name in evaluation.scored},
             "epochs": list(self.epochs),
             "config": self.config,
@@ -75,8 +75,8 @@ class TrainingReport:
             "command": self.command,
             "origin": origin(),
         }
-        of_json: dict[str, Any] = json_tree(content | dict(self.extra))
-        return of_json
+        report: dict[str, Any] = json_tree(content | dict(self.extra))
+        return report
 
 
 def write_report(report: TrainingReport, folder: Path) -> Path:

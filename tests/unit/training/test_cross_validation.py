@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from model.tasks import Task
 from stream_app.errors import ConfigError
 from training.config import TrainingConfig, config_from_tree
 from training.cross_validation import cross_validate
-from training.fit.ensemble import Ensemble
 from training.jobs import TrainingJob
+from training.outcome import Ensemble
 from training.report.console import TrainingConsole
 
 ROWS = 240
@@ -50,7 +51,7 @@ def job(tmp_path: Path) -> TrainingJob:
 
 
 def test_each_fold_is_evaluated_and_a_metric_is_their_mean(job: TrainingJob) -> None:
-    short = cross_validate(job, TrainingConsole(quiet=True), members=2)
+    short = cross_validate(replace(job, members=2), TrainingConsole(quiet=True))
     auc = short["metrics"]["sold"]["auc"]
     assert len(auc["folds"]) == 3
     assert auc["mean"] == pytest.approx(np.mean(auc["folds"]))

@@ -14,6 +14,8 @@ from model.inputs import SequenceInputs, TableInputs
 from model.network import MultiTaskNetwork
 from model.tasks import Task
 from training.data.dataset import UNKNOWN, Dataset
+from training.evaluation.item_scores import ItemScores
+from training.evaluation.metrics import ranked_places
 
 FRAUD = Task(name="fraud", kind="binary", label="fraud", metric="average_precision")
 KIND = Task(name="kind", kind="classes", label="kind", classes=("a", "b", "c"))
@@ -99,3 +101,10 @@ def told(dataset: Dataset, logits: Mapping[str, NDArray[Any]], items: NDArray[An
     """Return a network for `dataset` that answers `logits` (N, ...) by task; the data set gets an input `row` for it."""
     dataset.inputs["row"] = np.arange(len(dataset))
     return cast(MultiTaskNetwork, Told(dataset.tasks, logits, items))
+
+
+def neighbour_places(
+    near: ItemScores, sequences: NDArray[Any], targets: NDArray[Any], *, exclude_seen: bool
+) -> NDArray[np.int64]:
+    seen = sequences.astype(np.int64) - 1 if exclude_seen else None
+    return ranked_places(lambda part: near.scores(sequences[part]), len(near.popularity), targets, seen)

@@ -14,9 +14,10 @@ from pyarrow import parquet
 from model.inputs import SequenceInputs
 from stream_app.errors import ConfigError, ContractError, InputFileError
 from stream_app.evaluation.metrics import ndcg_at, recall_at
+from tests.unit.training.data.rows_of_tables import neighbour_places
 from training.data.dataset import Dataset
 from training.data.sources.sequences import dataset_from_sequences
-from training.evaluation.neighbours import neighbour_places, neighbours_of
+from training.evaluation.neighbours import neighbours_of
 
 SHARED = Path(__file__).parents[5] / "shared" / "data"
 HISTORIES = {"anna": [10, 2, 33, 4, 10], "ben": [2, 33, 5], "cy": [7, 2]}

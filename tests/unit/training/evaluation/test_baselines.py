@@ -86,22 +86,20 @@ def test_a_task_of_one_class_in_training_has_no_regression_but_the_rest() -> Non
     assert not [name for name in found if name.startswith("logistic")]
 
 
-@pytest.mark.parametrize("grams", [True, False])
-def test_texts_have_a_linear_machine_on_their_words(grams: bool) -> None:
+def test_texts_have_a_linear_machine_on_their_words() -> None:
     rng = np.random.default_rng(1)
     label = rng.integers(0, 3, 900).astype(np.int8)
     words = np.where(rng.random((900, 8)) < 0.3, 10 + label[:, None], rng.integers(13, 60, (900, 8))).astype(np.int32)
     words[rng.random((900, 8)) < 0.2] = 0
-    inputs = {"grams": words, "gram_values": np.ones(words.shape, np.float32)} if grams else {}
     dataset = Dataset(
-        inputs={"tokens": words, **inputs},
+        inputs={"tokens": words, "grams": words, "gram_values": np.ones(words.shape, np.float32)},
         labels={"kind": label},
         split=split_of(900),
         segment=np.zeros(900, np.int8),
         time_ms=np.zeros(900, np.int64),
         key=np.arange(900, dtype=np.int64),
         tasks=(KIND,),
-        spec=TextInputs(vocabulary=60, length=8, grams=8 if grams else 0),
+        spec=TextInputs(vocabulary=60, length=8, grams=8),
     )
     found = fit_baselines(dataset)["kind"]
     assert found["svm_accuracy"] > 0.85 > found["majority_accuracy"] + 0.3

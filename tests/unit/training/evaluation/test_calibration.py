@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -76,7 +77,7 @@ def test_a_curve_is_that_of_scikit_learn() -> None:
 def test_a_calibration_is_whole_in_json(kind: str) -> None:
     says, labels = too_sure_of_classes(400, 6)
     fitted = fit_calibration(kind, says, labels)
-    found = json.loads(json.dumps(fitted.to_json()))
+    found = json.loads(json.dumps(asdict(fitted)))
     assert found == {"temperature": fitted.temperature, "curves": [[list(x), list(y)] for x, y in fitted.curves]}
     assert (fitted == NO_CALIBRATION) == (kind == "none")
 

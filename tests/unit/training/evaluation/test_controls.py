@@ -46,4 +46,4 @@ def test_each_task_is_trained_alone_and_its_own_figures_are_kept() -> None:
     found = single_task_control(dataset, train_and_judge)
     assert trained == [["fraud"], ["kind"]]
     assert found == {"fraud": {"auc": 1.0}, "kind": {"auc": 2.0}}
-    assert single_task_control(replace(dataset, tasks=()), train_and_judge, dataset.tasks[:1])["fraud"] == {"auc": 3.0}
+    assert single_task_control(replace(dataset, tasks=dataset.tasks[:1]), train_and_judge)["fraud"] == {"auc": 3.0}

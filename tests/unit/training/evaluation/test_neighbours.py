@@ -7,7 +7,8 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from training.evaluation.neighbours import NeighbourOptions, fit_neighbours, neighbour_places
+from tests.unit.training.data.rows_of_tables import neighbour_places
+from training.evaluation.neighbours import NeighbourOptions, fit_neighbours
 
 HISTORIES = [[0, 1, 2, 3], [1, 2], [4, 1, 2, 1, 1], [3, 0], [5, 3, 0, 4]]
 ITEMS, LENGTH = 7, 4
@@ -77,7 +78,7 @@ def test_places_are_the_same_however_many_rows_are_scored_at_once(monkeypatch: p
     sequences, targets = _rows(HISTORIES)
     found = fit_neighbours(sequences, targets, ITEMS)
     whole = neighbour_places(found, sequences, targets, exclude_seen=False)
-    monkeypatch.setattr("training.evaluation.neighbours._SCORES_AT_ONCE", 2 * ITEMS)
+    monkeypatch.setattr("training.evaluation.metrics._SCORES_AT_ONCE", 2 * ITEMS)
     np.testing.assert_array_equal(neighbour_places(found, sequences, targets, exclude_seen=False), whole)
 
 

@@ -15,7 +15,6 @@ from click.testing import CliRunner
 from stream_app.errors import ContractError
 from training.cli import main
 from training.report.references import REFERENCES
-from training.report.result_row import ResultRow
 from training.report.results import (
     RECORD,
     add_rows,
@@ -26,7 +25,7 @@ from training.report.results import (
     with_references,
     with_step_time,
 )
-from training.report.results_page import results_markdown
+from training.report.results_page import ResultRow, results_markdown
 
 ROOT = Path(__file__).resolve().parents[4]
 COMMAND = "python -m training ..."
@@ -76,7 +75,7 @@ def test_many_writers_lose_no_row(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     program = (
         "import sys; from pathlib import Path; from training.report.results import add_rows; "
-        "from training.report.result_row import ResultRow\n"
+        "from training.report.results_page import ResultRow\n"
         "for n in range(5): add_rows(Path(sys.argv[1]), [ResultRow(name=sys.argv[2], dataset='d', metric=f'm{n}', value=1.0)])"
     )
     started = [subprocess.Popen([sys.executable, "-c", program, str(path), f"w{n}"], cwd=ROOT) for n in range(3)]
