@@ -72,12 +72,7 @@ def check_artifact_folder(folder: Path) -> None:
 
 
 def write_artifact(contents: ArtifactContents, dataset: Dataset, folder: Path) -> Manifest:
-    """Export, sample, describe and verify a network; replace `folder`.
-
-    Args:
-        contents: a network of a shop's events with all served tasks, see `unservable_reason`.
-        dataset: the training set.
-        folder: folder of the artefact.
+    """Export, sample, describe and verify a network of all served tasks (`unservable_reason`); replace `folder`.
 
     Raises:
         ContractError: The exported model does not answer as the network does; `folder` is unchanged.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from stream_app.errors import ConfigError
-from training.config import TrainingConfig, config_from_tree
+from training.config import TrainingConfig
 from training.data.dataset import Dataset, load_dataset, save_dataset
 from training.data.sources import dataset_from
 from training.data.splitting import resplit, splitting_from
@@ -57,10 +57,7 @@ class TrainingJob:
 def build_dataset(job: TrainingJob, say: Callable[[str], None], group: ProcessGroup | None = None) -> Dataset:
     """Read the training set from the cache, or build it from its source.
 
-    Args:
-        job: names source, files and cache.
-        say: receives progress, one sentence at a time.
-        group: the processes that train on it together; None for a command that trains in one process.
+    `group` are the processes that train on it together; None for a command that trains in one process.
 
     Raises:
         ConfigError: The cache was built from other files or settings; or torchrun started a command that trains in one process.
@@ -95,8 +92,7 @@ def _origin(job: TrainingJob) -> str:
 def apply_task_choice(dataset: Dataset, config: TrainingConfig) -> tuple[Dataset, TrainingConfig, dict[str, str]]:
     """Return the data set and the configuration with only the tasks to train, and why each other task is left out."""
     names, skipped = choose_tasks(dataset, config.training.tasks)
-    chosen = config.changed({"training.tasks": list(names)}).chosen_tasks(dataset.tasks)
-    tree = config.tree()
-    tree["training"]["tasks"] = list(names)
-    tree["tasks"] = {name: values for name, values in config.tasks.items() if name in names}
-    return replace(dataset, tasks=chosen), config_from_tree(tree, config.name), skipped
+    config = config.changed({"training.tasks": list(names)})
+    chosen = config.chosen_tasks(dataset.tasks)
+    config = config.changed({"tasks": {name: values for name, values in config.tasks.items() if name in names}})
+    return replace(dataset, tasks=chosen), config, skipped

@@ -77,7 +77,7 @@ def train_and_evaluate(
 
     Args:
         dataset: the data, with the tasks to train.
-        config: the configuration; several networks of seed s have the seeds s * 1000, s * 1000 + 1, ...
+        config: of the networks; several networks of seed s have the seeds s * 1000, s * 1000 + 1, ...
         console: shows progress.
         members: number of networks; their mean logits are evaluated.
         folder: folder of the training states (`member_folder`); None saves none.

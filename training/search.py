@@ -75,13 +75,7 @@ class SearchResult:
 def search(
     dataset: Dataset, config: TrainingConfig, folder: Path | None = None, on_trial: Callable[[SearchTrial], None] = lambda _: None
 ) -> SearchResult:
-    """Search the ranges of `config.search`.
-
-    Args:
-        dataset: the data.
-        config: the configuration; [search] names the keys to vary.
-        folder: folder of trials and result; None stores nothing.
-        on_trial: called after each trial.
+    """Search the ranges of `config.search`; store trials and result in `folder` unless it is None; call `on_trial` for each.
 
     Raises:
         ConfigError: [search] names no key, or a task that is not trained; the configuration refuses a value; or torchrun started
@@ -98,9 +92,7 @@ def search(
         raise ConfigError(f"search.task = {config.search.task!r}: is not trained; {closest(config.search.task, names)}")
     check_dataset(dataset, tasks, needs_metrics=True)
     if config.training.distil or _DISTIL in config.search.ranges:
-        dataset = with_soft_labels(
-            dataset, tasks, replace(config.training, distil=1.0)
-        )  # the same for all trials, whatever their share
+        dataset = with_soft_labels(dataset, tasks, replace(config.training, distil=1.0))  # the same for every share
     study = _study(config, dataset, folder)
     left = config.search.trials - len(study.trials)
     if left > 0:

@@ -50,12 +50,7 @@ class SimulatedVisits:
 
 
 def simulate_visits(shop: SimulatedShop, item_numbers: dict[str, int]) -> SimulatedVisits:
-    """Run one simulation and label its observed events.
-
-    Args:
-        shop: the shop.
-        item_numbers: item id -> number in the item table.
-    """
+    """Run one simulation and label its observed events; `item_numbers`: item id -> number in the item table."""
     events: list[Event] = []
     times_ms: list[int] = []
     frauds: dict[str, Label] = {}

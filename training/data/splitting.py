@@ -76,10 +76,7 @@ def splitting_from(protocol: str, settings: Mapping[str, Any]) -> SplitRules:
 def split_rows(splitting: SplitRules, time_ms: NDArray[np.int64], key: NDArray[np.int64]) -> NDArray[np.int8]:
     """Return (N,) int8 for N rows: an index of SPLITS, or LEFT_OUT. Rows of equal time stay in their order.
 
-    Args:
-        splitting: the rules.
-        time_ms: (N,) time of each row, which orders the rows of a key.
-        key: (N,) user or session of each row.
+    `time_ms` (N,) orders the rows of a `key` (N,), a user or session.
     """
     if splitting.protocol == "leave_one_out":
         return _last_of_each(time_ms, key)

@@ -27,11 +27,7 @@ _FIXES: Final = {
 
 
 def choose_tasks(dataset: Dataset, named: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Return the names of the tasks to train, and why each other task cannot be learnt.
-
-    Args:
-        dataset: the data.
-        named: tasks that the user names; empty for all that can be learnt.
+    """Return the names of the tasks to train, those that the user `named` or all, and why each other task cannot be learnt.
 
     Raises:
         ConfigError: A named task does not exist.

@@ -129,13 +129,13 @@ def evaluate(
     calibrations: Mapping[str, Calibration] | None = None,
     thresholds: Mapping[str, float] | None = None,
 ) -> Evaluation:
-    """Evaluate all tasks of the network on one split.
+    """Evaluate all tasks of the network, which is put into evaluation mode, on one split.
 
     Args:
-        network: is put into evaluation mode.
-        dataset: of the kind it was trained on.
+        network: of the tasks to evaluate.
+        dataset: with the inputs and labels of the network.
         split: "train", "validation" or "test".
-        protocol: or the name of one.
+        protocol: the protocol, or its name.
         calibrations: by task; None fits those of the tasks on the validation range, {} leaves the predictions uncalibrated.
         thresholds: of alerts, by binary task; their precision and recall are reported.
 
@@ -205,10 +205,8 @@ def choose_threshold(
 def not_beaten(metrics: Metrics, floors: Metrics, tasks: tuple[Task, ...] = ()) -> list[str]:
     """Return one sentence for each baseline that the model does not beat, of those in both `metrics` and `floors`.
 
-    Args:
-        metrics: task -> metric -> value.
-        floors: task -> `<way>_<metric>` -> value of a baseline.
-        tasks: those whose own metric must beat all of its baselines, besides what MUST_BEAT names.
+    `floors` are task -> `<way>_<metric>` -> value. Besides what MUST_BEAT names, the own metric of each of `tasks` must beat all
+    of its baselines.
     """
     rules = [rule for rule in MUST_BEAT if rule[0] in metrics and rule[2] in floors.get(rule[0], {})]
     for task in tasks:
@@ -228,8 +226,8 @@ def _fitted(tasks: tuple[Task, ...], dataset: Dataset, rows: Array, predictions:
             labels = dataset.labels[task.label][rows].astype(np.int64)
             known = labels != UNKNOWN
             if task.given:  # its own factor is a share of the rows on which the other task is positive
-                given = next(other for other in tasks if other.name == task.given)
-                known &= dataset.labels[given.label][rows] == 1
+                condition = next(other for other in tasks if other.name == task.given)
+                known &= dataset.labels[condition.label][rows] == 1
             fitted[task.name] = fit_calibration(task.calibration, _own(task, predictions)[known], labels[known], task.name)
     return fitted
 

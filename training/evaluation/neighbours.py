@@ -84,11 +84,8 @@ class Neighbours(ItemScores):
 def neighbours_of(dataset: Dataset, label: str) -> ItemScores:
     """Fit neighbours on the training rows: near histories where items recur, else near items.
 
-    The first is better on the validation rows of diginetica, the second on those of Beauty and Sports (docs/log.md).
-
-    Args:
-        dataset: over `SequenceInputs`; every prefix of a history is a row.
-        label: of the next item.
+    The first is better on the validation rows of diginetica, the second on those of Beauty and Sports (docs/log.md). Every prefix
+    of a history is a row.
 
     Raises:
         ContractError: The data set is over other inputs.
@@ -107,13 +104,9 @@ def item_neighbours_of(dataset: Dataset, label: str, options: NeighbourOptions |
 
 
 def fit_neighbours(sequences: Array, targets: Array, items: int, options: NeighbourOptions | None = None) -> Neighbours:
-    """Count pairs.
+    """Count pairs of M `items`.
 
-    Args:
-        sequences: (N, L) item numbers + 1, 0 = padding in front.
-        targets: (N,) the item that came next.
-        items: M, how many there are.
-        options: how to count.
+    `sequences` (N, L) are item numbers + 1, 0 = padding in front; `targets` (N,) the items that came next.
     """
     options = options or NeighbourOptions()
     first = sequences[:, -1][np.count_nonzero(sequences[:, -2:], axis=1) == 1]  # first of its history: the target of no row

@@ -40,11 +40,7 @@ class PairedTest:
 
 
 def paired(first: Sequence[float] | NDArray[np.float64], second: Sequence[float] | NDArray[np.float64]) -> PairedTest:
-    """Compare two ways, seed by seed.
-
-    Args:
-        first: N values of a metric.
-        second: N values of the same metric, of the same seeds in the same order.
+    """Compare N values of a metric by two ways, of the same seeds in the same order.
 
     Raises:
         ContractError: The numbers of seeds differ, or are less than two.

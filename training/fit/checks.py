@@ -21,11 +21,8 @@ _MAY_BE_NAN: Final = "dense"  # its encoder reads NaN as the median, infinity as
 def check_dataset(dataset: Dataset, tasks: Sequence[Task], *, needs_metrics: bool = False) -> None:
     """Refuse data that cannot be learnt from.
 
-    Args:
-        dataset: the data.
-        tasks: the tasks to train.
-        needs_metrics: whether each epoch is chosen by metrics, which need validation labels of several values; a loss
-            without labels is zero.
+    With `needs_metrics` the best epoch is chosen by metrics, which need validation labels of several values; a loss without
+    labels is zero.
 
     Raises:
         ConfigError: The metric that decides is not part of every evaluation.
@@ -65,11 +62,7 @@ def check_losses(losses: Mapping[str, float], epoch: int, options: TrainingOptio
 
 
 def check_best_epoch(tasks: Sequence[Task], history: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse a training without a best epoch.
-
-    Args:
-        tasks: the trained tasks.
-        history: all epochs, with `best` and `metrics`.
+    """Refuse a training without a best epoch; `history` has `best` and `metrics` of all epochs.
 
     Raises:
         ContractError: No epoch is the best, because a metric was NaN in all; the message names the tasks.

@@ -27,13 +27,8 @@ def with_soft_labels(
 ) -> Dataset:
     """Return the data set with `soft_labels` for each of `tasks` that trees can learn: all but retrieval.
 
-    Return it unchanged if `options.distil` is 0 or the soft labels are already there, so several trainings share them.
-
-    Args:
-        dataset: the data; all rows of one key (user, session) are in one fold, so no fold predicts rows of a key it has seen.
-        tasks: the trained tasks.
-        options: `distil`, `teacher_folds` and `seed` are read.
-        say: receives progress, one sentence for each task.
+    Return it unchanged if `options.distil` is 0 or the soft labels are already there, so several trainings share them. All rows
+    of one key (user, session) are in one fold, so the trees of a row have not seen its key.
 
     Raises:
         ContractError: The rows have neither dense features nor categories.
@@ -41,20 +36,14 @@ def with_soft_labels(
     missing = [task for task in tasks if task.kind != "retrieval" and task.name not in dataset.soft_labels]
     if not options.distil or not missing:
         return dataset
-    columns, fold = TreeColumns(dataset), _folds(dataset, options)
+    keys, number = np.unique(dataset.key, return_inverse=True)
+    fold = (np.random.default_rng(options.seed).permutation(len(keys)) % options.teacher_folds)[number]  # (N,)
+    columns = TreeColumns(dataset)
     soft_labels = dict(dataset.soft_labels)
     for task in missing:
         say(f"growing trees on {options.teacher_folds} folds of the training range, for soft labels of {task.name}")
         soft_labels[task.name] = _out_of_fold(task, dataset, columns, fold, options)
     return replace(dataset, soft_labels=soft_labels)
-
-
-def _folds(dataset: Dataset, options: TrainingOptions) -> NDArray[np.int64]:
-    """Return the fold (N,) of each row, drawn for each key."""
-    keys, number = np.unique(dataset.key, return_inverse=True)
-    drawn = np.random.default_rng(options.seed).permutation(len(keys)) % options.teacher_folds
-    folds: NDArray[np.int64] = drawn[number]
-    return folds
 
 
 def _out_of_fold(

@@ -76,9 +76,6 @@ def refuse_torchrun(what: str) -> None:
 def process_group(device: str) -> Iterator[ProcessGroup]:
     """Join the processes that `torchrun` started, while the block runs; without torchrun, yield a group of one process.
 
-    Args:
-        device: `auto`, `cpu` or `cuda`.
-
     Raises:
         ConfigError: `device` is `cuda`, and there is no GPU.
     """

@@ -87,15 +87,9 @@ def grow_trees(
     parameters: Mapping[str, Any],
     rounds: int = ROUNDS,
 ) -> BoostedTrees:
-    """Grow trees for a task of kind `binary` or `classes`.
+    """Grow at most `rounds` trees for a task of kind `binary` or `classes`; validation rows with a label stop the growth early.
 
-    Args:
-        task: the task.
-        dataset: source of the labels; validation rows with a label stop the growth early.
-        columns: feature columns of the data set.
-        train: (R,) training rows with a known label.
-        parameters: parameters of LightGBM, such as `LIGHTGBM` and a seed.
-        rounds: maximum number of trees.
+    `train` are (R,) training rows with a known label, `parameters` those of LightGBM, such as `LIGHTGBM` and a seed.
     """
     import lightgbm
 
@@ -104,10 +98,7 @@ def grow_trees(
     train, validation = _subsample(train), _subsample(dataset.known(task.label, "validation"))
 
     def lgb_dataset(rows: Array, reference: Any = None) -> Any:  # noqa: ANN401  # LightGBM's own type
-        categorical = columns.categorical
-        return lightgbm.Dataset(
-            columns.take(rows), labels[rows], categorical_feature=categorical, reference=reference, free_raw_data=True
-        )
+        return lightgbm.Dataset(columns.take(rows), labels[rows], categorical_feature=columns.categorical, reference=reference)
 
     fit = lgb_dataset(train)
     watched = [lgb_dataset(validation, fit)] if len(validation) else []

@@ -47,7 +47,7 @@ def task_losses(
     Args:
         logits: outputs of the network for B rows by task: (B,), (B, C) or (B, D).
         labels: by name of label, each (B,) int64, -1 = unknown.
-        tasks: the tasks.
+        tasks: the trained tasks.
         items: candidates of the task of kind `retrieval`, if there is one.
         soft_labels: task -> probabilities (B,) or (B, C); where they are NaN, the label alone is the target.
         share: weight of the soft label in the target, 0..1; the label has the rest.

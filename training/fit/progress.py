@@ -67,7 +67,7 @@ def tensorboard_log(folder: Path | None, *, resumed: bool) -> Iterator[Callable[
 
     for old in [] if resumed else folder.glob("events.out.tfevents.*"):
         old.unlink()
-    with SummaryWriter(str(folder)) as writer:  # type: ignore[no-untyped-call]
+    with SummaryWriter(str(folder)) as writer:
         yield lambda report: _write_scalars(writer, report)
 
 

@@ -55,13 +55,7 @@ def initialise_items(network: MultiTaskNetwork, dataset: Dataset, tasks: Sequenc
 
 
 def spectral_vectors(neighbours: Neighbours, width: int, seed: int = 0) -> NDArray[np.float32]:
-    """Return (M, width) float32 vectors of length 1; random for items without neighbours.
-
-    Args:
-        neighbours: neighbours of M items.
-        width: D, at most M.
-        seed: of the decomposition and of random vectors.
-    """
+    """Return (M, width) float32 vectors of length 1, random for items without neighbours; `width` is at most M."""
     from scipy import sparse
 
     count, draw = len(neighbours.popularity), np.random.default_rng(seed)

@@ -152,7 +152,8 @@ def _lists(file: Path, names: Sequence[str]) -> dict[str, tuple[Array, NDArray[n
     from pyarrow import parquet, types
 
     table = parquet.read_table(file)
-    if names[0] not in table.column_names or not _is_list(types, table[names[0]].type):
+    is_list = {name for name in table.column_names if types.is_list(kind := table[name].type) or types.is_large_list(kind)}
+    if names[0] not in is_list:
         return None
     lists: dict[str, tuple[Array, NDArray[np.int64]]] = {}
     for name in names:
@@ -163,15 +164,11 @@ def _lists(file: Path, names: Sequence[str]) -> dict[str, tuple[Array, NDArray[n
             raise InputFileError(
                 f"{file}, column {name!r}: {column.null_count} of {len(column)} rows are null. Leave those rows out"
             )
-        if _is_list(types, column.type):
+        if name in is_list:
             lists[name] = (_numpy(column.flatten()), _numpy(column.value_lengths()).astype(np.int64))
         else:
             lists[name] = (_numpy(column), np.ones(len(column), np.int64))
     return lists
-
-
-def _is_list(types: Any, kind: Any) -> bool:  # noqa: ANN401  # pyarrow has no types
-    return bool(types.is_list(kind) or types.is_large_list(kind))
 
 
 def _numpy(column: Any) -> Array:  # noqa: ANN401  # pyarrow has no types

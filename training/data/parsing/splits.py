@@ -51,13 +51,9 @@ class SplitPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def assign(
     plan: SplitPlan, strata: NDArray[np.int64], file_split: NDArray[np.int8] | None = None, time: NDArray[np.int64] | None = None
 ) -> NDArray[np.int8]:
-    """Return (N,) int8 codes of training.data.dataset.SPLITS.
+    """Return (N,) int8 codes of training.data.dataset.SPLITS for rows of `strata` (N,).
 
-    Args:
-        plan: how to split.
-        strata: (N,) stratum of each row.
-        file_split: (N,) codes by file or column, -1 = none; needed for `given`.
-        time: (N,) in any unit; needed for `time`.
+    `file_split` (N,), codes by file or column, -1 = none, is needed for `given`; `time` (N,), in any unit, for `time`.
 
     Raises:
         ContractError: A part has no rows.

@@ -39,12 +39,7 @@ class TrainingLog:
 
 
 def read_log(paths: Sequence[Path], mapping: LogMapping | None, progress: Callable[[str], None]) -> TrainingLog:
-    """Read files.
-
-    Args:
-        paths: files, in order.
-        mapping: mapping of their rows; None for event tables of `millrace sort`.
-        progress: receives problems and progress.
+    """Read files by the mapping of their rows, None for event tables of `millrace sort`; report problems and progress.
 
     Raises:
         InputFileError: A file is missing, damaged or lacks columns; or no row is an event.

@@ -87,7 +87,10 @@ def _shop_rows(
         )
     progress(f"computing features of {len(events):,} events")
     inputs, rows = featurizer.fold(events, np.ones(len(events), np.bool_))
-    split = _split(len(events), unseen=shop.unseen)
+    split = np.full(len(events), SPLITS.index("validation"), np.int8)
+    if not shop.unseen:
+        split[: int(len(events) * _TRAIN_UNTIL)] = SPLITS.index("train")
+        split[int(len(events) * _VALIDATION_UNTIL) :] = _TEST
     labels = {name: value[rows] for name, value in _labels(visits, split).items()}
     time_ms = np.array([event.event_time_ms for event in events], np.int64)[rows]
     return _ShopRows(inputs, labels, split[rows], time_ms, [event.user for event, row in zip(events, rows, strict=True) if row])
@@ -119,14 +122,6 @@ def _labels(visits: SimulatedVisits, split: NDArray[np.int8]) -> Arrays:
         "fraud": fraud_labels(truth, visits.fraud_known_ms, mature, trained_at_ms, test),
         "next_item": columns[:, SessionLabel._fields.index("next_item")],
     }
-
-
-def _split(count: int, *, unseen: bool) -> NDArray[np.int8]:
-    split = np.full(count, SPLITS.index("validation"), np.int8)
-    if not unseen:
-        split[: int(count * _TRAIN_UNTIL)] = SPLITS.index("train")
-        split[int(count * _VALIDATION_UNTIL) :] = _TEST
-    return split
 
 
 def _joined(parts: Sequence[Mapping[str, NDArray[Any]]]) -> Arrays:
