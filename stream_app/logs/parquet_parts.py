@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from stream_app.atomic_file import atomic_write
+from model.atomic_file import atomic_write
 from stream_app.errors import ConfigError
 
 PART_ROWS: Final = 1 << 15

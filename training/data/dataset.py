@@ -16,9 +16,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from model.atomic_file import atomic_write
 from model.inputs import Inputs, inputs_from_json, json_from_inputs
 from model.tasks import Task, tasks_from_json
-from stream_app.atomic_file import atomic_write
 from stream_app.errors import ContractError
 from stream_app.features.catalog import CATALOGUE
 from stream_app.features.state.layout import catalogue_hash

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from stream_app.atomic_file import atomic_write
+from model.atomic_file import atomic_write
 from stream_app.errors import ContractError
 
 STATE_FILE: Final = "state.pt"

@@ -15,6 +15,7 @@ from typing import Final
 
 from rich.progress import Progress
 
+from model.atomic_file import atomic_write
 from model.contract import TensorSpec
 from model.plan import PlanProfile, Precision
 from model.tensorrt.library import collect_messages
@@ -171,9 +172,8 @@ def _save_cache(config: BuilderConfig, path: Path | None) -> None:
     if path is None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    fresh.write_bytes(bytes(config.get_timing_cache().serialize()))
-    fresh.replace(path)
+    with atomic_write(path) as file:
+        file.write(bytes(config.get_timing_cache().serialize()))
 
 
 def _with_fix(errors: list[str]) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 from rich.progress import Progress
 
+from model.atomic_file import atomic_write
 from model.commit import commit
 from model.plan import PLAN_FORMAT, PLAN_SUFFIX, PLANS_FOLDER, PlanManifest, unfit_reason
 from model.tensorrt.protocols import TensorRt
@@ -146,9 +147,8 @@ def write_plan(path: Path, plan: bytes, manifest: PlanManifest, report: dict[str
     manifest_beside(path).unlink(missing_ok=True)  # a half-written plan has none
     beside = path.with_name(f"{path.name}{_REPORT}")
     beside.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_bytes(plan)
-    fresh.replace(path)
+    with atomic_write(path) as file:
+        file.write(plan)
     written = msgspec.structs.replace(manifest, report=beside.name)
     write_beside(path, written)
     return written

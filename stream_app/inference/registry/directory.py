@@ -14,8 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from model.atomic_file import atomic_write
 from model.contract import MANIFEST_FILE, Manifest
-from stream_app.atomic_file import atomic_write
 from stream_app.errors import ContractError
 
 _STAGES: Final = "stages.json"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from stream_app.atomic_file import atomic_write
+from model.atomic_file import atomic_write
 from stream_app.errors import ConfigError
 
 if TYPE_CHECKING:

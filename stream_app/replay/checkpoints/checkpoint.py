@@ -20,7 +20,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from stream_app.atomic_file import atomic_write
+from model.atomic_file import atomic_write
 from stream_app.config import ModelSettings, Settings
 from stream_app.errors import ConfigError
 from stream_app.logs.log_issues import LogIssues

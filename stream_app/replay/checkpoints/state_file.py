@@ -16,7 +16,7 @@ from typing import BinaryIO, Final
 import msgspec
 import numpy as np
 
-from stream_app.atomic_file import atomic_write
+from model.atomic_file import atomic_write
 from stream_app.errors import InputFileError
 from stream_app.features.engine import FeatureEngine
 from stream_app.features.state.blobs import Blobs

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from stream_app.atomic_file import atomic_write
+from model.atomic_file import atomic_write
 
 
 def test_after_an_error_the_old_content_stays_and_no_other_file(tmp_path: Path) -> None:
