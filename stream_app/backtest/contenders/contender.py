@@ -1,4 +1,4 @@
-"""Contenders of a backtest: models, rules, single features and external scores, all applied to the same events in one pass.
+"""Contenders of a backtest: models, trees, rules, single features and external scores, applied to the same events in one pass.
 
 Each returns fraud scores, higher being more suspicious; a model also predicts the other tasks.
 """
