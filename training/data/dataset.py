@@ -27,6 +27,8 @@ SPLITS: Final = ("train", "validation", "test")
 LEFT_OUT: Final = -1
 UNKNOWN: Final = -1  # no loss and no metric counts an unknown label
 _FORMAT: Final = 2
+_ARRAYS: Final = ("split", "segment", "time_ms", "key")  # attributes that the file stores as arrays, and as JSON
+_IN_JSON: Final = ("catalogue_hash", "tasks", "feature_names", "segments", "notes", "made_from")
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -117,11 +119,12 @@ def save_dataset(dataset: Dataset, path: Path) -> None:
     arrays: dict[str, Any] = {f"in_{name}": value for name, value in dataset.inputs.items()}
     arrays |= {f"label_{name}": value for name, value in dataset.labels.items()}
     arrays |= {f"fitted_{name}": value for name, value in dataset.fitted.items()}
-    arrays |= {name: getattr(dataset, name) for name in ("split", "segment", "time_ms", "key")}
+    arrays |= {name: getattr(dataset, name) for name in _ARRAYS}
     if dataset.table is not None:
         table = dataset.table
         arrays |= {"item_ids": np.array(table.ids), "item_buckets": table.items, "item_categories": table.categories}
-    arrays["about"] = np.array(msgspec.json.encode(_about(dataset)).decode())
+    about = {"format": _FORMAT, "spec": json_from_inputs(dataset.spec)} | {name: getattr(dataset, name) for name in _IN_JSON}
+    arrays["about"] = np.array(msgspec.json.encode(about).decode())
     with atomic_write(path) as file:
         np.savez(file, **arrays)
 
@@ -151,7 +154,7 @@ def load_dataset(path: Path) -> Dataset:
     return Dataset(
         inputs=_with_prefix(arrays, "in_"),
         labels=_with_prefix(arrays, "label_"),
-        **{name: arrays[name] for name in ("split", "segment", "time_ms", "key")},
+        **{name: arrays[name] for name in _ARRAYS},
         tasks=tasks_from_json(about["tasks"]),
         spec=inputs_from_json(about["spec"]),
         table=_table(arrays),
@@ -162,19 +165,6 @@ def load_dataset(path: Path) -> Dataset:
         notes=about["notes"],
         made_from=about["made_from"],
     )
-
-
-def _about(dataset: Dataset) -> dict[str, Any]:
-    return {
-        "format": _FORMAT,
-        "catalogue_hash": dataset.catalogue_hash,
-        "tasks": dataset.tasks,
-        "spec": json_from_inputs(dataset.spec),
-        "feature_names": dataset.feature_names,
-        "segments": dataset.segments,
-        "notes": dataset.notes,
-        "made_from": dataset.made_from,
-    }
 
 
 def _with_prefix(arrays: Mapping[str, NDArray[Any]], prefix: str) -> Arrays:

@@ -28,6 +28,7 @@ from model.probabilities import probabilities
 from model.tasks import Task
 from stream_app.errors import ContractError
 from stream_app.evaluation.metrics import threshold_for
+from training.data.batches import batches
 from training.data.dataset import UNKNOWN, Dataset
 from training.evaluation.baselines import baselines_of
 from training.evaluation.calibration import NO_CALIBRATION, Calibration, calibrated, fit_calibration
@@ -87,12 +88,10 @@ def predict(network: MultiTaskNetwork, dataset: Dataset, rows: Array) -> dict[st
     parts: dict[str, list[Array]] = {task.name: [] for task in network.tasks}
     network.eval()
     with torch.no_grad():
-        for start in range(0, len(rows), _BATCH):
-            part = rows[start : start + _BATCH]
-            inputs = {name: torch.from_numpy(value[part]).to(device) for name, value in dataset.inputs.items()}
+        for inputs, _ in batches(dataset, rows, _BATCH, device):
             for name, value in probabilities(network(inputs), network.tasks).items():
                 parts[name].append(value.float().cpu().numpy())
-    return {name: np.concatenate(batches) if batches else np.zeros(0, np.float32) for name, batches in parts.items()}
+    return {name: np.concatenate(values) if values else np.zeros(0, np.float32) for name, values in parts.items()}
 
 
 def item_vectors(network: MultiTaskNetwork, dataset: Dataset) -> NDArray[np.float32]:
@@ -155,19 +154,19 @@ def evaluate(
     on_held = predict(network, dataset, held) if refusal or calibrates else {}
     fitted = _fitted(network.tasks, dataset, held, on_held) if calibrations is None else dict(calibrations)
     predictions = predict(network, dataset, rows)
-    says = _calibrated(network.tasks, predictions, fitted)
-    held_says = _calibrated(network.tasks, on_held, fitted) if refusal else {}
+    served = _calibrated(network.tasks, predictions, fitted)
+    held_served = _calibrated(network.tasks, on_held, fitted) if refusal else {}
     scored: dict[str, ScoredSplit] = {}
     metrics: Metrics = {}
     for task in network.tasks:
         # Curves of the task that it depends on can change the order of a product, so a product is evaluated calibrated.
-        raw = says[task.name] if task.given else predictions[task.name]
-        scored[task.name] = split_scores(task, dataset, rows, raw, rule, says[task.name])
+        raw = served[task.name] if task.given else predictions[task.name]
+        scored[task.name] = split_scores(task, dataset, rows, raw, rule, served[task.name])
         if task.kind == "retrieval":
             scored[task.name] = _ranked(scored[task.name], item_vectors(network, dataset), dataset, rule)
         metrics[task.name] = measure(scored[task.name], dataset, rule, (thresholds or {}).get(task.name))
         if has_out_of_scope(task, dataset):
-            metrics[task.name] |= rejection_metrics(task, dataset, (held, rows), (held_says[task.name], says[task.name]))
+            metrics[task.name] |= rejection_metrics(task, dataset, (held, rows), (held_served[task.name], served[task.name]))
     segments = _segments(scored, dataset, rule, thresholds or {})
     for task in network.tasks:
         metrics[task.name] |= _over_segments(task, segments)

@@ -67,7 +67,7 @@ class ScoredSplit:
         task: the task.
         rows: (K,) rows of the data set.
         raw: (K,) or (K, C) probabilities before calibration; (K, D) vectors for retrieval.
-        says: the same after calibration.
+        calibrated: the same after calibration.
         labels: (K,) int64.
         places: retrieval: (K,) place of the next item among all, 0 is the best; else (0,).
         alone: (K,) the same by the network's score alone, where another is added to it; else (0,).
@@ -76,7 +76,7 @@ class ScoredSplit:
     task: Task
     rows: NDArray[np.int64]
     raw: Array
-    says: Array
+    calibrated: Array
     labels: NDArray[np.int64]
     places: NDArray[np.int64] = field(default_factory=lambda: _NO_PLACES)
     alone: NDArray[np.int64] = field(default_factory=lambda: _NO_PLACES)
@@ -84,7 +84,7 @@ class ScoredSplit:
     def only(self, keep: NDArray[np.bool_]) -> ScoredSplit:
         """Return the rows where `keep` (K,) is true."""
         places, alone = (each[keep] if len(each) else each for each in (self.places, self.alone))
-        return ScoredSplit(self.task, self.rows[keep], self.raw[keep], self.says[keep], self.labels[keep], places, alone)
+        return ScoredSplit(self.task, self.rows[keep], self.raw[keep], self.calibrated[keep], self.labels[keep], places, alone)
 
 
 def protocol_named(name: str, neighbour_weight: float = 0.0) -> EvaluationProtocol:
@@ -104,35 +104,39 @@ def split_scores(
     rows: NDArray[np.int64],
     predictions: Array,
     protocol: EvaluationProtocol,
-    says: Array | None = None,
+    calibrated: Array | None = None,
 ) -> ScoredSplit:
-    """Return the evaluated ones of `rows` (R,) with predictions (R, ...); `says` are those after calibration."""
+    """Return the evaluated ones of `rows` (R,) with predictions (R, ...); `calibrated` are those after calibration."""
     keep = evaluated_rows(task, dataset, rows, protocol)
     labels = dataset.labels[task.label][rows[keep]].astype(np.int64)
-    return ScoredSplit(task, rows[keep], predictions[keep], (predictions if says is None else says)[keep], labels)
+    calibrated = predictions if calibrated is None else calibrated
+    return ScoredSplit(task, rows[keep], predictions[keep], calibrated[keep], labels)
 
 
 def measure(
     split: ScoredSplit, dataset: Dataset, protocol: EvaluationProtocol, threshold: float | None = None
 ) -> dict[str, float]:
     """Return the metrics of one task."""
-    labels, raw, says = split.labels, split.raw, split.says
+    labels, raw, calibrated = split.labels, split.raw, split.calibrated
     metrics = {"rows": float(len(labels))}
     if split.task.kind == "retrieval":
         metrics |= rank_metrics(split.places)
         return metrics | (rank_metrics(split.alone, "alone_") if protocol.neighbour_weight else {})
-    calibration = {"log_loss": figure.log_loss(says, labels), "calibration_error": figure.calibration_error(says, labels)}
+    calibration = {
+        "log_loss": figure.log_loss(calibrated, labels),
+        "calibration_error": figure.calibration_error(calibrated, labels),
+    }
     if split.task.kind == "classes":
-        metrics |= {"accuracy": figure.accuracy(says, labels), "macro_f1": figure.macro_f1(says, labels)}
+        metrics |= {"accuracy": figure.accuracy(calibrated, labels), "macro_f1": figure.macro_f1(calibrated, labels)}
         return metrics | {"macro_auc": figure.macro_auc(raw, labels)} | calibration
     metrics |= {"average_precision": figure.average_precision(raw, labels), "auc": figure.roc_auc(raw, labels)}
-    metrics |= calibration | {"brier": figure.brier(says, labels), "accuracy": figure.accuracy(says, labels)}
+    metrics |= calibration | {"brier": figure.brier(calibrated, labels), "accuracy": figure.accuracy(calibrated, labels)}
     if protocol.card_budget:
         days, cards = dataset.time_ms[split.rows] // _DAY_MS, dataset.key[split.rows]
         precision = card_precision_at(raw, labels, days, cards, protocol.card_budget)
         metrics[f"card_precision_at_{protocol.card_budget}"] = precision
     if threshold is not None:
-        precision, recall = figure.precision_recall(says, labels, threshold)
+        precision, recall = figure.precision_recall(calibrated, labels, threshold)
         metrics |= {"threshold": threshold, "precision_at_threshold": precision, "recall_at_threshold": recall}
     return metrics
 
@@ -155,7 +159,7 @@ def seen_items(dataset: Dataset, rows: Array, protocol: EvaluationProtocol) -> A
         return None
     if not isinstance(dataset.spec, SequenceInputs):
         raise ContractError(
-            f"the protocol leaves out items that a user has had, and rows of {type(dataset.spec).__name__} do not say which. "
+            f"the protocol leaves out items that a user has had, and rows of {type(dataset.spec).__name__} do not name them. "
             'Operator action: set evaluation.protocol = "time".'
         )
     seen: Array = dataset.inputs["sequence"][rows].astype(np.int64) - 1  # the input counts from 1, 0 is padding
@@ -178,17 +182,19 @@ def has_out_of_scope(task: Task, dataset: Dataset) -> bool:
     return task.kind == "classes" and (OUT_OF_SCOPE in dataset.labels or any(name in OUTSIDE for name in task.classes))
 
 
-def rejection_metrics(task: Task, dataset: Dataset, rows: tuple[Array, Array], says: tuple[Array, Array]) -> dict[str, float]:
+def rejection_metrics(
+    task: Task, dataset: Dataset, rows: tuple[Array, Array], calibrated: tuple[Array, Array]
+) -> dict[str, float]:
     """Return the metrics of rejecting rows whose likeliest class within scope has less than a confidence.
 
     Args:
         task: of which `has_out_of_scope` is true.
         dataset: with the rows that are out of scope: `labels[OUT_OF_SCOPE]`, or a class of one of the names OUTSIDE.
         rows: (V,) that choose the confidence and (R,) that are evaluated.
-        says: (V, C) and (R, C) probabilities of them.
+        calibrated: (V, C) and (R, C) probabilities of them.
     """
     inside = [place for place, name in enumerate(task.classes) if name not in OUTSIDE]
-    held, evaluated = (_scope(task, dataset, part, of_part[:, inside], inside) for part, of_part in zip(rows, says, strict=True))
+    held, evaluated = (_scope(task, dataset, *part, inside) for part in zip(rows, calibrated, strict=True))
     threshold = rejection_threshold(*held)
     sure, right, outside = evaluated
     rejected, within = sure < threshold, ~outside
@@ -201,12 +207,12 @@ def rejection_metrics(task: Task, dataset: Dataset, rows: tuple[Array, Array], s
     }
 
 
-def _scope(task: Task, dataset: Dataset, rows: Array, says: Array, inside: list[int]) -> tuple[Array, Array, Array]:
+def _scope(task: Task, dataset: Dataset, rows: Array, calibrated: Array, inside: list[int]) -> tuple[Array, Array, Array]:
     """Return (confidence, right, outside), each (K,), of the rows that are known to be within scope or outside of it."""
     labels = dataset.labels[task.label][rows].astype(np.int64)
     outside = (labels != UNKNOWN) & ~np.isin(labels, inside)
     if OUT_OF_SCOPE in dataset.labels:
         outside |= dataset.labels[OUT_OF_SCOPE][rows] == 1
-    known = outside | (labels != UNKNOWN)
-    right = np.array(inside)[says.argmax(axis=1)] == labels
-    return says.max(axis=1)[known], right[known] & ~outside[known], outside[known]
+    known, calibrated = outside | (labels != UNKNOWN), calibrated[:, inside]
+    right = np.array(inside)[calibrated.argmax(axis=1)] == labels
+    return calibrated.max(axis=1)[known], right[known] & ~outside[known], outside[known]

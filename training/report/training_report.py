@@ -112,8 +112,8 @@ def _curves(evaluation: Evaluation, name: str) -> dict[str, Any]:
     if split.task.kind == "retrieval" or not len(split.labels):
         return {}
     points: dict[str, Any] = {
-        "reliability": curves.reliability(split.says, split.labels),
-        "confusion": curves.confusion(split.says, split.labels),
+        "reliability": curves.reliability(split.calibrated, split.labels),
+        "confusion": curves.confusion(split.calibrated, split.labels),
     }
     if split.task.kind == "binary" and 0 < split.labels.sum() < len(split.labels):
         points["roc"] = curves.roc_curve(split.raw, split.labels)

@@ -16,9 +16,8 @@ from stream_app.events import KINDS, NEXT_ACTIONS, Order
 from stream_app.simulator.options import SimulatorOptions
 from training.data.dataset import UNKNOWN, Dataset, load_dataset, save_dataset
 from training.data.simulated_shops import SimulatedShop
-from training.data.simulated_visits import simulate_visits
 from training.data.sources.events import NEVER_MS
-from training.data.sources.simulated import dataset_from_shops
+from training.data.sources.simulated import dataset_from_shops, simulate_visits
 
 OPTIONS = SimulatorOptions(
     seed=5,

@@ -92,7 +92,7 @@ def test_a_product_is_calibrated_as_it_is_served() -> None:
     assert temperatures == {"click": pytest.approx(4.0, rel=0.15), "sale": pytest.approx(2.0, rel=0.15)}
     inputs = {"row": torch.from_numpy(dataset.rows("test"))}
     served = probabilities(network(inputs), dataset.tasks, temperatures)
-    np.testing.assert_allclose(found.scored["sale"].says, served["sale"].numpy(), atol=1e-4)  # odds of float32 near 1
+    np.testing.assert_allclose(found.scored["sale"].calibrated, served["sale"].numpy(), atol=1e-4)  # odds of float32 near 1
     plain = evaluate_metrics(network, dataset, calibrations={})
     assert found.metrics["sale"]["calibration_error"] < 0.04 < plain["sale"]["calibration_error"]
 
@@ -142,7 +142,7 @@ def test_a_hybrid_adds_what_neighbours_say_and_tells_what_the_network_reaches_al
 
 def test_rows_that_are_no_sequences_cannot_leave_out_what_was_seen() -> None:
     dataset = table()
-    with pytest.raises(ContractError, match="rows of TableInputs do not say which"):
+    with pytest.raises(ContractError, match="rows of TableInputs do not name them"):
         seen_items(dataset, dataset.rows("test"), PROTOCOLS["leave_one_out"])
 
 

@@ -26,8 +26,8 @@ from model.presets import PRESETS
 from model.tasks import SHOP_TASKS
 from stream_app.simulator.options import SimulatorOptions
 from training.data.simulated_shops import SimulatedShop
-from training.data.simulated_visits import simulate_visits
 from training.data.sources.events import EventFeaturizer
+from training.data.sources.simulated import simulate_visits
 from trt_build.__main__ import main
 from trt_build.parity.recorded import read_rows
 
