@@ -30,9 +30,7 @@ from training.report.results import add_rows, rows_from_metrics
 def cross_validate(job: TrainingJob, console: TrainingConsole) -> dict[str, Any]:
     """Train and evaluate every part; write `folds.json` into the run's folder, and rows into `job.results` if it is set.
 
-    Args:
-        job: as for `training.run.run`; `seeds`, `out`, `resume` and `controls` are ignored.
-        console: shows progress.
+    `seeds`, `out`, `resume` and `controls` of the job are ignored.
 
     Returns:
         name, folds, members, and task -> metric -> {mean, spread, folds}, which the command prints.

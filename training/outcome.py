@@ -50,13 +50,7 @@ class Ensemble(nn.Module):
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """One trained network, or several that answer as one.
-
-    Attributes:
-        trained: the networks.
-        evaluation: of their mean logits, on the test range.
-        threshold: of fraud alerts; None without a task fraud.
-    """
+    """Trained networks, the evaluation of their mean logits on the test range, and the threshold of fraud alerts, if any."""
 
     trained: list[TrainedNetwork]
     evaluation: Evaluation

@@ -59,13 +59,7 @@ class SearchTrial:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Best values and all trials of a search.
-
-    Attributes:
-        best: the best trial's values, by key of the configuration: for `--set`, or for the file.
-        value: its value on the validation range.
-        trials: all trials, those of earlier searches in the same folder included.
-    """
+    """Values of the best trial, its value on the validation range, and all trials, also of earlier searches in the folder."""
 
     best: dict[str, Any]
     value: float

@@ -41,8 +41,7 @@ class BatchLosses:
         self._retrieval = next((task for task in tasks if task.kind == "retrieval"), None)
         self._full = item_count(dataset) <= options.full_softmax_items
         if self._retrieval is not None:
-            log_q = popularity_log(dataset, self._retrieval.label, item_count(dataset))
-            self._log_q = log_q.to(group.device)  # (M,)
+            self._log_q = popularity_log(dataset, self._retrieval.label, item_count(dataset)).to(group.device)  # (M,)
         if self._retrieval is not None and dataset.table is not None:
             self._items = torch.from_numpy(dataset.table.items).to(group.device)  # (M,) buckets
             self._categories = torch.from_numpy(dataset.table.categories).to(group.device)

@@ -44,13 +44,7 @@ CONFIG_FILE: Final = "config.json"
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """Result of a training.
-
-    Attributes:
-        network: in evaluation mode, on the CPU, with the weights of its best epoch.
-        tasks: the trained tasks, as configured.
-        history: reports of all epochs.
-    """
+    """A network in evaluation mode, on the CPU, with the weights of its best epoch; its tasks, and the reports of all epochs."""
 
     network: MultiTaskNetwork
     tasks: tuple[Task, ...]
@@ -68,8 +62,8 @@ def train(
     """Train a network. The test range is not used.
 
     Args:
-        dataset: the data.
-        config: the configuration.
+        dataset: the data, with the tasks of the configuration.
+        config: all settings of the training.
         run_folder: folder of state, history, configuration and TensorBoard's events; None writes nothing.
         callbacks: called after each step and epoch.
         resume: whether to continue from the state in `run_folder`, if there is one.
@@ -122,7 +116,7 @@ class _Training:
         self._balance = balance_from(self._options, tasks)
         self._balance.weighting.to(group.device)
         self._balance.average = self._balance.weighting.average = group.average if group.size > 1 else None
-        self._optimiser = optimiser_for(self._network, list(self._balance.parameters()), self._options)
+        self._optimiser = optimiser_for(self._network, list(self._balance.weighting.parameters()), self._options)
         self._losses = BatchLosses(self._network, dataset, tasks, self._options, group)
         self._per_epoch = max(1, math.ceil(len(self._rows) / self._options.batch))
         self._weights, self._shared = list(self._network.parameters()), self._network.shared_parameters()
@@ -202,9 +196,9 @@ class _Training:
             best = self._stopping.by_losses(self._tasks, validation)
         if best:
             self._best = _cpu_copy(self._network)
-        weights = self._balance.weights()
+        weights = self._balance.weighting.weights()
         conflict = {pair: total / count for pair, (total, count) in self._progress.conflict.items()}
-        self._balance.epoch_ended(means)
+        self._balance.weighting.epoch_ended(means)
         seconds, ms = time.monotonic() - began_s, 1_000 * self._progress.step_s / self._per_epoch
         report = EpochReport(epoch, epoch * self._per_epoch, means, validation, metrics, weights, conflict, seconds, ms, best)
         self._progress = _Progress(epoch=epoch, history=[*self._progress.history, asdict(report)])

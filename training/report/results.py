@@ -31,8 +31,6 @@ from training.report.references import NOTES, Reference, reference_of
 from training.report.results_page import OTHER_SPLIT, ResultRow, results_markdown
 
 Metrics = Mapping[str, Mapping[str, float]]
-
-
 RECORD: Final = Path("results/results.json")  # from the folder of the checkout, as is the page
 _PAGE: Final = Path("docs/results.md")
 # Figures of a report that are no results.
@@ -118,13 +116,13 @@ def read_rows(path: Path) -> list[ResultRow]:
     """
     if not path.exists():
         return []
-    known = {field.name for field in fields(ResultRow)}
+    known = ", ".join(sorted(field.name for field in fields(ResultRow)))
     try:
         rows = json.loads(path.read_text())["rows"]
         return [ResultRow(**{**row, "values": tuple(row.get("values", ()))}) for row in rows]
     except (ValueError, KeyError, TypeError) as err:
         raise ContractError(
-            f'{path} is no file of results ({err}); it holds {{"rows": [...]}} with {", ".join(sorted(known))}. '
+            f'{path} is no file of results ({err}); it holds {{"rows": [...]}} with {known}. '
             "Operator action: name another file with --results, or restore this one."
         ) from err
 

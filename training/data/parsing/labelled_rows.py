@@ -120,7 +120,7 @@ class LabelledRows:
         fitted: dict[str, NDArray[Any]],
         feature_names: tuple[str, ...] = (),
     ) -> Dataset:
-        """Return the data set of these rows; `inputs`, `spec`, `fitted` and `feature_names` as its attributes."""
+        """Return the data set of these rows."""
         return Dataset(
             inputs=inputs,
             labels=dict(self.labels),
@@ -175,11 +175,7 @@ def rows_from_files(path: Path, plan: SourcePlan) -> LabelledRows:
 
 
 def scenes_of(path: Path, plan: SourcePlan) -> list[str]:
-    """Return the names of the scenes in the files of a source, sorted; empty if it declares no scene.
-
-    Raises:
-        InputFileError: A file cannot be read, or has no such column.
-    """
+    """Return the names of the scenes in the files of a source, sorted; empty if it declares no scene; as `rows_from_files`."""
     return sorted(set(_read(path, plan)[0][plan.scene])) if plan.scene else []
 
 

@@ -137,7 +137,7 @@ def labels_of_sessions(
     """Label N events in canonical order by the rest of their sessions.
 
     Args:
-        events: the log.
+        events: the N events.
         numbers: item -> number, for all items of the log.
         gap_ms: pause that ends a session.
         leave: whether the last event of a session has the next action `leave`; else it has none.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -23,7 +23,7 @@ class Balance:
     task. Parameters that only one task reaches get that task's gradient, neither combined nor bounded.
 
     Args:
-        weighting: weights of the losses.
+        weighting: weights of the losses; the optimiser learns its parameters too.
         combiner: combines the weighted gradients on the shared parameters; None = their sum.
         max_norm_bound: maximum norm of a task's weighted gradient on the shared parameters; 0 = no bound.
     """
@@ -32,14 +32,6 @@ class Balance:
         self.weighting, self._combiner, self._bound = weighting, combiner, max_norm_bound
         self.average: Averaging | None = None  # set with several processes
         self.conflict: dict[str, float] = {}  # "a|b" -> cosine of the two tasks' gradients in the last measured step
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """Return the parameters of the weighting, which the optimiser learns too."""
-        return self.weighting.parameters()
-
-    def weights(self) -> dict[str, float]:
-        """Return the present weights of the losses."""
-        return self.weighting.weights()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state to resume from."""
@@ -52,14 +44,10 @@ class Balance:
         if state["combining"]:
             self._combiner.restore(state["combining"])  # type: ignore[union-attr]  # a combiner with a state has `restore`
 
-    def epoch_ended(self, means: Mapping[str, float]) -> None:
-        """Pass the mean training loss of each task in an epoch to the weighting."""
-        self.weighting.epoch_ended(means)
-
     def backward(
         self, losses: Mapping[str, Tensor], shared: Sequence[nn.Parameter], network: nn.Module, *, measure: bool = False
     ) -> None:
-        """Overwrite `.grad` of the network's parameters and of `parameters()`.
+        """Overwrite `.grad` of the parameters of the network and of the weighting.
 
         Args:
             losses: loss of each task, each (); the graph is freed.

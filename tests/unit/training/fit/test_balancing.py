@@ -62,7 +62,7 @@ def test_fixed_weights_are_the_tasks_own() -> None:
     toy = Toy()
     balance = balanced(toy, TASKS)
     np.testing.assert_allclose(of_shared(toy), np.array([1.0, 2.0, 0.5]) @ toy.gradients(), rtol=1e-5)
-    assert balance.weights() == {"a": 1.0, "b": 2.0, "c": 0.5}
+    assert balance.weighting.weights() == {"a": 1.0, "b": 2.0, "c": 0.5}
 
 
 @pytest.mark.parametrize("method", ["fixed", "uncertainty", "dwa", "gradnorm"])
@@ -84,7 +84,7 @@ def test_measuring_the_conflict_changes_no_gradient(method: str) -> None:
 def test_uncertainty_is_kendalls_formula_and_learns_its_variances() -> None:
     toy = Toy()
     balance = balance_from(TrainingOptions(balance="uncertainty"), TASKS)
-    [variance] = list(balance.parameters())
+    [variance] = list(balance.weighting.parameters())
     with torch.no_grad():
         variance.copy_(torch.tensor([0.5, -1.0, 0.0]))
     balance.backward(toy.losses(), [toy.shared], toy)
@@ -99,7 +99,7 @@ def test_uncertainty_is_kendalls_formula_and_learns_its_variances() -> None:
 def test_a_task_without_labels_keeps_its_variance_unless_another_process_has_some(bound: float) -> None:
     toy = Toy()
     balance = balance_from(TrainingOptions(balance="uncertainty", max_norm_bound=bound), EQUAL)
-    [variance] = list(balance.parameters())
+    [variance] = list(balance.weighting.parameters())
     balance.backward(toy.losses() | {"b": toy.losses()["b"] * 0.0}, [toy.shared], toy)
     assert variance.grad is not None
     assert variance.grad[1] == 0.0
@@ -111,8 +111,8 @@ def test_a_task_without_labels_keeps_its_variance_unless_another_process_has_som
 
 def test_uncertainty_learns_the_same_with_single_gradients() -> None:
     unmeasured, single = Toy(), Toy()
-    [one] = list(balanced(unmeasured, balance="uncertainty").parameters())
-    [other] = list(balanced(single, balance="uncertainty", max_norm_bound=1e6).parameters())
+    [one] = list(balanced(unmeasured, balance="uncertainty").weighting.parameters())
+    [other] = list(balanced(single, balance="uncertainty", max_norm_bound=1e6).weighting.parameters())
     assert one.grad is not None
     torch.testing.assert_close(one.grad, other.grad)
 
@@ -157,9 +157,9 @@ def test_gradnorm_brings_the_norms_of_the_gradients_together() -> None:
     norms = np.linalg.norm(toy.gradients(), axis=1)
     for _ in range(1_500):
         balance.backward(toy.losses(), [toy.shared], toy)
-    weighed = norms * np.array(list(balance.weights().values()))
+    weighed = norms * np.array(list(balance.weighting.weights().values()))
     assert weighed.max() / weighed.min() < 1.1 < norms.max() / norms.min()
-    assert sum(balance.weights().values()) == pytest.approx(3.0)
+    assert sum(balance.weighting.weights().values()) == pytest.approx(3.0)
 
 
 def test_a_task_without_labels_keeps_its_weight_under_gradnorm() -> None:
