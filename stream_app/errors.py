@@ -14,6 +14,7 @@
     |-- InputFileError         a command cannot read a file to its end; the records before count
     |-- ServiceError           a local Kafka or Redis cannot be fetched, started or stopped; the message says how to fix it
     `-- ContractError          two parts disagree (catalogue and model, topics and store): stop and say how to fix it
+        |-- UnreadableBatchError  a batch of a topic is damaged, or of an unknown codec: stop and name it
         |-- UnknownLayoutError    state of an unknown catalogue: read the store's layouts once, then stop
         `-- EngineNotHereError    this machine cannot run the engine; `auto` takes the next engine, else stop
 
@@ -94,3 +95,19 @@ class UnknownLayoutError(ContractError):
 
 class EngineNotHereError(ContractError):
     """An engine cannot run this model on this machine: no library, no GPU, or no plan for it. The message says which."""
+
+
+class UnreadableBatchError(ContractError):
+    """A batch of records is damaged, or compressed in a way that this installation does not know.
+
+    Args:
+        partition: Topic and partition, as `orders-3`.
+        offset: Its first record that is not read.
+        why: What the client library says.
+    """
+
+    def __init__(self, partition: str, offset: int, why: str) -> None:
+        super().__init__(
+            f"{partition}, offset {offset}: the batch of records cannot be read ({why}), so nothing from there on is read; "
+            "see 'A batch cannot be read' in docs/runbook.md"
+        )

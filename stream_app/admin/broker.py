@@ -155,3 +155,10 @@ def _configs(admin: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:  # 
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
     configs = admin.describe_configs(resources, config_filter="all")["topic"]
     return {name: {key: str(item["value"]) for key, item in items.items()} for name, items in configs.items()}
+
+
+class QuietLogger:
+    """Discards librdkafka's log lines, which would go to stderr; its errors reach the caller in another way."""
+
+    def log(self, *_args: object, **_kwargs: object) -> None:
+        """Drop one line."""

@@ -18,8 +18,8 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError
 from faust.transport.drivers import aiokafka as driver
 
-from stream_app.agents.lenient_headers import tolerate_odd_headers
 from stream_app.agents.ports import WEIGHT_BYTES, Chunk, LogPosition, StartPositions, TopicPartition
+from stream_app.agents.record_batches import read_batches_here
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
@@ -52,7 +52,7 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
         # Faust's own method hard-codes read_uncommitted and a fetch wait of 1.5 s, and its assignor does not keep partition p
         # of all topics together when there are no tables. The range assignor does, for topics of equal partition counts.
         conf, options = self.app.conf, self._app_side.options
-        tolerate_odd_headers()
+        read_batches_here()
         self._assignor = RangePartitionAssignor
         return aiokafka.AIOKafkaConsumer(
             client_id=conf.broker_client_id,

@@ -189,7 +189,7 @@ class ChunkConsumer(driver.Consumer):
         fetch = thread.fetch(active, room, _FETCH_WAIT_MS)
         try:
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(fetch, thread.thread_loop))
-        except KafkaError as error:
+        except (KafkaError, ContractError) as error:
             if isinstance(error, ConsumerStoppedError):
                 raise  # Faust handles it
             await self.fail("fetching", error)

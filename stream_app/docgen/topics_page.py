@@ -19,7 +19,7 @@ an [AsyncAPI document](../asyncapi.yaml).
 Values are JSON in UTF-8. All topics have the same partition count (`kafka.partitions`), and a record is in the
 partition of its user, so the answers to an event are in the partition of the event. No topic is compacted, so that each
 can be replayed. Times are epoch milliseconds UTC. A record's timestamp is the broker's (`LogAppendTime`). Unknown fields
-of a source event are ignored.
+of a source event are ignored. Producers may compress batches with any codec of Kafka (gzip, snappy, lz4, zstd).
 
 An **identifier** is 1 to 128 ASCII letters, digits or `._:@/+=~|-`; where the table says 0 to 128, an empty text means
 "unknown". Every answer carries an `answer_id`, a function of the source event's topic, partition and offset: an answer

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from stream_app.admin.topic_reader import Range, TopicReader
 from stream_app.config import Settings
 from stream_app.errors import ConfigError
 from stream_app.logs.ingest.mapping import LogMapping
 from stream_app.logs.log_issues import LogIssues
 from stream_app.logs.log_source import LogSource, open_log
-from stream_app.logs.topic_log import Range, TopicLog, TopicReader
+from stream_app.logs.topic_log import TopicLog
 
 _OFFSETS: Final = re.compile(r"(?P<topic>[a-z]+)-(?P<partition>\d+)=(?P<start>\d+):(?P<end>\d+)")
 

@@ -12,11 +12,12 @@ from typing import Final
 
 import msgspec
 
+from stream_app.admin.topic_reader import TopicReader
 from stream_app.errors import InputFileError
 from stream_app.events import ANSWER_TOPICS, SIDE_TOPICS, SOURCE_TOPICS, JournalLine, Source
 from stream_app.logs.log_files import RecordLine
 from stream_app.logs.log_records import LABELS, LogRecord
-from stream_app.logs.topic_log import TopicReader, record_of
+from stream_app.logs.topic_log import record_of
 
 _FLUSH_BYTES: Final = 1 << 20
 _PROGRESS_RECORDS: Final = 10_000

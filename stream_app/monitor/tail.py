@@ -15,12 +15,9 @@ from typing import Any, Final
 import msgspec
 from rich.text import Text
 
-from stream_app.admin.broker import closed_on_failure, speaking_to, version_option
-from stream_app.errors import ContractError
+from stream_app.admin.topic_reader import TopicReader
 
-_POLL_MS: Final = 200  # how long Ctrl-C may wait
 _SHOWN: Final = 120  # characters of an undecoded value
-_LARGEST_BYTES: Final = 8_388_608  # above the largest record of any topic
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,49 +33,24 @@ class TailedRecord:
 
 
 def records(
-    bootstrap: str, topic: str, *, prefix: str = "", client_api_version: str = "", beginning: bool, follow: bool = True
+    bootstrap: str, topic: str, *, prefix: str = "", beginning: bool, follow: bool = True
 ) -> Generator[TailedRecord, None, None]:
     """Yield the records of `topic`, in order within a partition; for ever, or up to the present end of the topic.
 
     Reads committed records only, as the worker does. Blocks between records.
 
     Raises:
-        ContractError: There is no such topic.
+        ConfigError: There is no such topic.
         BrokerUnavailableError: The broker does not answer.
+        UnreadableBatchError: A batch cannot be read.
     """
-    with speaking_to(bootstrap):
-        from kafka import KafkaConsumer, TopicPartition
-
-        with closed_on_failure(KafkaConsumer) as options:
-            consumer = KafkaConsumer(
-                bootstrap_servers=bootstrap.split(","),
-                enable_auto_commit=False,
-                isolation_level="read_committed",
-                max_partition_fetch_bytes=_LARGEST_BYTES,
-                **options,
-                **version_option(client_api_version),
-            )
-        try:
-            name = prefix + topic
-            # A request for a missing topic might create it, so all topics are listed.
-            if name not in consumer.topics():
-                msg = f"there is no topic {name!r} at {bootstrap}; create the topics with `millrace topics create`"
-                raise ContractError(msg)
-            partitions = [TopicPartition(name, number) for number in sorted(consumer.partitions_for_topic(name))]
-            consumer.assign(partitions)
-            ends = consumer.end_offsets(partitions)
-            for partition in partitions:
-                if beginning:
-                    consumer.seek_to_beginning(partition)
-                else:
-                    consumer.seek(partition, ends[partition])
-            while follow or any(consumer.position(partition) < ends[partition] for partition in partitions):
-                for batch in consumer.poll(timeout_ms=_POLL_MS).values():
-                    for record in batch:
-                        if follow or record.offset < ends[TopicPartition(name, record.partition)]:
-                            yield TailedRecord(topic, record.partition, record.offset, record.timestamp, record.key, record.value)
-        finally:
-            consumer.close()
+    with TopicReader(bootstrap, prefix) as reader:
+        ranges = reader.ranges([topic])
+        if not beginning:
+            ranges = {place: (end, end) for place, (_, end) in ranges.items()}
+        for _, message in reader.read(ranges, follow=follow):
+            place, timestamp_ms = (message.partition() or 0, message.offset() or 0), message.timestamp()[1]
+            yield TailedRecord(topic, *place, timestamp_ms, message.key(), message.value())
 
 
 def json_line(record: TailedRecord) -> str:

@@ -195,9 +195,12 @@ def create_topics(bootstrap: str, prefix: str, count: int = 3, partitions: int =
     return names
 
 
-def produce(bootstrap: str, topics: Sequence[str], count: int, *, partitions: int = PARTITIONS) -> list[Place]:
+def produce(
+    bootstrap: str, topics: Sequence[str], count: int, *, partitions: int = PARTITIONS, codec: str = "none"
+) -> list[Place]:
     """Append `count` records, spread over topics and partitions; return where they landed."""
-    return _send(Producer({"bootstrap.servers": bootstrap, "linger.ms": 5}), topics, count, partitions)
+    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 50, "compression.type": codec})
+    return _send(producer, topics, count, partitions)
 
 
 def produce_aborted(bootstrap: str, topics: Sequence[str], count: int, *, partitions: int = PARTITIONS) -> None:

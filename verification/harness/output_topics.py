@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
 
-from stream_app.logs import topic_log
+from stream_app.admin.topic_reader import TopicReader
 from verification.harness.offsets import Offsets
 
 T = TypeVar("T")
@@ -27,10 +27,10 @@ class OutputRecord:
 
 
 class OutputTopicReader:
-    """Reads partitions on from where it stood: `stream_app.logs.topic_log`' reader, that remembers. Use it in a `with` block."""
+    """Reads partitions on from where it stood: `stream_app.admin.topic_reader`, that remembers. Use it in a `with` block."""
 
     def __init__(self, bootstrap: str) -> None:
-        self._reader = topic_log.TopicReader(bootstrap)
+        self._reader = TopicReader(bootstrap)
         self._position: Offsets = {}
 
     def __enter__(self) -> OutputTopicReader:

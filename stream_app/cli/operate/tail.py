@@ -38,7 +38,6 @@ def tail(topic: str, start: str, limit: int | None, user: str | None, no_follow:
         kafka.bootstrap,
         topic,
         prefix=kafka.topic_prefix,
-        client_api_version=kafka.client_api_version,
         beginning=start == "beginning",
         follow=not no_follow,
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 
 import msgspec
 
+from stream_app.admin.broker import QuietLogger
 from stream_app.errors import BrokerUnavailableError, ConfigError, ContractError
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class KafkaSink:
                 "queue.buffering.max.messages": _QUEUE_RECORDS,
                 "delivery.report.only.error": True,  # saves a Python call for each success: 1 us per record
                 "on_delivery": self._failed,
-                "logger": NullSink(),  # librdkafka would write to stderr, over the progress bar
+                "logger": QuietLogger(),  # librdkafka would write to stderr, over the progress bar
             }
         )
         self._check_topics()
@@ -203,10 +204,3 @@ class JsonlSink:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-class NullSink:
-    """Discards librdkafka's log lines; errors are raised or reported as delivery errors."""
-
-    def log(self, *_args: object, **_kwargs: object) -> None:
-        """Drop one line."""

@@ -65,6 +65,7 @@ OVERRIDDEN: dict[type, dict[str, list[str]]] = {
         "_commit_offsets": ["self", "offsets", "start_new_transaction"],
         "verify_all_partitions_active": ["self"],
     },
+    PartitionRecords: {"_unpack_records": ["self"]},
     Worker: {"_setproctitle": ["self", "info", "ident"], "_on_sigint": ["self"], "_on_sigterm": ["self"]},
     Service: {"_crash": ["self", "reason"]},
 }
@@ -113,6 +114,7 @@ def test_the_fetcher_reads_a_fetch_response_through_the_name_we_replace() -> Non
     source = inspect.getsource(Fetcher._proc_fetch_request)
     assert "records = MemoryRecords(part_data[-1])" in source
     assert set(re.findall(r"\brecords\.(\w+)", source)) == {"has_next", "size_in_bytes"}
+    assert "PartitionRecords(" in source
     source = inspect.getsource(PartitionRecords._unpack_records)
     assert set(re.findall(r"\brecords\.(\w+)", source)) == {"has_next", "next_batch"}
     assert "if record.offset < self.next_fetch_offset:" in source  # a batch may be read again from its start
