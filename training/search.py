@@ -48,7 +48,7 @@ class SearchTrial:
         number: from 0, in order of their start.
         values: tried values, by key of the configuration.
         value: best value on the validation range, higher is better; of a pruned trial the last one; NaN for none.
-        state: `complete`, `pruned` (worse than others after as many epochs, or diverged), or `fail`.
+        state: `complete`, `pruned` (worse than the median after as many epochs, or diverged), or `fail`.
     """
 
     number: int

@@ -1,6 +1,6 @@
 """The tasks of a data set that can be learnt: those whose labels are known and differ.
 
-Without `--tasks` all of them are trained, and the others are reported with what is missing. A task that the user names and that
+Without `--tasks` all of them are trained, and the rest is reported with the reason. A task that the user names and that
 cannot be learnt is an error with what is missing and the fix.
 """
 

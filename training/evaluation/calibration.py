@@ -54,7 +54,7 @@ def fit_calibration(kind: str, probabilities: Array, labels: Array, task: str = 
     least = _CURVE_ROWS if kind == "isotonic" else 1
     if len(labels) < least or len(np.unique(labels)) < 2:
         raise ContractError(
-            f"task {task!r} wants calibration {kind!r}, and the validation range has {len(labels)} known labels of "
+            f"task {task!r} has calibration {kind!r}, and the validation range has {len(labels)} known labels of "
             f"{len(np.unique(labels))} kinds; it takes {least} of two kinds. Operator action: give a longer validation range, or "
             f'set calibration = "none" for this task.'
         )

@@ -177,10 +177,9 @@ def choose_threshold(
     network: MultiTaskNetwork,
     dataset: Dataset,
     precision: float,
-    task: str = "fraud",
     calibrations: Mapping[str, Calibration] | None = None,
 ) -> float:
-    """Return the lowest threshold with at least `precision` on the validation range of every segment, the worst one too.
+    """Return the lowest threshold of fraud with at least `precision` on the validation range of every segment, the worst one too.
 
     Over all segments together the easy ones would decide: where frauds stand far apart from the rest, precision holds far
     down, and it falls steeply in a shop where they do not. Rounded up to three decimals.
@@ -188,15 +187,15 @@ def choose_threshold(
     Raises:
         ContractError: No label of the task is known in the validation range.
     """
-    declared = next(each for each in network.tasks if each.name == task)
-    rows = dataset.known(declared.label, "validation")
+    label = next(task.label for task in network.tasks if task.name == "fraud")
+    rows = dataset.known(label, "validation")
     if not len(rows):
         raise ContractError(
-            f"the threshold of task {task!r} is chosen on the validation range, which has 0 known labels of {declared.label!r}. "
+            f"the threshold of task 'fraud' is chosen on the validation range, which has 0 known labels of {label!r}. "
             "Operator action: give a longer log, or one whose labels come sooner."
         )
-    scores = _calibrated(network.tasks, predict(network, dataset, rows), calibrations or {})[task]
-    segment, labels = dataset.segment[rows], dataset.labels[declared.label][rows]
+    scores = _calibrated(network.tasks, predict(network, dataset, rows), calibrations or {})["fraud"]
+    segment, labels = dataset.segment[rows], dataset.labels[label][rows]
     of_segments = [threshold_for(scores[segment == n], labels[segment == n], precision) for n in np.unique(segment)]
     return min(0.999, math.ceil(max(of_segments) * 1_000) / 1_000)
 

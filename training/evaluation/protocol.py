@@ -144,9 +144,9 @@ def measure(
 def rank_metrics(places: NDArray[np.int64], prefix: str = "") -> dict[str, float]:
     """Return the metrics of retrieval, each name with `prefix` before it, of places (K,) among all items."""
     metrics = (("recall", figure.recall_at), ("ndcg", figure.ndcg_at), ("mrr", figure.mrr_at))
-    found = {f"{name}_at_{k}": metric(places, k) for name, metric in metrics for k in RANKS}
+    values = {f"{name}_at_{k}": metric(places, k) for name, metric in metrics for k in RANKS}
     # Within the first one alone, all three are the same.
-    return {f"{prefix}{name}": value for name, value in found.items() if is_metric_of("retrieval", name)}
+    return {f"{prefix}{name}": value for name, value in values.items() if is_metric_of("retrieval", name)}
 
 
 def seen_items(dataset: Dataset, rows: Array, protocol: EvaluationProtocol) -> Array | None:

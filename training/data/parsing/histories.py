@@ -29,7 +29,7 @@ class SequencePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     Attributes:
         kind: "sequences".
-        protocol: `leave_one_out`: the last item of each history is a test target, the one before a validation target, all others
+        protocol: `leave_one_out`: the last item of each history is a test target, the one before a validation target, the rest
             train; a history of fewer than three items is for training only. `sessions`: whole histories are for training,
             validation or test, in order of their end, or the test rows have a file of their own. `time`: rows are split by the
             time of their target.
