@@ -103,8 +103,6 @@ def told(dataset: Dataset, logits: Mapping[str, NDArray[Any]], items: NDArray[An
     return cast(MultiTaskNetwork, Told(dataset.tasks, logits, items))
 
 
-def neighbour_places(
-    near: ItemScores, sequences: NDArray[Any], targets: NDArray[Any], *, exclude_seen: bool
-) -> NDArray[np.int64]:
+def neighbour_places(near: ItemScores, sequences: NDArray[Any], targets: NDArray[Any], *, exclude_seen: bool) -> NDArray[Any]:
     seen = sequences.astype(np.int64) - 1 if exclude_seen else None
     return ranked_places(lambda part: near.scores(sequences[part]), len(near.popularity), targets, seen)

@@ -95,10 +95,8 @@ positive = ["1"]
 
 def test_search_and_folds_are_refused_under_torchrun(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
-    job, console = (
-        TrainingJob(config=load_config("tiny", {"source.split.kind": "folds"}), folder=tmp_path),
-        TrainingConsole(quiet=True),
-    )
+    job = TrainingJob(config=load_config("tiny", {"source.split.kind": "folds"}), folder=tmp_path)
+    console = TrainingConsole(quiet=True)
     for trains_alone in (lambda job, console: build_dataset(job, console.say), cross_validate):
         with pytest.raises(ConfigError, match=r"search and --folds: .* start it without torchrun"):
             trains_alone(job, console)
