@@ -6,6 +6,7 @@ usage, settings or local services, 130 interrupted by Ctrl-C.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import importlib.util
 import sys
@@ -57,6 +58,12 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError:
             ctx.exit(0)  # the reader (`| head`) closed the pipe
+        except OSError as err:  # of files; clients of servers raise ours
+            if ctx.params.get("debug") or err.filename is None:
+                raise
+            fix = "; name a place that this user can write" if err.errno in (errno.EACCES, errno.EROFS, errno.EPERM) else ""
+            click.echo(f"millrace: {err.filename}: {err.strerror}{fix}", err=True)
+            ctx.exit(1)
         except MillraceError as err:
             if ctx.params.get("debug"):
                 raise

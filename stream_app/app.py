@@ -16,6 +16,7 @@ from stream_app import wiring
 from stream_app.admin.topics import plan_topics, require_topics
 from stream_app.agents.run import run_sources
 from stream_app.config import Settings
+from stream_app.work_folder import work_folder
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +45,8 @@ def run_worker(settings: Settings) -> int:
     require_topics(
         kafka.bootstrap, kafka.client_api_version, plan_topics(kafka.partitions, kafka.replication, kafka.topic_prefix)
     )
+    _sweep(work_folder(settings.worker.folder))  # before half a minute of compilation: it may be refused
     worker = wiring.build_worker(settings)
-    _sweep(wiring.WORK_ROOT)
     gc.collect()
     gc.freeze()  # modules, catalogue, model: never garbage, so never scan them
     gc.set_threshold(*_COLLECT_EVERY)

@@ -107,6 +107,9 @@ class WorkerSettings:
     """Port of `/metrics` and `/healthz`; 0 opens none."""
     web_host: str = Field(default="127.0.0.1", pattern=r"^[0-9A-Za-z.:-]{1,253}$")
     """Address that `/metrics` and `/healthz` listen on."""
+    folder: str = ""
+    """Folder for files of the worker and of commands: of the running worker, fetched models, comparisons, the progress of
+    imports. Empty: `.millrace` in the current folder, or a temporary folder where that cannot be written."""
     instance: str = Field(default="", pattern=rf"^{_NAME}{{0,64}}$")
     """Static member id in the consumer group: a worker that restarts with it within the session timeout keeps its partitions
     without a rebalance. Each worker needs its own. Empty: a dynamic member."""

@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from stream_app.agents.handler import ScoringHandler
 from stream_app.agents.options import AgentOptions
@@ -30,7 +30,7 @@ from stream_app.agents.publisher import Publisher
 from stream_app.clock import Clock, SystemClock
 from stream_app.codec.answers import AnswerEncoder
 from stream_app.codec.decode import Decoder
-from stream_app.config import Settings
+from stream_app.config import ModelSettings, Settings
 from stream_app.decision.decide import Decider
 from stream_app.decision.rules import SHIPPED_RULES, RuleSet
 from stream_app.events import SOURCE_TOPICS
@@ -52,8 +52,7 @@ from stream_app.privacy import Pseudonymizer
 from stream_app.store.port import Store
 from stream_app.store.redis_cluster import RedisClusterStore
 from stream_app.store.redis_store import RedisOptions, RedisStore
-
-WORK_ROOT: Final = Path(".millrace")  # below the current folder; Faust wants one of its own
+from stream_app.work_folder import work_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +147,17 @@ def build_ranker(settings: Settings, engine: FeatureEngine, metrics: Metrics) ->
 def _first_model(settings: Settings, engine: FeatureEngine, metrics: Metrics) -> ModelRanker:
     loader, model = build_loader(settings, engine), settings.model
     if model.registry:
-        first = first_champion(open_registry(model.registry, SystemClock()), loader, metrics)
+        first = first_champion(open_registry(model.registry, SystemClock(), settings.worker.folder), loader, metrics)
     else:
         first = loader.load(Path(model.path), metrics)
     show_engine(first.scorer, metrics)
     return first
+
+
+def _comparisons(settings: Settings) -> Path:
+    """Return the folder of comparisons; the default one lies in the work folder, wherever that is."""
+    chosen = settings.model.comparisons
+    return work_folder(settings.worker.folder) / "comparisons" if chosen == ModelSettings().comparisons else Path(chosen)
 
 
 def _live_models(settings: Settings, engine: FeatureEngine, metrics: Metrics, owner: str) -> _Models:
@@ -164,10 +169,10 @@ def _live_models(settings: Settings, engine: FeatureEngine, metrics: Metrics, ow
     if not model.registry:
         return _Models(DegradingRanker(first, model.max_score_ms / 1000, metrics), ())
     recorder = Recorder(model.gate_rows)
-    comparer = Comparer(ComparisonLog(Path(model.comparisons) / f"{owner}.jsonl" if model.comparisons else None), metrics)
+    comparer = Comparer(ComparisonLog(_comparisons(settings) / f"{owner}.jsonl" if model.comparisons else None), metrics)
     ranker = SwappableRanker(Serving(first), recorder, comparer, metrics)
     options = FollowOptions(
-        registry=open_registry(model.registry, SystemClock()),
+        registry=open_registry(model.registry, SystemClock(), settings.worker.folder),
         loader=build_loader(settings, engine),
         recorder=recorder,
         limits=GateLimits(
@@ -235,5 +240,5 @@ def agent_options(settings: Settings) -> AgentOptions:
         in_flight=worker.in_flight,
         web_host=worker.web_host,
         web_port=worker.web_port,
-        work_dir=WORK_ROOT / f"worker-{socket.gethostname()}-{os.getpid()}",
+        work_dir=work_folder(worker.folder) / f"worker-{socket.gethostname()}-{os.getpid()}",
     )

@@ -47,11 +47,12 @@ def _candidates() -> Iterator[Path]:
         yield Path(config.CACHE_DIR)
         return
     yield _HERE / "__pycache__"  # the image and `make demo` warm it here
-    yield Path.home() / ".cache" / "millrace"
+    with contextlib.suppress(RuntimeError):  # a user id without a home
+        yield Path.home() / ".cache" / "millrace"
 
 
-def cache_folder() -> Path:
-    """Return the folder of this version's compiled code; creates it in the first place that is writable."""
+def cache_folder() -> Path | None:
+    """Return the folder of this version's compiled code, in the first place that is writable; None: no place is."""
     name = _PREFIX + _fingerprint()
     for base in _candidates():
         folder = base / name
@@ -63,22 +64,32 @@ def cache_folder() -> Path:
                 if old != folder:
                     shutil.rmtree(old, ignore_errors=True)  # of older sources
             return folder
-    return Path(tempfile.mkdtemp(prefix=_PREFIX))  # private to this process: whoever can write there could run code in it
+    with contextlib.suppress(OSError):
+        return Path(tempfile.mkdtemp(prefix=_PREFIX))  # private to this process: whoever can write there could run code in it
+    return None
 
 
-_FOLDER: Final = str(cache_folder())
+_FOLDER: Final = cache_folder()
+
+
+def cached(**options: Any) -> Callable[[F], F]:  # noqa: ANN401 (numba's options)
+    """Compile with these options of numba, without the interpreter's lock; the code is kept where this process can write."""
+
+    def decorate(function: F) -> F:
+        before, config.CACHE_DIR = config.CACHE_DIR, str(_FOLDER or "")  # numba reads the setting when it decorates
+        try:
+            jit: Any = numba.njit
+            return cast(F, jit(cache=_FOLDER is not None, nogil=True, **options)(function))
+        finally:
+            config.CACHE_DIR = before
+
+    return decorate
 
 
 def _jit(function: F, *, forceinline: bool = False, runtime: bool = False) -> F:
-    before, config.CACHE_DIR = config.CACHE_DIR, _FOLDER  # numba reads the setting when it decorates
-    try:
-        # Without numba's runtime, compiled code counts no references to arrays (a plan has thirteen, and counting them at each
-        # call took three quarters of the fold's time) and cannot allocate: the caller makes all arrays.
-        options = {"cache": True, "nogil": True, "error_model": "numpy", "forceinline": forceinline, "_nrt": runtime}
-        jit: Any = numba.njit
-        return cast(F, jit(**options)(function))
-    finally:
-        config.CACHE_DIR = before
+    # Without numba's runtime, compiled code counts no references to arrays (a plan has thirteen, and counting them at each
+    # call took three quarters of the fold's time) and cannot allocate: the caller makes all arrays.
+    return cached(error_model="numpy", forceinline=forceinline, _nrt=runtime)(function)
 
 
 def compiled(function: F) -> F:

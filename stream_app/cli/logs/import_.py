@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from stream_app.logs.ingest.sink import Sink
     from stream_app.logs.ingest.state import ImportState
 
-_STATES: Final = Path(".millrace/imports")
 _EXAMPLES: Final = """\b
 Examples:
   millrace import user_behavior.csv.gz --mapping taobao
@@ -60,13 +59,15 @@ def command(
     from stream_app.logs.ingest.state import StateFile
     from stream_app.logs.ingest.stopping import stop_on_signals
     from stream_app.reporting.progress import ProgressLine
+    from stream_app.work_folder import work_folder
 
     mapping = load_mapping(mapping_name)
     check_file(file, mapping)  # before connecting to a broker or creating a file
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals())
         target_name, open_sink = _target(target, mapping)
-        state_file = StateFile(_STATES, file, mapping.text, target_name)
+        states = work_folder(cli_settings(announce=False).worker.folder) / "imports"
+        state_file = StateFile(states, file, mapping.text, target_name)
         state = state_file.load() if resume else None
         if state is not None:
             click.echo(f"going on after row {state.rows:,} (--restart begins anew)", err=True)

@@ -13,7 +13,7 @@ from stream_app.cli.settings import cli_settings
 
 if TYPE_CHECKING:
     from stream_app.admin.doctor import Check
-    from stream_app.config import ModelSettings, Settings
+    from stream_app.config import Settings
 
 
 @click.command("doctor")
@@ -69,12 +69,13 @@ def _all_checks(settings: Settings) -> list[Check]:
         checks.append(Check("model", "WARN", "model.engine is none: nothing is scored", "set model.engine auto"))
     else:
         model, lateness_ms = settings.model, settings.features.allowed_lateness_ms
-        checks += examined("model", lambda: check_model(_model_folder(model), lateness_ms, model.engine, model.precision))
+        checks += examined("model", lambda: check_model(_model_folder(settings), lateness_ms, model.engine, model.precision))
     return checks + examined("compiled code", check_cache)
 
 
-def _model_folder(model: ModelSettings) -> Path:
+def _model_folder(settings: Settings) -> Path:
     from stream_app.clock import SystemClock
     from stream_app.inference.registry.registry_factory import model_folder
 
-    return model_folder(model.path, model.registry, SystemClock())
+    model = settings.model
+    return model_folder(model.path, model.registry, SystemClock(), settings.worker.folder)

@@ -221,7 +221,7 @@ def _registry(settings: Settings) -> ModelRegistry:
             "model.registry is not set; set MILLRACE_MODEL_REGISTRY (or `registry` below [model] in millrace.toml) to a folder, "
             "as `models`"
         )
-    return open_registry(settings.model.registry, SystemClock())
+    return open_registry(settings.model.registry, SystemClock(), settings.worker.folder)
 
 
 def _loader(settings: Settings) -> Any:  # noqa: ANN401 (RankerLoader, imported late)

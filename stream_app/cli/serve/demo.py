@@ -51,15 +51,16 @@ def demo(seconds: float | None, rate: float, seed: int) -> None:
     """Run a whole deployment on this machine and watch live answers.
 
     Starts an embedded broker and Redis, a worker and a simulated shop with fraud rings, and shows the worker's answers.
-    Only logs in `.millrace/demo` stay behind.
+    Only logs stay behind, in `.millrace/demo` (see the setting `worker.folder`).
     """
     from devservices.embedded import embedded_services
     from devservices.ports import free_port
     from stream_app.monitor.answer_reader import AnswerReader
+    from stream_app.work_folder import work_folder
 
     stop = threading.Event()
-    logs = Path(".millrace/demo")
-    logs.mkdir(parents=True, exist_ok=True)
+    logs = work_folder(cli_settings(announce=False).worker.folder) / "demo"
+    logs.mkdir(exist_ok=True)
     topics = dict.fromkeys((*SOURCE_TOPICS, *ANSWER_TOPICS, *SIDE_TOPICS), _PARTITIONS)
     with ExitStack() as stack:
         stack.enter_context(_signals_set(stop))
@@ -73,7 +74,7 @@ def demo(seconds: float | None, rate: float, seed: int) -> None:
         shop = stack.enter_context(_child("shop", shop_arguments, settings, logs))
         begin_s = time.monotonic()
         end_s = None if seconds is None else begin_s + seconds
-        _show(reader, begin_s, end_s, stop, {"worker": worker, "shop": shop})
+        _show(reader, begin_s, end_s, stop, {"worker": worker, "shop": shop}, logs)
         elapsed_s = time.monotonic() - begin_s
         _end(shop)
         reader.drain(_DRAIN_TIMEOUT_S)
@@ -145,8 +146,7 @@ def _wait_for_worker(port: int, worker: subprocess.Popen[bytes], logs: Path, sto
     give_up_s = time.monotonic() + _START_TIMEOUT_S
     while not stop.is_set():
         if worker.poll() is not None or time.monotonic() > give_up_s:
-            tail = (logs / "worker.log").read_text(errors="replace")[-2000:]
-            raise ServiceError(f"the worker did not start (status {worker.poll()}); the end of {logs}/worker.log:\n{tail}")
+            raise ServiceError(f"the worker did not start (status {worker.poll()}); {_log_end(logs, 'worker')}")
         try:
             with direct.open(f"http://127.0.0.1:{port}/healthz", timeout=2) as answer:
                 if json.load(answer)["assignment"] > 0:
@@ -156,12 +156,18 @@ def _wait_for_worker(port: int, worker: subprocess.Popen[bytes], logs: Path, sto
         stop.wait(0.2)
 
 
+def _log_end(logs: Path, name: str) -> str:
+    log = logs / f"{name}.log"
+    return f"the end of {log}:\n{log.read_text(errors='replace')[-2000:]}"
+
+
 def _show(
     reader: AnswerReader,
     begin_s: float,
     end_s: float | None,
     stop: threading.Event,
     children: dict[str, subprocess.Popen[bytes]],
+    logs: Path,
 ) -> None:
     """Refresh the screen (without a terminal: print a line every few seconds) until the end.
 
@@ -180,7 +186,7 @@ def _show(
             reader.read(_REFRESH_S)
             for name, child in children.items():
                 if child.poll() is not None:
-                    raise ServiceError(f"the {name} ended with status {child.poll()}; read .millrace/demo/{name}.log")
+                    raise ServiceError(f"the {name} ended with status {child.poll()}; {_log_end(logs, name)}")
             now_s = time.monotonic()
             figures = (now_s - begin_s, reader.rate(), reader.board, reader.summary())
             if live is not None:

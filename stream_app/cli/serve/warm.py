@@ -28,7 +28,7 @@ def warm() -> None:
     if settings.model.engine == "none":
         return
     model = settings.model
-    folder = model_folder(model.path, model.registry, SystemClock())
+    folder = model_folder(model.path, model.registry, SystemClock(), settings.worker.folder)
     scorer = open_scorer(folder, model.engine, precision=model.precision)
     click.echo(f"model: {scorer.version} loads and answers as recorded")
     scorer.close()

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from model.contract import Manifest
 from stream_app.errors import ContractError
+from stream_app.features.jit import cached
 from stream_app.inference.artifact import load_items, load_samples
 from stream_app.inference.retrieval.ivf_index import IvfIndex, cells_of
 
@@ -166,7 +166,7 @@ def _evenly(items: int) -> NDArray[np.int64]:
     return np.linspace(0, items - 1, min(items, _QUERIES)).astype(np.int64)
 
 
-@njit(cache=True, nogil=True, fastmath={"contract"})
+@cached(fastmath={"contract"})
 def _top(
     users: NDArray[Any], items: _Layout, searched: int, exclude: NDArray[Any], rows: NDArray[Any], scores: NDArray[Any]
 ) -> None:
@@ -196,7 +196,7 @@ def _top(
             done += starts[cell + 1] - starts[cell]
 
 
-@njit(cache=True, nogil=True, fastmath={"contract"})
+@cached(fastmath={"contract"})
 def _nearness(users: NDArray[Any], centres: NDArray[Any]) -> NDArray[Any]:
     """(B, D) and (D, C) -> (B, C) float32, as `_top` measures it: not by BLAS, so that any machine looks at as many items."""
     near = np.zeros((len(users), centres.shape[1]), np.float32)
@@ -205,7 +205,7 @@ def _nearness(users: NDArray[Any], centres: NDArray[Any]) -> NDArray[Any]:
     return near
 
 
-@njit(cache=True, nogil=True, fastmath={"contract"}, inline="always")
+@cached(fastmath={"contract"}, inline="always")
 def _measure(user: NDArray[Any], centres: NDArray[Any], near: NDArray[Any]) -> None:
     """Write the inner products of user (D,) and centres (D, C) to near (C,)."""
     for c in range(len(near)):
@@ -215,7 +215,7 @@ def _measure(user: NDArray[Any], centres: NDArray[Any], near: NDArray[Any]) -> N
             near[c] += user[d] * centres[d, c]
 
 
-@njit(cache=True, nogil=True, fastmath={"contract"}, inline="always")
+@cached(fastmath={"contract"}, inline="always")
 def _products(user: NDArray[Any], columns: NDArray[Any], start: int, size: int, part: NDArray[Any]) -> None:
     """Write the inner products of user (D,) and `size` columns (D, P) from `start` on to part (size,)."""
     for j in range(size):
@@ -228,7 +228,7 @@ def _products(user: NDArray[Any], columns: NDArray[Any], start: int, size: int, 
             part[j] += u0 * c0[j] + u1 * c1[j] + u2 * c2[j] + u3 * c3[j]
 
 
-@njit(cache=True, nogil=True, inline="always")
+@cached(inline="always")
 def _keep(part: NDArray[Any], names: NDArray[Any], start: int, size: int, rows: NDArray[Any], scores: NDArray[Any]) -> None:
     """Put what is good enough of part (size,) among the best k: rows and scores (k,), descending, the lower row first."""
     last = len(scores) - 1

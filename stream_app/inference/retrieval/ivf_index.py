@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from stream_app.features.jit import cached
 
 _PER_ROOT: Final = 2  # cells for each square root of N: at an equal number of searched items small cells miss less
 _ROUNDS: Final = 10  # of k-means; further rounds move hardly an item
@@ -60,7 +61,7 @@ def _move(centres: NDArray[np.float32], vectors: NDArray[np.float32], cell: NDAr
     centres[used] = (total[used] / size[used, None]).astype(np.float32)
 
 
-@njit(cache=True, nogil=True, fastmath={"contract"})
+@cached(fastmath={"contract"})
 def _nearest(vectors: NDArray[Any], centres: NDArray[Any]) -> NDArray[Any]:
     """(N, D) and (C, D) float32 -> (N,) int32, the nearest centre of each; the first among equals.
 

@@ -47,7 +47,7 @@ def registry(request: pytest.FixtureRequest, tmp_path: Path) -> ModelRegistry:
     if request.param == "objects":
         pytest.importorskip("fsspec")
         place = f"memory://{uuid.uuid4().hex}/models"
-    return open_registry(place, SettableClock(77), tmp_path / "cache")
+    return open_registry(place, SettableClock(77), str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -203,7 +203,7 @@ def test_a_lock_whose_holder_died_is_told_with_what_to_do(tmp_path: Path, monkey
     fsspec = pytest.importorskip("fsspec")
     monkeypatch.setattr("stream_app.inference.registry.object_store._LOCK_WAIT_S", 0.0)
     bucket = uuid.uuid4().hex
-    registry = open_registry(f"memory://{bucket}", SystemClock(), tmp_path)
+    registry = open_registry(f"memory://{bucket}", SystemClock(), str(tmp_path))
     fsspec.filesystem("memory").pipe_file(f"/{bucket}/stages.lock", b"dead-host")
     with pytest.raises(ContractError, match="held by dead-host"):
         registry.shadow("m", **WHO)
@@ -212,7 +212,7 @@ def test_a_lock_whose_holder_died_is_told_with_what_to_do(tmp_path: Path, monkey
 @pytest.mark.parametrize("place", ["mlflow+sqlite:///x.db#shop", "nosuchscheme://bucket/path"])
 def test_a_place_that_is_none_is_refused_with_what_to_write(place: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"model\.registry is"):
-        open_registry(place, SystemClock(), tmp_path)
+        open_registry(place, SystemClock(), str(tmp_path))
 
 
 @pytest.mark.parametrize("registry", ["objects"], indirect=True)
@@ -223,7 +223,7 @@ def test_no_change_is_lost_where_the_store_has_no_lock_though_several_make_them_
     start = threading.Barrier(2)
 
     def change(version: str) -> None:
-        own = open_registry(registry.place, SystemClock(), tmp_path / version)
+        own = open_registry(registry.place, SystemClock(), str(tmp_path / version))
         start.wait()
         for _ in range(4):
             own.shadow(version, by=version, why="")
@@ -331,7 +331,7 @@ def test_two_workers_that_fetch_the_same_artefact_leave_each_other_what_is_there
 ) -> None:
     files = pytest.importorskip("fsspec").filesystem("memory")
     place, cache = f"memory://{uuid.uuid4().hex}/models", tmp_path / "cache"
-    one, other = (open_registry(place, SystemClock(), cache) for _ in range(2))
+    one, other = (open_registry(place, SystemClock(), str(cache)) for _ in range(2))
     paper_artefact(tmp_path / "a", "a")
     version = one.add(tmp_path / "a")
     fetch = files.cat_file
@@ -346,7 +346,7 @@ def test_two_workers_that_fetch_the_same_artefact_leave_each_other_what_is_there
 
     monkeypatch.setattr(files, "cat_file", while_the_other_fetches)
     assert one.folder(version).stat().st_ino == theirs[0]
-    assert [path.name for path in cache.iterdir()] == [version]
+    assert [path.name for path in (cache / "models").iterdir()] == [version]
 
 
 def test_half_an_artefact_is_replaced_by_a_whole_one(tmp_path: Path) -> None:
