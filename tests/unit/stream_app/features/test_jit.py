@@ -73,6 +73,7 @@ def test_a_change_of_any_source_changes_the_folder(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(jit, "_HERE", tmp_path)
     monkeypatch.setattr(jit, "_candidates", lambda: iter([tmp_path / "cache"]))
     first = jit.cache_folder()
+    assert first is not None
     assert first.parent == tmp_path / "cache"
     assert jit.cache_folder() == first
     (tmp_path / "inner" / "part.py").write_text("b = 2\n")
@@ -87,4 +88,9 @@ def test_where_nothing_can_be_written_beside_the_sources_another_place_is_taken(
     blocked = tmp_path / "blocked"
     blocked.write_text("a file, so no folder can be made in it")
     monkeypatch.setattr(jit, "_candidates", lambda: iter([blocked / "cache", tmp_path / "free"]))
-    assert jit.cache_folder().parent == tmp_path / "free"
+    folder = jit.cache_folder()
+    assert folder is not None
+    assert folder.parent == tmp_path / "free"
+    monkeypatch.setattr(jit, "_candidates", lambda: iter([blocked / "cache"]))
+    monkeypatch.setattr("tempfile.mkdtemp", lambda **_: (blocked / "temporary").mkdir())
+    assert jit.cache_folder() is None, "numba compiles without keeping anything"
