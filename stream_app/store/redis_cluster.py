@@ -27,10 +27,8 @@ from itertools import pairwise
 from typing import Any, Final, TypeVar
 
 import numpy as np
-from redis import exceptions as redis_errors
 from redis.crc import key_slot
 
-from stream_app.errors import StoreUnavailableError
 from stream_app.features.columns.event_columns import EntityRows
 from stream_app.store import redis_dump, redis_erase, redis_layout, redis_scripts
 from stream_app.store.port import Claim, CommitResult, Erased, GroupDump, GroupStep, Purged, Snapshot, StoreHealth
@@ -289,27 +287,13 @@ class RedisClusterStore:
         return await self._with_retries(lambda: self._nodes.command(self._home(group), *arguments))
 
     async def _with_retries(self, attempt: Callable[[], Awaitable[T]], patience_ms: int | None = None) -> T:
-        refusal = ""
-
         async def with_map() -> T:
-            nonlocal refusal
-            try:
-                await self._nodes.refresh()
-                return await attempt()
-            except redis_errors.RedisError as err:
-                refusal = str(err)
-                raise
+            await self._nodes.refresh()
+            return await attempt()
 
-        try:
-            return await with_retries(with_map, self._options.patience_ms if patience_ms is None else patience_ms, self._lost)
-        except StoreUnavailableError as err:
-            if refusal in str(err):
-                raise
-            raise StoreUnavailableError(
-                f"{err} The try before ended with: {refusal}"
-            ) from err  # the time ran out inside an attempt
+        return await with_retries(with_map, self._options.patience_ms if patience_ms is None else patience_ms, self._lost)
 
-    def _lost(self) -> None:
+    async def _lost(self) -> None:
         self._nodes.invalidate()
         self._moved()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
@@ -27,13 +28,16 @@ _PASSING: Final = (
 _REFUSED: Final = re.compile(r"\b(MISCONF|BUSY|NOREPLICAS|CLUSTERDOWN|OOM)\b")
 
 
-async def with_retries(attempt: Callable[[], Awaitable[T]], patience_ms: int, lost_connection: Callable[[], object]) -> T:
+async def with_retries(
+    attempt: Callable[[], Awaitable[T]], patience_ms: int, lost_connection: Callable[[], Awaitable[object]]
+) -> T:
     """Run `attempt` until it succeeds; repeat it for at most `patience_ms` after errors that pass by themselves.
 
     Args:
         attempt: The request; it must be safe to repeat.
         patience_ms: How long to repeat it.
-        lost_connection: Called when the server was unreachable: it may have come back without its last writes.
+        lost_connection: Awaited when the server was unreachable or no primary: it may have come back without its last writes,
+            or the address may lead to another server by now.
 
     Raises:
         StoreUnavailableError: No success within `patience_ms`.
@@ -41,33 +45,58 @@ async def with_retries(attempt: Callable[[], Awaitable[T]], patience_ms: int, lo
     """
     loop = asyncio.get_running_loop()
     give_up = loop.time() + patience_ms / 1000
-    refusal: redis_errors.RedisError | None = None  # the last one
+    cause: Exception | None = None  # of the last try that failed by itself
     while True:
         try:
             async with asyncio.timeout_at(give_up):
                 return await attempt()
+        except (redis_errors.AuthenticationError, redis_errors.AuthorizationError) as err:
+            raise ContractError(
+                f"Redis does not let this worker in: {err}. Operator action: correct user and password in redis.url "
+                "(rediss://user:password@host:port/0, with @ # : / inside them percent-encoded)."
+            ) from err
         except _PASSING as err:
-            if loop.time() >= give_up and refusal is None:
-                raise StoreUnavailableError(
-                    f"Redis gave no answer for {patience_ms} ms ({_named(err)}); is it running, and is redis.url right?"
+            if _speaks_no_tls(err):
+                raise ContractError(
+                    f"Redis and redis.url differ about TLS: {err}. Operator action: write rediss:// for a port with TLS and a "
+                    "certificate that this machine trusts, redis:// for one without."
                 ) from err
-            lost_connection()
+            if loop.time() < give_up:
+                cause = err
+                await lost_connection()
+            elif cause is None:
+                cause = err
         except redis_errors.RedisError as err:
             if not _passes(err):
                 raise ContractError(
                     f"Redis refused a command: {err}. Operator action: check the server's version (6.2 or later), "
                     "its memory limit (maxmemory-policy must be noeviction) and this user's rights (ACL)."
                 ) from err
-            refusal = err
+            cause = err
         if loop.time() >= give_up:
-            raise StoreUnavailableError(
-                f"Redis refused every try for {patience_ms} ms ({_named(refusal)}); give it what it lacks"
-            ) from refusal
+            raise _unavailable(cause, patience_ms) from cause
         await asyncio.sleep(_PAUSE_S)
 
 
+def _unavailable(cause: Exception | None, patience_ms: int) -> StoreUnavailableError:
+    if isinstance(cause, _PASSING):
+        return StoreUnavailableError(
+            f"Redis gave no answer for {patience_ms} ms ({_named(cause)}); is it running, and is redis.url right (host, port, "
+            "rediss:// for TLS)?"
+        )
+    return StoreUnavailableError(f"Redis refused every try for {patience_ms} ms ({_named(cause)}); give it what it lacks")
+
+
+def _speaks_no_tls(err: Exception) -> bool:
+    """Return whether the handshake failed for a reason that stays; a server that ends in the middle of it comes back."""
+    causes = (err, err.__cause__, err.__context__)
+    return any(
+        isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError) for cause in causes
+    )
+
+
 def _named(err: Exception | None) -> str:
-    return f"{type(err).__name__}: {err}"  # some have no message
+    return f"{type(err).__name__}: {str(err) or 'nothing came back'}"
 
 
 def _passes(err: redis_errors.RedisError) -> bool:

@@ -254,7 +254,11 @@ class RedisStore:
 
     async def _with_retries(self, attempt: Callable[[], Awaitable[T]], patience_ms: int | None = None) -> T:
         patience_ms = self._options.patience_ms if patience_ms is None else patience_ms
-        return await with_retries(attempt, patience_ms, self._announced.clear)
+        return await with_retries(attempt, patience_ms, self._lost)
+
+    async def _lost(self) -> None:
+        self._announced.clear()
+        await self._redis.connection_pool.disconnect(inuse_connections=False)  # the address may lead elsewhere now
 
 
 def _raise_refusal(answers: list[Any]) -> list[Any]:

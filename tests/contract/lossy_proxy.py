@@ -15,8 +15,7 @@ class LossyProxy:
     """Forwards to `url`'s host and port while inside `async with`; `lost` counts what it has swallowed."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        self._host, self._port, self._path = parts.hostname or "127.0.0.1", parts.port or 6379, parts.path
+        self.lead_to(url)
         self._next: str | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self.lost = 0
@@ -30,6 +29,11 @@ class LossyProxy:
         for task in list(self._connections):
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
+
+    def lead_to(self, url: str) -> None:
+        """Forward new connections there; those that are open stay where they are."""
+        parts = urlsplit(url)
+        self._host, self._port, self._path = parts.hostname or "127.0.0.1", parts.port or 6379, parts.path
 
     @property
     def url(self) -> str:

@@ -122,3 +122,18 @@ async def test_a_server_that_throws_keys_away_is_noticed(
             writes = [write("user", (b"%016d" % at, bytes(100_000)))]
             await warned.commit([step(epoch, group=1, ranges={"clicks": (at, at + 1)}, writes=writes, after=at)])
         assert (await warned.health()).evicted > 0
+
+
+async def test_a_demoted_primary_is_left_when_the_address_leads_to_the_new_one(
+    runner: asyncio.Runner, server: OwnServer, copy: OwnServer, open_store: Callable[..., RedisStore]
+) -> None:
+    async with LossyProxy(server.url) as proxy:
+        store = open_store(proxy.url, wait_replicas=1, patience_ms=8_000)
+        epoch = (await store.claim(0, "w")).epoch
+        assert await store.commit([step(epoch, payload=b"p")]) == [CommitResult(APPLIED, 1)]
+        with redis.Redis.from_url(copy.url) as new, redis.Redis.from_url(server.url) as old:
+            new.replicaof("NO", "ONE")
+            old.replicaof("127.0.0.1", copy.port)
+        proxy.lead_to(copy.url)
+        again = step(epoch, ranges={"clicks": (10, 11)}, payload=b"q", after=1)
+        assert await store.commit([again]) == [CommitResult(APPLIED, 2)]

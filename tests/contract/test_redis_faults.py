@@ -289,3 +289,47 @@ async def test_a_server_that_is_killed_and_started_again_goes_on(
         await asyncio.to_thread(server.start)
         assert await waiting == [CommitResult(APPLIED, 2)]
         assert await user_blob(store) == b"two"
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize(
+    ("url", "error", "message"),
+    [
+        ("redis://:wrong@127.0.0.1:{port}/0", ContractError, "does not let this worker in: .*password"),
+        ("redis://127.0.0.1:{port}/0", ContractError, "does not let this worker in: .*authenticated"),
+        ("rediss://:right@127.0.0.1:{port}/0", StoreUnavailableError, "nothing came back.*rediss:// for TLS"),
+        ("redis://127.0.0.1:{other}/0", StoreUnavailableError, "no answer for 1500 ms .*ConnectionError: .*{other}"),
+        ("redis://no-such-host.invalid:6379/0", StoreUnavailableError, "no answer for 1500 ms .*no-such-host.invalid"),
+    ],
+    ids=["wrong password", "no password", "no TLS", "closed port", "unknown host"],
+)
+async def test_why_a_server_cannot_be_used_is_told(
+    runner: asyncio.Runner,
+    real_services: object,
+    open_store: Callable[..., RedisStore],
+    tmp_path: Path,
+    url: str,
+    error: type[Exception],
+    message: str,
+) -> None:
+    with OwnServer(tmp_path) as server:
+        with redis.Redis.from_url(server.url) as admin:
+            admin.config_set("requirepass", "right")
+        ports = {"port": server.port, "other": free_port("nobody listens")}
+        store = open_store(url.format(**ports), claim_patience_ms=1_500)
+        with pytest.raises(error, match=message.format(**ports)):
+            await store.claim(0, "w")
+
+
+async def test_a_port_that_answers_without_tls_is_refused_at_once(
+    runner: asyncio.Runner, open_store: Callable[..., RedisStore]
+) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"-ERR Protocol error\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        store = open_store(f"rediss://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
+        with pytest.raises(ContractError, match=r"differ about TLS: .*SSL"):
+            await store.claim(0, "w")
