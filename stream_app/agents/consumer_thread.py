@@ -18,8 +18,9 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError
 from faust.transport.drivers import aiokafka as driver
 
+from stream_app.agents.lenient_headers import tolerate_odd_headers
 from stream_app.agents.ports import WEIGHT_BYTES, Chunk, LogPosition, StartPositions, TopicPartition
-from stream_app.agents.record_batches import read_batches_here
+from stream_app.agents.unreadable_batches import name_unreadable_batches
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
@@ -52,7 +53,8 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
         # Faust's own method hard-codes read_uncommitted and a fetch wait of 1.5 s, and its assignor does not keep partition p
         # of all topics together when there are no tables. The range assignor does, for topics of equal partition counts.
         conf, options = self.app.conf, self._app_side.options
-        read_batches_here()
+        tolerate_odd_headers()
+        name_unreadable_batches()
         self._assignor = RangePartitionAssignor
         return aiokafka.AIOKafkaConsumer(
             client_id=conf.broker_client_id,

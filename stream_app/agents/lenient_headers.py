@@ -1,11 +1,8 @@
-"""Record batches that aiokafka refuses: odd header names are read, an unreadable batch gets an error that names its place.
+"""Record batches whose header names need not be UTF-8.
 
 Kafka lets a producer write any bytes as a header name. aiokafka decodes them while it reads a fetched batch, raises, and would
 raise for ever at the same offset. Such a batch is read a second time here, and the odd bytes become `\\xff`, which is valid in
 JSON. aiokafka's own compiled reader reads all other batches.
-
-A damaged batch, or one of an unknown codec, raises the error of the library that decodes it, without a place. It becomes an
-`UnreadableBatchError` with topic, partition and offset, which ends the worker.
 """
 
 from __future__ import annotations
@@ -17,8 +14,6 @@ from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import decode_varint
-
-from stream_app.errors import UnreadableBatchError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,21 +82,9 @@ class LenientRecords:
         return LenientBatch(batch, self._raw[start : self._at])
 
 
-class PlacedRecords(fetcher.PartitionRecords):  # type: ignore[misc,unused-ignore]
-    """aiokafka's records of one partition in a fetch response; an error names the place."""
-
-    def _unpack_records(self) -> Iterator[Any]:
-        try:
-            yield from super()._unpack_records()
-        except Exception as error:
-            partition = f"{self._tp.topic}-{self._tp.partition}"
-            raise UnreadableBatchError(partition, self.next_fetch_offset, f"{type(error).__name__}: {error}") from error
-
-
-def read_batches_here() -> None:
-    """Make aiokafka's fetcher read all batches of this process through `LenientRecords` and `PlacedRecords`."""
+def tolerate_odd_headers() -> None:
+    """Make aiokafka's fetcher read all batches of this process through `LenientRecords`."""
     fetcher.MemoryRecords = LenientRecords  # type: ignore[attr-defined,unused-ignore]  # the name exists only there
-    fetcher.PartitionRecords = PlacedRecords  # type: ignore[misc,unused-ignore]
 
 
 def _read(raw: memoryview) -> Iterator[RawRecord]:

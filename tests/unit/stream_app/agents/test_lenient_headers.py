@@ -11,7 +11,7 @@ from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
-from stream_app.agents.record_batches import LenientRecords
+from stream_app.agents.lenient_headers import LenientRecords
 
 GOOD: list[tuple[str, bytes | None]] = [("trace", b"\x00\xff"), ("ü", None), ("", b"")]
 STAND_IN = "~~~~odd~~~~"  # replaced in the bytes: no client of ours can write such a name
