@@ -16,6 +16,7 @@ import click
 
 from stream_app.cli.settings import cli_settings
 from stream_app.config import child_environ
+from stream_app.reporting.repeat_filter import RepeatFilter
 
 _RESTARTABLE_AFTER_S: Final = 30.0  # a worker that ran so long has recovered; the pauses start over
 _PAUSES_S: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
@@ -47,6 +48,8 @@ def worker(restart: bool, log_level: str) -> None:
     logging.basicConfig(level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for chatty in ("faust", "mode", "aiokafka"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    for handler in logging.getLogger().handlers:  # aiokafka logs some thirty lines a second while the broker is away
+        handler.addFilter(RepeatFilter("aiokafka"))
     from stream_app.app import run_worker
 
     sys.exit(run_worker(settings))
