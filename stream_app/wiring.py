@@ -115,7 +115,7 @@ def build_worker(settings: Settings) -> Worker:
     handler = ScoringHandler(
         pipeline=build_pipeline(settings, engine, store, SystemClock(), metrics, models.ranker),
         store=store,
-        ownership=OwnershipTracker(),
+        ownership=OwnershipTracker(settings.kafka.partitions),
         publisher=Publisher(settings.kafka.bootstrap, topic_prefix=settings.kafka.topic_prefix, client_id=f"millrace-{owner}"),
         metrics=metrics,
         topic_prefix=settings.kafka.topic_prefix,

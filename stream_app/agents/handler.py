@@ -69,6 +69,7 @@ class ScoringHandler:
 
     async def on_assigned(self, partitions: frozenset[TopicPartition], generation: int) -> Mapping[TopicPartition, int]:
         """Claim each partition group and return its fronts; start to publish the groups' outboxes again."""
+        self._ownership.refuse_new_partitions(partitions)
         groups = sorted({place.partition for place in partitions})
         await self._stop_republishing()
         self._ownership.release(list(self._ownership.owned()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from stream_app.agents.ports import TopicPartition
 from stream_app.errors import ContractError
 from stream_app.store.port import Claim
 
@@ -25,10 +26,29 @@ class Ownership:
 
 
 class OwnershipTracker:
-    """The groups that this worker owns. Not thread-safe: one event loop."""
+    """The groups that this worker owns. Not thread-safe: one event loop.
 
-    def __init__(self) -> None:
+    Args:
+        groups: Number of partition groups, the setting `kafka.partitions`.
+    """
+
+    def __init__(self, groups: int) -> None:
+        self._groups = groups
         self._owned: dict[int, Ownership] = {}
+
+    def refuse_new_partitions(self, assigned: Iterable[TopicPartition]) -> None:
+        """Refuse partitions that were added to a topic, before anything is written about their groups.
+
+        Raises:
+            ContractError: A partition is not below the number of groups.
+        """
+        new = sorted(f"{place.topic}-{place.partition}" for place in assigned if place.partition >= self._groups)
+        if new:
+            raise ContractError(
+                f"partitions were added while this worker ran: it was assigned {', '.join(new)}, but kafka.partitions is "
+                f"{self._groups}, and a user's state stays with the partition of the old count. Operator action: stop the "
+                "producers and the workers; see 'Add partitions' in docs/runbook.md."
+            )
 
     def record_claim(self, group: int, claim: Claim) -> Ownership:
         """Record a claim; it replaces everything about the group."""

@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewPartitions
 
-from tests.chaos.deployment import Deployment
+from tests.chaos.deployment import PARTITIONS, Deployment
 from tests.chaos.redis_past import snapshot
 from tests.integration.transport_harness import committed, until
 
@@ -159,3 +162,20 @@ def test_redis_goes_back_in_time_under_a_running_worker(deployment: Deployment) 
     assert "has lost writes or was restored" in deployment.log(0).read_text()
     deployment.start()
     deployment.settle()
+
+
+def test_partitions_added_to_a_topic_end_a_worker_and_leave_no_keys(deployment: Deployment) -> None:
+    deployment.produce(40)
+    worker = deployment.start()
+    until(lambda: deployment.answered() == 40, "all are answered")
+    clicks = f"{deployment.topic_prefix}clicks"
+    admin = AdminClient({"bootstrap.servers": deployment.bootstrap})
+    admin.create_partitions([NewPartitions(clicks, 2 * PARTITIONS)])[clicks].result(timeout=30)
+    late = deployment.start()
+    worker.terminate()  # the other one leads the group now, and knows the new partitions
+    until(lambda: late.poll() is not None, "the worker has ended")
+    assert late.returncode == 1
+    assert "partitions were added while this worker ran" in deployment.log(1).read_text()
+    keys = [f"{deployment.redis_prefix}:{{g{group}}}:meta" for group in range(PARTITIONS, 2 * PARTITIONS)]
+    with redis.Redis.from_url(deployment.redis_url) as client:
+        assert not client.exists(*keys)

@@ -79,7 +79,7 @@ class Worker:
         self.handler = ScoringHandler(
             pipeline=self.pipeline,
             store=self.store,
-            ownership=OwnershipTracker(),
+            ownership=OwnershipTracker(GROUPS),
             publisher=self.publisher,
             metrics=Metrics(CollectorRegistry()),
             topic_prefix="",

@@ -100,7 +100,7 @@ def test_a_batch_enters_the_functions_in_the_order_of_the_list() -> None:
     handler = ScoringHandler(
         pipeline=pipeline,
         store=store,
-        ownership=OwnershipTracker(),
+        ownership=OwnershipTracker(1),
         publisher=DryPublisher("", topic_prefix="", client_id=""),
         metrics=metrics,
         topic_prefix="",

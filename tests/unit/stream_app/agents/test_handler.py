@@ -45,7 +45,7 @@ class Desk:
         self.handler = ScoringHandler(
             pipeline=self.pipeline,
             store=self.store,
-            ownership=OwnershipTracker(),
+            ownership=OwnershipTracker(2),
             publisher=_NotedPublisher(self),
             metrics=self.metrics,
             topic_prefix=PREFIX,

@@ -10,7 +10,7 @@ from stream_app.store.port import Claim
 
 
 def tracker(**fronts: int) -> OwnershipTracker:
-    made = OwnershipTracker()
+    made = OwnershipTracker(1)
     made.record_claim(0, Claim("1:w", fronts, 0, {}))
     return made
 
