@@ -60,7 +60,7 @@ def demo(seconds: float | None, rate: float, seed: int) -> None:
 
     stop = threading.Event()
     logs = work_folder(cli_settings(announce=False).worker.folder) / "demo"
-    logs.mkdir(exist_ok=True)
+    logs.mkdir(parents=True, exist_ok=True)
     topics = dict.fromkeys((*SOURCE_TOPICS, *ANSWER_TOPICS, *SIDE_TOPICS), _PARTITIONS)
     with ExitStack() as stack:
         stack.enter_context(_signals_set(stop))
