@@ -43,6 +43,7 @@ class TopicReader:
                 "auto.offset.reset": "error",
                 "enable.partition.eof": True,
                 "isolation.level": "read_committed",
+                "check.crcs": True,  # else damage to an uncompressed batch passes
                 "fetch.wait.max.ms": 50,  # at the end of a topic there is nothing to wait for
                 "logger": QuietLogger(),
             }

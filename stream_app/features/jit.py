@@ -7,6 +7,7 @@ package.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import os
@@ -56,16 +57,19 @@ def cache_folder() -> Path | None:
     name = _PREFIX + _fingerprint()
     for base in _candidates():
         folder = base / name
-        if folder.is_dir() and os.access(folder, os.W_OK):  # writable, since another processor type adds its own code
-            return folder
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # also of a base that this user may not enter
+            if folder.is_dir() and os.access(folder, os.W_OK):  # writable, since another processor type adds its own code
+                return folder
             folder.mkdir(parents=True)
             for old in base.glob(_PREFIX + "*"):
                 if old != folder:
                     shutil.rmtree(old, ignore_errors=True)  # of older sources
             return folder
     with contextlib.suppress(OSError):
-        return Path(tempfile.mkdtemp(prefix=_PREFIX))  # private to this process: whoever can write there could run code in it
+        # Private to this process: whoever can write there could run code in it.
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return folder
     return None
 
 

@@ -21,7 +21,8 @@ pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 # Root without the right to write what it does not own; else the tests' own user, who owns none of it either.
-UNPRIVILEGED = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"] if os.getuid() == 0 else []
+RIGHTS = "-dac_override,-dac_read_search"
+UNPRIVILEGED = ["setpriv", f"--bounding-set={RIGHTS}", f"--inh-caps={RIGHTS}"] if os.getuid() == 0 else []
 READ_ONLY = 'mount --make-rprivate / && mount -o remount,bind,ro / && mount -t tmpfs tmpfs "$TMPDIR" && exec "$@"'
 COMPILED = ("stream_app.features.fold", "stream_app.inference.retrieval.item_index", "stream_app.inference.retrieval.ivf_index")
 MAPPING = """
@@ -82,6 +83,13 @@ def start(
     }  # fmt: skip
     if request.param == "read-only root":  # compiling half a minute once is enough
         environ["NUMBA_DISABLE_JIT"] = "1"
+    else:  # the image's folder of compiled code, under another user id than the image's
+        closed = tmp_path / "closed"
+        closed.mkdir()
+        if os.getuid() == 0:
+            os.chown(closed, 65534, 65534)
+        closed.chmod(0o000)
+        environ["NUMBA_CACHE_DIR"] = str(closed / "numba")
     with connect(kafka_bootstrap) as admin:
         create_topics(admin, plan_topics(2, prefix=topic_prefix))
     processes = []
