@@ -19,6 +19,7 @@ Range = tuple[int, int]  # offsets [from, to)
 
 _BATCH: Final = 5_000
 _POLL_S: Final = 0.5
+_FOLLOW_S: Final = 0.2  # how long a record, or Ctrl-C, may wait where somebody follows
 _TIMEOUT_S: Final = 15.0
 _SILENT_POLLS: Final = 60  # after 30 s without a record the broker is down, not slow
 _FOR_EVER: Final = 1 << 62  # above every offset
@@ -113,29 +114,31 @@ class TopicReader:
         silent = 0
         while waiting:
             try:
-                messages = self._consumer.consume(_BATCH, _POLL_S)
+                messages = self._consumer.consume(_BATCH, _FOLLOW_S if follow else _POLL_S)
             except KafkaException as err:
                 raise self._gone(err) from err
             silent = 0 if messages else silent + 1
             if silent > _SILENT_POLLS and not follow:
                 raise self._gone(f"nothing came for 30 s, and {sorted(waiting)} are not read to their ends")
             for message in messages:
-                error = message.error()
-                if error is not None and error.code() == KafkaError._PARTITION_EOF and follow:
-                    continue
-                if error is not None and error.code() != KafkaError._PARTITION_EOF:
-                    if error.code() in _UNREADABLE:
-                        partition = f"{message.topic()}-{message.partition()}"
-                        raise UnreadableBatchError(partition, message.offset() or 0, error.str())
-                    raise self._gone(error)
+                at_end = self._is_end(message)
                 place = (message.topic().removeprefix(self._prefix), message.partition())
-                if place not in waiting:
-                    continue  # beyond the end of the range
-                if error is None and message.offset() < waiting[place]:
+                if place not in waiting or (at_end and follow):
+                    continue  # beyond the end of the range, or at the present end of a topic that goes on
+                if not at_end and message.offset() < waiting[place]:
                     yield place[0], message
-                if error is not None or message.offset() + 1 >= waiting[place]:
+                if at_end or message.offset() + 1 >= waiting[place]:
                     del waiting[place]
         self._consumer.unassign()
+
+    def _is_end(self, message: Message) -> bool:
+        """Return whether the message reports the end of its partition; raise any other error that it reports."""
+        error = message.error()
+        if error is None or error.code() == KafkaError._PARTITION_EOF:
+            return error is not None
+        if error.code() in _UNREADABLE:
+            raise UnreadableBatchError(f"{message.topic()}-{message.partition()}", message.offset() or 0, error.str())
+        raise self._gone(error)
 
     def _watermarks(self, topic: str, partition: int) -> Range:
         low, high = self._consumer.get_watermark_offsets(TopicPartition(self._prefix + topic, partition), timeout=_TIMEOUT_S)

@@ -8,18 +8,14 @@ from pathlib import Path
 import pytest
 
 from devservices import real
-from devservices.kafka_broker import VERSION
 from devservices.state import ServicesState
-from tests.integration.transport_harness import SqliteSubject, create_topics
-
-CHECKOUT = Path(__file__).resolve().parents[2]
+from tests.integration.transport_harness import SqliteSubject, create_topics, share_jars
 
 
 @pytest.fixture
 def own_broker(real_services: ServicesState, tmp_path: Path) -> Iterator[tuple[Path, str]]:
     """Root folder and address of a broker that the test may stop; the jars are the checkout's."""
-    (tmp_path / ".services").mkdir()
-    (tmp_path / ".services" / f"kafka-{VERSION}").symlink_to(CHECKOUT / ".services" / f"kafka-{VERSION}")
+    share_jars(tmp_path)
     try:
         yield tmp_path, real.start_kafka(tmp_path).kafka.bootstrap
     finally:

@@ -32,7 +32,7 @@ def test_a_damaged_batch_ends_the_worker_and_tail_with_its_place(
     produce(subject.bootstrap, [topic], 40, partitions=1)
     produce(subject.bootstrap, [topic], 400, partitions=1, codec=codec)
     real.stop_kafka(own_broker[0])
-    damage(own_broker[0] / ".services" / "kafka" / "data" / f"{topic}-0" / f"{0:020d}.log")
+    damage(own_broker[0] / ".services" / "kafka" / "data" / f"{topic}-0" / f"{0:020d}.log", 40)
     subject.bootstrap = real.start_kafka(own_broker[0]).kafka.bootstrap
     place = f"{topic}-0, offset 40: the batch of records cannot be read"
     worker = subject.start()
@@ -42,12 +42,16 @@ def test_a_damaged_batch_ends_the_worker_and_tail_with_its_place(
         list(records(subject.bootstrap, topic, beginning=True, follow=False))
 
 
-def damage(log: Path) -> None:
-    """Turn bits behind the header of the log's last batch."""
+def damage(log: Path, offset: int) -> None:
+    """Turn bits behind the header of the batch that begins at `offset`."""
     content = bytearray(log.read_bytes())
-    at = last = 0
-    while at < len(content):
-        last, at = at, at + 12 + int.from_bytes(content[at + 8 : at + 12], "big")
-    for place in range(last + 61, len(content)):
+    at, end = 0, batch_end(content, 0)
+    while int.from_bytes(content[at : at + 8], "big") < offset:
+        at, end = end, batch_end(content, end)
+    for place in range(at + 61, end):
         content[place] ^= 0xA5
     log.write_bytes(content)
+
+
+def batch_end(content: bytearray, start: int) -> int:
+    return start + 12 + int.from_bytes(content[start + 8 : start + 12], "big")

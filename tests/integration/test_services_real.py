@@ -16,20 +16,17 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 
 from devservices import process, real
-from devservices.kafka_broker import VERSION
 from devservices.state import ServicesState
+from tests.integration.transport_harness import share_jars
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis]
-
-CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
 def root(real_services: ServicesState, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder of its own with servers of its own; the jars are the checkout's, so that nothing is fetched twice."""
     folder = tmp_path_factory.mktemp("checkout")
-    (folder / ".services").mkdir()
-    (folder / ".services" / f"kafka-{VERSION}").symlink_to(CHECKOUT / ".services" / f"kafka-{VERSION}")
+    share_jars(folder)
     try:
         yield folder
     finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from confluent_kafka import TopicPartition
@@ -14,9 +13,6 @@ from devservices import real
 from devservices.mock_broker import mock_broker
 from tests.integration.transport_harness import PARTITIONS, SqliteSubject, committed, produce, settle, until
 from tests.integration.transport_worker import open_store
-
-if TYPE_CHECKING:
-    pass
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import signal
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -25,9 +24,6 @@ from tests.integration.transport_harness import (
     settle,
     until,
 )
-
-if TYPE_CHECKING:
-    pass
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 @pytest.fixture
 def image(tmp_path: Path) -> Iterator[Path]:
     """A folder with what the image holds, which the user cannot write."""
-    folder = Path(tempfile.mkdtemp(prefix="image-", dir=tmp_path))
+    folder = tmp_path / "image"
     for name in ("stream_app", "model", "devservices"):
         shutil.copytree(CHECKOUT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for path in (folder, *folder.rglob("*")):
