@@ -101,7 +101,7 @@ def _figures(verdict: ParityVerdict) -> dict[str, Any]:
     return {
         "largest_difference": {each.task: each.largest for each in differences},
         "mean_difference": {each.task: each.mean for each in differences},
-        "allowed": {each.task: each.allowed for each in differences},
+        "allowed": {each.task: each.limits.largest for each in differences},
         "best_items_agree": min(overlaps, default=None),
         "within": verdict.fine,
         "wrong": [each.text() for each in differences if not each.fine],

@@ -54,18 +54,11 @@ class Branch(nn.Module):
             shared = {name: by_task[:, place] for place, name in enumerate(self.readers)}
         return {task.name: head(shared.get(task.name), encoded) for task, head in zip(self.tasks, self.heads, strict=True)}
 
-    def item_vectors(self, item: Tensor, category: Tensor) -> Tensor:
-        """See `model.network.MultiTaskNetwork.item_vectors`."""
-        assert isinstance(self.encoder, EventEncoder)
+    def item_vectors(self, *codes: Tensor) -> Tensor:
+        """See `model.network.MultiTaskNetwork`: `item_vectors` with codes of items, `item_table` without."""
+        assert isinstance(self.encoder, EventEncoder | HistoryEncoder)
         assert self.items is not None
-        vectors: Tensor = self.items(self.encoder.items, item, category)
-        return vectors
-
-    def item_table(self) -> Tensor:
-        """See `model.network.MultiTaskNetwork.item_table`."""
-        assert isinstance(self.encoder, HistoryEncoder)
-        assert self.items is not None
-        vectors: Tensor = self.items(self.encoder.items)
+        vectors: Tensor = self.items(self.encoder.items, *codes)
         return vectors
 
     def shared_parameters(self, conditions: Iterable[str]) -> list[Parameter]:

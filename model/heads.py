@@ -74,8 +74,7 @@ class UserVectorHead(nn.Module):
 class PointHead(nn.Module):
     """The user vector of retrieval if `Encoded.seen` is a point among the items: that point and a 1.
 
-    Args:
-        temperature: if above 0, the point's length becomes 1 / temperature.
+    With a temperature above 0 the point's length becomes 1 / temperature.
     """
 
     def __init__(self, temperature: float) -> None:

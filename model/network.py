@@ -75,20 +75,15 @@ class MultiTaskNetwork(nn.Module):
             numbers.fit(dense)
 
     def item_vectors(self, item: Tensor, category: Tensor) -> Tensor:
-        """Return item vectors, whose inner products with user vectors rank items, for events.
+        """(N,) int32 item buckets and (N,) int32 category buckets -> (N, USER_VECTOR_DIM) float32, for events.
 
-        Args:
-            item: (N,) int32 item buckets.
-            category: (N,) int32 category buckets.
-
-        Returns:
-            (N, USER_VECTOR_DIM) float32; the last coordinate is the item's bias.
+        Inner products with user vectors rank items; the last coordinate is the item's bias.
         """
         return self._retrieval_branch().item_vectors(item, category)
 
     def item_table(self) -> Tensor:
         """Return the vectors of all items, for sequences: (items, D) float32, the last coordinate a bias."""
-        return self._retrieval_branch().item_table()
+        return self._retrieval_branch().item_vectors()
 
     def shared_parameters(self) -> list[Parameter]:
         """Return the parameters in the gradient of more than one task, from inputs to towers; none without sharing."""
@@ -112,12 +107,7 @@ def served_tasks(network: MultiTaskNetwork) -> tuple[str, ...]:
 
 
 class ServingNetwork(nn.Module):
-    """The exported graph: probabilities instead of logits.
-
-    Args:
-        network: the trained network.
-        temperatures: see `model.probabilities`.
-    """
+    """The exported graph of a trained network: probabilities (`model.probabilities`) instead of logits."""
 
     def __init__(self, network: MultiTaskNetwork, temperatures: Mapping[str, float] | None = None) -> None:
         super().__init__()

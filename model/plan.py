@@ -61,13 +61,7 @@ class PlanManifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def unfit_reason(plan: PlanManifest, tensorrt: str, compute_capability: str) -> str:
-    """Return why a machine cannot run a plan; "" if it can.
-
-    Args:
-        plan: the plan's manifest.
-        tensorrt: version of the machine's library, "10.15.1.29".
-        compute_capability: of the machine's GPU, "9.0".
-    """
+    """Return why a machine cannot run a plan, by its version of TensorRT and its GPU's compute capability; "" if it can."""
     built, installed = _numbers(plan.tensorrt), _numbers(tensorrt)
     if plan.version_compatible:
         if built[0] != installed[0] or built > installed:

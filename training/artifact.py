@@ -134,5 +134,5 @@ def _write(contents: ArtifactContents, dataset: Dataset, folder: Path) -> Manife
         samples=SAMPLES_FILE,
         weights_sha256=weights_sha256(checkpoint),
     )
-    write_manifest(folder, manifest)
+    write_manifest(folder / MANIFEST_FILE, manifest)
     return manifest

@@ -6,8 +6,7 @@ from typing import Any
 
 import click
 
-from trt_build.cli_engine import bench, engine, inspect, refit
-from trt_build.cli_gpu_run import gpu_run, library
+from trt_build.cli_engine import bench, engine, gpu_run, inspect, library, refit
 from trt_build.cli_onnx import calibrate, onnx, verify
 from trt_build.errors import BuildError
 

@@ -27,16 +27,15 @@ from trt_build.export.ranges_from_rows import Ranges
 from trt_build.manifest import (
     ONNX_FORMAT,
     OnnxManifest,
-    check_format,
     library_versions,
     manifest_beside,
     read_manifest,
     read_manifest_file,
     sha256_of,
+    verified_bytes,
 )
 
 _HASH_DIGITS: Final = 12
-_REBUILD: Final = "Fix: restore it from a good copy, or build it again"
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,9 @@ def parse_onnx(content: bytes, name: str) -> onnx.ModelProto:
         model = onnx.load_model_from_string(content)
         onnx.checker.check_model(model)
     except (DecodeError, onnx.checker.ValidationError) as err:
-        raise RefusedError(f"{name} is no whole ONNX model ({str(err).splitlines()[0]}). {_REBUILD}") from err
+        raise RefusedError(
+            f"{name} is no whole ONNX model ({str(err).splitlines()[0]}). Fix: restore it from a good copy, or build it again"
+        ) from err
     opset = opset_of(model)
     if opset > OPSET:
         raise RefusedError(
@@ -132,11 +133,11 @@ def opset_of(model: onnx.ModelProto) -> int:
 
 def _read_folder(folder: Path) -> ArtifactSource:
     manifest = read_manifest(folder)
-    content = _verified_bytes(folder / MODEL_FILE, manifest.sha256.get(MODEL_FILE, ""), manifest.command)
+    content = verified_bytes(folder / MODEL_FILE, manifest.sha256.get(MODEL_FILE, ""), manifest.command)
     model = parse_onnx(content, str(folder / MODEL_FILE))
     tensors = EventInputs(len(manifest.feature_names)).tensors()
     _check_tensors(folder / MODEL_FILE, model, {s.name: s for s in tensors}, [s.name for s in OUTPUTS])
-    _verified_bytes(folder / ITEMS_FILE, manifest.sha256.get(ITEMS_FILE, ""), manifest.command)
+    verified_bytes(folder / ITEMS_FILE, manifest.sha256.get(ITEMS_FILE, ""), manifest.command)
     with np.load(folder / ITEMS_FILE, allow_pickle=False) as saved:
         items: NDArray[np.float32] = saved["item_vectors"]
     onnx_manifest = OnnxManifest(
@@ -158,26 +159,11 @@ def _read_folder(folder: Path) -> ArtifactSource:
 
 
 def _read_file(path: Path) -> ArtifactSource:
-    manifest = read_manifest_file(manifest_beside(path), OnnxManifest)
-    check_format(manifest_beside(path), manifest.format, ONNX_FORMAT)
-    content = _verified_bytes(path, manifest.sha256, manifest.command)
+    manifest = read_manifest_file(manifest_beside(path), OnnxManifest, ONNX_FORMAT)
+    content = verified_bytes(path, manifest.sha256, manifest.command)
     model = parse_onnx(content, str(path))
     _check_tensors(path, model, {spec.name: spec for spec in manifest.inputs}, manifest.outputs)
     return ArtifactSource(f"{path.stem}-{manifest.sha256[:_HASH_DIGITS]}", content, manifest)
-
-
-def _verified_bytes(path: Path, sha256: str, command: str) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError as err:
-        raise RefusedError(f"{path} cannot be read ({err.strerror}). {_REBUILD}: {command}") from err
-    digest = sha256_of(content)
-    if digest != sha256:
-        raise RefusedError(
-            f"{path} is not what its manifest says: sha256 {digest[:_HASH_DIGITS]} ({len(content):,} bytes), expected "
-            f"{sha256[:_HASH_DIGITS] or 'none'}. {_REBUILD}: {command}"
-        )
-    return content
 
 
 def _check_tensors(path: Path, model: onnx.ModelProto, inputs: dict[str, TensorSpec], outputs: list[str]) -> None:

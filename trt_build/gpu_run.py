@@ -134,15 +134,10 @@ def markdown(report: dict[str, Any]) -> str:
     for verdict in report["verify"]:
         for task, result in verdict["tasks"].items():
             overlap = "" if result["overlap"] is None else f"{result['overlap']:.2%}"
-            cells = [
-                verdict["what"],
-                task,
-                f"{result['largest']:.2g}",
-                f"{result['largest_allowed']:.0e}",
-                f"{result['mean']:.1g}",
-                overlap,
-            ]
-            lines.append(f"| {' | '.join(cells)} | {'fine' if result['fine'] else 'NOT FINE'} |")
+            lines.append(
+                f"| {verdict['what']} | {task} | {result['largest']:.2g} | {result['largest_allowed']:.0e} | "
+                f"{result['mean']:.1g} | {overlap} | {'fine' if result['fine'] else 'NOT FINE'} |"
+            )
     lines += ["", "| what | batch | rows/s | p50, ms | p99, ms |", "| --- | --- | --- | --- | --- |"]
     for name, batches in report["bench"].items():
         lines += [

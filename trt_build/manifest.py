@@ -19,7 +19,7 @@ import msgspec
 
 from model.contract import MANIFEST_FILE, MANIFEST_FORMAT, MODEL_FILE, Manifest, TensorSpec
 from model.digest import file_sha256
-from model.plan import Precision
+from model.plan import PlanManifest, Precision
 from trt_build.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
 ONNX_FORMAT: Final = 1
 _LIBRARIES: Final = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
-_VERSION_DIGITS: Final = 12
-_Struct = TypeVar("_Struct", bound=msgspec.Struct)
+_HASH_DIGITS: Final = 12
 
 
 class OnnxManifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +48,9 @@ class OnnxManifest(msgspec.Struct, frozen=True, kw_only=True):
     command: str
     seconds: float
     versions: dict[str, str]
+
+
+_Manifest = TypeVar("_Manifest", Manifest, OnnxManifest, PlanManifest)
 
 
 def sha256_of(content: bytes) -> str:
@@ -72,23 +74,17 @@ def library_versions() -> dict[str, str]:
 
 def version_of(name: str, folder: Path) -> str:
     """Return an artefact's version: `<name>-<first 12 of model.onnx's sha256>`."""
-    return f"{name}-{file_sha256(folder / MODEL_FILE)[:_VERSION_DIGITS]}"
+    return f"{name}-{file_sha256(folder / MODEL_FILE)[:_HASH_DIGITS]}"
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `manifest.json` for a person to read: indented, one key a line."""
-    _write(folder / MANIFEST_FILE, manifest)
+def write_manifest(path: Path, manifest: msgspec.Struct) -> None:
+    """Write a manifest for a person to read: indented, one key a line."""
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read `manifest.json`.
-
-    Raises:
-        RefusedError: It is missing, damaged, or newer than this program.
-    """
-    manifest = read_manifest_file(folder / MANIFEST_FILE, Manifest)
-    check_format(folder / MANIFEST_FILE, manifest.format, MANIFEST_FORMAT)
-    return manifest
+    """Read `manifest.json`, see `read_manifest_file`."""
+    return read_manifest_file(folder / MANIFEST_FILE, Manifest, MANIFEST_FORMAT)
 
 
 def manifest_beside(path: Path) -> Path:
@@ -96,19 +92,14 @@ def manifest_beside(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
-def write_beside(path: Path, manifest: msgspec.Struct) -> None:
-    """Write the manifest of the single file `path`."""
-    _write(manifest_beside(path), manifest)
-
-
-def read_manifest_file(path: Path, kind: type[_Struct]) -> _Struct:
-    """Read a manifest of any kind.
+def read_manifest_file(path: Path, kind: type[_Manifest], known: int) -> _Manifest:
+    """Read a manifest of any kind, whose newest known format is `known`.
 
     Raises:
-        RefusedError: It is missing or damaged.
+        RefusedError: It is missing, damaged, or newer than this program.
     """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        manifest = msgspec.json.decode(path.read_bytes(), type=kind)
     except OSError as err:
         raise RefusedError(
             f"{path} cannot be read ({err.strerror}): its artefact is half copied, or of another program. "
@@ -118,20 +109,29 @@ def read_manifest_file(path: Path, kind: type[_Struct]) -> _Struct:
         raise RefusedError(
             f"{path} is damaged or none of ours ({err}). Fix: restore it from a good copy, or build it again"
         ) from err
+    if manifest.format > known:
+        raise RefusedError(
+            f"{path} has format {manifest.format}, this program knows up to {known}. Fix: use the release that wrote it, or "
+            "build it again with this one"
+        )
+    return manifest
 
 
-def check_format(path: Path, number: int, known: int) -> None:
-    """Check that this program knows a manifest's format.
+def verified_bytes(path: Path, sha256: str, command: str) -> bytes:
+    """Return the bytes of a file of which the manifest says `sha256`, and that `command` rebuilds.
 
     Raises:
-        RefusedError: The manifest is newer.
+        RefusedError: It is missing or damaged.
     """
-    if number > known:
+    fix = f"Fix: restore it from a good copy, or build it again: {command}"
+    try:
+        content = path.read_bytes()
+    except OSError as err:
+        raise RefusedError(f"{path} cannot be read ({err.strerror}). {fix}") from err
+    digest = sha256_of(content)
+    if digest != sha256:
         raise RefusedError(
-            f"{path} has format {number}, this program knows up to {known}. Fix: use the release that wrote it, or build it "
-            "again with this one"
+            f"{path} is not what its manifest says: sha256 {digest[:_HASH_DIGITS]} ({len(content):,} bytes), expected "
+            f"{sha256[:_HASH_DIGITS] or 'none'}. {fix}"
         )
-
-
-def _write(path: Path, manifest: msgspec.Struct) -> None:
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
+    return content

@@ -9,9 +9,9 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Final, cast
 
-from model.tensorrt.protocols import TensorRt, TensorRtLogger
+from model.tensorrt.protocols import LogSeverity, TensorRt, TensorRtLogger
 
 # `tensorrt` is NVIDIA's whole package; `tensorrt_bindings` is its Python part, alone where the library came another way.
 _MODULES: Final = ("tensorrt", "tensorrt_bindings")
@@ -52,7 +52,7 @@ def import_tensorrt() -> TensorRt:
 def collect_messages(trt: TensorRt, on_error: Callable[[str], None] | None = None) -> TensorRtMessages:
     """Return a logger that keeps errors and drops all else; each error also goes to `on_error`."""
     errors: list[str] = []
-    severities: Any = trt.ILogger.Severity
+    severities: LogSeverity = trt.ILogger.Severity
 
     def start(self: object) -> None:
         trt.ILogger.__init__(self)

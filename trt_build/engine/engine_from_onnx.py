@@ -20,7 +20,7 @@ from model.contract import TensorSpec
 from model.plan import PlanProfile, Precision
 from model.tensorrt.library import collect_messages
 from model.tensorrt.protocols import BuilderConfig, Network, Parser, ParserRefitter, PlanBuilder, TensorRt
-from trt_build.engine.profiles import DEFAULT_PROFILES, check_profiles, shapes
+from trt_build.engine.profiles import DEFAULT_PROFILES
 from trt_build.engine.progress import progress_monitor
 from trt_build.engine.runtime import GpuDevice
 from trt_build.errors import BuildError
@@ -72,30 +72,20 @@ class EngineOptions:
 
 @dataclass(frozen=True)
 class BuiltPlan:
-    """A plan's bytes, the seconds of its build, and its layers before fusion."""
+    """A plan's bytes, and the seconds of its build."""
 
     plan: bytes
     seconds: float
-    layers: int
 
 
 def engine_from_onnx(
     trt: TensorRt, device: GpuDevice, model: bytes, tensors: tuple[TensorSpec, ...], options: EngineOptions, progress: Progress
 ) -> BuiltPlan:
-    """Build a plan of the ONNX file `model`; minutes at `level` 5.
-
-    Args:
-        trt: the library.
-        device: the GPU.
-        model: the file's bytes.
-        tensors: its inputs, without the batch.
-        options: of the build.
-        progress: display of the phases.
+    """Build a plan of an ONNX file's bytes, whose inputs without the batch are `tensors`; minutes at `level` 5.
 
     Raises:
         BuildError: TensorRT rejects the file, or finds no implementation of a layer; the message names it.
     """
-    check_profiles(options.profiles)
     messages = collect_messages(trt)
     builder = trt.Builder(messages.logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -108,14 +98,18 @@ def engine_from_onnx(
     config = _config(trt, builder, options, tensors)
     config.progress_monitor = progress_monitor(trt, progress)
     cache = timing_cache_path(options.timing_cache, trt, device) if options.timing_cache else None
-    _attach_cache(config, cache)
+    if cache:
+        _attach_cache(config, cache)
     started = time.perf_counter()
     plan = builder.build_serialized_network(network, config)
     seconds = time.perf_counter() - started
     if plan is None:
         raise BuildError(f"TensorRT {trt.__version__} built no plan ({options.precision}): {_with_fix(messages.errors)}")
-    _save_cache(config, cache)
-    return BuiltPlan(bytes(plan), seconds, network.num_layers)
+    if cache:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(cache) as file:
+            file.write(bytes(config.get_timing_cache().serialize()))
+    return BuiltPlan(bytes(plan), seconds)
 
 
 def parser_errors(parser: Parser | ParserRefitter) -> list[str]:
@@ -153,27 +147,18 @@ def _config(trt: TensorRt, builder: PlanBuilder, options: EngineOptions, tensors
     for number, sizes in enumerate(options.profiles):
         profile = builder.create_optimization_profile()
         for spec in tensors:
-            profile.set_shape(spec.name, *shapes(spec, sizes))
+            smallest, usual, largest = ((size, *spec.shape) for size in (sizes.min, sizes.opt, sizes.max))
+            profile.set_shape(spec.name, smallest, usual, largest)
         if config.add_optimization_profile(profile) != number:
             raise BuildError(f"TensorRT refuses profile {sizes.min}:{sizes.opt}:{sizes.max}; give other sizes (--profiles)")
     return config
 
 
-def _attach_cache(config: BuilderConfig, path: Path | None) -> None:
-    if path is None:
-        return
+def _attach_cache(config: BuilderConfig, path: Path) -> None:
     content = path.read_bytes() if path.exists() else b""
     if not config.set_timing_cache(config.create_timing_cache(content), ignore_mismatch=False) and content:
         path.unlink()  # of another driver, or cut short: kernels are measured again
         config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
-
-
-def _save_cache(config: BuilderConfig, path: Path | None) -> None:
-    if path is None:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as file:
-        file.write(bytes(config.get_timing_cache().serialize()))
 
 
 def _with_fix(errors: list[str]) -> str:

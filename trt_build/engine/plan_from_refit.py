@@ -69,4 +69,4 @@ def plan_from_refit(trt: TensorRt, plan: bytes, manifest: PlanManifest, model: b
     content = engine.serialize_with_config(config)
     if content is None:
         raise BuildError(f"the plan cannot be written: {'; '.join(messages.errors)}. Fix: build a new one")
-    return BuiltPlan(bytes(content), time.perf_counter() - started, engine.num_layers)
+    return BuiltPlan(bytes(content), time.perf_counter() - started)

@@ -38,13 +38,7 @@ def engine_of(trt: TensorRt, plan: bytes, *, version_compatible: bool) -> PlanEn
 
 
 class PlanRunner:
-    """A plan with a context for each of its profiles.
-
-    Args:
-        trt: the library.
-        plan: the plan's bytes.
-        manifest: its manifest.
-    """
+    """A plan with a context for each of its profiles."""
 
     def __init__(self, trt: TensorRt, plan: bytes, manifest: PlanManifest) -> None:
         self.manifest = manifest

@@ -22,7 +22,7 @@ from trt_build.engine.plan_runner import engine_of
 from trt_build.engine.report_from_engine import report_from_engine
 from trt_build.engine.runtime import GpuDevice
 from trt_build.errors import RefusedError
-from trt_build.manifest import check_format, library_versions, manifest_beside, read_manifest_file, sha256_of, write_beside
+from trt_build.manifest import library_versions, manifest_beside, read_manifest_file, sha256_of, verified_bytes, write_manifest
 
 _REPORT: Final = ".report.json"
 _HASH_DIGITS: Final = 12
@@ -41,27 +41,13 @@ def plans_of(source: Path) -> list[Path]:
 
 
 def read_plan(path: Path, source: ArtifactSource | None = None) -> tuple[bytes, PlanManifest]:
-    """Read a plan and its manifest; needs no GPU.
-
-    Args:
-        path: of the plan.
-        source: the model that it must belong to; None = any.
+    """Read a plan and its manifest, of the model `source` or of any; needs no GPU.
 
     Raises:
         RefusedError: It is damaged, cut short, newer than this program, or of another model.
     """
-    manifest = read_manifest_file(manifest_beside(path), PlanManifest)
-    check_format(manifest_beside(path), manifest.format, PLAN_FORMAT)
-    try:
-        content = path.read_bytes()
-    except OSError as err:
-        raise RefusedError(f"{path} cannot be read ({err.strerror}). Fix: build it again: {manifest.command}") from err
-    digest = sha256_of(content)
-    if digest != manifest.sha256:
-        raise RefusedError(
-            f"{path} is not what its manifest says: sha256 {digest[:_HASH_DIGITS]} ({len(content):,} bytes), expected "
-            f"{manifest.sha256[:_HASH_DIGITS]}. Fix: copy it again, or build it again: {manifest.command}"
-        )
+    manifest = read_manifest_file(manifest_beside(path), PlanManifest, PLAN_FORMAT)
+    content = verified_bytes(path, manifest.sha256, manifest.command)
     if source is not None:
         pairs: dict[str, tuple[Any, Any]] = {
             "model": (manifest.model_sha256[:_HASH_DIGITS], source.manifest.source_sha256[:_HASH_DIGITS]),
@@ -98,16 +84,9 @@ def build_plan(
     command: str,
     progress: Progress,
 ) -> tuple[bytes, PlanManifest, dict[str, Any]]:
-    """Build a plan; return its bytes, its manifest and the inspector's report.
+    """Build a plan of `variant`, the file of `source` in the precision of `options`; `command` rebuilds it.
 
-    Args:
-        trt: the library.
-        device: the GPU.
-        source: the model.
-        variant: its ONNX file in the precision of `options`.
-        options: of the build.
-        command: rebuilds the plan.
-        progress: display of the phases.
+    Returns its bytes, its manifest and the inspector's report.
 
     Raises:
         BuildError: See `engine_from_onnx`.
@@ -150,7 +129,7 @@ def write_plan(path: Path, plan: bytes, manifest: PlanManifest, report: dict[str
     with atomic_write(path) as file:
         file.write(plan)
     written = msgspec.structs.replace(manifest, report=beside.name)
-    write_beside(path, written)
+    write_manifest(manifest_beside(path), written)
     return written
 
 

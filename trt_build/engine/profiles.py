@@ -7,11 +7,9 @@ hole: a batch outside all of them could not be scored.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
-from model.contract import TensorSpec
 from model.plan import PlanProfile
 from trt_build.errors import BuildError
 
@@ -31,18 +29,8 @@ def profiles_from_text(text: str) -> tuple[PlanProfile, ...]:
         if len(numbers) != 3 or not all(n.isdigit() for n in numbers):
             raise BuildError(f"profile {part!r}: give min:opt:max, as 1:16:64, with commas between profiles")
         profiles.append(PlanProfile(*map(int, numbers)))
-    check_profiles(profiles)
-    return tuple(profiles)
-
-
-def check_profiles(profiles: Sequence[PlanProfile]) -> None:
-    """Check that profiles begin at one row, ascend, and leave no hole.
-
-    Raises:
-        BuildError: They do not.
-    """
-    if not profiles or profiles[0].min != 1:
-        first = profiles[0].min if profiles else "none"
+    if profiles[0].min != 1:
+        first = profiles[0].min
         raise BuildError(f"the first profile begins at {first}; it must begin at 1, since a worker may hold a single event")
     for profile in profiles:
         if not profile.min <= profile.opt <= profile.max:
@@ -53,8 +41,4 @@ def check_profiles(profiles: Sequence[PlanProfile]) -> None:
                 f"profiles {lower.min}:{lower.opt}:{lower.max} and {upper.min}:{upper.opt}:{upper.max} do not follow each other: "
                 f"begin the second at {lower.max + 1} or below and end it above {lower.max}"
             )
-
-
-def shapes(spec: TensorSpec, profile: PlanProfile) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Return a tensor's smallest, usual and largest shape in `profile`, with the batch in front."""
-    return (profile.min, *spec.shape), (profile.opt, *spec.shape), (profile.max, *spec.shape)
+    return tuple(profiles)

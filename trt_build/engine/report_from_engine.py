@@ -13,8 +13,9 @@ _IO_KEYS: Final = ("I/O Tensors", "Bindings")
 
 
 def report_from_engine(trt: TensorRt, engine: PlanEngine) -> dict[str, Any]:
-    """Return `{"layers": [...], "tensors": [...], "profiles": [...]}`, the same keys for every release."""
-    text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+    """Return `{"layers": [...], "bindings": [...], "tensors": [...], "profiles": [...]}`, the same keys for every release."""
+    inspection = json.loads(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON))
+    bindings: list[Any] = next((inspection[key] for key in _IO_KEYS if key in inspection), [])
     names = [engine.get_tensor_name(number) for number in range(engine.num_io_tensors)]
     inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
     types = {trt.DataType.FLOAT: "float32", trt.DataType.INT32: "int32"}
@@ -31,13 +32,7 @@ def report_from_engine(trt: TensorRt, engine: PlanEngine) -> dict[str, Any]:
         {name: [list(shape) for shape in engine.get_tensor_profile_shape(name, number)] for name in inputs}
         for number in range(engine.num_optimization_profiles)
     ]
-    return {**_normalise(json.loads(text)), "tensors": tensors, "profiles": profiles}
-
-
-def _normalise(inspection: dict[str, Any]) -> dict[str, Any]:
-    """Return the inspector's JSON with the same keys for every release."""
-    bindings: list[Any] = next((inspection[key] for key in _IO_KEYS if key in inspection), [])
-    return {"layers": inspection.get("Layers", []), "bindings": bindings}
+    return {"layers": inspection.get("Layers", []), "bindings": bindings, "tensors": tensors, "profiles": profiles}
 
 
 def summary(report: dict[str, Any]) -> str:

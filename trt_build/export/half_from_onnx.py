@@ -41,10 +41,7 @@ def half_from_onnx(model: onnx.ModelProto, precision: str) -> onnx.ModelProto:
     Raises:
         BuildError: A weight does not fit into the type; the message names it.
     """
-    graph = Graph(model)
-    low = _low_nodes(graph)
-    kind, dtype = _TYPES[precision]
-    return _Conversion(model, graph, low, precision, kind, dtype).run()
+    return _Conversion(model, precision).run()
 
 
 def _low_nodes(graph: Graph) -> set[int]:
@@ -77,9 +74,10 @@ def _is_mask(graph: Graph, tensor: str) -> bool:
 
 
 class _Conversion:
-    def __init__(self, model: onnx.ModelProto, graph: Graph, low: set[int], suffix: str, kind: int, dtype: Any) -> None:  # noqa: ANN401
-        self.graph, self.low, self.suffix, self.kind, self.dtype = graph, low, suffix, kind, dtype
-        self.out = Rewriter(model)
+    def __init__(self, model: onnx.ModelProto, suffix: str) -> None:
+        self.graph, self.out, self.suffix = Graph(model), Rewriter(model), suffix
+        self.low = _low_nodes(self.graph)
+        self.kind, self.dtype = _TYPES[suffix]
         self.made_low: set[str] = set()  # tensors whose own name now has the low type
         self.casts: dict[tuple[str, int], str] = {}
 

@@ -29,11 +29,7 @@ def quantized_inputs(model: onnx.ModelProto) -> list[str]:
 
 
 def int8_from_onnx(model: onnx.ModelProto, largest: Mapping[str, float]) -> onnx.ModelProto:
-    """Return `model` with int8 products.
-
-    Args:
-        model: in fp32.
-        largest: by tensor of `quantized_inputs`, the absolute value that becomes 127.
+    """Return the fp32 `model` with int8 products; `largest`: by `quantized_inputs`, the absolute value that becomes 127.
 
     Raises:
         RefusedError: There is no range for one of them: the ranges are another model's.

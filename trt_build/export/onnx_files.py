@@ -12,16 +12,11 @@ from trt_build.artifact_source import ArtifactSource, OnnxVariant, parse_onnx
 from trt_build.export.graph import structure_sha256
 from trt_build.export.onnx_from_checkpoint import OPSET, onnx_from_checkpoint
 from trt_build.export.ranges_from_rows import Ranges
-from trt_build.manifest import OnnxManifest, library_versions, manifest_beside, sha256_of, weights_sha256, write_beside
+from trt_build.manifest import OnnxManifest, library_versions, manifest_beside, sha256_of, weights_sha256, write_manifest
 
 
 def source_of_checkpoint(checkpoint: Checkpoint, command: str) -> ArtifactSource:
-    """Export a checkpoint in fp32 and return it as a source.
-
-    Args:
-        checkpoint: of any network; the file has its input tensors and its served outputs.
-        command: repeats the export.
-    """
+    """Export a checkpoint in fp32, with the input tensors and the served outputs of its network; `command` repeats it."""
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
@@ -59,5 +54,5 @@ def write_onnx(source: ArtifactSource, path: Path, precision: Precision, ranges:
     path.parent.mkdir(parents=True, exist_ok=True)
     manifest_beside(path).unlink(missing_ok=True)
     path.write_bytes(variant.content)
-    write_beside(path, variant.manifest)
+    write_manifest(manifest_beside(path), variant.manifest)
     return variant

@@ -21,12 +21,7 @@ from trt_build.manifest import sha256_of
 
 
 def onnx_in_precision(model: onnx.ModelProto, precision: Precision, ranges: Ranges | None = None) -> onnx.ModelProto:
-    """Return the fp32 `model` in `precision`.
-
-    Args:
-        model: from `onnx_from_checkpoint`.
-        precision: one of `model.plan.PRECISIONS`.
-        ranges: for int8.
+    """Return the fp32 `model` in `precision`; int8 needs `ranges`.
 
     Raises:
         BuildError: int8 without ranges, or a weight that does not fit.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.plan import Precision
-from trt_build.parity.tolerances import OVERLAPS, Tolerance, tolerance
+from trt_build.parity.tolerances import OVERLAPS, TOLERANCES, Tolerance
 
 _WORST: Final = 3
 RANKED: Final = 20  # items of an answer
@@ -48,11 +48,6 @@ class OutputDifference:
     least_overlap: float = 0.0
 
     @property
-    def allowed(self) -> float:
-        """The largest absolute difference allowed."""
-        return self.limits.largest
-
-    @property
     def fine(self) -> bool:
         """Whether everything is within its limits."""
         ranks = self.overlap is None or self.overlap >= self.least_overlap
@@ -75,15 +70,7 @@ def compare(
     precision: Precision,
     items: NDArray[Any] | None = None,
 ) -> list[OutputDifference]:
-    """Compare each output.
-
-    Args:
-        reference: outputs by task, each (B, ...).
-        candidate: outputs by task, likewise.
-        kinds: kind of each task.
-        precision: of the candidate.
-        items: (N, D) item vectors to rank with a retrieval's output; None = no ranking.
-    """
+    """Compare each output (B, ...) of a model in `precision`, by task; `items` (N, D) are ranked with a retrieval's output."""
     return [_difference(name, value, candidate[name], kinds[name], precision, items) for name, value in reference.items()]
 
 
@@ -91,34 +78,18 @@ def merged(parts: Sequence[Sequence[OutputDifference]]) -> list[OutputDifference
     """Return the worst of several comparisons for each task; of the means, too, the largest counts."""
     best: dict[str, OutputDifference] = {}
     for difference in (difference for part in parts for difference in part):
-        worst = best.get(difference.task)
-        if worst is None:
-            best[difference.task] = difference
-            continue
-        worse = difference if difference.largest > worst.largest else worst
-        overlaps = [d.overlap for d in (worst, difference) if d.overlap is not None]
-        best[difference.task] = OutputDifference(
-            task=worse.task,
-            largest=worse.largest,
-            mean=max(worst.mean, difference.mean),
-            limits=worse.limits,
-            worst=worse.worst,
-            overlap=min(overlaps, default=None),
-            least_overlap=worse.least_overlap,
+        pair = (best.get(difference.task, difference), difference)
+        best[difference.task] = replace(
+            max(pair, key=lambda one: one.largest),
+            mean=max(one.mean for one in pair),
+            overlap=min((one.overlap for one in pair if one.overlap is not None), default=None),
         )
     return list(best.values())
 
 
-def overlap_at(reference: NDArray[Any], candidate: NDArray[Any], items: NDArray[Any], count: int = RANKED) -> float:
-    """Return the share of the best items by `reference` that are among the best by `candidate`, on average over rows.
-
-    Args:
-        reference: (B, D) vectors.
-        candidate: (B, D) vectors.
-        items: (N, D) vectors of items.
-        count: how many are the best.
-    """
-    count = min(count, len(items))
+def overlap_at(reference: NDArray[Any], candidate: NDArray[Any], items: NDArray[Any]) -> float:
+    """Return the share of the 20 best of `items` (N, D) by `reference` (B, D) among those by `candidate` (B, D), on average."""
+    count = min(RANKED, len(items))
     best = [np.argpartition(-(vectors @ items.T), count - 1, axis=1)[:, :count] for vectors in (reference, candidate)]
     shared = [len(np.intersect1d(a, b, assume_unique=True)) for a, b in zip(*best, strict=True)]
     return float(np.mean(shared)) / count
@@ -138,7 +109,7 @@ def _difference(
         task=task,
         largest=float(by_row.max(initial=0.0)),
         mean=float(gaps.mean()),
-        limits=tolerance(precision, kind),
+        limits=TOLERANCES[precision][kind],
         worst=tuple(LargestDifference(row, float(flat_reference[row, at]), float(flat_candidate[row, at])) for row, at in places),
         overlap=overlap_at(reference, candidate, items) if kind == "retrieval" and items is not None else None,
         least_overlap=OVERLAPS[precision],

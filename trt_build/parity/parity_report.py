@@ -71,14 +71,9 @@ def verify_onnx(
     checkpoint: Checkpoint | None = None,
     ranges: Ranges | None = None,
 ) -> Iterator[ParityVerdict]:
-    """Compare the ONNX model in each of `precisions` with the network, or with the fp32 file; needs no GPU.
+    """Compare the ONNX model in each of `precisions` with the network, or with the fp32 file, on five rows or more; needs no GPU.
 
-    Args:
-        source: the model.
-        rows: recorded, five or more.
-        precisions: to compare; tf32, which is fp32 on a CPU, is left out.
-        checkpoint: the network.
-        ranges: for int8.
+    tf32, which is fp32 on a CPU, is left out; int8 needs `ranges`.
 
     Raises:
         RefusedError: The checkpoint is of another training.

@@ -67,8 +67,3 @@ TOLERANCES: Final[Mapping[Precision, Mapping[str, Tolerance]]] = {
 
 # Share of a user's best 20 items that must be among the best 20 of the network itself, on average.
 OVERLAPS: Final[Mapping[Precision, float]] = {"fp32": 0.999, "tf32": 0.99, "fp16": 0.99, "bf16": 0.97, "int8": 0.9}
-
-
-def tolerance(precision: Precision, kind: str) -> Tolerance:
-    """Return the tolerance of a kind of task."""
-    return TOLERANCES[precision][kind]

@@ -83,15 +83,9 @@ def differences(
     precision: Precision,
     items: NDArray[Any] | None = None,
 ) -> list[OutputDifference]:
-    """Compare two models on `inputs` and on hard rows, the second in batches of 1, 7 and 256.
+    """Compare two models on `inputs`, five rows or more, and on hard rows, the second in batches of 1, 7 and 256.
 
-    Args:
-        reference: scores all rows at once.
-        candidate: scores batches.
-        inputs: recorded rows, five or more.
-        kinds: kind of each task.
-        precision: of the candidate.
-        items: to rank, see `compare`.
+    For `kinds`, `precision` and `items` see `compare`.
     """
     parts = []
     few = {name: value[:_SMALL_ROWS] for name, value in inputs.items()}
@@ -140,7 +134,7 @@ def verify_artifact(folder: Path, checkpoint: Checkpoint | None = None) -> list[
         if manifest.weights_sha256 not in {"", weights_sha256(checkpoint)}:
             wrong.append("the checkpoint's weights are not those of the artefact. Fix: name its own checkpoint")
         far = [d for d in parity(checkpoint, folder / MODEL_FILE, inputs) if not d.fine]
-        wrong += [f"{d.task}: {d.largest:.3g} from the checkpoint's answer, allowed {d.allowed:.0e}" for d in far]
+        wrong += [f"{d.task}: {d.largest:.3g} from the checkpoint's answer, allowed {d.limits.largest:.0e}" for d in far]
     return wrong
 
 

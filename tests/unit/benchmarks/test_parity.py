@@ -24,7 +24,7 @@ from training.config import config_names
 from training.data.sources.events import EventFeaturizer
 from trt_build.parity.compare import OutputDifference
 from trt_build.parity.parity_report import ParityVerdict
-from trt_build.parity.tolerances import tolerance
+from trt_build.parity.tolerances import TOLERANCES
 
 TOPIC_OF = {Search: "searches", Click: "clicks", Order: "orders"}
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
@@ -111,7 +111,7 @@ def test_without_the_real_data_rows_are_made_up_and_the_line_says_so(name: str, 
 def test_a_task_that_is_off_is_named_with_its_worst_row_and_the_command_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    off = OutputDifference("yes", 0.25, 0.1, tolerance("fp32", "binary"))
+    off = OutputDifference("yes", 0.25, 0.1, TOLERANCES["fp32"]["binary"])
     monkeypatch.setattr(parity, "verify_onnx", lambda *_: [ParityVerdict("torch against ONNX", "fp32", [off])])
     done = CliRunner().invoke(main, ["--data", str(tmp_path), "--only", "uci", "--rows", "5", "--train-rows", "100"])
     assert done.exit_code == 1

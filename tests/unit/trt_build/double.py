@@ -84,7 +84,6 @@ class Network:
     def __init__(self, flags: int) -> None:
         self.model = onnx.ModelProto()
         self.strongly_typed = bool(flags & (1 << 1))
-        self.num_layers = 0
 
     @property
     def num_inputs(self) -> int:
@@ -193,7 +192,6 @@ class Parser:
 
     def parse(self, model: bytes) -> bool:
         self._network.model = onnx.load_model_from_string(model)
-        self._network.num_layers = len(self._network.model.graph.node)
         return not self._trt.parse_errors
 
     def get_error(self, index: int) -> Any:
