@@ -7,6 +7,8 @@ import pwd
 import socket
 import time
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,8 +17,11 @@ import numpy as np
 from rich.table import Table
 
 from stream_app.clock import Clock
-from stream_app.errors import InputFileError
+from stream_app.errors import EngineNotHereError, InputFileError
 from stream_app.inference.artifact import load_manifest, load_samples
+from stream_app.inference.engines.plans import verified_plans
+from stream_app.inference.engines.selection import engine_of
+from stream_app.inference.loading import RankerLoader
 from stream_app.inference.ranker import ModelRanker
 from stream_app.inference.registry.answer_deltas import AnswerSide, Deltas, row_deltas, summarise
 from stream_app.inference.registry.document import StageChange, Stages, WorkerStatus
@@ -46,6 +51,37 @@ def whoami() -> str:
     except KeyError:  # a container may run as a number without a name
         name = str(os.getuid())
     return f"{name}@{socket.gethostname()}"
+
+
+def check_artefact(folder: Path, loader: RankerLoader) -> str:
+    """Load an artefact as a worker would, and return what was checked here and what only a worker's own machine can check.
+
+    Where the configured engine needs a GPU that this machine lacks, the model is tested on the CPU, and of TensorRT plans the
+    files are compared with their manifests.
+
+    Raises:
+        ContractError: No worker with these settings could load the artefact; the message has the fix.
+    """
+    not_here = ""
+    try:
+        ranker = loader.load(folder)
+    except EngineNotHereError as error:
+        plans = verified_plans(folder, load_manifest(folder))
+        if loader.engine == "tensorrt" and not any(loader.precision in {"", plan.precision} for _, plan in plans):
+            raise  # on no machine
+        ranker, not_here = replace(loader, engine="onnxruntime").load(folder), str(error)
+    with closing(ranker):
+        plans, engine = verified_plans(folder, ranker.scorer.manifest), engine_of(ranker.scorer)
+    checked = [f"answers as recorded on {engine}"]
+    if not_here:
+        why = not_here.partition(" Operator action")[0].rstrip(".")
+        checked.append(f"not tested on {loader.engine}, which cannot run here ({why})")
+    if plans and engine != "tensorrt":
+        names = ", ".join(path.name for path, _ in plans)
+        checked.append(
+            f"TensorRT plans {names}: files and manifests only, since no GPU ran them; a worker tests the one it loads"
+        )
+    return "; ".join(checked)
 
 
 def living(registry: ModelRegistry, now_ms: int) -> list[WorkerStatus]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -89,7 +90,7 @@ def load_arrays(folder: Path, manifest: Manifest, name: str) -> dict[str, NDArra
     try:
         with np.load(folder / name, allow_pickle=False) as arrays:
             return dict(arrays)
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ContractError(f"{folder / name} is no readable npz file: {error}. {_REBUILD}: {manifest.command}") from error
 
 

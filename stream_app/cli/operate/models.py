@@ -95,20 +95,25 @@ def show(version: str, as_json: bool) -> None:
 @click.argument("source")
 @_json
 def add(source: str, as_json: bool) -> None:
-    """Copy an artefact into the registry, on no stage yet.
+    """Copy an artefact into the registry, on no stage yet, after loading it as a worker would.
 
     SOURCE is a folder, or a version of a registered model in MLflow: mlflow:<tracking URI>#<model name>@<alias>, or /<version>
     in place of the alias.
     """
     import tempfile
 
+    from stream_app.admin.models import check_artefact
     from stream_app.inference.registry.mlflow_source import MLFLOW_PREFIX, fetch_mlflow_artefact
 
-    registry = _registry(cli_settings(announce=False))
+    settings = cli_settings(announce=False)
+    registry = _registry(settings)
     with tempfile.TemporaryDirectory(prefix="millrace-mlflow-") as folder:
         is_remote = source.startswith(MLFLOW_PREFIX)
-        version = registry.add(fetch_mlflow_artefact(source, Path(folder)) if is_remote else Path(source))
-    click.echo(json.dumps({"added": version, "registry": registry.place}) if as_json else f"added {version} to {registry.place}")
+        artefact = fetch_mlflow_artefact(source, Path(folder)) if is_remote else Path(source)
+        checked = check_artefact(artefact, _loader(settings))
+        version = registry.add(artefact)
+    outcome = {"added": version, "registry": registry.place, "checked": checked}
+    click.echo(json.dumps(outcome) if as_json else f"added {version} to {registry.place}: {checked}")
 
 
 @models.command("remove")
@@ -135,8 +140,7 @@ def promote(version: str, force: bool, keep: bool, **options: Any) -> None:  # n
     """
     settings = cli_settings(announce=False)
     registry = _registry(settings)
-    version = registry.resolve(version)
-    _loader(settings).load(registry.folder(version)).close()
+    version = _loadable(settings, registry, version)
     stages = registry.promote(version, by=_by(options), why=options["why"], forced=force)
     outcome = _outcome(registry, stages, options["wait_s"])
     if outcome["refused"] and not keep:
@@ -160,8 +164,9 @@ def rollback(**options: Any) -> None:  # noqa: ANN401 (click)
 @_change_options
 def shadow(version: str | None, no_version: bool, **options: Any) -> None:  # noqa: ANN401 (click)
     """Let a version score every event beside the champion, without publishing its answers."""
-    registry = _registry(cli_settings(announce=False))
-    resolved = _resolved(registry, version, no_version=no_version)
+    settings = cli_settings(announce=False)
+    registry = _registry(settings)
+    resolved = _resolved(settings, registry, version, no_version=no_version)
     _finish(registry, registry.shadow(resolved, by=_by(options), why=options["why"]), options)
 
 
@@ -172,8 +177,9 @@ def shadow(version: str | None, no_version: bool, **options: Any) -> None:  # no
 @_change_options
 def challenge(version: str | None, percent: float, no_version: bool, **options: Any) -> None:  # noqa: ANN401
     """Let a version answer a percentage of the users; each user stays with one model."""
-    registry = _registry(cli_settings(announce=False))
-    resolved = _resolved(registry, version, no_version=no_version)
+    settings = cli_settings(announce=False)
+    registry = _registry(settings)
+    resolved = _resolved(settings, registry, version, no_version=no_version)
     _finish(registry, registry.challenge(resolved, percent, by=_by(options), why=options["why"]), options)
 
 
@@ -225,9 +231,12 @@ def _registry(settings: Settings) -> ModelRegistry:
 
 
 def _loader(settings: Settings) -> Any:  # noqa: ANN401 (RankerLoader, imported late)
+    from dataclasses import replace
+
     from stream_app import wiring
 
-    return wiring.build_loader(settings, wiring.build_engine(settings))
+    loader = wiring.build_loader(settings, wiring.build_engine(settings))
+    return replace(loader, engine="auto") if loader.engine == "none" else loader  # for workers that do score
 
 
 def _folder(settings: Settings, version: str) -> Path:
@@ -237,10 +246,19 @@ def _folder(settings: Settings, version: str) -> Path:
     return registry.folder(registry.resolve(version))
 
 
-def _resolved(registry: ModelRegistry, version: str | None, *, no_version: bool) -> str:
+def _resolved(settings: Settings, registry: ModelRegistry, version: str | None, *, no_version: bool) -> str:
     if no_version == (version is not None):
         raise click.UsageError("name a version, or give --none")
-    return "" if version is None else registry.resolve(version)
+    return "" if version is None else _loadable(settings, registry, version)
+
+
+def _loadable(settings: Settings, registry: ModelRegistry, version: str) -> str:
+    """Resolve a version, and refuse it if no worker could load it."""
+    from stream_app.admin.models import check_artefact
+
+    resolved = registry.resolve(version)
+    check_artefact(registry.folder(resolved), _loader(settings))
+    return resolved
 
 
 def _by(options: dict[str, Any]) -> str:

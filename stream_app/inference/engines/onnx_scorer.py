@@ -10,6 +10,7 @@ rows of zeros to whole strips.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -43,6 +44,9 @@ _ORT_FAILURES: Final = (
     ort_errors.NotImplemented,
     ort_errors.RuntimeException,
 )
+# How ONNX Runtime refuses a file of a newer format: the version of the file, and the newest that it reads.
+_NEWER_FORMAT: Final = re.compile(r"model IR version: (\d+), max supported IR version: (\d+)")
+_NEWER_OPERATORS: Final = re.compile(r"Opset (\d+) is under development.* is till opset (\d+)", re.DOTALL)
 
 
 class OnnxScorer(ArtifactScorer):
@@ -119,9 +123,9 @@ class OnnxScorer(ArtifactScorer):
             session = ort.InferenceSession(content, options, providers=_PROVIDERS[self._device])
         except _ORT_FAILURES as error:
             raise ContractError(
-                f"{self._folder / MODEL_FILE} cannot be loaded by onnxruntime {ort.__version__}: {error}. Operator action: "
-                f"install the version it was built with ({self._manifest.versions.get('onnxruntime', 'unknown')}) or a newer "
-                f"one, or build the artefact again: {self._manifest.command}"
+                f"{self._folder / MODEL_FILE} cannot be loaded by onnxruntime {ort.__version__}: {_reason(error)}. Operator "
+                f"action: install the version it was built with ({self._manifest.versions.get('onnxruntime', 'unknown')}) or a "
+                f"newer one, or build the artefact again: {self._manifest.command}"
             ) from error
         if self._device == "cuda" and session.get_providers()[0] != _CUDA:  # ONNX Runtime falls back to the CPU silently
             raise self._no_gpu(session.get_providers())
@@ -148,3 +152,12 @@ class OnnxScorer(ArtifactScorer):
                     f"{self._folder / MODEL_FILE} has the {direction}s {actual}, the contract says {expected}. Operator action: "
                     f"deploy the release the model was built with, or build it again: {self._manifest.command}"
                 )
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip()
+    if match := _NEWER_FORMAT.search(text):
+        return f"the model has IR version {match[1]}, this onnxruntime reads up to {match[2]}"
+    if match := _NEWER_OPERATORS.search(text):
+        return f"the model has operators of opset {match[1]}, this onnxruntime knows up to {match[2]}"
+    return text

@@ -76,6 +76,18 @@ def find_plan(folder: Path, manifest: Manifest, machine: Machine, precision: str
     return EnginePlan(path, plan, _verified(path, plan, manifest))
 
 
+def verified_plans(folder: Path, manifest: Manifest) -> list[tuple[Path, PlanManifest]]:
+    """Return every plan of an artefact, after comparing it with its own manifest and the artefact's; needs no GPU.
+
+    Raises:
+        ContractError: A plan is damaged, or belongs to another model.
+    """
+    plans = list(_plans(folder))
+    for path, plan in plans:
+        _verified(path, plan, manifest)
+    return plans
+
+
 def _plans(folder: Path) -> Iterator[tuple[Path, PlanManifest]]:
     """Yield the artefact's plans by name; a file without a manifest is unfinished and skipped."""
     for path in sorted((folder / PLANS_FOLDER).glob(f"*{PLAN_SUFFIX}.json")):

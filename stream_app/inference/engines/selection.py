@@ -85,6 +85,11 @@ def open_scorer(
     return scorer
 
 
+def engine_of(scorer: Scorer) -> str:
+    """Return the name of the engine that runs a scorer of `open_scorer` now; "" for other kinds."""
+    return scorer.runs_on.engine if isinstance(scorer, OnnxScorer | FallbackScorer) else ""
+
+
 def show_engine(scorer: Scorer, metrics: Metrics, before: Scorer | None = None) -> None:
     """Show this model's engine in `millrace_engine_info`; call it when the model begins to serve.
 

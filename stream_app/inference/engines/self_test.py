@@ -64,14 +64,21 @@ def self_test(scorer: Scorer, folder: Path, precision: Precision = "fp32") -> fl
         The largest absolute difference over all outputs.
 
     Raises:
-        ContractError: It differs by more than rounding explains.
+        ContractError: It differs by more than rounding explains, or the recorded outputs are not those of the contract.
     """
     inputs, recorded = load_samples(folder, scorer.manifest)
     answers, allowed = scorer.score(inputs), TOLERANCES[precision]
     worst = 0.0
     for spec in OUTPUTS:
         is_vector = spec.name == "user_vector"
-        differences = np.abs(answers[spec.name] - recorded[spec.name])
+        answer, expected = answers[spec.name], recorded.get(spec.name)
+        if expected is None or (expected.dtype.kind, expected.shape) != (answer.dtype.kind, answer.shape):
+            shape = "none" if expected is None else f"{expected.dtype} {expected.shape}"
+            raise ContractError(
+                f"{folder / scorer.manifest.samples} does not fit the contract: recorded outputs {spec.name}: {shape}, the model "
+                f"answers {answer.dtype} {answer.shape}. Operator action: build the artefact again: {scorer.manifest.command}"
+            )
+        differences = np.abs(answer - expected)
         largest, mean = float(np.max(differences, initial=0.0)), float(np.mean(differences))
         largest_allowed = allowed.user_vector if is_vector else allowed.probability
         mean_allowed = allowed.mean_user_vector if is_vector else allowed.mean_probability

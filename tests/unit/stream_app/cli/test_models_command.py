@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 from click.testing import CliRunner, Result
 
 from benchmarks.live.perturbed_model import perturbed
+from model.digest import file_sha256
 from stream_app.__main__ import millrace
 from stream_app.clock import SystemClock
 from stream_app.inference.registry.document import WorkerStatus
 from stream_app.inference.registry.registry_factory import open_registry
+from tests.unit.stream_app.inference.engines.plan_files import add_plan
 
 DEMO = Path(__file__).resolve().parents[4] / "model" / "artifacts" / "demo"
 
@@ -109,6 +113,67 @@ def test_a_damaged_artefact_is_not_promoted(two: tuple[str, str], place: str) ->
     assert result.exit_code == 1
     assert "corrupted" in result.output
     assert registry.stages().line_up.champion == two[0]
+
+
+def newer_format(folder: Path) -> str:
+    model = onnx.load(folder / "model.onnx")
+    model.ir_version = 99
+    onnx.save(model, folder / "model.onnx")
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    manifest["sha256"]["model.onnx"] = file_sha256(folder / "model.onnx")
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return "IR version 99, this onnxruntime reads up to"
+
+
+def other_features(folder: Path) -> str:
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    manifest["catalogue_hash"] = "0123456789abcdef"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return "was trained with feature catalogue 0123456789ab"
+
+
+def damaged_plan(folder: Path) -> str:
+    add_plan(folder, "fp16").write_bytes(b"cut")
+    return "fp16.plan is corrupted or was exchanged"
+
+
+def no_plan(folder: Path) -> str:
+    return "Operator action"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "engine"), [(newer_format, "auto"), (other_features, "auto"), (damaged_plan, "auto"), (no_plan, "tensorrt")]
+)
+def test_what_no_worker_could_load_does_not_enter_the_registry(
+    two: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], str], engine: str
+) -> None:
+    told("remove", two[1])
+    monkeypatch.setenv("MILLRACE_MODEL_ENGINE", engine)
+    reason = spoil(tmp_path / "other")
+    result = models("add", str(tmp_path / "other"))
+    assert result.exit_code == 1
+    assert reason in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert [model["version"] for model in told("list")["models"]] == [two[0]]
+
+
+def test_without_a_gpu_it_names_what_it_did_not_test(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MILLRACE_MODEL_ENGINE", "tensorrt")
+    perturbed(DEMO, tmp_path / "other")
+    add_plan(tmp_path / "other", "fp16", precision="fp16")
+    checked = told("add", str(tmp_path / "other"))["checked"]
+    assert checked.startswith("answers as recorded on onnxruntime; not tested on tensorrt, which cannot run here (")
+    assert "TensorRT plans fp16.plan: files and manifests only" in checked
+
+
+def test_a_version_that_no_worker_could_load_is_put_on_no_stage(two: tuple[str, str], place: str) -> None:
+    newer_format(open_registry(place, SystemClock()).folder(two[1]))
+    for stage in (["shadow", two[1]], ["challenge", two[1], "--percent", "5"], ["promote", two[1]]):
+        result = models(*stage)
+        assert (result.exit_code, "IR version 99" in result.stderr) == (1, True), stage
+    assert told("list")["line_up"] == {
+        "champion": two[0], "previous": "", "challenger": "", "shadow": "", "percent": 0.0,
+    }  # fmt: skip
 
 
 def test_show_tells_what_the_artefact_says_and_remove_deletes_it(two: tuple[str, str]) -> None:

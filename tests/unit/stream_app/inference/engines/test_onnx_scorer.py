@@ -150,16 +150,39 @@ def test_a_self_test_that_is_off_says_by_how_much(artifact: Path) -> None:
         self_test(OnnxScorer(artifact), artifact)
 
 
-def test_a_model_whose_operators_are_too_new_is_refused_with_what_to_install(artifact: Path) -> None:
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"ir_version": 99}, r"the model has IR version 99, this onnxruntime reads up to \d+\."),
+        ({"opset": 99}, r"the model has operators of opset 99, this onnxruntime knows up to \d+\."),
+        ({"operator": "Frobnicate"}, r"No Op registered for Frobnicate"),
+    ],
+)
+def test_a_model_of_a_newer_format_is_refused_with_both_versions_and_what_to_install(
+    artifact: Path, changes: dict[str, Any], reason: str
+) -> None:
     import onnx
 
     model = onnx.load(artifact / MODEL_FILE)
-    for opset in model.opset_import:
-        opset.version = 99
+    model.ir_version = changes.get("ir_version", model.ir_version)
+    model.opset_import[0].version = changes.get("opset", model.opset_import[0].version)
+    model.graph.node[0].op_type = changes.get("operator", model.graph.node[0].op_type)
     onnx.save(model, artifact / MODEL_FILE)
     resign(artifact, MODEL_FILE)
-    with pytest.raises(ContractError, match=r"(?s)cannot be loaded by onnxruntime .*99.*Operator action: install the version"):
+    with pytest.raises(ContractError, match=rf"cannot be loaded by onnxruntime .*{reason}.*Operator action: install the version"):
         OnnxScorer(artifact)
+
+
+@pytest.mark.parametrize("recorded", [None, np.zeros((3, 1), np.float32), np.zeros((64, 1), "S4")])
+def test_recorded_outputs_of_another_shape_are_refused(artifact: Path, recorded: NDArray[Any] | None) -> None:
+    with np.load(artifact / SAMPLES_FILE) as saved:
+        arrays: dict[str, Any] = {name: values for name, values in saved.items() if name != "out_fraud"}
+    if recorded is not None:
+        arrays["out_fraud"] = recorded
+    np.savez(artifact / SAMPLES_FILE, **arrays)
+    resign(artifact, SAMPLES_FILE)
+    with pytest.raises(ContractError, match=r"does not fit the contract: recorded outputs fraud: .*build the artefact again"):
+        self_test(OnnxScorer(artifact), artifact)
 
 
 def test_a_manifest_of_a_newer_format_is_refused_whatever_else_it_says(artifact: Path) -> None:
