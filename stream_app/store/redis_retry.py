@@ -25,7 +25,9 @@ _PASSING: Final = (
     OSError,
 )
 # Refusals that pass too, alone or inside a script's error: no disk, a long script, too few replicas, a failover, no memory.
-_REFUSED: Final = re.compile(r"\b(MISCONF|BUSY|NOREPLICAS|CLUSTERDOWN|OOM)\b")
+_REFUSED: Final = re.compile(r"\b(MISCONF|BUSY|NOREPLICAS|CLUSTERDOWN|OOM|READONLY)\b")
+# Before Redis 7 a script's error only contains the word, so redis-py makes no ReadOnlyError of it.
+_DEMOTED: Final = re.compile(r"\bREADONLY\b")
 
 
 async def with_retries(
@@ -73,6 +75,8 @@ async def with_retries(
                     "its memory limit (maxmemory-policy must be noeviction) and this user's rights (ACL)."
                 ) from err
             cause = err
+            if _DEMOTED.search(str(err)):
+                await lost_connection()
         if loop.time() >= give_up:
             raise _unavailable(cause, patience_ms) from cause
         await asyncio.sleep(_PAUSE_S)

@@ -14,6 +14,7 @@ from devservices.process import wait_until
 from stream_app.errors import ContractError, StoreUnavailableError
 from stream_app.store.port import CommitResult, Store
 from stream_app.store.redis_cluster import RedisClusterStore
+from stream_app.store.redis_retry import with_retries
 from stream_app.store.redis_store import RedisOptions, RedisStore
 from tests.contract.lossy_proxy import LossyProxy
 from tests.contract.own_server import OwnServer
@@ -80,6 +81,7 @@ async def test_a_holder_is_announced_again_after_a_day(
     assert admin.pttl(index) > TTL_MS + 86_400_000
 
 
+@pytest.mark.case("scripts flushed")
 @pytest.mark.redis
 async def test_a_server_without_our_scripts_gets_them_again(
     runner: asyncio.Runner, redis_store: RedisStore, admin: redis.Redis
@@ -98,6 +100,7 @@ async def test_a_server_without_our_scripts_gets_them_again(
     assert dict((await redis_store.claim(0, "w")).outbox) == {}
 
 
+@pytest.mark.case("connections to Redis cut")
 @pytest.mark.redis
 async def test_connections_that_were_killed_are_replaced(
     runner: asyncio.Runner, redis_store: RedisStore, admin: redis.Redis
@@ -109,6 +112,7 @@ async def test_connections_that_were_killed_are_replaced(
     assert (await redis_store.claim(0, "w")).commit == 3
 
 
+@pytest.mark.case("connections to Redis cut")
 @pytest.mark.redis
 @pytest.mark.parametrize("lost", ["request", "reply"])
 async def test_a_commit_whose_connection_breaks_under_way_counts_once(
@@ -180,6 +184,7 @@ async def test_a_claim_whose_connection_breaks_under_way_draws_once(
         assert proxy.lost == 1
 
 
+@pytest.mark.case("keys of Redis evicted")
 @pytest.mark.redis
 @pytest.mark.parametrize("gone", ["meta", "commit"])
 async def test_a_position_of_which_a_part_is_gone_is_refused(
@@ -241,6 +246,7 @@ async def test_a_claim_and_the_layouts_before_it_give_up_earlier_than_a_commit(
         await store.close()
 
 
+@pytest.mark.case("Redis that is full or short of replicas")
 @pytest.mark.redis
 @pytest.mark.parametrize(
     ("setting", "refusing", "word"), [("min-replicas-to-write", "1", "NOREPLICAS"), ("maxmemory", "1", "OOM|OutOfMemory")]
@@ -274,6 +280,7 @@ def _scripts_run(admin: redis.Redis) -> int:
     return calls.get("cmdstat_evalsha", {}).get("calls", 0)
 
 
+@pytest.mark.case("Redis killed and started again")
 @pytest.mark.redis
 async def test_a_server_that_is_killed_and_started_again_goes_on(
     runner: asyncio.Runner, real_services: object, open_store: Callable[..., RedisStore], tmp_path: Path
@@ -291,6 +298,7 @@ async def test_a_server_that_is_killed_and_started_again_goes_on(
         assert await user_blob(store) == b"two"
 
 
+@pytest.mark.case("Redis with another password, port or TLS")
 @pytest.mark.redis
 @pytest.mark.parametrize(
     ("url", "error", "message"),
@@ -321,6 +329,25 @@ async def test_why_a_server_cannot_be_used_is_told(
             await store.claim(0, "w")
 
 
+async def test_a_script_on_a_demoted_primary_of_redis_6_is_tried_on_a_new_connection(runner: asyncio.Runner) -> None:
+    answers: list[object] = [
+        "done",
+        redis.ResponseError("Error running script (call to f_1): @user_script:42: -READONLY You can't"),
+    ]
+    lost = []
+
+    async def attempt() -> object:
+        if isinstance(answer := answers.pop(), Exception):
+            raise answer
+        return answer
+
+    async def lost_connection() -> None:
+        lost.append(True)
+
+    assert (await with_retries(attempt, 5_000, lost_connection), lost) == ("done", [True])
+
+
+@pytest.mark.case("Redis with another password, port or TLS")
 async def test_a_port_that_answers_without_tls_is_refused_at_once(
     runner: asyncio.Runner, open_store: Callable[..., RedisStore]
 ) -> None:
