@@ -69,10 +69,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what may not run on all cores, and leave out what needs torch where there is none."""
+    """Mark what may not run on all cores, note each test's cases, and leave out what needs torch where there is none."""
     for item in items:
         if item.path.relative_to(CHECKOUT).parts[1] in _SHARED_FOLDERS or any(map(item.get_closest_marker, _SHARED_MARKERS)):
             item.add_marker("shared")
+        # For tools/server_cases.py; a report has the names of markers, and not their arguments.
+        item.user_properties.extend(("case", marker.args[0]) for marker in item.iter_markers("case"))
     if HAS_TORCH:
         return
     without = [item for item in items if not _TORCH_FIXTURES & set(getattr(item, "fixturenames", ()))]

@@ -76,6 +76,7 @@ def deployment(
     made.stop_all()
 
 
+@pytest.mark.case("failover of a Redis Cluster")
 @pytest.mark.parametrize("deployment", [1], ids=["wait"], indirect=True)
 def test_workers_go_on_over_a_failover_with_all_that_they_have_published(deployment: OnCluster, own_cluster: Path) -> None:
     deployment.produce(100)
@@ -94,6 +95,7 @@ def test_workers_go_on_over_a_failover_with_all_that_they_have_published(deploym
     assert [worker.returncode for worker in deployment.workers] == [0, 0], "no worker had to start anew"
 
 
+@pytest.mark.case("failover of a Redis Cluster")
 @pytest.mark.parametrize("deployment", [0], ids=["no wait"], indirect=True)
 def test_what_redis_lost_is_decided_again_and_counts_once(deployment: OnCluster, own_cluster: Path) -> None:
     deployment.produce(100)

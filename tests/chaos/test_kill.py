@@ -82,6 +82,7 @@ def die(deployment: Deployment, death: list[object], *, fence: bool = True) -> N
     assert worker.wait(60) == -signal.SIGKILL, f"the worker never passed {death}"
 
 
+@pytest.mark.case("worker stopped beyond its session")
 def test_a_worker_stopped_beyond_its_session_and_continued(deployment: Deployment) -> None:
     zombie, heir = stop_and_continue(deployment, fence=True)
     assert zombie.poll() is None, "the fence is no reason to end: the group gives it new partitions"
@@ -138,6 +139,7 @@ def test_a_rebalance_before_the_first_commit(deployment: Deployment) -> None:
     deployment.settle()
 
 
+@pytest.mark.case("aborted transactions")
 def test_aborted_transactions_are_never_scored(deployment: Deployment) -> None:
     deployment.produce(60)
     deployment.start()
@@ -149,6 +151,7 @@ def test_aborted_transactions_are_never_scored(deployment: Deployment) -> None:
     deployment.check_journal()
 
 
+@pytest.mark.case("Redis restored to an earlier state")
 def test_redis_goes_back_in_time_under_a_running_worker(deployment: Deployment) -> None:
     deployment.produce(100)
     worker = deployment.start()
@@ -164,6 +167,7 @@ def test_redis_goes_back_in_time_under_a_running_worker(deployment: Deployment) 
     deployment.settle()
 
 
+@pytest.mark.case("partitions added to a topic")
 def test_partitions_added_to_a_topic_end_a_worker_and_leave_no_keys(deployment: Deployment) -> None:
     deployment.produce(40)
     worker = deployment.start()

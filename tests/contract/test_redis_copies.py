@@ -51,6 +51,7 @@ async def test_a_commit_counts_when_the_copies_have_it(
     assert (await store.health()).replicas == 1
 
 
+@pytest.mark.case("Redis that is full or short of replicas")
 async def test_without_enough_copies_nothing_counts_and_the_fence_remembers(
     runner: asyncio.Runner, server: OwnServer, copy: OwnServer, open_store: Callable[..., RedisStore]
 ) -> None:
@@ -99,6 +100,7 @@ async def test_a_commit_whose_answer_was_lost_waits_for_its_copies_all_the_same(
         assert proxy.lost == 1
 
 
+@pytest.mark.case("keys of Redis evicted")
 async def test_a_server_that_throws_keys_away_is_noticed(
     runner: asyncio.Runner, server: OwnServer, open_store: Callable[..., RedisStore], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -124,6 +126,7 @@ async def test_a_server_that_throws_keys_away_is_noticed(
         assert (await warned.health()).evicted > 0
 
 
+@pytest.mark.case("Redis failover behind one address")
 async def test_a_demoted_primary_is_left_when_the_address_leads_to_the_new_one(
     runner: asyncio.Runner, server: OwnServer, copy: OwnServer, open_store: Callable[..., RedisStore]
 ) -> None:

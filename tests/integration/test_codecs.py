@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 
 
+@pytest.mark.case("compressed producers")
 def test_every_codec_of_kafka_is_read_by_worker_and_tail(subject: SqliteSubject) -> None:
     places = [place for codec in CODECS for place in produce(subject.bootstrap, subject.topics, 300, codec=codec)]
     read = [records(subject.bootstrap, topic, beginning=True, follow=False) for topic in subject.topics]
@@ -24,6 +25,7 @@ def test_every_codec_of_kafka_is_read_by_worker_and_tail(subject: SqliteSubject)
     settle(subject, places)
 
 
+@pytest.mark.case("damaged batch of records")
 @pytest.mark.parametrize("codec", CODECS)
 def test_a_damaged_batch_ends_the_worker_and_tail_with_its_place(
     subject_of_own_broker: SqliteSubject, own_broker: tuple[Path, str], codec: str

@@ -29,7 +29,7 @@ from stream_app.docgen.examples import EXAMPLES
 from stream_app.events import SOURCE_TOPICS
 from tests.integration.transport_harness import until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow, pytest.mark.case("odd records")]
 
 PARTITIONS = 2
 ROOT = Path(__file__).resolve().parents[2]

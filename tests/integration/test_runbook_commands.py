@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from tests.integration.transport_harness import create_topics
 
-pytestmark = [pytest.mark.kafka, pytest.mark.redis]
+pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.case("commands of the runbook")]
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 COMMAND = re.compile(r"^(?:python -m kafka\.admin|redis-cli) [^#\n]*|`(redis-cli [^`]*)`", re.MULTILINE)

@@ -59,6 +59,7 @@ def test_a_front_beyond_the_end_of_the_log_ends_the_worker(subject: SqliteSubjec
     assert "LogPosition(start=1000, beginning=0, end=0)" in subject.log(0).read_text()
 
 
+@pytest.mark.case("records expired before they were read")
 def test_records_that_expire_before_they_are_read_end_the_worker(subject: SqliteSubject) -> None:
     places = produce(subject.bootstrap, subject.topics, 120)
     worker = subject.start()
@@ -74,6 +75,7 @@ def test_records_that_expire_before_they_are_read_end_the_worker(subject: Sqlite
     assert "LogPosition(start=10, beginning=15, end=20)" in subject.log(1).read_text()
 
 
+@pytest.mark.case("two workers under one name")
 def test_two_workers_with_one_instance_id_apply_nothing_twice_and_one_of_them_says_so(subject: SqliteSubject) -> None:
     subject.options = {"chunk_events": 20, "batch_events": 40, "instance": "the-same"}
     places = produce(subject.bootstrap, subject.topics, 600)

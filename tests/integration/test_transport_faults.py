@@ -141,6 +141,7 @@ def test_aborted_transactions_are_never_applied_and_leave_no_lag(subject: Sqlite
     until(moved, "offsets have moved over the aborted records")
 
 
+@pytest.mark.case("broker restarted")
 @pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
 def test_the_broker_restarts(subject_of_own_broker: SqliteSubject, own_broker: tuple[Path, str], *, kill: bool) -> None:
     subject = subject_of_own_broker
@@ -154,6 +155,7 @@ def test_the_broker_restarts(subject_of_own_broker: SqliteSubject, own_broker: t
     assert worker.poll() is None, "a broker restart is no reason to end"
 
 
+@pytest.mark.case("group rewound by an operator")
 def test_an_operator_rewinds_the_group(subject: SqliteSubject) -> None:
     places = produce(subject.bootstrap, subject.topics, 600)
     worker = subject.start()

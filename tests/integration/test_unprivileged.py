@@ -16,7 +16,7 @@ import pytest
 from stream_app.admin.broker import connect
 from stream_app.admin.topics import create_topics, plan_topics
 
-pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow, pytest.mark.case("folder that cannot be written")]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 # Root without the right to write what it does not own; else the tests' own user, who owns none of it either.
@@ -108,6 +108,7 @@ def start(
         process.communicate()
 
 
+@pytest.mark.case("any user id")
 def test_the_commands_of_the_image_need_no_folder(start: Start, tmp_path: Path) -> None:
     (tmp_path / "visits.csv").write_text("user,at,item\nu-1,2026-01-01T10:00:00Z,i-1\nu-2,2026-01-01T10:01:00Z,i-2\n")
     (tmp_path / "map.toml").write_text(MAPPING)

@@ -125,6 +125,7 @@ def test_a_secret_that_is_refused_is_not_shown(tmp_path: Path, line: str) -> Non
     assert caught.value.__context__ is None
 
 
+@pytest.mark.case("secrets in addresses")
 def test_a_password_in_the_redis_url_is_not_shown() -> None:
     url = "redis://worker:hunter2@redis.internal:6379/0"
     settings = load_settings({"MILLRACE_REDIS_URL": url})
