@@ -15,12 +15,7 @@ from stream_app.codec.topics import TopicSpec
 
 
 def components(payloads: Sequence[type[msgspec.Struct]], ref_template: str) -> dict[str, dict[str, Any]]:
-    """Return the schemas of `payloads` and of the types within them, by type name.
-
-    Args:
-        payloads: Struct types.
-        ref_template: Reference from one schema to another, as `#/$defs/{name}`.
-    """
+    """Return the schemas of `payloads` and of the types within them, by type name; they refer to another as `#/$defs/{name}`."""
     _, schemas = msgspec.json.schema_components(payloads, ref_template=ref_template)
     for schema in schemas.values():
         if "description" in schema:

@@ -71,15 +71,24 @@ def verified_bytes(folder: Path, manifest: Manifest, name: str) -> bytes:
         raise ContractError(
             f"{folder / MANIFEST_FILE} has no sha256 of {name}, only of {sorted(manifest.sha256)}. {_REBUILD}: {manifest.command}"
         )
+    return bytes_of_hash(folder / name, expected, f"{_REBUILD}: {manifest.command}")
+
+
+def bytes_of_hash(path: Path, expected: str, action: str) -> bytes:
+    """Return a file's bytes, whose SHA-256 must be `expected`.
+
+    Raises:
+        ContractError: The file is missing or has other bytes; the message ends with `action`.
+    """
     try:
-        content = (folder / name).read_bytes()
+        content = path.read_bytes()
     except OSError as error:
-        raise ContractError(f"{folder / name} cannot be read ({error.strerror}). {_REBUILD}: {manifest.command}") from error
+        raise ContractError(f"{path} cannot be read ({error.strerror}). {action}") from error
     actual = hashlib.sha256(content).hexdigest()
     if actual != expected:
         raise ContractError(
-            f"{folder / name} is corrupted or was exchanged: sha256 {actual[:_HASH_DIGITS]} ({len(content)} bytes), the "
-            f"manifest says {expected[:_HASH_DIGITS]}. {_REBUILD}: {manifest.command}"
+            f"{path} is corrupted or was exchanged: sha256 {actual[:_HASH_DIGITS]} ({len(content)} bytes), the "
+            f"manifest says {expected[:_HASH_DIGITS]}. {action}"
         )
     return content
 
@@ -136,12 +145,7 @@ def load_samples(folder: Path, manifest: Manifest) -> tuple[dict[str, NDArray[An
 
 
 def check_catalogue(manifest: Manifest, catalogue_hash: str, feature_names: Sequence[str]) -> None:
-    """Compare the features a model was trained on with those this worker computes.
-
-    Args:
-        manifest: Manifest of the model.
-        catalogue_hash: Hash of the worker's catalogue.
-        feature_names: The worker's dense features, in the order of the tensor.
+    """Compare the features a model was trained on with the worker's catalogue and its dense features, in the tensor's order.
 
     Raises:
         ContractError: They differ; the message names the difference and the fix.

@@ -22,14 +22,13 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
-from model.contract import OUTPUTS
 from stream_app.errors import ContractError, MillraceError
 from stream_app.inference.breaker import Breaker
+from stream_app.inference.ranker import zero_answers
 from stream_app.metrics import Metrics
-from stream_app.ranked import ModelNorms, RankedBatch, ScoredRows
+from stream_app.ranked import ModelNorms, RankedBatch
 
 log = logging.getLogger(__name__)
 
@@ -59,9 +58,7 @@ class Degradable(Protocol):
 
 def rules_only(rows: int, norms: ModelNorms) -> RankedBatch:
     """Return degraded answers for `rows` rows: zeros and no candidates. `norms` are those of the failed model."""
-    outputs = {spec.name: np.zeros((rows, *spec.shape), np.float32) for spec in OUTPUTS}
-    scored = ScoredRows.from_outputs(outputs, [[] for _ in range(rows)], np.zeros((rows, 0), np.float32))
-    return RankedBatch(scored, outputs["fraud"], replace(norms, threshold=_NEVER), [norms.version] * rows, degraded=True)
+    return replace(zero_answers(rows, replace(norms, threshold=_NEVER)), degraded=True)
 
 
 class _Call(Future[RankedBatch]):

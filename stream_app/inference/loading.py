@@ -18,15 +18,7 @@ CANDIDATES: Final = 20  # per answer: two screens of a phone
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankerLoader:
-    """Loads artefacts with this worker's settings.
-
-    Attributes:
-        catalogue_hash: Hash of the worker's feature catalogue.
-        feature_names: The worker's dense features, in the order of the tensor.
-        engine: See `open_scorer`.
-        precision: See `open_scorer`.
-        threshold: Fraud probability from which an event is an alert; negative: the one in the model's manifest.
-    """
+    """Loads artefacts with this worker's settings; see `check_catalogue`, `open_scorer` and `ModelRanker`."""
 
     catalogue_hash: str
     feature_names: Sequence[str]
@@ -35,11 +27,7 @@ class RankerLoader:
     threshold: float = -1.0
 
     def load(self, folder: Path, metrics: Metrics | None = None) -> ModelRanker:
-        """Load, check, test and warm up a model; blocking, a second or less.
-
-        Args:
-            folder: The artefact's folder.
-            metrics: Counts the engine's fallbacks; None: not counted.
+        """Load, check, test and warm up a model; blocking, a second or less. `metrics` count the engine's fallbacks.
 
         Raises:
             ContractError: The artefact is damaged, does not fit the worker, or fails its self-test.

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.contract import INPUTS, OUTPUTS
+from model.contract import OUTPUTS
 from stream_app.errors import ModelFailedError
 from stream_app.inference.engines.port import Scorer
+from stream_app.inference.engines.tensors import InputTensors
 from stream_app.inference.retrieval.item_index import ItemIndex
 from stream_app.ranked import ModelNorms, RankedBatch, ScoredRows
 
@@ -54,18 +55,14 @@ class ModelAnswers:
 
 
 class ModelRanker:
-    """Scores with a model and ranks its items.
+    """Scores with a model and ranks the items of `index`, `k` per event (at least 1).
 
-    Args:
-        scorer: A loaded model.
-        index: The model's items.
-        k: Number of candidates per event, at least 1.
-        threshold: Fraud probability from which an event is an alert; negative: the manifest's threshold.
+    An event is an alert from the fraud probability `threshold` on; negative: the manifest's.
     """
 
     def __init__(self, scorer: Scorer, index: ItemIndex, k: int, threshold: float = -1.0) -> None:
         manifest = scorer.manifest
-        self._scorer = scorer
+        self.scorer = scorer
         self._index = index
         self._k = min(k, len(index))
         self.norms = ModelNorms(
@@ -85,18 +82,9 @@ class ModelRanker:
         """See `stream_app.inference.degrade.Degradable`."""
         return self.norms.version
 
-    @property
-    def scorer(self) -> Scorer:
-        """The loaded model."""
-        return self._scorer
-
     def warm(self) -> None:
         """Rank one empty row, so that the first event does not wait for compilation or the engine's first run."""
-        features = len(self._scorer.manifest.feature_names)
-        self.rank(
-            {spec.name: np.zeros((1, *(features if size == -1 else size for size in spec.shape)), spec.dtype) for spec in INPUTS},
-            [b""],
-        )
+        self.rank(InputTensors(self.scorer.manifest).zeros(1), [b""])
 
     def rank(self, inputs: Mapping[str, NDArray[Any]], users: Sequence[bytes]) -> RankedBatch:
         """Score B events; see `stream_app.pipeline.Ranker`."""
@@ -110,7 +98,7 @@ class ModelRanker:
             ContractError: See `Scorer.score`.
             ModelFailedError: See `Scorer.score`; also where an output is not finite.
         """
-        outputs = {name: np.asarray(value, np.float32) for name, value in self._scorer.score(inputs).items()}
+        outputs = {name: np.asarray(value, np.float32) for name, value in self.scorer.score(inputs).items()}
         _require_finite(outputs)
         return self.with_candidates(outputs)
 
@@ -122,7 +110,7 @@ class ModelRanker:
 
     def close(self) -> None:
         """Free the engine; no call may be running. Idempotent."""
-        self._scorer.close()
+        self.scorer.close()
 
 
 def _require_finite(outputs: Mapping[str, NDArray[np.float32]]) -> None:
@@ -134,23 +122,19 @@ def _require_finite(outputs: Mapping[str, NDArray[np.float32]]) -> None:
             )
 
 
-class PriorRanker:
-    """Answers zeros and no candidates.
+def zero_answers(rows: int, norms: ModelNorms) -> RankedBatch:
+    """Return zeros and no candidates for `rows` rows."""
+    outputs = {spec.name: np.zeros((rows, *spec.shape), np.float32) for spec in OUTPUTS}
+    scored = ScoredRows.from_outputs(outputs, [[] for _ in range(rows)], np.zeros((rows, 0), np.float32))
+    return RankedBatch(scored, outputs["fraud"], norms, [norms.version] * rows)
 
-    Args:
-        threshold: Fraud probability from which an event is an alert; no probability reaches the default.
-    """
+
+class PriorRanker:
+    """Answers zeros and no candidates; no alert, because no probability reaches the threshold."""
 
     version = "none"
-
-    def __init__(self, threshold: float = 2.0) -> None:
-        self._threshold = threshold
 
     def rank(self, inputs: Mapping[str, NDArray[Any]], users: Sequence[bytes]) -> RankedBatch:
         """Return zeros for B events."""
         batch, features = inputs["dense"].shape
-        norms = ModelNorms(self.version, self._threshold, np.zeros(features, np.float32), np.ones(features, np.float32))
-        outputs = {spec.name: np.zeros((batch, *spec.shape), np.float32) for spec in OUTPUTS}
-        empty: list[list[str]] = [[] for _ in range(batch)]
-        scored = ScoredRows.from_outputs(outputs, empty, np.zeros((batch, 0), np.float32))
-        return RankedBatch(scored, outputs["fraud"], norms, [self.version] * len(users))
+        return zero_answers(batch, ModelNorms(self.version, 2.0, np.zeros(features, np.float32), np.ones(features, np.float32)))

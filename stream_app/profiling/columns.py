@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -63,8 +63,6 @@ class Column:
         codes: (N,) int64, one code for each value, in order of appearance; -1 for an empty cell.
         numbers: (N,) float64, NaN for an empty cell; None for a column of other values.
         whole: Whether all its numbers are integers.
-        distinct: How many different values.
-        filled: How many rows have one.
         values: The different values, by code.
         time_ms: (N,) int64 epoch ms, -1 for an empty cell; None for a column of other values.
         time_unit: How the time is written: s, ms, us, ns, ISO 8601, a format, or "s since the start".
@@ -115,11 +113,8 @@ def inspect_columns(
 ) -> list[Column]:
     """Return the columns with their roles.
 
-    Args:
-        table: The log's columns.
-        label: Name of the label; empty: by its name.
-        kinds: Column -> entity kind, from a mapping.
-        on_progress: Called after each column.
+    Without its name the label is found by words of names. `kinds` is column -> entity kind, from a mapping. `on_progress` is
+    called after each column.
     """
     columns = []
     for name, values in zip(table.names, table.columns, strict=True):
@@ -271,26 +266,18 @@ def _find_text_time(column: Column) -> None:
     if not re.search(r"\d", str(probe[0])):
         return
     for form_name, read in (("ISO 8601", datetime.fromisoformat), *((form, _reader(form)) for form in _FORMATS)):
-        if _all_read(read, probe):
-            try:
-                by_value = np.array([_epoch_ms(read(value)) for value in values], np.float64)
-            except (ValueError, TypeError):
-                continue
-            _set_time(column, np.where(column.codes >= 0, by_value[column.codes], np.nan), form_name)
-            return
+        try:
+            for value in probe:  # most forms fail here, before a long column is read
+                read(value)
+            by_value = np.array([_epoch_ms(read(value)) for value in values], np.float64)
+        except (ValueError, TypeError):
+            continue
+        _set_time(column, np.where(column.codes >= 0, by_value[column.codes], np.nan), form_name)
+        return
 
 
 def _reader(form: str) -> Callable[[str], datetime]:
     return lambda text: datetime.strptime(text, form)  # noqa: DTZ007 - the zone is set in _epoch_ms
-
-
-def _all_read(read: Callable[[str], datetime], texts: Iterable[Any]) -> bool:
-    try:
-        for text in texts:
-            read(text)
-    except (ValueError, TypeError):
-        return False
-    return True
 
 
 def _epoch_ms(moment: datetime) -> float:

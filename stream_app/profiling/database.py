@@ -53,12 +53,7 @@ def open_database() -> Iterator[DuckDBPyConnection]:
 
 
 def insert(database: DuckDBPyConnection, statement: str, columns: Mapping[str, Sequence[Any]]) -> None:
-    """Run an INSERT that reads the table `chunk`.
-
-    Args:
-        database: The database.
-        statement: SQL that reads `chunk`.
-        columns: Of `chunk`: integers, or texts; no None.
+    """Run an INSERT that reads the table `chunk`, whose columns are integers or texts, without None.
 
     Raises:
         InputFileError: The temporary folder has no room.

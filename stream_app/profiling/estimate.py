@@ -74,14 +74,9 @@ def measure(
     group_of: Callable[[str], int],
     on_progress: Callable[[int], None] = lambda _events: None,
 ) -> MeasuredState:
-    """Fold events in their order and measure their state.
+    """Fold events in order of arrival and measure their state; any key of `identity` gives the same bytes.
 
-    Args:
-        engine: Of the catalogue to measure.
-        identity: Hides the identifiers; any key gives the same bytes.
-        events: In order of arrival.
-        group_of: User -> partition group.
-        on_progress: Called after each batch with the number of events so far.
+    `group_of` is user -> partition group. `on_progress` is called after each batch with the number of events so far.
     """
     measured, state = MeasuredState(), _State(engine)
     source = iter(events)

@@ -87,11 +87,7 @@ class IdentifierUse:
 
 
 class EventIndex:
-    """Events by key, by user and by identifier.
-
-    Args:
-        database: An empty one, from `open_database`.
-    """
+    """Events by key, by user and by identifier, in an empty database from `open_database`."""
 
     def __init__(self, database: DuckDBPyConnection) -> None:
         self._database = database

@@ -80,16 +80,9 @@ def time_from_text(text: str) -> int:
 async def explain(
     store: Store, engine: FeatureEngine, entity: str, name: str, digest: bytes, group: int, at_ms: int
 ) -> ExplainedFeatures:
-    """Read an entity and its features.
+    """Read the entity of that kind, identifier and key, and its features at `at_ms`, epoch ms or NEWEST.
 
-    Args:
-        store: Where the state lives.
-        engine: Of the catalogue that runs.
-        entity: Kind of entity.
-        name: Its identifier.
-        digest: Its key.
-        group: The partition group to read from; for a shared kind any, the replicas of all the others are merged to it.
-        at_ms: Epoch ms, or NEWEST.
+    `group` is the partition group to read from; for a shared kind any, the replicas of all the others are merged to it.
 
     Raises:
         StoreUnavailableError: The store does not answer.

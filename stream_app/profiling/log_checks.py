@@ -80,12 +80,7 @@ def row_from_event(event: Event, topic: str, place: tuple[str, int], recorded_ms
 
 
 class LogChecks:
-    """All checks but leakage, over events in the order of the file.
-
-    Args:
-        limits: Of the worker that is to read the log.
-        database: An empty one.
-    """
+    """All checks but leakage, over events in the order of the file; `limits` are of the worker that is to read it."""
 
     def __init__(self, limits: WorkerLimits, database: DuckDBPyConnection) -> None:
         self._limits = limits
@@ -253,13 +248,7 @@ def _concentration(field: str, use: IdentifierUse) -> list[Finding]:
 def leak_findings(
     columns: list[Column], time: TimeColumn | None, used: Callable[[str], bool] = lambda _column: True
 ) -> list[Finding]:
-    """Return findings about columns that leak the label.
-
-    Args:
-        columns: Columns of the first rows.
-        time: The column of the event time.
-        used: Whether a column feeds a field of an event; other columns may contain the label.
-    """
+    """Return findings about columns that leak the label; those that feed no field of an event (`used`) may contain it."""
     from stream_app.profiling.leakage import warnings_of
 
     leaks = [

@@ -86,13 +86,9 @@ class CatalogueSuggestion:
 
 
 def suggest(columns: list[Column], time: TimeColumn | None, catalogue: Catalogue, *, more: bool) -> CatalogueSuggestion:
-    """Propose a catalogue from a log's columns.
+    """Propose a catalogue from a log's columns, by the windows of `catalogue`; its features are recognised.
 
-    Args:
-        columns: From `inspect_columns`.
-        time: The event time; without it there are no windows, only warnings.
-        catalogue: Its windows are tried; its features are recognised.
-        more: Whether the file has further rows.
+    Without a time there are no windows, only warnings. `more`: whether the file has further rows.
     """
     label = binary_label(columns)
     suggestion = CatalogueSuggestion(columns[0].rows if columns else 0, more, columns, time, label[0].name if label else "")
@@ -179,10 +175,8 @@ class _Proposals:
             if not windows:
                 continue
             entity = use.kind or column.name
-            for window in windows:
-                yield self._proposal(
-                    entity, "count", "events", window, f"{self._seen_share(use, window)} of the events find a past in {window}"
-                )
+            for window, seen in ((w.window, w.seen) for w in use.windows if w.proposed):
+                yield self._proposal(entity, "count", "events", window, f"{seen:.0%} of the events find a past in {window}")
             yield self._proposal(entity, "recency", "", "", f"half of the gaps are below {use.gap_median_s:,.0f} s")
             yield self._proposal(
                 entity, "age", "", "", f"{use.distinct:,} different ones; a new one is another case than an old one"
@@ -220,10 +214,6 @@ class _Proposals:
                     entity, "share", column.name, "", f"whether this {column.name} is usual ({column.distinct} values)"
                 )
         yield self._proposal(entity, "share", "hour", "", "whether this hour of the day is usual")
-
-    @staticmethod
-    def _seen_share(use: EntityUsage, window: str) -> str:
-        return f"{next(w.seen for w in use.windows if w.window == window):.0%}"
 
     def _proposal(self, entity: str, aggregation: str, measure: str, window: str, reason: str) -> FeatureProposal:
         parts = [entity, *([measure] if measure else []), *([] if aggregation in ("count", "sum") else [aggregation])]

@@ -22,10 +22,7 @@ class CudaRuntime:
     """
 
     def __init__(self, bindings: Any = None) -> None:  # noqa: ANN401 (a module without types)
-        """Import the bindings and look for a GPU.
-
-        Args:
-            bindings: A double of `cuda.bindings.runtime`; None = the real one.
+        """Import the bindings, unless a double of them is passed, and look for a GPU.
 
         Raises:
             EngineNotHereError: There are no bindings, no driver, or no GPU.

@@ -13,7 +13,7 @@ import threading
 from typing import Final
 
 from stream_app.errors import EngineLostError
-from stream_app.inference.engines.port import ArtifactScorer, RunsOn, Scorer, Tensors
+from stream_app.inference.engines.port import RunsOn, Scorer, Tensors
 from stream_app.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -21,17 +21,10 @@ log = logging.getLogger(__name__)
 _SHOWING: Final = threading.Lock()  # models change in one thread; a GPU is lost in another
 
 
-class FallbackScorer(ArtifactScorer):
+class FallbackScorer(Scorer):
     """See `stream_app.inference.engines.port.Scorer`.
 
-    Args:
-        engine: The scorer on the GPU.
-        cpu: The same artefact on the CPU, loaded already: a fallback does not read the disk.
-        metrics: Counts fallbacks; None: nothing is counted.
-        runs_on: The engine on the GPU.
-
-    Attributes:
-        runs_on: The current engine.
+    `cpu` is the same artefact, loaded already: a fallback does not read the disk. `runs_on` is the current engine.
     """
 
     def __init__(self, engine: Scorer, cpu: Scorer, metrics: Metrics | None, runs_on: RunsOn) -> None:

@@ -8,42 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.contract import INPUTS, OUTPUTS, TensorSpec
 from stream_app.errors import EngineLostError
+from stream_app.inference.engines.cuda_runtime import CudaRuntime
 from stream_app.inference.engines.port import Tensors
 from stream_app.inference.engines.tensors import shape_of
 
 _ALIGNMENT: Final = 256  # bytes: TensorRT's requirement for an address
-
-
-class Device(Protocol):
-    """The calls of a GPU that scoring needs; see `stream_app.inference.engines.cuda_runtime.CudaRuntime`."""
-
-    def device_memory(self, size: int) -> int: ...  # noqa: D102
-    def free_device_memory(self, address: int) -> None: ...  # noqa: D102
-    def pinned_memory(self, size: int) -> int: ...  # noqa: D102
-    def free_pinned_memory(self, address: int) -> None: ...  # noqa: D102
-    def stream(self) -> int: ...  # noqa: D102
-    def finish(self, stream: int) -> None: ...  # noqa: D102
-    def idle(self, stream: int) -> bool: ...  # noqa: D102
-    def free_stream(self, stream: int) -> None: ...  # noqa: D102
-    def event(self) -> int: ...  # noqa: D102
-    def record(self, event: int, stream: int) -> None: ...  # noqa: D102
-    def wait(self, stream: int, event: int) -> None: ...  # noqa: D102
-    def happened(self, event: int) -> bool: ...  # noqa: D102
-    def free_event(self, event: int) -> None: ...  # noqa: D102
-    def copy_in(self, device: int, host: int, size: int, stream: int) -> None: ...  # noqa: D102
-    def copy_out(self, host: int, device: int, size: int, stream: int) -> None: ...  # noqa: D102
-    def capture(self, stream: int, work: Callable[[], None]) -> int: ...  # noqa: D102
-    def launch(self, graph: int, stream: int) -> None: ...  # noqa: D102
-    def free_graph(self, graph: int) -> None: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +62,7 @@ class Slot:
         returned: The outputs are in pinned memory.
     """
 
-    def __init__(self, device: Device, sizes: Sequence[int], features: int) -> None:
+    def __init__(self, device: CudaRuntime, sizes: Sequence[int], features: int) -> None:
         """Allocate for the largest of the sizes.
 
         Raises:

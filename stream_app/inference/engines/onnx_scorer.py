@@ -22,7 +22,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from model.contract import INPUTS, MODEL_FILE, OUTPUTS
 from stream_app.errors import ContractError, EngineLostError, EngineNotHereError, ModelFailedError
 from stream_app.inference.artifact import load_manifest, verified_bytes
-from stream_app.inference.engines.port import ArtifactScorer, RunsOn, Tensors
+from stream_app.inference.engines.port import RunsOn, Scorer, Tensors
 from stream_app.inference.engines.tensors import InputTensors, empty_answers, shape_of
 
 _ORT_DTYPES: Final = {"tensor(float)": "float32", "tensor(int32)": "int32"}
@@ -49,7 +49,7 @@ _NEWER_FORMAT: Final = re.compile(r"model IR version: (\d+), max supported IR ve
 _NEWER_OPERATORS: Final = re.compile(r"Opset (\d+) is under development.* is till opset (\d+)", re.DOTALL)
 
 
-class OnnxScorer(ArtifactScorer):
+class OnnxScorer(Scorer):
     """One artefact in one ONNX Runtime session; see `stream_app.inference.engines.port.Scorer`.
 
     Open it with `stream_app.inference.engines.selection.open_scorer`, which warms it up and tests it.
@@ -74,9 +74,9 @@ class OnnxScorer(ArtifactScorer):
         super().__init__(load_manifest(self._folder))
         self._device = device
         self.runs_on = RunsOn("onnxruntime" if device == "cpu" else "onnxruntime-cuda", "fp32", "configured")
-        content = verified_bytes(self._folder, self._manifest, MODEL_FILE)
+        content = verified_bytes(self._folder, self.manifest, MODEL_FILE)
         self._session: ort.InferenceSession | None = self._open(content, threads)
-        self._inputs = InputTensors(self._manifest)
+        self._inputs = InputTensors(self.manifest)
         self._filling = self._inputs.zeros(_STRIP - 1)
         self._check_tensors(self._session)
 
@@ -124,8 +124,8 @@ class OnnxScorer(ArtifactScorer):
         except _ORT_FAILURES as error:
             raise ContractError(
                 f"{self._folder / MODEL_FILE} cannot be loaded by onnxruntime {ort.__version__}: {_reason(error)}. Operator "
-                f"action: install the version it was built with ({self._manifest.versions.get('onnxruntime', 'unknown')}) or a "
-                f"newer one, or build the artefact again: {self._manifest.command}"
+                f"action: install the version it was built with ({self.manifest.versions.get('onnxruntime', 'unknown')}) or a "
+                f"newer one, or build the artefact again: {self.manifest.command}"
             ) from error
         if self._device == "cuda" and session.get_providers()[0] != _CUDA:  # ONNX Runtime falls back to the CPU silently
             raise self._no_gpu(session.get_providers())
@@ -140,7 +140,7 @@ class OnnxScorer(ArtifactScorer):
         )
 
     def _check_tensors(self, session: ort.InferenceSession) -> None:
-        features = len(self._manifest.feature_names)
+        features = len(self.manifest.feature_names)
         for direction, specs, arguments in (
             ("input", INPUTS, session.get_inputs()),
             ("output", OUTPUTS, session.get_outputs()),
@@ -150,7 +150,7 @@ class OnnxScorer(ArtifactScorer):
             if expected != actual:
                 raise ContractError(
                     f"{self._folder / MODEL_FILE} has the {direction}s {actual}, the contract says {expected}. Operator action: "
-                    f"deploy the release the model was built with, or build it again: {self._manifest.command}"
+                    f"deploy the release the model was built with, or build it again: {self.manifest.command}"
                 )
 
 

@@ -6,7 +6,6 @@ fit is skipped with the reason; a plan that is damaged or of another model is re
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import msgspec
 from model.contract import MODEL_FILE, Manifest
 from model.plan import PLAN_FORMAT, PLAN_SUFFIX, PLANS_FOLDER, PlanManifest, Precision, unfit_reason
 from stream_app.errors import ContractError, EngineNotHereError
+from stream_app.inference.artifact import bytes_of_hash
 
 _FASTEST_FIRST: Final[tuple[Precision, ...]] = ("fp16", "tf32", "bf16", "fp32", "int8")  # int8 last: its answers differ most
 _BUILD: Final = "Operator action: build one on a machine like this with `python -m trt_build engine`; see docs/engines.md"
@@ -45,13 +45,7 @@ class _Format(msgspec.Struct):
 
 
 def find_plan(folder: Path, manifest: Manifest, machine: Machine, precision: str = "") -> EnginePlan:
-    """Return the fastest plan of an artefact that fits.
-
-    Args:
-        folder: The artefact's.
-        manifest: The artefact's.
-        machine: That must run the plan.
-        precision: Of the plan; empty: any.
+    """Return the fastest plan of an artefact that `machine` can run, of that precision if one is given.
 
     Raises:
         EngineNotHereError: No plan fits; the message gives the reason for each.
@@ -118,14 +112,4 @@ def _verified(path: Path, plan: PlanManifest, manifest: Manifest) -> bytes:
             f"({manifest.sha256.get(MODEL_FILE, 'no hash')[:_HASH_SHOWN]}, catalogue {manifest.catalogue_hash[:_HASH_SHOWN]}). "
             f"{rebuild}."
         )
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ContractError(f"{path} cannot be read ({error.strerror}). {rebuild}.") from error
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != plan.sha256:
-        raise ContractError(
-            f"{path} is corrupted or was exchanged: sha256 {digest[:_HASH_SHOWN]} ({len(content)} bytes), its manifest says "
-            f"{plan.sha256[:_HASH_SHOWN]}. {rebuild}."
-        )
-    return content
+    return bytes_of_hash(path, plan.sha256, f"{rebuild}.")

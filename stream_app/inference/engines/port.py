@@ -5,9 +5,10 @@ Tensors are those of `model.contract`. A scorer is used by one thread at a time;
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 
@@ -37,19 +38,13 @@ class RunsOn:
         metrics.engine_info.labels(self.engine, self.precision, self.why).set(1)
 
 
-class Scorer(Protocol):
-    """One loaded model."""
+class Scorer(ABC):
+    """One loaded model: its artefact's manifest, and the version in it, which every answer carries."""
 
-    @property
-    def version(self) -> str:
-        """The artefact's version, which every answer carries."""
-        ...
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest, self.version = manifest, manifest.version
 
-    @property
-    def manifest(self) -> Manifest:
-        """The artefact's manifest."""
-        ...
-
+    @abstractmethod
     def score(self, inputs: Tensors) -> Tensors:
         """Score a batch; blocking.
 
@@ -66,25 +61,7 @@ class Scorer(Protocol):
             ContractError: A tensor is missing, or has another dtype or shape than the contract's.
             ModelFailedError: The engine failed; the rows may be good.
         """
-        ...
 
+    @abstractmethod
     def close(self) -> None:
         """Free the engine; calling it twice is fine."""
-        ...
-
-
-class ArtifactScorer:
-    """Version and manifest of the artefact, the same for every scorer."""
-
-    def __init__(self, manifest: Manifest) -> None:
-        self._manifest = manifest
-
-    @property
-    def version(self) -> str:
-        """See `Scorer.version`."""
-        return self._manifest.version
-
-    @property
-    def manifest(self) -> Manifest:
-        """See `Scorer.manifest`."""
-        return self._manifest

@@ -53,15 +53,7 @@ def warm_up(scorer: Scorer, folder: Path) -> None:
 
 
 def self_test(scorer: Scorer, folder: Path, precision: Precision = "fp32") -> float:
-    """Score the recorded inputs and compare with the recorded outputs.
-
-    Args:
-        scorer: A loaded model.
-        folder: Its artefact's.
-        precision: Of its arithmetic.
-
-    Returns:
-        The largest absolute difference over all outputs.
+    """Score the recorded inputs, compare with the recorded outputs, and return the largest absolute difference.
 
     Raises:
         ContractError: It differs by more than rounding explains, or the recorded outputs are not those of the contract.

@@ -42,12 +42,7 @@ class LoadedPlan:
     """
 
     def __init__(self, trt: TensorRt, plan: EnginePlan, features: int) -> None:
-        """Load the plan; takes seconds.
-
-        Args:
-            trt: The module.
-            plan: A plan that fits.
-            features: Dense features of the model.
+        """Load a plan that fits, of a model with `features` dense features; takes seconds.
 
         Raises:
             ContractError: TensorRT rejects the plan, or its tensors or profiles differ from contract and manifest.
@@ -72,13 +67,9 @@ class LoadedPlan:
         self.scratch_bytes = int(engine.device_memory_size_v2)
 
     def context(self, rows: int, addresses: Mapping[str, int], scratch: int, stream: int) -> ExecutionContext:
-        """Make a context that computes `rows` rows, from and to fixed addresses on the GPU.
+        """Make a context that computes `rows` rows (within a profile) on a stream, from and to a fixed address of every tensor.
 
-        Args:
-            rows: Of the batch, within a profile.
-            addresses: Of every tensor.
-            scratch: `scratch_bytes` on the GPU.
-            stream: For the set-up and for the runs.
+        `scratch` is the address of `scratch_bytes` on the GPU.
 
         Raises:
             EngineLostError: TensorRT cannot make the context.

@@ -33,9 +33,9 @@ from model.tensorrt.protocols import ExecutionContext, TensorRt
 from stream_app.errors import ContractError, EngineLostError, EngineNotHereError
 from stream_app.inference.artifact import load_manifest
 from stream_app.inference.engines.cuda_runtime import CudaRuntime
-from stream_app.inference.engines.gpu_slots import Device, Slot
+from stream_app.inference.engines.gpu_slots import Slot
 from stream_app.inference.engines.plans import EnginePlan, Machine, find_plan
-from stream_app.inference.engines.port import ArtifactScorer, Tensors
+from stream_app.inference.engines.port import Scorer, Tensors
 from stream_app.inference.engines.tensorrt_engine import LoadedPlan, load_tensorrt
 from stream_app.inference.engines.tensors import InputTensors, empty_answers
 
@@ -53,13 +53,13 @@ def bucket_sizes(plan: EnginePlan) -> tuple[int, ...]:
     return tuple(sorted(sizes | {max(profile.max for profile in profiles)}))
 
 
-class TensorRTScorer(ArtifactScorer):
+class TensorRTScorer(Scorer):
     """One artefact's plan; see `stream_app.inference.engines.port.Scorer`.
 
     Open it with `stream_app.inference.engines.selection.open_scorer`, which adds the CPU as a fallback, warms it up and tests it.
     """
 
-    def __init__(self, manifest: Manifest, plan: EnginePlan, trt: TensorRt, device: Device, hang_s: float = _HANG_S) -> None:
+    def __init__(self, manifest: Manifest, plan: EnginePlan, trt: TensorRt, device: CudaRuntime, hang_s: float = _HANG_S) -> None:
         """Load the plan, allocate, and capture every bucket; takes seconds.
 
         Raises:
@@ -94,11 +94,7 @@ class TensorRTScorer(ArtifactScorer):
 
     @classmethod
     def open(cls, folder: Path, precision: str = "") -> TensorRTScorer:
-        """Open an artefact's fastest plan that fits this machine.
-
-        Args:
-            folder: The artefact's.
-            precision: Of the plan; empty: any.
+        """Open an artefact's fastest plan that fits this machine, of that precision if one is given.
 
         Raises:
             EngineNotHereError: There is no library, GPU or fitting plan, or not enough memory on the GPU.

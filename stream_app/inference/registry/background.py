@@ -17,12 +17,7 @@ _END_S: Final = 5.0  # a call that hangs cannot be cancelled; the thread is a da
 
 
 class Background(ABC):
-    """Runs `_run` in a thread between `__enter__` and `__exit__`.
-
-    Args:
-        name: Name of the thread.
-        late: Text for the log when the thread has not ended in time.
-    """
+    """Runs `_run` in a thread between `__enter__` and `__exit__`; `late` is logged when it has not ended in time."""
 
     def __init__(self, name: str, late: str) -> None:
         self._late = late
@@ -46,11 +41,6 @@ class Background(ABC):
         """Work until `_ending` is set."""
 
     def _begin(self) -> None:
-        _give_way()
+        with suppress(OSError):  # only Linux has a priority for threads
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         self._run()
-
-
-def _give_way() -> None:
-    """Lower the priority of the calling thread, where the system has one for threads (Linux)."""
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

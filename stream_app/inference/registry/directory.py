@@ -25,11 +25,7 @@ _COMING: Final = ".coming-"  # prefix of an unfinished copy
 
 
 class DirectoryBackend:
-    """See `stream_app.inference.registry.model_registry.RegistryBackend`.
-
-    Args:
-        root: The folder; the first write creates it.
-    """
+    """See `stream_app.inference.registry.model_registry.RegistryBackend`. The first write creates the folder."""
 
     def __init__(self, root: Path) -> None:
         self._root = root

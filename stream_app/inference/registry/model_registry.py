@@ -71,12 +71,7 @@ class RegistryBackend(Protocol):
 
 
 class ModelRegistry:
-    """Rules over a backend: which change of the stages is allowed.
-
-    Args:
-        backend: Storage.
-        clock: Dates the history.
-    """
+    """Rules over a backend: which change of the stages is allowed."""
 
     def __init__(self, backend: RegistryBackend, clock: Clock) -> None:
         self._backend = backend
@@ -166,13 +161,7 @@ class ModelRegistry:
         return self._decoded(self._backend.read_stages())
 
     def promote(self, version: str, *, by: str, why: str, forced: bool = False) -> Stages:
-        """Make a version the champion; the old champion becomes the previous one.
-
-        Args:
-            version: An existing version.
-            by: Author of the change.
-            why: Reason of the change.
-            forced: Workers take it without the gate.
+        """Make a version the champion, `forced` without the workers' gate; the old champion becomes the previous one.
 
         Raises:
             ContractError: The version is the champion already, or does not exist.

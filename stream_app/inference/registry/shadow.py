@@ -56,11 +56,7 @@ class ComparisonLine(Struct, frozen=True):
 
 
 class ComparisonLog:
-    """A file of JSON lines; when it is full it is renamed to `<name>.1`, and a new file begins.
-
-    Args:
-        path: The file; None writes nothing.
-    """
+    """A file of JSON lines, none without a path; when it is full it is renamed to `<name>.1`, and a new file begins."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -103,12 +99,7 @@ class ShadowComparison:
 
 
 class Comparer(Background):
-    """Scores and compares in a separate thread; comparisons that still wait at the end are dropped.
-
-    Args:
-        lines: Receives the pairs of answers.
-        metrics: Counts comparisons, differences and drops.
-    """
+    """Scores and compares in a separate thread; comparisons that still wait at the end are dropped."""
 
     def __init__(self, lines: ComparisonLog, metrics: Metrics) -> None:
         super().__init__("model comparer", "is still inside a model; it ends with the process")
@@ -117,13 +108,7 @@ class Comparer(Background):
         self._waiting: queue.Queue[tuple[ShadowComparison, Sequence[Source], Sequence[Event]]] = queue.Queue(_QUEUED)
 
     def offer(self, batches: Sequence[ShadowComparison], sources: Sequence[Source], events: Sequence[Event]) -> None:
-        """Queue comparisons of one answered batch; never blocks.
-
-        Args:
-            batches: The comparisons.
-            sources: Topic, partition and offset of the B events.
-            events: The B events.
-        """
+        """Queue comparisons of one answered batch of B events; never blocks."""
         for batch in batches:
             try:
                 self._waiting.put_nowait((batch, sources, events))

@@ -48,14 +48,7 @@ class Serving:
 
 
 class SwappableRanker:
-    """See `stream_app.pipeline.Ranker`.
-
-    Args:
-        serving: The first models.
-        recorder: Records the last batches, for the gate.
-        comparer: Compares challenger and shadow with the champion.
-        metrics: Counts failures of the challenger.
-    """
+    """See `stream_app.pipeline.Ranker`. `recorder` records the last batches, for the gate."""
 
     def __init__(self, serving: Serving, recorder: Recorder, comparer: Comparer, metrics: Metrics) -> None:
         self._serving = serving

@@ -52,16 +52,7 @@ class ModelLoader(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FollowOptions:
-    """How a worker follows the registry.
-
-    Attributes:
-        registry: The registry.
-        loader: Loads artefacts on this machine.
-        recorder: The last batches of the ranker.
-        limits: Limits of the gate.
-        worker: This worker's name.
-        poll_s: Seconds between two polls of the registry.
-    """
+    """How a worker of that name follows the registry: every `poll_s` seconds, with the gate's rows and limits."""
 
     registry: ModelRegistry
     loader: ModelLoader
@@ -104,14 +95,7 @@ def first_champion(registry: ModelRegistry, loader: ModelLoader, metrics: Metric
 
 
 class ModelFollower(Background):
-    """Keeps a `SwappableRanker` in step with the registry, in a separate thread; deletes the worker's status at the end.
-
-    Args:
-        ranker: The ranker whose models change.
-        options: How to follow.
-        clock: Dates the status.
-        metrics: Counts swaps and failures.
-    """
+    """Keeps a `SwappableRanker` in step with the registry, in a separate thread; deletes the worker's status at the end."""
 
     def __init__(self, ranker: SwappableRanker, options: FollowOptions, clock: Clock, metrics: Metrics) -> None:
         super().__init__("model follower", "is still loading; it ends with the process, and its status stays in the registry")

@@ -74,7 +74,6 @@ class ItemIndex:
                 "Operator action: build the artefact again with the command in its manifest."
             )
         self.ids = list(ids)
-        self._rows = {item: row for row, item in enumerate(self.ids)}
         self.exact = len(self.ids) <= EXACT_ITEMS if exact is None else exact
         vectors = np.ascontiguousarray(vectors, dtype=np.float32)
         self._items = _laid_out(vectors, _one_cell(vectors) if self.exact else cells_of(vectors))
@@ -85,10 +84,6 @@ class ItemIndex:
     def __len__(self) -> int:
         """Return N, the number of items."""
         return len(self.ids)
-
-    def row(self, item: str) -> int:
-        """Return the row of an item id, -1 for an unknown one."""
-        return self._rows.get(item, -1)
 
     def top(
         self, user_vectors: NDArray[np.float32], k: int = 20, exclude: NDArray[np.int32] | None = None

@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry
 from stream_app.clock import SettableClock
 from stream_app.events import Order, OrderLine
 from stream_app.inference.degrade import DegradingRanker
-from stream_app.inference.engines.port import ArtifactScorer, Scorer, Tensors
+from stream_app.inference.engines.port import Scorer, Tensors
 from stream_app.inference.engines.selection import open_scorer
 from stream_app.inference.ranker import ModelRanker
 from stream_app.inference.retrieval.item_index import load_candidates
@@ -35,7 +35,7 @@ BATCHES, BATCH = 40, 6
 PATIENCE_S = 1.0
 
 
-class Unreliable(ArtifactScorer):
+class Unreliable(Scorer):
     """The model, but for what it is told to do."""
 
     def __init__(self, scorer: Scorer) -> None:

@@ -33,7 +33,6 @@ class MoodyRanker(PriorRanker):
     """Answers something else each time, so that repeated answers differ from answers that are decided again."""
 
     def __init__(self) -> None:
-        super().__init__(threshold=0.4)
         self._calls = 0
 
     def rank(self, inputs: Mapping[str, NDArray[Any]], users: Sequence[bytes]) -> RankedBatch:
@@ -42,7 +41,8 @@ class MoodyRanker(PriorRanker):
         fraud = (0.5 + np.arange(len(users)) / 1_000 + self._calls / 100).astype(np.float32)
         items = [[f"i-{self._calls}-{row}"] for row in range(len(users))]
         scores = {"fraud": np.round(fraud, 5).tolist(), "items": items, "item_scores": [[0.25] for _ in items]}
-        return replace(ranked, scored=replace(ranked.scored, **scores), fraud=fraud)
+        norms = replace(ranked.champion, threshold=0.4)
+        return replace(ranked, scored=replace(ranked.scored, **scores), fraud=fraud, champion=norms)
 
 
 @pytest.fixture

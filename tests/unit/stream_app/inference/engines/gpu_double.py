@@ -20,6 +20,7 @@ import numpy as np
 from model.contract import INPUTS, OUTPUTS, TensorSpec
 from model.plan import PlanProfile
 from stream_app.errors import EngineLostError
+from stream_app.inference.engines.cuda_runtime import CudaRuntime
 from stream_app.inference.engines.onnx_scorer import OnnxScorer
 from stream_app.inference.engines.tensors import shape_of
 
@@ -28,7 +29,7 @@ Operation = Callable[[], bool]  # whether it was done; it is tried again if not
 POISON = 0xA5
 
 
-class FakeDevice:
+class FakeDevice(CudaRuntime):
     """See `stream_app.inference.engines.cuda_runtime.CudaRuntime`."""
 
     def __init__(self, seed: int = 0, memory: int = 1 << 30) -> None:

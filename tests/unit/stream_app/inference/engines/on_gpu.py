@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from stream_app.inference.engines.onnx_scorer import OnnxScorer
-from stream_app.inference.engines.port import ArtifactScorer, Tensors
+from stream_app.inference.engines.port import Scorer, Tensors
 from stream_app.metrics import Metrics
 
 
-class OnGpu(ArtifactScorer):
+class OnGpu(Scorer):
     """Stands for a scorer on a GPU: the real model, until it is told to fail."""
 
     def __init__(self, folder: Path) -> None:

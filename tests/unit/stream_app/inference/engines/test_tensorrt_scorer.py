@@ -272,7 +272,7 @@ def test_a_plan_of_other_tensors_or_batches_than_it_says_is_refused(change: str,
 def test_open_scorer_finds_the_plan_runs_it_and_tests_it(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add_plan(artifact, "fp32", profiles=list(PROFILES))
     device = FakeDevice()
-    device.compute_capability = lambda: "9.0"  # type: ignore[attr-defined]
+    monkeypatch.setattr(device, "compute_capability", lambda: "9.0")
     monkeypatch.setattr(tensorrt_scorer, "CudaRuntime", lambda: device)
     monkeypatch.setattr(tensorrt_scorer, "load_tensorrt", lambda: FakeTensorRt(device, artifact, PROFILES))
     scorer = open_scorer(artifact, "auto")

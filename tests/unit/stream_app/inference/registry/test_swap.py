@@ -317,7 +317,7 @@ def test_a_champion_that_became_the_challenger_and_loses_its_gpu_does_not_say_wh
             model = super().load(folder, metrics)
             engines[model.version] = OnGpu(folder)
             runs_on = RunsOn("tensorrt", "fp16", model.version)
-            model._scorer = FallbackScorer(engines[model.version], model.scorer, metrics, runs_on)
+            model.scorer = FallbackScorer(engines[model.version], model.scorer, metrics, runs_on)
             return model
 
     worker = Worker(tmp_path, DEMO, other, stranger, loader=OnGpus())

@@ -83,9 +83,9 @@ def test_an_empty_batch_gives_an_empty_answer() -> None:
     assert rows.shape == scores.shape == (0, 4)
 
 
-def test_rows_are_looked_up_by_item_id() -> None:
+def test_rows_are_the_places_of_item_ids() -> None:
     index, _ = make_index(10)
-    assert (index.row("i7"), index.row("nobody"), len(index)) == (7, -1, 10)
+    assert (index.ids.index("i7"), "nobody" in index.ids, len(index)) == (7, False, 10)
 
 
 def test_ids_and_vectors_that_do_not_belong_together_are_refused() -> None:
