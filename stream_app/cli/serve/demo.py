@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 import threading
@@ -14,7 +13,6 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -55,15 +53,15 @@ def demo(seconds: float | None, rate: float, seed: int) -> None:
     """
     from devservices.embedded import embedded_services
     from devservices.ports import free_port
+    from stream_app.logs.ingest.stopping import stop_on_signals
     from stream_app.monitor.answer_reader import AnswerReader
     from stream_app.work_folder import work_folder
 
-    stop = threading.Event()
     logs = work_folder(cli_settings(announce=False).worker.folder) / "demo"
     logs.mkdir(parents=True, exist_ok=True)
     topics = dict.fromkeys((*SOURCE_TOPICS, *ANSWER_TOPICS, *SIDE_TOPICS), _PARTITIONS)
     with ExitStack() as stack:
-        stack.enter_context(_signals_set(stop))
+        stop = stack.enter_context(stop_on_signals(second_interrupts=False))
         state = stack.enter_context(embedded_services(topics))
         settings = _demo_settings(cli_settings(announce=False), state.kafka.bootstrap, state.redis.url, free_port("demo"))
         reader = stack.enter_context(AnswerReader(settings.kafka.bootstrap, label_delay_ms=int(2 * _LABEL_DELAY_S * 1000)))
@@ -92,21 +90,6 @@ def _demo_settings(settings: Settings, bootstrap: str, redis_url: str, web_port:
         redis=replace(settings.redis, url=redis_url),
         worker=replace(settings.worker, web_port=web_port, web_host="127.0.0.1", instance=""),
     )  # fmt: skip
-
-
-@contextmanager
-def _signals_set(stop: threading.Event) -> Iterator[None]:
-    """Set `stop` on SIGINT and SIGTERM while the context lasts, for an orderly shutdown."""
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

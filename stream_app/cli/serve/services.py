@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import signal
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -130,12 +128,10 @@ def embedded(root: Path, topics: tuple[str, ...], state: Path | None) -> None:
     Prints their addresses as one line of JSON when both answer. Topics cannot be created later.
     """
     from devservices.embedded import embedded_services
+    from stream_app.logs.ingest.stopping import stop_on_signals
 
     partitions = dict(_topic(spec) for spec in topics)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda _number, _frame: stop.set())
-    with embedded_services(partitions, root=root) as services:
+    with stop_on_signals(second_interrupts=False) as stop, embedded_services(partitions, root=root) as services:
         if state is not None:
             services.save(state)
         click.echo(services.to_json())

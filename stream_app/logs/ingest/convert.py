@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from stream_app.errors import InvalidEventError
 from stream_app.logs.ingest.fields import TARGETS
-from stream_app.logs.ingest.rules import rule_from_spec, text_of
-
-if TYPE_CHECKING:
-    from stream_app.logs.ingest.mapping import LogMapping, RecordMapping
-    from stream_app.logs.ingest.rules import Cells, Rule
+from stream_app.logs.ingest.mapping import LogMapping, RecordMapping
+from stream_app.logs.ingest.rules import Cells, Rule, rule_from_spec, text_of
 
 _encode: Final = msgspec.json.Encoder().encode
 _NOT_IN_ID: Final = re.compile(r"[^A-Za-z0-9._-]+")

@@ -8,26 +8,23 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import Any, Final
 
 from stream_app.errors import InputFileError, InvalidEventError
 from stream_app.logs.ingest.convert import Converter
 from stream_app.logs.ingest.fields import used_columns
+from stream_app.logs.ingest.mapping import LogMapping
 from stream_app.logs.ingest.open_rows import open_rows
+from stream_app.logs.ingest.pace import Pace
 from stream_app.logs.ingest.refusals import Refusals
-from stream_app.logs.ingest.rows import BadRow
+from stream_app.logs.ingest.rows import BadRow, RowSource
+from stream_app.logs.ingest.rules import Cells
+from stream_app.logs.ingest.sink import Sink
 from stream_app.logs.ingest.state import ImportState, StateFile, head_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from stream_app.logs.ingest.mapping import LogMapping
-    from stream_app.logs.ingest.pace import Pace
-    from stream_app.logs.ingest.rows import RowSource
-    from stream_app.logs.ingest.rules import Cells
-    from stream_app.logs.ingest.sink import Sink
 
 _CHUNK_ROWS: Final = 2_000
 _CHECKPOINT_S: Final = 1.0
@@ -116,30 +113,21 @@ def import_file(
         InputFileError: The file is missing, damaged, or lacks columns; rows before the damage are sent and counted in the state.
         BrokerUnavailableError: Records were not acknowledged; the state is that of the last checkpoint.
     """
-    source = open_rows(plan.path, plan.mapping, mapping_columns(plan.mapping))
-    try:
+    with closing(open_rows(plan.path, plan.mapping, mapping_columns(plan.mapping))) as source:
         run = _Run(plan, source, sink, pace)
-        try:
+        with closing(run.refusals):
             return run.all_rows(on_progress, chunk_rows)
-        finally:
-            run.refusals.close()
-    finally:
-        source.close()
 
 
 class _Run:
     def __init__(self, plan: ImportPlan, source: RowSource, sink: Sink, pace: Pace) -> None:
-        resumed = plan.resumed
         self._plan, self._source, self._sink, self._pace = plan, source, sink, pace
         self._converter = Converter(plan.mapping, source.index, plan.path.name.split(".")[0])
         self._head = head_of(plan.path)
-        self.refusals = Refusals(
-            resumed.by_reason if resumed else None,
-            plan.refused_path,
-            resumed.refused_position if resumed else None,
-        )
-        self._summary = ImportSummary(rows=resumed.rows if resumed else 0, resumed_at_row=resumed.rows if resumed else 0)
-        self._summary.by_topic.update(resumed.by_topic if resumed else {})
+        resumed = plan.resumed or ImportState(file=str(plan.path), head=self._head)
+        refused_position = None if plan.resumed is None else resumed.refused_position
+        self.refusals = Refusals(resumed.by_reason, plan.refused_path, refused_position)
+        self._summary = ImportSummary(rows=resumed.rows, resumed_at_row=resumed.rows, by_topic=Counter(resumed.by_topic))
 
     def all_rows(self, on_progress: Callable[[int, RowSource], None], chunk_rows: int) -> ImportSummary:
         plan, summary = self._plan, self._summary

@@ -6,22 +6,18 @@ object becomes a BadRow. A truncated file yields its rows up to the cut, then ra
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from pathlib import Path
+from typing import Any, BinaryIO, Final
 
 import msgspec
 
 from stream_app.errors import InputFileError
 from stream_app.logs.compression import DAMAGE, decompressed
-from stream_app.logs.ingest.rows import BadRow, damage, in_chunks
-from stream_app.logs.ingest.rules import value_at
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
-    from stream_app.logs.ingest.mapping import LogMapping
-    from stream_app.logs.ingest.rules import Cells
+from stream_app.logs.ingest.mapping import LogMapping
+from stream_app.logs.ingest.rows import BadRow, TextRows
+from stream_app.logs.ingest.rules import Cells, value_at
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _FIRST_LINES: Final = 100  # a file without an object in its first hundred lines is not a log of JSON lines
@@ -31,35 +27,23 @@ _LISTED_NAMES: Final = 30
 _decode: Final = msgspec.json.Decoder().decode
 
 
-class JsonRows:
+class JsonRows(TextRows):
     """Rows of JSON lines: tuples of the values of the used fields, None where a line has no value."""
 
     def __init__(self, path: Path, mapping: LogMapping, used: Sequence[str]) -> None:
-        self._path = path
-        self._size = max(1, path.stat().st_size)
-        self._rows = 0
+        super().__init__(path)
         self._paths = [(name, name.split(".")) for name in used]
         self._never_filled = dict.fromkeys(used)
         self.index = {name: place for place, name in enumerate(used)}
-        self.total_rows: int | None = None
-        self._check_beginning(mapping)
-        self._raw: BinaryIO = path.open("rb")
-
-    def done_ratio(self) -> float:
-        """Return the share of the (compressed) bytes that has been read."""
-        return 1.0 if self._raw.closed else min(1.0, self._raw.tell() / self._size)
+        try:
+            self._check_beginning(mapping)
+        except InputFileError:
+            self._raw.close()
+            raise
 
     def never_filled(self) -> list[str]:
         """Return the used fields without a value in any row so far."""
         return list(self._never_filled)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._raw.close()
-
-    def chunks(self, skip: int, size: int) -> Iterator[list[Cells | BadRow]]:
-        """Yield all rows after the first `skip`, at most `size` at a time."""
-        return in_chunks(self._checked(), skip, size)
 
     def _checked(self) -> Iterator[Cells | BadRow | InputFileError]:
         try:
@@ -68,7 +52,7 @@ class JsonRows:
                 row = _object_in(text)
                 yield row if isinstance(row, BadRow) else self._cells(row)
         except DAMAGE as err:
-            yield damage(err, self._path, self._rows, self._raw.tell(), self._size)
+            yield self._damage(err)
 
     def _cells(self, row: dict[str, Any]) -> Cells:
         cells = tuple(value_at(row, name, path) for name, path in self._paths)
@@ -80,12 +64,12 @@ class JsonRows:
     def _check_beginning(self, mapping: LogMapping) -> None:
         """Refuse files that are not JSON lines, and lines that have none of the fields that the mapping uses."""
         first: list[dict[str, Any] | BadRow] = []
-        with self._path.open("rb") as raw:
-            try:
-                first.extend(map(_object_in, islice(_lines(raw), _FIRST_LINES)))
-            except DAMAGE as err:
-                if not first:
-                    raise damage(err, self._path, 0, raw.tell(), self._size) from err
+        try:
+            first.extend(map(_object_in, islice(_lines(self._raw), _FIRST_LINES)))
+        except DAMAGE as err:
+            if not first:
+                raise self._damage(err) from err
+        self._raw.seek(0)
         objects = [row for row in first if not isinstance(row, BadRow)]
         if not objects:
             wrong = next((f"; the first is {bad.text[:60]!r}" for bad in first if isinstance(bad, BadRow)), "")

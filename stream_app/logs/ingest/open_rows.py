@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal
+from pathlib import Path
+from typing import Final, Literal
 
 from stream_app.errors import InputFileError
 from stream_app.logs.ingest.json_rows import JsonRows
+from stream_app.logs.ingest.mapping import LogMapping
 from stream_app.logs.ingest.parquet_rows import ParquetRows
-from stream_app.logs.ingest.rows import CsvRows
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from stream_app.logs.ingest.mapping import LogMapping
-    from stream_app.logs.ingest.rows import RowSource
+from stream_app.logs.ingest.rows import CsvRows, RowSource
 
 _PARQUET_MAGIC: Final = b"PAR1"
 _JSON_LINES: Final = (".jsonl", ".ndjson")  # suffixes of such files, without the suffix of a compression
@@ -21,12 +17,7 @@ _COMPRESSED: Final = (".gz", ".zst")
 
 
 def open_rows(path: Path, mapping: LogMapping, used: list[str]) -> RowSource:
-    """Open a file in the format of the mapping, or in the format that the file's name and first bytes indicate.
-
-    Args:
-        path: The file.
-        mapping: The mapping, whose source section may name the format.
-        used: The columns to read.
+    """Open a file in its format (`format_of`), to read the columns `used`.
 
     Raises:
         InputFileError: Missing, empty, unreadable, or without columns that the mapping uses.

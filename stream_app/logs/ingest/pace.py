@@ -6,10 +6,8 @@ A pace catches up at most one second of lost time, so a stall is not followed by
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from collections.abc import Callable
+from typing import Final
 
 _CATCH_UP_S: Final = 1.0
 

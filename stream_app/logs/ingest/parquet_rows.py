@@ -6,21 +6,17 @@ pyarrow is an extra; without it the error says how to install it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from stream_app.errors import ConfigError, InputFileError
-from stream_app.logs.ingest.rows import check_columns
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from stream_app.logs.ingest.mapping import LogMapping
-    from stream_app.logs.ingest.rows import BadRow
-    from stream_app.logs.ingest.rules import Cells
+from stream_app.logs.ingest.mapping import LogMapping
+from stream_app.logs.ingest.rows import BadRow, RowSource, check_columns
+from stream_app.logs.ingest.rules import Cells
 
 
-class ParquetRows:
+class ParquetRows(RowSource):
     """Rows of a Parquet file: tuples of the values of the used columns, None for nulls."""
 
     def __init__(self, path: Path, mapping: LogMapping, used: list[str]) -> None:
@@ -47,15 +43,11 @@ class ParquetRows:
         self._used = used
         self._rows = 0
         self.index = {column: place for place, column in enumerate(used)}
-        self.total_rows: int | None = self._file.metadata.num_rows
+        self.total_rows: int = self._file.metadata.num_rows
 
     def done_ratio(self) -> float:
         """Return the share of the rows that has been read."""
         return self._rows / self.total_rows if self.total_rows else 1.0
-
-    def never_filled(self) -> list[str]:
-        """Return an empty list: each row has all columns."""
-        return []
 
     def row_groups(self) -> Iterator[int]:
         """Yield the row number at which each row group ends; reading can start there without reading earlier groups."""

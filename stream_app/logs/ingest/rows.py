@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import csv
 import io
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TextIO
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO
 
 from stream_app.errors import InputFileError
 from stream_app.logs.compression import DAMAGE, decompressed
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from stream_app.logs.ingest.mapping import LogMapping, SourceFormat
-    from stream_app.logs.ingest.rules import Cells
+from stream_app.logs.ingest.mapping import LogMapping, SourceFormat
+from stream_app.logs.ingest.rules import Cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,31 +27,30 @@ class BadRow:
     text: str = ""
 
 
-class RowSource(Protocol):
-    """The rows of a file."""
+class RowSource(ABC):
+    """The rows of a file; `index`: column -> position in the cells."""
 
-    index: dict[str, int]  # column -> position in the cells
-    total_rows: int | None  # None: unknown before the end
+    index: dict[str, int]
 
+    @abstractmethod
     def chunks(self, skip: int, size: int) -> Iterator[list[Cells | BadRow]]:
         """Yield all rows after the first `skip`, in order, at most `size` at a time.
 
         Raises:
             InputFileError: The file is damaged from here on.
         """
-        ...
 
+    @abstractmethod
     def done_ratio(self) -> float:
         """Return how much of the file has been read, in [0, 1]."""
-        ...
 
     def never_filled(self) -> list[str]:
         """Return the used columns without a value in any row so far; none in formats whose rows have all columns."""
-        ...
+        return []
 
+    @abstractmethod
     def close(self) -> None:
         """Close the file."""
-        ...
 
 
 def check_columns(path: Path, mapping: LogMapping, used: list[str], columns: list[str]) -> None:
@@ -73,47 +70,59 @@ def check_columns(path: Path, mapping: LogMapping, used: list[str], columns: lis
         raise InputFileError(f"{path} has the columns {', '.join(twice)} more than once; rename them in its header")
 
 
-def in_chunks(rows: Iterator[Cells | BadRow | InputFileError], skip: int, size: int) -> Iterator[list[Cells | BadRow]]:
-    """Cut the rows after the first `skip` into lists of at most `size`.
+class TextRows(RowSource):
+    """The rows of a text file, plain or compressed: `_checked` yields them, and the error that ends them."""
 
-    Raises:
-        InputFileError: An error among the rows, after the rows before it.
-    """
-    chunk: list[Cells | BadRow] = []
-    for number, row in enumerate(rows, 1):
-        if isinstance(row, InputFileError):
-            if chunk:
-                yield chunk
-            raise row
-        if number <= skip:
-            continue
-        chunk.append(row)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
-
-
-def damage(err: Exception, path: Path, rows: int, at: int, size: int) -> InputFileError:
-    """Describe an error of `compression.DAMAGE` after `rows` rows, at byte `at` of `size`."""
-    where = f"after row {rows} (about byte {at:,} of {size:,})"
-    if isinstance(err, EOFError):
-        return InputFileError(
-            f"{path}: the compressed stream ends too early, {where}: the file was cut off. The rows before it are "
-            "imported; get the whole file and run the same command, it goes on from there"
-        )
-    return InputFileError(f"{path}: cannot be read {where}: {err}. Check the file and the mapping's encoding")
-
-
-class CsvRows:
-    """Rows of a CSV file: lists of texts, one per column."""
-
-    def __init__(self, path: Path, mapping: LogMapping, used: list[str]) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
         self._size = max(1, path.stat().st_size)
         self._raw: BinaryIO = path.open("rb")
-        self._rows = 0
+        self._rows = 0  # read so far
+
+    @abstractmethod
+    def _checked(self) -> Iterator[Cells | BadRow | InputFileError]: ...
+
+    def chunks(self, skip: int, size: int) -> Iterator[list[Cells | BadRow]]:
+        """Yield all rows after the first `skip`, at most `size` at a time; raise an error among them after the rows before it."""
+        chunk: list[Cells | BadRow] = []
+        for number, row in enumerate(self._checked(), 1):
+            if isinstance(row, InputFileError):
+                if chunk:
+                    yield chunk
+                raise row
+            if number <= skip:
+                continue
+            chunk.append(row)
+            if len(chunk) == size:
+                yield chunk
+                chunk = []
+        if chunk:
+            yield chunk
+
+    def done_ratio(self) -> float:
+        """Return the share of the (compressed) bytes that has been read."""
+        return 1.0 if self._raw.closed else min(1.0, self._raw.tell() / self._size)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._raw.close()
+
+    def _damage(self, err: Exception) -> InputFileError:
+        """Describe an error of `compression.DAMAGE` after the rows read so far."""
+        where = f"after row {self._rows} (about byte {self._raw.tell():,} of {self._size:,})"
+        if isinstance(err, EOFError):
+            return InputFileError(
+                f"{self._path}: the compressed stream ends too early, {where}: the file was cut off. The rows before it are "
+                "imported; get the whole file and run the same command, it goes on from there"
+            )
+        return InputFileError(f"{self._path}: cannot be read {where}: {err}. Check the file and the mapping's encoding")
+
+
+class CsvRows(TextRows):
+    """Rows of a CSV file: lists of texts, one per column."""
+
+    def __init__(self, path: Path, mapping: LogMapping, used: list[str]) -> None:
+        super().__init__(path)
         try:
             self._text = _text(self._raw, mapping.source.encoding)
             self._reader: Any = csv.reader(self._text, **_dialect(mapping.source))
@@ -126,24 +135,11 @@ class CsvRows:
             raise
         self._width = len(columns)
         self.index = {column: place for place, column in enumerate(columns)}
-        self.total_rows: int | None = None
-
-    def done_ratio(self) -> float:
-        """Return the share of the (compressed) bytes that has been read."""
-        return 1.0 if self._raw.closed else min(1.0, self._raw.tell() / self._size)
-
-    def never_filled(self) -> list[str]:
-        """Return an empty list: each row has all columns."""
-        return []
 
     def close(self) -> None:
         """Close the file."""
         self._text.close()
-        self._raw.close()
-
-    def chunks(self, skip: int, size: int) -> Iterator[list[Cells | BadRow]]:
-        """Yield all rows after the first `skip`, at most `size` at a time."""
-        return in_chunks(self._checked(), skip, size)
+        super().close()
 
     def _checked(self) -> Iterator[Cells | BadRow | InputFileError]:
         width = self._width
@@ -174,9 +170,6 @@ class CsvRows:
             raise InputFileError(f"{self._path} has no readable header: {err}") from err
         except DAMAGE as err:
             raise self._damage(err) from err
-
-    def _damage(self, err: Exception) -> InputFileError:
-        return damage(err, self._path, self._rows, self._raw.tell(), self._size)
 
 
 def _text(raw: BinaryIO, encoding: str) -> TextIO:

@@ -9,17 +9,16 @@ The JSON lines are `{"topic", "key", "value", "time_ms"}`, with `value_base64` f
 from __future__ import annotations
 
 import base64
+from abc import abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
+from typing import Any, BinaryIO, Final
 
 import msgspec
 
 from stream_app.admin.broker import QuietLogger
 from stream_app.errors import BrokerUnavailableError, ConfigError, ContractError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from types import TracebackType
 
 _LINGER_MS: Final = 5  # enough to fill batches at high rates; bounds the delay of a live event
 _CONNECT_S: Final = 10.0
@@ -27,31 +26,34 @@ _GIVE_UP_MS: Final = 120_000  # a restarting broker returns in seconds; a longer
 _QUEUE_RECORDS: Final = 100_000
 
 
-class Sink(Protocol):
-    """Receives records."""
+class Sink(AbstractContextManager["Sink"]):
+    """Receives records; leaving its context closes it."""
 
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    @abstractmethod
     def send(self, topic: str, key: bytes, value: bytes, time_ms: int) -> None:
         """Queue one record. Blocks while the queue is full."""
-        ...
 
+    @abstractmethod
     def flush(self) -> None:
         """Wait until every record sent is acknowledged or written.
 
         Raises:
             BrokerUnavailableError: The broker did not acknowledge a record in time.
         """
-        ...
 
     def position(self) -> int:
-        """Return the position from which a later run resumes; meaningful after `flush`."""
-        ...
+        """Return the position from which a later run resumes, after `flush`; 0 where none is needed, as with Kafka."""
+        return 0
 
+    @abstractmethod
     def close(self) -> None:
         """Release all resources without waiting for queued records."""
-        ...
 
 
-class KafkaSink:
+class KafkaSink(Sink):
     """Produces to Kafka: idempotent, acknowledged by all replicas, partitioned as Java clients and the workers do (murmur2).
 
     Args:
@@ -87,14 +89,6 @@ class KafkaSink:
         )
         self._check_topics()
 
-    def __enter__(self) -> KafkaSink:
-        """Return itself."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Close."""
-        self.close()
-
     def send(self, topic: str, key: bytes, value: bytes, time_ms: int) -> None:
         """Queue one record; the broker sets its timestamp (LogAppendTime), so `time_ms` is unused."""
         while True:
@@ -111,10 +105,6 @@ class KafkaSink:
         while self._producer.flush(0.5) and not self._errors:
             pass  # short waits, so that Ctrl-C works
         self._raise_errors()
-
-    def position(self) -> int:
-        """Return 0: Kafka needs no position to resume."""
-        return 0
 
     def close(self) -> None:
         """Drop queued records and close."""
@@ -151,7 +141,7 @@ class KafkaSink:
             )
 
 
-class JsonlSink:
+class JsonlSink(Sink):
     """Writes JSON lines to a file.
 
     Args:
@@ -174,14 +164,6 @@ class JsonlSink:
         self._file.seek(resume_at or 0)
         self._file.truncate()
         self._encode = msgspec.json.Encoder().encode
-
-    def __enter__(self) -> JsonlSink:
-        """Return itself."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Close."""
-        self.close()
 
     def send(self, topic: str, key: bytes, value: bytes, time_ms: int) -> None:
         """Write one line."""

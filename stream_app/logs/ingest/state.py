@@ -7,15 +7,13 @@ replaced atomically, and removed when the import is complete.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from model.atomic_file import atomic_write
 from stream_app.errors import ConfigError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _HEAD_BYTES = 65_536
 

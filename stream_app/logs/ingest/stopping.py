@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import FrameType
+from types import FrameType
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[Event]:
-    """Yield an event that the first SIGINT or SIGTERM sets; a second one raises KeyboardInterrupt. Main thread only."""
+def stop_on_signals(*, second_interrupts: bool = True) -> Iterator[Event]:
+    """Yield an event that the first SIGINT or SIGTERM sets; by default a second one raises KeyboardInterrupt.
+
+    Main thread only.
+    """
     stop = Event()
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
+        if second_interrupts and stop.is_set():
             raise KeyboardInterrupt
         stop.set()
 
