@@ -168,11 +168,14 @@ class FeaturesSettings:
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class PrivacySettings:
-    """The key that hides identifiers."""
+    """The key that hides identifiers, and what fraud alerts tell of them."""
 
     id_key: SecretStr = Field(default=SecretStr(DEVELOPMENT_ID_KEY), min_length=16)
     """Secret key of the hash that turns identifiers into state keys; at least 16 characters. Another key means empty state. The
     default is for development only."""
+    alert_entities: Literal["none", "digest", "raw"] = "digest"
+    """What a fraud alert tells of its event's session, device, ip, payment instrument and shipping address. `digest`: keyed
+    digests, which link alerts of the same device without naming it. `raw`: as the event had them. `none`: nothing."""
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)

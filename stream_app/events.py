@@ -154,8 +154,26 @@ class Reason(Struct, frozen=True):
     usual: float
 
 
+class AlertEntities(Struct, frozen=True, kw_only=True):
+    """What an alerted event shares with other events: equal texts mean the same session, device, ... An empty text: unknown.
+
+    `raw`: the identifiers as the event had them. `digest`: 32 hexadecimal digits each, keyed digests (docs/privacy.md); those of
+    one `privacy.id_key` can be compared. A search or click has no payment instrument and no shipping address.
+    """
+
+    form: Literal["digest", "raw"]
+    session: str
+    device: str
+    ip: str
+    payment_instrument: str
+    shipping_address: str
+
+
 class FraudAlert(Answer, frozen=True, kw_only=True, tag="fraud-alert", tag_field="type"):
-    """An event that the fraud team must look at (topic `fraud-alerts`)."""
+    """An event that the fraud team must look at (topic `fraud-alerts`).
+
+    `entities` is absent if the setting `privacy.alert_entities` is `none`.
+    """
 
     probability: float
     threshold: float
@@ -163,6 +181,7 @@ class FraudAlert(Answer, frozen=True, kw_only=True, tag="fraud-alert", tag_field
     reasons: list[Reason]
     amount: float
     currency: str
+    entities: AlertEntities | None = None
 
 
 class IntentLabel(Answer, frozen=True, kw_only=True, tag="intent-label", tag_field="type"):

@@ -31,6 +31,7 @@ from stream_app.clock import Clock, SystemClock
 from stream_app.codec.answers import AnswerEncoder
 from stream_app.codec.decode import Decoder
 from stream_app.config import ModelSettings, Settings
+from stream_app.decision.alert_entities import entities_reader
 from stream_app.decision.decide import Decider
 from stream_app.decision.rules import SHIPPED_RULES, RuleSet
 from stream_app.events import SOURCE_TOPICS
@@ -204,16 +205,20 @@ def build_pipeline(
     """
     names = engine.feature_names
     rules = RuleSet(SHIPPED_RULES, names)
+    identity = Pseudonymizer(settings.privacy.id_key.get_secret_value().encode())
     engine.warm()
     return Pipeline(
         decoder=Decoder(future_skew_ms=settings.features.future_skew_ms),
-        identity=Pseudonymizer(settings.privacy.id_key.get_secret_value().encode()),
+        identity=identity,
         engine=engine,
         store=store,
         ranker=ranker if ranker is not None else build_ranker(settings, engine, metrics),
         decider=Decider(rules=rules, feature_names=names),
         outputs=OutputBuilder(
-            encoder=AnswerEncoder(features_version=engine.catalogue_hash),
+            encoder=AnswerEncoder(
+                features_version=engine.catalogue_hash,
+                entities_of=entities_reader(settings.privacy.alert_entities, identity),
+            ),
             clock=clock,
             metrics=metrics,
             allowed_lateness_ms=engine.allowed_lateness_ms,

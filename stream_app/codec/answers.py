@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
@@ -10,6 +10,7 @@ import msgspec
 from stream_app.events import (
     INTENTS,
     NEXT_ACTIONS,
+    AlertEntities,
     Candidate,
     DeadLetter,
     Event,
@@ -66,10 +67,12 @@ class AnswerEncoder:
 
     Args:
         features_version: Hash of the catalogue.
+        entities_of: Returns what a fraud alert tells of its event's device, card, ...; None: nothing.
     """
 
-    def __init__(self, *, features_version: str) -> None:
+    def __init__(self, *, features_version: str, entities_of: Callable[[Event], AlertEntities | None]) -> None:
         self.features_version = features_version
+        self._entities_of = entities_of
         self._encode = msgspec.json.Encoder().encode
 
     def answers(self, event: Event, origin: Origin, row: int, ranked: RankedBatch, *, alert: bool) -> tuple[bytes, bytes]:
@@ -146,6 +149,7 @@ class AnswerEncoder:
                 reasons=why[1],
                 amount=event.amount if isinstance(event, Order) else 0.0,
                 currency=event.currency if isinstance(event, Order) else "",
+                entities=self._entities_of(event),
             )
         )
 

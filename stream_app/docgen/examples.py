@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from stream_app.events import (
+    AlertEntities,
     Candidate,
     Click,
     DeadLetter,
@@ -94,6 +95,14 @@ EXAMPLES: Final[dict[str, msgspec.Struct]] = {
         reasons=[Reason("device_orders_1h", 14.0, 0.0)],
         amount=_ORDER.amount,
         currency=_ORDER.currency,
+        entities=AlertEntities(
+            form="digest",
+            session="17bde15cefbf15e514af0377cc033592",
+            device="b84e1d415dec24ea7b4c7e64e4d7f174",
+            ip="13899937b1f669b1db1b85239abcb9e8",
+            payment_instrument="65262bf05c62a715ab78cb69e98863af",
+            shipping_address="6e7f988653205ebdde438639bae53460",
+        ),
         **_ANSWER,
     ),
     "intent-labels": IntentLabel(

@@ -153,8 +153,9 @@ class CheckpointFolder:
 
 def checkpoints_in(out: Path, settings: Settings, *parts: str) -> CheckpointFolder:
     """Return the checkpoint folder of a replay that writes its answers to `out`; `parts` identify the log and the options."""
-    model, key = settings.model, settings.privacy.id_key.get_secret_value()
-    identity = (model.path, *model_identity(model), str(model.fraud_threshold), repr(settings.features), key, *parts)
+    model, privacy = settings.model, settings.privacy
+    own = (repr(settings.features), privacy.id_key.get_secret_value(), privacy.alert_entities)
+    identity = (model.path, *model_identity(model), str(model.fraud_threshold), *own, *parts)
     return CheckpointFolder(out / _CHECKPOINTS, hashlib.sha256("\0".join(identity).encode()).hexdigest()[:16])
 
 

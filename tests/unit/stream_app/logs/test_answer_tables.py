@@ -47,7 +47,7 @@ def varied(topic: str) -> list[Any]:
     """Return the example of a topic, and what else its messages may hold."""
     example: Any = EXAMPLES[topic]
     changes: dict[str, list[dict[str, Any]]] = {
-        "fraud-alerts": [{"reasons": [], "rules": ["a", "b"], "degraded": True, "duplicate_of": "orders-1-1"}],
+        "fraud-alerts": [{"reasons": [], "rules": ["a", "b"], "degraded": True, "duplicate_of": "orders-1-1", "entities": None}],
         "intent-labels": [{"fraud_probability": 0.1 + 0.2, "click_probability": 5e-324, "degraded": True}],
         "recommendation-candidates": [{"items": []}, {"items": [Candidate(f"i-{n}", 1 / (n + 3), "model") for n in range(50)]}],
         "dead-letters": [
