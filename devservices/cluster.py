@@ -14,15 +14,16 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
 from devservices import process
 from devservices.cluster_view import NODES, ClusterView, form, introduce, owner, views, whole
-from devservices.install import Progress, bundled_redis, redis_server
+from devservices.install import Progress
 from devservices.ports import free_port, is_free
 from devservices.probe import redis_answers
+from devservices.redis_binary import choose_redis
 from devservices.redis_server import DURABLE, IN_MEMORY, redis_conf
 from devservices.state import write_atomically
 from stream_app.errors import ServiceError
@@ -93,6 +94,23 @@ class ClusterState:
 
 
 @dataclass(frozen=True, slots=True)
+class _ClusterRecord:
+    """What `cluster.json` holds: ports by number, whether the cluster was ever whole, the redis-server of its nodes."""
+
+    ports: Mapping[int, int] = field(default_factory=dict)
+    formed: bool = False
+    program: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _NodeStart:
+    """How `up` starts a node."""
+
+    program: str
+    options: ClusterOptions
+
+
+@dataclass(frozen=True, slots=True)
 class _Home:
     """Where a node keeps its things; `folder` is absolute."""
 
@@ -126,29 +144,31 @@ def up(root: Path, progress: Progress, options: ClusterOptions | None = None) ->
 
     Raises:
         ServiceError: A node did not start, or the nodes did not come together. What was started stays, for a next try. Or there
-            is data, and no readable record of the cluster that it belongs to; nothing was touched.
+            is data, and no readable record of the cluster that it belongs to, or no redis-server of its version; nothing was
+            touched.
     """
-    redis_server(progress)
     with _locked(root):
-        homes, record = _homes(root), _recorded(root)
-        if record is None:
+        homes, known = _homes(root), _recorded(root)
+        if known is None:
             _check_new(root, homes)
-        ports, formed = record or ({}, False)
-        if not formed:  # it was never finished, so nobody has anything in it
-            _record(root, ports, formed=False)  # so that a next try knows this too
+        record = known or _ClusterRecord()
+        if not record.formed:  # it was never finished, so nobody has anything in it
+            _record(root, record)  # so that a next try knows this too
             for home in homes:
                 home.stop(kill=True)
                 shutil.rmtree(home.data, ignore_errors=True)
-        ports = _start_all(homes, ports, options or ClusterOptions(), progress)
-        _record(root, ports, formed=formed)
-        if formed:
+        # The nodes that run and those that are started are of one version, that of the data.
+        program = choose_redis([home.data for home in homes], record.program, progress).path
+        ports = _start_all(homes, record.ports, _NodeStart(program, options or ClusterOptions()), progress)
+        _record(root, _ClusterRecord(ports, record.formed, program))
+        if record.formed:
             introduce(ports)
         else:
             progress("cluster: forming it")
             form(ports)
         if not process.wait_until(lambda: whole(views(ports)), _WHOLE_PATIENCE_S):
             raise ServiceError(f"the cluster is not whole after {_WHOLE_PATIENCE_S:.0f} s; {_complaint(homes, ports)}")
-        _record(root, ports, formed=True)
+        _record(root, _ClusterRecord(ports, True, program))
         return _state(homes, ports)
 
 
@@ -170,8 +190,7 @@ def down(root: Path, *, wipe: bool = False) -> list[str]:
 
 def status(root: Path) -> ClusterState:
     """Look at all nodes, now. Changes nothing."""
-    ports, _ = _recorded(root) or ({}, False)
-    return _state(_homes(root), ports)
+    return _state(_homes(root), (_recorded(root) or _ClusterRecord()).ports)
 
 
 def primary_of(root: Path, slot: int) -> ClusterNode:
@@ -209,7 +228,7 @@ def wait_for_failover(root: Path, slot: int, old: ClusterNode) -> ClusterNode:
     Raises:
         ServiceError: No replica took over in time.
     """
-    homes, (ports, _) = _homes(root), _recorded(root) or ({}, False)
+    homes, ports = _homes(root), (_recorded(root) or _ClusterRecord()).ports
     left = {number: port for number, port in ports.items() if number != old.number}
 
     def replaced() -> bool:
@@ -226,7 +245,7 @@ def wait_for_failover(root: Path, slot: int, old: ClusterNode) -> ClusterNode:
 # --- processes ----------------------------------------------------------------------------------------------------------
 
 
-def _start_all(homes: Sequence[_Home], ports: Mapping[int, int], options: ClusterOptions, progress: Progress) -> dict[int, int]:
+def _start_all(homes: Sequence[_Home], ports: Mapping[int, int], start: _NodeStart, progress: Progress) -> dict[int, int]:
     """Start the nodes that do not run, all at once; return the ports of all nodes."""
     at, started = dict(ports), []
     for home in homes:
@@ -234,7 +253,7 @@ def _start_all(homes: Sequence[_Home], ports: Mapping[int, int], options: Cluste
             continue
         home.stop(kill=True)  # it does not answer, or its port is unknown
         at[home.number] = _port_for(home, at)
-        process.spawn(_command(home, at[home.number], options), home.log)
+        process.spawn(_command(home, at[home.number], start), home.log)
         started.append(home)
     for home in started:
         port = at[home.number]
@@ -256,14 +275,12 @@ def _port_for(home: _Home, ports: Mapping[int, int]) -> int:
     return port
 
 
-def _command(home: _Home, port: int, options: ClusterOptions) -> list[str]:
-    binary = shutil.which(_BINARY) or bundled_redis()
-    if binary is None:
-        raise ServiceError("no redis-server on PATH; install it (Debian, Ubuntu: `sudo apt-get install redis-server`)")
+def _command(home: _Home, port: int, start: _NodeStart) -> list[str]:
     home.data.mkdir(parents=True, exist_ok=True)
+    options = start.options
     of_cluster = _CLUSTER_CONF.format(node_timeout_ms=options.node_timeout_ms, min_replicas=options.min_replicas)
     home.config.write_text(redis_conf(port, home.data, DURABLE if options.append_only else IN_MEMORY) + of_cluster)
-    return [binary, str(home.config)]
+    return [start.program, str(home.config)]
 
 
 def _complaint(homes: Sequence[_Home], ports: Mapping[int, int]) -> str:
@@ -301,20 +318,21 @@ def _record_path(root: Path) -> Path:
     return root / ".services" / "cluster" / "cluster.json"
 
 
-def _record(root: Path, ports: Mapping[int, int], *, formed: bool) -> None:
-    write_atomically(
-        _record_path(root), json.dumps({"ports": [ports.get(number, 0) for number in range(NODES)], "formed": formed}) + "\n"
-    )
+def _record(root: Path, record: _ClusterRecord) -> None:
+    ports = [record.ports.get(number, 0) for number in range(NODES)]
+    write_atomically(_record_path(root), json.dumps({"ports": ports, "formed": record.formed, "program": record.program}) + "\n")
 
 
-def _recorded(root: Path) -> tuple[dict[int, int], bool] | None:
-    """Return the known ports by number, and whether the cluster was ever whole; None if there is no readable record."""
+def _recorded(root: Path) -> _ClusterRecord | None:
+    """Return what is known of the cluster; None if there is no readable record. One of an earlier release names no program."""
     try:
         record = json.loads(_record_path(root).read_text())
         ports, formed = [int(port) for port in record["ports"]], bool(record["formed"])
+        program = str(record.get("program", ""))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return ({number: port for number, port in enumerate(ports) if port}, formed) if len(ports) == NODES else None
+    known = {number: port for number, port in enumerate(ports) if port}
+    return _ClusterRecord(known, formed, program) if len(ports) == NODES else None
 
 
 def _check_new(root: Path, homes: Sequence[_Home]) -> None:

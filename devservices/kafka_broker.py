@@ -6,6 +6,8 @@ change from start to start; the data does not depend on it.
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from pathlib import Path
 from devservices.install import Progress, java, maven
 from devservices.ports import free_port
 from devservices.probe import kafka_answers
+from devservices.state import ServerProgram
 from stream_app.errors import ServiceError
 
 VERSION = "4.1.1"  # as in pom.xml and docker-compose.yml; a test compares them
@@ -85,28 +88,39 @@ class KafkaBroker:
         """Return whether it answers a metadata request."""
         return kafka_answers(port)
 
-    def prepare(self, progress: Progress) -> None:
-        """Fetch the jars and format the storage, each if not done yet."""
-        java(progress)
+    def prepare(self, progress: Progress, last: ServerProgram) -> ServerProgram:
+        """Fetch the jars and format the storage, each if not done yet; return the Java of the `last` start, or another one.
+
+        Raises:
+            ServiceError: The topics are of a later Kafka than this one; nothing was touched. Or something could not be fetched.
+        """
+        self._check_topics(last.version)
+        program = ServerProgram(last.path if os.access(last.path, os.X_OK) else java(progress), f"Kafka {VERSION}")
         if not self._jars.is_dir():
             self._fetch(maven(progress), progress)
         if not (self.data / "meta.properties").exists():
             progress(f"formatting Kafka's storage in {self.data}")
-            self.configure(free_port(str(self.folder)))
-            self._format()
+            self.configure(free_port(str(self.folder)), program)
+            self._format(program.path)
+        return program
 
-    def configure(self, port: int) -> list[str]:
+    def configure(self, port: int, program: ServerProgram) -> list[str]:
         """Write the settings for `port`; return the command line."""
         (self.folder / "kafka" / "tmp").mkdir(parents=True, exist_ok=True)
         controller = free_port(f"{self.folder}:controller", frozenset({port}))
         self.config.write_text(_PROPERTIES.format(port=port, controller=controller, data=self.data))
-        return [*self._java(), *_HEAP, "kafka.Kafka", str(self.config)]
+        return [*self._java(program.path), *_HEAP, "kafka.Kafka", str(self.config)]
 
-    def _java(self) -> list[str]:
-        path = shutil.which(self.binary)
-        if path is None:
-            msg = "`java` is not on PATH any more; install a Java runtime, version 17 or later"
-            raise ServiceError(msg)
+    def _check_topics(self, wrote: str) -> None:
+        """Refuse topics of a later Kafka, which may hold what this one cannot read. Those of an earlier one it reads."""
+        if (self.data / "meta.properties").exists() and _numbers(wrote) > _numbers(VERSION):
+            raise ServiceError(
+                f"the topics in {self.data} were written by {wrote}, a later version than Kafka {VERSION}, which this Millrace "
+                "runs. Nothing was started or changed. Operator action: run the Millrace that wrote them, or give them up with "
+                "`millrace services down --wipe`, which removes the keys of Redis too, and start again"
+            )
+
+    def _java(self, path: str) -> list[str]:
         return [
             path,
             "-XX:-UsePerfData",  # else each JVM keeps a file in /tmp
@@ -137,9 +151,13 @@ class KafkaBroker:
         unfinished.rename(self._jars)
         shutil.rmtree(repository, ignore_errors=True)
 
-    def _format(self) -> None:
-        command = [*self._java(), "kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", str(self.config)]
+    def _format(self, java_path: str) -> None:
+        command = [*self._java(java_path), "kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", str(self.config)]
         _run(command, _FORMAT_PATIENCE_S, f"Kafka could not format {self.data}; is the disk full or not writable?")
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)]
 
 
 def _run(command: list[str], patience_s: float, what_failed: str) -> None:

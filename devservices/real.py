@@ -1,8 +1,9 @@
 """Real Kafka and Redis for a checkout: `up` starts both and waits until they answer, `down` stops just these two.
 
-`.services/` holds jars, data, logs, one `<server>.json` with the port and pid of the last start, and `services.json`, which is
-written when both answer and removed by `down`. Every call takes the folder's lock, so two calls do not start two brokers. Running
-servers are found by command line, not by a recorded pid (see `process`).
+`.services/` holds jars, data, logs, one `<server>.json` with port, pid and program of the last start, and `services.json`, which
+is written when both answer and removed by `down`. The next start takes the program of the last one: another version might not see
+the data. Every call takes the folder's lock, so two calls do not start two brokers. Running servers are found by command line,
+not by a recorded pid (see `process`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -20,7 +21,7 @@ from devservices import process
 from devservices.kafka_broker import KafkaBroker
 from devservices.ports import free_port, is_free
 from devservices.redis_server import RedisServer
-from devservices.state import KafkaService, RedisService, ServicesState, state_path, write_atomically
+from devservices.state import KafkaService, RedisService, ServerProgram, ServicesState, state_path, write_atomically
 from stream_app.errors import ServiceError
 
 _LOCK_PATIENCE_S = 900.0  # the other `up` may be fetching jars
@@ -48,19 +49,29 @@ class _Server(Protocol):
     @property
     def data(self) -> Path: ...
     def answers(self, port: int) -> bool: ...
-    def prepare(self, progress: Progress) -> None: ...
-    def configure(self, port: int) -> list[str]: ...
+    def prepare(self, progress: Progress, last: ServerProgram) -> ServerProgram: ...
+    def configure(self, port: int, program: ServerProgram) -> list[str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _LastStart:
+    """What `<server>.json` holds: 0 and "" where nothing is known. A file of an earlier release has no program."""
+
+    port: int = 0
+    pid: int = 0
+    program: ServerProgram = field(default_factory=ServerProgram)
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceStatus:
-    """One server as it is now. `port` and `pid` are 0 when it was never started or does not run."""
+    """One server as it is now; `program` is that of its last start. `port` and `pid` are 0 if never started, not running."""
 
     name: str
     condition: Literal["running", "not answering", "stopped"]
     port: int
     pid: int
     log: str
+    program: ServerProgram = field(default_factory=ServerProgram)
 
 
 def up(root: Path, progress: Progress) -> ServicesState:
@@ -87,6 +98,7 @@ def down(root: Path, *, wipe: bool = False) -> list[str]:
                 done.append(f"{server.name}: pid {pid} {'killed, it did not end by itself' if killed else 'stopped'}")
             if wipe and server.data.exists():
                 shutil.rmtree(server.data)
+                _record(server, root, _LastStart(_recorded(server, root).port))  # any version may begin anew
                 done.append(f"{server.name}: removed {server.data}")
     return done
 
@@ -118,14 +130,12 @@ def stop_redis(root: Path, *, kill: bool = False) -> int:
 
 def restart_kafka(root: Path, *, kill: bool = False, progress: Progress | None = None) -> ServicesState:
     """Stop and start the broker on the same port and data; return when it answers."""
-    stop_kafka(root, kill=kill)
-    return start_kafka(root, progress)
+    return _restart_one(_servers(root)[0], root, progress or _silent, kill=kill)
 
 
 def restart_redis(root: Path, *, kill: bool = False, progress: Progress | None = None) -> ServicesState:
     """Stop and start Redis on the same port and data; return when it answers."""
-    stop_redis(root, kill=kill)
-    return start_redis(root, progress)
+    return _restart_one(_servers(root)[1], root, progress or _silent, kill=kill)
 
 
 def _silent(_line: str) -> None:
@@ -145,40 +155,52 @@ def _start_one(server: _Server, root: Path, progress: Progress) -> ServicesState
 
 def _stop_one(server: _Server, root: Path, *, kill: bool) -> int:
     with _locked(root, _silent):
-        pid = process.find(server.binary, server.config)
-        if pid is None:
-            return 0
-        process.stop(pid, server.binary, server.config, kill=kill)
-        port, _ = _recorded(server, root)
-        _record(server, root, port, 0)  # stopped on purpose: the next start need not speak of a crash
-        return pid
+        return _end(server, root, kill=kill)
+
+
+def _restart_one(server: _Server, root: Path, progress: Progress, *, kill: bool) -> ServicesState:
+    with _locked(root, progress):
+        server.prepare(progress, _recorded(server, root).program)  # what cannot be started again is not stopped
+        _end(server, root, kill=kill)
+        _ensure(server, root, progress)
+        return _write_state(root)
+
+
+def _end(server: _Server, root: Path, *, kill: bool) -> int:
+    pid = process.find(server.binary, server.config)
+    if pid is None:
+        return 0
+    process.stop(pid, server.binary, server.config, kill=kill)
+    # Stopped on purpose: the next start need not speak of a crash.
+    _record(server, root, replace(_recorded(server, root), pid=0))
+    return pid
 
 
 def _ensure(server: _Server, root: Path, progress: Progress) -> None:
     """Start `server` unless it runs; return when it answers."""
-    port, last_pid = _recorded(server, root)
+    last = _recorded(server, root)
     pid = process.find(server.binary, server.config)
     if pid is not None:
-        if process.wait_until(lambda: server.answers(port), _ANSWER_PATIENCE_S):
-            progress(f"{server.name}: running on 127.0.0.1:{port}, pid {pid}")
-            _record(server, root, port, pid)
+        if process.wait_until(lambda: server.answers(last.port), _ANSWER_PATIENCE_S):
+            progress(f"{server.name}: running on 127.0.0.1:{last.port}, pid {pid}")
+            _record(server, root, replace(last, pid=pid))
             return
-        progress(f"{server.name}: pid {pid} does not answer on port {port}; stopping it and starting anew")
+        progress(f"{server.name}: pid {pid} does not answer on port {last.port}; stopping it and starting anew")
         process.stop(pid, server.binary, server.config, patience_s=_HUNG_PATIENCE_S)
-    elif last_pid and state_path(root).exists():
-        progress(f"{server.name}: pid {last_pid} has crashed or was killed; starting it on its old data")
-    server.prepare(progress)
-    _start(server, root, port, progress)
+    elif last.pid and state_path(root).exists():
+        progress(f"{server.name}: pid {last.pid} has crashed or was killed; starting it on its old data")
+    _start(server, root, replace(last, program=server.prepare(progress, last.program)), progress)
 
 
-def _start(server: _Server, root: Path, wanted: int, progress: Progress) -> None:
+def _start(server: _Server, root: Path, last: _LastStart, progress: Progress) -> None:
+    wanted, program = last.port, last.program
     for _attempt in range(_START_ATTEMPTS):
         port = _port_for(server, wanted, progress)
-        pid = process.spawn(server.configure(port), server.log)
-        _record(server, root, port, pid)
+        pid = process.spawn(server.configure(port, program), server.log)
+        _record(server, root, _LastStart(port, pid, program))
         try:
             if _answers_or_ended(server, port, pid):
-                progress(f"{server.name}: started on 127.0.0.1:{port}, pid {pid}")
+                progress(f"{server.name}: {program.version} started on 127.0.0.1:{port}, pid {pid}")
                 return
         except BaseException:  # Ctrl-C while waiting: stop the process, which has no record yet
             process.stop(pid, server.binary, server.config, kill=True)
@@ -213,20 +235,20 @@ def _answers_or_ended(server: _Server, port: int, pid: int) -> bool:
 
 
 def _status(server: _Server, root: Path) -> ServiceStatus:
-    port, _ = _recorded(server, root)
+    last = _recorded(server, root)
     pid = process.find(server.binary, server.config)
     if pid is None:
-        return ServiceStatus(server.name, "stopped", port, 0, str(server.log))
-    answers = port != 0 and server.answers(port)
-    return ServiceStatus(server.name, "running" if answers else "not answering", port, pid, str(server.log))
+        return ServiceStatus(server.name, "stopped", last.port, 0, str(server.log), last.program)
+    answers = last.port != 0 and server.answers(last.port)
+    return ServiceStatus(server.name, "running" if answers else "not answering", last.port, pid, str(server.log), last.program)
 
 
 def _write_state(root: Path) -> ServicesState:
     kafka, redis = _servers(root)
-    (kafka_port, kafka_pid), (redis_port, redis_pid) = _recorded(kafka, root), _recorded(redis, root)
+    of_kafka, of_redis = _recorded(kafka, root), _recorded(redis, root)
     state = ServicesState(
-        KafkaService(f"127.0.0.1:{kafka_port}", kafka_pid, str(kafka.log)),
-        RedisService(f"redis://127.0.0.1:{redis_port}/0", redis_pid, str(redis.log)),
+        KafkaService(f"127.0.0.1:{of_kafka.port}", of_kafka.pid, str(kafka.log)),
+        RedisService(f"redis://127.0.0.1:{of_redis.port}/0", of_redis.pid, str(redis.log)),
         "real",
     )
     state.save(state_path(root))
@@ -237,17 +259,17 @@ def _record_path(server: _Server, root: Path) -> Path:
     return root / ".services" / f"{server.name}.json"
 
 
-def _record(server: _Server, root: Path, port: int, pid: int) -> None:
-    write_atomically(_record_path(server, root), json.dumps({"port": port, "pid": pid}) + "\n")
+def _record(server: _Server, root: Path, last: _LastStart) -> None:
+    write_atomically(_record_path(server, root), json.dumps(asdict(last)) + "\n")
 
 
-def _recorded(server: _Server, root: Path) -> tuple[int, int]:
-    """Return port and pid of the last start, (0, 0) if there is no readable record."""
+def _recorded(server: _Server, root: Path) -> _LastStart:
+    """Return what is known of the last start; nothing, if there is no readable record."""
     try:
         record = json.loads(_record_path(server, root).read_text())
-        return int(record["port"]), int(record["pid"])
+        return _LastStart(int(record["port"]), int(record["pid"]), ServerProgram(**record.get("program", {})))
     except (OSError, ValueError, KeyError, TypeError):
-        return 0, 0
+        return _LastStart()
 
 
 def _tail(log: Path, size: int = 1500) -> str:

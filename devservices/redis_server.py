@@ -6,13 +6,13 @@ other Redis servers.
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from devservices.install import Progress, bundled_redis, redis_server
+from devservices.install import Progress
 from devservices.probe import redis_answers
-from stream_app.errors import ServiceError
+from devservices.redis_binary import choose_redis
+from devservices.state import ServerProgram
 
 DURABLE = 'appendonly yes\nappendfsync everysec\nsave ""\n'
 IN_MEMORY = 'appendonly no\nsave ""\n'
@@ -63,16 +63,12 @@ class RedisServer:
         """Return whether it answers PING (it does not while it loads its data)."""
         return redis_answers(port)
 
-    def prepare(self, progress: Progress) -> None:
-        """Find or install the binary."""
-        redis_server(progress)
+    def prepare(self, progress: Progress, last: ServerProgram) -> ServerProgram:
+        """Find or install the binary: that of the `last` start, or another one of the version that wrote the data."""
+        return choose_redis([self.data], last.path, progress)
 
-    def configure(self, port: int) -> list[str]:
+    def configure(self, port: int, program: ServerProgram) -> list[str]:
         """Write the settings for `port`; return the command line."""
-        binary = shutil.which(self.binary) or bundled_redis()
-        if binary is None:
-            msg = "no redis-server on PATH; run `millrace services up`, which installs one, or install it"
-            raise ServiceError(msg)
         self.data.mkdir(parents=True, exist_ok=True)
         self.config.write_text(redis_conf(port, self.data, DURABLE))
-        return [binary, str(self.config)]
+        return [program.path, str(self.config)]

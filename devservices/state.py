@@ -16,6 +16,14 @@ from stream_app.errors import ServiceError
 
 
 @dataclass(frozen=True, slots=True)
+class ServerProgram:
+    """What runs a server: the path of the binary (Kafka: of Java), and name and version of the server; "" where unknown."""
+
+    path: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class KafkaService:
     """A broker: `bootstrap` is host:port, `pid` its process, `log` a file ("" if it has none)."""
 

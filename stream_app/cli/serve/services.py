@@ -89,7 +89,8 @@ def status(ctx: click.Context, root: Path) -> None:
     statuses = real.status(root)
     for each in statuses:
         where = f" on 127.0.0.1:{each.port}, pid {each.pid}" if each.pid else ""
-        _progress(f"{each.name}: {each.condition}{where} (log: {each.log})")
+        version = f", {each.program.version}" if each.program.version else ""
+        _progress(f"{each.name}: {each.condition}{where}{version} (log: {each.log})")
     click.echo(json.dumps({each.name: dataclasses.asdict(each) for each in statuses}))
     if any(each.condition != "running" for each in statuses):
         ctx.exit(1)

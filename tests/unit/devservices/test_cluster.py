@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from devservices import cluster
+from devservices.state import ServerProgram
 from stream_app.errors import ServiceError
 
 
@@ -18,7 +19,6 @@ def silent(_line: str) -> None:
 def test_data_of_a_cluster_without_a_readable_record_is_not_touched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: str | None
 ) -> None:
-    monkeypatch.setattr("devservices.cluster.redis_server", lambda _progress: None)
     monkeypatch.setattr("devservices.process.spawn", lambda *_: pytest.fail("a server was started"))
     folder = tmp_path / ".services" / "cluster"
     data = folder / "node-4" / "data" / "nodes.conf"
@@ -33,13 +33,12 @@ def test_data_of_a_cluster_without_a_readable_record_is_not_touched(
 
 
 def test_a_try_that_ended_early_is_no_obstacle_for_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("devservices.cluster.redis_server", lambda _progress: None)
+    monkeypatch.setattr("devservices.cluster.choose_redis", lambda *_: ServerProgram("/bin/false"))
 
     def breaks(_argv: object, _log: object) -> int:
         raise ServiceError("no memory")
 
     monkeypatch.setattr("devservices.process.spawn", breaks)
-    monkeypatch.setattr("shutil.which", lambda _name: "/bin/false")
     for _ in range(2):
         with pytest.raises(ServiceError, match="no memory"):
             cluster.up(tmp_path, silent)

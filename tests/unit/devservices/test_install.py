@@ -20,7 +20,7 @@ class Apt:
         self.calls: list[str] = []
         self.policies: list[str] = []
         self.policy = folder / "policy-rc.d"
-        monkeypatch.setattr(shutil, "which", self.programs.get)
+        monkeypatch.setattr(shutil, "which", lambda name, path=None: self.programs.get(name))
         monkeypatch.setattr(subprocess, "run", self.run)
         monkeypatch.setattr(os, "geteuid", lambda: 0 if root else 1000)
         monkeypatch.setattr(install, "_POLICY", self.policy)
@@ -79,3 +79,14 @@ def test_a_user_who_is_not_root_gets_the_command_to_run(monkeypatch: pytest.Monk
     with pytest.raises(ServiceError, match="apt-get install maven"):
         install.maven(silent)
     assert apt.calls == []
+
+
+def test_the_redis_of_a_python_environment_is_not_the_systems(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for folder in ("venv/bin", "opt/bin"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "redis-server").write_text("#!/bin/sh\n")
+        (tmp_path / folder / "redis-server").chmod(0o755)
+    (tmp_path / "venv" / "pyvenv.cfg").touch()
+    monkeypatch.setenv("PATH", f"{tmp_path}/venv/bin:{tmp_path}/opt/bin")
+    assert shutil.which("redis-server") == f"{tmp_path}/venv/bin/redis-server"
+    assert install.redis_server(silent) == f"{tmp_path}/opt/bin/redis-server"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -16,7 +17,7 @@ import pytest
 
 from devservices import process, real
 from devservices.probe import redis_answers
-from devservices.state import ServicesState, state_path
+from devservices.state import ServerProgram, ServicesState, state_path
 from stream_app.errors import ServiceError
 
 # Answers PING as Redis does, until it is told to end.
@@ -39,6 +40,7 @@ class SmallServer:
     code: str = SERVER
     binary: str = Path(sys.executable).name
     patience_s: float = 20.0
+    refusal: str = ""
 
     @property
     def config(self) -> Path:
@@ -55,12 +57,15 @@ class SmallServer:
     def answers(self, port: int) -> bool:
         return redis_answers(port, timeout_s=0.2)
 
-    def prepare(self, progress: Callable[[str], None]) -> None:
+    def prepare(self, progress: Callable[[str], None], last: ServerProgram) -> ServerProgram:
+        if self.refusal:
+            raise ServiceError(self.refusal)
         self.data.mkdir(parents=True, exist_ok=True)
+        return last if last.path else ServerProgram(sys.executable, "Small 1.0")
 
-    def configure(self, port: int) -> list[str]:
+    def configure(self, port: int, program: ServerProgram) -> list[str]:
         self.config.write_text(str(port))
-        return [sys.executable, "-c", self.code, str(self.config)]
+        return [program.path, "-c", self.code, str(self.config)]
 
 
 @pytest.fixture
@@ -162,6 +167,38 @@ def test_one_alone_can_be_stopped_and_started(root: Path) -> None:
     assert real.start_redis(root).redis.url == state.redis.url
     assert real.restart_kafka(root, kill=True).kafka.bootstrap == state.kafka.bootstrap
     assert conditions(root) == ["running", "running"]
+
+
+def test_the_next_start_takes_the_program_of_the_last_one_until_the_data_are_wiped(root: Path, tmp_path: Path) -> None:
+    real.up(root, silent)
+    record = root / ".services" / "redis.json"
+    pinned = tmp_path / "other" / Path(sys.executable).name
+    pinned.parent.mkdir()
+    pinned.symlink_to(sys.executable)
+    record.write_text(json.dumps({**json.loads(record.read_text()), "program": {"path": str(pinned), "version": "Small 0.9"}}))
+    real.restart_redis(root)
+    assert real.status(root)[1].program == ServerProgram(str(pinned), "Small 0.9")
+    assert psutil.Process(real.status(root)[1].pid).cmdline()[0] == str(pinned)
+    real.down(root, wipe=True)
+    assert real.status(root)[1].program == ServerProgram()
+
+
+def test_a_record_of_an_earlier_release_names_no_program_and_is_read(root: Path) -> None:
+    first = real.up(root, silent)
+    for name, service in (("kafka", first.kafka), ("redis", first.redis)):
+        port = json.loads((root / ".services" / f"{name}.json").read_text())["port"]
+        (root / ".services" / f"{name}.json").write_text(json.dumps({"port": port, "pid": service.pid}))
+    assert real.up(root, silent) == first
+    assert real.restart_redis(root).redis.url == first.redis.url
+    assert real.status(root)[1].program.version == "Small 1.0"
+
+
+def test_one_that_could_not_start_again_is_not_stopped(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = real.up(root, silent)
+    use(monkeypatch, lambda name, folder: SmallServer(folder, name, refusal="written by Redis 9"))
+    with pytest.raises(ServiceError, match="written by Redis 9"):
+        real.restart_redis(root)
+    assert real.status(root)[1].pid == state.redis.pid
 
 
 def test_two_at_once_start_one_of_each(root: Path) -> None:
