@@ -27,9 +27,9 @@ from benchmarks.live.workload import Workload
 from devservices import real
 from stream_app.events import ANSWER_TOPICS
 from stream_app.reporting.progress import Reporter
+from stream_app.reporting.provenance import origin
 from verification.harness.command import home_option, reporting
 from verification.harness.namespace import MODEL, RunNamespace
-from verification.harness.origin import origin
 from verification.harness.processes import Fleet, FleetError, die_on_sigterm, log_tail, run_python
 from verification.harness.results import print_figures, save_option
 

@@ -33,8 +33,9 @@ from stream_app.inference.artifact import load_items, load_manifest, load_sample
 from stream_app.inference.engines.port import Tensors
 from stream_app.inference.retrieval.item_index import ItemIndex
 from stream_app.reporting.progress import Reporter
+from stream_app.reporting.provenance import origin
 from verification.harness.command import reporting
-from verification.harness.origin import ROOT, origin
+from verification.harness.processes import ROOT
 from verification.harness.results import print_figures, save_option
 
 _SHIPPED: Final = ROOT / "model" / "artifacts" / "demo"

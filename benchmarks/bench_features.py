@@ -46,10 +46,11 @@ from stream_app.features.columns.event_columns import EventColumns
 from stream_app.features.engine import FeatureEngine
 from stream_app.privacy import Pseudonymizer
 from stream_app.reporting.progress import Reporter
+from stream_app.reporting.provenance import origin
 from stream_app.store.memory import MemoryStore
 from stream_app.store.redis_store import RedisStore
 from verification.harness.command import data_option, reporting
-from verification.harness.origin import ROOT, origin
+from verification.harness.processes import ROOT
 from verification.harness.results import print_figures, save_option
 
 _PREFIX = "bench-features"  # of keys in Redis; each run adds a name of its own

@@ -48,7 +48,8 @@ from stream_app.logs.log_source import chunks_of, open_log
 from stream_app.replay.canonical import CanonicalReplay
 from stream_app.replay.memory_state import MemoryState
 from stream_app.reporting.progress import Reporter
-from verification.harness.origin import ROOT, origin
+from stream_app.reporting.provenance import origin
+from verification.harness.processes import ROOT
 from verification.harness.results import print_figures, save_option
 
 _SHIFT_MS = 28 * 86_400_000  # whole weeks: hour and day of the week of a shifted event are its own

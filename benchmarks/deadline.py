@@ -18,9 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from benchmarks.bench import LiveBench, LiveBenchPlan
 from devservices import real
 from devservices.ports import free_port
+from stream_app.reporting.provenance import origin
 from verification.harness.command import home_option, reporting
 from verification.harness.namespace import RunNamespace
-from verification.harness.origin import origin
 from verification.harness.processes import Fleet, die_on_sigterm
 from verification.harness.results import print_figures, save_option
 

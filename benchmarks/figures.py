@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import click
 
-from verification.harness.origin import ROOT
+from verification.harness.processes import ROOT
 from verification.harness.results import RESULTS
 
 _PAGE: Final = ROOT / "docs" / "benchmarks.md"

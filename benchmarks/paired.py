@@ -24,9 +24,9 @@ from typing import Any, Final
 import click
 import psutil
 
+from stream_app.reporting.provenance import origin
 from verification.harness.offsets import Meter
-from verification.harness.origin import ROOT, origin
-from verification.harness.processes import child_environment
+from verification.harness.processes import ROOT, child_environment
 
 _SAMPLE_S: Final = 0.2  # a short drain takes some three seconds
 _FOLDER: Final = click.Path(path_type=Path, exists=True, file_okay=False)

@@ -19,11 +19,12 @@ import torch
 from benchmarks.parity_cases import CASES, ParityInputs, few, material_of
 from model.checkpoint import Checkpoint
 from stream_app.reporting.progress import Reporter
+from stream_app.reporting.provenance import origin
 from training.fit.loop import train
 from training.jobs import apply_task_choice
 from trt_build.export.onnx_files import source_of_checkpoint
 from trt_build.parity.parity_report import ParityVerdict, verify_onnx
-from verification.harness.origin import ROOT, origin
+from verification.harness.processes import ROOT
 from verification.harness.results import print_figures, save_option
 
 _COMMAND: Final = "python -m benchmarks.parity"

@@ -32,10 +32,10 @@ from stream_app.events import ANSWER_TOPICS, SOURCE_TOPICS
 from stream_app.inference.registry.directory import DirectoryBackend
 from stream_app.inference.registry.model_registry import ModelRegistry
 from stream_app.reporting.progress import Reporter
+from stream_app.reporting.provenance import origin
 from verification.harness.answer_audit import ALERTS, CANDIDATES, DEAD, LABELS, LATE, AnswerAudit
 from verification.harness.command import home_option, reporting
 from verification.harness.namespace import MODEL, RunNamespace
-from verification.harness.origin import origin
 from verification.harness.output_topics import OutputTopicReader
 from verification.harness.processes import Fleet, FleetError, die_on_sigterm, log_tail, run_python
 from verification.harness.results import print_figures, save_option

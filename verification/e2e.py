@@ -32,11 +32,11 @@ from confluent_kafka import KafkaException
 from devservices import real
 from stream_app.events import SOURCE_TOPICS
 from stream_app.reporting.progress import Reporter
+from stream_app.reporting.provenance import origin
 from verification.disturbances import Disturbance, Schedule
 from verification.harness.command import data_option, files_of, home_option, reporting
 from verification.harness.namespace import PARTITIONS, RunNamespace
 from verification.harness.offsets import Meter
-from verification.harness.origin import origin
 from verification.harness.processes import Fleet, FleetError, die_on_sigterm, log_tail
 from verification.harness.raw_files import RawFiles
 from verification.harness.results import print_figures, save_option

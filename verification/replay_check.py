@@ -34,11 +34,11 @@ from model.digest import file_sha256
 from stream_app.features.catalog import CATALOGUE
 from stream_app.logs.recording import RecordedRun
 from stream_app.replay.compare import ReplayDifferences, compare
+from stream_app.reporting.provenance import origin
 from verification.disturbances import Disturbance
 from verification.e2e import Run
 from verification.harness.command import data_option, files_of, home_option, reporting
 from verification.harness.namespace import RunNamespace
-from verification.harness.origin import origin
 from verification.harness.processes import Fleet, die_on_sigterm, run_python
 from verification.harness.results import print_figures, save_option
 

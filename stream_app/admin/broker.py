@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -32,50 +32,12 @@ def version_option(text: str) -> dict[str, tuple[int, ...]]:
     return {"api_version": tuple(int(part) for part in text.split("."))} if text else {}
 
 
-@contextmanager
-def closed_on_failure(kind: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 (KafkaAdminClient or KafkaConsumer)
-    """Yield options for a client of `kind`: a bounded time to connect, and no thread left behind if that fails.
-
-    kafka-python 3.0 starts a thread before it connects, and does not end the thread when connecting fails.
-    """
-    clients = []
-
-    def client(**options: Any) -> Any:  # noqa: ANN401
-        clients.append(kind.DEFAULT_CONFIG["kafka_client"](**options))
-        return clients[-1]
-
-    try:
-        yield {"kafka_client": client, "bootstrap_timeout_ms": _CONNECT_MS}
-    except BaseException:
-        for opened in clients:
-            opened.close()
-        raise
-
-
-@contextmanager
-def speaking_to(bootstrap: str) -> Iterator[None]:
-    """Translate the errors that kafka-python raises inside into ours.
+def require_listener(bootstrap: str) -> None:
+    """Fail at once where nothing listens: a client would retry for seconds, and kafka-python leaves sockets open.
 
     Raises:
-        BrokerUnavailableError: The broker does not answer, or refuses; the message names the broker and the fix.
+        BrokerUnavailableError: None of the brokers takes a connection.
     """
-    from kafka.errors import KafkaError
-
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # the error below has the same content
-    try:
-        _require_listener(bootstrap)
-        yield
-    except (KafkaError, OSError) as err:
-        why = str(err) or type(err).__name__
-        msg = (
-            f"the broker at {bootstrap} did not answer as expected ({why}); start one with `millrace services up`, or "
-            "set kafka.bootstrap (MILLRACE_KAFKA_BOOTSTRAP) to one that runs"
-        )
-        raise BrokerUnavailableError(msg) from err
-
-
-def _require_listener(bootstrap: str) -> None:
-    # Without a listener this fails at once; kafka-python would retry for seconds, and leaves sockets open.
     refusals = []
     for address in bootstrap.split(","):
         host, _, port = address.rpartition(":")
@@ -85,7 +47,14 @@ def _require_listener(bootstrap: str) -> None:
             refusals.append(str(err))
         else:
             return
-    raise ConnectionError("; ".join(refusals))
+    raise _no_answer(bootstrap, "; ".join(refusals))
+
+
+def _no_answer(bootstrap: str, why: str) -> BrokerUnavailableError:
+    return BrokerUnavailableError(
+        f"the broker at {bootstrap} did not answer as expected ({why}); start one with `millrace services up`, or "
+        "set kafka.bootstrap (MILLRACE_KAFKA_BOOTSTRAP) to one that runs"
+    )
 
 
 @contextmanager
@@ -99,20 +68,27 @@ def connect(bootstrap: str, client_api_version: str = "") -> Iterator[Any]:
     Raises:
         BrokerUnavailableError: The broker does not answer in five seconds, or refuses a request.
     """
-    with speaking_to(bootstrap):
-        from kafka.admin import KafkaAdminClient
+    from kafka.admin import KafkaAdminClient
+    from kafka.errors import KafkaError
 
-        with closed_on_failure(KafkaAdminClient) as options:
-            admin = KafkaAdminClient(
-                bootstrap_servers=bootstrap.split(","),
-                request_timeout_ms=2 * _CONNECT_MS,
-                **options,
-                **version_option(client_api_version),
-            )
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # the error below has the same content
+    require_listener(bootstrap)
+    with ExitStack() as stack:
+
+        def client(**options: Any) -> Any:  # noqa: ANN401
+            # kafka-python 3.0 starts a thread before it connects, and leaves it behind when connecting fails.
+            connecting = KafkaAdminClient.DEFAULT_CONFIG["kafka_client"](**options)
+            stack.callback(connecting.close)
+            return connecting
+
         try:
-            yield admin
-        finally:
-            admin.close()
+            admin = KafkaAdminClient(
+                bootstrap_servers=bootstrap.split(","), request_timeout_ms=2 * _CONNECT_MS, kafka_client=client,
+                bootstrap_timeout_ms=_CONNECT_MS, **version_option(client_api_version),
+            )  # fmt: skip
+            yield stack.enter_context(closing(admin))
+        except (KafkaError, OSError) as err:
+            raise _no_answer(bootstrap, str(err) or type(err).__name__) from err
 
 
 def read_topics(admin: Any, names: Sequence[str], *, with_configs: bool = True) -> dict[str, TopicState]:  # noqa: ANN401
@@ -127,26 +103,6 @@ def read_topics(admin: Any, names: Sequence[str], *, with_configs: bool = True) 
         replicas = min((len(partition["replica_nodes"]) for partition in partitions), default=0)
         states[topic["name"]] = TopicState(topic["name"], len(partitions), replicas, configs.get(topic["name"], {}))
     return states
-
-
-def log_bounds(bootstrap: str, client_api_version: str, topics: Sequence[str]) -> dict[tuple[str, int], tuple[int, int]]:
-    """Return the first offset and the end of each partition of the existing `topics`, by (topic, partition).
-
-    Raises:
-        BrokerUnavailableError: The broker does not answer.
-    """
-    with speaking_to(bootstrap):
-        from kafka import KafkaConsumer, TopicPartition
-
-        with closed_on_failure(KafkaConsumer) as options:
-            consumer = KafkaConsumer(bootstrap_servers=bootstrap.split(","), **options, **version_option(client_api_version))
-        try:
-            existing = consumer.topics() & set(topics)
-            partitions = [TopicPartition(name, number) for name in existing for number in consumer.partitions_for_topic(name)]
-            first, end = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
-        finally:
-            consumer.close()
-    return {(at.topic, at.partition): (first[at], end[at]) for at in partitions}
 
 
 def _configs(admin: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:  # noqa: ANN401

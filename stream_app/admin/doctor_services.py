@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from stream_app.admin.broker import connect, log_bounds, read_topics
+from stream_app.admin.broker import connect, read_topics
 from stream_app.admin.doctor import Check
 from stream_app.admin.positions import fronts, groups_with_state, redis_client, refuse_state_of_other_count
+from stream_app.admin.topic_reader import TopicReader
 from stream_app.admin.topics import differences, plan_topics
 from stream_app.events import SOURCE_TOPICS
 
@@ -79,25 +80,18 @@ def position_findings(
 
 
 def check_positions(
-    bootstrap: str,
-    client_api_version: str,
-    topic_prefix: str,
-    url: str,
-    redis_prefix: str,
-    timeout_ms: int,
-    *,
-    cluster: bool = False,
+    bootstrap: str, topic_prefix: str, url: str, redis_prefix: str, timeout_ms: int, *, cluster: bool = False
 ) -> Iterator[Check]:
     """Check that the store's positions fit Kafka's logs.
 
     Raises:
         RetryableError: The store or the broker does not answer.
     """
-    bounds = log_bounds(bootstrap, client_api_version, [topic_prefix + name for name in SOURCE_TOPICS])
+    with TopicReader(bootstrap, topic_prefix) as reader:
+        bounds = reader.ranges(SOURCE_TOPICS)
     with redis_client(url, timeout_ms, cluster=cluster) as client:
         applied = fronts(client, redis_prefix, groups_with_state(client, redis_prefix))
-    unprefixed = {(topic.removeprefix(topic_prefix), number): span for (topic, number), span in bounds.items()}
-    yield from position_findings(applied, unprefixed)
+    yield from position_findings(applied, bounds)
 
 
 def redis_findings(info: Mapping[str, Any]) -> Iterator[Check]:

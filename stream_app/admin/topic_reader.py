@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Generator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from stream_app.admin.broker import QuietLogger, speaking_to
+from stream_app.admin.broker import QuietLogger, require_listener
 from stream_app.errors import BrokerUnavailableError, ConfigError, UnreadableBatchError
 
 Range = tuple[int, int]  # offsets [from, to)
@@ -50,12 +50,10 @@ class TopicReader:
             }
         )
 
-    def __enter__(self) -> TopicReader:
-        """Return itself."""
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        """Close the connection."""
         self._consumer.close()
 
     def ranges(
@@ -72,8 +70,7 @@ class TopicReader:
             BrokerUnavailableError: The broker does not answer.
             ConfigError: A topic does not exist.
         """
-        with speaking_to(self._bootstrap):  # without a listener librdkafka would wait
-            pass
+        require_listener(self._bootstrap)
         try:
             known = self._consumer.list_topics(timeout=_TIMEOUT_S).topics
             missing = [self._prefix + topic for topic in topics if self._prefix + topic not in known]

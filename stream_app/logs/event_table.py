@@ -13,10 +13,9 @@ from __future__ import annotations
 import typing
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import accumulate, repeat
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Literal, get_origin
 
 import msgspec
@@ -99,11 +98,8 @@ def is_event_table(path: Path) -> bool:
         return False
 
 
-class EventTable:
+class EventTable(AbstractContextManager["EventTable"]):
     """An open event table; a context manager.
-
-    Args:
-        path: The file.
 
     Attributes:
         row_groups: Number of row groups.
@@ -127,12 +123,7 @@ class EventTable:
             self.close()
             raise
 
-    def __enter__(self) -> EventTable:
-        """Return itself."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Close it."""
+    def __exit__(self, *_exception: object) -> None:
         self.close()
 
     def close(self) -> None:

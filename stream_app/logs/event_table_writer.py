@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final
 
 import msgspec
@@ -78,7 +77,7 @@ class Counts:
     no_events: int = 0
 
 
-class EventTableWriter:
+class EventTableWriter(AbstractContextManager["EventTableWriter"]):
     """Writes one table; a context manager. `write` replaces an existing file once the new one is complete.
 
     Args:
@@ -111,11 +110,7 @@ class EventTableWriter:
                 dictionary_pagesize_limit=_ALL_BYTES, write_page_checksum=True,
             )  # fmt: skip
 
-    def __enter__(self) -> EventTableWriter:
-        """Return itself."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_exception: object) -> None:
         """Remove an incomplete file."""
         for open_one in (self._writer, self._file):
             with suppress(OSError):  # a full disk was reported before

@@ -24,7 +24,6 @@ from stream_app.events import Event, EventTimeMs, Label
 from stream_app.logs.compression import DAMAGE, decompressed
 from stream_app.logs.event_table import EventTable, is_event_table, is_parquet
 from stream_app.logs.ingest.convert import Converter
-from stream_app.logs.ingest.importer import mapping_columns
 from stream_app.logs.ingest.mapping import LogMapping
 from stream_app.logs.ingest.open_rows import open_rows
 from stream_app.logs.ingest.parquet_rows import ParquetRows
@@ -137,7 +136,11 @@ class LogFile:
             InputFileError: There is an issue, and `problems` is strict.
         """
         self._last_ms, self.rows, self.refused = None, 0, 0
-        for record in self._read(*part):
+        if self.is_table:
+            read = self._table_records(*part)
+        else:
+            read = self._lines() if self._mapping is None else self._rows(self._mapping, *part)
+        for record in read:
             if self._last_ms is not None and (jump := time_jump(self._last_ms, record.time_ms)) is not None:
                 self._problem(f"{self.line_of(record)} ({jump[0]})", jump[1])
             self._last_ms = record.time_ms
@@ -167,18 +170,13 @@ class LogFile:
         name, unit = self.sources[record.partition - self.number]
         return f"{unit} {record.place[1]} of {name}" if self.is_table else f"{unit} {record.place[1]}"
 
-    def _read(self, first: int, last: int) -> Iterator[LogRecord]:
-        if self.is_table:
-            return self._table_records(first, last)
-        return self._lines() if self._mapping is None else self._rows(self._mapping, first, last)
-
     def _edges(self) -> list[int]:
         if self.is_table:
             with EventTable(self.path) as table:
                 return table.ends()
         if self._mapping is None:
             return []
-        with closing(open_rows(self.path, self._mapping, mapping_columns(self._mapping))) as source:
+        with closing(open_rows(self.path, self._mapping)) as source:
             return list(source.row_groups()) if isinstance(source, ParquetRows) else []
 
     def _problem(self, place: str, reason: str, *, lost: bool = False) -> None:
@@ -251,7 +249,7 @@ class LogFile:
 
     def _rows(self, mapping: LogMapping, row: int, last: int) -> Iterator[LogRecord]:
         try:
-            source = open_rows(self.path, mapping, mapping_columns(mapping))
+            source = open_rows(self.path, mapping)
         except InputFileError as err:
             self._problem("the whole file", str(err), lost=True)
             return

@@ -12,6 +12,7 @@ from stream_app.config import Settings
 from stream_app.errors import ConfigError
 from stream_app.logs.ingest.mapping import LogMapping
 from stream_app.logs.log_issues import LogIssues
+from stream_app.logs.log_records import LOG_TOPICS
 from stream_app.logs.log_source import LogSource, open_log
 from stream_app.logs.topic_log import TopicLog
 
@@ -79,10 +80,10 @@ def open_source(
         return open_log(options.paths, options.mapping, problems=problems, window_ms=options.window_ms, progress=progress)
     kafka = settings.kafka
     with TopicReader(kafka.bootstrap, kafka.topic_prefix) as reader:
-        ranges = reader.ranges(TopicLog.topics(), options.since_ms, options.until_ms)
+        ranges = reader.ranges(LOG_TOPICS, options.since_ms, options.until_ms)
         if options.offsets:
             requested = _parsed_ranges(options.offsets)
-            _refuse_missing(requested, reader.ranges(TopicLog.topics()))
+            _refuse_missing(requested, reader.ranges(LOG_TOPICS))
             ranges = {
                 place: (max(start, ranges[place][0]), min(end, ranges[place][1])) for place, (start, end) in requested.items()
             }
@@ -93,7 +94,7 @@ def _parsed_ranges(offsets: tuple[str, ...]) -> dict[tuple[str, int], Range]:
     ranges: dict[tuple[str, int], Range] = {}
     for text in offsets:
         match = _OFFSETS.fullmatch(text)
-        if match is None or match["topic"] not in TopicLog.topics():
+        if match is None or match["topic"] not in LOG_TOPICS:
             raise ConfigError(f"--offsets {text}: write TOPIC-PARTITION=FROM:TO, as clicks-3=100:2000 (2000 is not read)")
         ranges[match["topic"], int(match["partition"])] = (int(match["start"]), int(match["end"]))
     return ranges

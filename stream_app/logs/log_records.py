@@ -13,7 +13,8 @@ from msgspec import Struct
 from stream_app.events import SOURCE_TOPICS
 
 LABELS: Final = "labels"
-TOPIC_CODES: Final = {topic: code for code, topic in enumerate(sorted((*SOURCE_TOPICS, LABELS)))}
+LOG_TOPICS: Final = (*SOURCE_TOPICS, LABELS)
+TOPIC_CODES: Final = {topic: code for code, topic in enumerate(sorted(LOG_TOPICS))}
 
 
 class LogRecord(Struct, frozen=True, order=True, array_like=True, gc=False):

@@ -14,14 +14,13 @@ import msgspec
 
 from stream_app.admin.topic_reader import TopicReader
 from stream_app.errors import InputFileError
-from stream_app.events import ANSWER_TOPICS, SIDE_TOPICS, SOURCE_TOPICS, JournalLine, Source
+from stream_app.events import ANSWER_TOPICS, SIDE_TOPICS, JournalLine, Source
 from stream_app.logs.log_files import RecordLine
-from stream_app.logs.log_records import LABELS, LogRecord
+from stream_app.logs.log_records import LABELS, LOG_TOPICS, LogRecord
 from stream_app.logs.topic_log import record_of
 
 _FLUSH_BYTES: Final = 1 << 20
 _PROGRESS_RECORDS: Final = 10_000
-_LOG_TOPICS: Final = (*SOURCE_TOPICS, LABELS)
 _LIVE_TOPICS: Final = (*ANSWER_TOPICS, *(topic for topic in SIDE_TOPICS if topic != LABELS))
 
 
@@ -57,8 +56,8 @@ def record_topics(
     counts: dict[str, int] = {}
     with TopicReader(bootstrap, prefix) as reader:
         # Live topics first: the sources, read last, then hold every record that an answer refers to.
-        for topic in (*_LIVE_TOPICS, *_LOG_TOPICS):
-            part = folder / ("log" if topic in _LOG_TOPICS else "live")
+        for topic in (*_LIVE_TOPICS, *LOG_TOPICS):
+            part = folder / ("log" if topic in LOG_TOPICS else "live")
             part.mkdir(parents=True, exist_ok=True)
             files = _Files(part, topic)
             ranges = reader.ranges([topic])

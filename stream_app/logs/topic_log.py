@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from confluent_kafka import Message
 
 from stream_app.admin.topic_reader import Range, TopicReader
-from stream_app.events import SOURCE_TOPICS
 from stream_app.logs.log_files import time_of
 from stream_app.logs.log_issues import LogIssues
-from stream_app.logs.log_records import LABELS, TOPIC_CODES, LogRecord
+from stream_app.logs.log_records import TOPIC_CODES, LogRecord
 from stream_app.logs.sorting import sorted_records
 
 _PROGRESS_EVERY = 5_000  # records
@@ -38,11 +37,6 @@ class TopicLog:
         self.problems = problems
         self.total: int | None = None
         self._bootstrap, self._prefix, self._ranges, self._progress = bootstrap, prefix, dict(ranges), progress
-
-    @staticmethod
-    def topics() -> tuple[str, ...]:
-        """Return the topics of a log."""
-        return (*SOURCE_TOPICS, LABELS)
 
     def records(self) -> Iterator[LogRecord]:
         """Yield all records in canonical order."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import secrets
 import time
 from collections import deque
-from types import TracebackType
-from typing import Final, Self
+from contextlib import AbstractContextManager
+from typing import Final
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
@@ -22,7 +22,7 @@ _RATE_OVER_S: Final = 5.0
 _QUIET_S: Final = 1.5  # without a record for so long, the topics are read to their end
 
 
-class AnswerReader:
+class AnswerReader(AbstractContextManager["AnswerReader"]):
     """A consumer of all answer and side topics; use it as a context manager.
 
     Args:
@@ -64,10 +64,7 @@ class AnswerReader:
     def _end(self, topic: str, partition: int) -> int:
         return int(self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_TIMEOUT_S)[1])
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_exception: object) -> None:
         self._consumer.close()
 
     def read(self, seconds: float) -> int:

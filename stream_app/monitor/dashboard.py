@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from rich.console import Group
 from rich.panel import Panel
 from rich.table import Table
@@ -40,7 +38,7 @@ def screen(seconds: float, rate: float, board: Scoreboard, summary: Summary) -> 
     return Group(
         Panel(figures, title="Millrace: one event, one pass, three answers", title_align="left"),
         Panel(_intents(board), title="intent-labels", title_align="left"),
-        Panel(_alerts(board, board.latest_alerts), title="fraud-alerts, newest last", title_align="left"),
+        Panel(_alerts(board), title="fraud-alerts, newest last", title_align="left"),
         Text(
             f"candidates {summary.answers['recommendation-candidates']:,}   dead letters {board.counts['dead-letters']:,}   "
             f"late events {board.counts['late-events']:,}   Ctrl-C stops",
@@ -58,9 +56,9 @@ def _intents(board: Scoreboard) -> Text:
     return Text("\n".join(parts) or "none yet")
 
 
-def _alerts(board: Scoreboard, alerts: Sequence[object]) -> Table:
+def _alerts(board: Scoreboard) -> Table:
     table = Table.grid(padding=(0, 2))
-    if not alerts:
+    if not board.latest_alerts:
         table.add_row("none yet")
     for alert in board.latest_alerts:
         truth = board.truth_of(alert.event_id)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Final, Self, TextIO
+from typing import Final, Self, TextIO
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 _LINE_EVERY_S: Final = 5.0
 _BAR_EVERY_S: Final = 0.2
@@ -47,8 +44,7 @@ class Reporter:
         """Return the reporter; bars appear with the first progress."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Remove the bars."""
+    def __exit__(self, *_exception: object) -> None:
         self.close()
 
     def say(self, line: str) -> None:

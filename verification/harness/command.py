@@ -11,8 +11,7 @@ import click
 
 from stream_app.errors import MillraceError
 from stream_app.reporting.progress import Reporter
-from verification.harness.origin import ROOT
-from verification.harness.processes import FleetError
+from verification.harness.processes import ROOT, FleetError
 from verification.harness.raw_files import RawFiles, find_files, stand_in
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -16,8 +16,7 @@ from confluent_kafka import admin as kafka_admin
 from devservices.state import ServicesState
 from stream_app.events import ANSWER_TOPICS, SIDE_TOPICS, SOURCE_TOPICS
 from verification.harness.offsets import QUIET, Meter
-from verification.harness.origin import ROOT
-from verification.harness.processes import run_python
+from verification.harness.processes import ROOT, run_python
 
 PARTITIONS = 8
 ID_KEY = "a key of the benchmarks alone"  # known to the oracle, which hashes identifiers by itself

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
 
 from stream_app.admin.topic_reader import TopicReader
 from verification.harness.offsets import Offsets
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +23,12 @@ class OutputRecord:
     append_ms: int
 
 
-class OutputTopicReader:
-    """Reads partitions on from where it stood: `stream_app.admin.topic_reader`, that remembers. Use it in a `with` block."""
+class OutputTopicReader(TopicReader):
+    """A reader of topics that goes on from where it stood. Use it in a `with` block."""
 
     def __init__(self, bootstrap: str) -> None:
-        self._reader = TopicReader(bootstrap)
+        super().__init__(bootstrap)
         self._position: Offsets = {}
-
-    def __enter__(self) -> OutputTopicReader:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._reader.__exit__(*exception)
 
     def read_to(
         self, ends: Mapping[tuple[str, int], int], start: Mapping[tuple[str, int], int] | None = None
@@ -53,23 +44,12 @@ class OutputTopicReader:
         first = start or {}
         ranges = {where: (self._position.get(where, first.get(where, 0)), end) for where, end in ends.items()}
         self._position |= {where: max(span) for where, span in ranges.items()}
-        for _, message in self._reader.read(ranges):
-            yield _record(message)
+        for topic, message in self.read(ranges):
+            yield _record(topic, message)
 
 
-def _record(message: Message) -> OutputRecord:
-    kind, at_ms = message.timestamp()
-    return OutputRecord(
-        _known(message.topic()),
-        _known(message.partition()),
-        _known(message.offset()),
-        message.key() or b"",
-        message.value() or b"",
-        at_ms if kind == TIMESTAMP_LOG_APPEND_TIME else -1,
-    )
-
-
-def _known(value: T | None) -> T:
-    # The client types every accessor as optional; a message that came from a partition has them all.
-    assert value is not None
-    return value
+def _record(topic: str, message: Message) -> OutputRecord:
+    (kind, at_ms), partition, offset = message.timestamp(), message.partition(), message.offset()
+    assert partition is not None and offset is not None  # noqa: PT018  # a message that was read has both
+    append_ms = at_ms if kind == TIMESTAMP_LOG_APPEND_TIME else -1
+    return OutputRecord(topic, partition, offset, message.key() or b"", message.value() or b"", append_ms)

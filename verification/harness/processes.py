@@ -11,13 +11,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Self
 
-from verification.harness.origin import ROOT
-
+ROOT = Path(__file__).resolve().parents[2]  # the checkout: services, logs and the model are found from here
 _TERMINATE_S = 30.0  # a worker drains what is in flight and commits before it goes; twice what that was seen to take
 
 
@@ -76,7 +75,7 @@ def die_on_sigterm() -> None:
 
 
 @dataclass(slots=True)
-class Fleet:
+class Fleet(AbstractContextManager["Fleet"]):
     """The processes of one run.
 
     Attributes:
@@ -90,9 +89,6 @@ class Fleet:
     self_exits: int = 0
     _commands: dict[str, tuple[list[str], dict[str, str]]] = field(default_factory=dict)
     _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_exception: object) -> None:
         for process in self._running.values():

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from stream_app.reporting.provenance import cpu_model, origin
-from verification.harness.origin import ROOT
+from verification.harness.processes import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"
 _ORIGIN = ("commit", "machine", "cores", "date")  # in a file they stand beside the figures

@@ -16,7 +16,6 @@ from typing import Any, Final
 
 from stream_app.errors import InputFileError, InvalidEventError
 from stream_app.logs.ingest.convert import Converter
-from stream_app.logs.ingest.fields import used_columns
 from stream_app.logs.ingest.mapping import LogMapping
 from stream_app.logs.ingest.open_rows import open_rows
 from stream_app.logs.ingest.pace import Pace
@@ -75,15 +74,6 @@ class ImportSummary:
         }
 
 
-def mapping_columns(mapping: LogMapping) -> list[str]:
-    """Return the columns that a mapping reads, each once."""
-    found: dict[str, None] = {}
-    for record in mapping.records:
-        found.update(dict.fromkeys(record.where))
-        found.update(dict.fromkeys(used_columns(record.fields)))
-    return list(found)
-
-
 def check_file(path: Path, mapping: LogMapping) -> None:
     """Check that a file is there, is of the mapping's format and has its columns; reads no row.
 
@@ -91,7 +81,7 @@ def check_file(path: Path, mapping: LogMapping) -> None:
         InputFileError: The file is missing or unreadable, or lacks columns.
         ConfigError: Reading it needs an extra that is not installed.
     """
-    open_rows(path, mapping, mapping_columns(mapping)).close()
+    open_rows(path, mapping).close()
 
 
 def import_file(
@@ -113,7 +103,7 @@ def import_file(
         InputFileError: The file is missing, damaged, or lacks columns; rows before the damage are sent and counted in the state.
         BrokerUnavailableError: Records were not acknowledged; the state is that of the last checkpoint.
     """
-    with closing(open_rows(plan.path, plan.mapping, mapping_columns(plan.mapping))) as source:
+    with closing(open_rows(plan.path, plan.mapping)) as source:
         run = _Run(plan, source, sink, pace)
         with closing(run.refusals):
             return run.all_rows(on_progress, chunk_rows)

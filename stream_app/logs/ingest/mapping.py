@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from stream_app.errors import ConfigError
-from stream_app.logs.ingest.fields import field_problems
+from stream_app.logs.ingest.fields import field_problems, used_columns
 from stream_app.logs.ingest.rules import text_of
 
 _TOP_KEYS: Final = {"name", "description", "unmatched", "source", "record"}
@@ -59,6 +59,13 @@ class LogMapping:
     records: tuple[RecordMapping, ...]
     origin: str
     text: str
+
+    def columns(self) -> list[str]:
+        """Return the columns that the mapping reads, each once."""
+        columns: dict[str, None] = {}
+        for record in self.records:
+            columns |= dict.fromkeys([*record.where, *used_columns(record.fields)])
+        return list(columns)
 
 
 def packaged_mappings() -> list[str]:

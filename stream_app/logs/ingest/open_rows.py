@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal
 
@@ -14,21 +15,19 @@ from stream_app.logs.ingest.rows import CsvRows, RowSource
 _PARQUET_MAGIC: Final = b"PAR1"
 _JSON_LINES: Final = (".jsonl", ".ndjson")  # suffixes of such files, without the suffix of a compression
 _COMPRESSED: Final = (".gz", ".zst")
+_READERS: Final[dict[str, Callable[[Path, LogMapping, list[str]], RowSource]]] = {
+    "csv": CsvRows, "jsonl": JsonRows, "parquet": ParquetRows,
+}  # fmt: skip
 
 
-def open_rows(path: Path, mapping: LogMapping, used: list[str]) -> RowSource:
-    """Open a file in its format (`format_of`), to read the columns `used`.
+def open_rows(path: Path, mapping: LogMapping) -> RowSource:
+    """Open a file in its format (`format_of`), to read the columns of the mapping.
 
     Raises:
         InputFileError: Missing, empty, unreadable, or without columns that the mapping uses.
         ConfigError: Parquet without pyarrow.
     """
-    form = format_of(path, mapping)
-    if form == "parquet":
-        return ParquetRows(path, mapping, used)
-    if form == "jsonl":
-        return JsonRows(path, mapping, used)
-    return CsvRows(path, mapping, used)
+    return _READERS[format_of(path, mapping)](path, mapping, mapping.columns())
 
 
 def format_of(path: Path, mapping: LogMapping) -> Literal["csv", "jsonl", "parquet"]:

@@ -15,7 +15,6 @@ from click.testing import CliRunner
 from stream_app.__main__ import millrace
 from stream_app.errors import ConfigError, InputFileError, InvalidEventError
 from stream_app.logs.ingest.convert import Converter, Produced
-from stream_app.logs.ingest.importer import mapping_columns
 from stream_app.logs.ingest.open_rows import open_rows
 from stream_app.logs.ingest.rows import BadRow
 from stream_app.logs.log_source import decoded, open_log
@@ -50,7 +49,7 @@ def written(path: Path, lines: list[bytes], how: str = "") -> Path:
 def produced(path: Path, mapping_text: str, skip: int = 0) -> tuple[list[Produced], dict[int, str]]:
     """Return the records of a file, and why which rows were refused."""
     mapping = mapping_from(path.parent, mapping_text)
-    source = open_rows(path, mapping, mapping_columns(mapping))
+    source = open_rows(path, mapping)
     convert = Converter(mapping, source.index, "x").convert
     records: list[Produced] = []
     refused: dict[int, str] = {}
@@ -102,7 +101,7 @@ def test_a_stream_that_was_cut_gives_its_rows_and_then_says_where(tmp_path: Path
     path = written(tmp_path / "x.jsonl.gz", nested_lines(5_000), "gz")
     path.write_bytes(path.read_bytes()[:-1_000])
     mapping = mapping_from(tmp_path, NESTED)
-    source, got = open_rows(path, mapping, mapping_columns(mapping)), list[object]()
+    source, got = open_rows(path, mapping), list[object]()
 
     with pytest.raises(InputFileError, match=r"ends too early, after row (\d+)") as caught:
         read_until_it_ends(source, got)

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from stream_app.errors import ConfigError
-from stream_app.logs.ingest.importer import mapping_columns
 from stream_app.logs.ingest.mapping import load_mapping, packaged_mappings
 from tests.unit.stream_app.logs.ingest.mappings_for_tests import VISITS, mapping_from
 
@@ -26,7 +25,7 @@ def test_users_of_the_packaged_mappings_can_not_be_taken_for_each_other() -> Non
 
 
 def test_the_columns_of_a_mapping_are_those_of_filters_templates_tables_and_lines(tmp_path: Path) -> None:
-    assert set(mapping_columns(mapping_from(tmp_path))) == {"who", "when", "what", "thing", "price"}
+    assert set(mapping_from(tmp_path).columns()) == {"who", "when", "what", "thing", "price"}
 
 
 def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:

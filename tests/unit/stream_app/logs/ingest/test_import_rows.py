@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from stream_app.errors import InputFileError
-from stream_app.logs.ingest.importer import mapping_columns
 from stream_app.logs.ingest.open_rows import open_rows
 from stream_app.logs.ingest.rows import BadRow, RowSource
 from tests.unit.stream_app.logs.ingest.mappings_for_tests import HEADER, VISITS, mapping_from, read_until_it_ends, visits
@@ -16,7 +15,7 @@ HEADERLESS = VISITS.replace("header = true", 'header = false\ncolumns = ["who", 
 
 def open_(path: Path, mapping_text: str = VISITS) -> RowSource:
     mapping = mapping_from(path.parent, mapping_text)
-    return open_rows(path, mapping, mapping_columns(mapping))
+    return open_rows(path, mapping)
 
 
 def rows_of(path: Path, mapping_text: str = VISITS, skip: int = 0, size: int = 100) -> list[object]:
