@@ -8,7 +8,7 @@ SECONDS ?=
 RATE    ?= 400
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit lint fmt house up down e2e e2e-short replay-check replay-check-short cases-servers bench bench-features bench-engine bench-swap backtest-card bench-replay docs lock clean
+.PHONY: help demo test test-unit lint fmt house up down e2e e2e-short replay-check replay-check-short kills cases-servers bench bench-features bench-engine bench-swap backtest-card bench-replay docs lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -98,6 +98,9 @@ replay-check: .venv/.test ## A live run with a crash, recorded and replayed: dif
 
 replay-check-short: .venv/.test ## The same with some thousand events
 	@$(BIN)/python -m verification.replay_check --data $(DATA) --short
+
+kills: .venv/.test ## A worker under load, killed twenty times in three minutes; counts every outcome by independent code
+	@$(BIN)/python -m verification.kill_count
 
 cases-servers: .venv/.test ## Situations of real servers, by their tests: cases, passed and failed as one line of JSON
 	@$(BIN)/python -m tools.server_cases

@@ -52,6 +52,12 @@ missing, needless and differing answers | {missing}, {needless}, {duplicates_dif
 stored states that differ from the oracle's | {state_differences} of {state_keys_compared:,}
 kills, SIGTERMs, restarts of the broker | {kills}, {sigterms}, {broker_restarts}
 
+kill_count: A worker killed again and again, its outcomes counted by independent code
+kills within, load | {kills} in {kill_seconds:,.0f} s, {rate:,.0f} events/s
+source offsets: answered, late, dead letters | {answered:,}, {late_events:,}, {dead_letters:,} of {events:,}
+offsets without an outcome, with two | {missing}, {doubled_outcomes}
+repeated answers; those with other bytes | {repeats:,}; {differing_repeats}
+
 replay_check: A replay against the live run
 live run with a kill -9, replayed by its journal: differences in features and answers | {journal_differences} ({events:,} events)
 canonical replay on one process and on four: differences | {process_differences}
