@@ -27,10 +27,10 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from devservices import real
 from stream_app.reporting.progress import Reporter
+from stream_app.reporting.provenance import origin
 from verification.harness.command import home_option, reporting
 from verification.harness.namespace import RunNamespace
-from verification.harness.origin import ROOT, origin
-from verification.harness.processes import Fleet, FleetError, die_on_sigterm, log_tail
+from verification.harness.processes import ROOT, Fleet, FleetError, die_on_sigterm, log_tail
 from verification.harness.results import print_figures, save_option
 from verification.outcome_count import LABELS, SOURCES
 
