@@ -10,6 +10,8 @@ A hanging call cannot be cancelled: its thread is abandoned and its late result 
 hang, no further call starts. After a swap (a rollback, for example) the new models are tried at once, with three calls of their
 own. So at most three threads hang per set of models that has served. A ContractError is a fault of the deployment, not of the
 model: it ends the worker.
+
+Time in which the whole process stood still (SIGSTOP, a suspended machine) is not the model's and does not count.
 """
 
 from __future__ import annotations
@@ -19,11 +21,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from numpy.typing import NDArray
 
+from stream_app.clock import RunningTime
 from stream_app.errors import ContractError, MillraceError
 from stream_app.inference.breaker import Breaker
 from stream_app.inference.ranker import zero_answers
@@ -34,6 +38,8 @@ log = logging.getLogger(__name__)
 
 _NEVER: Final = 2.0  # no probability reaches it: a degraded answer is an alert by rules alone
 _MOST_HUNG: Final = 3
+_LOOK_S: Final = 0.05  # between two looks at the clock while a call runs, or a quarter of a shorter time limit
+_WARN_LOST_S: Final = 1.0
 
 Inputs = Mapping[str, NDArray[Any]]
 
@@ -88,7 +94,7 @@ class DegradingRanker:
         self._clock = clock
         self._breaker = Breaker(clock)
         self._degraded_rows = 0  # since the breaker opened
-        self._probe: tuple[_Call, float] | None = None  # and when it began
+        self._probe: tuple[_Call, RunningTime] | None = None
         self._hung: list[_Call] = []
         self._serves = inner.serves
 
@@ -113,7 +119,8 @@ class DegradingRanker:
                 return ranked
         elif self._probe is None and self._breaker.probe_is_due() and self._may_start():
             own = {name: values.copy() for name, values in inputs.items()}  # the probe outlives this call
-            self._probe = self._start(own, users), self._clock()
+            # Its time is looked at once a batch: one long gap may have been a pause, two are the model's.
+            self._probe = self._start(own, users), RunningTime(self._max_score_s / 2, self._clock)
         self._metrics.degraded_events.inc(len(users))
         self._degraded_rows += len(users)
         return rules_only(len(users), self._inner.norms)
@@ -124,13 +131,23 @@ class DegradingRanker:
         if self._hung and not self._may_start():  # the model was replaced while it hung, and serves again
             raise TimeoutError
         call = self._start(inputs, users)
-        try:
-            return call.result(self._max_score_s)
-        except TimeoutError:
-            if call.done():  # in the moment after the time limit
-                return call.result()
-            self._abandon(call)
-            raise
+        if self._finishes(call):
+            return call.result()
+        self._abandon(call)
+        raise TimeoutError
+
+    def _finishes(self, call: _Call) -> bool:
+        """Wait until the call is done, or has had `max_score_s` of this process's running time."""
+        look_s = min(_LOOK_S, self._max_score_s / 4)
+        running = RunningTime(2 * look_s)
+        while not call.done() and (left_s := self._max_score_s - running.seconds()) > 0:
+            with suppress(TimeoutError):
+                call.exception(min(left_s, look_s))
+        if running.lost_s > _WARN_LOST_S:
+            log.warning(
+                "this process stood still for %.1f s while it asked the model: not counted against the model", running.lost_s
+            )
+        return call.done()
 
     def _call(self, inputs: Inputs, users: Sequence[bytes]) -> RankedBatch:
         try:
@@ -175,9 +192,9 @@ class DegradingRanker:
         """Handle the result of a finished probe, or abandon one that exceeds the time limit."""
         if self._probe is None:
             return
-        call, began = self._probe
+        call, running = self._probe
         if not call.done():
-            if self._max_score_s and self._clock() - began > self._max_score_s:
+            if self._max_score_s and running.seconds() > self._max_score_s:
                 self._probe = None
                 self._abandon(call)
                 self._failed(TimeoutError())

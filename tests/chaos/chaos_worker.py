@@ -5,6 +5,7 @@ Usage: python -m tests.chaos.chaos_worker '{"kill": ["commit-after", 2], ...}'
 
     kill      [point, n]: SIGKILL at the n-th pass of this point; points: see `_arm`
     delay_s   how long the model takes for a batch
+    limit_s   with `delay_s`: the time limit of a model call; beyond it the answers are degraded
     fence     false: the store takes every step and keeps no position
     refused   true: the broker refuses every answer
     options   changes to `AgentOptions`
@@ -22,6 +23,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from stream_app import wiring
@@ -32,8 +34,9 @@ from stream_app.agents.run import run_sources
 from stream_app.codec.outbox import Messages
 from stream_app.config import Settings, load_settings
 from stream_app.errors import ContractError
+from stream_app.inference.degrade import DegradingRanker
 from stream_app.pipeline import Ranker
-from stream_app.ranked import RankedBatch
+from stream_app.ranked import ModelNorms, RankedBatch
 from tests.chaos.unfenced import UnfencedStore
 
 
@@ -92,15 +95,19 @@ def _arm(handler: ScoringHandler, fuse: Fuse) -> None:
 
 
 class SlowRanker:
-    """Takes its time."""
+    """Takes its time; a `Ranker`, and a `Degradable`."""
+
+    norms = ModelNorms("none", 2.0, np.zeros(0, np.float32), np.ones(0, np.float32))
 
     def __init__(self, ranker: Ranker, delay_s: float) -> None:
         self._ranker, self._delay_s = ranker, delay_s
-        self.version = ranker.version
+        self.version = self.serves = ranker.version
 
     def rank(self, inputs: Mapping[str, NDArray[Any]], users: Sequence[bytes]) -> RankedBatch:
-        """Wait, then rank; the sleep is the slowness that is tested."""
-        time.sleep(self._delay_s)
+        """Wait, then rank. A computation stands while its process does, a long sleep would not."""
+        logging.info("the model is asked")
+        for _ in range(20):
+            time.sleep(self._delay_s / 20)
         return self._ranker.rank(inputs, users)
 
 
@@ -135,8 +142,9 @@ def main(argument: str) -> int:
     if not chaos.get("fence", True):
         _without_fence(handler, settings)
     if chaos.get("delay_s"):
-        pipeline = handler._pipeline
-        handler._pipeline = replace(pipeline, ranker=SlowRanker(pipeline.ranker, chaos["delay_s"]))
+        slow = SlowRanker(handler._pipeline.ranker, chaos["delay_s"])
+        limited = DegradingRanker(slow, chaos["limit_s"], handler._metrics) if "limit_s" in chaos else slow
+        handler._pipeline = replace(handler._pipeline, ranker=limited)
     if chaos.get("refused"):
         handler._publisher.publish = _refuse  # type: ignore[method-assign]  # in place of the very method
     _arm(handler, Fuse(*chaos.get("kill", ("", 0))))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,6 +91,19 @@ def test_a_worker_stopped_beyond_its_session_and_continued(deployment: Deploymen
     deployment.produce(60)
     deployment.settle()
     assert (zombie.returncode, heir.returncode) == (0, 0)
+
+
+@pytest.mark.case("worker paused while the model is asked")
+def test_the_time_of_a_pause_is_not_the_models(deployment: Deployment) -> None:
+    deployment.produce(100)
+    worker = deployment.start(delay_s=1, limit_s=2)
+    until(lambda: "the model is asked" in deployment.log(0).read_text(), "the model is asked")
+    worker.send_signal(signal.SIGSTOP)
+    time.sleep(3)  # beyond the limit of a call, within the session
+    worker.send_signal(signal.SIGCONT)
+    deployment.settle()
+    assert not [value for *_, value in deployment.answers if json.loads(value).get("degraded")]
+    assert "this process stood still" in deployment.log(0).read_text()
 
 
 def test_without_the_fence_a_zombie_counts_twice(deployment: Deployment) -> None:

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from model.contract import OUTPUTS, Manifest
 from model.plan import Precision
 from model.tensorrt.protocols import ExecutionContext, TensorRt
+from stream_app.clock import RunningTime
 from stream_app.errors import ContractError, EngineLostError, EngineNotHereError
 from stream_app.inference.artifact import load_manifest
 from stream_app.inference.engines.cuda_runtime import CudaRuntime
@@ -43,6 +44,7 @@ _BUCKETS: Final = (1, 16, 64, 256, 1024, 4096)
 _SLOTS: Final = 2
 _HANG_S: Final = 2.0  # a batch of the largest bucket takes milliseconds
 _LOOK_S: Final = (2e-5, 1e-3)  # between two polls of an event: an eighth of the time waited, within these bounds
+_MOST_GAP_S: Final = 0.1  # a longer gap between two polls is time in which this process stood still
 _ERRORS_WHILE_LOADING: Final = "Operator action: free memory on the GPU, or set model.engine to 'auto' or 'onnxruntime'"
 
 
@@ -165,9 +167,9 @@ class TensorRTScorer(Scorer):
 
     def _collect(self, answers: dict[str, NDArray[Any]], slot: Slot, start: int, stop: int) -> None:
         """Wait for rows [start, stop), and copy their outputs."""
-        began = time.perf_counter()
+        running = RunningTime(_MOST_GAP_S)
         while not self._device.happened(slot.returned):
-            waited = time.perf_counter() - began
+            waited = running.seconds()
             if waited > self._hang_s:
                 raise EngineLostError("hang", f"the GPU has not answered {stop - start} rows of {self.version} in {waited:.1f} s")
             _pause(waited)
@@ -181,10 +183,10 @@ class TensorRTScorer(Scorer):
 
     def _finishes(self) -> bool:
         """Wait until all streams are idle, at most `hang_s`; never blocks in the driver."""
-        began = time.perf_counter()
+        running = RunningTime(_MOST_GAP_S)
         for stream in self._streams:
             while not self._device.idle(stream):
-                waited = time.perf_counter() - began
+                waited = running.seconds()
                 if waited > self._hang_s:
                     return False
                 _pause(waited)

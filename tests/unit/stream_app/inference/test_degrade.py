@@ -262,15 +262,31 @@ def test_what_a_probe_of_a_replaced_model_says_is_not_held_against_the_next(slow
 
 def test_a_call_that_ends_just_when_its_time_is_over_is_an_answer(slow: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     class JustOver(degrade._Call):
-        def result(self, timeout: float | None = None) -> RankedBatch:
-            found = super().result(LONG_S)
-            if timeout is not None:
-                raise TimeoutError
-            return found
+        def exception(self, timeout: float | None = None) -> BaseException | None:
+            super().exception(LONG_S)
+            raise TimeoutError
 
     monkeypatch.setattr(degrade, "_Call", JustOver)
     assert not slow.rank().degraded
     assert slow.value("millrace_model_failures_total", reason="failed") == 0
+
+
+def test_a_pause_of_the_process_is_not_counted_against_a_probe(slow: Bench) -> None:
+    slow.model.error = RuntimeError("broken")
+    for _ in range(3):
+        slow.rank()
+    while slow.model.done.acquire(blocking=False):
+        pass
+    slow.model.error = None
+    slow.model.gate.clear()
+    slow.clock.now += 1.1
+    slow.rank()  # the probe begins
+    slow.clock.now += 3600.0
+    assert slow.rank().degraded
+    slow.model.gate.set()
+    slow.probed()
+    assert not slow.rank().degraded
+    assert slow.value("millrace_model_failures_total", reason="too_slow") == 0
 
 
 def test_a_time_out_that_the_model_raises_itself_is_a_failure_not_a_hang(slow: Bench) -> None:
