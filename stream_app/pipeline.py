@@ -35,7 +35,7 @@ from stream_app.codec.answers import SourceRecord
 from stream_app.codec.decode import Decoder
 from stream_app.codec.outbox import OutboxBatch, decode_outbox, encode_outbox
 from stream_app.decision.decide import Decider
-from stream_app.errors import InvalidEventError, StoreRolledBackError, UnknownLayoutError
+from stream_app.errors import InvalidEventError, UnknownLayoutError
 from stream_app.events import Event, Source
 from stream_app.features.columns.event_columns import EntityRows, EventColumns
 from stream_app.features.engine import FeatureEngine
@@ -139,12 +139,7 @@ class Pipeline:
         """
         writes: dict[int, list[StateWrite]] = {}
         snapshot = await self.store.read(batch.rows)
-        lost = {group: (snapshot.reads[group], commit) for group, commit in known.items() if snapshot.reads[group] < commit}
-        if lost:
-            raise StoreRolledBackError(
-                f"the store holds fewer commits than it has confirmed (group: found, confirmed): {lost}; it has lost writes or "
-                "was restored. The worker starts again from the store's front; Kafka has the rest."
-            )
+        snapshot.refuse_rollback(known)
         scored: ScoredBatch | None = None
         if batch.columns is not None:
             folded, commits, own = await self._fold(batch.columns, batch.rows, snapshot)

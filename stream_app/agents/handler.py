@@ -63,7 +63,7 @@ class ScoringHandler:
         self._topic_prefix = topic_prefix
         self._owner = owner
         self._republishing: asyncio.Task[None] | None = None  # the current assignment's
-        self._watch = StoreWatch(store, metrics)
+        self._watch = StoreWatch(store, metrics, ownership.commits)
 
     # --- assignment ------------------------------------------------------------------------------------------------------
 
@@ -94,6 +94,11 @@ class ScoringHandler:
                 self._metrics.republished.inc(sum(counts.values()))
                 log.info("group %d: published again %s of commit %d", group, counts, commit)
 
+    async def watch_assignment(self) -> None:
+        """Watch what no batch may find out: the outboxes, then the store; see `stream_app.agents.ports.AssignmentHooks`."""
+        await self.wait_republished()
+        await self._watch.wait_failed()
+
     async def wait_republished(self) -> None:
         """Return when the outboxes that this assignment's claims returned are published.
 
@@ -119,6 +124,7 @@ class ScoringHandler:
         """Mark published answers, so that the next owner does not publish them again."""
         released = self._ownership.release({place.partition for place in partitions})
         await self._stop_republishing()
+        await self._watch.stop()
         for ownership in released:
             await self._store.mark_published(ownership.group, ownership.epoch, ownership.published)
         self._metrics.groups_owned.set(len(self._ownership.owned()))

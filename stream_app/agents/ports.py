@@ -132,13 +132,13 @@ class AssignmentHooks(Protocol):
         """
         ...
 
-    async def wait_republished(self) -> None:
-        """Return when the outboxes of the claimed groups are published again.
+    async def watch_assignment(self) -> None:
+        """Publish the outboxes of the claimed groups again, and watch the store until the assignment ends.
 
         Awaited once for each assignment, beside its batches.
 
         Raises:
-            Exception: Publishing failed; the worker ends with this error, unless the assignment has ended.
+            Exception: Publishing failed, or the store lost commits; the worker ends with this error, unless the assignment ended.
         """
         ...
 

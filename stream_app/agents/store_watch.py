@@ -1,6 +1,7 @@
-"""Checks the store every ten seconds, beside the batches: how full it is, and whether it evicts state.
+"""Checks the store every ten seconds, beside the batches: how full it is, whether it evicts state, and whether it lost commits.
 
 An evicted key is a user without history, and the answers still look right. So evictions must be reported when they happen.
+A store that was emptied or restored ends the worker also while no batch comes that would find it out.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
-from stream_app.errors import ContractError, MillraceError
+from stream_app.errors import ContractError, MillraceError, StoreRolledBackError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from stream_app.metrics import Metrics
     from stream_app.store.port import Store, StoreHealth
 
@@ -21,11 +24,17 @@ _EVERY_S: Final = 10.0  # at most one Prometheus scrape; a check costs the serve
 
 
 class StoreWatch:
-    """Sets the gauges of the store and logs evictions. One task in the worker's loop."""
+    """Sets the gauges of the store, logs evictions, and compares commit numbers. One task in the worker's loop.
 
-    def __init__(self, store: Store, metrics: Metrics, *, every_s: float = _EVERY_S) -> None:
+    `commits` returns group -> last commit number that the store has confirmed, for the groups owned now.
+    """
+
+    def __init__(
+        self, store: Store, metrics: Metrics, commits: Callable[[], Mapping[int, int]], *, every_s: float = _EVERY_S
+    ) -> None:
         self._store = store
         self._metrics = metrics
+        self._commits = commits
         self._every_s = every_s
         self._evicted: dict[str, int] = {}  # by server, at its last check; a server that is away may come back
         self._refused = False
@@ -43,13 +52,27 @@ class StoreWatch:
             task.cancel()
             await asyncio.wait([task])
 
+    async def wait_failed(self) -> None:
+        """Return when the checks are stopped.
+
+        Raises:
+            StoreRolledBackError: The store has fewer commits than it has confirmed.
+        """
+        if self._task is not None:
+            await asyncio.wait([task := self._task])
+            if not task.cancelled():
+                task.result()
+
     async def check(self) -> None:
         """Check the store once.
 
         Raises:
             StoreUnavailableError: The store does not answer.
+            StoreRolledBackError: It has fewer commits than it has confirmed.
             ContractError: The store refuses the request.
         """
+        confirmed = dict(self._commits())  # before the read: commits of batches in between are newer
+        (await self._store.read({})).refuse_rollback(confirmed)
         health = await self._store.health()
         metrics = self._metrics
         metrics.store_memory.set(health.used_bytes)
@@ -80,6 +103,8 @@ class StoreWatch:
             try:
                 await self.check()
                 self._refused = False
+            except StoreRolledBackError:
+                raise
             except ContractError as err:  # rights may be granted at any time
                 if not self._refused:
                     log.warning("the store's health is not watched as long as it refuses to tell: %s", err)

@@ -94,12 +94,12 @@ class ChunkConsumer(driver.Consumer):
         self.add_future(self._watch_background(generation))
 
     async def _watch_background(self, generation: int) -> None:
-        """End the worker if republishing fails, also when no batch comes that would raise the error."""
+        """End the worker if republishing or the store fails, also when no batch comes that would raise the error."""
         try:
-            await self.hooks.wait_republished()
+            await self.hooks.watch_assignment()
         except Exception as error:  # noqa: BLE001  # whatever it is, it ends the worker
             if generation == self.generation:
-                await self.fail("publishing the outbox again", error)
+                await self.fail("the watch beside the batches", error)
 
     async def fail(self, what: str, error: BaseException) -> None:
         """End the worker with this error."""

@@ -28,6 +28,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from stream_app.errors import StoreRolledBackError
 from stream_app.features.columns.event_columns import EntityRows
 from stream_app.features.state.blobs import Blobs, Replicas
 
@@ -55,6 +56,19 @@ class Snapshot:
     own: Mapping[str, Blobs]
     others: Mapping[str, Replicas]
     reads: Mapping[int, int]
+
+    def refuse_rollback(self, confirmed: Mapping[int, int]) -> None:
+        """Compare with group -> last commit number that the store had confirmed before the read.
+
+        Raises:
+            StoreRolledBackError: The read saw a lower number for some group.
+        """
+        lost = {group: (self.reads[group], commit) for group, commit in confirmed.items() if self.reads[group] < commit}
+        if lost:
+            raise StoreRolledBackError(
+                f"the store holds fewer commits than it has confirmed (group: found, confirmed): {lost}; it has lost writes or "
+                "was restored. The worker starts again from the store's front; Kafka has the rest."
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,6 +182,20 @@ def test_redis_goes_back_in_time_under_a_running_worker(deployment: Deployment) 
     deployment.settle()
 
 
+@pytest.mark.case("Redis emptied under an idle worker")
+def test_an_idle_worker_notices_that_redis_was_emptied(deployment: Deployment) -> None:
+    deployment.produce(60)
+    worker = deployment.start()
+    until(lambda: deployment.answered() == 60, "all are answered")
+    fronts = deployment.fronts()
+    deployment.go_back({})
+    assert worker.wait(60) == 1
+    assert "has lost writes or was restored" in deployment.log(0).read_text()
+    deployment.start()
+    until(lambda: deployment.fronts() == fronts, "all is decided again")
+    deployment.settle()
+
+
 @pytest.mark.case("partitions added to a topic")
 def test_partitions_added_to_a_topic_end_a_worker_and_leave_no_keys(deployment: Deployment) -> None:
     deployment.produce(40)

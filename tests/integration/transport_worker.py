@@ -73,7 +73,7 @@ class SqliteWorker:
         log.info("claimed %s for assignment %d", sorted(epochs), generation)
         return {place: front for place, front in known.items() if place in partitions}
 
-    async def wait_republished(self) -> None:
+    async def watch_assignment(self) -> None:
         """Nothing is left to do after a claim."""
 
     async def on_revoked(self, partitions: frozenset[TopicPartition], generation: int) -> None:

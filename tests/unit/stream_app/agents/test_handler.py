@@ -187,24 +187,54 @@ def test_what_the_state_looks_like_is_settled_before_the_first_claim_of_every_as
     assert registered == [scoring_engine().layout_records()] * 2
 
 
-def test_the_store_is_looked_at_from_the_first_assignment_until_the_end(desk: Desk) -> None:
+def test_the_store_is_looked_at_during_each_assignment(desk: Desk) -> None:
     async def health() -> StoreHealth:
         desk.did.append("health")
         return StoreHealth(used_bytes=5, limit_bytes=9)
 
     desk.store.health = health  # type: ignore[method-assign]
 
+    def watches() -> bool:
+        return any(task.get_name() == "store watch" for task in asyncio.all_tasks())
+
     async def scenario() -> None:
-        await desk.assigned()
-        await done(desk, "health")
-        await desk.handler.on_revoked(frozenset({CLICKS, ORDERS}), 1)
-        await desk.assigned(generation=2)
+        for generation in (1, 2):
+            await desk.assigned(generation=generation)
+            await done(desk, "health")
+            desk.did.clear()
+            await desk.handler.on_revoked(frozenset({CLICKS, ORDERS}), generation)
+            assert not watches()
         assert (desk.count("store_memory"), desk.count("store_memory_limit")) == (5, 9)
+        await desk.assigned(generation=3)
         await desk.handler.close()
-        assert not [task for task in asyncio.all_tasks() if task.get_name() == "store watch"]
+        assert not watches()
 
     ran(scenario)
-    assert desk.did.count("health") == 1
+
+
+def test_a_store_that_was_emptied_ends_an_assignment_without_batches(desk: Desk) -> None:
+    async def scenario() -> None:
+        await desk.assigned()
+        desk.handler._watch._every_s = 0.001
+        watch = asyncio.create_task(desk.handler.watch_assignment())
+        await desk.handle(chunk("clicks", 0, 3))
+        desk.store._groups[0].commit = 0
+        with pytest.raises(StoreRolledBackError, match="lost writes"):
+            await watch
+        await desk.handler.close()
+
+    ran(scenario)
+
+
+def test_the_end_of_an_assignment_ends_its_watch(desk: Desk) -> None:
+    async def scenario() -> None:
+        await desk.assigned()
+        watch = asyncio.create_task(desk.handler.watch_assignment())
+        await asyncio.sleep(0)
+        await desk.handler.on_revoked(frozenset({CLICKS, ORDERS}), 1)
+        await watch
+
+    ran(scenario)
 
 
 def test_answers_stay_in_the_outbox_until_the_next_step_of_their_group(desk: Desk) -> None:

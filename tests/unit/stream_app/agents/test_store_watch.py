@@ -31,7 +31,7 @@ class TellingStore(MemoryStore):
 
 def watched(*findings: StoreHealth | Exception) -> tuple[TellingStore, Metrics, StoreWatch]:
     store, metrics = TellingStore(findings), Metrics(CollectorRegistry())
-    return store, metrics, StoreWatch(store, metrics, every_s=0.001)
+    return store, metrics, StoreWatch(store, metrics, dict, every_s=0.001)
 
 
 def looked(watch: StoreWatch, times: int) -> None:
