@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import aiokafka
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError, InconsistentGroupProtocolError, KafkaError
 from faust.transport.drivers import aiokafka as driver
 
 from stream_app.agents.lenient_headers import tolerate_odd_headers
 from stream_app.agents.ports import WEIGHT_BYTES, Chunk, LogPosition, StartPositions, TopicPartition
 from stream_app.agents.unreadable_batches import name_unreadable_batches
+from stream_app.errors import ContractError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
@@ -55,7 +56,7 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
         conf, options = self.app.conf, self._app_side.options
         tolerate_odd_headers()
         name_unreadable_batches()
-        self._assignor = RangePartitionAssignor
+        self._assignor = type("WorkerAssignor", (RangePartitionAssignor,), {"name": options.protocol})
         return aiokafka.AIOKafkaConsumer(
             client_id=conf.broker_client_id,
             group_id=conf.id,
@@ -93,6 +94,7 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
         def push_and_fail(error: BaseException) -> Awaitable[Any]:
             # aiokafka leaves the error for the next fetch and waits for that fetch. Between two assignments nothing is
             # fetched: the worker would wait for ever and look alive.
+            error = _of_a_stranger(error) if isinstance(error, InconsistentGroupProtocolError) else error
             self._failing = asyncio.ensure_future(self._on_app_loop(self._app_side.fail("group membership", error)))
             waiting: Awaitable[Any] = push(error)
             return waiting
@@ -239,6 +241,14 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
 
     async def _on_app_loop(self, work: Coroutine[Any, Any, T]) -> T:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self.parent_loop))
+
+
+def _of_a_stranger(error: InconsistentGroupProtocolError) -> ContractError:
+    return ContractError(
+        f"the broker refuses this worker as a member of its consumer group ({error}): a program that is no worker, a worker of "
+        "another redis.prefix or kafka.topic_prefix, or of a release before 0.1 is a member. Operator action: stop it, or give "
+        "it a group of its own; see the members in the log."
+    )
 
 
 def _partitions_of(tps: Iterable[TP]) -> frozenset[TopicPartition]:

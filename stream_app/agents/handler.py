@@ -28,6 +28,7 @@ from stream_app.agents.store_watch import StoreWatch
 from stream_app.batch import OffsetSpan
 from stream_app.codec.outbox import decode_outbox
 from stream_app.errors import AbandonedError, ContractError, FencedError, StoreRolledBackError
+from stream_app.events import SOURCE_TOPICS
 from stream_app.pipeline import Pipeline
 from stream_app.store.port import Claim, CommitStatus, GroupStep, Store
 
@@ -70,6 +71,7 @@ class ScoringHandler:
     async def on_assigned(self, partitions: frozenset[TopicPartition], generation: int) -> Mapping[TopicPartition, int]:
         """Claim each partition group and return its fronts; start to publish the groups' outboxes again."""
         self._ownership.refuse_new_partitions(partitions)
+        self._ownership.refuse_torn_groups(partitions, (self._topic_prefix + name for name in SOURCE_TOPICS))
         groups = sorted({place.partition for place in partitions})
         await self._stop_republishing()
         self._ownership.release(list(self._ownership.owned()))

@@ -17,6 +17,8 @@ class AgentOptions:
         bootstrap: `host:port` of a broker; several separated by commas.
         group: Consumer group.
         topics: Source topics; equal partition counts, so that one worker owns partition p of all of them.
+        protocol: Name of the way in which the group's members share partitions. The broker refuses a member that does not offer
+            it, so that no program but a worker over the same topics and store joins.
         instance: Static group member id; empty = dynamic membership (leaves the group at once when it stops).
         client_id: Name shown in the broker's logs and quotas.
         session_timeout_ms: Time without a heartbeat after which the broker gives the worker's partitions away.
@@ -43,6 +45,7 @@ class AgentOptions:
     bootstrap: str
     group: str
     topics: tuple[str, ...]
+    protocol: str = "millrace"
     instance: str = ""
     client_id: str = "millrace"
     session_timeout_ms: int = 10_000

@@ -42,12 +42,27 @@ class OwnershipTracker:
         Raises:
             ContractError: A partition is not below the number of groups.
         """
-        new = sorted(f"{place.topic}-{place.partition}" for place in assigned if place.partition >= self._groups)
+        new = [place for place in assigned if place.partition >= self._groups]
         if new:
             raise ContractError(
-                f"partitions were added while this worker ran: it was assigned {', '.join(new)}, but kafka.partitions is "
+                f"partitions were added while this worker ran: it was assigned {_names(new)}, but kafka.partitions is "
                 f"{self._groups}, and a user's state stays with the partition of the old count. Operator action: stop the "
                 "producers and the workers; see 'Add partitions' in docs/runbook.md."
+            )
+
+    def refuse_torn_groups(self, assigned: Iterable[TopicPartition], topics: Iterable[str]) -> None:
+        """Refuse partition p of one source topic without p of the others: a user's state needs them all.
+
+        Raises:
+            ContractError: Another member of the group owns the rest, or nobody does.
+        """
+        owned = frozenset(assigned)
+        rest = {TopicPartition(topic, place.partition) for topic in topics for place in owned} - owned
+        if rest:
+            raise ContractError(
+                f"this worker was assigned {_names(owned)}, but not {_names(rest)}: a user's state needs the same partition of "
+                "all source topics. Operator action: stop the program that has joined the consumer group beside the workers, or "
+                "give it a group of its own; see the members in the log."
             )
 
     def record_claim(self, group: int, claim: Claim) -> Ownership:
@@ -114,3 +129,7 @@ class OwnershipTracker:
         # Numbers of an older epoch may have been drawn a second time since.
         ownership = self._owned.get(group)
         return ownership if ownership is not None and ownership.epoch == epoch else None
+
+
+def _names(places: Iterable[TopicPartition]) -> str:
+    return ", ".join(f"{topic}-{partition}" for topic, partition in sorted(places))

@@ -20,6 +20,7 @@ from aiokafka.errors import ConsumerStoppedError, KafkaError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
+from stream_app.admin.group_members import read_group
 from stream_app.agents.consumer_thread import ChunkThread
 from stream_app.agents.ports import TopicPartition
 from stream_app.errors import ContractError
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import faust
     from faust.types import Message
 
+    from stream_app.admin.group_members import GroupMembers
     from stream_app.agents.options import AgentOptions
     from stream_app.agents.ports import AssignmentHooks, Chunk, StartPositions
     from stream_app.errors import FencedError
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 _POLL_S = 0.1  # between two checks of the generation, which has no asyncio.Event
 _IDLE_S = 0.02  # pause before the next try when nothing may be fetched
 _FETCH_WAIT_MS = 1_000
+_FAILS_BY_MEMBERS = ("assignment", "group membership")  # these may fail by the fault of another program in the group
 _MOST_ASSIGNMENTS, _ASSIGNMENTS_S = 10, 60.0  # this many assignments in this many seconds: no scaling does that
 
 
@@ -96,14 +99,29 @@ class ChunkConsumer(driver.Consumer):
     async def _watch_background(self, generation: int) -> None:
         """End the worker if republishing or the store fails, also when no batch comes that would raise the error."""
         try:
+            await self._refuse_newer_protocol()
             await self.hooks.watch_assignment()
         except Exception as error:  # noqa: BLE001  # whatever it is, it ends the worker
             if generation == self.generation:
                 await self.fail("the watch beside the batches", error)
 
+    async def _refuse_newer_protocol(self) -> None:
+        """Refuse a group of Kafka's newer protocol: one member that asks for it joins any group, and the broker assigns."""
+        group = await self._members()
+        if group is not None and group.newer_protocol:
+            raise ContractError(
+                f"a program with group.protocol=consumer has joined group {self.options.group!r}, and takes partitions away. "
+                f"Operator action: stop it, or give it a group of its own. Members of group {self.options.group}: {group}."
+            )
+
+    async def _members(self) -> GroupMembers | None:
+        return await asyncio.to_thread(read_group, self.options.bootstrap, self.options.group)
+
     async def fail(self, what: str, error: BaseException) -> None:
         """End the worker with this error."""
         self.log.critical("%s failed, the worker stops: %s: %s", what, type(error).__name__, error)
+        if what in _FAILS_BY_MEMBERS and isinstance(error, ContractError):
+            self.log.critical("members of group %s: %s", self.options.group, await self._members() or "the broker does not say")
         await self.app.crash(error)
 
     async def expect_new_assignment(self, generation: int, fence: FencedError) -> None:

@@ -7,13 +7,16 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import redis
+from confluent_kafka import Consumer, KafkaError
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
+from stream_app.events import SOURCE_TOPICS
 from tests.chaos.deployment import PARTITIONS, Deployment
 from tests.chaos.redis_past import snapshot
 from tests.integration.transport_harness import committed, until
@@ -194,6 +197,65 @@ def test_an_idle_worker_notices_that_redis_was_emptied(deployment: Deployment) -
     deployment.start()
     until(lambda: deployment.fronts() == fronts, "all is decided again")
     deployment.settle()
+
+
+@pytest.mark.case("another program in the consumer group")
+def test_a_program_that_joins_the_group_of_a_worker_is_refused(deployment: Deployment) -> None:
+    worker = deployment.start()
+    until(lambda: "owns groups" in deployment.log(0).read_text(), "the worker has its partitions")
+    with stranger(deployment) as consumer:
+        deployment.produce(100)
+        error = consumer.consume(1, 10)[0].error()
+        assert error is not None
+        assert error.code() == KafkaError.INCONSISTENT_GROUP_PROTOCOL
+        assert worker.poll() is None
+    deployment.settle()
+
+
+@pytest.mark.case("another program in the consumer group")
+@pytest.mark.parametrize(
+    ("protocol", "words"),
+    [({}, "the broker refuses this worker as a member"), ({"group.protocol": "consumer"}, "group.protocol=consumer has joined")],
+)
+def test_a_worker_in_the_group_of_another_program_says_who_it_is(
+    deployment: Deployment, protocol: dict[str, str], words: str
+) -> None:
+    with stranger(deployment, **protocol) as consumer:
+        consumer.consume(1, 10)
+        worker = deployment.start()
+        assert worker.wait(60) == 1
+        log = deployment.log(0).read_text()
+        assert words in log or "but not" in log, log
+        assert "members of group" in log.lower()
+        assert "'shipping' at 127.0.0.1" in log
+    deployment.produce(100)
+    deployment.start()
+    deployment.settle()
+
+
+@pytest.mark.case("another program in the consumer group")
+def test_a_program_with_the_newer_protocol_ends_a_running_worker(deployment: Deployment) -> None:
+    worker = deployment.start()
+    until(lambda: "owns groups" in deployment.log(0).read_text(), "the worker has its partitions")
+    with stranger(deployment, **{"group.protocol": "consumer", "group.remote.assignor": "range"}) as consumer:
+        until(lambda: not consumer.consume(1, 0.1) and worker.poll() is not None, "the worker has ended")
+        assert worker.returncode == 1
+        assert "'shipping' at 127.0.0.1" in deployment.log(0).read_text()
+    deployment.produce(100)
+    deployment.start()
+    deployment.settle()
+
+
+@contextmanager
+def stranger(deployment: Deployment, **settings: str) -> Iterator[Consumer]:
+    """A program that consumes the source topics in the workers' group."""
+    names = {"bootstrap.servers": deployment.bootstrap, "group.id": deployment.settings.kafka.group, "client.id": "shipping"}
+    consumer = Consumer({**names, **settings})
+    consumer.subscribe([deployment.settings.topic(name) for name in SOURCE_TOPICS])
+    try:
+        yield consumer
+    finally:
+        consumer.close()
 
 
 @pytest.mark.case("partitions added to a topic")

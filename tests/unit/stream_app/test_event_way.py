@@ -28,6 +28,7 @@ from stream_app.agents.publisher import Publisher
 from stream_app.agents.transport import ChunkConsumer
 from stream_app.clock import SettableClock
 from stream_app.config import Settings
+from stream_app.events import SOURCE_TOPICS
 from stream_app.metrics import Metrics
 from stream_app.store.memory import MemoryStore
 from tests.scoring import make_events, record_of, scoring_engine, scoring_pipeline, topic_of
@@ -65,7 +66,7 @@ def function_of(module: str, owner: str, name: str) -> Callable[..., Any]:
 async def handle_one_batch(handler: ScoringHandler) -> None:
     events = [event for event in make_events(30, users=["u-1"], devices=["d"]) if topic_of(event) == "clicks"]
     records: list[Any] = [record_of(event, 0, offset) for offset, event in enumerate(events)]
-    await handler.on_assigned(frozenset({TopicPartition("clicks", 0)}), 1)
+    await handler.on_assigned(frozenset(TopicPartition(topic, 0) for topic in SOURCE_TOPICS), 1)
     await handler.handle([Chunk("clicks", 0, 0, len(records), 1, records)], OrderedCommitBarrier([]))
     await handler.close()
 

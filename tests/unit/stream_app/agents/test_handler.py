@@ -23,7 +23,7 @@ from stream_app.store.port import Claim, CommitResult, CommitStatus, GroupStep, 
 from tests.scoring import make_events, record_of, scoring_engine, scoring_pipeline
 
 PREFIX = "pre-"
-CLICKS, ORDERS = TopicPartition("pre-clicks", 0), TopicPartition("pre-orders", 0)
+SEARCHES, CLICKS, ORDERS = (TopicPartition(f"pre-{topic}", 0) for topic in ("searches", "clicks", "orders"))
 EVENTS = make_events(40, users=["u-1"], devices=["d"])
 RECORDS = [record_of(event, 0, 0) for event in EVENTS]
 SHARED = frozenset(kind.name for kind in scoring_engine().kinds if kind.shared)
@@ -59,8 +59,9 @@ class Desk:
 
         self.store.commit = noted  # type: ignore[method-assign]  # the very method, with a note
 
-    async def assigned(self, *places: TopicPartition, generation: int = 1) -> Mapping[TopicPartition, int]:
-        return await self.handler.on_assigned(frozenset(places or (CLICKS, ORDERS)), generation)
+    async def assigned(self, *, groups: int = 1, generation: int = 1) -> Mapping[TopicPartition, int]:
+        places = {place._replace(partition=group) for place in (SEARCHES, CLICKS, ORDERS) for group in range(groups)}
+        return await self.handler.on_assigned(frozenset(places), generation)
 
     async def handle(self, *chunks: Chunk) -> None:
         await self.handler.handle(chunks, _Barrier(self))
@@ -132,7 +133,7 @@ def ran(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 def test_the_steps_come_in_the_order_that_the_guarantee_rests_on(desk: Desk) -> None:
     async def scenario() -> None:
-        assert await desk.assigned() == {CLICKS: 0, ORDERS: 0}
+        assert await desk.assigned() == {SEARCHES: 0, CLICKS: 0, ORDERS: 0}
         await desk.handle(chunk("clicks", 0, 3), chunk("orders", 0, 2))
 
     ran(scenario)
@@ -258,7 +259,7 @@ def test_what_was_not_published_is_published_by_the_next_owner_byte_for_byte(des
             await desk.handle(chunk("clicks", 0, 3))
         [payload] = desk.store._groups[0].outbox.values()
         desk.broken = None
-        assert await desk.assigned(generation=2) == {CLICKS: 3, ORDERS: 0}
+        assert await desk.assigned(generation=2) == {SEARCHES: 0, CLICKS: 3, ORDERS: 0}
         await desk.handler.wait_republished()
         assert len(desk.published) == 7
         expected = decode_outbox(payload).with_journal(1)
@@ -331,11 +332,18 @@ def test_an_abandoned_batch_reads_nothing_and_writes_nothing(desk: Desk) -> None
     assert desk.did == ["start", "wait"]
 
 
-def test_a_fenced_group_is_dropped_and_the_others_are_still_published(desk: Desk) -> None:
-    other = TopicPartition("pre-clicks", 1)
-
+def test_a_partition_without_the_same_one_of_the_other_topics_is_refused_before_anything_is_written(desk: Desk) -> None:
     async def scenario() -> None:
-        await desk.assigned(CLICKS, other)
+        with pytest.raises(ContractError, match="assigned pre-clicks-0, but not pre-orders-0, pre-searches-0"):
+            await desk.handler.on_assigned(frozenset({CLICKS}), 1)
+
+    ran(scenario)
+    assert desk.did == []
+
+
+def test_a_fenced_group_is_dropped_and_the_others_are_still_published(desk: Desk) -> None:
+    async def scenario() -> None:
+        await desk.assigned(groups=2)
         await desk.store.claim(0, "heir")
         here = chunk("clicks", 0, 2)
         there = Chunk("pre-clicks", 1, 0, 2, 1, [record_of(EVENTS[0], 1, 0, topic="clicks"), record_of(EVENTS[1], 1, 1)])
@@ -364,10 +372,8 @@ def test_a_store_that_went_back_in_time_ends_the_worker_before_anything_is_publi
 
 
 def test_an_idle_group_that_went_back_in_time_is_seen_by_a_batch_of_another(desk: Desk) -> None:
-    other = TopicPartition("pre-clicks", 1)
-
     async def scenario() -> None:
-        await desk.assigned(CLICKS, other)
+        await desk.assigned(groups=2)
         await desk.handle(chunk("clicks", 0, 3))
         desk.store._groups[0].commit = 0
         desk.did.clear()
