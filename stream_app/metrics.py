@@ -22,6 +22,11 @@ class Metrics:
         self.dead_letters = Counter("millrace_dead_letters", "Records sent to dead-letters", ["topic"], registry=registry)
         # Counter: valid events beyond the allowed lateness. A jump means a wrong producer clock or a stuck upstream queue.
         self.late_events = Counter("millrace_late_events", "Events sent to late-events", ["topic"], registry=registry)
+        # Counter: events that an earlier record of their user in the same batch would have made late, had the batch not been
+        # folded by event time. Cut otherwise, the log would have so many late events more.
+        self.in_time_by_batch = Counter(
+            "millrace_in_time_by_batch", "Events in time by the order within their batch", ["topic"], registry=registry
+        )
         # Counter: duplicates, by topic and by their answers: those of the `first` delivery, or scored `again` because the store
         # no longer keeps the first ones. A jump means that a producer repeats its events.
         self.duplicates = Counter("millrace_duplicates", "Events sent again", ["topic", "answered"], registry=registry)

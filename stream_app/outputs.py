@@ -7,6 +7,7 @@ Every offset has exactly one outcome: two or three answers, or a late event, or 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -106,6 +107,8 @@ class OutputBuilder:
     def _add_events(self, batch: DecodedBatch, scored: ScoredBatch, outboxes: Mapping[int, OutboxBatch], now_ms: int) -> None:
         folded = scored.folded
         late, duplicate_of = folded.late.tolist(), folded.duplicate_of.tolist()
+        for topic, count in _in_time_by_batch(batch, late, self.allowed_lateness_ms).items():
+            self.metrics.in_time_by_batch.labels(topic).inc(count)
         # A number from `commits` on is that of this very batch: the first event is in it.
         firsts = _first_rows(batch, scored) if (folded.duplicate_of >= scored.commits).any() else {}
         for row, (event, source, record) in enumerate(zip(batch.events, batch.sources, batch.records, strict=True)):
@@ -182,6 +185,23 @@ _Identity = tuple[int, str, str, str, int]
 def _identity(topic: str, group: int, event: Event) -> _Identity:
     """Identify an event that was sent twice: group, topic, user, event id and event time."""
     return group, topic, event.user, event.event_id, event.event_time_ms
+
+
+def _in_time_by_batch(batch: DecodedBatch, late: Sequence[bool], allowed_lateness_ms: int) -> Mapping[str, int]:
+    """Count by topic the events that are late in the order of offsets, and in time because their batch is folded by event time.
+
+    Only records of the event's topic are compared: between topics Kafka knows no order.
+    """
+    count: Counter[str] = Counter()
+    if batch.events[-1].event_time_ms - batch.events[0].event_time_ms <= allowed_lateness_ms:  # nearly always
+        return count
+    newest: dict[tuple[str, str], int] = {}
+    for row in sorted(range(len(late)), key=lambda row: batch.sources[row].offset):
+        event, topic = batch.events[row], batch.sources[row].topic
+        before = newest.get((topic, event.user), event.event_time_ms)
+        count[topic] += before - event.event_time_ms > allowed_lateness_ms and not late[row]
+        newest[topic, event.user] = max(before, event.event_time_ms)
+    return count
 
 
 def _first_rows(batch: DecodedBatch, scored: ScoredBatch) -> dict[_Identity, int]:

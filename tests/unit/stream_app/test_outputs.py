@@ -23,7 +23,7 @@ from stream_app.events import DeadLetter, Order
 from stream_app.inference.ranker import PriorRanker
 from stream_app.ranked import ModelNorms, RankedBatch
 from stream_app.store.memory import MemoryStore
-from tests.scoring import BASE_MS, Record, make_events, record_of, scoring_engine, scoring_pipeline
+from tests.scoring import BASE_MS, Record, make_events, record_of, scoring_engine, scoring_pipeline, topic_of
 from tests.scoring_run import GROUPS, SHARED, USERS, NotingRanker, Run, log_of, new_run
 
 
@@ -64,6 +64,21 @@ def test_every_offset_has_exactly_one_outcome(run: Run) -> None:
     broken = {(r.topic, r.partition, r.offset) for r in mixed if r.value == b"{broken"}
     assert {place for place, topics in outcomes.items() if topics == ["dead-letters"]} == broken
     assert kinds["late-events",] > 10
+
+
+@pytest.mark.parametrize(("cut", "late", "in_time"), [(1, 1, 0), (3, 0, 1)])
+def test_the_cut_of_batches_decides_what_is_late_and_a_metric_counts_the_difference(
+    run: Run, cut: int, late: int, in_time: int
+) -> None:
+    click = next(event for event in make_events(60, users=["u-0"], devices=["d"]) if topic_of(event) == "clicks")
+    records = [
+        record_of(msgspec.structs.replace(click, event_id=f"e{hours}", event_time_ms=BASE_MS + hours * 3_600_000), 0, offset)
+        for offset, hours in enumerate((30, 0, 20))
+    ]
+    for at in range(0, len(records), cut):
+        asyncio.run(run.batch(records[at : at + cut]))
+    assert [topic for topic, _ in run.messages()].count("late-events") == late
+    assert run.pipeline.outputs.metrics.in_time_by_batch.labels("clicks")._value.get() == in_time
 
 
 def test_a_late_event_changes_no_state_and_tells_how_late_it_is(run: Run) -> None:
