@@ -1,8 +1,9 @@
-"""Replace a file atomically."""
+"""Replace a file atomically; find out whether a folder can be written."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,3 +27,14 @@ def atomic_write(path: Path, temporary: Path | None = None) -> Iterator[BinaryIO
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def writable_folder(folder: Path) -> Path:
+    """Return a folder after creating it and writing to it.
+
+    Raises:
+        OSError: It cannot be created or written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):  # permissions alone do not tell of a file system that is read-only
+        return folder

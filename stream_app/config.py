@@ -13,12 +13,13 @@ import copy
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 
-from pydantic import ConfigDict, Field, SecretStr, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from stream_app.config_sources import read_sources, variable
@@ -31,7 +32,20 @@ if TYPE_CHECKING:
 DEVELOPMENT_ID_KEY: Final = "development-only-key"
 _NAME = r"[A-Za-z0-9._-]"  # Kafka's rule for names of topics and groups; also safe in keys and metrics
 _BOOTSTRAP = r"[^\s,:\[\]]+:\d{1,5}(,[^\s,:\[\]]+:\d{1,5})*"
+_HOST = r"(\[[^\[\]@/?#\s]+\]|[^\[\]@/?#\s,:]*)(:\d{1,5})?"
+_REDIS_URL = re.compile(
+    rf"(rediss?://([^\[\]/?#\s]*@)?{_HOST}(,{_HOST})*(/\d*)?|unix://([^\[\]/?#\s]*@)?/[^?#\s]+)(\?\w+=[^&#\s]*(&\w+=[^&#\s]*)*)?"
+)
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True, use_attribute_docstrings=True)
+
+
+def _redis_url(url: str) -> str:
+    if not _REDIS_URL.fullmatch(url):
+        raise ValueError(
+            "must be redis://user:password@host:port/database, rediss:// for TLS, or unix:///path?db=0; inside user and password "
+            "write @ as %40, # as %23, / as %2F, ? as %3F, : as %3A, % as %25"
+        )
+    return url
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
@@ -59,7 +73,8 @@ class KafkaSettings:
 class RedisSettings:
     """The Redis that stores the state."""
 
-    url: str = Field(default="redis://127.0.0.1:6379/0", pattern=r"^(rediss?|unix)://\S+$", repr=False)  # it may hold a password
+    # not shown: it may hold a password
+    url: Annotated[str, AfterValidator(_redis_url)] = Field(default="redis://127.0.0.1:6379/0", repr=False)
     """Server and database: `redis://`, `rediss://` (TLS) or `unix://`."""
     cluster: bool = False
     """Whether it is a Redis Cluster. Then `url` names some nodes, `redis://host:port,host:port`; the cluster names the others."""

@@ -8,6 +8,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from model.atomic_file import writable_folder
 from stream_app.errors import ConfigError
 
 
@@ -23,7 +24,7 @@ def work_folder(chosen: str = "") -> Path:
         ConfigError: `chosen` cannot be written, or nothing can.
     """
     try:
-        return _writable(Path(chosen or ".millrace"))
+        return writable_folder(Path(chosen or ".millrace"))
     except OSError as err:
         if chosen:
             raise ConfigError(
@@ -39,9 +40,3 @@ def work_folder(chosen: str = "") -> Path:
         ) from err
     atexit.register(shutil.rmtree, temporary, ignore_errors=True)
     return temporary
-
-
-def _writable(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):  # permissions alone do not tell of a file system that is read-only
-        return folder

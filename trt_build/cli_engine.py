@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
+from model.atomic_file import writable_folder
 from model.plan import PRECISIONS, Precision
 from trt_build.cli_onnx import FILE, SOURCE, command_line, precisions_from_text, rows_of
+from trt_build.errors import BuildError
 
 _TARGET: Final = click.Path(dir_okay=False, path_type=Path)
 _FOLDER: Final = click.Path(file_okay=False, path_type=Path)
@@ -32,7 +34,7 @@ _GIB: Final = 1 << 30
 @click.option(
     "--workspace-gib", type=click.FloatRange(min=0, min_open=True), default=2.0, show_default=True, help="Scratch memory."
 )
-@click.option("--timing-cache", type=_FOLDER, default=_CACHE, show_default=True, help="Folder.")
+@click.option("--timing-cache", type=_FOLDER, help=f"Folder of measured kernels.  [default: {_CACHE}, where that can be written]")
 def engine(source: Path, target: Path | None, **options: Any) -> None:  # noqa: ANN401 (options by name)
     """Build a TensorRT plan of SOURCE (an artefact's folder, or an ONNX file with its manifest) on this machine's GPU.
 
@@ -60,10 +62,13 @@ def engine(source: Path, target: Path | None, **options: Any) -> None:  # noqa: 
         precision=options["precision"] or own,
         profiles=profiles_from_text(options["profiles"]) if options["profiles"] else DEFAULT_PROFILES,
         workspace_bytes=int(options["workspace_gib"] * _GIB),
-        **{name: options[name] for name in ("version_compatible", "hardware_compatible", "refittable", "level", "timing_cache")},
+        **{name: options[name] for name in ("version_compatible", "hardware_compatible", "refittable", "level")},
     )
     variant = opened.in_precision(build.precision, read_ranges(options["calibration"]) if options["calibration"] else None)
     trt, device = require_tensorrt(), require_gpu()
+    build = replace(
+        build, timing_cache=timing_cache_folder(options["timing_cache"] or _CACHE, required=bool(options["timing_cache"]))
+    )
     with display() as progress:
         plan, manifest, report = build_plan(trt, device, opened, variant, build, command_line(), progress)
     path = target or default_path(source, build.precision, trt, device)
@@ -230,7 +235,7 @@ def gpu_run(source: Path, **options: Any) -> None:  # noqa: ANN401 (options by n
         checkpoint=load_checkpoint(options["checkpoint"]) if options["checkpoint"] else None,
         precisions=tuple(name for name in PRECISIONS if name in precisions),
         level=options["level"],
-        timing_cache=options["timing_cache"],
+        timing_cache=timing_cache_folder(options["timing_cache"], required=True) if options["timing_cache"] else None,
     )
     trt, device = require_tensorrt(), require_gpu()
     with display() as progress:
@@ -239,3 +244,16 @@ def gpu_run(source: Path, **options: Any) -> None:  # noqa: ANN401 (options by n
         click.echo(failure, err=True)
     click.echo(json.dumps({"fine": report["fine"], "failures": len(report["failures"]), "report": str(run.out / "report.md")}))
     sys.exit(0 if report["fine"] else 1)
+
+
+def timing_cache_folder(folder: Path, *, required: bool) -> Path | None:
+    """Return the folder if it can be written; else None, or if it is required an error before a build of minutes."""
+    try:
+        return writable_folder(folder)
+    except OSError as err:
+        if required:
+            raise BuildError(
+                f"--timing-cache {folder} cannot be written: {err.strerror}. Fix: name a folder of this user"
+            ) from err
+        click.echo(f"trt_build: {folder} cannot be written ({err.strerror}): every kernel is measured, none kept", err=True)
+        return None

@@ -16,23 +16,29 @@ def redis_client(url: str, timeout_ms: int, *, cluster: bool = False) -> Iterato
     """Yield a connected synchronous client and close it afterwards; `cluster`: the URL names nodes of a Redis Cluster.
 
     Raises:
-        StoreUnavailableError: The server does not answer in time, or refuses a command.
+        ContractError: The server refuses user, password, encryption or a command.
+        ConfigError: The URL has an option that the client does not take.
+        StoreUnavailableError: The server does not answer in time.
     """
     import redis
 
     from stream_app.reporting.validation_errors import masked
+    from stream_app.store.redis_retry import refusal, wrong_option
 
     client: Any = None
     try:
-        client = _cluster_client(url, timeout_ms / 1000) if cluster else _client(url, timeout_ms / 1000)
-        client.ping()
+        try:
+            client = _cluster_client(url, timeout_ms / 1000) if cluster else _client(url, timeout_ms / 1000)
+            client.ping()
+        except (ValueError, TypeError) as err:
+            raise wrong_option(err) from err
         yield client
     except (redis.RedisError, OSError) as err:
         msg = (
             f"Redis at {masked(url)} did not answer as expected ({err}); start one with `millrace services up`, or set "
             "redis.url (MILLRACE_REDIS_URL) to one that runs"
         )
-        raise StoreUnavailableError(msg) from err
+        raise refusal(err) or StoreUnavailableError(msg) from err
     finally:
         if client is not None:
             client.close()

@@ -83,7 +83,7 @@ class TopicReader:
             watermarks = {place: self._watermarks(*place) for place in places}
             firsts, ends = self._at(since_ms, places), self._at(until_ms, places)
         except KafkaException as err:
-            raise self._gone(err) from err
+            raise reading_failed(self._bootstrap, err) from err
         return {
             place: (max(low, firsts.get(place, low)), min(high, ends.get(place, high)))
             for place, (low, high) in watermarks.items()
@@ -113,12 +113,12 @@ class TopicReader:
             try:
                 messages = self._consumer.consume(_BATCH, _FOLLOW_S if follow else _POLL_S)
             except KafkaException as err:
-                raise self._gone(err) from err
+                raise reading_failed(self._bootstrap, err) from err
             silent = 0 if messages else silent + 1
             if silent > _SILENT_POLLS and not follow:
-                raise self._gone(f"nothing came for 30 s, and {sorted(waiting)} are not read to their ends")
+                raise reading_failed(self._bootstrap, f"nothing came for 30 s, and {sorted(waiting)} are not read to their ends")
             for message in messages:
-                at_end = self._is_end(message)
+                at_end = is_end(message, self._bootstrap)
                 place = (message.topic().removeprefix(self._prefix), message.partition())
                 if place not in waiting or (at_end and follow):
                     continue  # beyond the end of the range, or at the present end of a topic that goes on
@@ -127,15 +127,6 @@ class TopicReader:
                 if at_end or message.offset() + 1 >= waiting[place]:
                     del waiting[place]
         self._consumer.unassign()
-
-    def _is_end(self, message: Message) -> bool:
-        """Return whether the message reports the end of its partition; raise any other error that it reports."""
-        error = message.error()
-        if error is None or error.code() == KafkaError._PARTITION_EOF:
-            return error is not None
-        if error.code() in _UNREADABLE:
-            raise UnreadableBatchError(f"{message.topic()}-{message.partition()}", message.offset() or 0, error.str())
-        raise self._gone(error)
 
     def _watermarks(self, topic: str, partition: int) -> Range:
         low, high = self._consumer.get_watermark_offsets(TopicPartition(self._prefix + topic, partition), timeout=_TIMEOUT_S)
@@ -152,7 +143,22 @@ class TopicReader:
             place: _FOR_EVER for place, at in zip(places, offsets, strict=True) if at.offset < 0
         }
 
-    def _gone(self, reason: object) -> BrokerUnavailableError:
-        return BrokerUnavailableError(
-            f"reading from the broker at {self._bootstrap} failed: {reason}; check it with `millrace doctor`"
-        )
+
+def is_end(message: Message, bootstrap: str) -> bool:
+    """Return whether a message reports the end of its partition in place of a record.
+
+    Raises:
+        UnreadableBatchError: It reports a batch that cannot be read.
+        BrokerUnavailableError: It reports any other error.
+    """
+    error = message.error()
+    if error is None or error.code() == KafkaError._PARTITION_EOF:
+        return error is not None
+    if error.code() in _UNREADABLE:
+        raise UnreadableBatchError(f"{message.topic()}-{message.partition()}", message.offset() or 0, error.str())
+    raise reading_failed(bootstrap, error)
+
+
+def reading_failed(bootstrap: str, reason: object) -> BrokerUnavailableError:
+    """Return the error of a broker that stopped answering while its records were read."""
+    return BrokerUnavailableError(f"reading from the broker at {bootstrap} failed: {reason}; check it with `millrace doctor`")

@@ -8,8 +8,10 @@ from collections import deque
 from contextlib import AbstractContextManager
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from stream_app.admin.broker import QuietLogger
+from stream_app.admin.topic_reader import is_end, reading_failed
 from stream_app.clock import Clock, SystemClock
 from stream_app.errors import BrokerUnavailableError
 from stream_app.events import ANSWER_TOPICS
@@ -38,14 +40,18 @@ class AnswerReader(AbstractContextManager["AnswerReader"]):
     def __init__(self, bootstrap: str, *, label_delay_ms: int, topic_prefix: str = "", clock: Clock | None = None) -> None:
         self.board = Scoreboard(label_delay_ms)
         self._clock = clock or SystemClock()
-        self._prefix = topic_prefix
+        self._bootstrap, self._prefix = bootstrap, topic_prefix
+        self._error: KafkaError | None = None  # that no record reports
         self._seen: deque[tuple[float, int]] = deque()  # (time, count of events) of the last seconds
         self._consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap,
                 "group.id": f"watch-{secrets.token_hex(4)}",
                 "enable.auto.commit": False,
+                "check.crcs": True,  # else damage to an uncompressed batch passes
                 "fetch.wait.max.ms": 10,
+                "error_cb": self._take_error,
+                "logger": QuietLogger(),
             }
         )
         try:
@@ -61,6 +67,10 @@ class AnswerReader(AbstractContextManager["AnswerReader"]):
             self._consumer.close()
             raise BrokerUnavailableError(f"no broker answers at {bootstrap}: {err}") from err
 
+    def _take_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:  # of others the client recovers
+            self._error = error
+
     def _end(self, topic: str, partition: int) -> int:
         return int(self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_TIMEOUT_S)[1])
 
@@ -68,13 +78,20 @@ class AnswerReader(AbstractContextManager["AnswerReader"]):
         self._consumer.close()
 
     def read(self, seconds: float) -> int:
-        """Read for so long; return the number of records."""
+        """Read for so long; return the number of records.
+
+        Raises:
+            BrokerUnavailableError: The broker reports an error, or has ended.
+            UnreadableBatchError: A batch of answers cannot be read.
+        """
         end_s, count = time.monotonic() + seconds, 0
         while (left_s := end_s - time.monotonic()) > 0:
             records = self._consumer.consume(500, min(left_s, 0.1))
+            if self._error is not None:
+                raise reading_failed(self._bootstrap, self._error)
             now_ms, events = self._clock.now_ms(), 0
             for record in records:
-                if record.error() is None:
+                if not is_end(record, self._bootstrap):
                     topic = (record.topic() or "").removeprefix(self._prefix)
                     self.board.add(topic, record.value() or b"", now_ms)
                     events += topic in _ONE_OUTCOME

@@ -26,6 +26,10 @@ _TYPES: Final = {
     "string_type": "text",
     "tuple_type": "a list",
 }
+_SECRETS: Final = (  # rather too much than too little: a password that holds & or @ must not show its end
+    (re.compile(r"([?&]\w*password=).*", re.DOTALL | re.IGNORECASE), r"\1********"),
+    (re.compile(r"://([^:/?#]*):.*@", re.DOTALL), r"://\1:********@"),
+)
 _SECTION_TYPES: Final = ("dataclass_type", "model_type", "dict_type")
 _UNKNOWN_KEYS: Final = ("unexpected_keyword_argument", "extra_forbidden")
 
@@ -87,8 +91,10 @@ def closest(name: str, known: Iterable[str], otherwise: str = "") -> str:
 
 
 def masked(text: str) -> str:
-    """Return `text` with the password of a URL replaced by stars."""
-    return re.sub(r"://([^:/@\s]*):[^@\s]*@", r"://\1:********@", text)
+    """Return a URL, alone or quoted, with its passwords replaced by stars, also where `@`, `#` or `/` in them is not encoded."""
+    for secret, stars in _SECRETS:
+        text = secret.sub(stars, text)
+    return text
 
 
 def _line(detail: ErrorDetails, path: list[str], value: object, model: type, style: ErrorStyle) -> str:
@@ -104,7 +110,8 @@ def _line(detail: ErrorDetails, path: list[str], value: object, model: type, sty
     if info is not None and info.annotation is SecretStr:
         low = next(item.min_length for item in info.metadata if hasattr(item, "min_length"))
         return f"{name}: must be text of at least {low} characters; set a longer one (the value is not shown)"
-    text = "" if isinstance(value, Mapping) else f" = {masked(repr(value))}"
+    shown = re.sub(r"://.*", "://********'", repr(value)) if info is not None and info.repr is False else masked(repr(value))
+    text = "" if isinstance(value, Mapping) else f" = {shown}"
     if kind in _SECTION_TYPES:
         return f"{name}{text}: is a section; write [{'.'.join(path)}] and its keys below it"
     if kind == "value_error":  # of a validator of ours

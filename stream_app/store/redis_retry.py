@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 from redis import exceptions as redis_errors
 
-from stream_app.errors import ContractError, StoreUnavailableError
+from stream_app.errors import ConfigError, ContractError, StoreUnavailableError
 
 T = TypeVar("T")
 
@@ -24,6 +24,7 @@ _PASSING: Final = (
     redis_errors.MasterDownError,
     OSError,
 )
+_ENDED_IN_HANDSHAKE: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError)  # such a server comes back
 # Refusals that pass too, alone or inside a script's error: no disk, a long script, too few replicas, a failover, no memory.
 _REFUSED: Final = re.compile(r"\b(MISCONF|BUSY|NOREPLICAS|CLUSTERDOWN|OOM|READONLY)\b")
 # Before Redis 7 a script's error only contains the word, so redis-py makes no ReadOnlyError of it.
@@ -52,34 +53,47 @@ async def with_retries(
         try:
             async with asyncio.timeout_at(give_up):
                 return await attempt()
-        except (redis_errors.AuthenticationError, redis_errors.AuthorizationError) as err:
-            raise ContractError(
-                f"Redis does not let this worker in: {err}. Operator action: correct user and password in redis.url "
-                "(rediss://user:password@host:port/0, with @ # : / inside them percent-encoded)."
-            ) from err
-        except _PASSING as err:
-            if _speaks_no_tls(err):
-                raise ContractError(
-                    f"Redis and redis.url differ about TLS: {err}. Operator action: write rediss:// for a port with TLS and a "
-                    "certificate that this machine trusts, redis:// for one without."
-                ) from err
-            if loop.time() < give_up:
+        except (redis_errors.RedisError, OSError) as err:
+            if refused := refusal(err):
+                raise refused from err
+            if not isinstance(err, _PASSING):
+                cause = err
+                if _DEMOTED.search(str(err)):
+                    await lost_connection()
+            elif loop.time() < give_up:
                 cause = err
                 await lost_connection()
             elif cause is None:
                 cause = err
-        except redis_errors.RedisError as err:
-            if not _passes(err):
-                raise ContractError(
-                    f"Redis refused a command: {err}. Operator action: check the server's version (6.2 or later), "
-                    "its memory limit (maxmemory-policy must be noeviction) and this user's rights (ACL)."
-                ) from err
-            cause = err
-            if _DEMOTED.search(str(err)):
-                await lost_connection()
         if loop.time() >= give_up:
             raise _unavailable(cause, patience_ms) from cause
         await asyncio.sleep(_PAUSE_S)
+
+
+def refusal(err: Exception) -> ContractError | None:
+    """Return what an operator must change if the server refuses for a reason that does not pass; None for any other error."""
+    chain = (err, err.__cause__, err.__context__)
+    if any(isinstance(cause, redis_errors.AuthenticationError | redis_errors.AuthorizationError) for cause in chain):
+        return ContractError(
+            f"Redis does not let this worker in: {err}. Operator action: correct user and password in redis.url "
+            "(rediss://user:password@host:port/0, with @ # : / inside them percent-encoded)."
+        )
+    if any(isinstance(cause, ssl.SSLError) and not isinstance(cause, _ENDED_IN_HANDSHAKE) for cause in chain):
+        return ContractError(
+            f"Redis and redis.url differ about TLS: {err}. Operator action: write rediss:// for a port with TLS and a "
+            "certificate that this machine trusts, redis:// for one without."
+        )
+    if isinstance(err, redis_errors.RedisError) and not isinstance(err, _PASSING) and not _passes(err):
+        return ContractError(
+            f"Redis refused a command: {err}. Operator action: check the server's version (6.2 or later), "
+            "its memory limit (maxmemory-policy must be noeviction) and this user's rights (ACL)."
+        )
+    return None
+
+
+def wrong_option(err: Exception) -> ConfigError:
+    """Return the error of a URL with an option that the client library does not take."""
+    return ConfigError(f"redis.url (MILLRACE_REDIS_URL) has an option that redis-py does not take: {err}; correct or remove it")
 
 
 def _unavailable(cause: Exception | None, patience_ms: int) -> StoreUnavailableError:
@@ -89,14 +103,6 @@ def _unavailable(cause: Exception | None, patience_ms: int) -> StoreUnavailableE
             "rediss:// for TLS)?"
         )
     return StoreUnavailableError(f"Redis refused every try for {patience_ms} ms ({_named(cause)}); give it what it lacks")
-
-
-def _speaks_no_tls(err: Exception) -> bool:
-    """Return whether the handshake failed for a reason that stays; a server that ends in the middle of it comes back."""
-    causes = (err, err.__cause__, err.__context__)
-    return any(
-        isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError) for cause in causes
-    )
 
 
 def _named(err: Exception | None) -> str:

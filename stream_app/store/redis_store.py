@@ -35,7 +35,7 @@ from stream_app.store.port import (
 )
 from stream_app.store.read_plan import ReadPlan
 from stream_app.store.redis_pipeline import Command, exchange
-from stream_app.store.redis_retry import with_retries
+from stream_app.store.redis_retry import with_retries, wrong_option
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -99,13 +99,18 @@ class RedisStore:
         self._counters = [self._key(group, "commit") for group in range(groups)]
         self._announced = AnnouncedReplicas()
         self._warned = False
-        self._redis = redis_asyncio.Redis.from_url(
-            url,
-            protocol=3,
-            socket_timeout=options.request_s,
-            socket_connect_timeout=options.request_s,
-            retry=Retry(NoBackoff(), 0),  # we retry ourselves: a commit must know that it is a retry
-        )
+        try:
+            self._redis = redis_asyncio.Redis.from_url(
+                url,
+                protocol=3,
+                socket_timeout=options.request_s,
+                socket_connect_timeout=options.request_s,
+                retry=Retry(NoBackoff(), 0),  # we retry ourselves: a commit must know that it is a retry
+            )
+            pool: Any = self._redis.connection_pool  # untyped
+            pool.make_connection()  # does not connect, but refuses unknown options of the URL
+        except (ValueError, TypeError) as err:
+            raise wrong_option(err) from err
         self._commit = self._redis.register_script(redis_scripts.COMMIT)
         self._published = self._redis.register_script(redis_scripts.PUBLISHED)
         self._layouts = self._redis.register_script(redis_scripts.LAYOUTS)

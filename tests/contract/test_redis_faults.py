@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ import redis
 
 from devservices.ports import free_port
 from devservices.process import wait_until
-from stream_app.errors import ContractError, StoreUnavailableError
+from stream_app.admin.doctor import examined
+from stream_app.admin.doctor_services import check_redis
+from stream_app.errors import ConfigError, ContractError, StoreUnavailableError
 from stream_app.store.port import CommitResult, Store
 from stream_app.store.redis_cluster import RedisClusterStore
 from stream_app.store.redis_retry import with_retries
@@ -345,6 +348,27 @@ async def test_a_script_on_a_demoted_primary_of_redis_6_is_tried_on_a_new_connec
         lost.append(True)
 
     assert (await with_retries(attempt, 5_000, lost_connection), lost) == ("done", [True])
+
+
+@pytest.mark.case("Redis with another password, port or TLS")
+@pytest.mark.redis
+def test_doctor_names_what_is_wrong_with_the_login_and_not_another_server(real_services: object, tmp_path: Path) -> None:
+    with OwnServer(tmp_path) as server, redis.Redis.from_url(server.url) as admin:
+        admin.acl_setuser("reader", enabled=True, passwords=["+secret"], commands=["+ping"])
+        admin.config_set("requirepass", "right")
+        for login, option, action in (
+            (":wrong@", "", "correct user and password in redis.url"),
+            ("", "", "correct user and password in redis.url"),
+            ("reader:secret@", "", "this user's rights"),
+            (":right@", "?socket_timeout=x", "correct or remove it"),
+            (":right@", "?colour=red", "correct or remove it"),
+        ):
+            url = f"redis://{login}127.0.0.1:{server.port}/0{option}"
+            [check] = examined("redis", partial(check_redis, url, "mr", 8, 1_000))
+            assert action in check.finding + check.action
+            assert "services up" not in check.finding + check.action
+        with pytest.raises(ConfigError, match=r"redis-py does not take: .*colour"):
+            RedisStore(f"{server.url}?colour=red", prefix="mr", groups=1, shared_kinds=frozenset())
 
 
 @pytest.mark.case("Redis with another password, port or TLS")

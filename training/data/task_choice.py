@@ -12,8 +12,8 @@ from typing import Final
 import numpy as np
 
 from model.tasks import Task
-from stream_app.errors import ConfigError, ContractError
-from training.data.dataset import SPLITS, Dataset
+from stream_app.errors import ConfigError
+from training.data.dataset import SPLITS, UNKNOWN, Dataset
 
 # How to get a label, by label; all other labels come with the source.
 _FIXES: Final = {
@@ -30,8 +30,7 @@ def choose_tasks(dataset: Dataset, named: Sequence[str]) -> tuple[tuple[str, ...
     """Return the names of the tasks to train, those that the user `named` or all, and why each other task cannot be learnt.
 
     Raises:
-        ConfigError: A named task does not exist.
-        ContractError: A named task cannot be learnt, or no task can.
+        ConfigError: A named task does not exist or cannot be learnt, or no task can.
     """
     by_name = {task.name: task for task in dataset.tasks}
     unknown = [name for name in named if name not in by_name]
@@ -46,7 +45,7 @@ def choose_tasks(dataset: Dataset, named: Sequence[str]) -> tuple[tuple[str, ...
     learnable = tuple(name for name in reasons if name not in faults)
     if (named and faults) or not learnable:
         listed = "\n".join(f"  - task {name}: {reason}" for name, reason in faults.items())
-        raise ContractError(
+        raise ConfigError(
             f"{'Not all of the tasks' if learnable else 'No task'} can be learnt from the data:\n{listed}\n"
             "Operator action: give what is missing, or leave those tasks out with --tasks."
         )
@@ -63,5 +62,7 @@ def why_not_learnable(dataset: Dataset, task: Task) -> str:
         values = np.unique(dataset.labels[task.label][known])
         if split == "train" and len(values) < 2:
             only = task.classes[values[0]] if task.kind == "classes" else int(values[0])
+            if len(np.unique(dataset.labels[task.label])) > len(values) + (UNKNOWN in dataset.labels[task.label]):
+                fix = "other values come later only: give a log that has them earlier too, or split it otherwise"
             return f"all {len(known):,} labels {task.label!r} of the train rows are {only}, there is nothing to tell apart; {fix}"
     return ""

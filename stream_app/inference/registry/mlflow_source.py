@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from model.contract import MANIFEST_FILE
 from stream_app.errors import ConfigError, InputFileError
+from stream_app.reporting.validation_errors import masked
 
 MLFLOW_PREFIX: Final = "mlflow:"
 
@@ -26,24 +27,25 @@ def fetch_mlflow_artefact(source: str, folder: Path) -> Path:
         ConfigError: `source` is not of that form, or MLflow is not installed.
         InputFileError: MLflow has no such version, cannot be reached, or the version holds no manifest.
     """
+    shown = masked(source)
     uri, _, model = source.removeprefix(MLFLOW_PREFIX).rpartition("#")
     name, separator, version = model.rpartition("@" if "@" in model else "/")
     if not (uri and name and separator and version):
-        raise ConfigError(f"{source!r} names no model; write mlflow:<tracking URI>#<model name>@<alias>, or /<version>")
+        raise ConfigError(f"{shown!r} names no model; write mlflow:<tracking URI>#<model name>@<alias>, or /<version>")
     try:
         from mlflow import MlflowClient
         from mlflow.artifacts import download_artifacts
         from mlflow.exceptions import MlflowException
     except ImportError as error:
-        raise ConfigError(f"{source}: {error}; install `millrace[mlflow]`") from error
+        raise ConfigError(f"{shown}: {error}; install `millrace[mlflow]`") from error
     client: Any = MlflowClient(tracking_uri=uri, registry_uri=uri)
     try:
         by_alias = separator == "@"
         entry = client.get_model_version_by_alias(name, version) if by_alias else client.get_model_version(name, version)
         fetched = Path(download_artifacts(artifact_uri=entry.source, dst_path=str(folder), tracking_uri=uri))
     except MlflowException as error:
-        raise InputFileError(f"{source}: {error}") from error
+        raise InputFileError(f"{shown}: {masked(str(error))}") from error
     manifests = sorted(fetched.rglob(MANIFEST_FILE))
     if len(manifests) != 1:
-        raise InputFileError(f"{source}: {len(manifests)} files {MANIFEST_FILE} in {entry.source}, one is needed")
+        raise InputFileError(f"{shown}: {len(manifests)} files {MANIFEST_FILE} in {entry.source}, one is needed")
     return manifests[0].parent

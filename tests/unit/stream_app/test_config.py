@@ -75,7 +75,8 @@ def test_all_problems_are_reported_at_once_with_the_fix(tmp_path: Path) -> None:
         "MILLRACE_KAFKA_BOOTSTRAPS: no such setting; did you mean MILLRACE_KAFKA_BOOTSTRAP?",
         "MILLRACE_MODEL_ENGINE = 'cuda': must be one of auto, onnxruntime, onnxruntime-cuda, tensorrt, none; "
         "set it to such a value or remove it",
-        r"MILLRACE_REDIS_URL = '6379': must be text that matches (rediss?|unix)://\S+; set it to such a value or remove it",
+        "MILLRACE_REDIS_URL = '6379': must be redis://user:password@host:port/database, rediss:// for TLS, or unix:///path?db=0; "
+        "inside user and password write @ as %40, # as %23, / as %2F, ? as %3F, : as %3A, % as %25",
     ]
 
 
@@ -132,6 +133,34 @@ def test_a_password_in_the_redis_url_is_not_shown() -> None:
     assert settings.redis.url == url
     assert "hunter2" not in repr(settings) + describe(settings)
     assert "redis://worker:********@redis.internal:6379/0" in describe(settings)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:SEC@RET@127.0.0.1:6379/0",
+        "redis://us@er:SEC:RET@redis.internal:6379/0",
+        "unix:///run/redis.sock?db=1&password=SEC&RET=1",
+        "rediss://127.0.0.1:6380/0?password=SEC@RET",
+        "redis://first:7000,second:7001?PassWord=SECRET",
+        "unix://:SECRET@/run/a@b.sock",
+        "redis://worker:%53SECRET@[::1]:6379/0",
+    ],
+)
+def test_no_part_of_a_password_is_shown_wherever_the_url_has_it(url: str) -> None:
+    line = describe(load_settings({"MILLRACE_REDIS_URL": url}))
+    assert "SEC" not in line
+    assert "RET" not in line
+    assert "********" in line
+
+
+@pytest.mark.parametrize("password", ["SEC@#RET", "SEC/RET", "SEC?RET", "SEC RET", "SEC[RET", "SEC\nRET"])
+@pytest.mark.parametrize("form", ["redis://:{}@127.0.0.1:6379/0", "rediss://u:{}@h", "unix://:{}@/run/redis.sock", "redis://:{}"])
+def test_a_password_that_would_end_in_the_middle_is_refused_unseen_with_how_to_write_it(form: str, password: str) -> None:
+    [problem] = problems({"MILLRACE_REDIS_URL": form.format(password)})
+    assert "SEC" not in problem
+    assert "RET" not in problem
+    assert "write @ as %40, # as %23, / as %2F" in problem
 
 
 def test_the_start_up_line_says_what_was_chosen_and_from_where() -> None:

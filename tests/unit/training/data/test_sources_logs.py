@@ -259,7 +259,7 @@ def test_tasks_without_labels_are_left_out_and_refused_when_they_are_named(tmp_p
     assert "next_action" in names
     assert set(names) | set(skipped) == {task.name for task in SHOP_TASKS}
     assert 'topic = "labels"' in skipped["fraud"]
-    with pytest.raises(ContractError) as error:
+    with pytest.raises(ConfigError) as error:
         choose_tasks(dataset, ("fraud", "next_action"))
     assert "task fraud: none of the" in str(error.value)
     assert "--tasks" in str(error.value)
@@ -273,7 +273,7 @@ def test_a_task_with_one_label_value_cannot_be_learnt(tmp_path: Path, mapping: P
     dataset = read([written(tmp_path / "log.csv", [*lines, line("z", 2 * DAY_S, "pay", "x1")])], source(mapping))
     by_name = {task.name: task for task in SHOP_TASKS}
     assert "are buy, there is nothing to tell apart" in why_not_learnable(dataset, by_name["intent"])
-    with pytest.raises(ContractError, match="No task can be learnt"):
+    with pytest.raises(ConfigError, match="No task can be learnt"):
         choose_tasks(dataset, ())
 
 
@@ -284,7 +284,7 @@ def test_conversion_is_not_learnt_without_click(tmp_path: Path, mapping: Path) -
         lines += [line(f"u{user}", user * 3_600 + 5, "pay", "x1")] if user % 2 else []
     dataset = read([written(tmp_path / "log.csv", [*lines, line("z", DAY_S, "pay", "x1")])], source(mapping))
     assert choose_tasks(dataset, ("click", "conversion"))[0] == ("click", "conversion")
-    with pytest.raises(ContractError, match="conversion: it is conditional on click"):
+    with pytest.raises(ConfigError, match="conversion: it is conditional on click"):
         choose_tasks(dataset, ("conversion",))
 
 

@@ -15,6 +15,7 @@ from model.plan import PlanProfile
 from tests.unit.trt_build import double
 from tests.unit.trt_build.double import DEVICE, Double
 from trt_build.artifact_source import ArtifactSource, open_source
+from trt_build.cli_engine import timing_cache_folder
 from trt_build.engine.engine_from_onnx import EngineOptions, engine_from_onnx, timing_cache_path
 from trt_build.engine.plan_from_refit import check_refit, plan_from_refit
 from trt_build.engine.plans import build_plan, default_path, plans_of, read_plan, write_plan
@@ -188,3 +189,14 @@ def test_the_double_has_nothing_that_is_not_in_the_checked_interface() -> None:
         if (inspect.isfunction(value) or isinstance(value, property)) and not name.startswith("_")
     }
     assert own - known == {"api"}
+
+
+def test_a_timing_cache_that_cannot_be_written_is_left_out_or_refused_before_the_build(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert timing_cache_folder(tmp_path / "new" / "cache", required=False) == tmp_path / "new" / "cache"
+    assert timing_cache_folder(tmp_path / "file" / "cache", required=False) is None
+    assert "every kernel is measured" in capsys.readouterr().err
+    with pytest.raises(BuildError, match=r"--timing-cache .* cannot be written: .*Fix: name a folder"):
+        timing_cache_folder(tmp_path / "file" / "cache", required=True)
