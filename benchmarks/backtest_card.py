@@ -66,7 +66,7 @@ def main() -> None:
     _say("computing the features of the training set")
     dataset = card_dataset(cards, keep)
     _say(f"{time.monotonic() - begin_s:.0f} s: training the network, and trees beside it")
-    network = subprocess.Popen(_again(arguments, "--only-network"))
+    network = subprocess.Popen(_network_alone(arguments))
     train_trees(dataset, arguments.run / "trees.txt")
     train_trees(dataset, arguments.run / "handbook.txt", HANDBOOK, _SEVEN_DAYS)
     del dataset
@@ -78,19 +78,9 @@ def main() -> None:
     print_figures("backtest_card", {**report, "seconds": round(time.monotonic() - begin_s, 1)}, save=arguments.save)
 
 
-def _again(arguments: argparse.Namespace, *more: str) -> list[str]:
-    epochs = [] if arguments.epochs is None else ["--epochs", str(arguments.epochs)]
-    return [
-        sys.executable,
-        "-m",
-        "benchmarks.backtest_card",
-        "--data",
-        str(arguments.data),
-        "--run",
-        str(arguments.run),
-        *epochs,
-        *more,
-    ]
+def _network_alone(arguments: argparse.Namespace) -> list[str]:
+    command = [sys.executable, "-m", "benchmarks.backtest_card", "--only-network", "--data", str(arguments.data)]
+    return [*command, "--run", str(arguments.run), *([] if arguments.epochs is None else ["--epochs", str(arguments.epochs)])]
 
 
 def _config(run: Path) -> Path:

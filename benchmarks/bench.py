@@ -21,7 +21,7 @@ from typing import Any
 import click
 from confluent_kafka import KafkaException
 
-from benchmarks.live.latency import Appends, drain_rate, percentiles, read_appends
+from benchmarks.live.latency import drain_rate, percentiles, read_appends
 from benchmarks.live.load import fill
 from benchmarks.live.workload import Workload
 from devservices import real
@@ -188,13 +188,9 @@ class LiveBench:
             "sent_per_s": sent["rate"],
             "generator_lag_ms": sent["lag_ms"],
             "held_rate": sent["rate"] >= 0.98 * rate,
-            "answers": _count(appends),
+            "answers": len(appends.answer_ms),
             "unanswered": target - answered,
         }
-
-
-def _count(appends: Appends) -> int:
-    return len(appends.answer_ms)
 
 
 @click.command()

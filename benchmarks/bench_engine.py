@@ -123,12 +123,9 @@ def same_in_any_batch(score: ScoreCall, rows: Tensors) -> bool:
 
 
 def candidates(folder: Path, users: NDArray[np.float32], plan: EngineBenchPlan) -> dict[str, Any]:
-    """Return rates and recall of the best items of a catalogue of `plan.items`.
+    """Return rates and recall of the best items of a catalogue of `plan.items` for `users` (R, D).
 
-    Args:
-        folder: the artefact's, whose items the catalogue is made of, and whose recorded users lay it out.
-        users: (R, D) user vectors of other rows, which are asked.
-        plan: how much.
+    It is made of the artefact's items, and laid out by its recorded users, which are other rows.
     """
     manifest = load_manifest(folder)
     ids = [str(number) for number in range(plan.items)]

@@ -24,31 +24,29 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 import numpy as np
 
-from benchmarks.features.feature_logs import FeatureLog, batches, find_logs
+from benchmarks.features.feature_logs import FeatureLog, batches, find_logs, write_jsonl
 from benchmarks.features.offline_features import FEATURES, Transactions, by_duckdb, by_polars
-from benchmarks.features.replay_features import BATCH, IDENTITY, LATENESS_MS, TOPICS, measured_decoded, measured_features
+from benchmarks.features.replay_features import BATCH, IDENTITY, LATENESS_MS, measured_decoded, measured_features
 from stream_app.config import ModelSettings, Settings
 from stream_app.events import Order
 from stream_app.features.catalog import CATALOGUE
 from stream_app.features.columns.event_columns import EventColumns
 from stream_app.features.declarations import Catalogue
 from stream_app.features.engine import FeatureEngine
-from stream_app.logs.ingest.sink import JsonlSink
 from stream_app.logs.log_source import chunks_of, open_log
 from stream_app.replay.canonical import CanonicalReplay
 from stream_app.replay.memory_state import MemoryState
 from stream_app.reporting.progress import Reporter
 from stream_app.reporting.provenance import origin
+from verification.harness.command import reporting
 from verification.harness.processes import ROOT
 from verification.harness.results import print_figures, save_option
 
@@ -76,12 +74,7 @@ def measured_model(logs: list[FeatureLog], events: int, model: Path) -> dict[str
     settings = Settings(model=ModelSettings(engine="onnxruntime", path=str(model)))
     with tempfile.TemporaryDirectory() as folder, CanonicalReplay(settings) as replay:
         path = Path(folder) / "log.jsonl"
-        with closing(JsonlSink(path)) as sink:
-            for log in logs:
-                for event in islice(log.events(), events // len(logs)):
-                    topic = TOPICS[type(event).__name__]
-                    sink.send(topic, event.user.encode(), msgspec.json.encode(event), event.event_time_ms)
-            sink.flush()
+        write_jsonl(path, chain.from_iterable(islice(log.events(), events // len(logs)) for log in logs))
         start, count = time.process_time(), 0
         for batch in replay.batches(chunks_of(open_log([path]), 1_024)):
             count += len(batch.decoded.events)
@@ -213,8 +206,7 @@ def main(data: Path, model: Path, measure: str | None, events: int | None, live:
     if measure is not None:
         click.echo(json.dumps(_measure(measure, data, model, sizes, events)))
         return
-    reporter = Reporter(elapsed=True)
-    try:
+    with reporting() as reporter:
         figures = {}
         for what in ("features", "decoded", "model", "offline"):
             reporter.say(f"measuring: {what}")
@@ -224,8 +216,6 @@ def main(data: Path, model: Path, measure: str | None, events: int | None, live:
             reporter.say(f"measuring: memory of {count:,} events")
             memory[str(count)] = _in_child("memory", data, model, quick=quick, events=count)
         rate = live or _live(quick, reporter)
-    finally:
-        reporter.close()
     features = figures["features"]
     line = {
         "features_events_per_s": features["events_per_s"],

@@ -24,6 +24,7 @@ from training.fit.loop import train
 from training.jobs import apply_task_choice
 from trt_build.export.onnx_files import source_of_checkpoint
 from trt_build.parity.parity_report import ParityVerdict, verify_onnx
+from verification.harness.command import reporting
 from verification.harness.processes import ROOT
 from verification.harness.results import print_figures, save_option
 
@@ -58,13 +59,11 @@ Examples:
 def main(data: Path, rows: int, train_rows: int, only: tuple[str, ...], save: bool) -> None:
     """Compare ONNX with torch for every preset, on rows as they are in use."""
     torch.set_num_threads(1)
-    figures, reporter = {}, Reporter(elapsed=True)
-    try:
+    figures = {}
+    with reporting() as reporter:
         for name in only or CASES:
             reporter.say(f"{name}: reading")
             figures[name] = _case(name, data, rows, train_rows, reporter)
-    finally:
-        reporter.close()
     within = all(one["within"] for one in figures.values())
     line = {"within": within, "presets": figures, "train_rows": train_rows, "torch": torch.__version__, **origin()}
     print_figures("parity", line, save=save)

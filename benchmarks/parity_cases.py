@@ -9,36 +9,32 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.features.feature_logs import write_jsonl
 from model.contract import INPUTS
 from model.examples import example_inputs
 from model.inputs import EventInputs, Inputs, SequenceInputs, TableInputs, TextInputs
 from model.tasks import Task
 from stream_app.config import ModelSettings, Settings
-from stream_app.events import SOURCE_TOPICS, Click, Order, Search
 from stream_app.logs.ingest.mapping import load_mapping
-from stream_app.logs.ingest.sink import JsonlSink
 from stream_app.logs.log_source import LogSource, chunks_of, open_log
 from stream_app.replay.canonical import CanonicalReplay
-from stream_app.simulator.options import SimulatorOptions
 from stream_app.simulator.shop import simulated_events
 from training.config import NetworkOptions, TrainingConfig, load_config
 from training.data.dataset import LEFT_OUT, SPLITS, Arrays, Dataset
 from training.data.simulated_shops import shops_from
+from training.data.sources.simulated import joined
 from training.jobs import TrainingJob, build_dataset
 
 _BATCH: Final = 4_096
 _MADE_ROWS: Final = 20_000
 _SMALL_SHOP: Final = "tiny"  # its shop stands for those of the other simulations, which take minutes, and for real logs
-_TOPICS: Final = dict(zip((Search, Click, Order), SOURCE_TOPICS, strict=True))
 
 _YES: Final = Task(name="yes", kind="binary", label="yes")
 _SIDE: Final = Task(name="side", kind="classes", label="side", classes=tuple("abcdefghij"))
@@ -115,14 +111,7 @@ class ParityInputs:
 
 
 def material_of(case: ParityCase, data: Path, count: int, say: Callable[[str], None]) -> ParityInputs:
-    """Read, or make, what a case runs on.
-
-    Args:
-        case: one of CASES.
-        data: folder of the real data sets.
-        count: rows to compare on, spread evenly; all where there are fewer.
-        say: gets a line for each step.
-    """
+    """Read, or make, what a case runs on; `count` rows to compare on, spread evenly, or all where there are fewer."""
     config, path = case.training_config(), data / case.data
     is_made = bool(case.data) and not path.exists()
     is_events = config.source["kind"] in {"log", "simulation"} and config.source.get("rows") != "sequence"
@@ -164,8 +153,8 @@ def rows_of_replay(log: LogSource, count: int) -> Arrays:
             seen += len(scored)
             found.append({spec.name: getattr(folded, spec.name)[kept] for spec in INPUTS})
             if sum(len(part["dense"]) for part in found) >= 4 * count:  # enough to spread over, however long the log is
-                found, step = [{name: value[::2] for name, value in _joined(found).items()}], 2 * step
-    return _spread(_joined(found), count)
+                found, step = [{name: value[::2] for name, value in joined(found).items()}], 2 * step
+    return _spread(joined(found), count)
 
 
 def _of_shop(config: TrainingConfig, count: int, say: Callable[[str], None], *, is_made: bool) -> ParityInputs:
@@ -173,19 +162,11 @@ def _of_shop(config: TrainingConfig, count: int, say: Callable[[str], None], *, 
     [shop] = shops_from(config.source)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "shop.jsonl"
-        _write(shop.options, path)
+        write_jsonl(path, (simulated.event for simulated in simulated_events(shop.options)))
         rows = rows_of_replay(open_log([path]), count)
     instead = ", since the real data is absent" if is_made else ""
     dataset = build_dataset(TrainingJob(config=config, folder=Path()), say)
     return ParityInputs(config, dataset, rows, f"replay of a simulated shop{instead}")
-
-
-def _write(options: SimulatorOptions, path: Path) -> None:
-    with closing(JsonlSink(path)) as sink:
-        for simulated in simulated_events(options):
-            event = simulated.event
-            sink.send(_TOPICS[type(event)], event.user.encode(), msgspec.json.encode(event), event.event_time_ms)
-        sink.flush()
 
 
 def _made(config: TrainingConfig, count: int) -> ParityInputs:
@@ -206,10 +187,6 @@ def _made(config: TrainingConfig, count: int) -> ParityInputs:
     )
     plain = replace(config, tasks={}, training=replace(config.training, tasks=()))
     return ParityInputs(plain, dataset, _spread(inputs, count), "rows made up, since the real data is absent")
-
-
-def _joined(parts: list[Arrays]) -> Arrays:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _spread(rows: Mapping[str, NDArray[Any]], count: int) -> Arrays:

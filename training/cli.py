@@ -117,9 +117,11 @@ def train(**options: Any) -> None:  # noqa: ANN401 (options by name)
       python -m training train --config beauty --data beauty.txt.gz --protocol leave_one_out
       python -m training train --data clicks.csv.gz --mapping taobao --set training.learning_rate=1e-3 --resume
     """
+    import torch
+
     from training.jobs import TrainingJob
     from training.report.console import TrainingConsole
-    from training.run import run, set_threads
+    from training.run import run
 
     changes = {
         "evaluation.protocol": options["protocol"],
@@ -130,7 +132,7 @@ def train(**options: Any) -> None:  # noqa: ANN401 (options by name)
     }
     config = _with_protocol(_config(options, changes), options["protocol"])
     data, cache = _files(options)
-    set_threads(options["threads"])
+    torch.set_num_threads(options["threads"])
     job = TrainingJob(
         config=config,
         folder=options["run_folder"] or options["runs"] / config.name,
@@ -164,14 +166,15 @@ def search(**options: Any) -> None:  # noqa: ANN401 (options by name)
     Example:
       python -m training search --config cards --data transactions.parquet --trials 20
     """
+    import torch
+
     from training.jobs import TrainingJob, apply_task_choice, build_dataset
     from training.report.console import TrainingConsole
-    from training.run import set_threads
     from training.search import search as run_search
 
     config = _config(options, {"search.trials": options["trials"]})
     data, cache = _files(options)
-    set_threads(options["threads"])
+    torch.set_num_threads(options["threads"])
     folder = options["run_folder"] or options["runs"] / f"{config.name}-search"
     console = TrainingConsole(quiet=options["quiet"])
     dataset, config, _ = apply_task_choice(

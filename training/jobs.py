@@ -24,7 +24,6 @@ class TrainingJob:
     """Configuration, files and options of a training.
 
     Attributes:
-        config: the configuration.
         folder: folder of the run.
         data: files that the source reads.
         cache: `.npz` file of the training set: read if it exists, else written.

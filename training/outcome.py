@@ -67,16 +67,10 @@ def train_and_evaluate(
     resume: bool = False,
     title: str = "",
 ) -> TrainingOutcome:
-    """Train with the configuration's seed, and evaluate on the test range.
+    """Train with the configuration's seed, and evaluate the mean logits of `members` networks on the test range.
 
-    Args:
-        dataset: the data, with the tasks to train.
-        config: of the networks; several networks of seed s have the seeds s * 1000, s * 1000 + 1, ...
-        console: shows progress.
-        members: number of networks; their mean logits are evaluated.
-        folder: folder of the training states (`member_folder`); None saves none.
-        resume: whether to continue from these states.
-        title: of the progress bar; "" = the seed.
+    Several networks of seed s have the seeds s * 1000, s * 1000 + 1, ... Their training states are saved in `folder`
+    (`member_folder`), from which `resume` continues; None saves none. `title` is that of the progress bar; "" = the seed.
     """
     seed, trained = config.training.seed, []
     for member in range(members):

@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
-import torch
-
 from model.checkpoint import save_checkpoint
 from model.inputs import SequenceInputs
 from stream_app.errors import ConfigError
@@ -103,8 +101,3 @@ def _train_controls(job: TrainingJob, dataset: Dataset, console: TrainingConsole
     if "single" in job.controls:
         metrics["single task"] = single_task_control(dataset, alone)
     return metrics
-
-
-def set_threads(threads: int) -> None:
-    """Set the number of threads of torch."""
-    torch.set_num_threads(threads)

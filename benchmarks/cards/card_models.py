@@ -102,13 +102,9 @@ def with_untrained_heads(checkpoint: Checkpoint, dataset: Dataset) -> Checkpoint
 
 
 def train_trees(dataset: Dataset, path: Path, features: Sequence[str] = (), days: int = 0) -> None:
-    """Grow trees and write them to `path`.
+    """Grow trees on some features (all by default), and write LightGBM's model file to `path`.
 
-    Args:
-        dataset: of `card_dataset`.
-        path: of LightGBM's model file.
-        features: names of those that are read; empty: all.
-        days: only so many days before the training range ends; 0: all of it, growth being stopped by the validation range.
+    `days`: only so many days before the training range ends; 0: all of it, growth being stopped by the validation range.
     """
     import lightgbm
 

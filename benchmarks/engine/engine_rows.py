@@ -31,12 +31,7 @@ def batch_of(rows: Tensors, size: int, number: int) -> dict[str, NDArray[Any]]:
 
 
 def larger_catalogue(vectors: NDArray[np.float32], items: int) -> NDArray[np.float32]:
-    """Return vectors (items, D) as a shop of so many items would have: the real ones in turn, each moved at random.
-
-    Args:
-        vectors: of the real items, (N, D).
-        items: how many.
-    """
+    """Return vectors (items, D) as a shop of so many items would have: the real ones (N, D) in turn, each moved at random."""
     draw = np.random.default_rng(_SEED)
     moved = _SPREAD * vectors.std(axis=0) * draw.normal(size=(items, vectors.shape[1]))
     catalogue: NDArray[np.float32] = (np.resize(vectors, (items, vectors.shape[1])) + moved).astype(np.float32)

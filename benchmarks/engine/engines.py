@@ -50,14 +50,7 @@ def serving_network(folder: Path, checkpoint: Path | None) -> ServingNetwork:
 
 
 def cpu_engines(folder: Path, network: ServingNetwork, sample: Tensors, *, compiled: bool) -> Engines:
-    """Return all engines of a CPU.
-
-    Args:
-        folder: the artefact's.
-        network: for torch.
-        sample: some rows, which torch.compile is tried with.
-        compiled: whether torch.compile is wanted: it takes a minute.
-    """
+    """Return all engines of a CPU; with torch.compile, which is tried on `sample` and takes a minute, if it is wanted."""
     torch.set_num_threads(1)
     engines: Engines = {
         "onnxruntime": open_scorer(folder, "onnxruntime").score,

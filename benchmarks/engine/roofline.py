@@ -53,11 +53,7 @@ def cost_of(network: ServingNetwork, rows: Tensors) -> Cost:
 def roof(cost: Cost, device: str, sizes: Iterable[int], precision: str) -> dict[str, Any] | None:
     """Return the rows a second that a GPU's memory and arithmetic allow by batch size; None where its peaks are not known.
 
-    Args:
-        cost: of a row.
-        device: its name, as torch gives it.
-        sizes: of batches.
-        precision: fp32 or fp16.
+    `device` is its name, as torch gives it; `precision` fp32 or fp16.
     """
     peaks = next((values for name, values in PEAKS.items() if name in device), None)
     if peaks is None:

@@ -5,20 +5,26 @@ Real rows go the way of an import: the packaged mapping makes a record of each, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 from zlib import crc32
 
-from stream_app.events import Event, Label
+import msgspec
+
+from stream_app.events import SOURCE_TOPICS, Click, Event, Label, Order, Search
 from stream_app.logs.ingest.mapping import load_mapping
+from stream_app.logs.ingest.sink import JsonlSink
 from stream_app.logs.log_files import LogFile
 from stream_app.logs.log_issues import LogIssues
 from stream_app.simulator.options import SimulatorOptions
 from stream_app.simulator.shop import simulated_events
 from verification.harness.raw_files import find_files
+
+TOPIC_OF: Final = dict(zip((Search, Click, Order), SOURCE_TOPICS, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,14 @@ def batches(events: Iterator[Event], size: int) -> Iterator[list[Event]]:
     """Cut into lists of `size`; the last may be shorter."""
     while batch := list(islice(events, size)):
         yield batch
+
+
+def write_jsonl(path: Path, events: Iterable[Event]) -> None:
+    """Write a log of JSON lines, in the order of the events."""
+    with closing(JsonlSink(path)) as sink:
+        for event in events:
+            sink.send(TOPIC_OF[type(event)], event.user.encode(), msgspec.json.encode(event), event.event_time_ms)
+        sink.flush()
 
 
 def group_of(user: str, groups: int) -> int:

@@ -55,13 +55,7 @@ class Laps:
 
 @dataclass(slots=True)
 class FeaturePath:
-    """Batches through one store, each after the one before it. Groups must be claimed first.
-
-    Attributes:
-        engine: Any, warm.
-        store: Any.
-        laps: What it took.
-    """
+    """Batches through one store, each after the one before it, by a warm engine. Groups must be claimed first."""
 
     engine: FeatureEngine
     store: Store
@@ -162,9 +156,7 @@ class _Rows:
 class ResidentPath:
     """State of all entities as rows in memory, of one group: what updates and reads cost by themselves.
 
-    Args:
-        engine: Any, warm.
-        laps: What it took: to `number` the entities, to `fold`.
+    `laps` has what it took to `number` the entities, and to `fold`.
     """
 
     def __init__(self, engine: FeatureEngine, laps: Laps) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from benchmarks.features.feature_logs import FeatureLog, batches
+from benchmarks.features.feature_logs import TOPIC_OF, FeatureLog, batches
 from stream_app.codec.decode import ANY_SKEW_MS
 from stream_app.features.catalog import CATALOGUE
 from stream_app.features.declarations import Catalogue
@@ -29,7 +29,6 @@ from stream_app.replay.table_replay import TableReplay
 BATCH = 4_096
 IDENTITY = Pseudonymizer(b"a key of the benchmarks alone")
 LATENESS_MS = 86_400_000
-TOPICS = {"Search": "searches", "Click": "clicks", "Order": "orders"}
 
 
 def measured_features(logs: list[FeatureLog], events: int, catalogue: Catalogue = CATALOGUE) -> dict[str, Any]:
@@ -78,7 +77,7 @@ def _timed(tables: dict[str, Path], engine: FeatureEngine, now: Callable[[], flo
 def _table(log: FeatureLog, events: int, path: Path) -> Path:
     records = []
     for row, event in enumerate(islice(log.events(), events)):
-        time_ms, topic = event.event_time_ms, TOPICS[type(event).__name__]
+        time_ms, topic = event.event_time_ms, TOPIC_OF[type(event)]
         records.append(LogRecord(time_ms, (0, row, 0), topic, 0, row, time_ms, event.user.encode(), msgspec.json.encode(event)))
     with EventTableWriter(path, [(log.name, "row")]) as writer:
         writer.write(sorted(records))

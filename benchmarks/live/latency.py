@@ -64,10 +64,7 @@ def percentiles(appends: Appends, warm_up_ms: int) -> dict[str, float]:
 
 
 def drain_rate(answer_ms: NDArray[np.int64]) -> float:
-    """Return answers a second from the end of the first tenth to the last one.
-
-    Args:
-        answer_ms: (N,) append times of one answer an event, in any order.
+    """Return answers a second from the end of the first tenth to the last one, by append times (N,) in any order.
 
     Raises:
         ValueError: There are too few, or they all came within one millisecond.

@@ -18,19 +18,13 @@ from model.contract import MANIFEST_FILE, MODEL_FILE, Manifest
 from model.digest import file_sha256
 from stream_app.inference.artifact import load_manifest, load_samples
 from stream_app.inference.engines.onnx_scorer import OnnxScorer
+from trt_build.manifest import write_manifest
 
 _HEADS = (".out.weight", ".taste.out.weight")  # last layers: every answer moves, none of them far
 
 
 def perturbed(folder: Path, target: Path, by: float = 0.05, seed: int = 1) -> str:
-    """Write the copy to `target` and return its version.
-
-    Args:
-        folder: The artefact.
-        target: A folder that does not exist.
-        by: Standard deviation of the noise, relative to the weights' own.
-        seed: Of the noise.
-    """
+    """Write the copy to a new folder and return its version; `by` is the noise's standard deviation, relative to the weights'."""
     shutil.copytree(folder, target, ignore=shutil.ignore_patterns("plans"))
     network = onnx.load(str(target / MODEL_FILE))
     draw = np.random.default_rng(seed)
@@ -45,7 +39,7 @@ def perturbed(folder: Path, target: Path, by: float = 0.05, seed: int = 1) -> st
     manifest = msgspec.structs.replace(
         manifest, version=f"{manifest.name}-{digest[:12]}", sha256={**manifest.sha256, MODEL_FILE: digest}
     )
-    _write(target, manifest)
+    write_manifest(target / MANIFEST_FILE, manifest)
     _record_again(folder, target, manifest)
     return manifest.version
 
@@ -61,8 +55,4 @@ def _record_again(folder: Path, target: Path, manifest: Manifest) -> None:
     }
     np.savez_compressed(target / manifest.samples, **recorded)
     sha256 = {**manifest.sha256, manifest.samples: file_sha256(target / manifest.samples)}
-    _write(target, msgspec.structs.replace(manifest, sha256=sha256))
-
-
-def _write(target: Path, manifest: Manifest) -> None:
-    (target / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2))
+    write_manifest(target / MANIFEST_FILE, msgspec.structs.replace(manifest, sha256=sha256))

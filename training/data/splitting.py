@@ -124,11 +124,9 @@ def _text(time_ms: int) -> str:
 
 
 def by_share(shares: tuple[float, float, float], order: NDArray[np.intp]) -> NDArray[np.int8]:
-    """Return (N,) int8, an index of SPLITS, of N rows or sessions: the oldest train, the newest test.
+    """Return (N,) int8, an index of SPLITS, of N rows or sessions, whose numbers `order` (N,) has, oldest first.
 
-    Args:
-        shares: shares in order of SPLITS; they add up to 1.
-        order: (N,) numbers of the rows or sessions, oldest first.
+    `shares` are in order of SPLITS, and add up to 1: the oldest train, the newest test.
     """
     split = np.empty(len(order), np.int8)
     begins = [round(sum(shares[:number]) * len(order)) for number in range(len(SPLITS) + 1)]

@@ -59,10 +59,7 @@ def _alphabet(tokenizer: Tokenizer, texts: Sequence[str], limit: int) -> list[st
 
 
 def tokenizer_from_path(path: str) -> Tokenizer:
-    """Return the tokenizer of a Hugging Face model.
-
-    Args:
-        path: a local folder, or a name on the hub.
+    """Return the tokenizer of a Hugging Face model, by a local folder or a name on the hub.
 
     Raises:
         ContractError: There is no such tokenizer.
@@ -91,8 +88,3 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> NDArray[n
     for row, encoding in enumerate(tokenizer.encode_batch(list(texts))):
         tokens[row, : len(encoding.ids)] = encoding.ids
     return tokens
-
-
-def vocabulary_size(tokenizer: Tokenizer) -> int:
-    """Return the number of tokens, special ones included."""
-    return int(tokenizer.get_vocab_size(with_added_tokens=True))

@@ -38,13 +38,9 @@ NO_CALIBRATION: Final = Calibration()
 
 
 def fit_calibration(kind: str, probabilities: Array, labels: Array, task: str = "") -> Calibration:
-    """Fit a calibration of one kind on held-out rows.
+    """Fit a calibration of a kind of `Task.calibration` on held-out rows; `task` is its name, for the error.
 
-    Args:
-        kind: "none", "temperature" or "isotonic", as `Task.calibration`.
-        probabilities: (N,) of label 1, or (N, C).
-        labels: (N,) 0 or 1, or codes; all known.
-        task: its name, for the error.
+    `probabilities` are (N,) of label 1, or (N, C); `labels` (N,) 0 or 1, or codes, all known.
 
     Raises:
         ContractError: There are no rows, or too few of them for a curve, or all have one label.

@@ -108,18 +108,6 @@ def item_vectors(network: MultiTaskNetwork, dataset: Dataset) -> NDArray[np.floa
     return array
 
 
-def evaluate_metrics(
-    network: MultiTaskNetwork,
-    dataset: Dataset,
-    split: str = "test",
-    protocol: EvaluationProtocol | str = "time",
-    calibrations: Mapping[str, Calibration] | None = None,
-    thresholds: Mapping[str, float] | None = None,
-) -> Metrics:
-    """Return task -> metric -> value on one split; arguments as `evaluate`."""
-    return evaluate(network, dataset, split, protocol, calibrations, thresholds).metrics
-
-
 def evaluate(
     network: MultiTaskNetwork,
     dataset: Dataset,
@@ -128,15 +116,10 @@ def evaluate(
     calibrations: Mapping[str, Calibration] | None = None,
     thresholds: Mapping[str, float] | None = None,
 ) -> Evaluation:
-    """Evaluate all tasks of the network, which is put into evaluation mode, on one split.
+    """Evaluate all tasks of the network, which is put into evaluation mode, on one split, by a protocol or its name.
 
-    Args:
-        network: of the tasks to evaluate.
-        dataset: with the inputs and labels of the network.
-        split: "train", "validation" or "test".
-        protocol: the protocol, or its name.
-        calibrations: by task; None fits those of the tasks on the validation range, {} leaves the predictions uncalibrated.
-        thresholds: of alerts, by binary task; their precision and recall are reported.
+    Without `calibrations` those of the tasks are fitted on the validation range; {} leaves the predictions uncalibrated.
+    Precision and recall of `thresholds` of alerts, by binary task, are reported.
 
     Raises:
         ContractError: The split has no rows, or a calibration cannot be fitted.

@@ -30,10 +30,9 @@ class ItemScores(ABC):
         """Return (B, M), 0 or more, 0 for an item without evidence; `sequences` as in `scores`."""
 
     def scores(self, sequences: Array) -> NDArray[np.float64]:
-        """Return (B, M); items without evidence have scores near 0, in order of popularity.
+        """Return (B, M) for `sequences` (B, L) of item numbers + 1, 0 = padding in front.
 
-        Args:
-            sequences: (B, L) item numbers + 1, 0 = padding in front.
+        Items without evidence have scores near 0, in order of popularity.
         """
         return self.evidence(sequences) + _LEAST * self.popularity
 

@@ -77,13 +77,11 @@ def _places(scores: Scores, targets: Labels) -> NDArray[np.int64]:
 def rejection_threshold(confidence: Scores, right: NDArray[np.bool_], outside: NDArray[np.bool_]) -> float:
     """Return the confidence below which to reject: the one that gets most rows right, "outside" being one of the classes.
 
+    `confidence` (N,) is that of the most likely class, `right` (N,) whether it is the label (anything where `outside`), `outside`
+    (N,) whether the row has none of the classes.
+
     Source: `oos-threshold` of Larson et al., "An Evaluation Dataset for Intent Classification and Out-of-Scope Prediction",
     EMNLP 2019.
-
-    Args:
-        confidence: (N,) of the most likely class.
-        right: (N,) whether that class is the label; anything where `outside`.
-        outside: (N,) whether the row has none of the classes.
     """
     order = np.argsort(confidence, kind="stable")
     gain = np.where(outside, 1, -(right & ~outside).astype(np.int64))[order]  # of rejecting the row

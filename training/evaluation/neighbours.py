@@ -90,7 +90,7 @@ def neighbours_of(dataset: Dataset, label: str) -> ItemScores:
     Raises:
         ContractError: The data set is over other inputs.
     """
-    sequences, targets, items = _known(dataset, label)
+    sequences, targets, items = training_sequences(dataset, label)
     recurring = (sequences == targets[:, None] + 1).any(axis=1).mean() if len(targets) else 0.0
     if recurring < _RECURRING:
         return fit_neighbours(sequences, targets, items)
@@ -98,13 +98,8 @@ def neighbours_of(dataset: Dataset, label: str) -> ItemScores:
     return fit_history_neighbours(sequences, targets, dataset.key[rows], dataset.time_ms[rows], items)
 
 
-def item_neighbours_of(dataset: Dataset, label: str, options: NeighbourOptions | None = None) -> Neighbours:
-    """Count the pairs of a data set's training rows: each row's target with the items before it; as `neighbours_of`."""
-    return fit_neighbours(*_known(dataset, label), options)
-
-
 def fit_neighbours(sequences: Array, targets: Array, items: int, options: NeighbourOptions | None = None) -> Neighbours:
-    """Count pairs of M `items`.
+    """Count pairs of M `items`: each row's target with the items before it.
 
     `sequences` (N, L) are item numbers + 1, 0 = padding in front; `targets` (N,) the items that came next.
     """
@@ -127,8 +122,12 @@ def fit_neighbours(sequences: Array, targets: Array, items: int, options: Neighb
     )
 
 
-def _known(dataset: Dataset, label: str) -> tuple[Array, Array, int]:
-    """Return sequences and targets of the training rows, and the number of items."""
+def training_sequences(dataset: Dataset, label: str) -> tuple[Array, Array, int]:
+    """Return sequences and targets of the training rows, and the number of items.
+
+    Raises:
+        ContractError: The data set is over other inputs.
+    """
     spec, rows = dataset.spec, dataset.known(label, "train")
     if not isinstance(spec, SequenceInputs):
         raise ContractError(

@@ -187,11 +187,8 @@ def rejection_metrics(
 ) -> dict[str, float]:
     """Return the metrics of rejecting rows whose likeliest class within scope has less than a confidence.
 
-    Args:
-        task: of which `has_out_of_scope` is true.
-        dataset: with the rows that are out of scope: `labels[OUT_OF_SCOPE]`, or a class of one of the names OUTSIDE.
-        rows: (V,) that choose the confidence and (R,) that are evaluated.
-        calibrated: (V, C) and (R, C) probabilities of them.
+    `rows` are (V,) that choose the confidence and (R,) that are evaluated, `calibrated` their probabilities, (V, C) and (R, C).
+    Rows out of scope have `labels[OUT_OF_SCOPE]`, or a class of one of the names OUTSIDE.
     """
     inside = [place for place, name in enumerate(task.classes) if name not in OUTSIDE]
     held, evaluated = (_scope(task, dataset, *part, inside) for part in zip(rows, calibrated, strict=True))

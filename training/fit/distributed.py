@@ -21,13 +21,7 @@ from training.data.dataset import UNKNOWN
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """The processes of a training, or the only one.
-
-    Attributes:
-        rank: number of this process, from 0.
-        size: number of processes.
-        device: device of this process.
-    """
+    """The processes of a training, or the only one: number and device of this process, and how many there are."""
 
     rank: int
     size: int

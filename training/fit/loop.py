@@ -25,7 +25,7 @@ from stream_app.reporting.json_values import json_tree
 from training.config import TrainingConfig
 from training.data.batches import fingerprint
 from training.data.dataset import Dataset
-from training.evaluation.evaluate import evaluate_metrics
+from training.evaluation.evaluate import evaluate
 from training.evaluation.protocol import protocol_named
 from training.fit.balancing import balance_from
 from training.fit.batch_losses import BatchLosses
@@ -61,12 +61,8 @@ def train(
 ) -> TrainedNetwork:
     """Train a network. The test range is not used.
 
-    Args:
-        dataset: the data, with the tasks of the configuration.
-        config: all settings of the training.
-        run_folder: folder of state, history, configuration and TensorBoard's events; None writes nothing.
-        callbacks: called after each step and epoch.
-        resume: whether to continue from the state in `run_folder`, if there is one.
+    State, history, configuration and TensorBoard's events are written to `run_folder`, if there is one; with `resume` the
+    training continues from the state in it.
 
     Raises:
         ContractError: The data cannot be learnt from, the state belongs to another training, or a loss is not finite.
@@ -190,7 +186,7 @@ class _Training:
         if self._options.stop_on == "metric":
             evaluation = self._config.evaluation
             protocol = protocol_named(evaluation.protocol, evaluation.neighbour_weight)
-            metrics = evaluate_metrics(self._network, self._dataset, "validation", protocol, calibrations={})
+            metrics = evaluate(self._network, self._dataset, "validation", protocol, calibrations={}).metrics
             best = self._stopping.by_metrics(self._tasks, metrics)
         else:
             best = self._stopping.by_losses(self._tasks, validation)

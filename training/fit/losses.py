@@ -83,13 +83,10 @@ def sampled_softmax(users: Tensor, items: Tensor, numbers: Tensor, log_q: Tensor
     Popular items are in many batches and serve as negatives too often. Subtracting log q of each item corrects that, and the
     inner product then estimates log p(item | user), popularity included.
 
-    Source: Yi et al., "Sampling-bias-corrected neural modeling for large corpus item recommendations", RecSys 2019.
+    Row b of `items` (B, D) is the item of user b in `users` (B, D), `numbers` (B,) int64 its number, -1 = none, and `log_q` (B,)
+    the log of its share.
 
-    Args:
-        users: (B, D).
-        items: (B, D), row b the item of user b.
-        numbers: (B,) int64, that item's number, -1 = none.
-        log_q: (B,) log of that item's share.
+    Source: Yi et al., "Sampling-bias-corrected neural modeling for large corpus item recommendations", RecSys 2019.
     """
     known = numbers != UNKNOWN
     zero = _zero_loss(users) + _zero_loss(items)

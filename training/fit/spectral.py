@@ -21,7 +21,7 @@ from model.network import MultiTaskNetwork
 from model.tasks import Task
 from stream_app.errors import ConfigError
 from training.data.dataset import Dataset
-from training.evaluation.neighbours import NeighbourOptions, Neighbours, item_neighbours_of
+from training.evaluation.neighbours import NeighbourOptions, Neighbours, fit_neighbours, training_sequences
 
 # Half of each item's popularity is divided out on both sides: otherwise a few popular items would take most singular vectors.
 _COUNTING: Final = NeighbourOptions(source_power=0.5, target_power=0.5)
@@ -46,7 +46,7 @@ def initialise_items(network: MultiTaskNetwork, dataset: Dataset, tasks: Sequenc
             f"training.spectral_start is for sequences of items with a task of kind retrieval; the tasks are "
             f"{', '.join(task.name for task in tasks)} over {type(dataset.spec).__name__}. Set it to false"
         )
-    neighbours = item_neighbours_of(dataset, label, _COUNTING)
+    neighbours = fit_neighbours(*training_sequences(dataset, label), _COUNTING)
     for encoder in encoders:
         table = encoder.items.weight
         vectors = torch.from_numpy(spectral_vectors(neighbours, table.shape[1], seed))

@@ -14,11 +14,7 @@ from training.fit.progress import EpochReport, TrainingCallbacks
 
 
 class TrainingConsole:
-    """Progress and figures.
-
-    Args:
-        quiet: whether to show nothing.
-    """
+    """Progress and figures; `quiet` shows nothing."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet

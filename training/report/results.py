@@ -62,7 +62,7 @@ def with_step_time(metrics: Metrics, epochs: Iterable[Mapping[str, Any]]) -> dic
 def rows_from_metrics(
     name: str, dataset: str, of_seeds: Sequence[Metrics], floors: Metrics, command: str, only: Sequence[str] = ()
 ) -> list[ResultRow]:
-    """Return a row for each metric of each task, with its references (`with_references`).
+    """Return a row for each metric of each task of a way, with its references (`with_references`).
 
     Args:
         name: of the way.

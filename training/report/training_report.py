@@ -30,19 +30,13 @@ Charts = list[tuple[str, str]]  # captions and SVG
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingReport:
-    """Content of a report.
+    """Content of a report of a run; its evaluation is on the test range.
 
     Attributes:
-        name: of the run.
-        tasks: the trained tasks.
-        evaluation: on the test range.
         floors: task -> `<way>_<metric>` -> value.
         epochs: records of the loop: `epoch`, `train` and `validation` (task -> loss), and where there are any `weights` (task ->
             weight), `gradient_cosine` ("a|b" -> cosine), `seconds`, `ms_per_step`.
         controls: way -> task -> metric -> value: other models on the same rows, such as LightGBM or single tasks.
-        config: the configuration, as JSON values.
-        data: description of the data set.
-        command: command line of the training.
         extra: anything else for `report.json`, such as the version of the artefact.
     """
 

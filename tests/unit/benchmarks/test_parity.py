@@ -12,8 +12,9 @@ import transformers.models.bert.modeling_bert  # noqa: F401  # once, here: loadi
 from click.testing import CliRunner
 
 from benchmarks import parity, parity_cases
+from benchmarks.features.feature_logs import write_jsonl
 from benchmarks.parity import compared, main
-from benchmarks.parity_cases import CASES, ParityCase, _write, few, material_of, rows_of_replay
+from benchmarks.parity_cases import CASES, ParityCase, few, material_of, rows_of_replay
 from model.contract import INPUTS
 from model.presets import PRESETS
 from stream_app.events import Click, Order, Search
@@ -60,7 +61,7 @@ def test_rows_of_a_replay_are_those_of_the_trainings_fold_and_are_spread_over_th
         events=1_500, users=60, items=40, malformed_share=0.0, duplicate_share=0.0, late_share=0.0, out_of_order_share=0.0
     )
     path = tmp_path / "log.jsonl"
-    _write(options, path)
+    write_jsonl(path, (simulated.event for simulated in simulated_events(options)))
     events = [simulated.event for simulated in simulated_events(options)]
     events.sort(key=lambda event: (event.event_time_ms, TOPIC_OF[type(event)]))  # the canonical order
     folder = EventFeaturizer()

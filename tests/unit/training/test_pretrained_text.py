@@ -14,7 +14,7 @@ import transformers
 from model.checkpoint import load_checkpoint
 from stream_app.errors import ConfigError, ContractError
 from training.config import TrainingConfig, config_from_tree
-from training.data.tokenizer import learn_tokenizer, vocabulary_size
+from training.data.tokenizer import learn_tokenizer
 from training.jobs import TrainingJob
 from training.report.console import TrainingConsole
 from training.run import run
@@ -42,7 +42,7 @@ def checkpoint(tmp_path: Path, reviews: Path) -> Path:
     fast: Any = transformers.PreTrainedTokenizerFast
     fast(tokenizer_object=learnt, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
     sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    config = transformers.BertConfig(vocab_size=vocabulary_size(learnt), max_position_embeddings=LENGTH, **sizes)
+    config = transformers.BertConfig(vocab_size=learnt.get_vocab_size(), max_position_embeddings=LENGTH, **sizes)
     torch.manual_seed(7)
     model: Any = transformers.BertModel
     model(config).save_pretrained(folder)

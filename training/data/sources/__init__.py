@@ -21,14 +21,9 @@ def dataset_from(
     protocol: str = "",
     tasks: Sequence[str] = (),
 ) -> Dataset:
-    """Build a training set.
+    """Build a training set of the section [source] of a configuration and the files or folders, none for a simulation.
 
-    Args:
-        source: the section [source] of a configuration.
-        paths: files or folders to read; none for a simulation.
-        progress: receives progress, one sentence at a time.
-        protocol: protocol of evaluation; "" = the source's own.
-        tasks: names of the tasks that rows are for; empty = all.
+    `protocol` is that of the evaluation; "" = the source's own. `tasks` are those that rows are for; empty = all.
 
     Raises:
         ConfigError: The section is wrong, or the files do not fit it.

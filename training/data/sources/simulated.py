@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from model.tasks import SHOP_TASKS
 from stream_app.errors import ConfigError, ContractError
 from stream_app.evaluation.session_labels import SessionLabel, session_labels, step_of
-from stream_app.events import SOURCE_TOPICS, Click, Event, Label, Order, Search
+from stream_app.events import Event, Label
 from stream_app.features.columns.event_columns import category_bucket, item_bucket
 from stream_app.simulator.arrivals import SECOND_OF_TWO
 from stream_app.simulator.catalogue import ItemCatalogue
@@ -42,7 +42,6 @@ _LONGEST_DELAY: Final = 2  # a label takes at most twice the typical delay (Simu
 _BOT: Final = "bot_clicking"
 # Pause that ends a session. The simulator's people read an item for at most 144 s (twice that in 4 min).
 _SESSION_OVER_MS: Final = 4 * 60_000
-_TOPICS: Final = dict(zip((Search, Click, Order), SOURCE_TOPICS, strict=True))
 
 
 class _ShopRows(NamedTuple):
@@ -76,8 +75,8 @@ def dataset_from_shops(shops: Sequence[SimulatedShop], progress: Callable[[str],
     users: dict[tuple[int, str], int] = {}  # equal names in two shops are different users
     keys = [users.setdefault((shop, user), len(users)) for shop, part in enumerate(parts) for user in part.users]
     return Dataset(
-        inputs=_joined([part.inputs for part in parts]),
-        labels=_joined([part.labels for part in parts]),
+        inputs=joined([part.inputs for part in parts]),
+        labels=joined([part.labels for part in parts]),
         split=np.concatenate([part.split for part in parts]),
         segment=np.repeat(np.arange(len(parts), dtype=np.int8), [len(part.split) for part in parts]),
         time_ms=np.concatenate([part.time_ms for part in parts]),
@@ -140,7 +139,8 @@ def _labels(visits: SimulatedVisits, split: NDArray[np.int8]) -> Arrays:
     }
 
 
-def _joined(parts: Sequence[Mapping[str, NDArray[Any]]]) -> Arrays:
+def joined(parts: Sequence[Mapping[str, NDArray[Any]]]) -> Arrays:
+    """Return the rows of all parts, by tensor."""
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -173,7 +173,7 @@ def simulate_visits(shop: SimulatedShop, item_numbers: dict[str, int]) -> Simula
         if isinstance(message, Label):
             if message.task == "fraud" and message.value > 0:
                 frauds[message.event_id] = message
-        elif not arrival.damage and arrival.copy != SECOND_OF_TWO and _TOPICS[type(message)] in shop.topics:
+        elif not arrival.damage and arrival.copy != SECOND_OF_TWO and arrival.topic in shop.topics:
             events.append(message)
             times_ms.append(arrival.arrival_ms)
     arrival_ms = np.array(times_ms, np.int64)

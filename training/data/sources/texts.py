@@ -90,9 +90,9 @@ def _tokens(
     plan: TokenPlan, texts: list[str], rows: LabelledRows
 ) -> tuple[dict[str, NDArray[Any]], int, dict[str, NDArray[Any]]]:
     """Return the tensor, the number of tokens, and the learnt tokenizer."""
-    from training.data.tokenizer import encode, learn_tokenizer, tokenizer_from_path, vocabulary_size
+    from training.data.tokenizer import encode, learn_tokenizer, tokenizer_from_path
 
     train = np.flatnonzero(rows.split == _TRAIN)
     tokenizer = tokenizer_from_path(plan.path) if plan.path else learn_tokenizer((texts[row] for row in train), plan.vocabulary)
     learnt: dict[str, NDArray[Any]] = {"tokenizer": np.array(tokenizer.to_str())}
-    return {"tokens": encode(tokenizer, texts, plan.length)}, vocabulary_size(tokenizer), learnt
+    return {"tokens": encode(tokenizer, texts, plan.length)}, tokenizer.get_vocab_size(), learnt

@@ -47,13 +47,9 @@ class Balance:
     def backward(
         self, losses: Mapping[str, Tensor], shared: Sequence[nn.Parameter], network: nn.Module, *, measure: bool = False
     ) -> None:
-        """Overwrite `.grad` of the parameters of the network and of the weighting.
+        """Overwrite `.grad` of the parameters of the network and of the weighting, and free the graph of the losses, each ().
 
-        Args:
-            losses: loss of each task, each (); the graph is freed.
-            shared: parameters of the network that at least two tasks reach.
-            network: the network.
-            measure: whether to set `conflict`, which needs a backward pass for each task.
+        At least two tasks reach each of the parameters `shared`. `measure` sets `conflict`, by a backward pass for each task.
         """
         weighted = self.weighting.weigh(losses)
         parameters = [p for p in (*network.parameters(), *self.weighting.parameters()) if p.requires_grad]

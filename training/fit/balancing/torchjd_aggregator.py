@@ -55,10 +55,6 @@ class TorchJdAggregator:
     Tasks without a gradient in a batch are left out, because some aggregators (MGDA) would not move otherwise; aggregators that
     need a constant number of tasks get all of them.
 
-    Args:
-        name: name of the aggregator.
-        tasks: number of tasks.
-
     Raises:
         ConfigError: No such aggregator, or one of its dependencies is not installed.
     """

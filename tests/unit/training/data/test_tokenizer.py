@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from stream_app.errors import ContractError
-from training.data.tokenizer import encode, learn_tokenizer, tokenizer_from_path, vocabulary_size
+from training.data.tokenizer import encode, learn_tokenizer, tokenizer_from_path
 
 ENGLISH = ["where is my card", "my card is lost", "the card has not arrived", "Where IS the Café"] * 3
 CHINESE = ["这本书很好", "书的质量不好", "很好的手机", "手机质量很好"] * 3
@@ -27,7 +27,7 @@ def test_texts_are_padded_at_the_end_and_cut_at_the_length() -> None:
     assert (tokens[1] > 0).all()
     assert tokens[0, 0] == tokens[1, 0] == 2
     assert tokens[1, -1] == 3  # a cut text ends with [SEP] too
-    assert tokens.max() < vocabulary_size(tokenizer) <= 200
+    assert tokens.max() < tokenizer.get_vocab_size() <= 200
 
 
 def test_case_and_accents_do_not_matter() -> None:

@@ -20,7 +20,7 @@ from tests.unit.training.data.rows_of_tables import FRAUD, KIND, sequences, tabl
 from training.data.dataset import UNKNOWN, Dataset, ItemTable
 from training.evaluation.baselines import fit_baselines
 from training.evaluation.calibration import Calibration
-from training.evaluation.evaluate import choose_threshold, evaluate, evaluate_metrics, item_vectors, not_beaten, predict
+from training.evaluation.evaluate import choose_threshold, evaluate, item_vectors, not_beaten, predict
 from training.evaluation.metrics import ranks
 from training.evaluation.protocol import PROTOCOLS, EvaluationProtocol, seen_items
 
@@ -36,7 +36,7 @@ def logits_of(dataset: Dataset, seed: int = 3) -> dict[str, np.ndarray]:
 def test_a_row_with_an_unknown_label_counts_for_no_metric_of_that_task() -> None:
     dataset = table()
     logits = logits_of(dataset)
-    found = evaluate_metrics(told(dataset, logits), dataset)
+    found = evaluate(told(dataset, logits), dataset).metrics
     test = dataset.known("fraud", "test")
     assert found["fraud"]["rows"] == len(test) < len(dataset.rows("test")) == found["kind"]["rows"]
     assert found["fraud"]["average_precision"] == pytest.approx(
@@ -93,7 +93,7 @@ def test_a_product_is_calibrated_as_it_is_served() -> None:
     inputs = {"row": torch.from_numpy(dataset.rows("test"))}
     served = probabilities(network(inputs), dataset.tasks, temperatures)
     np.testing.assert_allclose(found.scored["sale"].calibrated, served["sale"].numpy(), atol=1e-4)  # odds of float32 near 1
-    plain = evaluate_metrics(network, dataset, calibrations={})
+    plain = evaluate(network, dataset, calibrations={}).metrics
     assert found.metrics["sale"]["calibration_error"] < 0.04 < plain["sale"]["calibration_error"]
 
 
@@ -120,7 +120,7 @@ def test_retrieval_ranks_all_items_and_leaves_out_those_of_the_sequence_only_if_
     wanted, seen = dataset.labels["next_item"][test], dataset.inputs["sequence"][test].astype(np.int64) - 1
     for protocol, left_out in (("sessions", None), ("leave_one_out", seen)):
         places = ranks(users[test], items, wanted, left_out)
-        assert evaluate_metrics(network, dataset, protocol=protocol)["next"]["recall_at_10"] == pytest.approx(
+        assert evaluate(network, dataset, protocol=protocol).metrics["next"]["recall_at_10"] == pytest.approx(
             recall_at(places, 10)
         )
 
@@ -129,15 +129,15 @@ def test_a_hybrid_adds_what_neighbours_say_and_tells_what_the_network_reaches_al
     dataset = sequences(1_000)
     rng = np.random.default_rng(6)
     network = told(dataset, {"next": rng.normal(size=(1_000, 4)) / 10.0}, rng.normal(size=(30, 4)))
-    alone = evaluate_metrics(network, dataset, protocol="sessions")["next"]
-    both = evaluate_metrics(network, dataset, protocol=EvaluationProtocol(neighbour_weight=3.0))["next"]
+    alone = evaluate(network, dataset, protocol="sessions").metrics["next"]
+    both = evaluate(network, dataset, protocol=EvaluationProtocol(neighbour_weight=3.0)).metrics["next"]
     assert both["alone_mrr_at_10"] == alone["mrr_at_10"]
     assert both["mrr_at_10"] == pytest.approx(
         fit_baselines(dataset)["next"]["neighbours_mrr_at_10"], abs=0.02
     )  # it hardly has a say
     events = replace(dataset, spec=EventInputs(features=1), table=ItemTable(["a"], np.ones(1, np.int32), np.ones(1, np.int32)))
     with pytest.raises(ContractError, match=r"neighbour_weight 3\), and rows of EventInputs"):
-        evaluate_metrics(network, events, protocol=EvaluationProtocol(neighbour_weight=3.0))
+        evaluate(network, events, protocol=EvaluationProtocol(neighbour_weight=3.0))
 
 
 def test_rows_that_are_no_sequences_cannot_leave_out_what_was_seen() -> None:
@@ -149,7 +149,7 @@ def test_rows_that_are_no_sequences_cannot_leave_out_what_was_seen() -> None:
 def test_cards_that_are_known_to_be_compromised_are_not_judged() -> None:
     dataset = replace(table(2_000), tasks=(FRAUD,), key=np.random.default_rng(4).integers(0, 1_500, 2_000))
     network = told(dataset, {"fraud": dataset.inputs["dense"][:, 0]})
-    found = evaluate_metrics(network, dataset, protocol=EvaluationProtocol(card_budget=5, delay_days=7, known_days=60))
+    found = evaluate(network, dataset, protocol=EvaluationProtocol(card_budget=5, delay_days=7, known_days=60)).metrics
     days, labels = dataset.time_ms // 86_400_000, dataset.labels["fraud"]
     since = days[dataset.rows("test")].min() - 60
     judged = [
@@ -171,7 +171,7 @@ def test_rows_outside_of_the_classes_are_refused_at_a_threshold_chosen_on_valida
     dataset = replace(dataset, labels=labels, tasks=(replace(KIND, classes=classes),))
     logits = np.zeros((2_000, len(classes)))
     logits[np.arange(2_000), np.where(outside, 0, kind)] = np.where(outside, 1.0, 4.0)  # sure of what is inside
-    found = evaluate_metrics(told(dataset, {"kind": logits}), dataset)["kind"]
+    found = evaluate(told(dataset, {"kind": logits}), dataset).metrics["kind"]
     assert found["in_scope_accuracy"] == found["out_of_scope_recall"] == found["out_of_scope_precision"] == 1.0
     assert found["in_scope_accuracy_if_never_refused"] == 1.0
 
@@ -195,21 +195,21 @@ def test_the_threshold_is_that_of_the_worst_segment() -> None:
 def test_precision_and_recall_are_told_where_there_is_a_threshold() -> None:
     dataset = table()
     network = told(dataset, logits_of(dataset))
-    found = evaluate_metrics(network, dataset, thresholds={"fraud": 0.5})["fraud"]
+    found = evaluate(network, dataset, thresholds={"fraud": 0.5}).metrics["fraud"]
     assert found["threshold"] == 0.5
     assert 0.0 < found["precision_at_threshold"] <= 1.0
-    assert "threshold" not in evaluate_metrics(network, dataset)["fraud"]
+    assert "threshold" not in evaluate(network, dataset).metrics["fraud"]
 
 
 def test_what_cannot_be_judged_says_what_to_do() -> None:
     dataset = table()
     network = told(dataset, logits_of(dataset))
     with pytest.raises(ConfigError, match="leave_one_out"):
-        evaluate_metrics(network, dataset, protocol="guess")
+        evaluate(network, dataset, protocol="guess")
     with pytest.raises(ContractError, match="the test split has 0 of"):
-        evaluate_metrics(network, replace(dataset, split=np.minimum(dataset.split, 1)))
+        evaluate(network, replace(dataset, split=np.minimum(dataset.split, 1)))
     unknown = replace(dataset, labels={**dataset.labels, "fraud": np.full(len(dataset), UNKNOWN, np.int8)})
-    found = evaluate_metrics(network, unknown)["fraud"]
+    found = evaluate(network, unknown).metrics["fraud"]
     assert found["rows"] == 0.0
     assert math.isnan(found["average_precision"])
     with pytest.raises(ContractError, match="'fraud' is chosen on the validation range"):
@@ -250,6 +250,6 @@ def test_a_network_in_training_is_judged_without_its_noise() -> None:
     network = MultiTaskNetwork(PRESETS["table_tiny"], dataset.spec, dataset.tasks)
     network.train()
     torch.manual_seed(1)
-    first = evaluate_metrics(network, dataset, "validation", calibrations={})
+    first = evaluate(network, dataset, "validation", calibrations={}).metrics
     torch.manual_seed(2)
-    assert evaluate_metrics(network, dataset, "validation", calibrations={}) == first
+    assert evaluate(network, dataset, "validation", calibrations={}).metrics == first

@@ -17,7 +17,7 @@ import torch
 
 from stream_app.errors import ConfigError, ContractError
 from tests.unit.training.toy import config, sequences, table, weights
-from training.evaluation.evaluate import evaluate_metrics
+from training.evaluation.evaluate import evaluate
 from training.fit.loop import train
 from training.fit.progress import EpochReport, TrainingCallbacks
 from training.fit.schedule import learning_rate
@@ -43,7 +43,7 @@ def test_earlier_random_numbers_do_not_matter() -> None:
 def test_every_balance_learns_every_task(balance: str) -> None:
     dataset = table(1_500)
     trained = train(dataset, config(balance=balance, epochs=6))
-    metrics = evaluate_metrics(trained.network, dataset, "test")
+    metrics = evaluate(trained.network, dataset, "test").metrics
     assert metrics["first"]["auc"] > 0.9
     assert metrics["both"]["auc"] > 0.85
     assert metrics["third"]["accuracy"] > 0.9
@@ -53,7 +53,7 @@ def test_every_balance_learns_every_task(balance: str) -> None:
 def test_retrieval_is_learnt_from_the_batch_and_from_all_items(full_softmax_items: int) -> None:
     dataset = sequences()
     options = config("sequence_tiny", full_softmax_items=full_softmax_items, epochs=8, batch=32)
-    metrics = evaluate_metrics(train(dataset, options).network, dataset, "test")
+    metrics = evaluate(train(dataset, options).network, dataset, "test").metrics
     assert metrics["user_vector"]["recall_at_10"] > 0.9
     assert metrics["user_vector"]["mrr_at_10"] > 0.6  # a guess among twelve: 0.24
 
@@ -123,9 +123,11 @@ def test_losses_that_are_no_numbers_end_the_training_with_the_tasks_name() -> No
 def test_a_metric_that_is_never_a_number_ends_the_training_and_json_has_null(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    metrics = evaluate_metrics(train(table(), config(epochs=1)).network, table(), "validation")
-    undefined = metrics | {"third": metrics["third"] | {"macro_f1": math.nan, "accuracy": math.nan}}
-    monkeypatch.setattr("training.fit.loop.evaluate_metrics", lambda *_, **__: undefined)
+    evaluation = evaluate(train(table(), config(epochs=1)).network, table(), "validation")
+    metrics = evaluation.metrics
+    third = metrics["third"] | {"macro_f1": math.nan, "accuracy": math.nan}
+    undefined = replace(evaluation, metrics=metrics | {"third": third})
+    monkeypatch.setattr("training.fit.loop.evaluate", lambda *_, **__: undefined)
     with pytest.raises(ContractError, match=r"^third: \w+ on the validation range is no number in any of 2 epochs.*stop_on"):
         train(table(), config(stop_on="metric"), tmp_path)
 
