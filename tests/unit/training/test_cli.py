@@ -143,7 +143,7 @@ def test_a_task_without_labels_is_an_error_with_the_fix(log: Path, tmp_path: Pat
     quiet.write_text("\n".join([header, *(f"{row.rsplit(',', 1)[0]},no" for row in rows)]))
     arguments = ["--data", str(quiet), "--mapping", str(log / "visits.toml"), "--tasks", "fraud", "--run", str(tmp_path / "run")]
     result = CliRunner().invoke(main, ["train", *arguments, *SMALL])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "task fraud: none of the" in result.stderr
     assert 'topic = "labels"' in result.stderr
 
