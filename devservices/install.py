@@ -23,7 +23,7 @@ Progress = Callable[[str], None]
 
 def java(progress: Progress) -> str:
     """Return the path of `java` (Kafka 4 needs version 17 or later)."""
-    return _program("java", "default-jre-headless", progress)
+    return _program("java", "default-jdk-headless", progress)  # a JDK: tests compile docs/examples too
 
 
 def maven(progress: Progress) -> str:

@@ -36,15 +36,21 @@ class SettingRow(Protocol):
     def doc(self) -> str: ...  # noqa: D102
 
 
-def generated_documents(settings: Sequence[SettingRow], partitions: int, replication: int) -> dict[str, str]:
+def generated_documents(settings: Sequence[SettingRow], partitions: int, replication: int, root: Path) -> dict[str, str]:
     """Return the text of every generated document, by path from the root of the checkout.
+
+    Args:
+        settings: The rows of docs/configuration.md.
+        partitions: Partitions of every topic.
+        replication: Replicas of every partition.
+        root: The checkout, whose examples are in docs/topics.md.
 
     Raises:
         ConfigError: PyYAML is not installed.
     """
     documents = {
         "asyncapi.yaml": _YAML_HEAD + _yaml(asyncapi_document(partitions, replication)),
-        "docs/topics.md": topics_markdown(),
+        "docs/topics.md": topics_markdown(root),
         "docs/configuration.md": settings_markdown(settings),
     }
     for spec in TOPICS:

@@ -92,7 +92,7 @@ EXAMPLES: Final[dict[str, msgspec.Struct]] = {
         probability=0.93,
         threshold=0.8,
         rules=[],
-        reasons=[Reason("device_orders_1h", 14.0, 0.0)],
+        reasons=[Reason("device_orders_1d", 14.0, 0.0), Reason("user_orders_1h", 9.0, 0.0)],
         amount=_ORDER.amount,
         currency=_ORDER.currency,
         entities=AlertEntities(
@@ -149,7 +149,7 @@ EXAMPLES: Final[dict[str, msgspec.Struct]] = {
     "journal": JournalLine(
         group=3,
         commit=4711,
-        epoch="17",
+        epoch="17:worker-1-4711:9f86d081884c7d65",
         ranges={"searches": (880, 902), "clicks": (80, 90), "orders": (1204, 1206)},
         reads={"3": 4710, "5": 901},
         scored_time_ms=_ORDER.event_time_ms + 52,

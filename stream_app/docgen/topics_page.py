@@ -1,9 +1,11 @@
-"""The page docs/topics.md: each topic with its key, its fields with types and bounds, and an example."""
+"""The page docs/topics.md: topics_guide.md, then each topic with its key, its fields with types and bounds, and an example."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from stream_app.codec.topics import TOPICS, TopicSpec
@@ -11,39 +13,25 @@ from stream_app.docgen.examples import example
 from stream_app.docgen.schemas import payload_schema
 
 _DAY_MS: Final = 86_400_000
-_HEAD: Final = """# Topics
-
-Made from the types in `stream_app/events.py` by `millrace docs`; do not edit. The same as [JSON Schemas](schemas/) and as
-an [AsyncAPI document](../asyncapi.yaml).
-
-Values are JSON in UTF-8. All topics have the same partition count (`kafka.partitions`), and a record is in the
-partition of its user, so the answers to an event are in the partition of the event. No topic is compacted, so that each
-can be replayed. Times are epoch milliseconds UTC. A record's timestamp is the broker's (`LogAppendTime`). Unknown fields
-of a source event are ignored. Producers may compress batches with any codec of Kafka (gzip, snappy, lz4, zstd).
-
-An **identifier** is 1 to 128 ASCII letters, digits or `._:@/+=~|-`; where the table says 0 to 128, an empty text means
-"unknown". Every answer carries an `answer_id`, a function of the source event's topic, partition and offset: an answer
-that is published twice has the same id and the same bytes, so drop repeats by topic and id.
-
-A duplicate is an event that its producer sent twice: the same topic, `event_id` and `event_time_ms`, at two offsets. It is
-counted once, and both records have answers, each with an id of its own. The answers to the second have the content of
-the first's and a field `duplicate_of`, which no other answer has: the first's `answer_id`. A consumer that acts once for
-an event (a fraud team with its alerts) skips answers with this field. The same id at another time is another event.
-Once the first answers have expired, `duplicate_of` is `commit-<group>-<number>` and the content is new; see
-[ADR 0009](adr/0009-duplicates.md).
-"""
+_GUIDE: Final = Path(__file__).with_name("topics_guide.md")
+_EXAMPLE: Final = re.compile(r"^\{\{ (\S+) \}\}$", re.MULTILINE)  # a file of the checkout, in place of this line
 _ROLES: Final = {"source": "Source events", "answer": "Answers", "side": "Side topics"}
 
 
-def topics_markdown() -> str:
-    """Return the whole page."""
-    lines = [_HEAD]
+def topics_markdown(root: Path) -> str:
+    """Return the whole page: the guide, with the examples of the checkout at `root`, and every topic."""
+    guide = _GUIDE.read_text(encoding="utf-8")
+    lines = [_EXAMPLE.sub(lambda place: _example_lines(root / place[1]), guide)]
     for role, title in _ROLES.items():
         lines += [f"## {title}", ""]
         for spec in TOPICS:
             if spec.role == role:
                 lines += _topic_lines(spec)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _example_lines(path: Path) -> str:
+    return f"```{path.suffix.removeprefix('.').replace('py', 'python')}\n{path.read_text(encoding='utf-8')}```"
 
 
 def _topic_lines(spec: TopicSpec) -> Iterator[str]:
@@ -53,24 +41,26 @@ def _topic_lines(spec: TopicSpec) -> Iterator[str]:
     size = f" Largest record: {spec.max_message_bytes // 1_048_576} MB." if spec.max_message_bytes else ""
     yield f"{spec.description} Key: {spec.key}. Kept for {spec.retention_ms // _DAY_MS} days.{size}"
     yield ""
-    yield from _table(schema)
+    written = spec.role != "source" and spec.name != "labels"
+    yield from _table(schema, written=written)
     for name, part in schema.get("$defs", {}).items():
         yield f"`{name}`: {part['description']}"
         yield ""
-        yield from _table(part)
+        yield from _table(part, written=written)
     yield "```json"
     yield json.dumps(example(spec.name), indent=2)
     yield "```"
     yield ""
 
 
-def _table(schema: Mapping[str, Any]) -> Iterator[str]:
+def _table(schema: Mapping[str, Any], *, written: bool) -> Iterator[str]:
+    """Yield the table of a type's fields; `written`: by the worker, so that no field is ever refused."""
     required = set(schema.get("required", ()))
-    yield "| field | type | if missing |"
-    yield "| --- | --- | --- |"
+    yield "| field | type | if absent | meaning |"
+    yield "| --- | --- | --- | --- |"
     for name, field in schema["properties"].items():
-        missing = "refused" if name in required else f"`{json.dumps(field.get('default'))}`"
-        yield f"| `{name}` | {_type_words(field)} | {missing} |"
+        missing = ("never" if written else "refused") if name in required else f"`{json.dumps(field.get('default'))}`"
+        yield f"| `{name}` | {_type_words(field)} | {missing} | {field.get('description', '')} |"
     yield ""
 
 

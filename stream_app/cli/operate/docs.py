@@ -31,7 +31,7 @@ def docs(ctx: click.Context, check: bool, root: Path) -> None:
         msg = f"{root.resolve()} is not a checkout of Millrace (no pyproject.toml); change the folder or use --root"
         raise click.UsageError(msg)
     kafka = Settings().kafka
-    documents = {**generated_documents(setting_docs(), kafka.partitions, kafka.replication), **_other_pages()}
+    documents = {**generated_documents(setting_docs(), kafka.partitions, kafka.replication, root), **_other_pages()}
     if not check:
         written = write_documents(root, documents)
         click.echo(f"{len(written)} of {len(documents)} written" + "".join(f"\n  {name}" for name in written))

@@ -74,7 +74,7 @@ def test_old_package_lists_are_fetched_once_and_then_the_bundled_redis_is_used(
 
 def test_a_user_who_is_not_root_gets_the_command_to_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     apt = Apt(monkeypatch, tmp_path, works=True, root=False)
-    with pytest.raises(ServiceError, match="apt-get install default-jre-headless"):
+    with pytest.raises(ServiceError, match="apt-get install default-jdk-headless"):
         install.java(silent)
     with pytest.raises(ServiceError, match="apt-get install maven"):
         install.maven(silent)

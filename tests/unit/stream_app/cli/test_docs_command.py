@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ def test_the_documents_of_this_checkout_are_fresh(capsys: pytest.CaptureFixture[
 
 def test_writing_makes_a_checkout_fresh_and_a_change_makes_it_stale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "pyproject.toml").touch()
+    shutil.copytree(CHECKOUT / "docs" / "examples", tmp_path / "docs" / "examples")
     assert run(["docs", "--check", "--root", str(tmp_path)]) == 1
     assert run(["docs", "--root", str(tmp_path)]) == 0
     assert run(["docs", "--check", "--root", str(tmp_path)]) == 0

@@ -11,8 +11,11 @@ import pytest
 from stream_app.codec.topics import TOPICS
 from stream_app.config import setting_docs
 from stream_app.docgen.documents import generated_documents, settings_markdown, stale_documents, write_documents
+from stream_app.docgen.examples import EXAMPLES
 from stream_app.docgen.topics_page import topics_markdown
 from stream_app.errors import ConfigError
+
+CHECKOUT = Path(__file__).resolve().parents[4]
 
 
 def test_a_document_is_stale_until_it_is_written(tmp_path: Path) -> None:
@@ -32,7 +35,7 @@ def test_a_stale_document_is_told_with_the_first_line_that_differs(tmp_path: Pat
 
 
 def test_every_topic_has_a_schema_and_a_chapter_with_its_fields_and_a_json_example() -> None:
-    documents = generated_documents(setting_docs(), 8, 1)
+    documents = generated_documents(setting_docs(), 8, 1, CHECKOUT)
     page = documents["docs/topics.md"]
     examples = re.findall(r"```json\n(.*?)\n```", page, re.DOTALL)
     assert len(examples) == len(TOPICS)
@@ -43,8 +46,22 @@ def test_every_topic_has_a_schema_and_a_chapter_with_its_fields_and_a_json_examp
         assert json.loads(example).keys() <= schema["properties"].keys()
 
 
+def test_every_field_that_a_subscriber_reads_has_a_description() -> None:
+    documents = generated_documents(setting_docs(), 8, 1, CHECKOUT)
+    for spec in TOPICS:
+        schema = json.loads(documents[f"docs/schemas/{spec.name}.json"])
+        for part in (schema, *schema.get("$defs", {}).values()):
+            silent = [name for name, field in part["properties"].items() if name != "type" and not field.get("description")]
+            assert not silent, f"{spec.name}: no text below {silent} in stream_app/events.py"
+
+
+def test_the_alert_of_the_page_names_features_of_the_catalogue() -> None:
+    features = (CHECKOUT / "docs" / "features.md").read_text()
+    assert all(f"`{reason.feature}`" in features for reason in EXAMPLES["fraud-alerts"].reasons)  # type: ignore[attr-defined]
+
+
 def test_tables_have_the_same_number_of_cells_in_each_row() -> None:
-    for page in (topics_markdown(), settings_markdown(setting_docs())):
+    for page in (topics_markdown(CHECKOUT), settings_markdown(setting_docs())):
         for block in re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE):
             cells = {len(re.split(r"(?<!\\)\|", line)) for line in block.splitlines()}
             assert len(cells) == 1, block
@@ -67,4 +84,4 @@ def test_without_pyyaml_the_error_says_what_to_install(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(builtins, "__import__", without_yaml)
     with pytest.raises(ConfigError, match=r"PyYAML.*dev"):
-        generated_documents(setting_docs(), 8, 1)
+        generated_documents(setting_docs(), 8, 1, CHECKOUT)
