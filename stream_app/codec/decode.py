@@ -24,6 +24,15 @@ _ID_WORDS: Final = "an identifier (ASCII letters, digits and ._:@/+=~|- only)"
 
 _TOO_DEEP: Final = "the JSON is nested too deeply"
 
+# First bytes of values that a serialiser wrote, and what the producer must change.
+_WRAPPED: Final = {
+    b"\0": "it begins as a schema registry's serialisers frame values; write plain JSON",
+    b"\x1f\x8b": "it is gzip; let the producer compress batches (compression.type), not values",
+    b"\xff\xfe": "it is UTF-16; write UTF-8",
+    b"\xfe\xff": "it is UTF-16; write UTF-8",
+    b"\xef\xbb\xbf": "it begins with a byte order mark; write UTF-8 without one",
+}
+
 EVENT_TYPES: Final[dict[str, type[Event]]] = {"searches": Search, "clicks": Click, "orders": Order}
 
 _label: Final = msgspec.json.Decoder(Label).decode
@@ -73,7 +82,8 @@ class Decoder:
             reason = _shortened(_readable(str(err)))
             raise InvalidEventError(f"not a valid {EVENT_TYPES[topic].__name__.lower()} for {topic}: {reason}") from err
         except (msgspec.DecodeError, UnicodeDecodeError) as err:
-            raise InvalidEventError(f"not JSON: {err}") from err
+            hint = "".join(f" ({hint})" for first, hint in _WRAPPED.items() if value.startswith(first))
+            raise InvalidEventError(f"not JSON: {err}{hint}") from err
         except RecursionError as err:
             raise InvalidEventError(_TOO_DEEP) from err
         if not value.isascii():

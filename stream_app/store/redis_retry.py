@@ -110,5 +110,6 @@ def _named(err: Exception | None) -> str:
 
 
 def _passes(err: redis_errors.RedisError) -> bool:
-    # redis-py turns the first word of some messages into a class.
-    return isinstance(err, redis_errors.OutOfMemoryError | redis_errors.ClusterDownError) or bool(_REFUSED.search(str(err)))
+    # redis-py turns the first word of some messages into a class. A script may be flushed again just after it was loaded.
+    classes = redis_errors.OutOfMemoryError | redis_errors.ClusterDownError | redis_errors.NoScriptError
+    return isinstance(err, classes) or bool(_REFUSED.search(str(err)))

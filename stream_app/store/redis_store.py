@@ -170,7 +170,7 @@ class RedisStore:
             sent += 1
             try:
                 return await self._send(steps)
-            except redis_errors.NoScriptError:  # the server was restarted
+            except redis_errors.NoScriptError:  # the server was restarted, or somebody flushed its scripts
                 await self._redis.script_load(self._commit.script)
                 sent += 1
                 return await self._send(steps)

@@ -6,6 +6,7 @@ The valid events before, between and behind them are answered as if the others h
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import os
 import signal
@@ -252,3 +253,78 @@ def test_a_header_name_that_is_no_text_stops_nothing(shop: Shop) -> None:
         assert shop.said[identifier]["topic"] == shop.settings.topic("intent-labels")
     assert shop.said[dead]["topic"] == shop.settings.topic("dead-letters")
     assert [name for name, _ in shop.said[dead]["headers"]] == ["\\xff\\xfe", "trace"]
+
+
+def odd_event(number: int, **changes: Any) -> bytes:
+    return example("clicks", event_id=f"x-{number}", **changes)
+
+
+CLOSED = b"}"
+GOOD_RECORDS = [
+    odd_event(0),
+    odd_event(1, note="unknown", nested={"a": [1, None]}),
+    b" \r\n\t" + odd_event(2) + b"\n",
+    odd_event(3).replace(b"u-1042", b"u-104\\u0032"),
+]
+ODD_RECORDS: list[tuple[bytes | None, bytes | None]] = [
+    (None, odd_event(10)),
+    (b'"u-1042"', odd_event(11)),  # a key written by a JSON serialiser
+    (b"u-1042", None),  # a tombstone of a compacted topic
+    (b"u-1042", b""),
+    (b"u-1042", b"null"),
+    (b"u-1042", b"\0\0\0\0\x07" + odd_event(12)),  # framed for a schema registry
+    (b"u-1042", b'{"schema": {}, "payload": ' + odd_event(13) + CLOSED),  # Kafka Connect's envelope
+    (b"u-1042", json.dumps(odd_event(14).decode()).encode()),  # JSON in a JSON text
+    (b"u-1042", b"[" + odd_event(15) + b"]"),
+    (b"u-1042", odd_event(16) + odd_event(17)),
+    (b"u-1042", odd_event(18, price=123456).replace(b"123456", b"NaN")),
+    (b"u-1042", odd_event(19, price=-1)),
+    (b"u-1042", odd_event(20, event_time_ms="2025-06-01T00:00:00Z")),
+    (b"u-1042", odd_event(21).decode().encode("utf-16")),
+    (b"u-1042", gzip.compress(odd_event(22), mtime=0)),
+    (b"u-1042", odd_event(23, item="i-\ud83d")),
+    (b"u-1042", odd_event(24)[:-1]),
+]
+
+
+def outcomes(folder: Path) -> dict[str, tuple[str, Any]]:
+    """Outcome of each record in a replay's output: topic, and for a dead letter the original key and value."""
+    lines = {
+        name: [json.loads(line) for line in (folder / f"{name}.jsonl").read_bytes().splitlines()]
+        for name in ("intent-labels", "dead-letters", "late-events")
+    }
+    ids = [said["answer_id"] for of_topic in lines.values() for said in of_topic]
+    assert len(ids) == len(set(ids)), "one outcome an offset"
+    return {said["answer_id"]: outcome(name, said) for name, of_topic in lines.items() for said in of_topic}
+
+
+def outcome(topic: str, said: Mapping[str, Any]) -> tuple[str, Any]:
+    return topic, (said["reason"], original(said, "key"), original(said, "value")) if topic == "dead-letters" else None
+
+
+def test_odd_records_have_one_outcome_each_and_the_same_in_a_replay(shop: Shop, tmp_path: Path) -> None:
+    records: list[tuple[bytes | None, bytes | None]] = [(b"u-1042", value) for value in GOOD_RECORDS]
+    records[2:2] = ODD_RECORDS
+    ids = shop.send([("clicks", key, value) for key, value in records])
+    until(lambda: shop.hears(ids), "every record has its outcome")
+    live = {name: outcome(said["topic"].removeprefix(shop.settings.kafka.topic_prefix), said) for name, said in shop.said.items()}
+    for name, (key, value) in zip(ids, records, strict=True):
+        if value in GOOD_RECORDS:
+            assert live[name] == ("intent-labels", None)
+        else:
+            assert (live[name][0], *live[name][1][1:]) == ("dead-letters", key, value), f"{live[name]} of {value!r}"
+
+    def millrace(*arguments: str) -> dict[str, Any]:
+        command = [sys.executable, "-m", "stream_app", *arguments]
+        environ = {**os.environ, **environ_from(shop.settings), "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, done.stderr
+        summary: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return summary
+
+    assert millrace("record", "r")["by_topic"]["clicks"] == len(records)
+    millrace("replay", "r/log", "--out", "of-files")
+    millrace("sort", "r/log", "--out", "t.parquet")
+    millrace("replay", "t.parquet", "--out", "of-table")
+    millrace("replay", "--from-topics", "--out", "of-topics")
+    assert outcomes(tmp_path / "of-files") == outcomes(tmp_path / "of-table") == outcomes(tmp_path / "of-topics") == live

@@ -115,7 +115,7 @@ def answers(topic: str, other: Mapping[str, Any]) -> list[msgspec.Struct]:
     """Return an answer; it again, with the same bytes, with `other` content, and for a copy of its event; and a second answer."""
     first = EXAMPLES[topic]
     copy = {"answer_id": "orders-3-1206", "duplicate_of": "orders-3-1205"}
-    changes: tuple[dict[str, Any], ...] = ({}, {}, other, copy, {"answer_id": "orders-3-1207"})
+    changes: tuple[Mapping[str, Any], ...] = ({}, {}, other, copy, {"answer_id": "orders-3-1207"})
     return [msgspec.structs.replace(first, **change) for change in changes]
 
 
