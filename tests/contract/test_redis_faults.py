@@ -108,20 +108,19 @@ async def test_a_server_without_our_scripts_gets_them_again(
 async def test_scripts_that_are_flushed_just_after_they_were_loaded_are_loaded_again(
     runner: asyncio.Runner, redis_store: RedisStore, admin: redis.Redis
 ) -> None:
-    epoch, load, loads = (await redis_store.claim(0, "w")).epoch, redis_store._redis.script_load, 0
+    epoch, load = (await redis_store.claim(0, "w")).epoch, redis_store._redis.script_load
+    loads: list[Any] = []
 
     async def load_in_vain(script: Any) -> Any:
-        nonlocal loads
-        loads += 1
-        sha = await load(script)
-        if loads < 3:
+        loads.append(await load(script))
+        if len(loads) < 3:
             admin.script_flush()
-        return sha
+        return loads[-1]
 
     redis_store._redis.script_load = load_in_vain  # type: ignore[method-assign]  # the very method
     admin.script_flush()
     assert await redis_store.commit([step(epoch, ranges={"clicks": (0, 1)}, payload=b"p")]) == [CommitResult(APPLIED, 1)]
-    assert loads == 3
+    assert len(loads) == 3
 
 
 @pytest.mark.case("connections to Redis cut")
