@@ -17,7 +17,7 @@ help: ## Show this list
 # Python compiles what tests import; compiling all that torch brings (--no-compile leaves it out) would take a minute more.
 
 .venv/.default: requirements/default.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Millrace needs Python 3.11 to 3.13, this is {v[0]}.{v[1]}; name another one: make PYTHON=python3.11 ...")'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 15) else f"Millrace needs Python 3.11 to 3.14, this is {v[0]}.{v[1]}; name another one: make PYTHON=python3.11 ...")'
 	@echo "installing the default environment into .venv (no torch) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(PIP) --require-hashes -r requirements/default.txt
@@ -125,8 +125,8 @@ backtest-card: .venv/.test ## Models, trees and rules on card transactions by th
 
 # --- keep -----------------------------------------------------------------------------------------------------------------
 
-LOCK := uv pip compile --python-version 3.11 --generate-hashes --no-header --quiet pyproject.toml
-lock: ## Pin all requirements again, with hashes (needs uv)
+LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet pyproject.toml --group build
+lock: ## Pin all requirements again, with hashes, for every Python that is supported (needs uv)
 	@$(LOCK) -o requirements/default.txt
 	@$(LOCK) --extra data --extra backtest --extra profiling --extra spark --extra mlflow --extra objects --extra bench --extra train --extra dev -c requirements/default.txt -o requirements/test.txt
 	@$(LOCK) --extra data --extra backtest --extra profiling --extra objects --extra dev -c requirements/test.txt -o requirements/unit.txt

