@@ -235,6 +235,7 @@ def agent_options(settings: Settings) -> AgentOptions:
         bootstrap=kafka.bootstrap,
         group=kafka.group,
         topics=tuple(settings.topic(name) for name in SOURCE_TOPICS),
+        broker_describes=not kafka.client_api_version,
         protocol=f"millrace:{settings.redis.prefix}:{kafka.topic_prefix}",
         instance=worker.instance,
         session_timeout_ms=kafka.session_timeout_ms,

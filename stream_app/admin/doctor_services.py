@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from stream_app.admin.broker import connect, read_topics
 from stream_app.admin.doctor import Check
-from stream_app.admin.positions import fronts, groups_with_state, redis_client, refuse_state_of_other_count
+from stream_app.admin.positions import fronts, groups_with_state, redis_client, refuse_state_of_other_count, topic_ids
+from stream_app.admin.topic_ids import made_anew, read_topic_ids
 from stream_app.admin.topic_reader import TopicReader
 from stream_app.admin.topics import differences, plan_topics
 from stream_app.events import SOURCE_TOPICS
@@ -80,17 +81,28 @@ def position_findings(
 
 
 def check_positions(
-    bootstrap: str, topic_prefix: str, url: str, redis_prefix: str, timeout_ms: int, *, cluster: bool = False
+    bootstrap: str,
+    topic_prefix: str,
+    url: str,
+    redis_prefix: str,
+    timeout_ms: int,
+    *,
+    cluster: bool = False,
+    embedded: bool = False,
 ) -> Iterator[Check]:
-    """Check that the store's positions fit Kafka's logs.
+    """Check that the store's positions fit Kafka's logs, and are of these topics, not of earlier ones with their names.
 
     Raises:
         RetryableError: The store or the broker does not answer.
     """
     with TopicReader(bootstrap, topic_prefix) as reader:
         bounds = reader.ranges(SOURCE_TOPICS)
+    found = read_topic_ids(bootstrap, [topic_prefix + name for name in SOURCE_TOPICS]) if not embedded else {}
     with redis_client(url, timeout_ms, cluster=cluster) as client:
         applied = fronts(client, redis_prefix, groups_with_state(client, redis_prefix))
+        stored = topic_ids(client, redis_prefix)
+    for line in made_anew({name.removeprefix(topic_prefix): topic_id for name, topic_id in found.items()}, stored):
+        yield Check("positions", "FAIL", line, "see 'A topic was made anew' in docs/runbook.md")
     yield from position_findings(applied, bounds)
 
 

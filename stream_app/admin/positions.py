@@ -82,6 +82,11 @@ def fronts(client: Any, prefix: str, groups: Sequence[int]) -> dict[tuple[str, i
     return offsets
 
 
+def topic_ids(client: Any, prefix: str) -> dict[str, str]:  # noqa: ANN401
+    """Return Kafka's id of each source topic as it is kept beside the fronts, by topic without prefix."""
+    return {topic.decode(): topic_id.decode() for topic, topic_id in client.hgetall(f"{prefix}:topics").items()}
+
+
 def refuse_state_of_other_count(client: Any, prefix: str, partitions: int) -> None:  # noqa: ANN401
     """Refuse state under `prefix` that another count of partitions made.
 

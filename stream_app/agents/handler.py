@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from stream_app.admin.topic_ids import refuse_new_topics
 from stream_app.agents.ports import LogPosition, TopicPartition
 from stream_app.agents.store_watch import StoreWatch
 from stream_app.batch import OffsetSpan
@@ -67,6 +68,11 @@ class ScoringHandler:
         self._watch = StoreWatch(store, metrics, ownership.commits)
 
     # --- assignment ------------------------------------------------------------------------------------------------------
+
+    async def check_topics(self, ids: Mapping[str, str]) -> None:
+        """Refuse a topic that was made anew; see `stream_app.agents.ports.AssignmentHooks`."""
+        found = {self._name(topic): topic_id for topic, topic_id in ids.items()}
+        refuse_new_topics(found, await self._store.topic_ids(found))
 
     async def on_assigned(self, partitions: frozenset[TopicPartition], generation: int) -> Mapping[TopicPartition, int]:
         """Claim each partition group and return its fronts; start to publish the groups' outboxes again."""

@@ -17,6 +17,7 @@ class AgentOptions:
         bootstrap: `host:port` of a broker; several separated by commas.
         group: Consumer group.
         topics: Source topics; equal partition counts, so that one worker owns partition p of all of them.
+        broker_describes: Whether the broker tells members of groups and ids of topics; the embedded one does not.
         protocol: Name of the way in which the group's members share partitions. The broker refuses a member that does not offer
             it, so that no program but a worker over the same topics and store joins.
         instance: Static group member id; empty = dynamic membership (leaves the group at once when it stops).
@@ -45,6 +46,7 @@ class AgentOptions:
     bootstrap: str
     group: str
     topics: tuple[str, ...]
+    broker_describes: bool = True
     protocol: str = "millrace"
     instance: str = ""
     client_id: str = "millrace"

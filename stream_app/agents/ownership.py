@@ -61,8 +61,8 @@ class OwnershipTracker:
         if rest:
             raise ContractError(
                 f"this worker was assigned {_names(owned)}, but not {_names(rest)}: a user's state needs the same partition of "
-                "all source topics. Operator action: stop the program that has joined the consumer group beside the workers, or "
-                "give it a group of its own; see the members in the log."
+                "all source topics. Operator action: see that all source topics exist; stop the program that has joined the "
+                "consumer group beside the workers, or give it a group of its own; see the members in the log."
             )
 
     def record_claim(self, group: int, claim: Claim) -> Ownership:

@@ -118,6 +118,15 @@ class AppSideConsumer(Protocol):
 class AssignmentHooks(Protocol):
     """Called on the worker's event loop. An exception from any of them ends the worker with a non-zero status."""
 
+    async def check_topics(self, ids: Mapping[str, str]) -> None:
+        """Compare Kafka's ids of the source topics (name -> id) with those beside the fronts; before a claim, and now and then.
+
+        Raises:
+            ContractError: A topic was deleted and made anew; the worker ends.
+            StoreUnavailableError: The store does not answer.
+        """
+        ...
+
     async def on_assigned(self, partitions: frozenset[TopicPartition], generation: int) -> Mapping[TopicPartition, int]:
         """Claim the partitions before any of their records is delivered.
 

@@ -21,9 +21,10 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from stream_app.admin.group_members import read_group
+from stream_app.admin.topic_ids import read_topic_ids
 from stream_app.agents.consumer_thread import ChunkThread
 from stream_app.agents.ports import TopicPartition
-from stream_app.errors import ContractError
+from stream_app.errors import ContractError, StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 _POLL_S = 0.1  # between two checks of the generation, which has no asyncio.Event
 _IDLE_S = 0.02  # pause before the next try when nothing may be fetched
 _FETCH_WAIT_MS = 1_000
+_TOPICS_EVERY_S = 10.0  # a look takes 6 ms of CPU
 _FAILS_BY_MEMBERS = ("assignment", "group membership")  # these may fail by the fault of another program in the group
 _MOST_ASSIGNMENTS, _ASSIGNMENTS_S = 10, 60.0  # this many assignments in this many seconds: no scaling does that
 
@@ -67,9 +69,22 @@ class ChunkConsumer(driver.Consumer):
     async def claim(self, partitions: frozenset[TopicPartition], generation: int) -> Mapping[TopicPartition, int]:
         """Claim the partitions in the store and return their fronts."""
         self._check_instance_id()
+        await self._check_topics()
         fronts = await self.hooks.on_assigned(partitions, generation)
         self._claimed = partitions
         return fronts
+
+    async def _check_topics(self) -> None:
+        if not self.options.broker_describes:
+            return
+        ids = await asyncio.to_thread(read_topic_ids, self.options.bootstrap, self.options.topics)
+        await self.hooks.check_topics(ids)
+
+    async def _watch_topics(self, generation: int) -> None:
+        while generation == self.generation and not self.should_stop:
+            await self.sleep(_TOPICS_EVERY_S)
+            with suppress(StoreUnavailableError):  # batches meet the same error and handle it
+                await self._check_topics()
 
     def _check_instance_id(self) -> None:
         """Refuse a fast series of assignments: two processes with one instance id take each other's partitions."""
@@ -100,7 +115,7 @@ class ChunkConsumer(driver.Consumer):
         """End the worker if republishing or the store fails, also when no batch comes that would raise the error."""
         try:
             await self._refuse_newer_protocol()
-            await self.hooks.watch_assignment()
+            await asyncio.gather(self.hooks.watch_assignment(), self._watch_topics(generation))
         except Exception as error:  # noqa: BLE001  # whatever it is, it ends the worker
             if generation == self.generation:
                 await self.fail("the watch beside the batches", error)
@@ -115,6 +130,8 @@ class ChunkConsumer(driver.Consumer):
             )
 
     async def _members(self) -> GroupMembers | None:
+        if not self.options.broker_describes:
+            return None
         return await asyncio.to_thread(read_group, self.options.bootstrap, self.options.group)
 
     async def fail(self, what: str, error: BaseException) -> None:

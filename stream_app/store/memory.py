@@ -65,6 +65,7 @@ class MemoryStore:
         self._max_replicas = max_replicas
         self._holders: dict[str, dict[bytes, tuple[int, ...]]] = {kind: {} for kind in shared_kinds}
         self._layouts: dict[str, str] = {}
+        self._topic_ids: dict[str, str] = {}
 
     async def claim(self, group: int, owner: str) -> Claim:
         """Draw a new epoch for `group`."""
@@ -164,6 +165,11 @@ class MemoryStore:
         """Register layouts; return all registered ones."""
         self._layouts = {**known, **self._layouts}
         return dict(self._layouts)
+
+    async def topic_ids(self, known: Mapping[str, str]) -> dict[str, str]:
+        """Register ids of topics; return all registered ones."""
+        self._topic_ids = {**known, **self._topic_ids}
+        return dict(self._topic_ids)
 
     async def erase(self, group: int, user_key: bytes) -> Erased:
         """Delete the group's blobs whose key begins with `user_key`."""

@@ -221,6 +221,10 @@ class Store(Protocol):
         """Register layouts (tag -> description) without replacing any; return all registered layouts."""
         ...
 
+    async def topic_ids(self, known: Mapping[str, str]) -> dict[str, str]:
+        """Register Kafka's ids of the source topics (topic -> id) without replacing any; return all registered ids."""
+        ...
+
     async def erase(self, group: int, user_key: bytes) -> Erased:
         """Delete the group's blobs whose key begins with `user_key` (the user, its sessions and so on) in one pass."""
         ...

@@ -82,7 +82,7 @@ class RedisClusterStore:
         self._nodes = ClusterNodes(
             url,
             timeout_s=options.request_s,
-            scripts=[_CLAIM, _COMMIT, _PUBLISHED, _VALUES, redis_scripts.ANNOUNCE, redis_scripts.LAYOUTS],
+            scripts=[_CLAIM, _COMMIT, _PUBLISHED, _VALUES, redis_scripts.ANNOUNCE, redis_scripts.REGISTER],
             changed=self._moved,
             copies=(options.wait_replicas, options.wait_ms),
         )
@@ -227,11 +227,20 @@ class RedisClusterStore:
         reply = await self._with_retries(lambda: self._write_layouts(known), self._options.assignment_ms)
         return redis_layout.parse_texts(reply)
 
+    async def topic_ids(self, known: Mapping[str, str]) -> dict[str, str]:
+        """Register ids of topics without replacing any; return all registered ids."""
+        reply = await self._with_retries(lambda: self._register("topics", known), self._options.assignment_ms)
+        return redis_layout.parse_texts(reply)
+
     async def _write_layouts(self, known: Mapping[str, str]) -> Any:  # noqa: ANN401 - a script's answer
-        key = f"{self._prefix}:layouts"
-        call: Call = (redis_scripts.LAYOUTS, (1, key, *itertools.chain.from_iterable(known.items())))
-        [reply] = await self._nodes.run(self._nodes.node_of(key_slot(key.encode())), [call])
+        reply = await self._register("layouts", known)
         self._layouts_due = False
+        return reply
+
+    async def _register(self, name: str, known: Mapping[str, str]) -> Any:  # noqa: ANN401 - a script's answer
+        key = f"{self._prefix}:{name}"
+        call: Call = (redis_scripts.REGISTER, (1, key, *itertools.chain.from_iterable(known.items())))
+        [reply] = await self._nodes.run(self._nodes.node_of(key_slot(key.encode())), [call])
         return reply
 
     async def erase(self, group: int, user_key: bytes) -> Erased:

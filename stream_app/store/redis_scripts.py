@@ -10,6 +10,7 @@ one shard):
     P:{g3}:<kind>:<id>   string  packed state of one entity (a user, or the group's replica of a shared entity), with a TTL
     P:holders:<kind>:<id> string bitmap of the groups that hold a replica; bits are only added, so it needs no fence
     P:layouts            hash    layout tag -> its description; entries are only added
+    P:topics             hash    source topic without prefix -> Kafka's id of it, as it was when the first front was kept
 
 A read is one MGET and no script: Redis answers that four times as fast as a script that reads the same keys.
 
@@ -150,8 +151,8 @@ return 1
 """
 )
 
-# KEYS: layouts. ARGV: tag, description, tag, ... Returns all tags with their descriptions.
-LAYOUTS: Final = """
+# KEYS: layouts or topics. ARGV: tag, description, tag, ... Returns all tags with their descriptions.
+REGISTER: Final = """
 for i = 1, #ARGV, 2 do redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 1]) end
 return redis.call('HGETALL', KEYS[1])
 """

@@ -113,7 +113,7 @@ class RedisStore:
             raise wrong_option(err) from err
         self._commit = self._redis.register_script(redis_scripts.COMMIT)
         self._published = self._redis.register_script(redis_scripts.PUBLISHED)
-        self._layouts = self._redis.register_script(redis_scripts.LAYOUTS)
+        self._register = self._redis.register_script(redis_scripts.REGISTER)
 
     def _key(self, group: int, rest: str) -> str:
         return redis_layout.group_head(self._prefix, group) + rest
@@ -225,10 +225,16 @@ class RedisStore:
 
     async def layouts(self, known: Mapping[str, str]) -> dict[str, str]:
         """Register layouts without replacing any; return all registered layouts."""
-        args = [text for pair in known.items() for text in pair]
-        keys = [f"{self._prefix}:layouts"]
+        return await self._registered("layouts", known)
+
+    async def topic_ids(self, known: Mapping[str, str]) -> dict[str, str]:
+        """Register ids of topics without replacing any; return all registered ids."""
+        return await self._registered("topics", known)
+
+    async def _registered(self, name: str, known: Mapping[str, str]) -> dict[str, str]:
+        keys, args = [f"{self._prefix}:{name}"], [text for pair in known.items() for text in pair]
         return redis_layout.parse_texts(
-            await self._with_retries(lambda: self._layouts(keys=keys, args=args), self._options.assignment_ms)
+            await self._with_retries(lambda: self._register(keys=keys, args=args), self._options.assignment_ms)
         )
 
     async def erase(self, group: int, user_key: bytes) -> Erased:

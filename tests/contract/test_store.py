@@ -394,6 +394,8 @@ async def test_any_index_of_holders_is_read_as_the_rule_says(wide_store: Store, 
 
 
 async def test_what_blobs_look_like_is_written_once(store: Store, runner: asyncio.Runner) -> None:
+    assert await store.topic_ids({"clicks": "a"}) == {"clicks": "a"}
+    assert await store.topic_ids({"clicks": "b", "orders": "c"}) == {"clicks": "a", "orders": "c"}
     assert await store.layouts({}) == {}
     assert await store.layouts({"01": "first", "02": "second"}) == {"01": "first", "02": "second"}
     assert await store.layouts({"02": "other", "03": "drei\u00df"}) == {"01": "first", "02": "second", "03": "drei\u00df"}

@@ -73,6 +73,9 @@ class SqliteWorker:
         log.info("claimed %s for assignment %d", sorted(epochs), generation)
         return {place: front for place, front in known.items() if place in partitions}
 
+    async def check_topics(self, ids: Mapping[str, str]) -> None:
+        """Knows no ids."""
+
     async def watch_assignment(self) -> None:
         """Nothing is left to do after a claim."""
 

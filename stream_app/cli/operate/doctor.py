@@ -64,7 +64,10 @@ def _all_checks(settings: Settings) -> list[Check]:
     checks += examined("redis", lambda: check_redis(*state, cluster=redis.cluster))
     if not failed(checks):  # both services answer
         addresses = (kafka.bootstrap, kafka.topic_prefix, redis.url, redis.prefix)
-        checks += examined("positions", lambda: check_positions(*addresses, redis.timeout_ms, cluster=redis.cluster))
+        embedded = bool(kafka.client_api_version)
+        checks += examined(
+            "positions", lambda: check_positions(*addresses, redis.timeout_ms, cluster=redis.cluster, embedded=embedded)
+        )
     if settings.model.engine == "none":
         checks.append(Check("model", "WARN", "model.engine is none: nothing is scored", "set model.engine auto"))
     else:

@@ -341,6 +341,17 @@ def test_a_partition_without_the_same_one_of_the_other_topics_is_refused_before_
     assert desk.did == []
 
 
+def test_a_topic_with_another_id_than_beside_the_fronts_is_refused(desk: Desk) -> None:
+    async def scenario() -> None:
+        await desk.handler.check_topics({"pre-clicks": "first"})
+        await desk.handler.check_topics({})
+        await desk.handler.check_topics({"pre-clicks": "first", "pre-orders": "other"})
+        with pytest.raises(ContractError, match=r"topic clicks was deleted .* \(id second at the broker, first in the store\)"):
+            await desk.handler.check_topics({"pre-clicks": "second"})
+
+    ran(scenario)
+
+
 def test_a_fenced_group_is_dropped_and_the_others_are_still_published(desk: Desk) -> None:
     async def scenario() -> None:
         await desk.assigned(groups=2)
