@@ -12,7 +12,7 @@ from stream_app.admin.doctor import Check
 
 # The chunked consumer overrides private methods of the first two; the third carries the embedded broker's C library.
 PINNED: Final = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0", "confluent-kafka": "2.16.1"}
-_PYTHONS: Final = ((3, 11), (3, 14))
+_PYTHONS: Final = ((3, 11), (3, 15))
 
 
 def check_versions() -> Iterator[Check]:

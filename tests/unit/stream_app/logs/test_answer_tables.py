@@ -126,12 +126,12 @@ def test_a_replay_writes_the_same_answers_as_tables_and_as_json_lines(log: Path,
     assert (found.differing_events, found.missing, found.extra, found.messages) == (0, 0, 0, len(said))
 
     # What an analyst reads: one flat table a topic, also of a topic on which nothing was said.
-    labels = parquet.read_table(tmp_path / "tables" / "intent-labels").to_pandas()
+    labels = parquet.read_table(tmp_path / "tables" / "intent-labels")
     assert len(list((tmp_path / "tables" / "intent-labels").iterdir())) == math.ceil(len(labels) / 50)
-    assert labels["event_id"].tolist() == [
+    assert labels["event_id"].to_pylist() == [
         msgspec.json.decode(one.value)["event_id"] for one in said if one.topic == "intent-labels"
     ]
-    assert set(labels.columns) >= {"source_topic", "source_offset", "probability_buy", "fraud_probability"}
+    assert set(labels.column_names) >= {"source_topic", "source_offset", "probability_buy", "fraud_probability"}
     assert parquet.read_table(tmp_path / "tables" / "fraud-alerts").column_names[:2] == ["answer_id", "event_id"]
 
 

@@ -267,7 +267,7 @@ def test_huge_keys_and_headers_make_smaller_row_groups_too(tmp_path: Path, monke
 
 
 def test_a_label_that_is_nested_too_deeply_is_none_in_the_log_and_in_its_table(tmp_path: Path) -> None:
-    label = f'{{"event_id":"e","user":"u-1","label_time_ms":{BASE_MS},"task":"fraud","value":1,"more":{"[" * 200_000}'
+    label = f'{{"event_id":"e","user":"u-1","label_time_ms":{BASE_MS},"task":"fraud","value":1,"more":{"[" * 1_000_000}'
     log = tmp_path / "log.jsonl"
     log.write_bytes(msgspec.json.encode(RecordLine("labels", "u-1", label, BASE_MS)))
     problems, told = LogIssues(), "no label: the JSON is nested too deeply"

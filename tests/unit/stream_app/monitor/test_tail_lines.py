@@ -28,7 +28,7 @@ def test_a_value_is_printed_on_one_line_as_it_is(topic: str) -> None:
 @pytest.mark.parametrize(
     ("topic", "said"),
     [
-        ("fraud-alerts", ["00:00:00.123", "u-1042", "ALERT 0.93", "59.90 EUR", "device_orders_1h 14 (usual 0)", "orders-3-1205"]),
+        ("fraud-alerts", ["00:00:00.123", "u-1042", "ALERT 0.93", "59.90 EUR", "device_orders_1d 14 (usual 0)", "orders-3-1205"]),
         ("intent-labels", ["u-1042", "buy", "0.81", "next leave", "click 0.07", "fraud 0.93"]),
         ("recommendation-candidates", ["u-1042", "i-12 0.44", "i-90 0.31"]),
         ("clicks", ['"action": "cart"', '"item": "i-7"']),

@@ -85,7 +85,7 @@ def test_lines_that_are_no_objects_or_lack_fields_are_refused_by_row_and_the_oth
     lines = nested_lines(6)
     lines[0] = b"\xef\xbb\xbf" + lines[0]
     lines[1:1] = [b"", b'{"visitor": {"id": 7}', b"[1, 2]", b'{"at": "2026-01-31 12:00:00", "did": {"what": "look", "thing": 5}}']
-    lines += [b"[" * 5_000, b'{"visitor": {"id": {"a": 1}}, "at": "2026-01-31 12:00:00", "did": {"what": "look", "thing": 5}}']
+    lines += [b"[" * 900_000, b'{"visitor": {"id": {"a": 1}}, "at": "2026-01-31 12:00:00", "did": {"what": "look", "thing": 5}}']
     lines += [b'{"visitor": {"id": "\xff"}}', b'{"visitor": 3, "at": [1], "did": {"what": "look"}}']
     records, refused = produced(written(tmp_path / "x.jsonl", lines), NESTED)
     assert len(records) == 6
