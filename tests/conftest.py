@@ -37,14 +37,15 @@ _SHARED_FOLDERS = frozenset({"integration", "chaos", "gpu"})
 _SHARED_MARKERS = ("kafka", "redis", "slow", "gpu")
 # `make test-unit` runs without torch: files that import it are not collected, tests that need a trained artefact are left out.
 _TESTS = Path(__file__).parent
-_TORCH_FOLDERS = {"training", "model", "trt_build"}
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 _TORCH_FIXTURES = frozenset({"made_up_dataset", "untrained", "built_artifact"})
-_TORCH_IMPORT = re.compile(r"^(?:import|from) (?:torch|transformers|onnx|lightgbm|sklearn|training|trt_build)\b", re.MULTILINE)
+_TORCH_BENCHMARKS = r"benchmarks\.bench_engine|benchmarks\.live\.perturbed_model"
+_TORCH_IMPORT = re.compile(
+    rf"^(?:import|from) (?:torch|transformers|onnx|lightgbm|sklearn|training|trt_build|{_TORCH_BENCHMARKS})\b", re.MULTILINE
+)
 collect_ignore = [] if HAS_TORCH else [
-    str(path.relative_to(_TESTS))
-    for path in _TESTS.rglob("test_*.py")
-    if _TORCH_FOLDERS & set(path.relative_to(_TESTS).parts) or _TORCH_IMPORT.search(path.read_text(encoding="utf-8"))
+    *("unit/model", "unit/training", "unit/trt_build", "integration/trt_build"),
+    *(str(test.relative_to(_TESTS)) for test in _TESTS.rglob("test_*.py") if _TORCH_IMPORT.search(test.read_text("utf-8"))),
 ]  # fmt: skip
 _RAN_BEFORE = pytest.StashKey[tuple[bool, bool]]()
 _ASYNCIO_LEAKS = ("was destroyed but it is pending", "exception was never retrieved")

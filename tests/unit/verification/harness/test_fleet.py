@@ -74,7 +74,7 @@ def test_a_crash_loop_ends_the_run_with_the_end_of_the_log(tmp_path: Path) -> No
 
 
 def test_a_command_that_fails_is_an_error_with_its_output(tmp_path: Path) -> None:
-    with pytest.raises(FleetError, match="status [12]"):
+    with pytest.raises(FleetError, match=r"status [12]"):
         run_python(CRASHING, {}, tmp_path / "log")
     assert "usage" in run_python(["json.tool", "--help"], {}, tmp_path / "log")
 
