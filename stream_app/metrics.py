@@ -27,6 +27,14 @@ class Metrics:
         self.in_time_by_batch = Counter(
             "millrace_in_time_by_batch", "Events in time by the order within their batch", ["topic"], registry=registry
         )
+        # Counter: records of one user in 16, by the way their partition was chosen: `murmur2`, as Java's clients do, or `other`.
+        self.partitioner_samples = Counter(
+            "millrace_partitioner_samples", "Sampled records by partitioner", ["topic", "partitioner"], registry=registry
+        )
+        # Gauge: 1 after records have shown that producers choose partitions in different ways: users have two half histories.
+        self.partitioners_differ = Gauge(
+            "millrace_partitioners_differ", "Whether producers' partitioners differ", registry=registry
+        )
         # Counter: duplicates, by topic and by their answers: those of the `first` delivery, or scored `again` because the store
         # no longer keeps the first ones. A jump means that a producer repeats its events.
         self.duplicates = Counter("millrace_duplicates", "Events sent again", ["topic", "answered"], registry=registry)

@@ -11,8 +11,10 @@ from stream_app.admin.positions import fronts, groups_with_state, redis_client, 
 from stream_app.admin.topic_ids import made_anew, read_topic_ids
 from stream_app.admin.topic_reader import TopicReader
 from stream_app.admin.topics import differences, plan_topics
+from stream_app.codec.key_partition import PartitionerSample
 from stream_app.events import SOURCE_TOPICS
 
+_NEWEST: Final = 2_000  # records of each partition that are read to compare producers
 _OLDEST_REDIS: Final = (6, 2)  # the oldest version that the store's scripts are tested with
 
 
@@ -104,6 +106,25 @@ def check_positions(
     for line in made_anew({name.removeprefix(topic_prefix): topic_id for name, topic_id in found.items()}, stored):
         yield Check("positions", "FAIL", line, "see 'A topic was made anew' in docs/runbook.md")
     yield from position_findings(applied, bounds)
+
+
+def check_partitioners(bootstrap: str, topic_prefix: str, partitions: int) -> Iterator[Check]:
+    """Check by the newest records of the source topics that all producers choose partitions in one way.
+
+    Raises:
+        BrokerUnavailableError: The broker does not answer.
+    """
+    sample = PartitionerSample(partitions)
+    with TopicReader(bootstrap, topic_prefix) as reader:
+        bounds = reader.ranges(SOURCE_TOPICS)
+        newest = {place: (max(low, high - _NEWEST), high) for place, (low, high) in bounds.items()}
+        for topic, record in reader.read(newest):
+            sample.add(topic, record.partition() or 0, record.offset() or 0, record.key())
+    fault = sample.fault()
+    if fault is not None:
+        yield Check("partitioners", "WARN", fault, "see 'Producers with different partitioners' in docs/runbook.md")
+    else:
+        yield Check("partitioners", "OK", f"one way to choose partitions in {sample.counts.total()} sampled records")
 
 
 def redis_findings(info: Mapping[str, Any]) -> Iterator[Check]:

@@ -21,6 +21,7 @@ from typing import Final
 import numpy as np
 
 from stream_app.clock import Clock
+from stream_app.codec.key_partition import partition_of
 from stream_app.codec.outbox import outbox_without
 from stream_app.features.columns.event_columns import EntityRows
 from stream_app.features.engine import FeatureEngine
@@ -62,9 +63,7 @@ class ForgetReport:
 
 def group_of(user: str, partitions: int) -> int:
     """Return the partition that Kafka's default partitioner (murmur2) gives to the key of `user`."""
-    from kafka.partitioner import murmur2
-
-    return int((murmur2(user.encode()) & 0x7FFFFFFF) % partitions)
+    return partition_of(user.encode(), partitions)
 
 
 async def forget(

@@ -24,6 +24,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stream_app.admin.topic_ids import refuse_new_topics
+from stream_app.agents.partitioner import PartitionerWatch
 from stream_app.agents.ports import LogPosition, TopicPartition
 from stream_app.agents.store_watch import StoreWatch
 from stream_app.batch import OffsetSpan
@@ -65,6 +66,7 @@ class ScoringHandler:
         self._topic_prefix = topic_prefix
         self._owner = owner
         self._republishing: asyncio.Task[None] | None = None  # the current assignment's
+        self._partitioner = PartitionerWatch(ownership.groups, metrics)
         self._watch = StoreWatch(store, metrics, ownership.commits)
 
     # --- assignment ------------------------------------------------------------------------------------------------------
@@ -176,6 +178,7 @@ class ScoringHandler:
             await barrier.wait_previous_committed()
             barrier.mark_committed()
             return
+        self._partitioner.look(records)
         decoded = self._pipeline.prepare(spans, records)
         lap("prepare")
         await barrier.wait_previous_committed()

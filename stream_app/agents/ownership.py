@@ -33,7 +33,7 @@ class OwnershipTracker:
     """
 
     def __init__(self, groups: int) -> None:
-        self._groups = groups
+        self.groups = groups
         self._owned: dict[int, Ownership] = {}
 
     def refuse_new_partitions(self, assigned: Iterable[TopicPartition]) -> None:
@@ -42,11 +42,11 @@ class OwnershipTracker:
         Raises:
             ContractError: A partition is not below the number of groups.
         """
-        new = [place for place in assigned if place.partition >= self._groups]
+        new = [place for place in assigned if place.partition >= self.groups]
         if new:
             raise ContractError(
                 f"partitions were added while this worker ran: it was assigned {_names(new)}, but kafka.partitions is "
-                f"{self._groups}, and a user's state stays with the partition of the old count. Operator action: stop the "
+                f"{self.groups}, and a user's state stays with the partition of the old count. Operator action: stop the "
                 "producers and the workers; see 'Add partitions' in docs/runbook.md."
             )
 

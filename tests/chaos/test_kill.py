@@ -12,15 +12,16 @@ from pathlib import Path
 
 import pytest
 import redis
-from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
-from stream_app.admin.doctor_services import check_positions
+from stream_app.admin.doctor_services import check_partitioners, check_positions
 from stream_app.events import SOURCE_TOPICS
 from tests.chaos.deployment import PARTITIONS, Deployment
 from tests.chaos.redis_past import snapshot
 from tests.integration.transport_harness import committed, until
+from tests.scoring import make_events, record_of, topic_of
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow]
 
@@ -198,6 +199,27 @@ def test_an_idle_worker_notices_that_redis_was_emptied(deployment: Deployment) -
     deployment.start()
     until(lambda: deployment.fronts() == fronts, "all is decided again")
     deployment.settle()
+
+
+@pytest.mark.case("producers with two partitioners")
+def test_producers_with_two_partitioners_are_noticed(deployment: Deployment) -> None:
+    kafka = deployment.settings.kafka
+    events = make_events(600, users=[f"u-{number}" for number in range(300)], devices=["d"])
+    warning = "producers choose partitions in different ways"
+    deployment.start()
+    for partitioner, status in (("murmur2_random", "OK"), ("consistent_random", "WARN")):
+        producer = Producer({"bootstrap.servers": kafka.bootstrap, "partitioner": partitioner})
+        for event in events:
+            producer.produce(kafka.topic_prefix + topic_of(event), record_of(event, 0, 0).value, event.user)
+        assert producer.flush(30) == 0
+        [found] = check_partitioners(kafka.bootstrap, kafka.topic_prefix, PARTITIONS)
+        assert found.status == status, found
+        log = deployment.log(0)
+        if status == "WARN":
+            until(lambda: warning in log.read_text(), "the worker warns")
+        else:
+            until(lambda: deployment.answered() == len(events), "all are answered")
+            assert warning not in log.read_text()
 
 
 @pytest.mark.case("topic made anew")

@@ -43,7 +43,7 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
 def _all_checks(settings: Settings) -> list[Check]:
     from stream_app.admin.doctor import Check, examined, failed
     from stream_app.admin.doctor_model import check_cache, check_model, check_versions
-    from stream_app.admin.doctor_services import check_kafka, check_positions, check_redis
+    from stream_app.admin.doctor_services import check_kafka, check_partitioners, check_positions, check_redis
     from stream_app.config import DEVELOPMENT_ID_KEY
 
     kafka, redis = settings.kafka, settings.redis
@@ -68,6 +68,7 @@ def _all_checks(settings: Settings) -> list[Check]:
         checks += examined(
             "positions", lambda: check_positions(*addresses, redis.timeout_ms, cluster=redis.cluster, embedded=embedded)
         )
+        checks += examined("partitioners", lambda: check_partitioners(*addresses[:2], kafka.partitions))
     if settings.model.engine == "none":
         checks.append(Check("model", "WARN", "model.engine is none: nothing is scored", "set model.engine auto"))
     else:
