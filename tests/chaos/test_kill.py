@@ -205,7 +205,7 @@ def test_an_idle_worker_notices_that_redis_was_emptied(deployment: Deployment) -
 def test_producers_with_two_partitioners_are_noticed(deployment: Deployment) -> None:
     kafka = deployment.settings.kafka
     events = make_events(600, users=[f"u-{number}" for number in range(300)], devices=["d"])
-    warning = "producers choose partitions in different ways"
+    warning, log = "producers choose partitions in different ways", deployment.log(0)
     deployment.start()
     for partitioner, status in (("murmur2_random", "OK"), ("consistent_random", "WARN")):
         producer = Producer({"bootstrap.servers": kafka.bootstrap, "partitioner": partitioner})
@@ -214,7 +214,6 @@ def test_producers_with_two_partitioners_are_noticed(deployment: Deployment) -> 
         assert producer.flush(30) == 0
         [found] = check_partitioners(kafka.bootstrap, kafka.topic_prefix, PARTITIONS)
         assert found.status == status, found
-        log = deployment.log(0)
         if status == "WARN":
             until(lambda: warning in log.read_text(), "the worker warns")
         else:
