@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,16 @@ class OffsetSpan:
     end: int
 
 
+class DeadRecord(NamedTuple):
+    """A record that is no valid event: why, for a person and (`kind`) for a metric, and its group."""
+
+    record: SourceRecord
+    topic: str
+    reason: str
+    kind: str
+    group: int
+
+
 @dataclass(frozen=True, slots=True)
 class DecodedBatch:
     """A decoded batch: events in folding order with their coordinates and groups, and the invalid records."""
@@ -41,7 +52,7 @@ class DecodedBatch:
     sources: list[Source]
     groups: list[int]
     records: list[SourceRecord]
-    dead: list[tuple[SourceRecord, str, str, int]]  # record, topic, reason, group
+    dead: list[DeadRecord]
     columns: EventColumns | None
     rows: Mapping[str, EntityRows]
 

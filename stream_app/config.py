@@ -122,6 +122,10 @@ class WorkerSettings:
     """Port of `/metrics` and `/healthz`; 0 opens none."""
     web_host: str = Field(default="127.0.0.1", pattern=r"^[0-9A-Za-z.:-]{1,253}$")
     """Address that `/metrics` and `/healthz` listen on."""
+    max_dead_share: float = Field(default=0.0, ge=0.0, le=1.0)
+    """The worker ends before it commits a batch if more than this share of the last 2,000 records of a topic (at least 100)
+    are no valid events: a fault of a release then drains no topic into `dead-letters`. 0: no limit, so that a producer stops
+    no worker. Replays have none."""
     folder: str = ""
     """Folder for files of the worker and of commands: of the running worker, fetched models, comparisons, the progress of
     imports. Empty: `.millrace` in the current folder, or a temporary folder where that cannot be written."""

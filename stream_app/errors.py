@@ -33,7 +33,16 @@ class ConfigError(MillraceError):
 
 
 class InvalidEventError(MillraceError):
-    """The bytes are not an event of their topic. The original goes to `dead-letters` with this message as the reason."""
+    """The bytes are not an event of their topic. The original goes to `dead-letters` with this message as the reason.
+
+    Args:
+        message: What is wrong, for a person.
+        kind: One of few words for it, for a metric.
+    """
+
+    def __init__(self, message: str, kind: str = "other") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class RetryableError(MillraceError):

@@ -18,8 +18,11 @@ class Metrics:
         self.events = Counter("millrace_events", "Source records applied", ["topic"], registry=registry)
         # Counter: answers acknowledged by the broker, by topic.
         self.answers = Counter("millrace_answers", "Answers published and acknowledged", ["topic"], registry=registry)
-        # Counter: invalid records. A jump means that a producer changed its format: read `dead-letters`.
-        self.dead_letters = Counter("millrace_dead_letters", "Records sent to dead-letters", ["topic"], registry=registry)
+        # Counter: invalid records, by topic and by reason: `no_value`, `too_large`, `not_json`, `missing_field`, `out_of_bounds`,
+        # `wrong_type`, `key`, `future`. A jump means that a producer changed its format: read `dead-letters`.
+        self.dead_letters = Counter(
+            "millrace_dead_letters", "Records sent to dead-letters", ["topic", "reason"], registry=registry
+        )
         # Counter: valid events beyond the allowed lateness. A jump means a wrong producer clock or a stuck upstream queue.
         self.late_events = Counter("millrace_late_events", "Events sent to late-events", ["topic"], registry=registry)
         # Counter: events that an earlier record of their user in the same batch would have made late, had the batch not been

@@ -72,10 +72,10 @@ class OutputBuilder:
             _add_forgotten(scored, outboxes)
             if self.records_features:
                 self._add_features(batch, scored.folded, outboxes)
-        for record, topic, reason, group in batch.dead:
-            key, letter = self.encoder.dead_letter(record, topic, reason, "codec.decode")
-            outboxes[group].add("dead-letters", key, letter)
-            self.metrics.dead_letters.labels(topic).inc()
+        for dead in batch.dead:
+            key, letter = self.encoder.dead_letter(dead.record, dead.topic, dead.reason, "codec.decode")
+            outboxes[dead.group].add("dead-letters", key, letter)
+            self.metrics.dead_letters.labels(dead.topic, dead.kind).inc()
         return outboxes
 
     def _journal_line(self, ranked: RankedBatch | None, reads: Mapping[int, int], serving: str, now_ms: int) -> JournalLine:

@@ -30,7 +30,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from stream_app.batch import DecodedBatch, OffsetSpan, ScoredBatch
+from stream_app.batch import DeadRecord, DecodedBatch, OffsetSpan, ScoredBatch
 from stream_app.codec.answers import SourceRecord
 from stream_app.codec.decode import Decoder
 from stream_app.codec.outbox import OutboxBatch, decode_outbox, encode_outbox
@@ -101,12 +101,12 @@ class Pipeline:
                 all records belong to this group and come in folding order; `rows` stays empty.
         """
         decoded: list[tuple[int, str, int, int, Event, SourceRecord]] = []
-        dead: list[tuple[SourceRecord, str, str, int]] = []
+        dead: list[DeadRecord] = []
         for topic, record in records:
             try:
                 event = self.decoder.decode(topic, record.key, record.value, record.timestamp)
             except InvalidEventError as err:
-                dead.append((record, topic, str(err), record.partition if group is None else group))
+                dead.append(DeadRecord(record, topic, str(err), err.kind, record.partition if group is None else group))
             else:
                 decoded.append((event.event_time_ms, topic, record.partition, record.offset, event, record))
         if group is None:

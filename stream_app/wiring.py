@@ -115,12 +115,12 @@ def build_worker(settings: Settings) -> Worker:
     models = _live_models(settings, engine, metrics, owner)
     handler = ScoringHandler(
         pipeline=build_pipeline(settings, engine, store, SystemClock(), metrics, models.ranker),
-        store=store,
         ownership=OwnershipTracker(settings.kafka.partitions),
         publisher=Publisher(settings.kafka.bootstrap, topic_prefix=settings.kafka.topic_prefix, client_id=f"millrace-{owner}"),
         metrics=metrics,
         topic_prefix=settings.kafka.topic_prefix,
         owner=owner,
+        max_dead_share=settings.worker.max_dead_share,
     )
     return Worker(agent_options(settings), handler, models.background)
 

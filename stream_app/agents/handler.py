@@ -28,6 +28,7 @@ from stream_app.agents.partitioner import PartitionerWatch
 from stream_app.agents.ports import LogPosition, TopicPartition
 from stream_app.agents.store_watch import StoreWatch
 from stream_app.batch import OffsetSpan
+from stream_app.codec.dead_letter_limit import DeadLetterLimit
 from stream_app.codec.outbox import decode_outbox
 from stream_app.errors import AbandonedError, ContractError, FencedError, StoreRolledBackError
 from stream_app.events import SOURCE_TOPICS
@@ -51,15 +52,16 @@ class ScoringHandler:
         self,
         *,
         pipeline: Pipeline,
-        store: Store,
         ownership: OwnershipTracker,
         publisher: Publisher,
         metrics: Metrics,
         topic_prefix: str,
         owner: str,
+        max_dead_share: float = 0.0,
     ) -> None:
         self._pipeline = pipeline
-        self._store = store
+        self._store: Store = pipeline.store
+        self._dead_letter_limit = DeadLetterLimit(max_dead_share)
         self._ownership = ownership
         self._publisher = publisher
         self._metrics = metrics
@@ -67,7 +69,7 @@ class ScoringHandler:
         self._owner = owner
         self._republishing: asyncio.Task[None] | None = None  # the current assignment's
         self._partitioner = PartitionerWatch(ownership.groups, metrics)
-        self._watch = StoreWatch(store, metrics, ownership.commits)
+        self._watch = StoreWatch(self._store, metrics, ownership.commits)
 
     # --- assignment ------------------------------------------------------------------------------------------------------
 
@@ -180,6 +182,7 @@ class ScoringHandler:
             return
         self._partitioner.look(records)
         decoded = self._pipeline.prepare(spans, records)
+        self._dead_letter_limit.check((topic for topic, _ in records), (dead.topic for dead in decoded.dead))
         lap("prepare")
         await barrier.wait_previous_committed()
         lap("wait")

@@ -20,6 +20,7 @@ ANY_SKEW_MS: Final = 1 << 60  # for logs without broker timestamps, and where cl
 _MOST_BYTES: Final = 1_048_576
 _MOST_REASON: Final = 300  # characters
 _PATTERN: Final = re.compile(r"Expected `str` matching regex '(.*)'(?= - at|$)")
+_WRONG_TYPE: Final = re.compile(r"^Expected `[^`]*`, got `")
 _ID_WORDS: Final = "an identifier (ASCII letters, digits and ._:@/+=~|- only)"
 
 _TOO_DEEP: Final = "the JSON is nested too deeply"
@@ -73,31 +74,40 @@ class Decoder:
             InvalidEventError: The bytes are not an event of this topic; the message says why.
         """
         if not value:
-            raise InvalidEventError(f"the record has no value; {topic} carries one JSON object a record")
+            raise InvalidEventError(f"the record has no value; {topic} carries one JSON object a record", "no_value")
         if len(value) > _MOST_BYTES:
-            raise InvalidEventError(f"the record has {len(value)} bytes; an event has at most {_MOST_BYTES}")
+            raise InvalidEventError(f"the record has {len(value)} bytes; an event has at most {_MOST_BYTES}", "too_large")
         try:
             event = self._decoders[topic](value)
         except msgspec.ValidationError as err:
             reason = _shortened(_readable(str(err)))
-            raise InvalidEventError(f"not a valid {EVENT_TYPES[topic].__name__.lower()} for {topic}: {reason}") from err
+            what = EVENT_TYPES[topic].__name__.lower()
+            raise InvalidEventError(f"not a valid {what} for {topic}: {reason}", _kind(str(err))) from err
         except (msgspec.DecodeError, UnicodeDecodeError) as err:
             hint = "".join(f" ({hint})" for first, hint in _WRAPPED.items() if value.startswith(first))
-            raise InvalidEventError(f"not JSON: {err}{hint}") from err
+            raise InvalidEventError(f"not JSON: {err}{hint}", "not_json") from err
         except RecursionError as err:
-            raise InvalidEventError(_TOO_DEEP) from err
+            raise InvalidEventError(_TOO_DEEP, "not_json") from err
         if not value.isascii():
             _require_utf8(value)  # the decoder does not check fields that it skips; late-events may need the original
         if key != event.user.encode():
             actual = "none" if key is None else repr(key[:64])
-            raise InvalidEventError(f"the record's key must be the user id: key {actual}, user {event.user!r}")
+            raise InvalidEventError(f"the record's key must be the user id: key {actual}, user {event.user!r}", "key")
         if timestamp_ms >= 0 and event.event_time_ms > timestamp_ms + self._future_skew_ms:
             ahead_ms = event.event_time_ms - timestamp_ms
             raise InvalidEventError(
                 f"event_time_ms {event.event_time_ms} is {ahead_ms} ms after the record's Kafka timestamp {timestamp_ms}; "
-                f"at most {self._future_skew_ms} is allowed: check the producer's clock and unit (milliseconds)"
+                f"at most {self._future_skew_ms} is allowed: check the producer's clock and unit (milliseconds)",
+                "future",
             )
         return event
+
+
+def _kind(reason: str) -> str:
+    """Return the kind of msgspec's message about an object that is JSON and no event."""
+    if "missing required field" in reason:
+        return "missing_field"
+    return "wrong_type" if _WRONG_TYPE.search(reason) else "out_of_bounds"
 
 
 def _readable(reason: str) -> str:
@@ -118,4 +128,4 @@ def _require_utf8(value: bytes) -> None:
     try:
         value.decode()
     except UnicodeDecodeError as err:
-        raise InvalidEventError(f"not UTF-8: {err}") from err
+        raise InvalidEventError(f"not UTF-8: {err}", "not_json") from err

@@ -176,9 +176,9 @@ def restore_checkpoint(
 
 def _write_batch(batch: ReplayBatch, source: LogSource, outputs: Outputs, summary: ReplaySummary) -> None:
     summary.take(batch)
-    for record, _, reason, _ in batch.decoded.dead:
-        assert isinstance(record, LogRecord)
-        source.problems.add(*source.where(record), f"no event: {reason}", of_record=True)
+    for dead in batch.decoded.dead:
+        assert isinstance(dead.record, LogRecord)
+        source.problems.add(*source.where(dead.record), f"no event: {dead.reason}", of_record=True)
     for sink in outputs.sinks.values():
         sink.write(batch.messages)
     if outputs.features is not None:

@@ -78,7 +78,6 @@ class Worker:
         self.pipeline = scoring_pipeline(self.store, world.clock, **parts)
         self.handler = ScoringHandler(
             pipeline=self.pipeline,
-            store=self.store,
             ownership=OwnershipTracker(GROUPS),
             publisher=self.publisher,
             metrics=Metrics(CollectorRegistry()),

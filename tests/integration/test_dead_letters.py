@@ -14,7 +14,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -128,15 +128,26 @@ class Shop:
         topics = [self.settings.topic(name) for name in ("dead-letters", "intent-labels")]
         self.consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for topic in topics for p in range(PARTITIONS)])
         self.said: dict[str, dict[str, Any]] = {}  # answer id -> the message, with its topic and key
-        self.log = folder / "worker.log"
+        self.log, self.restarted = folder / "worker.log", False  # a worker that ended with an error repeats what it published
+        self.start()
+
+    def start(self) -> None:
         with self.log.open("wb") as output:
             self.worker = subprocess.Popen(
                 [sys.executable, "-m", "stream_app", "worker"],
-                cwd=folder,
+                cwd=self.log.parent,
                 env={**os.environ, **environ_from(self.settings), "PYTHONPATH": str(ROOT)},
                 stdout=output,
                 stderr=output,
             )
+
+    def restart(self, **changes: Any) -> None:
+        """Stop the worker, if it runs, and start it with other settings."""
+        self.worker.terminate()
+        self.worker.wait(60)
+        self.restarted = True
+        self.settings = replace(self.settings, worker=replace(self.settings.worker, **changes))
+        self.start()
 
     def send(self, records: Sequence[tuple[str, bytes | None, bytes | None]]) -> list[str]:
         """Append records with `HEADERS`, wait for the broker, and return the ids of their answers."""
@@ -166,8 +177,9 @@ class Shop:
             value = message.value()
             assert isinstance(value, bytes)
             said = json.loads(value)
-            assert said["answer_id"] not in self.said, "one outcome an offset"
-            self.said[said["answer_id"]] = {**said, "topic": message.topic(), "message_key": message.key()}
+            known, said = self.said.get(said["answer_id"]), {**said, "topic": message.topic(), "message_key": message.key()}
+            assert known is None or (self.restarted and known == said), "one outcome an offset"
+            self.said[said["answer_id"]] = said
         return all(identifier in self.said for identifier in ids)
 
     def stop(self) -> None:
@@ -253,6 +265,19 @@ def test_a_header_name_that_is_no_text_stops_nothing(shop: Shop) -> None:
         assert shop.said[identifier]["topic"] == shop.settings.topic("intent-labels")
     assert shop.said[dead]["topic"] == shop.settings.topic("dead-letters")
     assert [name for name, _ in shop.said[dead]["headers"]] == ["\\xff\\xfe", "trace"]
+
+
+@pytest.mark.case("topic full of invalid records")
+def test_with_a_limit_the_worker_ends_before_the_topic_is_drained(shop: Shop) -> None:
+    shop.restart(max_dead_share=0.5)
+    good = shop.send([("clicks", b"u-1042", odd_event(100 + number)) for number in range(120)])
+    until(lambda: shop.hears(good), "the good are answered")
+    bad = shop.send([("clicks", b"u-1042", b"{broken")] * 1_000)
+    assert shop.worker.wait(60) == 1
+    assert "of the last" in shop.log.read_text()
+    assert "records of clicks are no valid events, worker.max_dead_share allows 50%" in shop.log.read_text()
+    shop.restart(max_dead_share=0.0)
+    until(lambda: shop.hears(bad), "without the limit each record has its outcome, and none has two")
 
 
 def odd_event(number: int, **changes: Any) -> bytes:

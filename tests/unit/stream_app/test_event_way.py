@@ -100,7 +100,6 @@ def test_a_batch_enters_the_functions_in_the_order_of_the_list() -> None:
     pipeline = scoring_pipeline(store, SettableClock(5), ranker=ranker)
     handler = ScoringHandler(
         pipeline=pipeline,
-        store=store,
         ownership=OwnershipTracker(1),
         publisher=DryPublisher("", topic_prefix="", client_id=""),
         metrics=metrics,

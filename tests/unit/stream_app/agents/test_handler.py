@@ -44,7 +44,6 @@ class Desk:
         self.pipeline = scoring_pipeline(self.store, SettableClock(5))
         self.handler = ScoringHandler(
             pipeline=self.pipeline,
-            store=self.store,
             ownership=OwnershipTracker(2),
             publisher=_NotedPublisher(self),
             metrics=self.metrics,

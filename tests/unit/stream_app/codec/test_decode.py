@@ -242,3 +242,25 @@ def test_events_are_checked_by_their_types_and_by_nothing_else() -> None:
 def test_what_is_no_label_is_refused_with_the_reason(value: bytes | None, reason: str) -> None:
     with pytest.raises(InvalidEventError, match=reason):
         decode_label(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "key", "kind"),
+    [
+        (None, b"u-1042", "no_value"),
+        (b" " * 1_100_000, b"u-1042", "too_large"),
+        (b"{", b"u-1042", "not_json"),
+        (b"[" * 100, b"u-1042", "wrong_type"),
+        (b"{}", b"u-1042", "missing_field"),
+        (json.dumps(example("clicks", price="1")).encode(), b"u-1042", "wrong_type"),
+        (json.dumps(example("clicks", price=-1.0)).encode(), b"u-1042", "out_of_bounds"),
+        (json.dumps(example("clicks", action="look")).encode(), b"u-1042", "out_of_bounds"),
+        (json.dumps(example("clicks", item="")).encode(), b"u-1042", "out_of_bounds"),
+        (json.dumps(example("clicks")).encode(), b"u-1", "key"),
+        (json.dumps(example("clicks", event_time_ms=4_000_000_000_000)).encode(), b"u-1042", "future"),
+    ],
+)
+def test_a_refusal_has_a_kind_for_a_metric(value: bytes | None, key: bytes, kind: str) -> None:
+    with pytest.raises(InvalidEventError) as refusal:
+        Decoder(future_skew_ms=0).decode("clicks", key, value, 1_800_000_000_000)
+    assert refusal.value.kind == kind
