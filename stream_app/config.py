@@ -118,10 +118,11 @@ class WorkerSettings:
     """Most fetched chunks in memory; at this limit the consumer pauses."""
     chunk_events: int = Field(default=256, ge=1, le=65_536)
     """Most events of one partition in a chunk."""
-    web_port: int = Field(default=0, ge=0, le=65_535)
-    """Port of `/metrics` and `/healthz`; 0 opens none."""
+    web_port: int = Field(default=9_464, ge=0, le=65_535)
+    """Port of `/metrics`, `/healthz` (live) and `/readyz` (ready); where it is taken, one of the next 31, which the log names.
+    0 opens none."""
     web_host: str = Field(default="127.0.0.1", pattern=r"^[0-9A-Za-z.:-]{1,253}$")
-    """Address that `/metrics` and `/healthz` listen on."""
+    """Address that these pages listen on."""
     max_dead_share: float = Field(default=0.0, ge=0.0, le=1.0)
     """The worker ends before it commits a batch if more than this share of the last 2,000 records of a topic (at least 100)
     are no valid events: a fault of a release then drains no topic into `dead-letters`. 0: no limit, so that a producer stops

@@ -1,6 +1,6 @@
 """Every metric of the worker, in one place; this list is the documentation of the metrics.
 
-Counters end in `_total`; times are seconds, as Prometheus wants them. /metrics serves them where worker.web_port is set.
+Counters end in `_total`; times are seconds, as Prometheus wants them. /metrics on worker.web_port serves them.
 """
 
 from __future__ import annotations
@@ -58,6 +58,8 @@ class Metrics:
         )
         # Gauge: partition groups that this worker owns.
         self.groups_owned = Gauge("millrace_groups_owned", "Partition groups owned", registry=registry)
+        # Gauge: records in the logs of the owned partitions not applied yet, as of the newest batch. Rising: see the lag.
+        self.waiting = Gauge("millrace_waiting_records", "Records of owned partitions not applied yet", registry=registry)
         # Gauge (s): time of the last commit of state. More than a minute ago with lag: restart the worker, keep its log.
         self.last_commit_time = Gauge(
             "millrace_last_commit_timestamp_seconds", "Time of the last state commit", registry=registry

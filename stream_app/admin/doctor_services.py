@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from stream_app.admin.topics import differences, plan_topics
 from stream_app.codec.key_partition import PartitionerSample
 from stream_app.events import SOURCE_TOPICS
 
+_LOOK_AGAIN_S: Final = 3.0
 _NEWEST: Final = 2_000  # records of each partition that are read to compare producers
 _OLDEST_REDIS: Final = (6, 2)  # the oldest version that the store's scripts are tested with
 
@@ -48,10 +50,29 @@ def check_redis(url: str, prefix: str, partitions: int, timeout_ms: int, *, clus
     """
     with redis_client(url, timeout_ms, cluster=cluster) as client:
         infos = [client.info(target_nodes=node) for node in client.get_primaries()] if cluster else [client.info()]
+        yield from _refused_writes(client, prefix, partitions if cluster else 1)
         yield from dict.fromkeys(check for info in infos for check in redis_findings(info))
         refuse_state_of_other_count(client, prefix, partitions)
         count = len(groups_with_state(client, prefix))
     yield Check("state", "OK", f"{count} of {partitions} partition groups have state under redis.prefix {prefix}")
+
+
+def _refused_writes(client: Any, prefix: str, groups: int) -> Iterator[Check]:  # noqa: ANN401 (redis-py's client)
+    """Try a write that expires at once, in a cluster on the shard of each group: a full server or disk refuses it."""
+    from redis.exceptions import ResponseError
+
+    try:
+        for group in range(groups):
+            client.set(f"{prefix}:{{g{group}}}:doctor", "", px=1_000)
+    except ResponseError as err:
+        yield Check(
+            "redis writes",
+            "FAIL",
+            f"refused: {err}",
+            "OOM: raise maxmemory or delete an old prefix; MISCONF: see its disk; READONLY: redis.url names no primary",
+        )
+    else:
+        yield Check("redis writes", "OK", "accepted")
 
 
 def position_findings(
@@ -101,8 +122,20 @@ def check_positions(
         bounds = reader.ranges(SOURCE_TOPICS)
     found = read_topic_ids(bootstrap, [topic_prefix + name for name in SOURCE_TOPICS]) if not embedded else {}
     with redis_client(url, timeout_ms, cluster=cluster) as client:
-        applied = fronts(client, redis_prefix, groups_with_state(client, redis_prefix))
+        groups = groups_with_state(client, redis_prefix)
+        applied = fronts(client, redis_prefix, groups)
         stored = topic_ids(client, redis_prefix)
+        waits = any(end > applied.get(place, first) for place, (first, end) in bounds.items())
+        if waits:
+            time.sleep(_LOOK_AGAIN_S)
+            moved, applied = applied, fronts(client, redis_prefix, groups_with_state(client, redis_prefix))
+            if moved == applied:
+                yield Check(
+                    "progress",
+                    "WARN",
+                    f"events wait, and none was applied in {_LOOK_AGAIN_S:.0f} s: no worker runs, or all stand",
+                    "start a worker; read the log of one that runs",
+                )
     for line in made_anew({name.removeprefix(topic_prefix): topic_id for name, topic_id in found.items()}, stored):
         yield Check("positions", "FAIL", line, "see 'A topic was made anew' in docs/runbook.md")
     yield from position_findings(applied, bounds)

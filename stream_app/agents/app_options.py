@@ -1,20 +1,25 @@
 """The Faust app: its settings, its transport, its agent and its web pages.
 
-Guarantee and speed depend on these settings. Faust writes no file outside its data folder. The web server is off unless a port is
-set.
+Guarantee and speed depend on these settings. Faust writes no file outside its data folder. The web server is off if the port is
+0.
 """
 
 from __future__ import annotations
 
+import errno
+import logging
+import socket
 from typing import TYPE_CHECKING, Any, cast
 
 import faust
 import mode
+from aiohttp.web import SockSite
 from faust.sensors.prometheus import setup_prometheus_sensors
 from faust.serializers.schemas import Schema
 
 from stream_app.agents.batching import SourceAgent
 from stream_app.agents.transport import ChunkTransport
+from stream_app.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -27,7 +32,10 @@ if TYPE_CHECKING:
     from stream_app.agents.ports import AssignmentHooks, BatchHandler
     from stream_app.agents.transport import ChunkConsumer
 
+log = logging.getLogger(__name__)
+
 _REQUEST_TIMEOUT_S = 90.0
+_PORTS = 32
 
 
 def faust_app(options: AgentOptions, data_dir: Path) -> faust.App:
@@ -67,6 +75,8 @@ def faust_app(options: AgentOptions, data_dir: Path) -> faust.App:
     )
     if options.web_port:
         _add_pages(app)
+        web: Any = app.web
+        web._transport_handlers["tcp"] = lambda: _site(app)
     return app
 
 
@@ -109,3 +119,26 @@ def _add_pages(app: faust.App) -> None:
         state: dict[str, Any] = {"healthy": healthy, "assignment": consumer.generation}
         state["commit_age_s"] = round(consumer.commit_age_s(), 3)
         return view.json(state, status=200 if healthy else 503)
+
+    @app.page("/readyz")
+    async def readyz(view: View, request: Request) -> Response:
+        stopping = app._crashed.is_set() or app.should_stop
+        reason = "the worker is stopping" if stopping else cast("ChunkConsumer", app.consumer).why_not_ready()
+        return view.json({"ready": not reason, "reason": reason}, status=503 if reason else 200)
+
+
+def _site(app: faust.App) -> SockSite:
+    """Open the port of the settings, or the next free one: a second worker on a machine must not fail by its metrics."""
+    host, first = app.conf.web_bind, app.conf.web_port
+    for port in range(first, min(first + _PORTS, 65_536)):
+        try:
+            listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                continue
+            raise ConfigError(f"worker.web_host {host} and worker.web_port {port} cannot be opened: {error.strerror}") from error
+        log.info(
+            "/metrics, /healthz and /readyz are on http://%s:%d%s", host, port, "" if port == first else f", {first} is taken"
+        )
+        return SockSite(cast("Any", app.web)._runner, listening)
+    raise ConfigError(f"worker.web_port {first} and the {_PORTS - 1} ports after it are taken; choose another one, or 0 for none")

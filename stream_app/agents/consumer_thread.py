@@ -161,6 +161,11 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
             starts[place] = start
         return starts
 
+    def coordinator_is_away(self) -> bool:
+        """Return whether no heartbeat reaches the broker."""
+        kafka = self._consumer
+        return kafka is None or kafka._coordinator.coordinator_id is None
+
     async def fetch(self, active: frozenset[TopicPartition], max_records: int, wait_ms: int) -> list[Chunk]:
         """Return fetched records as chunks; wait for them at most `wait_ms`. Call it on this thread's loop.
 

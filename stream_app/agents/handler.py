@@ -68,6 +68,7 @@ class ScoringHandler:
         self._topic_prefix = topic_prefix
         self._owner = owner
         self._republishing: asyncio.Task[None] | None = None  # the current assignment's
+        self._waiting: dict[TopicPartition, int] = {}
         self._partitioner = PartitionerWatch(ownership.groups, metrics)
         self._watch = StoreWatch(self._store, metrics, ownership.commits)
 
@@ -84,6 +85,7 @@ class ScoringHandler:
         self._ownership.refuse_torn_groups(partitions, (self._topic_prefix + name for name in SOURCE_TOPICS))
         groups = sorted({place.partition for place in partitions})
         await self._stop_republishing()
+        self._waiting.clear()
         self._ownership.release(list(self._ownership.owned()))
         await self._publisher.start()
         await self._pipeline.learn_layouts()
@@ -110,6 +112,10 @@ class ScoringHandler:
         """Watch what no batch may find out: the outboxes, then the store; see `stream_app.agents.ports.AssignmentHooks`."""
         await self.wait_republished()
         await self._watch.wait_failed()
+
+    def store_answers(self) -> bool:
+        """Return whether the store answers; see `stream_app.agents.ports.AssignmentHooks`."""
+        return self._watch.store_answers()
 
     async def wait_republished(self) -> None:
         """Return when the outboxes that this assignment's claims returned are published.
@@ -175,9 +181,11 @@ class ScoringHandler:
     async def handle(self, batch: Sequence[Chunk], barrier: CommitBarrier) -> None:
         """Score one batch, commit it, publish its answers; see `stream_app.agents.ports.BatchHandler`."""
         lap = _Laps(self._metrics)
+        self._count_waiting(batch, applied=False)
         spans, records = self._drop_applied(batch)
         if not spans:
             await barrier.wait_previous_committed()
+            self._count_waiting(batch, applied=True)
             barrier.mark_committed()
             return
         self._partitioner.look(records)
@@ -189,6 +197,7 @@ class ScoringHandler:
         batch_commit = await self._pipeline.score(decoded, self._ownership.commits())
         lap("score")
         applied = await self._commit(batch_commit.steps)
+        self._count_waiting(batch, applied=True)
         barrier.mark_committed()
         lap("commit")
         await self.wait_republished()
@@ -245,6 +254,13 @@ class ScoringHandler:
                 )
         self._metrics.last_commit_time.set_to_current_time()
         return applied
+
+    def _count_waiting(self, batch: Sequence[Chunk], *, applied: bool) -> None:
+        for chunk in batch:
+            if chunk.highwater >= 0:
+                place = TopicPartition(chunk.topic, chunk.partition)
+                self._waiting[place] = max(0, chunk.highwater - (chunk.end if applied else chunk.start))
+        self._metrics.waiting.set(sum(self._waiting.values()))
 
     def _count(self, records: Sequence[tuple[str, SourceRecord]], counts: Mapping[str, int]) -> None:
         for topic, count in Counter(topic for topic, _ in records).items():

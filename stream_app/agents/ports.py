@@ -141,6 +141,10 @@ class AssignmentHooks(Protocol):
         """
         ...
 
+    def store_answers(self) -> bool:
+        """Return whether the store answered lately; for `/readyz`."""
+        ...
+
     async def watch_assignment(self) -> None:
         """Publish the outboxes of the claimed groups again, and watch the store until the assignment ends.
 

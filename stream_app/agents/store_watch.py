@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING, Final
 
 from stream_app.errors import ContractError, MillraceError, StoreRolledBackError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_SLOW_S: Final = 2.0  # a check that waits so long is no answer
 _EVERY_S: Final = 10.0  # at most one Prometheus scrape; a check costs the server some tens of microseconds
 
 
@@ -38,6 +40,8 @@ class StoreWatch:
         self._every_s = every_s
         self._evicted: dict[str, int] = {}  # by server, at its last check; a server that is away may come back
         self._refused = False
+        self._failed = False
+        self._began_s: float | None = None  # of the check that runs
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -62,6 +66,11 @@ class StoreWatch:
             await asyncio.wait([task := self._task])
             if not task.cancelled():
                 task.result()
+
+    def store_answers(self) -> bool:
+        """Return whether the last check got an answer, and the one that runs does not wait for one."""
+        waits = self._began_s is not None and time.monotonic() - self._began_s > _SLOW_S
+        return not self._failed and not waits
 
     async def check(self) -> None:
         """Check the store once.
@@ -100,9 +109,10 @@ class StoreWatch:
 
     async def _run(self) -> None:
         while True:
+            self._began_s = time.monotonic()
             try:
                 await self.check()
-                self._refused = False
+                self._refused = self._failed = False
             except StoreRolledBackError:
                 raise
             except ContractError as err:  # rights may be granted at any time
@@ -110,7 +120,9 @@ class StoreWatch:
                     log.warning("the store's health is not watched as long as it refuses to tell: %s", err)
                 self._refused = True
             except MillraceError as err:  # batches meet the same error and handle it
+                self._failed = True
                 log.warning("the store's health could not be seen: %s", err)
+            self._began_s = None
             await asyncio.sleep(self._every_s)
 
 

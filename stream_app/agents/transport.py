@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 _POLL_S = 0.1  # between two checks of the generation, which has no asyncio.Event
 _IDLE_S = 0.02  # pause before the next try when nothing may be fetched
 _FETCH_WAIT_MS = 1_000
+_STALLED_S = 60.0
 _TOPICS_EVERY_S = 10.0  # a look takes 6 ms of CPU
 _FAILS_BY_MEMBERS = ("assignment", "group membership")  # these may fail by the fault of another program in the group
 _MOST_ASSIGNMENTS, _ASSIGNMENTS_S = 10, 60.0  # this many assignments in this many seconds: no scaling does that
@@ -252,6 +253,22 @@ class ChunkConsumer(driver.Consumer):
         """Free the buffer space of a chunk that has left the queue: there is room to fetch more."""
         if chunk.generation == self.generation:
             self._waiting_weight -= _weight(chunk)
+
+    def why_not_ready(self) -> str:
+        """Return why this worker scores nothing now, for a person; empty: it is ready."""
+        if not self.generation:
+            return "no partitions are assigned"
+        if self._coordinator_is_away():
+            return "Kafka does not answer"
+        if not self.hooks.store_answers():
+            return "Redis does not answer"
+        if self._waiting_weight and self.commit_age_s() > _STALLED_S:
+            return f"events wait, and no offset was committed for {self.commit_age_s():.0f} s"
+        return ""
+
+    def _coordinator_is_away(self) -> bool:
+        thread: ChunkThread = self._thread  # type: ignore[assignment]  # made by _new_consumer_thread
+        return thread.coordinator_is_away()
 
     def commit_age_s(self) -> float:
         """Return the seconds since offsets were last committed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import ssl
 from collections.abc import Awaitable, Callable
@@ -14,7 +15,10 @@ from stream_app.errors import ConfigError, ContractError, StoreUnavailableError
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
 _PAUSE_S: Final = 0.25
+_SILENT_S: Final = 1.0  # a failover may take as long; what lasts longer is told
 # Errors that pass by themselves: a broken connection, a server that loads its data, a failover.
 _PASSING: Final = (
     redis_errors.ConnectionError,
@@ -48,6 +52,7 @@ async def with_retries(
     """
     loop = asyncio.get_running_loop()
     give_up = loop.time() + patience_ms / 1000
+    tell_at = loop.time() + _SILENT_S
     cause: Exception | None = None  # of the last try that failed by itself
     while True:
         try:
@@ -65,6 +70,9 @@ async def with_retries(
                 await lost_connection()
             elif cause is None:
                 cause = err
+        if loop.time() >= tell_at and cause is not None:
+            tell_at = give_up
+            log.warning("Redis does not do what is asked (%s); trying for up to %.0f s", _named(cause), patience_ms / 1000)
         if loop.time() >= give_up:
             raise _unavailable(cause, patience_ms) from cause
         await asyncio.sleep(_PAUSE_S)

@@ -62,7 +62,7 @@ class Deployment:
                 topic_prefix=self.topic_prefix,
             ),
             redis=RedisSettings(url=self.redis_url, prefix=self.redis_prefix),
-            worker=WorkerSettings(chunk_events=10, batch_events=40),
+            worker=WorkerSettings(chunk_events=10, batch_events=40, web_port=0),
             model=ModelSettings(engine="none"),
         )
         self._producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 5})

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
-from tests.chaos.deployment import Deployment
+from devservices.ports import free_port
+from stream_app.admin.doctor import Check
+from stream_app.admin.doctor_services import check_positions, check_redis
+from tests.chaos.deployment import PARTITIONS, Deployment
 from tests.contract.own_server import OwnServer
 from tests.integration.transport_harness import until
 
@@ -42,6 +50,51 @@ def is_loading(client: redis.Redis) -> bool:
         except redis.BusyLoadingError:
             return True
     return False
+
+
+@pytest.mark.case("Redis full, then away")
+def test_a_worker_says_at_once_that_redis_is_full_or_away_and_is_not_ready(deployment: Deployment, server: OwnServer) -> None:
+    deployment.settings = replace(deployment.settings, worker=replace(deployment.settings.worker, web_port=free_port("ready")))
+    worker, kafka = deployment.start(), deployment.settings.kafka
+    pages = f"http://127.0.0.1:{deployment.settings.worker.web_port}"
+
+    def page(name: str) -> tuple[int, dict[str, Any]]:
+        try:
+            with urllib.request.urlopen(f"{pages}/{name}", timeout=5) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as refusal:
+            return refusal.code, json.load(refusal)
+        except OSError:
+            return 0, {}
+
+    def findings() -> dict[str, Check]:
+        checks = [
+            *check_redis(server.url, deployment.redis_prefix, PARTITIONS, 2_000),
+            *check_positions(kafka.bootstrap, kafka.topic_prefix, server.url, deployment.redis_prefix, 2_000),
+        ]
+        return {check.name: check for check in checks}
+
+    until(lambda: page("readyz")[0] == 200, "the worker is ready")
+    deployment.produce(60)
+    until(lambda: deployment.answered() == 60, "all are answered")
+    assert findings()["redis writes"].status == "OK"
+    with redis.Redis.from_url(server.url) as admin:
+        admin.config_set("maxmemory", 1)
+        deployment.produce(60)
+        log = deployment.log(0)
+        until(lambda: "used memory > 'maxmemory'" in log.read_text(), "the log says so", 10)
+        found = findings()
+        assert (found["redis writes"].status, found["progress"].status) == ("FAIL", "WARN"), found
+        assert "60 events wait" in found["positions"].finding
+        admin.config_set("maxmemory", 0)
+    until(lambda: deployment.answered() == 120, "it goes on by itself")
+    server.kill()
+    until(lambda: page("readyz") == (503, {"ready": False, "reason": "Redis does not answer"}), "not ready", 20)
+    assert page("healthz")[0] == 200
+    server.start()
+    until(lambda: page("readyz")[0] == 200, "ready again", 30)
+    deployment.settle()
+    assert worker.returncode == 0
 
 
 def test_a_worker_goes_on_over_flushed_scripts_and_a_server_that_loads(deployment: Deployment, server: OwnServer) -> None:
