@@ -82,7 +82,7 @@ def test_workers_go_on_over_a_failover_with_all_that_they_have_published(deploym
     deployment.produce(100)
     for _ in range(2):
         deployment.start()
-    until(lambda: len(deployment.owners()) == 2, "both workers own groups")
+    until(lambda: len(deployment.owners()) == 2, "both workers own groups", 120)  # they may have to compile first
     deployment.produce(300)
     until(lambda: deployment.answered() >= 140, "work is under way")
     old = cluster.primary_of(own_cluster, deployment.slot)
