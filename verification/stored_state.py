@@ -1,7 +1,7 @@
 """Read the state in Redis, key by key under the prefix of a run, and decode it with the engine's `describe`.
 
 The engine only decodes the packed bytes; the oracle computes what they must hold. Keys that belong to no entity (position, commit
-counter, outbox, payloads, index of replicas, layouts) are read too: see `Bookkeeping`.
+counter, outbox, payloads, index of replicas, layouts, ids of topics) are read too: see `Bookkeeping`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _STATE = re.compile(rb"\{g(\d+)\}:([a-z_]+):" + _ID)
 _GROUP = re.compile(rb"\{g(\d+)\}:(meta|commit|outbox)")
 _PAYLOAD = re.compile(rb"\{g(\d+)\}:answers:(\d+)")
 _HOLDERS = re.compile(rb"holders:([a-z_]+):" + _ID)
-_OF_ALL_GROUPS = (b"layouts", b"waited")
+_OF_ALL_GROUPS = (b"layouts", b"topics", b"waited")
 _FOR_EVER = -1  # PTTL of a key without a time to live
 
 

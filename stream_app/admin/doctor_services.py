@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from stream_app.admin.broker import connect, read_topics
@@ -50,20 +50,21 @@ def check_redis(url: str, prefix: str, partitions: int, timeout_ms: int, *, clus
     """
     with redis_client(url, timeout_ms, cluster=cluster) as client:
         infos = [client.info(target_nodes=node) for node in client.get_primaries()] if cluster else [client.info()]
-        yield from _refused_writes(client, prefix, partitions if cluster else 1)
+        homes = [f":{{g{group}}}" for group in range(partitions)] if cluster else [""]
+        yield from _refused_writes(client, [f"{prefix}{home}:waited" for home in homes])
         yield from dict.fromkeys(check for info in infos for check in redis_findings(info))
         refuse_state_of_other_count(client, prefix, partitions)
         count = len(groups_with_state(client, prefix))
     yield Check("state", "OK", f"{count} of {partitions} partition groups have state under redis.prefix {prefix}")
 
 
-def _refused_writes(client: Any, prefix: str, groups: int) -> Iterator[Check]:  # noqa: ANN401 (redis-py's client)
-    """Try a write that expires at once, in a cluster on the shard of each group: a full server or disk refuses it."""
+def _refused_writes(client: Any, keys: Sequence[str]) -> Iterator[Check]:  # noqa: ANN401 (redis-py's client)
+    """Try to write keys that nobody reads and that expire at once, one on each shard: a full server or disk refuses it."""
     from redis.exceptions import ResponseError
 
     try:
-        for group in range(groups):
-            client.set(f"{prefix}:{{g{group}}}:doctor", "", px=1_000)
+        for key in keys:
+            client.set(key, "", px=1_000)
     except ResponseError as err:
         yield Check(
             "redis writes",
