@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from stream_app.errors import ContractError
 
-_TIMEOUT_S: Final = 5.0
+_TIMEOUT_S: Final = 2.0  # for all topics; a worker sends no heartbeat meanwhile
 _NO_ID: Final = "A" * 22  # zeros in base64: from a broker before Kafka 2.8
 
 
@@ -16,11 +17,11 @@ def read_topic_ids(bootstrap: str, topics: Sequence[str]) -> dict[str, str]:
     from confluent_kafka import KafkaException, TopicCollection
     from confluent_kafka.admin import AdminClient
 
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    admin, give_up_s = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}), time.monotonic() + _TIMEOUT_S
     ids = {}
     for topic, future in admin.describe_topics(TopicCollection(list(topics)), request_timeout=_TIMEOUT_S).items():
         try:
-            ids[topic] = str(future.result(_TIMEOUT_S).topic_id)
+            ids[topic] = str(future.result(max(0.0, give_up_s - time.monotonic())).topic_id)
         except (KafkaException, TimeoutError):
             continue
     return {topic: topic_id for topic, topic_id in ids.items() if topic_id != _NO_ID}
