@@ -15,6 +15,7 @@ from stream_app.admin.topics import differences, plan_topics
 from stream_app.codec.key_partition import PartitionerSample
 from stream_app.events import SOURCE_TOPICS
 
+_NEARLY_FULL: Final = 0.9
 _LOOK_AGAIN_S: Final = 3.0
 _NEWEST: Final = 2_000  # records of each partition that are read to compare producers
 _OLDEST_REDIS: Final = (6, 2)  # the oldest version that the store's scripts are tested with
@@ -177,8 +178,18 @@ def redis_findings(info: Mapping[str, Any]) -> Iterator[Check]:
             f"maxmemory-policy is {policy}: when memory is full, users lose their history silently",
             "set maxmemory-policy noeviction; a worker then waits and logs it",
         )
+    elif 0 < info.get("maxmemory", 0) * _NEARLY_FULL < info.get("used_memory", 0):
+        yield Check(
+            "redis memory",
+            "WARN",
+            f"{info['used_memory']} of {info['maxmemory']} bytes are used; a full Redis refuses writes, and all workers wait",
+            "raise maxmemory, or delete what an old prefix holds",
+        )
     else:
         yield Check("redis memory", "OK", "never evicts")
+    saves = {name: info[name] for name in ("rdb_last_bgsave_status", "aof_last_write_status") if info.get(name, "ok") != "ok"}
+    if saves:
+        yield Check("redis disk", "FAIL", f"the last save failed: {saves}", "see Redis's log; give its disk room")
     if info.get("aof_enabled"):
         yield Check("redis persistence", "OK", "append-only file")
     else:

@@ -52,12 +52,12 @@ async def with_retries(
     """
     loop = asyncio.get_running_loop()
     give_up = loop.time() + patience_ms / 1000
-    tell_at = loop.time() + _SILENT_S
+    began, tell_at = loop.time(), loop.time() + _SILENT_S
     cause: Exception | None = None  # of the last try that failed by itself
     while True:
         try:
             async with asyncio.timeout_at(give_up):
-                return await attempt()
+                result = await attempt()
         except (redis_errors.RedisError, OSError) as err:
             if refused := refusal(err):
                 raise refused from err
@@ -70,6 +70,10 @@ async def with_retries(
                 await lost_connection()
             elif cause is None:
                 cause = err
+        else:
+            if tell_at == give_up:
+                log.warning("Redis works again, after %.1f s", loop.time() - began)
+            return result
         if loop.time() >= tell_at and cause is not None:
             tell_at = give_up
             log.warning("Redis does not do what is asked (%s); trying for up to %.0f s", _named(cause), patience_ms / 1000)

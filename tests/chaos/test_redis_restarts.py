@@ -86,8 +86,10 @@ def test_a_worker_says_at_once_that_redis_is_full_or_away_and_is_not_ready(deplo
         found = findings()
         assert (found["redis writes"].status, found["progress"].status) == ("FAIL", "WARN"), found
         assert "60 events wait" in found["positions"].finding
+        assert found["redis memory"].status == "WARN"
         admin.config_set("maxmemory", 0)
     until(lambda: deployment.answered() == 120, "it goes on by itself")
+    assert "Redis works again, after" in deployment.log(0).read_text()
     server.kill()
     until(lambda: page("readyz") == (503, {"ready": False, "reason": "Redis does not answer"}), "not ready", 20)
     assert page("healthz")[0] == 200
