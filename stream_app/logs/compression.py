@@ -29,8 +29,10 @@ def decompressed(raw: BinaryIO) -> BinaryIO:
     """Return a file that reads the decompressed content of `raw`, which is positioned at its beginning.
 
     Raises:
-        ConfigError: The content is Zstandard, and the package `zstandard` is not installed.
+        ConfigError: The content is Zstandard, and the package `zstandard` is not installed; or `raw` is a pipe.
     """
+    if not raw.seekable():
+        raise ConfigError(f"{raw.name} is a pipe, and a log is read more than once; write it to a file, and name that")
     magic = raw.read(4)
     raw.seek(0)
     if magic.startswith(_GZIP_MAGIC):

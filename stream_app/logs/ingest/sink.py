@@ -157,6 +157,9 @@ class JsonlSink(Sink):
             self._file: BinaryIO = path.open("wb" if resume_at is None else "r+b")
         except OSError as err:
             raise ConfigError(f"cannot write {path}: {err.strerror}. Name a file in a folder that exists") from err
+        if not self._file.seekable():
+            self._file.close()
+            raise ConfigError(f"cannot write {path}: it is a pipe, and an import that goes on cuts its file. Name a file")
         length = self._file.seek(0, 2)
         if resume_at is not None and length < resume_at:
             self._file.close()
@@ -173,11 +176,17 @@ class JsonlSink(Sink):
         except UnicodeDecodeError:
             line["value_base64"] = base64.b64encode(value).decode()
         line["time_ms"] = time_ms
-        self._file.write(self._encode(line) + b"\n")
+        try:
+            self._file.write(self._encode(line) + b"\n")
+        except OSError as err:
+            raise self._not_written(err) from err
 
     def flush(self) -> None:
         """Hand everything to the operating system."""
-        self._file.flush()
+        try:
+            self._file.flush()
+        except OSError as err:
+            raise self._not_written(err) from err
 
     def position(self) -> int:
         """Return the file's length in bytes."""
@@ -185,4 +194,10 @@ class JsonlSink(Sink):
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as err:
+            raise self._not_written(err) from err
+
+    def _not_written(self, err: OSError) -> ConfigError:
+        return ConfigError(f"cannot write {self._file.name}: {err.strerror}. Make room, then give the same command: it goes on")
